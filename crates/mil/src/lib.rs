@@ -1,1 +1,37 @@
-//! Milwright mil.
+//! The intermediate representation: Core ML's MIL (Model Intermediate Language) in Rust.
+//!
+//! A [`Program`] holds [`Function`]s; a function owns arenas of values, ops and blocks, named by typed ids. An
+//! [`Op`] has a kind out of one table ([`ops`]), named inputs, outputs, and nested blocks where it is control flow.
+//! Every value has a [`Type`]; every constant is a [`Value`] whose bytes may be shared with a memory-mapped file.
+//!
+//! Semantics, in short:
+//!
+//! * A function's ops run in the order of its body block. A value is defined once (SSA) and visible to every later
+//!   op of its block and of the blocks nested in it.
+//! * The opset of a function chooses the version of each op: the newest one that is not newer than the opset.
+//! * Tensors are dense and row-major. A scalar is a tensor of rank 0.
+//! * An input of an op is a value, a list of values (a *variadic* parameter), or an immediate constant.
+//! * `const` ops carry their value in the attribute `val`. The parameters of `constexpr_*` ops are always inputs
+//!   here, although files up to iOS17 store them as attributes: reader and writer translate.
+//!
+//! This crate knows no files, no protobuf and no threads.
+#![forbid(unsafe_code)]
+
+mod dtype;
+pub mod evaluate;
+pub mod infer;
+pub mod ops;
+mod program;
+mod tensor;
+mod types;
+mod value;
+
+pub use dtype::{DType, Opset};
+pub use evaluate::Evaluate;
+pub use ops::OpKind;
+pub use program::{
+    Arg, Attributes, Block, BlockId, Def, Function, Input, Op, OpId, Program, ValueData, ValueId, ValueMap,
+};
+pub use tensor::{Element, Tensor, TensorError};
+pub use types::{Dim, TensorType, Type};
+pub use value::Value;

@@ -1,0 +1,2 @@
+//! The command `milwright`.
+fn main() {}

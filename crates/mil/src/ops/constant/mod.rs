@@ -1,0 +1,3 @@
+//! Constants, plain and compressed.
+
+pub mod constant;

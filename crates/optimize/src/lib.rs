@@ -1,0 +1,1 @@
+//! Milwright optimize.
