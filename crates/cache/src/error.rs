@@ -1,0 +1,47 @@
+use std::io;
+use std::path::PathBuf;
+
+/// Why something could not be stored, listed or removed. Reading never fails: see [`Lookup`](crate::Lookup).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file system refused.
+    #[error("cannot {action} '{}': {source}", path.display())]
+    Io {
+        /// What was tried, such as `write`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+    /// The entry alone is larger than the whole store may be.
+    #[error("an entry of {size} bytes does not fit in a cache of at most {max} bytes")]
+    TooLarge {
+        /// Size of the entry's file in bytes.
+        size: u64,
+        /// [`Options::max_bytes`](crate::Options::max_bytes).
+        max: u64,
+    },
+}
+
+impl Error {
+    /// What the person who meets this error can do, where there is something.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    Some("free some space, clear the cache, or choose a cache folder on another disk")
+                }
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    Some("choose a cache folder that this user may write to")
+                }
+                io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+                    Some("a file is where the cache folder should be: choose another cache folder")
+                }
+                _ => None,
+            },
+            Self::TooLarge { .. } => Some("raise the size limit of the cache"),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use crate::PAYLOAD_ALIGN;
+
+/// The file operations of a [`Store`](crate::Store), so that tests can make any of them fail. [`Disk`] is the real one.
+pub trait Storage: fmt::Debug + Send + Sync {
+    /// Makes a folder and its parents; one that exists already is fine.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// The plain files in a folder.
+    fn list(&self, dir: &Path) -> io::Result<Vec<FileInfo>>;
+
+    /// Opens a new file for writing, which must not exist yet. It is locked until it is dropped: see
+    /// [`is_locked`](Self::is_locked).
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>>;
+
+    /// The whole content of a file, mapped where possible, starting at a multiple of [`PAYLOAD_ALIGN`].
+    fn load(&self, path: &Path) -> io::Result<Bytes>;
+
+    /// At most the first `max` bytes of a file, and its length.
+    fn load_head(&self, path: &Path, max: usize) -> io::Result<(Vec<u8>, u64)>;
+
+    /// Moves a file over another, atomically.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in a folder durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Marks a file as used now.
+    fn touch(&self, path: &Path) -> io::Result<()>;
+
+    /// Takes the advisory lock of a file, which is created if missing; `None` while somebody else has it. The lock ends
+    /// when the guard is dropped or its process dies.
+    fn try_lock(&self, path: &Path) -> io::Result<Option<LockGuard>>;
+
+    /// Whether a living process has the file locked.
+    fn is_locked(&self, path: &Path) -> io::Result<bool>;
+}
+
+/// Holds a lock until it is dropped.
+pub type LockGuard = Box<dyn Send>;
+
+/// A file that is being written.
+pub trait NewFile: Write {
+    /// Makes the content durable.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// A file in a folder.
+#[derive(Clone, Debug)]
+pub struct FileInfo {
+    /// Its name in the folder. Names that are not Unicode are none of the store's and are left out.
+    pub name: String,
+    /// Its length in bytes.
+    pub len: u64,
+    /// When it was last written or touched.
+    pub modified: SystemTime,
+}
+
+/// The file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Disk;
+
+impl Storage for Disk {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<FileInfo>> {
+        let mut files = Vec::new();
+        for file in fs::read_dir(dir)? {
+            let file = file?;
+            let Ok(name) = file.file_name().into_string() else { continue };
+            // Another process may remove a file between the two calls.
+            let Ok(info) = file.metadata() else { continue };
+            if info.is_file() {
+                let modified = info.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                files.push(FileInfo { name, len: info.len(), modified });
+            }
+        }
+        Ok(files)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
+        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        // Some network file systems have no locks; there, only a file's age tells that it was left behind.
+        let _ = file.try_lock();
+        Ok(Box::new(file))
+    }
+
+    fn load(&self, path: &Path) -> io::Result<Bytes> {
+        let mut file = File::open(path)?;
+        // SAFETY: a mapping must not change while it is borrowed. The store writes an entry under a temporary name, never
+        // writes to it again after the rename, and removes it only by name, which leaves mappings alone; the folder is
+        // private to its owner. What remains, an owner who truncates the file by hand, is outside the contract.
+        match unsafe { memmap2::Mmap::map(&file) } {
+            Ok(map) => Ok(Bytes::from_owner(map)),
+            Err(_) => {
+                let mut content = Vec::new();
+                file.read_to_end(&mut content)?;
+                Ok(aligned_copy(&content))
+            }
+        }
+    }
+
+    fn load_head(&self, path: &Path, max: usize) -> io::Result<(Vec<u8>, u64)> {
+        let file = File::open(path)?;
+        let len = file.metadata()?.len();
+        let mut head = Vec::new();
+        file.take(max as u64).read_to_end(&mut head)?;
+        Ok((head, len))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    #[cfg(unix)]
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+
+    /// Windows cannot flush a folder; NTFS journals the rename.
+    #[cfg(not(unix))]
+    fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn touch(&self, path: &Path) -> io::Result<()> {
+        OpenOptions::new().write(true).open(path)?.set_modified(SystemTime::now())
+    }
+
+    fn try_lock(&self, path: &Path) -> io::Result<Option<LockGuard>> {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        Ok(lock(&file)?.then(|| Box::new(file) as LockGuard))
+    }
+
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        lock(&OpenOptions::new().write(true).open(path)?).map(|locked| !locked)
+    }
+}
+
+impl NewFile for File {
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_all()
+    }
+}
+
+/// Copies bytes to memory that starts at a multiple of [`PAYLOAD_ALIGN`].
+pub fn aligned_copy(bytes: &[u8]) -> Bytes {
+    let mut buffer = Vec::<u8>::with_capacity(bytes.len() + PAYLOAD_ALIGN);
+    let start = buffer.as_ptr().align_offset(PAYLOAD_ALIGN);
+    buffer.resize(start, 0);
+    buffer.extend_from_slice(bytes);
+    Bytes::from_owner(buffer).slice(start..)
+}
+
+/// Whether the lock could be taken.
+fn lock(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_are_aligned() {
+        for len in 0..200 {
+            let copy = aligned_copy(&vec![3; len]);
+            assert_eq!(copy.as_ptr().align_offset(PAYLOAD_ALIGN), 0);
+            assert_eq!(copy, vec![3; len]);
+        }
+    }
+}

@@ -1,0 +1,410 @@
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+
+use crate::entry::{self, MAX_HEADER};
+use crate::{Disk, Entry, Error, Fault, FileInfo, Key, LockGuard, Meta, Storage, Verify, aligned_copy};
+
+/// A temporary or lock file that is older than this and that no living process has locked was left by a crash.
+const STALE: Duration = Duration::from_secs(10 * 60);
+/// Where the file system has no locks, age alone decides, with a wide margin.
+const STALE_WITHOUT_LOCKS: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often a process that waits for another's work looks again.
+const POLL: Duration = Duration::from_millis(20);
+
+/// The settings of a [`Store`].
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Most bytes that the entries may take together; 4 GiB by default. A `put` may exceed it until it returns.
+    pub max_bytes: u64,
+    /// What is checked when an entry is loaded.
+    pub verify: Verify,
+    /// How long [`Store::get_or_create`] waits for another process that is building the same key before it builds the
+    /// entry itself; one minute by default.
+    pub wait: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { max_bytes: 4 << 30, verify: Verify::Full, wait: Duration::from_secs(60) }
+    }
+}
+
+/// A folder of compiled artifacts. Cheap to clone; clones share the folder.
+#[derive(Clone, Debug)]
+pub struct Store {
+    dir: PathBuf,
+    options: Options,
+    storage: Arc<dyn Storage>,
+}
+
+/// What [`Store::get`] found.
+#[derive(Clone, Debug)]
+#[must_use]
+pub enum Lookup {
+    /// A whole entry.
+    Hit(Entry),
+    /// No entry.
+    Miss,
+    /// An entry that cannot be used. It has been removed, unless reading it failed.
+    Broken(Fault),
+}
+
+/// What [`Store::get_or_create`] returns.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The artifact, starting at a multiple of [`PAYLOAD_ALIGN`](crate::PAYLOAD_ALIGN).
+    pub payload: Bytes,
+    /// Where it came from.
+    pub origin: Origin,
+    /// Why a new artifact could not be stored. It is whole all the same.
+    pub unstored: Option<Error>,
+}
+
+/// Where an artifact came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The store had it.
+    Hit,
+    /// The store did not have it, so it was built.
+    Built,
+    /// The store's entry was broken, so it was built again.
+    Rebuilt(Fault),
+}
+
+/// One line of [`Store::list`].
+#[derive(Clone, Debug)]
+pub struct EntryInfo {
+    /// The entry's key.
+    pub key: Key,
+    /// Its description.
+    pub meta: Meta,
+    /// Size of its file in bytes.
+    pub bytes: u64,
+    /// When it was stored, to the second.
+    pub created: SystemTime,
+    /// When it was last stored or loaded.
+    pub used: SystemTime,
+}
+
+/// What [`Store::verify`] found.
+#[derive(Clone, Debug, Default)]
+pub struct Verified {
+    /// Number of whole entries.
+    pub whole: usize,
+    /// The broken ones. They have been removed, unless reading them failed.
+    pub broken: Vec<(Key, Fault)>,
+}
+
+/// What [`Store::clear`] removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cleared {
+    /// Number of entries.
+    pub entries: usize,
+    /// Bytes freed.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Opens a folder, which is made if it does not exist. Removes what crashed processes left there and, if the bound
+    /// has become smaller, the least recently used entries.
+    pub fn open(dir: impl Into<PathBuf>, options: Options) -> Result<Self, Error> {
+        Self::with_storage(dir, options, Arc::new(Disk))
+    }
+
+    /// Like [`open`](Self::open), on other storage.
+    pub fn with_storage(
+        dir: impl Into<PathBuf>,
+        options: Options,
+        storage: Arc<dyn Storage>,
+    ) -> Result<Self, Error> {
+        let store = Self { dir: dir.into(), options, storage };
+        store.storage.create_dir(&store.dir).map_err(failed("create the cache folder", &store.dir))?;
+        store.tidy_up()?;
+        Ok(store)
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Looks a key up, and marks the entry as used.
+    pub fn get(&self, key: &Key) -> Lookup {
+        let path = self.entry_path(key);
+        match self.check(key, self.options.verify) {
+            Ok(Some(entry)) => {
+                // Without the mark the entry is only evicted sooner; a read-only folder is a fine cache.
+                let _ = self.storage.touch(&path);
+                Lookup::Hit(entry)
+            }
+            Ok(None) => Lookup::Miss,
+            Err(fault) => Lookup::Broken(fault),
+        }
+    }
+
+    /// Stores an artifact, replacing one of the same key, and evicts old ones. After an error the store has the old entry
+    /// or the whole new one.
+    pub fn put(&self, key: &Key, meta: &Meta, payload: &[u8]) -> Result<(), Error> {
+        let header = entry::encode_header(key, meta, SystemTime::now(), payload);
+        let size = header.len() as u64 + payload.len() as u64;
+        if size > self.options.max_bytes {
+            return Err(Error::TooLarge { size, max: self.options.max_bytes });
+        }
+        let temporary = self.dir.join(format!("{key}.{}.tmp", unique()));
+        self.write(&temporary, &[&header, payload])
+            .and_then(|()| self.publish(&temporary, key))
+            .inspect_err(|_| drop(self.storage.remove(&temporary)))?;
+        self.storage.sync_dir(&self.dir).map_err(failed("flush", &self.dir))?;
+        if let Err(error) = self.tidy_up() {
+            tracing::warn!(%error, "cannot evict old cache entries");
+        }
+        Ok(())
+    }
+
+    /// Looks a key up and, if there is no usable entry, builds and stores it. Trouble with the store never fails the
+    /// call: it is told in the result. The only error is `build`'s own.
+    pub fn get_or_create<E>(
+        &self,
+        key: &Key,
+        meta: &Meta,
+        build: impl FnOnce() -> Result<Vec<u8>, E>,
+    ) -> Result<Fetched, E> {
+        let hit = |entry: Entry| Fetched { payload: entry.payload, origin: Origin::Hit, unstored: None };
+        let origin = match self.get(key) {
+            Lookup::Hit(entry) => return Ok(hit(entry)),
+            Lookup::Miss => Origin::Built,
+            Lookup::Broken(fault) => Origin::Rebuilt(fault),
+        };
+        let _lock = self.lock(key);
+        // Somebody may have built it since.
+        if let Lookup::Hit(entry) = self.get(key) {
+            return Ok(hit(entry));
+        }
+        let payload = build()?;
+        let unstored = self.put(key, meta, &payload).err();
+        if let Some(error) = &unstored {
+            tracing::warn!(%key, %error, "cannot store a cache entry");
+        } else if let Lookup::Hit(entry) = self.get(key) {
+            // The mapped file takes the place of the copy on the heap.
+            return Ok(Fetched { payload: entry.payload, origin, unstored });
+        }
+        Ok(Fetched { payload: aligned_copy(&payload), origin, unstored })
+    }
+
+    /// The entries with a sound header, most recently used first. Payloads are not read.
+    pub fn list(&self) -> Result<Vec<EntryInfo>, Error> {
+        let mut entries: Vec<_> = self
+            .entries()?
+            .into_iter()
+            .filter_map(|(key, file)| {
+                let (head, len) = self.storage.load_head(&self.entry_path(&key), MAX_HEADER).ok()?;
+                let header = entry::decode_header(&head, len, &key).ok()?;
+                let created = header.created;
+                Some(EntryInfo { key, meta: header.meta, bytes: len, created, used: file.modified })
+            })
+            .collect();
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.used));
+        Ok(entries)
+    }
+
+    /// Reads and checks every entry, and removes the broken ones.
+    pub fn verify(&self) -> Result<Verified, Error> {
+        let mut report = Verified::default();
+        for (key, _) in self.entries()? {
+            match self.check(&key, Verify::Full) {
+                Ok(Some(_)) => report.whole += 1,
+                // Removed by another process since the listing.
+                Ok(None) => {}
+                Err(fault) => report.broken.push((key, fault)),
+            }
+        }
+        Ok(report)
+    }
+
+    /// Removes an entry; `false` if there was none.
+    pub fn remove(&self, key: &Key) -> Result<bool, Error> {
+        let path = self.entry_path(key);
+        match self.storage.remove(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed("remove", &path)(error)),
+        }
+    }
+
+    /// Removes every entry, and nothing that the store did not write.
+    pub fn clear(&self) -> Result<Cleared, Error> {
+        let mut cleared = Cleared::default();
+        for (key, file) in self.entries()? {
+            if self.remove(&key)? {
+                cleared.entries += 1;
+                cleared.bytes += file.len;
+            }
+        }
+        Ok(cleared)
+    }
+
+    /// Loads and checks an entry; removes it if it is broken.
+    fn check(&self, key: &Key, verify: Verify) -> Result<Option<Entry>, Fault> {
+        let path = self.entry_path(key);
+        let file = match self.storage.load(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // It may be readable the next time, so it stays; `put` replaces it.
+            Err(error) => {
+                tracing::warn!(%key, %error, "cannot read a cache entry");
+                return Err(Fault::Unreadable(error.to_string()));
+            }
+        };
+        entry::decode(&file, key, verify).map(Some).inspect_err(|fault| {
+            tracing::warn!(%key, %fault, "removing a broken cache entry");
+            // Windows does not remove a mapped file.
+            drop(file);
+            let _ = self.storage.remove(&path);
+        })
+    }
+
+    fn write(&self, path: &Path, parts: &[&[u8]]) -> Result<(), Error> {
+        let mut file = self.storage.create(path).map_err(failed("create", path))?;
+        for part in parts {
+            file.write_all(part).map_err(failed("write", path))?;
+        }
+        file.sync().map_err(failed("flush", path))
+    }
+
+    /// Gives a complete file its final name.
+    fn publish(&self, temporary: &Path, key: &Key) -> Result<(), Error> {
+        let path = self.entry_path(key);
+        let Err(error) = self.storage.rename(temporary, &path) else { return Ok(()) };
+        // Windows does not replace a file that somebody has mapped. One of the same key is as good.
+        if matches!(self.check(key, Verify::Full), Ok(Some(_))) {
+            let _ = self.storage.remove(temporary);
+            return Ok(());
+        }
+        Err(failed("rename a temporary file to", &path)(error))
+    }
+
+    /// Waits for whoever is building `key`, and takes the turn. `None` when the wait is over or locks do not work here:
+    /// then the work may be done twice, which is harmless.
+    fn lock(&self, key: &Key) -> Option<KeyLock<'_>> {
+        let path = self.dir.join(format!("{key}.lock"));
+        let start = Instant::now();
+        loop {
+            match self.storage.try_lock(&path) {
+                Ok(Some(guard)) => return Some(KeyLock { store: self, path, _guard: guard }),
+                Ok(None) if start.elapsed() < self.options.wait => thread::sleep(POLL),
+                Ok(None) | Err(_) => return None,
+            }
+        }
+    }
+
+    /// Removes what crashed processes left behind, then the least recently used entries over the bound.
+    fn tidy_up(&self) -> Result<(), Error> {
+        let now = SystemTime::now();
+        let mut entries = Vec::new();
+        for file in self.files()? {
+            match Name::parse(&file.name) {
+                Some(Name::Entry(key)) => entries.push((key, file)),
+                Some(Name::Passing) if self.is_abandoned(&file, now) => {
+                    let _ = self.storage.remove(&self.dir.join(&file.name));
+                }
+                Some(Name::Passing) | None => {}
+            }
+        }
+        let mut total: u64 = entries.iter().map(|(_, file)| file.len).sum();
+        if total <= self.options.max_bytes {
+            return Ok(());
+        }
+        // The key settles ties, so that every process has the same order.
+        entries.sort_by_key(|(key, file)| (file.modified, *key));
+        for (key, file) in entries {
+            if total <= self.options.max_bytes {
+                break;
+            }
+            // A file that cannot be removed (on Windows, a mapped one) still counts: the next one goes instead.
+            if self.remove(&key).is_ok() {
+                tracing::debug!(%key, bytes = file.len, "evicted a cache entry");
+                total -= file.len;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_abandoned(&self, file: &FileInfo, now: SystemTime) -> bool {
+        // A time in the future is no age.
+        let Ok(age) = now.duration_since(file.modified) else { return false };
+        age > STALE
+            && match self.storage.is_locked(&self.dir.join(&file.name)) {
+                Ok(locked) => !locked,
+                Err(_) => age > STALE_WITHOUT_LOCKS,
+            }
+    }
+
+    fn entries(&self) -> Result<Vec<(Key, FileInfo)>, Error> {
+        let named = |file: FileInfo| match Name::parse(&file.name) {
+            Some(Name::Entry(key)) => Some((key, file)),
+            _ => None,
+        };
+        Ok(self.files()?.into_iter().filter_map(named).collect())
+    }
+
+    fn files(&self) -> Result<Vec<FileInfo>, Error> {
+        self.storage.list(&self.dir).map_err(failed("list", &self.dir))
+    }
+
+    fn entry_path(&self, key: &Key) -> PathBuf {
+        self.dir.join(format!("{key}.mwc"))
+    }
+}
+
+/// The turn to build one key.
+struct KeyLock<'a> {
+    store: &'a Store,
+    path: PathBuf,
+    _guard: LockGuard,
+}
+
+impl Drop for KeyLock<'_> {
+    fn drop(&mut self) {
+        // One who waits on the removed file finds the entry when its turn comes.
+        let _ = self.store.storage.remove(&self.path);
+    }
+}
+
+/// What a file in the folder is, by its name.
+enum Name {
+    Entry(Key),
+    /// A temporary or lock file.
+    Passing,
+}
+
+impl Name {
+    /// `None` for a file that the store did not write.
+    fn parse(name: &str) -> Option<Self> {
+        let (key, rest) = name.split_once('.')?;
+        let key = key.parse().ok()?;
+        match rest {
+            "mwc" => Some(Self::Entry(key)),
+            "lock" => Some(Self::Passing),
+            _ => rest.ends_with(".tmp").then_some(Self::Passing),
+        }
+    }
+}
+
+/// A name that no other writer has, here or in a container that shares the folder and the process number.
+fn unique() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let random = RandomState::new().build_hasher().finish();
+    format!("{}-{}-{random:016x}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Io { action, path: path.to_owned(), source }
+}
