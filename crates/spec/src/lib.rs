@@ -1,1 +1,28 @@
-//! Milwright spec.
+//! Core ML files: containers, protobuf messages and weight blobs.
+//!
+//! This crate knows how Core ML models lie on disk and nothing about what they compute.
+//!
+//! * [`Package`] opens an `.mlmodel` or `.mlpackage` and resolves the weights that its program refers to.
+
+//! * [`blob`] reads and writes weight files (MIL blob storage version 2).
+//! * [`proto`] has the protobuf messages of the whole specification.
+//! * [`describe`] says what a model is and what it takes and gives, in plain structs, for every model type.
+//! * [`limits`] lists every bound on untrusted input.
+//!
+//! Files are memory-mapped, and every `bytes` field and weight blob is a slice of the mapping: opening a model of
+//! many gigabytes costs the parsing of its structure only. Memory-mapping asks one thing of the user: **a file must
+//! not be truncated or rewritten in place while it is open here.** The writers of this crate never do that: they
+//! write a new file and rename it.
+
+pub mod blob;
+
+mod error;
+pub mod limits;
+mod manifest;
+mod map;
+mod open;
+pub mod proto;
+mod references;
+
+pub use error::{Error, ErrorKind, Result};
+pub use open::{Container, Package};

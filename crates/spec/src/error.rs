@@ -1,0 +1,142 @@
+//! One opaque error for the whole crate.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What this crate's functions return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a Core ML file could not be read or written.
+///
+/// [`kind`](Self::kind) is for programs, the `Display` text (`PATH: what is wrong`) for people, and
+/// [`hint`](Self::hint) says what to do about it.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    path: Option<PathBuf>,
+    hint: Option<Cow<'static, str>>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The kinds of [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// There is no such file, or the model refers to one that is missing.
+    NotFound,
+    /// The operating system refused: permissions, a full disk, a broken device.
+    Io,
+    /// The bytes do not follow the format.
+    Malformed,
+    /// The format is known by name, but not read or written here.
+    Unsupported,
+    /// A bound of [`limits`](crate::limits) is exceeded.
+    LimitExceeded,
+    /// The caller asked for something that has no meaning, such as data whose length does not fit its type.
+    InvalidArgument,
+}
+
+impl Error {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The file or folder concerned, where there is one.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+
+    /// What to do about it, where that is known. Not part of the `Display` text.
+    pub fn hint(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner { kind, message: message.into(), path: None, hint: None, source: None }))
+    }
+
+    pub(crate) fn malformed(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Malformed, message)
+    }
+
+    pub(crate) fn limit(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::LimitExceeded, message)
+    }
+
+    pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::InvalidArgument, message)
+    }
+
+    pub(crate) fn unsupported(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Unsupported, message)
+    }
+
+    /// A failed call to the operating system; `doing` completes "cannot …".
+    pub(crate) fn io(doing: &str, error: io::Error) -> Self {
+        let (kind, hint) = match error.kind() {
+            io::ErrorKind::NotFound => (ErrorKind::NotFound, None),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                (ErrorKind::Io, Some("free some space, or write to another disk"))
+            }
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                (ErrorKind::Io, Some("check the permissions of the file and of its folder"))
+            }
+            _ => (ErrorKind::Io, None),
+        };
+        let message = format!("cannot {doing}: {error}").into();
+        Self(Box::new(Inner {
+            kind,
+            message,
+            path: None,
+            hint: hint.map(Cow::from),
+            source: Some(error.into()),
+        }))
+    }
+
+    /// Names the file, unless a lower layer named a more precise one.
+    pub(crate) fn at(mut self, path: impl Into<PathBuf>) -> Self {
+        self.0.path.get_or_insert_with(|| path.into());
+        self
+    }
+
+    pub(crate) fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.path {
+            Some(path) => write!(f, "{}: {}", path.display(), self.0.message),
+            None => f.write_str(&self.0.message),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("message", &self.0.message)
+            .field("path", &self.0.path)
+            .field("hint", &self.0.hint)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|source| &**source as _)
+    }
+}

@@ -1,0 +1,26 @@
+//! Every bound on untrusted input.
+//!
+//! All other allocation is at most proportional to the input: see [`MAX_SPEC_BYTES`].
+
+/// Size of a serialized model, in bytes: protobuf itself allows no more.
+///
+/// Weights in `bytes` fields and blob files are not copied. What is decoded takes a multiple of its size in the file;
+/// the worst case (a list of empty messages, two bytes each) is kept below 150 bytes of memory for a byte of file.
+pub const MAX_SPEC_BYTES: u64 = (1 << 31) - 1;
+
+/// Depth of nested messages. Each nested block of an ML program takes two, each nested pipeline two.
+///
+/// The decoder enforces it, so that neither decoding, walking nor dropping a model can overflow the stack.
+pub const MAX_MESSAGE_DEPTH: usize = 100;
+
+/// Newest specification version that is understood (iOS 26, macOS 26).
+pub const NEWEST_SPECIFICATION_VERSION: i32 = 10;
+
+/// Size of a package's `Manifest.json`, in bytes.
+pub const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+
+/// Items in a package's manifest.
+pub const MAX_MANIFEST_ITEMS: usize = 1000;
+
+/// Distinct weight files that one model refers to.
+pub const MAX_WEIGHT_FILES: usize = 1000;

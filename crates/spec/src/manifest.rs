@@ -1,0 +1,200 @@
+//! `Manifest.json`, the table of contents of an `.mlpackage`.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{MAX_MANIFEST_BYTES, MAX_MANIFEST_ITEMS};
+use crate::{Error, ErrorKind, Result};
+
+pub(crate) const FILE_NAME: &str = "Manifest.json";
+/// The folder that item paths are relative to.
+pub(crate) const DATA_FOLDER: &str = "Data";
+/// Where our packages keep the model and its weights, inside `Data`.
+pub(crate) const MODEL_FOLDER: &str = "com.apple.CoreML";
+pub(crate) const MODEL_FILE: &str = "model.mlmodel";
+pub(crate) const WEIGHTS_FOLDER: &str = "weights";
+
+/// Identifiers need to be unique inside one manifest only; fixed ones keep the written bytes deterministic.
+const MODEL_ID: &str = "5C0F7A1E-8D3B-5E41-9A6C-2B7E40D19F01";
+const WEIGHTS_ID: &str = "5C0F7A1E-8D3B-5E41-9A6C-2B7E40D19F02";
+
+/// A manifest whose structure was checked; the paths are still only text.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Manifest {
+    file_format_version: String,
+    item_info_entries: BTreeMap<String, Item>,
+    root_model_identifier: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Item {
+    author: String,
+    description: String,
+    name: String,
+    path: String,
+}
+
+impl Manifest {
+    /// The manifest of a package written here.
+    pub(crate) fn new(has_weights: bool) -> Self {
+        let item = |name: &str, description: &str| Item {
+            author: MODEL_FOLDER.to_owned(),
+            description: description.to_owned(),
+            name: name.to_owned(),
+            path: format!("{MODEL_FOLDER}/{name}"),
+        };
+        let mut items =
+            BTreeMap::from([(MODEL_ID.to_owned(), item(MODEL_FILE, "CoreML Model Specification"))]);
+        if has_weights {
+            items.insert(WEIGHTS_ID.to_owned(), item(WEIGHTS_FOLDER, "CoreML Model Weights"));
+        }
+        Self {
+            file_format_version: "1.0.0".to_owned(),
+            item_info_entries: items,
+            root_model_identifier: MODEL_ID.to_owned(),
+        }
+    }
+
+    /// Serialized, with a final line break.
+    pub(crate) fn to_json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("strings and maps of strings serialize");
+        text.push('\n');
+        text
+    }
+
+    /// Reads and checks the manifest of `package`; returns the model file's path.
+    ///
+    /// Every item must exist and lie inside `Data`, symbolic links resolved.
+    pub(crate) fn find_model(package: &Path) -> Result<PathBuf> {
+        let path = package.join(FILE_NAME);
+        let mut text = Vec::new();
+        File::open(&path)
+            .and_then(|file| file.take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut text))
+            .map_err(|error| Error::io("read it", error).at(&path))?;
+        if text.len() as u64 > MAX_MANIFEST_BYTES {
+            return Err(Error::limit(format!("more than {MAX_MANIFEST_BYTES} bytes")).at(path));
+        }
+        Self::parse(&text).and_then(|manifest| manifest.resolve(package)).map_err(|error| error.at(path))
+    }
+
+    fn parse(text: &[u8]) -> Result<Self> {
+        let manifest: Self = serde_json::from_slice(text).map_err(|error| {
+            Error::malformed(format!("not a package manifest: {error}")).with_source(error)
+        })?;
+        let version = &manifest.file_format_version;
+        if !is_supported(version) {
+            return Err(Error::unsupported(format!("package format version {version:?}; 1.0.0 is known")));
+        }
+        if manifest.item_info_entries.len() > MAX_MANIFEST_ITEMS {
+            return Err(Error::limit(format!("more than {MAX_MANIFEST_ITEMS} items")));
+        }
+        Ok(manifest)
+    }
+
+    fn resolve(&self, package: &Path) -> Result<PathBuf> {
+        let data = package.join(DATA_FOLDER);
+        let data = data.canonicalize().map_err(|error| Error::io("open it", error).at(&data))?;
+        let mut model = None;
+        for (id, item) in &self.item_info_entries {
+            let path = inside(&data, &item.path)?;
+            if *id == self.root_model_identifier {
+                model = Some(path);
+            }
+        }
+        let model = model.ok_or_else(|| {
+            Error::malformed(format!("rootModelIdentifier {:?} names no item", self.root_model_identifier))
+        })?;
+        if model.is_dir() {
+            return Err(Error::malformed("rootModelIdentifier names a folder, not a model file"));
+        }
+        Ok(model)
+    }
+}
+
+/// The real path of `relative` inside the canonical folder `root`; refuses everything that leads out of it.
+pub(crate) fn inside(root: &Path, relative: &str) -> Result<PathBuf> {
+    let plain = Path::new(relative).components().all(|part| matches!(part, Component::Normal(_)));
+    if relative.is_empty() || !plain || relative.contains(['\0', '\\']) {
+        return Err(Error::malformed(format!("the path {relative:?} leads out of the package")));
+    }
+    let path = root.join(relative);
+    let real = fs::canonicalize(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::new(ErrorKind::NotFound, format!("{relative:?} is missing from the package"))
+                .with_hint("the package is incomplete: copy or download it again")
+        }
+        _ => Error::io("open it", error).at(&path),
+    })?;
+    if !real.starts_with(root) {
+        return Err(Error::malformed(format!(
+            "{relative:?} is a symbolic link that leads out of the package"
+        ))
+        .with_hint("copy the package with its links resolved (cp -RL) and open the copy"));
+    }
+    Ok(real)
+}
+
+/// Versions up to 1.0.0, as the format's own library has it.
+fn is_supported(version: &str) -> bool {
+    let mut parts = version.split('.').map(str::parse::<u32>);
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor)), Some(Ok(patch)), None) => (major, minor, patch) <= (1, 0, 0),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        for (version, supported) in [
+            ("1.0.0", true),
+            ("0.9.0", true),
+            ("1.0.1", false),
+            ("2.0.0", false),
+            ("1.0", false),
+            ("", false),
+        ] {
+            assert_eq!(is_supported(version), supported, "{version}");
+        }
+    }
+
+    #[test]
+    fn refuses_paths_that_lead_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("Data");
+        fs::create_dir(&data).unwrap();
+        fs::write(folder.path().join("secret"), "x").unwrap();
+        fs::write(data.join("ok"), "x").unwrap();
+        let data = data.canonicalize().unwrap();
+        assert!(inside(&data, "ok").is_ok());
+        for bad in ["", "/etc/hosts", "../secret", "a/../../secret", "./ok", "a\\b", "a\0b"] {
+            assert_eq!(inside(&data, bad).unwrap_err().kind(), ErrorKind::Malformed, "{bad:?}");
+        }
+        assert_eq!(inside(&data, "missing").unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn refuses_symbolic_links_that_lead_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("Data");
+        fs::create_dir(&data).unwrap();
+        fs::write(folder.path().join("secret"), "x").unwrap();
+        fs::write(data.join("ok"), "x").unwrap();
+        std::os::unix::fs::symlink("../secret", data.join("out")).unwrap();
+        std::os::unix::fs::symlink("ok", data.join("in")).unwrap();
+        std::os::unix::fs::symlink("loop", data.join("loop")).unwrap();
+        let data = data.canonicalize().unwrap();
+        assert!(inside(&data, "in").is_ok());
+        assert_eq!(inside(&data, "out").unwrap_err().kind(), ErrorKind::Malformed);
+        assert_eq!(inside(&data, "loop").unwrap_err().kind(), ErrorKind::Io);
+    }
+}

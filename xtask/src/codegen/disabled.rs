@@ -1,0 +1,13 @@
+//! Built without the generator: build it and hand the work over.
+
+use std::process::Command;
+
+/// Runs this same task in a build that has the `codegen` feature.
+pub fn run(args: &[String]) -> Result<(), String> {
+    let status = Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--package", "xtask", "--features", "codegen", "--", "codegen"])
+        .args(args)
+        .status()
+        .map_err(|error| format!("cannot run cargo: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("codegen failed: {status}")) }
+}
