@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::ops::{ArgView, Effect, InferError, Inferred, Known, OpView};
+use crate::ops::{ArgView, Effect, InferError, Inferred, Known, MAX_PARTIAL, OpView};
 use crate::{Arg, BlockId, Evaluate, Function, OpId, OpKind, Type, Value, ValueId, ValueMap};
 
 /// What inference found out about a function's values.
@@ -23,6 +23,10 @@ pub struct OpError {
 }
 
 impl Facts {
+    pub(crate) fn new() -> Facts {
+        Facts { types: ValueMap::new(None), known: ValueMap::new(None) }
+    }
+
     /// The inferred type of a value, or the declared one where nothing was inferred.
     pub fn ty<'a>(&'a self, function: &'a Function, value: ValueId) -> &'a Type {
         self.types[value].as_ref().unwrap_or(&function[value].ty)
@@ -41,10 +45,12 @@ impl Facts {
         }
     }
 
-    /// Notes what a value is, as inference would.
+    /// Notes what a value is, as inference would. Long partial vectors are forgotten: a shape is never that long,
+    /// and each op could double them.
     pub fn set(&mut self, value: ValueId, inferred: Inferred) {
         self.types[value] = Some(inferred.ty);
-        self.known[value] = inferred.known;
+        self.known[value] =
+            inferred.known.filter(|k| !matches!(k, Known::Partial(v) if v.len() > MAX_PARTIAL));
     }
 
     /// An op with what is known of its inputs.
@@ -52,6 +58,20 @@ impl Facts {
     /// # Errors
     /// The op is newer than the function's opset.
     pub fn view<'a>(&'a self, function: &'a Function, op: OpId) -> Result<OpView<'a>, InferError> {
+        let mut view = self.view_args(function, op)?;
+        let block_outputs =
+            |b: &BlockId| function[*b].outputs.iter().map(|v| self.ty(function, *v).clone()).collect();
+        view.outputs = view.op.outputs.iter().map(|o| &function[*o].ty).collect();
+        view.block_outputs = view.op.blocks.iter().map(block_outputs).collect();
+        Ok(view)
+    }
+
+    /// [`view`](Facts::view) without the types of nested blocks' and the op's own outputs.
+    pub(crate) fn view_args<'a>(
+        &'a self,
+        function: &'a Function,
+        op: OpId,
+    ) -> Result<OpView<'a>, InferError> {
         let op = &function[op];
         let version = op.kind.version(function.opset).ok_or_else(|| {
             let first = op.kind.versions().first().map_or("a later opset", |v| v.opset.text_name());
@@ -65,15 +85,13 @@ impl Facts {
                 ArgView { ty: Cow::Owned(c.ty()), known: Some(Cow::Owned(Known::Value(c.clone()))) }
             }
         };
-        let block_outputs =
-            |b: &BlockId| function[*b].outputs.iter().map(|v| self.ty(function, *v).clone()).collect();
         Ok(OpView {
             kind: op.kind,
             version,
             op,
             args: op.inputs.iter().map(|i| (i.name.as_str(), i.args.iter().map(arg).collect())).collect(),
-            outputs: op.outputs.iter().map(|o| &function[*o].ty).collect(),
-            block_outputs: op.blocks.iter().map(block_outputs).collect(),
+            outputs: Vec::new(),
+            block_outputs: Vec::new(),
         })
     }
 }
@@ -83,7 +101,7 @@ impl Facts {
 ///
 /// Inference goes on after an op that does not check: its outputs keep their declared types.
 pub fn infer(function: &Function, inputs: &[Type], engine: Option<&dyn Evaluate>) -> (Facts, Vec<OpError>) {
-    let mut facts = Facts { types: ValueMap::new(None), known: ValueMap::new(None) };
+    let mut facts = Facts::new();
     for (&value, ty) in function.inputs.iter().zip(inputs) {
         facts.types[value] = Some(ty.clone());
     }
@@ -115,7 +133,8 @@ fn infer_block(
     }
 }
 
-fn infer_op(
+/// Infers the outputs of one op, from the facts of its inputs.
+pub(crate) fn infer_op(
     function: &Function,
     op: OpId,
     engine: Option<&dyn Evaluate>,

@@ -25,6 +25,7 @@ mod program;
 mod tensor;
 mod types;
 mod value;
+pub mod verify;
 
 pub use dtype::{DType, Opset};
 pub use evaluate::Evaluate;
@@ -32,6 +33,7 @@ pub use ops::OpKind;
 pub use program::{
     Arg, Attributes, Block, BlockId, Def, Function, Input, Op, OpId, Program, ValueData, ValueId, ValueMap,
 };
-pub use tensor::{Element, Tensor, TensorError};
+pub use tensor::{Element, Tensor, TensorError, pack_bits, unpack_bits};
 pub use types::{Dim, TensorType, Type};
 pub use value::Value;
+pub use verify::{Checked, VerifyErrors, verify};

@@ -233,6 +233,31 @@ impl Function {
         self.values.iter().enumerate().map(|(i, v)| (ValueId::new(i), v))
     }
 
+    /// How many values there are, whether used or not. An id's index is below it.
+    pub fn value_count(&self) -> usize {
+        self.values.len()
+    }
+
+    /// How many ops there are, whether in a block or not. An id's index is below it.
+    pub fn op_count(&self) -> usize {
+        self.ops.len()
+    }
+
+    /// How many blocks there are, whether in reach or not. An id's index is below it.
+    pub fn block_count(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Whether the id is in range.
+    pub fn has_value(&self, id: ValueId) -> bool {
+        id.index() < self.values.len()
+    }
+
+    /// Whether the id is in range.
+    pub fn has_op(&self, id: OpId) -> bool {
+        id.index() < self.ops.len()
+    }
+
     /// Every op that is in the body or in a block nested in it, in order of execution; an op comes before the ops of
     /// its own blocks.
     pub fn walk(&self) -> Vec<OpId> {

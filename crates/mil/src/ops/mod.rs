@@ -7,7 +7,8 @@ mod declare;
 mod view;
 
 pub use declare::{Default, Effect, Kind, OpDef, Param, Version, many, optional, required};
-pub use view::{ArgView, InferError, Inferred, Known, OpView};
+pub(crate) use view::MAX_PARTIAL;
+pub use view::{ArgView, InferError, Inferred, Known, OpView, dim};
 
 /// Calls a macro with the one list of ops: `Type "mil_name" family::module,` for each.
 #[macro_export]

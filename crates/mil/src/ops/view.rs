@@ -5,6 +5,12 @@ use std::borrow::Cow;
 use super::{Default, OpKind, Version};
 use crate::{DType, Dim, Op, Tensor, TensorType, Type, Value};
 
+/// How long a partially known vector may be: shape arithmetic is never longer, and an op must not be able to make
+/// vectors grow without end.
+pub(crate) const MAX_PARTIAL: usize = 64;
+/// How long a vector of integer parameters may be, such as the sizes of a split.
+const MAX_INTS: usize = 4096;
+
 /// An op with the types of its inputs and what is known of their elements.
 #[derive(Debug)]
 pub struct OpView<'a> {
@@ -167,7 +173,13 @@ impl<'a> OpView<'a> {
                 _ => None,
             });
         }
-        let known = self.partial(name).and_then(|v| v.into_iter().collect::<Option<Vec<i64>>>());
+        let known = match self.known_tensor(name) {
+            Some(t) if t.elements() > MAX_INTS => {
+                return Err(InferError(format!("input `{name}` has more than {MAX_INTS} elements")));
+            }
+            Some(t) => t.to_i64(),
+            None => self.partial(name).and_then(|v| v.into_iter().collect()),
+        };
         known.map(Some).ok_or_else(|| self.not_constant(name, "integers"))
     }
 
@@ -242,16 +254,18 @@ impl ArgView<'_> {
         }
     }
 
-    /// What is known of an integer vector or scalar, element by element.
+    /// What is known of an integer vector or scalar, element by element; `None` for long ones, which are data.
     pub fn partial(&self) -> Option<Vec<Option<i64>>> {
         match self.known.as_deref() {
-            Some(Known::Value(Value::Tensor(t))) => Some(t.to_i64()?.into_iter().map(Some).collect()),
+            Some(Known::Value(Value::Tensor(t))) => {
+                let small = t.shape().len() <= 1 && t.elements() <= MAX_PARTIAL;
+                Some(small.then(|| t.to_i64()).flatten()?.into_iter().map(Some).collect())
+            }
             Some(Known::Partial(v)) => Some(v.clone()),
             Some(Known::Value(_)) => None,
             None => {
                 let t = self.ty.as_tensor().filter(|t| t.dtype.is_int() && t.rank() <= 1)?;
-                // A shape longer than any tensor's rank is data, not shape arithmetic.
-                t.elements().filter(|&n| n <= 64).map(|n| vec![None; n])
+                t.elements().filter(|&n| n <= MAX_PARTIAL).map(|n| vec![None; n])
             }
         }
     }
@@ -263,7 +277,7 @@ fn normalize_axis(name: &str, axis: i64, rank: usize) -> Result<usize, InferErro
     fixed.ok_or_else(|| InferError(format!("input `{name}` is {axis}, out of range for rank {rank}")))
 }
 
-/// Turns a non-negative partial integer into a dimension.
-pub(crate) fn dim(size: Option<i64>) -> Dim {
+/// Turns a partially known integer into a dimension; a negative one is unknown.
+pub fn dim(size: Option<i64>) -> Dim {
     size.and_then(|n| usize::try_from(n).ok()).map_or(Dim::Unknown, Dim::Fixed)
 }
