@@ -23,6 +23,7 @@ pub mod infer;
 pub mod ops;
 mod program;
 mod tensor;
+pub mod text;
 mod types;
 mod value;
 pub mod verify;
