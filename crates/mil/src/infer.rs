@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use crate::ops::{ArgView, Effect, InferError, Inferred, Known, MAX_PARTIAL, OpView};
-use crate::{Arg, BlockId, Evaluate, Function, OpId, OpKind, Type, Value, ValueId, ValueMap};
+use crate::{
+    Arg, BlockId, DType, Evaluate, Function, OpId, OpKind, Tensor, TensorType, Type, Value, ValueId, ValueMap,
+};
 
 /// What inference found out about a function's values.
 #[derive(Clone, Debug)]
@@ -45,12 +47,16 @@ impl Facts {
         }
     }
 
-    /// Notes what a value is, as inference would. Long partial vectors are forgotten: a shape is never that long,
-    /// and each op could double them.
+    /// Notes what a value is, as inference would. A fully known shape becomes a constant; long partial vectors are
+    /// forgotten: a shape is never that long, and each op could double them.
     pub fn set(&mut self, value: ValueId, inferred: Inferred) {
-        self.types[value] = Some(inferred.ty);
-        self.known[value] =
-            inferred.known.filter(|k| !matches!(k, Known::Partial(v) if v.len() > MAX_PARTIAL));
+        let Inferred { ty, known } = inferred;
+        self.known[value] = match known {
+            Some(Known::Partial(v)) if v.len() > MAX_PARTIAL => None,
+            Some(Known::Partial(v)) => Some(complete(&ty, &v).unwrap_or(Known::Partial(v))),
+            known => known,
+        };
+        self.types[value] = Some(ty);
     }
 
     /// An op with what is known of its inputs.
@@ -96,8 +102,22 @@ impl Facts {
     }
 }
 
+/// The int32 tensor that a vector of known elements is, if all are known.
+fn complete(ty: &Type, elements: &[Option<i64>]) -> Option<Known> {
+    let ty = ty.as_tensor().filter(|t| t.dtype == DType::Int32)?;
+    let elements = elements.iter().map(|e| i32::try_from((*e)?).ok()).collect::<Option<Vec<i32>>>()?;
+    let tensor = Tensor::from_vec(&ty.fixed_shape()?, elements).ok()?;
+    Some(Known::Value(Value::Tensor(tensor)))
+}
+
+/// How many elements an op's outputs may have, and those of all ops together, for inference to run it: running is for
+/// constants and shapes, not for a program's work.
+const MAX_FOLDED: usize = 1 << 20;
+const MAX_FOLDED_TOTAL: usize = 1 << 26;
+
 /// Infers the types of every value in reach of the body. `inputs` replace the declared types of the function's
-/// inputs, in order; declared types stand where it is empty. With an engine, ops on known inputs are run.
+/// inputs, in order; declared types stand where it is empty. With an engine, ops on known inputs are run, but for
+/// compressed constants (`constexpr_*`) and for ops with large outputs.
 ///
 /// Inference goes on after an op that does not check: its outputs keep their declared types.
 pub fn infer(function: &Function, inputs: &[Type], engine: Option<&dyn Evaluate>) -> (Facts, Vec<OpError>) {
@@ -106,24 +126,32 @@ pub fn infer(function: &Function, inputs: &[Type], engine: Option<&dyn Evaluate>
         facts.types[value] = Some(ty.clone());
     }
     let mut errors = Vec::new();
-    infer_block(function, function.body, engine, &mut facts, &mut errors);
+    let mut folder = Folder { engine, budget: MAX_FOLDED_TOTAL };
+    infer_block(function, function.body, &mut folder, &mut facts, &mut errors);
     (facts, errors)
+}
+
+/// Runs ops on known inputs, as long as the budget lasts.
+struct Folder<'e> {
+    engine: Option<&'e dyn Evaluate>,
+    budget: usize,
 }
 
 fn infer_block(
     function: &Function,
     block: BlockId,
-    engine: Option<&dyn Evaluate>,
+    folder: &mut Folder<'_>,
     facts: &mut Facts,
     errors: &mut Vec<OpError>,
 ) {
     for &op in &function[block].ops {
         // The depth of nesting is bounded by whoever built the program (see the verifier's limit).
         for &nested in &function[op].blocks {
-            infer_block(function, nested, engine, facts, errors);
+            infer_block(function, nested, folder, facts, errors);
         }
-        match infer_op(function, op, engine, facts) {
-            Ok(outputs) => {
+        match infer_op(function, op, facts) {
+            Ok(mut outputs) => {
+                folder.fold(function, op, facts, &mut outputs);
                 for (&value, inferred) in function[op].outputs.iter().zip(outputs) {
                     facts.set(value, inferred);
                 }
@@ -134,30 +162,35 @@ fn infer_block(
 }
 
 /// Infers the outputs of one op, from the facts of its inputs.
-pub(crate) fn infer_op(
-    function: &Function,
-    op: OpId,
-    engine: Option<&dyn Evaluate>,
-    facts: &Facts,
-) -> Result<Vec<Inferred>, InferError> {
+pub(crate) fn infer_op(function: &Function, op: OpId, facts: &Facts) -> Result<Vec<Inferred>, InferError> {
     let view = facts.view(function, op)?;
-    let mut outputs = view.kind.infer(&view)?;
-    let all_known = || view.args.iter().flat_map(|(_, a)| a).all(|a| a.value().is_some());
-    if let Some(engine) = engine
-        && view.kind != OpKind::Const
-        && view.kind.effect() == Effect::None
-        && view.op.blocks.is_empty()
-        && all_known()
-    {
-        let types: Vec<Type> = outputs.iter().map(|o| o.ty.clone()).collect();
-        if let Ok(tensors) = engine.evaluate(&view, &types) {
-            for (output, tensor) in outputs.iter_mut().zip(tensors) {
-                *output = Inferred {
-                    ty: Type::Tensor(tensor.ty()),
-                    known: Some(Known::Value(Value::Tensor(tensor))),
-                };
-            }
+    view.kind.infer(&view)
+}
+
+impl Folder<'_> {
+    /// Replaces what was inferred by what the engine computes, if it can and may.
+    fn fold(&mut self, function: &Function, op: OpId, facts: &Facts, outputs: &mut [Inferred]) -> Option<()> {
+        let engine = self.engine?;
+        let kind = function[op].kind;
+        let pure = kind.effect() == Effect::None && function[op].blocks.is_empty();
+        let known = |a: &Arg| match a {
+            Arg::Value(v) => facts.value(*v).is_some(),
+            Arg::Const(_) => true,
+        };
+        let all_known = || function[op].inputs.iter().flat_map(|i| &i.args).all(known);
+        let done = || outputs.iter().all(|o| matches!(o.known, Some(Known::Value(_))));
+        if kind == OpKind::Const || kind.family() == "constexpr" || !pure || !all_known() || done() {
+            return None;
         }
+        let types: Vec<Type> = outputs.iter().map(|o| o.ty.clone()).collect();
+        let sizes = types.iter().map(|t| t.as_tensor().map_or(Some(0), TensorType::elements));
+        let size = sizes.sum::<Option<usize>>().filter(|&n| n <= MAX_FOLDED)?;
+        self.budget = self.budget.checked_sub(size)?;
+        let tensors = engine.evaluate(&facts.view(function, op).ok()?, &types).ok()?;
+        for (output, tensor) in outputs.iter_mut().zip(tensors) {
+            *output =
+                Inferred { ty: Type::Tensor(tensor.ty()), known: Some(Known::Value(Value::Tensor(tensor))) };
+        }
+        Some(())
     }
-    Ok(outputs)
 }

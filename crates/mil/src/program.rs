@@ -64,7 +64,7 @@ pub struct Op {
 }
 
 /// One named input of an op.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Input {
     /// The parameter's name.
     pub name: String,
@@ -73,7 +73,7 @@ pub struct Input {
 }
 
 /// What is bound to a parameter.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Arg {
     /// A value of the function.
     Value(ValueId),

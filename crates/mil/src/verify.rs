@@ -506,7 +506,7 @@ impl<'p, 'e> FunctionVerifier<'p, 'e> {
     /// Infers the outputs of an op that has no errors so far, and compares with what is declared.
     fn infer(&mut self, id: OpId) {
         let f = self.function;
-        let outputs = match infer_op(f, id, None, &self.facts) {
+        let outputs = match infer_op(f, id, &self.facts) {
             Ok(outputs) => outputs,
             Err(e) => return self.error(Rule::Type, || e.0),
         };
