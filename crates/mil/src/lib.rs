@@ -21,6 +21,7 @@ mod dtype;
 pub mod evaluate;
 pub mod infer;
 pub mod ops;
+pub mod passes;
 mod program;
 mod tensor;
 pub mod text;

@@ -1,0 +1,223 @@
+//! What passes share: matching ops from their results upward, and rewriting them in place.
+//!
+//! A rewrite turns the last op of a pattern into another one, so that its outputs (names, types, uses) stay what they
+//! are; the ops before it die by themselves once nothing uses them. Values that are visible at an op are visible at
+//! every op that uses its outputs, so a rewritten op may use the inputs of the ops that it replaces.
+
+use std::collections::{HashMap, HashSet};
+
+use half::f16;
+
+use crate::infer::{Facts, infer};
+use crate::{Arg, BlockId, DType, Function, Input, Op, OpId, OpKind, Tensor, Type, Value, ValueId};
+
+/// A function that is being rewritten.
+pub(super) struct Editor<'f> {
+    pub f: &'f mut Function,
+    /// For every value, how often ops use it, and the block that it is an output of.
+    uses: Vec<u32>,
+    output_of: Vec<Option<BlockId>>,
+    /// For every op, the block that it is in.
+    block_of: Vec<Option<BlockId>>,
+    names: HashSet<String>,
+    /// New ops, by the op that they go before.
+    before: HashMap<OpId, Vec<OpId>>,
+    replaced: HashMap<ValueId, ValueId>,
+    changes: usize,
+}
+
+impl<'f> Editor<'f> {
+    pub fn new(f: &'f mut Function) -> Editor<'f> {
+        let mut uses = vec![0; f.value_count()];
+        let mut output_of = vec![None; f.value_count()];
+        let mut block_of = vec![None; f.op_count()];
+        let mut blocks = vec![f.body];
+        while let Some(block) = blocks.pop() {
+            for &op in &f[block].ops {
+                block_of[op.index()] = Some(block);
+                f[op].values().for_each(|v| uses[v.index()] += 1);
+                blocks.extend(&f[op].blocks);
+            }
+            for &output in &f[block].outputs {
+                output_of[output.index()] = Some(block);
+            }
+        }
+        let names = f.values().map(|(_, v)| v.name.clone()).collect();
+        let (before, replaced) = (HashMap::new(), HashMap::new());
+        Editor { f, uses, output_of, block_of, names, before, replaced, changes: 0 }
+    }
+
+    /// Puts new ops in their places, redirects uses, and says how many rewrites there were.
+    pub fn finish(self) -> usize {
+        let f = self.f;
+        if !self.before.is_empty() {
+            let blocks: HashSet<BlockId> =
+                self.before.keys().filter_map(|op| self.block_of[op.index()]).collect();
+            for block in blocks {
+                let old = std::mem::take(&mut f[block].ops);
+                let new = |op: OpId| self.before.get(&op).into_iter().flatten().copied().chain([op]);
+                f[block].ops = old.into_iter().flat_map(new).collect();
+            }
+        }
+        if !self.replaced.is_empty() {
+            let resolved = self.replaced.keys().map(|&v| (v, resolve(&self.replaced, v))).collect();
+            f.replace_all_uses(&resolved);
+        }
+        self.changes
+    }
+
+    /// Counts changes that were not made through the editor.
+    pub fn count(&mut self, changes: usize) {
+        self.changes += changes;
+    }
+
+    /// What inference knows of the function as it is.
+    pub fn facts(&self) -> Facts {
+        infer(self.f, &[], None).0
+    }
+
+    /// Says why a pattern that looked right was left alone.
+    pub fn skip(&self, op: OpId, reason: &str) {
+        let op = &self.f[op];
+        tracing::debug!(op = op.kind.name(), name = op.name(), reason, "left as it is");
+    }
+
+    pub fn is(&self, op: OpId, kind: &str) -> bool {
+        self.f[op].kind.name() == kind
+    }
+
+    /// The value bound to a parameter, if one value is.
+    pub fn value(&self, op: OpId, name: &str) -> Option<ValueId> {
+        self.f[op].value(name).map(|v| resolve(&self.replaced, v))
+    }
+
+    /// The op of this kind that a value comes from.
+    pub fn producer(&self, value: ValueId, kind: &str) -> Option<OpId> {
+        let op = self.f.defining_op(value)?;
+        (self.is(op, kind) && self.block_of[op.index()].is_some()).then_some(op)
+    }
+
+    /// The constant tensor bound to a parameter.
+    pub fn tensor(&self, op: OpId, name: &str) -> Option<&Tensor> {
+        match self.f[op].args(name) {
+            [Arg::Const(c)] => c.as_tensor(),
+            [Arg::Value(v)] => self.f.const_value(resolve(&self.replaced, *v))?.as_tensor(),
+            _ => None,
+        }
+    }
+
+    /// The one number in the constant bound to a parameter.
+    pub fn number(&self, op: OpId, name: &str) -> Option<f64> {
+        let t = self.tensor(op, name).filter(|t| t.elements() == 1 && t.dtype() != DType::String)?;
+        t.to_f64().first().copied()
+    }
+
+    /// Both ways to see a binary op as a value and the other parameter: (value of x, "y") and (value of y, "x").
+    pub fn operands(&self, op: OpId) -> impl Iterator<Item = (ValueId, &'static str)> {
+        [("x", "y"), ("y", "x")].into_iter().filter_map(move |(a, b)| Some((self.value(op, a)?, b)))
+    }
+
+    /// Whether one op uses the value, once, and no block returns it.
+    pub fn used_once(&self, value: ValueId) -> bool {
+        self.uses.get(value.index()) == Some(&1) && !self.is_output(value)
+    }
+
+    /// Whether the function or a nested block returns the value.
+    pub fn is_output(&self, value: ValueId) -> bool {
+        self.output_of.get(value.index()).is_some_and(Option::is_some)
+    }
+
+    /// Makes an op another one with the same outputs.
+    pub fn rewrite(&mut self, op: OpId, kind: OpKind, inputs: Vec<Input>) {
+        for value in self.f[op].values().collect::<Vec<_>>() {
+            self.uses[value.index()] -= 1;
+        }
+        self.f[op].kind = kind;
+        self.f[op].inputs = inputs;
+        for value in self.f[op].values().collect::<Vec<_>>() {
+            self.uses[value.index()] += 1;
+        }
+        self.changes += 1;
+    }
+
+    /// Makes an op a `const` with the same output.
+    pub fn rewrite_as_const(&mut self, op: OpId, value: Value) {
+        self.rewrite(op, OpKind::Const, Vec::new());
+        let output = self.f[op].outputs[0];
+        self.f[output].ty = value.ty();
+        self.f[op].attributes.insert("val".into(), value);
+    }
+
+    /// A new constant, defined right before `op`.
+    pub fn new_const(&mut self, op: OpId, base: &str, value: impl Into<Value>) -> ValueId {
+        let mut name = base.to_owned();
+        let mut i = 0;
+        while !self.names.insert(name.clone()) {
+            name = format!("{base}_{i}");
+            i += 1;
+        }
+        let (new, output) = self.f.make_const(name, value.into());
+        self.before.entry(op).or_default().push(new);
+        self.uses.push(0);
+        self.output_of.push(None);
+        self.block_of.push(self.block_of[op.index()]);
+        output
+    }
+
+    /// Redirects all uses of `from` to `to`, which is visible wherever `from` is. Where a block returns `from`, an op
+    /// of the same block must define `to`, which then takes over name and type; if that cannot be, nothing happens.
+    pub fn replace(&mut self, from: ValueId, to: ValueId) -> bool {
+        if let Some(block) = self.output_of[from.index()] {
+            let same_block = self.f.defining_op(to).is_some_and(|op| {
+                self.block_of[op.index()] == Some(block) && self.f[op].kind != OpKind::Const
+            });
+            if !same_block || self.is_output(to) {
+                return false;
+            }
+            let name = std::mem::take(&mut self.f[from].name);
+            self.f[from].name = std::mem::replace(&mut self.f[to].name, name);
+            self.f[to].ty = self.f[from].ty.clone();
+            self.output_of[to.index()] = Some(block);
+        }
+        self.uses[to.index()] += self.uses[from.index()];
+        self.replaced.insert(from, to);
+        self.changes += 1;
+        true
+    }
+
+    /// Whether an op may be repeated, shared or dropped: it has no effects and no blocks.
+    pub fn is_pure(op: &Op) -> bool {
+        op.kind.effect() == crate::ops::Effect::None && op.blocks.is_empty()
+    }
+}
+
+fn resolve(replaced: &HashMap<ValueId, ValueId>, mut value: ValueId) -> ValueId {
+    while let Some(&to) = replaced.get(&value) {
+        value = to;
+    }
+    value
+}
+
+/// A float tensor of an element type; `None` for other element types, and where an element does not fit.
+pub(super) fn float_tensor(dtype: DType, shape: &[usize], elements: &[f64]) -> Option<Tensor> {
+    let fits = match dtype {
+        DType::Fp16 => elements.iter().all(|&x| f16::from_f64(x).is_finite()),
+        _ => elements.iter().all(|&x| (x as f32).is_finite()),
+    };
+    let tensor = match dtype {
+        DType::Fp16 => Tensor::from_vec(shape, elements.iter().map(|&x| f16::from_f64(x)).collect()),
+        DType::Fp32 => Tensor::from_vec(shape, elements.iter().map(|&x| x as f32).collect()),
+        _ => return None,
+    };
+    tensor.ok().filter(|_| fits)
+}
+
+/// The element type of a float tensor type.
+pub(super) fn float_dtype(ty: &Type) -> Option<DType> {
+    Some(ty.as_tensor()?.dtype).filter(|d| matches!(d, DType::Fp16 | DType::Fp32))
+}
+
+/// Whether two numbers are the same constant, written in some element type.
+pub(super) fn close(a: f64, b: f64) -> bool {
+    (a - b).abs() <= 1e-3 * b.abs()
+}

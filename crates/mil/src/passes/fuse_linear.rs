@@ -1,0 +1,127 @@
+//! Makes `linear` of a matrix multiplication by a constant and an addition of one.
+//!
+//! ```text
+//! m = matmul(x = x, y = w)                w: [K, N]
+//! y = add(x = m, y = b)                   y = linear(x = x, weight = transposed w, bias = b)
+//! ```
+//!
+//! Also adds a constant to the bias of a `linear`. `x` has at most 3 dimensions, as `linear` demands.
+
+use super::edit::{Editor, float_tensor};
+use crate::infer::Facts;
+use crate::{Evaluate, Input, OpId, OpKind, Tensor, TensorType, ValueId};
+
+/// The largest rank that `linear` takes.
+const MAX_RANK: usize = 3;
+
+pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
+    let facts = e.facts();
+    for op in e.f.walk() {
+        if e.is(op, "add") {
+            let operands: Vec<_> = e.operands(op).collect();
+            operands.into_iter().any(|(x, other)| fuse(e, &facts, op, x, other).is_some());
+        }
+    }
+}
+
+fn fuse(e: &mut Editor<'_>, facts: &Facts, op: OpId, product: ValueId, other: &str) -> Option<()> {
+    let source = e.producer(product, "matmul").or_else(|| e.producer(product, "linear"))?;
+    e.tensor(op, other)?;
+    if !e.used_once(product) {
+        e.skip(op, "something else uses the product");
+        return None;
+    }
+    let rank = facts.ty(e.f, product).as_tensor().map(TensorType::rank)?;
+    let (x, weight) = if e.is(source, "linear") {
+        (e.value(source, "x")?, Weight::Value(e.value(source, "weight")?))
+    } else {
+        (e.value(source, "x")?, matmul_weight(e, facts, source)?)
+    };
+    let (columns, dtype) = match &weight {
+        Weight::Value(v) => {
+            let ty = facts.ty(e.f, *v).as_tensor()?;
+            (ty.shape.first()?.fixed()?, ty.dtype)
+        }
+        Weight::Transposed(t) => (t.shape()[0], t.dtype()),
+    };
+    let x_rank = facts.ty(e.f, x).as_tensor().map(TensorType::rank)?;
+    if x_rank > MAX_RANK || x_rank != rank {
+        e.skip(op, "linear takes at most 3 dimensions");
+        return None;
+    }
+    let bias = bias(e, op, other, source, rank, columns)?;
+    let Some(bias) = float_tensor(dtype, &[columns], &bias) else {
+        e.skip(op, "the sum of the biases does not fit");
+        return None;
+    };
+    let name = e.f[e.f[op].outputs[0]].name.clone();
+    let weight = match weight {
+        Weight::Value(v) => v,
+        Weight::Transposed(t) => e.new_const(op, &format!("{name}_weight"), t),
+    };
+    let bias = e.new_const(op, &format!("{name}_bias"), bias);
+    let inputs = vec![Input::value("x", x), Input::value("weight", weight), Input::value("bias", bias)];
+    e.rewrite(op, OpKind::from_name("linear")?, inputs);
+    Some(())
+}
+
+/// The weight of a `linear`: `[N, K]`.
+enum Weight {
+    Value(ValueId),
+    Transposed(Tensor),
+}
+
+fn matmul_weight(e: &Editor<'_>, facts: &Facts, op: OpId) -> Option<Weight> {
+    let view = facts.view(e.f, op).ok()?;
+    let y = e.value(op, "y")?;
+    let constant = e.tensor(op, "y").is_some();
+    if facts.ty(e.f, y).as_tensor()?.rank() != 2 || view.bool("transpose_x").ok()? {
+        return None;
+    }
+    if view.bool("transpose_y").ok()? {
+        let compressed = e.f.defining_op(y).is_some_and(|op| e.f[op].kind.family() == "constexpr");
+        return (constant || compressed).then_some(Weight::Value(y));
+    }
+    match e.tensor(op, "y") {
+        Some(t) => transposed(t).map(Weight::Transposed),
+        None => {
+            e.skip(op, "the weight is not a plain constant");
+            None
+        }
+    }
+}
+
+fn transposed(t: &Tensor) -> Option<Tensor> {
+    let (rows, columns, size) = (t.shape()[0], t.shape()[1], t.dtype().bits() / 8);
+    let mut bytes = Vec::with_capacity(t.bytes().len());
+    for column in 0..columns {
+        for row in 0..rows {
+            bytes.extend_from_slice(&t.bytes()[(row * columns + column) * size..][..size]);
+        }
+    }
+    Tensor::from_bytes(t.dtype(), &[columns, rows], bytes.into()).ok()
+}
+
+/// The constant that is added, one number per column, plus the bias that is there.
+fn bias(
+    e: &Editor<'_>,
+    op: OpId,
+    other: &str,
+    source: OpId,
+    rank: usize,
+    columns: usize,
+) -> Option<Vec<f64>> {
+    let t = e.tensor(op, other)?;
+    let per_column = t.elements() == 1 || t.shape().last() == Some(&columns) && t.elements() == columns;
+    if t.shape().len() > rank || !per_column {
+        e.skip(op, "the constant is not one number per column");
+        return None;
+    }
+    let numbers = t.to_f64();
+    let mut sum = if numbers.len() == 1 { vec![numbers[0]; columns] } else { numbers };
+    if !e.f[source].args("bias").is_empty() {
+        let before = e.tensor(source, "bias")?.to_f64();
+        sum.iter_mut().zip(before).for_each(|(s, b)| *s += b);
+    }
+    Some(sum)
+}

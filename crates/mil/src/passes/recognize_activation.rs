@@ -1,0 +1,151 @@
+//! Finds activations that were written out.
+//!
+//! ```text
+//! silu                   x * sigmoid(x)
+//! gelu, exact            0.5 * x * (1 + erf(x / sqrt(2)))
+//! gelu, by tanh          0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))
+//! gelu, by sigmoid       x * sigmoid(1.702 * x)
+//! ```
+//!
+//! Factors may come in any order, constants may be multiplied together, and `x / sqrt(2)` may be `x * 0.7071`.
+
+use super::Editor;
+use super::edit::{close, float_dtype};
+use crate::{Evaluate, Input, OpId, OpKind, Value, ValueId};
+
+pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
+    for op in e.f.walk() {
+        if !matches!(e.f[op].kind.name(), "mul" | "real_div") || e.f[op].outputs.len() != 1 {
+            continue;
+        }
+        let Some((x, kind, mode)) = activation(e, op) else { continue };
+        let output = e.f[op].outputs[0];
+        let Some(kind) = OpKind::from_name(kind).filter(|k| k.version(e.f.opset).is_some()) else { continue };
+        if float_dtype(&e.f[output].ty).is_none() || e.f[x].ty != e.f[output].ty {
+            e.skip(op, "an activation keeps the type of its input");
+            continue;
+        }
+        let mut inputs = vec![Input::value("x", x)];
+        if let Some(mode) = mode {
+            let name = format!("{}_mode", e.f[output].name);
+            let mode = e.new_const(op, &name, Value::string(mode));
+            inputs.push(Input::value("mode", mode));
+        }
+        e.rewrite(op, kind, inputs);
+    }
+}
+
+/// The input, op and mode of the activation that ends in `op`.
+fn activation(e: &Editor<'_>, op: OpId) -> Option<(ValueId, &'static str, Option<&'static str>)> {
+    let product = Product::ending_in(e, op)?;
+    let &[a, b] = product.factors.as_slice() else { return None };
+    [(a, b), (b, a)].into_iter().find_map(|(x, gate)| {
+        if let Some(sigmoid) = e.producer(gate, "sigmoid") {
+            let inner = Product::of(e, e.value(sigmoid, "x")?);
+            return match inner.factors == [x] && close(product.constant, 1.0) {
+                true if close(inner.constant, 1.0) => Some((x, "silu", None)),
+                true if close(inner.constant, 1.702) => Some((x, "gelu", Some("SIGMOID_APPROXIMATION"))),
+                _ => None,
+            };
+        }
+        if !close(product.constant, 0.5) {
+            return None;
+        }
+        let gate = plus_one(e, gate)?;
+        if let Some(erf) = e.producer(gate, "erf") {
+            let inner = Product::of(e, e.value(erf, "x")?);
+            let fits = inner.factors == [x] && close(inner.constant, std::f64::consts::FRAC_1_SQRT_2);
+            return fits.then_some((x, "gelu", Some("EXACT")));
+        }
+        let tanh = e.producer(gate, "tanh")?;
+        let inner = Product::of(e, e.value(tanh, "x")?);
+        let slope = (2.0 / std::f64::consts::PI).sqrt();
+        let fits = close(inner.constant, slope) && cubic(e, &inner.factors, x);
+        fits.then_some((x, "gelu", Some("TANH_APPROXIMATION")))
+    })
+}
+
+/// Whether the factors are `x + 0.044715 * x^3`, or `x` and `1 + 0.044715 * x^2`.
+fn cubic(e: &Editor<'_>, factors: &[ValueId], x: ValueId) -> bool {
+    let power = |value: ValueId, n: usize| {
+        let p = Product::of(e, value);
+        close(p.constant, 0.044715) && p.factors == vec![x; n]
+    };
+    match *factors {
+        [sum] => e.producer(sum, "add").is_some_and(|add| {
+            let mut operands = e.operands(add);
+            operands.any(|(v, other)| v == x && e.value(add, other).is_some_and(|p| power(p, 3)))
+        }),
+        [a, b] => [(a, b), (b, a)]
+            .into_iter()
+            .any(|(v, sum)| v == x && plus_one(e, sum).is_some_and(|p| power(p, 2))),
+        _ => false,
+    }
+}
+
+/// The value that 1 is added to.
+fn plus_one(e: &Editor<'_>, value: ValueId) -> Option<ValueId> {
+    let add = e.producer(value, "add")?;
+    e.operands(add).find(|(_, other)| e.number(add, other) == Some(1.0)).map(|(v, _)| v)
+}
+
+/// A product of a constant and some values.
+struct Product {
+    constant: f64,
+    factors: Vec<ValueId>,
+}
+
+/// How many factors are looked at: activations have few.
+const MAX_FACTORS: usize = 8;
+
+impl Product {
+    /// What a value is a product of.
+    fn of(e: &Editor<'_>, value: ValueId) -> Product {
+        let mut product = Product { constant: 1.0, factors: Vec::new() };
+        let mut todo = vec![value];
+        while let Some(value) = todo.pop() {
+            if todo.len() + product.factors.len() > MAX_FACTORS || !product.expand(e, value, &mut todo) {
+                product.factors.push(value);
+            }
+        }
+        product
+    }
+
+    /// What an op multiplies, even if its result is used several times.
+    fn ending_in(e: &Editor<'_>, op: OpId) -> Option<Product> {
+        let &output = e.f[op].outputs.first()?;
+        Some(Product::of(e, output)).filter(|p| p.factors != [output])
+    }
+
+    /// Takes one value apart, if it is a product of something.
+    fn expand(&mut self, e: &Editor<'_>, value: ValueId, todo: &mut Vec<ValueId>) -> bool {
+        if let Some(op) = e.producer(value, "mul") {
+            if let Some((rest, other)) = e.operands(op).find(|(_, other)| e.number(op, other).is_some()) {
+                self.constant *= e.number(op, other).unwrap_or(1.0);
+                todo.push(rest);
+                return true;
+            }
+            let (Some(x), Some(y)) = (e.value(op, "x"), e.value(op, "y")) else { return false };
+            todo.extend([y, x]);
+            true
+        } else if let Some(op) = e.producer(value, "real_div") {
+            let (Some(x), Some(n)) = (e.value(op, "x"), e.number(op, "y")) else { return false };
+            self.constant /= n;
+            todo.push(x);
+            true
+        } else if let Some(op) = e.producer(value, "square") {
+            let Some(x) = e.value(op, "x") else { return false };
+            todo.extend([x, x]);
+            true
+        } else if let Some(op) = e.producer(value, "pow") {
+            let (Some(x), Some(n)) = (e.value(op, "x"), e.number(op, "y")) else { return false };
+            if n != 2.0 && n != 3.0 {
+                return false;
+            }
+            todo.extend(vec![x; n as usize]);
+            true
+        } else {
+            false
+        }
+    }
+}

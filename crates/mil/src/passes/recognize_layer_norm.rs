@@ -1,0 +1,152 @@
+//! Finds layer normalizations that were written out.
+//!
+//! ```text
+//! m = reduce_mean(x = x, axes = a, keep_dims = true)
+//! d = sub(x = x, y = m)
+//! v = reduce_mean(x = square(x = d), axes = a, keep_dims = true)
+//! n = real_div(x = d, y = sqrt(x = v + epsilon))           or d * rsqrt(v + epsilon)
+//! s = mul(x = n, y = gamma)
+//! y = add(x = s, y = beta)                  y = layer_norm(x = x, axes = a, gamma, beta, epsilon)
+//! ```
+//!
+//! `gamma` and `beta` may be absent. They join one op after the other, so that `n` alone is a `layer_norm`, too.
+
+use super::edit::{Editor, float_dtype, float_tensor};
+use crate::infer::Facts;
+use crate::{Dim, Evaluate, Input, OpId, OpKind, Tensor, TensorType, Value, ValueId};
+
+pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
+    let facts = e.facts();
+    for op in e.f.walk() {
+        match e.f[op].kind.name() {
+            "mul" => drop(normalized(e, &facts, op).or_else(|| attach(e, &facts, op, "gamma"))),
+            "real_div" => drop(normalized(e, &facts, op)),
+            "add" => drop(attach(e, &facts, op, "beta")),
+            _ => {}
+        }
+    }
+}
+
+/// Turns the op that divides by the standard deviation into `layer_norm`.
+fn normalized(e: &mut Editor<'_>, facts: &Facts, op: OpId) -> Option<()> {
+    let kind = OpKind::from_name("layer_norm")?;
+    let (deviation, variance, epsilon) = divided(e, facts, op)?;
+    let sub = e.producer(deviation, "sub")?;
+    let (x, mean) = (e.value(sub, "x")?, e.producer(e.value(sub, "y")?, "reduce_mean")?);
+    let square_mean = e.producer(variance, "reduce_mean")?;
+    let axes = reduced_axes(e, facts, mean)?;
+    let of_x = e.value(mean, "x") == Some(x);
+    let of_square = is_square(e, e.value(square_mean, "x")?, deviation);
+    if !of_x || !of_square || reduced_axes(e, facts, square_mean)? != axes {
+        return None;
+    }
+    let output = e.f[op].outputs[0];
+    let dtype = float_dtype(facts.ty(e.f, x)).filter(|_| e.f[x].ty == e.f[output].ty)?;
+    let epsilon = float_tensor(dtype, &[], &[epsilon])?;
+    let axes: Vec<i32> = axes.iter().map(|&a| a as i32).collect();
+    let name = e.f[output].name.clone();
+    let axes = e.new_const(op, &format!("{name}_axes"), Value::ints(&axes));
+    let epsilon = e.new_const(op, &format!("{name}_epsilon"), epsilon);
+    let inputs = vec![Input::value("x", x), Input::value("axes", axes), Input::value("epsilon", epsilon)];
+    e.rewrite(op, kind, inputs);
+    Some(())
+}
+
+/// For `d / sqrt(v + epsilon)` and `d * rsqrt(v + epsilon)`: d, v, epsilon.
+fn divided(e: &Editor<'_>, facts: &Facts, op: OpId) -> Option<(ValueId, ValueId, f64)> {
+    if e.is(op, "real_div") {
+        let root = e.value(op, "y")?;
+        let sum = match e.producer(root, "sqrt") {
+            Some(sqrt) => e.value(sqrt, "x")?,
+            None => e
+                .producer(root, "pow")
+                .filter(|&p| e.number(p, "y") == Some(0.5))
+                .and_then(|p| e.value(p, "x"))?,
+        };
+        let (variance, epsilon) = plus_constant(e, sum)?;
+        return Some((e.value(op, "x")?, variance, epsilon));
+    }
+    e.operands(op).find_map(|(root, other)| {
+        let deviation = e.value(op, other)?;
+        if let Some(rsqrt) = e.producer(root, "rsqrt") {
+            let own = facts.view(e.f, rsqrt).ok()?.float("epsilon").ok()?;
+            let (variance, epsilon) = plus_constant(e, e.value(rsqrt, "x")?)?;
+            return Some((deviation, variance, epsilon + f64::from(own)));
+        }
+        let pow = e.producer(root, "pow").filter(|&p| e.number(p, "y") == Some(-0.5))?;
+        let (variance, epsilon) = plus_constant(e, e.value(pow, "x")?)?;
+        Some((deviation, variance, epsilon))
+    })
+}
+
+/// A value, and the small positive constant that is added to it.
+fn plus_constant(e: &Editor<'_>, sum: ValueId) -> Option<(ValueId, f64)> {
+    let add = e.producer(sum, "add")?;
+    let (value, epsilon) = e.operands(add).find_map(|(v, other)| Some((v, e.number(add, other)?)))?;
+    (0.0..=0.1).contains(&epsilon).then_some((value, epsilon))
+}
+
+fn is_square(e: &Editor<'_>, square: ValueId, of: ValueId) -> bool {
+    let op = |kind| e.producer(square, kind);
+    if let Some(mul) = op("mul") {
+        return e.value(mul, "x") == Some(of) && e.value(mul, "y") == Some(of);
+    }
+    if let Some(pow) = op("pow") {
+        return e.value(pow, "x") == Some(of) && e.number(pow, "y") == Some(2.0);
+    }
+    op("square").is_some_and(|s| e.value(s, "x") == Some(of))
+}
+
+/// The axes, sorted, of a mean that keeps its dimensions.
+fn reduced_axes(e: &Editor<'_>, facts: &Facts, mean: OpId) -> Option<Vec<usize>> {
+    let view = facts.view(e.f, mean).ok()?;
+    let rank = view.tensor("x").ok()?.rank();
+    let mut axes = view.opt_axes("axes", rank).ok()??;
+    axes.sort_unstable();
+    view.bool("keep_dims").ok()?.then_some(axes).filter(|a| !a.is_empty())
+}
+
+/// Makes a multiplication (`gamma`) or an addition (`beta`) part of the `layer_norm` before it.
+fn attach(e: &mut Editor<'_>, facts: &Facts, op: OpId, param: &str) -> Option<()> {
+    let operands: Vec<_> = e.operands(op).collect();
+    operands.into_iter().find_map(|(value, other)| {
+        let norm = e.producer(value, "layer_norm")?;
+        let shape = fixed_axes(e, facts, norm)?;
+        let tensor = e.tensor(op, other).and_then(|t| along(t, &shape))?;
+        let taken = |name| !e.f[norm].args(name).is_empty();
+        if taken(param) || taken("beta") || !e.used_once(value) || e.f[value].ty != e.f[e.f[op].outputs[0]].ty
+        {
+            e.skip(op, "the layer_norm before it is shared, or has this parameter already");
+            return None;
+        }
+        let name = format!("{}_{param}", e.f[e.f[op].outputs[0]].name);
+        let tensor = e.new_const(op, &name, tensor);
+        let mut inputs = e.f[norm].inputs.clone();
+        inputs.push(Input::value(param, tensor));
+        e.rewrite(op, e.f[norm].kind, inputs);
+        Some(())
+    })
+}
+
+/// The shape of a norm's input: `Some` for the dimensions that are normalized.
+fn fixed_axes(e: &Editor<'_>, facts: &Facts, norm: OpId) -> Option<Vec<Option<usize>>> {
+    let x: &TensorType = facts.ty(e.f, e.value(norm, "x")?).as_tensor()?;
+    let axes = e.tensor(norm, "axes")?.to_i64()?;
+    let mut shape = vec![None; x.rank()];
+    for axis in axes {
+        let axis = if axis < 0 { axis + x.rank() as i64 } else { axis };
+        let axis = usize::try_from(axis).ok().filter(|&a| a < x.rank())?;
+        shape[axis] = Some(x.shape[axis]).and_then(Dim::fixed);
+        shape[axis]?;
+    }
+    Some(shape)
+}
+
+/// A constant as `gamma` or `beta`, if it has the normalized dimensions in full and no others.
+fn along(t: &Tensor, shape: &[Option<usize>]) -> Option<Tensor> {
+    let missing = shape.len().checked_sub(t.shape().len())?;
+    let all_there = shape[..missing].iter().all(|d| d.is_none_or(|n| n == 1));
+    let fits = t.shape().iter().zip(&shape[missing..]).all(|(&n, d)| n == d.unwrap_or(1));
+    let sizes: Vec<usize> = shape.iter().flatten().copied().collect();
+    if all_there && fits { t.reshaped(&sizes).ok() } else { None }
+}
