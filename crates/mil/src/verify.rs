@@ -485,7 +485,8 @@ impl<'p, 'e> FunctionVerifier<'p, 'e> {
         if let Kind::Var(var) = param.kind {
             match vars.iter().find(|(v, ..)| *v == var) {
                 Some(&(_, dtype, first)) if dtype != tensor.dtype => self.error(Rule::DType, || {
-                    format!("`{first}` is {dtype} and `{name}` is {}: they must be the same", tensor.dtype)
+                    let other = if first == name { "another value of it" } else { &format!("`{name}`") };
+                    format!("`{first}` is {dtype} and {other} is {}: they must be the same", tensor.dtype)
                 }),
                 Some(_) => {}
                 None => vars.push((var, tensor.dtype, name)),
@@ -513,7 +514,7 @@ impl<'p, 'e> FunctionVerifier<'p, 'e> {
         let declared = &f[id].outputs;
         if outputs.len() != declared.len() {
             return self.error(Rule::Type, || {
-                format!("the op has {} outputs; {} are declared", outputs.len(), declared.len())
+                format!("the number of outputs is {}; declared are {}", outputs.len(), declared.len())
             });
         }
         for (&value, inferred) in declared.iter().zip(outputs) {
