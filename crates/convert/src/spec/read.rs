@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use milwright_mil::{
-    Arg, Attributes, BlockId, Function, Input, OpId, OpKind, Opset, Program, ValueId,
-};
+use milwright_mil::{Arg, Attributes, BlockId, Function, Input, OpId, OpKind, Opset, Program, ValueId};
 use milwright_spec::Package;
 use milwright_spec::proto::{mil_spec as pb, model};
 
@@ -19,8 +17,7 @@ use crate::Error;
 /// names function and op.
 pub fn read(package: &Package) -> Result<Program, Error> {
     let Some(model::Type::MlProgram(program)) = &package.model().r#type else {
-        let name = milwright_spec::describe::type_name(package.model());
-        return Err(Error::unsupported(format!("the model is a {name}, not an ML program"))
+        return Err(Error::unsupported("the model is not an ML program")
             .with_hint("only ML programs (mlProgram, specification version 6 and later) run so far"));
     };
     refuse_unknown_ops(program)?;
@@ -72,15 +69,12 @@ fn read_function(function: &pb::Function, package: &Package) -> Result<Function,
         return Err(Error::unsupported("blocks for several opsets")
             .with_hint("convert the model again for one deployment target"));
     }
-    let mut reader = Reader {
-        package,
-        function: Function::new(opset),
-        scope: HashMap::new(),
-        shadowed: Vec::new(),
-    };
+    let mut reader =
+        Reader { package, function: Function::new(opset), scope: HashMap::new(), shadowed: Vec::new() };
     reader.function.attributes = read_attributes(&function.attributes, package)?;
     for input in &function.inputs {
-        let ty = read_type(input.r#type.as_ref()).map_err(|e| e.at(format_args!("input `{}`", input.name)))?;
+        let ty =
+            read_type(input.r#type.as_ref()).map_err(|e| e.at(format_args!("input `{}`", input.name)))?;
         let value = reader.function.add_input(&input.name, ty);
         reader.define(&input.name, value)?;
     }

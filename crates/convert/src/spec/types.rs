@@ -64,8 +64,8 @@ fn read_tensor_type(t: &pb::TensorType) -> Result<TensorType, Error> {
 }
 
 pub(super) fn read_dtype(code: i32) -> Result<DType, Error> {
-    let pb = pb::DataType::try_from(code)
-        .map_err(|_| Error::malformed(format!("unknown element type {code}")))?;
+    let pb =
+        pb::DataType::try_from(code).map_err(|_| Error::malformed(format!("unknown element type {code}")))?;
     let found = DTYPES.iter().find(|(_, p)| *p == pb);
     found.map(|(d, _)| *d).ok_or_else(|| Error::unsupported(format!("element type {}", pb.as_str_name())))
 }

@@ -72,7 +72,11 @@ fn read_immediate(ty: Type, value: Option<&Immediate>, package: &Package) -> Res
                 _ => return Err(mismatch(&ty)),
             };
             if types.len() != values.len() {
-                return Err(Error::malformed(format!("a tuple of {} has {} elements", types.len(), values.len())));
+                return Err(Error::malformed(format!(
+                    "a tuple of {} has {} elements",
+                    types.len(),
+                    values.len()
+                )));
             }
             read_all(values, package).map(Value::Tuple)
         }
@@ -107,11 +111,7 @@ fn tensor_type(ty: &Type) -> Result<&TensorType, Error> {
     ty.as_tensor().ok_or_else(|| Error::malformed(format!("a {ty} cannot be in a weight file")))
 }
 
-fn read_blob(
-    ty: &TensorType,
-    value: &pb::value::BlobFileValue,
-    package: &Package,
-) -> Result<Tensor, Error> {
+fn read_blob(ty: &TensorType, value: &pb::value::BlobFileValue, package: &Package) -> Result<Tensor, Error> {
     let blob = package.blob(value).map_err(|e| {
         let error = Error::new(ErrorKind::Weights, format!("a weight cannot be read: {e}"));
         match e.hint() {
@@ -141,9 +141,7 @@ fn fixed_shape(ty: &TensorType) -> Result<Vec<usize>, Error> {
 
 fn read_tensor(ty: &TensorType, value: &pb::TensorValue) -> Result<Tensor, Error> {
     let shape = fixed_shape(ty)?;
-    let wrong = |found: &str| {
-        Err(Error::malformed(format!("the elements of a {ty} are stored as {found}")))
-    };
+    let wrong = |found: &str| Err(Error::malformed(format!("the elements of a {ty} are stored as {found}")));
     let tensor = match (ty.dtype, &value.value) {
         (_, None) => match ty.dtype {
             DType::String => Tensor::from_strings(&shape, Vec::new()),
