@@ -1,0 +1,234 @@
+//! Element-wise functions, fused: a small graph that runs block by block, so that what flows between its stages stays
+//! in the nearest cache. It runs alone, or as the epilogue of a kernel on that kernel's result.
+
+use milwright_mil::{DType, Tensor};
+use smallvec::SmallVec;
+
+use crate::convert::{narrow, read_f32, round_to, widen};
+use crate::index::{Walk, count};
+use crate::kernel::MapFn;
+use crate::{Pool, View, ViewMut};
+
+/// Elements of a block.
+const BLOCK: usize = 1024;
+/// Elements under which a chain is not shared among threads.
+const LEAST: usize = 16 * BLOCK;
+
+/// A graph of element-wise functions with one result.
+#[derive(Default)]
+pub struct Chain {
+    stages: Vec<Stage>,
+}
+
+/// One function of a chain.
+pub struct Stage {
+    /// The function.
+    pub run: MapFn,
+    /// Its operands.
+    pub sources: SmallVec<[Source; 2]>,
+    /// The element type that the result is rounded to.
+    pub dtype: DType,
+}
+
+/// Where an operand comes from.
+#[derive(Debug)]
+pub enum Source {
+    /// What was in the output before: a kernel's result, or the input that is updated in place.
+    Output,
+    /// The result of an earlier stage.
+    Stage(usize),
+    /// The tensor with this number among the chain's inputs.
+    Input(usize, Walk),
+    /// A constant: fp32.
+    Constant(Tensor, Walk),
+}
+
+impl Chain {
+    /// Appends a stage and returns its number.
+    pub fn push(&mut self, stage: Stage) -> usize {
+        self.stages.push(stage);
+        self.stages.len() - 1
+    }
+
+    /// The number of stages.
+    pub fn len(&self) -> usize {
+        self.stages.len()
+    }
+
+    /// Whether there is no stage.
+    pub fn is_empty(&self) -> bool {
+        self.stages.is_empty()
+    }
+
+    /// Whether a stage reads what was in the output before.
+    pub fn updates(&self) -> bool {
+        self.stages.iter().any(Stage::updates)
+    }
+
+    /// Fills a float tensor. With [`Source::Output`] among the sources, updates it in place.
+    pub fn run(&self, inputs: &[View<'_>], output: &mut ViewMut<'_>, pool: &Pool) {
+        let elements = count(output.shape());
+        let chunk = pool.chunk(elements, BLOCK, LEAST);
+        match output.dtype() {
+            DType::Fp16 => pool.for_each_chunk(output.slice::<half::f16>(), chunk, |i, out| {
+                let mut buffers = Buffers::new(self.stages.len());
+                let mut block = [0.0; BLOCK];
+                for (j, out) in out.chunks_mut(BLOCK).enumerate() {
+                    let block = &mut block[..out.len()];
+                    if self.updates() {
+                        widen(out, block);
+                    }
+                    self.block(inputs, i * chunk + j * BLOCK, block, &mut buffers);
+                    narrow(block, out);
+                }
+            }),
+            DType::Fp32 => pool.for_each_chunk(output.slice::<f32>(), chunk, |i, out| {
+                let mut buffers = Buffers::new(self.stages.len());
+                for (j, out) in out.chunks_mut(BLOCK).enumerate() {
+                    self.block(inputs, i * chunk + j * BLOCK, out, &mut buffers);
+                }
+            }),
+            _ => {
+                let mut buffers = Buffers::new(self.stages.len());
+                let mut block = [0.0; BLOCK];
+                for start in (0..elements).step_by(BLOCK) {
+                    let block = &mut block[..BLOCK.min(elements - start)];
+                    if self.updates() {
+                        read_f32(&output.view(), start, block);
+                    }
+                    self.block(inputs, start, block, &mut buffers);
+                    crate::convert::write_f32(output, start, block);
+                }
+            }
+        }
+    }
+
+    /// Computes one block, at most [`BLOCK`] long, that starts at element `start` of the output.
+    fn block(&self, inputs: &[View<'_>], start: usize, out: &mut [f32], buffers: &mut Buffers) {
+        let len = out.len();
+        let last = self.stages.len() - 1;
+        for (number, stage) in self.stages.iter().enumerate() {
+            let (done, rest) = buffers.stages.split_at_mut(number * BLOCK);
+            // What is not an `f32` run in memory is brought into a staging block first.
+            for (staging, source) in buffers.staging.chunks_mut(BLOCK).zip(&stage.sources) {
+                match source {
+                    Source::Input(i, walk) => bring(&inputs[*i], walk, start, &mut staging[..len]),
+                    Source::Constant(t, walk) => bring(&View::from(t), walk, start, &mut staging[..len]),
+                    Source::Output | Source::Stage(_) => {}
+                }
+            }
+            let staging = &buffers.staging;
+            let operands = |output| stage.operands(inputs, start, len, staging, done, output);
+            if number == last && !stage.updates() {
+                (stage.run)(&operands(&[]), out);
+                round_to(stage.dtype, out);
+            } else {
+                let result = &mut rest[..len];
+                (stage.run)(&operands(out), result);
+                round_to(stage.dtype, result);
+                if number == last {
+                    out.copy_from_slice(result);
+                }
+            }
+        }
+    }
+}
+
+impl Stage {
+    fn updates(&self) -> bool {
+        self.sources.iter().any(|s| matches!(s, Source::Output))
+    }
+
+    /// The operands of a block: in place where they are, from `staging` where they were brought.
+    fn operands<'a>(
+        &'a self,
+        inputs: &[View<'a>],
+        start: usize,
+        len: usize,
+        staging: &'a [f32],
+        done: &'a [f32],
+        output: &'a [f32],
+    ) -> SmallVec<[&'a [f32]; MAX_OPERANDS]> {
+        let operand = |(source, staging): (&'a Source, &'a [f32])| match source {
+            Source::Output => output,
+            Source::Stage(s) => &done[s * BLOCK..s * BLOCK + len],
+            Source::Input(i, walk) => in_place(&inputs[*i], walk, start, len).unwrap_or(&staging[..len]),
+            Source::Constant(t, walk) => {
+                in_place(&View::from(t), walk, start, len).unwrap_or(&staging[..len])
+            }
+        };
+        self.sources.iter().zip(staging.chunks(BLOCK)).map(operand).collect()
+    }
+}
+
+/// The most operands that a stage may have.
+pub const MAX_OPERANDS: usize = 4;
+
+struct Buffers {
+    stages: Vec<f32>,
+    staging: Vec<f32>,
+}
+
+impl Buffers {
+    fn new(stages: usize) -> Buffers {
+        Buffers { stages: vec![0.0; stages * BLOCK], staging: vec![0.0; MAX_OPERANDS * BLOCK] }
+    }
+}
+
+fn in_place<'a>(view: &View<'a>, walk: &Walk, start: usize, len: usize) -> Option<&'a [f32]> {
+    (view.dtype() == DType::Fp32 && walk.is_dense()).then(|| &view.slice::<f32>()[start..start + len])
+}
+
+/// Copies a block of an operand to `out` as `f32`; does nothing where [`in_place`] will do.
+fn bring(view: &View<'_>, walk: &Walk, start: usize, out: &mut [f32]) {
+    match view.dtype() {
+        DType::Fp32 if walk.is_dense() => {}
+        DType::Fp32 => walk.gather(view.slice(), start, out),
+        _ if walk.is_dense() => read_f32(view, start, out),
+        DType::Fp16 => {
+            let mut halves = [half::f16::ZERO; BLOCK];
+            let halves = &mut halves[..out.len()];
+            walk.gather(view.slice(), start, halves);
+            widen(halves, out);
+        }
+        _ => walk.runs(start, out.len(), |at, offset, stride, n| {
+            for (i, o) in out[at..at + n].iter_mut().enumerate() {
+                let mut one = [0.0];
+                read_f32(view, (offset as isize + i as isize * stride) as usize, &mut one);
+                *o = one[0];
+            }
+        }),
+    }
+}
+
+/// What a kernel does to its result before it stores it: nothing, or a fused chain.
+#[derive(Clone, Copy, Default)]
+pub struct Epilogue<'a> {
+    chain: Option<(&'a Chain, &'a [View<'a>])>,
+    /// The element type that the kernel's own result has in the program.
+    dtype: Option<DType>,
+}
+
+impl<'a> Epilogue<'a> {
+    /// An epilogue that runs `chain` on a result that the program declares to be of type `dtype`.
+    pub fn new(chain: &'a Chain, inputs: &'a [View<'a>], dtype: DType) -> Epilogue<'a> {
+        Epilogue { chain: Some((chain, inputs)), dtype: Some(dtype) }
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.chain.is_none()
+    }
+
+    /// Applies the epilogue to elements `start` .. `start + block.len()` (row-major positions) of output 0, in place.
+    pub fn apply(&self, start: usize, block: &mut [f32]) {
+        let Some((chain, inputs)) = self.chain else { return };
+        let mut buffers = Buffers::new(chain.stages.len());
+        for (i, block) in block.chunks_mut(BLOCK).enumerate() {
+            if let Some(dtype) = self.dtype {
+                round_to(dtype, block);
+            }
+            chain.block(inputs, start + i * BLOCK, block, &mut buffers);
+        }
+    }
+}

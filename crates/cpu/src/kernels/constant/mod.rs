@@ -1,0 +1,3 @@
+//! Constants.
+
+mod constant;

@@ -1,0 +1,100 @@
+//! One file per op, at the path of its declaration in `milwright-mil`: `impl Kernel for Op`.
+//!
+//! The functions here are made from the op table, so an op without a kernel does not compile. An op that is not
+//! supported says so where its kernel would be: `unsupported!(Lstm, "why")`.
+
+use milwright_mil::TensorType;
+use milwright_mil::for_each_op;
+use milwright_mil::ops::{OpKind, OpView, defs};
+
+use crate::{Kernel, KernelError, Packed, Prepared, Support};
+
+/// Declares that there is no code for an op, and why.
+#[allow(unused_macros, reason = "used as long as there is such an op")]
+macro_rules! unsupported {
+    ($op:ident, $reason:literal) => {
+        impl $crate::Kernel for milwright_mil::ops::defs::$op {
+            const SUPPORT: $crate::Support = $crate::Support::No($reason);
+
+            fn prepare(
+                _: &milwright_mil::ops::OpView<'_>,
+                _: &[milwright_mil::TensorType],
+            ) -> Result<$crate::Prepared, $crate::KernelError> {
+                Err($crate::KernelError::unsupported($reason))
+            }
+        }
+    };
+}
+
+/// Declares that the engine runs an op itself: control flow, states, lists.
+#[allow(unused_macros, reason = "used as long as there is such an op")]
+macro_rules! by_engine {
+    ($op:ident) => {
+        impl $crate::Kernel for milwright_mil::ops::defs::$op {
+            const SUPPORT: $crate::Support = $crate::Support::Engine;
+
+            fn prepare(
+                _: &milwright_mil::ops::OpView<'_>,
+                _: &[milwright_mil::TensorType],
+            ) -> Result<$crate::Prepared, $crate::KernelError> {
+                Err($crate::KernelError::unsupported("it runs only as part of a whole function"))
+            }
+        }
+    };
+}
+
+#[allow(unused_imports, reason = "families use what they need")]
+pub(crate) use {by_engine, unsupported};
+
+mod constant;
+mod tensor;
+
+macro_rules! dispatch {
+    ($($variant:ident $name:literal $family:ident::$module:ident,)*) => {
+        /// How the engine runs an op.
+        pub fn support(kind: OpKind) -> Support {
+            match kind {
+                $(OpKind::$variant => <defs::$variant as Kernel>::SUPPORT,)*
+                _ => Support::No("this engine is older than the op"),
+            }
+        }
+
+        /// [`Kernel::prepare`] of an op.
+        ///
+        /// # Errors
+        /// The op cannot be run.
+        pub fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+            match op.kind {
+                $(OpKind::$variant => <defs::$variant as Kernel>::prepare(op, outputs),)*
+                _ => Err(KernelError::unsupported("this engine is older than the op")),
+            }
+        }
+
+        /// [`Kernel::pack`] of an op.
+        ///
+        /// # Errors
+        /// The op cannot be run.
+        pub fn pack(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Option<Packed>, KernelError> {
+            match op.kind {
+                $(OpKind::$variant => <defs::$variant as Kernel>::pack(op, outputs),)*
+                _ => Ok(None),
+            }
+        }
+
+        /// [`Kernel::prepare_packed`] of an op.
+        ///
+        /// # Errors
+        /// The op cannot be run.
+        pub fn prepare_packed(
+            op: &OpView<'_>,
+            outputs: &[TensorType],
+            packed: Packed,
+        ) -> Result<Prepared, KernelError> {
+            match op.kind {
+                $(OpKind::$variant => <defs::$variant as Kernel>::prepare_packed(op, outputs, packed),)*
+                _ => Err(KernelError::unsupported("this engine is older than the op")),
+            }
+        }
+    };
+}
+for_each_op!(dispatch);

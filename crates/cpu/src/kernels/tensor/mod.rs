@@ -1,0 +1,3 @@
+//! Joining, splitting, shaping and moving tensors.
+
+mod concat;
