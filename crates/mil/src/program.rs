@@ -312,6 +312,56 @@ impl Function {
         counts
     }
 
+    /// Frees the values, ops and blocks that are out of reach of the body, and numbers the others in order. Ids from
+    /// before mean nothing afterwards. The function must be well formed, as the verifier checks.
+    pub(crate) fn compact(&mut self) {
+        let ops = self.walk();
+        let mut blocks = vec![self.body];
+        blocks.extend(ops.iter().flat_map(|&op| self[op].blocks.iter().copied()));
+        let mut values = self.inputs.clone();
+        values.extend(blocks.iter().flat_map(|&b| self[b].inputs.iter().copied()));
+        values.extend(ops.iter().flat_map(|&op| self[op].outputs.iter().copied()));
+
+        let positions = |ids: &mut dyn Iterator<Item = usize>, count: usize| {
+            let mut new = vec![0; count];
+            ids.enumerate().for_each(|(i, id)| new[id] = i);
+            new
+        };
+        let new_value = positions(&mut values.iter().map(|v| v.index()), self.values.len());
+        let new_op = positions(&mut ops.iter().map(|o| o.index()), self.ops.len());
+        let new_block = positions(&mut blocks.iter().map(|b| b.index()), self.blocks.len());
+        let value = |v: &mut ValueId| *v = ValueId::new(new_value[v.index()]);
+        let op = |o: &mut OpId| *o = OpId::new(new_op[o.index()]);
+        let block = |b: &mut BlockId| *b = BlockId::new(new_block[b.index()]);
+
+        self.values = pick(std::mem::take(&mut self.values), values.iter().map(|v| v.index()));
+        for data in &mut self.values {
+            match &mut data.def {
+                Def::Function(_) => {}
+                Def::Block(b, _) => block(b),
+                Def::Op(o, _) => op(o),
+            }
+        }
+        self.ops = pick(std::mem::take(&mut self.ops), ops.iter().map(|o| o.index()));
+        for data in &mut self.ops {
+            for arg in data.inputs.iter_mut().flat_map(|i| &mut i.args) {
+                if let Arg::Value(v) = arg {
+                    value(v);
+                }
+            }
+            data.outputs.iter_mut().for_each(value);
+            data.blocks.iter_mut().for_each(block);
+        }
+        self.blocks = pick(std::mem::take(&mut self.blocks), blocks.iter().map(|b| b.index()));
+        for data in &mut self.blocks {
+            data.inputs.iter_mut().for_each(value);
+            data.ops.iter_mut().for_each(op);
+            data.outputs.iter_mut().for_each(value);
+        }
+        self.inputs.iter_mut().for_each(value);
+        block(&mut self.body);
+    }
+
     fn add_value(&mut self, name: String, ty: Type, def: Def) -> ValueId {
         let id = ValueId::new(self.values.len());
         self.values.push(ValueData { name, ty, def });
@@ -362,6 +412,12 @@ impl Input {
     pub fn values(name: impl Into<String>, values: impl IntoIterator<Item = ValueId>) -> Input {
         Input { name: name.into(), args: values.into_iter().map(Arg::Value).collect() }
     }
+}
+
+/// The items at these positions, each taken once.
+fn pick<T>(items: Vec<T>, positions: impl Iterator<Item = usize>) -> Vec<T> {
+    let mut items: Vec<Option<T>> = items.into_iter().map(Some).collect();
+    positions.filter_map(|i| items[i].take()).collect()
 }
 
 macro_rules! index {

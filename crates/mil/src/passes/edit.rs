@@ -19,12 +19,19 @@ pub(super) struct Editor<'f> {
     output_of: Vec<Option<BlockId>>,
     /// For every op, the block that it is in.
     block_of: Vec<Option<BlockId>>,
+    /// The names that are taken, once someone needs a new one.
     names: HashSet<String>,
     /// New ops, by the op that they go before.
     before: HashMap<OpId, Vec<OpId>>,
     replaced: HashMap<ValueId, ValueId>,
+    /// How many bytes new constants may still take.
+    budget: usize,
     changes: usize,
 }
+
+/// New constants may take this many bytes, and twice what the constants of the function take: enough for any real
+/// model, and a bound for one that shares a weight among thousands of ops that each want it changed.
+const EXTRA_BYTES: usize = 64 << 20;
 
 impl<'f> Editor<'f> {
     pub fn new(f: &'f mut Function) -> Editor<'f> {
@@ -42,9 +49,12 @@ impl<'f> Editor<'f> {
                 output_of[output.index()] = Some(block);
             }
         }
-        let names = f.values().map(|(_, v)| v.name.clone()).collect();
+        let names = HashSet::new();
         let (before, replaced) = (HashMap::new(), HashMap::new());
-        Editor { f, uses, output_of, block_of, names, before, replaced, changes: 0 }
+        let constants = f.values().filter_map(|(v, _)| f.const_value(v)?.as_tensor());
+        let bytes = constants.fold(0usize, |n, t| n.saturating_add(t.bytes().len()));
+        let budget = bytes.saturating_mul(2).saturating_add(EXTRA_BYTES);
+        Editor { f, uses, output_of, block_of, names, before, replaced, budget, changes: 0 }
     }
 
     /// Puts new ops in their places, redirects uses, and says how many rewrites there were.
@@ -148,8 +158,21 @@ impl<'f> Editor<'f> {
         self.f[op].attributes.insert("val".into(), value);
     }
 
+    /// Takes the bytes of a new constant out of the budget, before it is computed; says no if there are not as many.
+    pub fn afford(&mut self, op: OpId, bytes: usize) -> bool {
+        let left = self.budget.checked_sub(bytes);
+        if left.is_none() {
+            self.skip(op, "the passes have made too many constants");
+        }
+        self.budget = left.unwrap_or(self.budget);
+        left.is_some()
+    }
+
     /// A new constant, defined right before `op`.
     pub fn new_const(&mut self, op: OpId, base: &str, value: impl Into<Value>) -> ValueId {
+        if self.names.is_empty() {
+            self.names = self.f.values().map(|(_, v)| v.name.clone()).collect();
+        }
         let mut name = base.to_owned();
         let mut i = 0;
         while !self.names.insert(name.clone()) {

@@ -25,6 +25,10 @@ pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
 fn fold(e: &mut Editor<'_>, facts: &Facts, op: OpId, x: ValueId, other: &str) -> Option<()> {
     let conv = e.producer(x, "conv").or_else(|| e.producer(x, "conv_transpose"))?;
     let channels = e.tensor(conv, "weight").and_then(|w| out_channels(e, conv, w.shape()))?;
+    if !e.used_once(x) {
+        e.skip(op, "something else uses the convolution's result");
+        return None;
+    }
     let rank = facts.ty(e.f, x).as_tensor()?.rank();
     let numbers = per_channel(e, op, other, rank, channels)?;
     let (one, zero) = (vec![1.0; channels], vec![0.0; channels]);
@@ -74,7 +78,11 @@ pub(super) fn scale_conv(
     };
     let (dtype, shape) = (weight.dtype(), weight.shape().to_vec());
     let channels = out_channels(e, conv, &shape).filter(|&c| c == scale.len() && c == shift.len())?;
-    let mut weights = weight.to_f64();
+    let bytes = weight.bytes().len() + channels * 4;
+    if !e.afford(op, bytes) {
+        return None;
+    }
+    let mut weights = e.tensor(conv, "weight")?.to_f64();
     let inner = if e.is(conv, "conv") { shape[1..].iter().product() } else { shape[2..].iter().product() };
     let per_group = if e.is(conv, "conv") { channels } else { shape[1] };
     let in_per_group = (shape[0] * per_group).checked_div(channels)?;

@@ -9,7 +9,7 @@
 
 use super::edit::{Editor, float_tensor};
 use crate::infer::Facts;
-use crate::{Evaluate, Input, OpId, OpKind, Tensor, TensorType, ValueId};
+use crate::{Evaluate, Input, OpId, OpKind, Tensor, TensorType, Value, ValueId};
 
 /// The largest rank that `linear` takes.
 const MAX_RANK: usize = 3;
@@ -33,20 +33,21 @@ fn fuse(e: &mut Editor<'_>, facts: &Facts, op: OpId, product: ValueId, other: &s
     }
     let rank = facts.ty(e.f, product).as_tensor().map(TensorType::rank)?;
     let (x, weight) = if e.is(source, "linear") {
-        (e.value(source, "x")?, Weight::Value(e.value(source, "weight")?))
+        (e.value(source, "x")?, Weight::Rows(e.value(source, "weight")?))
     } else {
         (e.value(source, "x")?, matmul_weight(e, facts, source)?)
     };
-    let (columns, dtype) = match &weight {
-        Weight::Value(v) => {
-            let ty = facts.ty(e.f, *v).as_tensor()?;
-            (ty.shape.first()?.fixed()?, ty.dtype)
-        }
-        Weight::Transposed(t) => (t.shape()[0], t.dtype()),
-    };
+    let weight_type = facts.ty(e.f, weight.value()).as_tensor()?;
+    let (columns, dtype) = (weight_type.shape.get(weight.columns_axis())?.fixed()?, weight_type.dtype);
     let x_rank = facts.ty(e.f, x).as_tensor().map(TensorType::rank)?;
     if x_rank > MAX_RANK || x_rank != rank {
         e.skip(op, "linear takes at most 3 dimensions");
+        return None;
+    }
+    let weight_bytes =
+        e.f.const_value(weight.value()).and_then(Value::as_tensor).map_or(0, |t| t.bytes().len());
+    let bytes = columns.saturating_mul(4).saturating_add(weight_bytes);
+    if !e.afford(op, bytes) {
         return None;
     }
     let bias = bias(e, op, other, source, rank, columns)?;
@@ -56,8 +57,11 @@ fn fuse(e: &mut Editor<'_>, facts: &Facts, op: OpId, product: ValueId, other: &s
     };
     let name = e.f[e.f[op].outputs[0]].name.clone();
     let weight = match weight {
-        Weight::Value(v) => v,
-        Weight::Transposed(t) => e.new_const(op, &format!("{name}_weight"), t),
+        Weight::Rows(v) => v,
+        Weight::Columns(v) => {
+            let transposed = transposed(e.f.const_value(v)?.as_tensor()?)?;
+            e.new_const(op, &format!("{name}_weight"), transposed)
+        }
     };
     let bias = e.new_const(op, &format!("{name}_bias"), bias);
     let inputs = vec![Input::value("x", x), Input::value("weight", weight), Input::value("bias", bias)];
@@ -65,26 +69,39 @@ fn fuse(e: &mut Editor<'_>, facts: &Facts, op: OpId, product: ValueId, other: &s
     Some(())
 }
 
-/// The weight of a `linear`: `[N, K]`.
+/// What becomes the weight of a `linear`, `[N, K]`.
 enum Weight {
-    Value(ValueId),
-    Transposed(Tensor),
+    /// A value of that shape.
+    Rows(ValueId),
+    /// A constant `[K, N]`, to be transposed.
+    Columns(ValueId),
+}
+
+impl Weight {
+    fn value(&self) -> ValueId {
+        match *self {
+            Weight::Rows(v) | Weight::Columns(v) => v,
+        }
+    }
+
+    /// The dimension that is N.
+    fn columns_axis(&self) -> usize {
+        usize::from(matches!(self, Weight::Columns(_)))
+    }
 }
 
 fn matmul_weight(e: &Editor<'_>, facts: &Facts, op: OpId) -> Option<Weight> {
     let view = facts.view(e.f, op).ok()?;
     let y = e.value(op, "y")?;
-    let constant = e.tensor(op, "y").is_some();
     if facts.ty(e.f, y).as_tensor()?.rank() != 2 || view.bool("transpose_x").ok()? {
         return None;
     }
-    if view.bool("transpose_y").ok()? {
-        let compressed = e.f.defining_op(y).is_some_and(|op| e.f[op].kind.family() == "constexpr");
-        return (constant || compressed).then_some(Weight::Value(y));
-    }
-    match e.tensor(op, "y") {
-        Some(t) => transposed(t).map(Weight::Transposed),
-        None => {
+    let constant = e.f.const_value(y).is_some();
+    let compressed = e.f.defining_op(y).is_some_and(|op| e.f[op].kind.family() == "constexpr");
+    match view.bool("transpose_y").ok()? {
+        true if constant || compressed => Some(Weight::Rows(y)),
+        false if constant => Some(Weight::Columns(y)),
+        _ => {
             e.skip(op, "the weight is not a plain constant");
             None
         }

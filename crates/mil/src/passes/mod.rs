@@ -84,8 +84,8 @@ pub fn by_name(name: &str) -> Option<Pass> {
     ALL.iter().copied().find(|p| p.name == name)
 }
 
-/// Runs passes over every function. With an engine, constants are folded. The result is verified; debug builds verify
-/// after each pass.
+/// Runs passes over every function. With an engine, constants are folded. The result is verified, and what it does not
+/// use any more is freed; debug builds verify after each pass.
 ///
 /// # Errors
 /// A pass has a bug.
@@ -106,7 +106,9 @@ pub fn run(
         }
     }
     let last = passes.last().map_or("none", |p| p.name);
-    let checked = verify(program).map_err(|errors| PassError { pass: last, errors })?;
+    let mut program = verify(program).map_err(|errors| PassError { pass: last, errors })?.into_inner();
+    program.functions.values_mut().for_each(Function::compact);
+    let checked = verify(program).map_err(|errors| PassError { pass: "compact", errors })?;
     Ok((checked, reports))
 }
 

@@ -95,17 +95,22 @@ struct Product {
     factors: Vec<ValueId>,
 }
 
-/// How many factors are looked at: activations have few.
+/// How many factors and how many ops are looked at: activations have few.
 const MAX_FACTORS: usize = 8;
+const MAX_STEPS: usize = 16;
 
 impl Product {
     /// What a value is a product of.
     fn of(e: &Editor<'_>, value: ValueId) -> Product {
         let mut product = Product { constant: 1.0, factors: Vec::new() };
         let mut todo = vec![value];
+        let mut steps = 0;
         while let Some(value) = todo.pop() {
-            if todo.len() + product.factors.len() > MAX_FACTORS || !product.expand(e, value, &mut todo) {
+            let stop = steps == MAX_STEPS || todo.len() + product.factors.len() > MAX_FACTORS;
+            if stop || !product.expand(e, value, &mut todo) {
                 product.factors.push(value);
+            } else {
+                steps += 1;
             }
         }
         product

@@ -112,6 +112,9 @@ fn attach(e: &mut Editor<'_>, facts: &Facts, op: OpId, param: &str) -> Option<()
     operands.into_iter().find_map(|(value, other)| {
         let norm = e.producer(value, "layer_norm")?;
         let shape = fixed_axes(e, facts, norm)?;
+        if !e.afford(op, e.tensor(op, other)?.bytes().len()) {
+            return None;
+        }
         let tensor = e.tensor(op, other).and_then(|t| along(t, &shape))?;
         let taken = |name| !e.f[norm].args(name).is_empty();
         if taken(param) || taken("beta") || !e.used_once(value) || e.f[value].ty != e.f[e.f[op].outputs[0]].ty
