@@ -19,8 +19,8 @@ pub(super) struct Editor<'f> {
     output_of: Vec<Option<BlockId>>,
     /// For every op, the block that it is in.
     block_of: Vec<Option<BlockId>>,
-    /// The names that are taken, once someone needs a new one.
-    names: HashSet<String>,
+    /// How many values have a name; filled when someone asks.
+    names: HashMap<String, u32>,
     /// New ops, by the op that they go before.
     before: HashMap<OpId, Vec<OpId>>,
     replaced: HashMap<ValueId, ValueId>,
@@ -49,7 +49,7 @@ impl<'f> Editor<'f> {
                 output_of[output.index()] = Some(block);
             }
         }
-        let names = HashSet::new();
+        let names = HashMap::new();
         let (before, replaced) = (HashMap::new(), HashMap::new());
         let constants = f.values().filter_map(|(v, _)| f.const_value(v)?.as_tensor());
         let bytes = constants.fold(0usize, |n, t| n.saturating_add(t.bytes().len()));
@@ -170,15 +170,13 @@ impl<'f> Editor<'f> {
 
     /// A new constant, defined right before `op`.
     pub fn new_const(&mut self, op: OpId, base: &str, value: impl Into<Value>) -> ValueId {
-        if self.names.is_empty() {
-            self.names = self.f.values().map(|(_, v)| v.name.clone()).collect();
-        }
         let mut name = base.to_owned();
         let mut i = 0;
-        while !self.names.insert(name.clone()) {
+        while self.names().contains_key(&name) {
             name = format!("{base}_{i}");
             i += 1;
         }
+        self.names.insert(name.clone(), 1);
         let (new, output) = self.f.make_const(name, value.into());
         self.before.entry(op).or_default().push(new);
         self.uses.push(0);
@@ -194,7 +192,7 @@ impl<'f> Editor<'f> {
             let same_block = self.f.defining_op(to).is_some_and(|op| {
                 self.block_of[op.index()] == Some(block) && self.f[op].kind != OpKind::Const
             });
-            if !same_block || self.is_output(to) {
+            if !same_block || self.is_output(to) || self.is_name_repeated(from) {
                 return false;
             }
             let name = std::mem::take(&mut self.f[from].name);
@@ -206,6 +204,28 @@ impl<'f> Editor<'f> {
         self.replaced.insert(from, to);
         self.changes += 1;
         true
+    }
+
+    /// Whether values of other scopes have the same name, so that the name cannot move to an earlier value.
+    fn is_name_repeated(&mut self, value: ValueId) -> bool {
+        let name = self.f[value].name.clone();
+        self.names().get(&name).is_some_and(|&n| n > 1)
+    }
+
+    fn names(&mut self) -> &HashMap<String, u32> {
+        if self.names.is_empty() {
+            for (_, value) in self.f.values() {
+                *self.names.entry(value.name.clone()).or_default() += 1;
+            }
+        }
+        &self.names
+    }
+
+    /// Whether this function's opset has an op whose inputs of type variable `T` may have this element type.
+    pub fn has_op_for(&self, kind: OpKind, dtype: DType) -> bool {
+        kind.version(self.f.opset)
+            .and_then(|v| v.types.iter().find(|(name, _)| *name == "T"))
+            .is_some_and(|(_, dtypes)| dtypes.contains(&dtype))
     }
 
     /// Whether an op may be repeated, shared or dropped: it has no effects and no blocks.

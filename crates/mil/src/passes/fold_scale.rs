@@ -77,6 +77,10 @@ pub(super) fn scale_conv(
         return None;
     };
     let (dtype, shape) = (weight.dtype(), weight.shape().to_vec());
+    if e.f[x].ty.as_tensor().is_none_or(|t| t.dtype != dtype) {
+        e.skip(op, "the weights have another element type than the result");
+        return None;
+    }
     let channels = out_channels(e, conv, &shape).filter(|&c| c == scale.len() && c == shift.len())?;
     let bytes = weight.bytes().len() + channels * 4;
     if !e.afford(op, bytes) {
@@ -111,11 +115,12 @@ pub(super) fn scale_conv(
         Some(old) => old,
         None => e.new_const(op, &format!("{name}_weight"), weight),
     };
-    let bias = e.new_const(op, &format!("{name}_bias"), bias);
     let mut inputs = e.f[conv].inputs.clone();
     inputs.retain(|i| i.name != "weight" && i.name != "bias");
     inputs.push(Input::value("weight", weight));
-    inputs.push(Input::value("bias", bias));
+    if shift.iter().any(|&s| s != 0.0) {
+        inputs.push(Input::value("bias", e.new_const(op, &format!("{name}_bias"), bias)));
+    }
     e.rewrite(op, e.f[conv].kind, inputs);
     Some(())
 }

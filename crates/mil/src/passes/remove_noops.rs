@@ -88,11 +88,7 @@ fn join(e: &mut Editor<'_>, facts: &Facts, op: OpId, output: ValueId) -> Option<
             let perm: Vec<i32> = perm.iter().map(|&p| p as i32).collect();
             let base = format!("{}_perm", e.f[output].name);
             let perm = e.new_const(op, &base, Value::ints(&perm));
-            e.rewrite(
-                op,
-                OpKind::from_name("transpose")?,
-                vec![Input::value("x", source), Input::value("perm", perm)],
-            );
+            e.rewrite(op, e.f[op].kind, vec![Input::value("x", source), Input::value("perm", perm)]);
         }
         "reshape" | "expand_dims" | "squeeze" => {
             let reshapes = ["reshape", "expand_dims", "squeeze"];
@@ -102,15 +98,12 @@ fn join(e: &mut Editor<'_>, facts: &Facts, op: OpId, output: ValueId) -> Option<
             if from == to && e.replace(output, source) {
                 return Some(());
             }
+            let kind = OpKind::from_name("reshape").filter(|&k| e.has_op_for(k, to.dtype))?;
             let shape = to.fixed_shape().filter(|s| !s.is_empty() && !s.contains(&0))?;
             let shape = shape.iter().map(|&n| i32::try_from(n).ok()).collect::<Option<Vec<i32>>>()?;
             let base = format!("{}_shape", e.f[output].name);
             let shape = e.new_const(op, &base, Value::ints(&shape));
-            e.rewrite(
-                op,
-                OpKind::from_name("reshape")?,
-                vec![Input::value("x", source), Input::value("shape", shape)],
-            );
+            e.rewrite(op, kind, vec![Input::value("x", source), Input::value("shape", shape)]);
         }
         "cast" => {
             let before = e.producer(x, "cast")?;
