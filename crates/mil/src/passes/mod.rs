@@ -12,6 +12,7 @@ mod edit;
 mod eliminate_dead;
 mod fold_batch_norm;
 mod fold_constants;
+mod fold_pad;
 mod fold_scale;
 mod fuse_linear;
 mod merge_duplicates;
@@ -51,6 +52,8 @@ pub const ALL: &[Pass] = &[
     // A normalization becomes part of the convolution; then scales and offsets that followed it do, too.
     pass!(fold_batch_norm),
     pass!(fold_scale),
+    // Padding is the convolution's own business; it does not depend on the weights that were just made.
+    pass!(fold_pad),
     // After scales and offsets have gone into convolutions, those that are left can be biases of matmuls.
     pass!(fuse_linear),
     // The rewritten constants can be equal again, and the old ones are dead.
