@@ -6,7 +6,7 @@
 
 //! * [`blob`] reads and writes weight files (MIL blob storage version 2).
 //! * [`proto`] has the protobuf messages of the whole specification.
-//! * [`describe`] says what a model is and what it takes and gives, in plain structs, for every model type.
+//! * [`PackageWriter`] and [`write_mlmodel`] write models whole or not at all.
 //! * [`limits`] lists every bound on untrusted input.
 //!
 //! Files are memory-mapped, and every `bytes` field and weight blob is a slice of the mapping: opening a model of
@@ -23,6 +23,8 @@ mod map;
 mod open;
 pub mod proto;
 mod references;
+mod write;
 
 pub use error::{Error, ErrorKind, Result};
 pub use open::{Container, Package};
+pub use write::{PackageWriter, StagedPackage, write_mlmodel};
