@@ -14,6 +14,9 @@
 //! * `const` ops carry their value in the attribute `val`. The parameters of `constexpr_*` ops are always inputs
 //!   here, although files up to iOS17 store them as attributes: reader and writer translate.
 //!
+//! [`mod@verify`] checks all of that; [`text`] prints and parses programs; [`infer`] finds types and known values;
+//! [`passes`] rewrite programs.
+//!
 //! This crate knows no files, no protobuf and no threads.
 #![forbid(unsafe_code)]
 

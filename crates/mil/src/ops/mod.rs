@@ -1,7 +1,8 @@
 //! The table of ops: each is declared once, in a file of its own under its family.
 //!
-//! To add an op, write `FAMILY/OP.rs` with the [`op!`] macro and add one line to [`for_each_op!`]. Everything else
-//! that must know the op expands that list, in this crate and in others, and does not compile until it does.
+//! To add an op, write `FAMILY/OP.rs` with the [`op!`](crate::op) macro and add one line to
+//! [`for_each_op!`](crate::for_each_op). Everything else that must know the op expands that list, in this crate and in
+//! others, and does not compile until it does.
 
 mod declare;
 mod view;
