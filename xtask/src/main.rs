@@ -1,30 +1,62 @@
-//! Development tasks: `cargo xtask TASK`.
-#![expect(clippy::print_stderr, reason = "a command-line tool talks to the person who runs it")]
+//! Development tasks: `cargo xtask TASK`. One file per task.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool talks to the person who runs it"
+)]
 
+use std::error::Error;
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
 
 #[cfg_attr(not(feature = "codegen"), path = "codegen/disabled.rs")]
 #[cfg_attr(feature = "codegen", path = "codegen/enabled.rs")]
 mod codegen;
+mod tidy;
 
-const USAGE: &str = "\
-usage: cargo xtask TASK
+/// Development tasks of Milwright.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
 
-tasks:
-  codegen [--check]   regenerate crates/spec/src/proto from the published Core ML schema
-                      (--check: only fail if the committed files differ)";
+#[derive(Subcommand)]
+enum Task {
+    /// Regenerate crates/spec/src/proto from the published Core ML schema
+    Codegen {
+        /// Only fail if the committed files differ
+        #[arg(long)]
+        check: bool,
+    },
+    /// Check the rules that no compiler knows: who may depend on whom, unsafe code, file lengths
+    Tidy,
+}
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let result = match args.split_first() {
-        Some((task, rest)) if task == "codegen" => codegen::run(rest),
-        _ => Err(USAGE.to_owned()),
+    let result = match Args::parse().task {
+        Task::Codegen { check } => codegen::run(check).map_err(Into::into),
+        Task::Tidy => tidy::run(&root()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("{message}");
+        Err(error) => {
+            eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// What a task returns. The message is for a developer.
+type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+
+/// The repository.
+fn root() -> PathBuf {
+    let mut root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    root.pop();
+    root
 }

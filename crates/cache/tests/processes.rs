@@ -1,5 +1,6 @@
 //! Many processes on one folder. The children are this test program, started again for one test with a folder in the
 //! environment.
+#![expect(clippy::disallowed_methods, reason = "a child learns its folder from the environment")]
 
 use std::convert::Infallible;
 use std::path::Path;

@@ -36,13 +36,8 @@ const BOXED: [&str; 9] = [
     "NeuralNetworkLayer.layer",
 ];
 
-/// Regenerates the files, or with `--check` compares them with the committed ones.
-pub fn run(args: &[String]) -> Result<(), String> {
-    let check = match args {
-        [] => false,
-        [flag] if flag == "--check" => true,
-        _ => return Err("usage: cargo xtask codegen [--check]".to_owned()),
-    };
+/// Regenerates the files, or with `check` compares them with the committed ones.
+pub fn run(check: bool) -> Result<(), String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("no workspace root")?;
     let work = root.join("target/codegen");
     fs::create_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;
