@@ -137,7 +137,7 @@ struct Target {
 }
 
 fn metadata(root: &Path) -> Result<Metadata> {
-    let output = Command::new(cargo)
+    let output = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--format-version=1"])
         .current_dir(root)
         .output()?;
