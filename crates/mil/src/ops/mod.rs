@@ -18,6 +18,117 @@ macro_rules! for_each_op {
         $callback! {
             // constants
             Const "const" constant::constant,
+            // activation
+            ClampedRelu "clamped_relu" activation::clamped_relu,
+            Elu "elu" activation::elu,
+            Gelu "gelu" activation::gelu,
+            LeakyRelu "leaky_relu" activation::leaky_relu,
+            LinearActivation "linear_activation" activation::linear_activation,
+            Prelu "prelu" activation::prelu,
+            Relu "relu" activation::relu,
+            Relu6 "relu6" activation::relu6,
+            ScaledTanh "scaled_tanh" activation::scaled_tanh,
+            Sigmoid "sigmoid" activation::sigmoid,
+            SigmoidHard "sigmoid_hard" activation::sigmoid_hard,
+            Silu "silu" activation::silu,
+            Softmax "softmax" activation::softmax,
+            Softplus "softplus" activation::softplus,
+            SoftplusParametric "softplus_parametric" activation::softplus_parametric,
+            Softsign "softsign" activation::softsign,
+            ThresholdedRelu "thresholded_relu" activation::thresholded_relu,
+            // classify
+            Classify "classify" classify::classify,
+            // control_flow
+            Cond "cond" control_flow::cond,
+            ListGather "list_gather" control_flow::list_gather,
+            ListLength "list_length" control_flow::list_length,
+            ListRead "list_read" control_flow::list_read,
+            ListScatter "list_scatter" control_flow::list_scatter,
+            ListWrite "list_write" control_flow::list_write,
+            MakeList "make_list" control_flow::make_list,
+            Select "select" control_flow::select,
+            WhileLoop "while_loop" control_flow::while_loop,
+            // elementwise_binary
+            Add "add" elementwise_binary::add,
+            Equal "equal" elementwise_binary::equal,
+            FloorDiv "floor_div" elementwise_binary::floor_div,
+            Greater "greater" elementwise_binary::greater,
+            GreaterEqual "greater_equal" elementwise_binary::greater_equal,
+            Less "less" elementwise_binary::less,
+            LessEqual "less_equal" elementwise_binary::less_equal,
+            LogicalAnd "logical_and" elementwise_binary::logical_and,
+            LogicalOr "logical_or" elementwise_binary::logical_or,
+            LogicalXor "logical_xor" elementwise_binary::logical_xor,
+            Maximum "maximum" elementwise_binary::maximum,
+            Minimum "minimum" elementwise_binary::minimum,
+            Mod "mod" elementwise_binary::modulo,
+            Mul "mul" elementwise_binary::mul,
+            NotEqual "not_equal" elementwise_binary::not_equal,
+            Pow "pow" elementwise_binary::pow,
+            RealDiv "real_div" elementwise_binary::real_div,
+            Sub "sub" elementwise_binary::sub,
+            // elementwise_unary
+            Abs "abs" elementwise_unary::abs,
+            Acos "acos" elementwise_unary::acos,
+            Asin "asin" elementwise_unary::asin,
+            Atan "atan" elementwise_unary::atan,
+            Atanh "atanh" elementwise_unary::atanh,
+            Cast "cast" elementwise_unary::cast,
+            Ceil "ceil" elementwise_unary::ceil,
+            Clip "clip" elementwise_unary::clip,
+            Cos "cos" elementwise_unary::cos,
+            Cosh "cosh" elementwise_unary::cosh,
+            Erf "erf" elementwise_unary::erf,
+            Exp "exp" elementwise_unary::exp,
+            Exp2 "exp2" elementwise_unary::exp2,
+            Floor "floor" elementwise_unary::floor,
+            Inverse "inverse" elementwise_unary::inverse,
+            Log "log" elementwise_unary::log,
+            LogicalNot "logical_not" elementwise_unary::logical_not,
+            Round "round" elementwise_unary::round,
+            Rsqrt "rsqrt" elementwise_unary::rsqrt,
+            Sign "sign" elementwise_unary::sign,
+            Sin "sin" elementwise_unary::sin,
+            Sinh "sinh" elementwise_unary::sinh,
+            Sqrt "sqrt" elementwise_unary::sqrt,
+            Square "square" elementwise_unary::square,
+            Tan "tan" elementwise_unary::tan,
+            Tanh "tanh" elementwise_unary::tanh,
+            Threshold "threshold" elementwise_unary::threshold,
+            // normalization
+            BatchNorm "batch_norm" normalization::batch_norm,
+            InstanceNorm "instance_norm" normalization::instance_norm,
+            L2Norm "l2_norm" normalization::l2_norm,
+            LayerNorm "layer_norm" normalization::layer_norm,
+            LocalResponseNorm "local_response_norm" normalization::local_response_norm,
+            // quantization
+            Dequantize "dequantize" quantization::dequantize,
+            Quantize "quantize" quantization::quantize,
+            // random
+            RandomBernoulli "random_bernoulli" random::random_bernoulli,
+            RandomCategorical "random_categorical" random::random_categorical,
+            RandomNormal "random_normal" random::random_normal,
+            RandomUniform "random_uniform" random::random_uniform,
+            // recurrent
+            Gru "gru" recurrent::gru,
+            Lstm "lstm" recurrent::lstm,
+            Rnn "rnn" recurrent::rnn,
+            // reduction
+            ReduceArgmax "reduce_argmax" reduction::reduce_argmax,
+            ReduceArgmin "reduce_argmin" reduction::reduce_argmin,
+            ReduceL1Norm "reduce_l1_norm" reduction::reduce_l1_norm,
+            ReduceL2Norm "reduce_l2_norm" reduction::reduce_l2_norm,
+            ReduceLogSum "reduce_log_sum" reduction::reduce_log_sum,
+            ReduceLogSumExp "reduce_log_sum_exp" reduction::reduce_log_sum_exp,
+            ReduceMax "reduce_max" reduction::reduce_max,
+            ReduceMean "reduce_mean" reduction::reduce_mean,
+            ReduceMin "reduce_min" reduction::reduce_min,
+            ReduceProd "reduce_prod" reduction::reduce_prod,
+            ReduceSum "reduce_sum" reduction::reduce_sum,
+            ReduceSumSquare "reduce_sum_square" reduction::reduce_sum_square,
+            // state
+            ReadState "read_state" state::read_state,
+            WriteState "write_state" state::write_state,
             // tensor
             Concat "concat" tensor::concat,
         }
@@ -83,7 +194,18 @@ macro_rules! op_kinds {
     };
 }
 
+pub mod activation;
+pub mod classify;
 pub mod constant;
+pub mod control_flow;
+pub mod elementwise_binary;
+pub mod elementwise_unary;
+pub mod normalization;
+pub mod quantization;
+pub mod random;
+pub mod recurrent;
+pub mod reduction;
+pub mod state;
 pub mod tensor;
 
 for_each_op!(op_kinds);

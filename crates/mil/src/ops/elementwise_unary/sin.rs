@@ -1,0 +1,16 @@
+//! `sin`
+
+use crate::DType::{Fp16, Fp32};
+use crate::Opset;
+use crate::op;
+use crate::ops::elementwise_unary::same_as_x;
+use crate::ops::{Kind, Version, required};
+
+op! {
+    /// The sine of `x` radians.
+    ///
+    /// The result has the type of `x`.
+    Sin,
+    &[Version { opset: Opset::Ios13, params: &[required("x", Kind::T)], types: &[("T", &[Fp16, Fp32])] }],
+    same_as_x,
+}

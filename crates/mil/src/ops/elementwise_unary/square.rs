@@ -1,0 +1,20 @@
+//! `square`
+
+use crate::DType::{Fp16, Fp32, Int32};
+use crate::Opset;
+use crate::op;
+use crate::ops::elementwise_unary::same_as_x;
+use crate::ops::{Kind, Version, required};
+
+op! {
+    /// x². Integers wrap.
+    ///
+    /// The result has the type of `x`.
+    Square,
+    &[Version {
+        opset: Opset::Ios13,
+        params: &[required("x", Kind::T)],
+        types: &[("T", &[Fp16, Fp32, Int32])],
+    }],
+    same_as_x,
+}

@@ -1,0 +1,55 @@
+//! `batch_norm`
+
+use crate::DType::{Fp16, Fp32};
+use crate::Opset;
+use crate::op;
+use crate::ops::activation::channels;
+use crate::ops::elementwise_unary::same_as_x;
+use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, optional, required};
+
+op! {
+    /// (x - mean) / √(variance + epsilon) · gamma + beta, with statistics that were gathered in training, for
+    /// each channel.
+    ///
+    /// `x` is [batch, channels, …]; `mean`, `variance`, `gamma` (default: ones) and `beta` (default: zeros)
+    /// are vectors of one element per channel. From iOS17 on the parameters may have another float type than
+    /// `x`. The result has the type of `x`.
+    BatchNorm,
+    &[
+        Version {
+            opset: Opset::Ios13,
+            params: &[
+                required("x", Kind::T),
+                required("mean", Kind::T).constant(),
+                required("variance", Kind::T).constant(),
+                optional("gamma", Kind::T, Default::Absent).constant(),
+                optional("beta", Kind::T, Default::Absent).constant(),
+                optional("epsilon", Kind::T, Default::Float(1e-5)).constant(),
+            ],
+            types: &[("T", &[Fp16, Fp32])],
+        },
+        Version {
+            opset: Opset::Ios17,
+            params: &[
+                required("x", Kind::T),
+                required("mean", Kind::Var("U")).constant(),
+                required("variance", Kind::Var("U")).constant(),
+                optional("gamma", Kind::Var("U"), Default::Absent).constant(),
+                optional("beta", Kind::Var("U"), Default::Absent).constant(),
+                optional("epsilon", Kind::Var("U"), Default::Float(1e-5)).constant(),
+            ],
+            types: &[("T", &[Fp16, Fp32]), ("U", &[Fp16, Fp32])],
+        },
+    ],
+    infer,
+}
+
+fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
+    channels(op, "mean", 2)?;
+    channels(op, "variance", 2)?;
+    for name in ["gamma", "beta"].into_iter().filter(|n| op.has(n)) {
+        channels(op, name, 2)?;
+    }
+    op.float("epsilon")?;
+    same_as_x(op)
+}
