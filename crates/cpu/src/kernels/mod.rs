@@ -46,7 +46,18 @@ macro_rules! by_engine {
 #[allow(unused_imports, reason = "families use what they need")]
 pub(crate) use {by_engine, unsupported};
 
+mod activation;
+mod classify;
 mod constant;
+mod control_flow;
+mod elementwise_binary;
+mod elementwise_unary;
+mod normalization;
+mod quantization;
+mod random;
+mod recurrent;
+mod reduction;
+mod state;
 mod tensor;
 
 macro_rules! dispatch {

@@ -1,0 +1,3 @@
+//! `clamped_relu`
+
+unsupported!(ClampedRelu, "there is no kernel yet");

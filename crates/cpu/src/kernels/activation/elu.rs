@@ -1,0 +1,3 @@
+//! `elu`
+
+unsupported!(Elu, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `gelu`
+
+unsupported!(Gelu, "there is no kernel yet");

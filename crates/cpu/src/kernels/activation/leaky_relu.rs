@@ -1,0 +1,3 @@
+//! `leaky_relu`
+
+unsupported!(LeakyRelu, "there is no kernel yet");

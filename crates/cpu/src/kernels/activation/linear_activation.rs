@@ -1,0 +1,3 @@
+//! `linear_activation`
+
+unsupported!(LinearActivation, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `prelu`
+
+unsupported!(Prelu, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `relu`
+
+unsupported!(Relu, "there is no kernel yet");

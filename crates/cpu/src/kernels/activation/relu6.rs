@@ -1,0 +1,3 @@
+//! `relu6`
+
+unsupported!(Relu6, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `scaled_tanh`
+
+unsupported!(ScaledTanh, "there is no kernel yet");

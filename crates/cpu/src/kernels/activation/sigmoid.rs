@@ -1,0 +1,3 @@
+//! `sigmoid`
+
+unsupported!(Sigmoid, "there is no kernel yet");

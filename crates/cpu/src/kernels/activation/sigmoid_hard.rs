@@ -1,0 +1,3 @@
+//! `sigmoid_hard`
+
+unsupported!(SigmoidHard, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `silu`
+
+unsupported!(Silu, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `softmax`
+
+unsupported!(Softmax, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `softplus`
+
+unsupported!(Softplus, "there is no kernel yet");

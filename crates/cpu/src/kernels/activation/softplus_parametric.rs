@@ -1,0 +1,3 @@
+//! `softplus_parametric`
+
+unsupported!(SoftplusParametric, "there is no kernel yet");

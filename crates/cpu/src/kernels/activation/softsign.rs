@@ -1,0 +1,3 @@
+//! `softsign`
+
+unsupported!(Softsign, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `thresholded_relu`
+
+unsupported!(ThresholdedRelu, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `classify`
+
+unsupported!(Classify, "there is no kernel yet");

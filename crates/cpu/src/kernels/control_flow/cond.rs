@@ -1,0 +1,3 @@
+//! `cond`
+
+by_engine!(Cond);

@@ -1,0 +1,3 @@
+//! `list_gather`
+
+by_engine!(ListGather);

@@ -1,0 +1,3 @@
+//! `list_length`
+
+by_engine!(ListLength);

@@ -1,0 +1,3 @@
+//! `list_read`
+
+by_engine!(ListRead);

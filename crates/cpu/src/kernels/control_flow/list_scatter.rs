@@ -1,0 +1,3 @@
+//! `list_scatter`
+
+by_engine!(ListScatter);

@@ -1,0 +1,3 @@
+//! `list_write`
+
+by_engine!(ListWrite);

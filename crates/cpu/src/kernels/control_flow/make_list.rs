@@ -1,0 +1,3 @@
+//! `make_list`
+
+by_engine!(MakeList);

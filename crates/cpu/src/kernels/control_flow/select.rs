@@ -1,0 +1,3 @@
+//! `select`
+
+unsupported!(Select, "there is no kernel yet");

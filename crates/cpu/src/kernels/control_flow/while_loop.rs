@@ -1,0 +1,3 @@
+//! `while_loop`
+
+by_engine!(WhileLoop);

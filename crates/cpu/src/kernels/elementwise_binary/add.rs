@@ -1,0 +1,3 @@
+//! `add`
+
+unsupported!(Add, "there is no kernel yet");

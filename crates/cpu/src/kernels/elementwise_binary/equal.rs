@@ -1,0 +1,3 @@
+//! `equal`
+
+unsupported!(Equal, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `floor_div`
+
+unsupported!(FloorDiv, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `greater`
+
+unsupported!(Greater, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `greater_equal`
+
+unsupported!(GreaterEqual, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `less`
+
+unsupported!(Less, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `less_equal`
+
+unsupported!(LessEqual, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `logical_and`
+
+unsupported!(LogicalAnd, "there is no kernel yet");

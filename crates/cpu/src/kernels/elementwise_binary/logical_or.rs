@@ -1,0 +1,3 @@
+//! `logical_or`
+
+unsupported!(LogicalOr, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `logical_xor`
+
+unsupported!(LogicalXor, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `maximum`
+
+unsupported!(Maximum, "there is no kernel yet");

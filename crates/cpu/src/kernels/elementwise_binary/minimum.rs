@@ -1,0 +1,3 @@
+//! `minimum`
+
+unsupported!(Minimum, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `mod`
+
+unsupported!(Mod, "there is no kernel yet");

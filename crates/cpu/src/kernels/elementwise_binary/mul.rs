@@ -1,0 +1,3 @@
+//! `mul`
+
+unsupported!(Mul, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `not_equal`
+
+unsupported!(NotEqual, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `pow`
+
+unsupported!(Pow, "there is no kernel yet");

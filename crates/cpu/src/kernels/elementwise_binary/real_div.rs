@@ -1,0 +1,3 @@
+//! `real_div`
+
+unsupported!(RealDiv, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `sub`
+
+unsupported!(Sub, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `abs`
+
+unsupported!(Abs, "there is no kernel yet");

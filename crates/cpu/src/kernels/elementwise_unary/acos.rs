@@ -1,0 +1,3 @@
+//! `acos`
+
+unsupported!(Acos, "there is no kernel yet");

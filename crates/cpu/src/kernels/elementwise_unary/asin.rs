@@ -1,0 +1,3 @@
+//! `asin`
+
+unsupported!(Asin, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `atan`
+
+unsupported!(Atan, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `atanh`
+
+unsupported!(Atanh, "there is no kernel yet");

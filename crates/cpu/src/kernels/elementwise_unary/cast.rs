@@ -1,0 +1,3 @@
+//! `cast`
+
+unsupported!(Cast, "there is no kernel yet");

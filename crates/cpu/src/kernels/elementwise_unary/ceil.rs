@@ -1,0 +1,3 @@
+//! `ceil`
+
+unsupported!(Ceil, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `clip`
+
+unsupported!(Clip, "there is no kernel yet");

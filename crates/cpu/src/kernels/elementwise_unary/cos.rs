@@ -1,0 +1,3 @@
+//! `cos`
+
+unsupported!(Cos, "there is no kernel yet");

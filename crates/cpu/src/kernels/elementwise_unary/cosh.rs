@@ -1,0 +1,3 @@
+//! `cosh`
+
+unsupported!(Cosh, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `erf`
+
+unsupported!(Erf, "there is no kernel yet");

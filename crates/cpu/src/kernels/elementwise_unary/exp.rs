@@ -1,0 +1,3 @@
+//! `exp`
+
+unsupported!(Exp, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `exp2`
+
+unsupported!(Exp2, "there is no kernel yet");

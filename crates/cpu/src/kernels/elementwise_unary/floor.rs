@@ -1,0 +1,3 @@
+//! `floor`
+
+unsupported!(Floor, "there is no kernel yet");

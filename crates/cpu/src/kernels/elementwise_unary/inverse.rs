@@ -1,0 +1,3 @@
+//! `inverse`
+
+unsupported!(Inverse, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `log`
+
+unsupported!(Log, "there is no kernel yet");

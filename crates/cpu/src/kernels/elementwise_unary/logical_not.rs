@@ -1,0 +1,3 @@
+//! `logical_not`
+
+unsupported!(LogicalNot, "there is no kernel yet");

@@ -1,0 +1,29 @@
+//! Functions of one tensor, element by element.
+
+mod abs;
+mod acos;
+mod asin;
+mod atan;
+mod atanh;
+mod cast;
+mod ceil;
+mod clip;
+mod cos;
+mod cosh;
+mod erf;
+mod exp;
+mod exp2;
+mod floor;
+mod inverse;
+mod log;
+mod logical_not;
+mod round;
+mod rsqrt;
+mod sign;
+mod sin;
+mod sinh;
+mod sqrt;
+mod square;
+mod tan;
+mod tanh;
+mod threshold;

@@ -1,0 +1,3 @@
+//! `round`
+
+unsupported!(Round, "there is no kernel yet");

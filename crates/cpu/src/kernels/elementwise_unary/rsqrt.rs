@@ -1,0 +1,3 @@
+//! `rsqrt`
+
+unsupported!(Rsqrt, "there is no kernel yet");

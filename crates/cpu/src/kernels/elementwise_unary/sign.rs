@@ -1,0 +1,3 @@
+//! `sign`
+
+unsupported!(Sign, "there is no kernel yet");

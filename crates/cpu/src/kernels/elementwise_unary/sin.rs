@@ -1,0 +1,3 @@
+//! `sin`
+
+unsupported!(Sin, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `sinh`
+
+unsupported!(Sinh, "there is no kernel yet");

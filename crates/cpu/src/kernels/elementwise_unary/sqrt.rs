@@ -1,0 +1,3 @@
+//! `sqrt`
+
+unsupported!(Sqrt, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `square`
+
+unsupported!(Square, "there is no kernel yet");

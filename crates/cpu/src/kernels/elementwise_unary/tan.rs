@@ -1,0 +1,3 @@
+//! `tan`
+
+unsupported!(Tan, "there is no kernel yet");

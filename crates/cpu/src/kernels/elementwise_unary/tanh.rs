@@ -1,0 +1,3 @@
+//! `tanh`
+
+unsupported!(Tanh, "there is no kernel yet");

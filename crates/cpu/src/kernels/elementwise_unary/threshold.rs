@@ -1,0 +1,3 @@
+//! `threshold`
+
+unsupported!(Threshold, "there is no kernel yet");

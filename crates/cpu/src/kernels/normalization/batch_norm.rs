@@ -1,0 +1,3 @@
+//! `batch_norm`
+
+unsupported!(BatchNorm, "there is no kernel yet");

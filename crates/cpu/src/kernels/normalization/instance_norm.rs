@@ -1,0 +1,3 @@
+//! `instance_norm`
+
+unsupported!(InstanceNorm, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `l2_norm`
+
+unsupported!(L2Norm, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `layer_norm`
+
+unsupported!(LayerNorm, "there is no kernel yet");

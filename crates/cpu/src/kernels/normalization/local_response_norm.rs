@@ -1,0 +1,3 @@
+//! `local_response_norm`
+
+unsupported!(LocalResponseNorm, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `dequantize`
+
+unsupported!(Dequantize, "there is no kernel yet");

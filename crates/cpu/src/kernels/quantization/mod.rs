@@ -1,0 +1,4 @@
+//! Affine quantization of activations.
+
+mod dequantize;
+mod quantize;

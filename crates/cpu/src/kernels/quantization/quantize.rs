@@ -1,0 +1,3 @@
+//! `quantize`
+
+unsupported!(Quantize, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `random_bernoulli`
+
+unsupported!(RandomBernoulli, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `random_categorical`
+
+unsupported!(RandomCategorical, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `random_normal`
+
+unsupported!(RandomNormal, "there is no kernel yet");

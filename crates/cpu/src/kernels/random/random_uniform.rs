@@ -1,0 +1,3 @@
+//! `random_uniform`
+
+unsupported!(RandomUniform, "there is no kernel yet");

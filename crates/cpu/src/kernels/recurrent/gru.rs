@@ -1,0 +1,3 @@
+//! `gru`
+
+unsupported!(Gru, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `lstm`
+
+unsupported!(Lstm, "there is no kernel yet");

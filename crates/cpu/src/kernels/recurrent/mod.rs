@@ -1,0 +1,5 @@
+//! Recurrent networks.
+
+mod gru;
+mod lstm;
+mod rnn;

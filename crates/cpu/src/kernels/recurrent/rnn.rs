@@ -1,0 +1,3 @@
+//! `rnn`
+
+unsupported!(Rnn, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `reduce_argmax`
+
+unsupported!(ReduceArgmax, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `reduce_argmin`
+
+unsupported!(ReduceArgmin, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `reduce_l2_norm`
+
+unsupported!(ReduceL2Norm, "there is no kernel yet");

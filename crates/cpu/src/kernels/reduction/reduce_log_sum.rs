@@ -1,0 +1,3 @@
+//! `reduce_log_sum`
+
+unsupported!(ReduceLogSum, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `reduce_log_sum_exp`
+
+unsupported!(ReduceLogSumExp, "there is no kernel yet");

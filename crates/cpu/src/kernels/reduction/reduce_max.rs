@@ -1,0 +1,3 @@
+//! `reduce_max`
+
+unsupported!(ReduceMax, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `reduce_mean`
+
+unsupported!(ReduceMean, "there is no kernel yet");

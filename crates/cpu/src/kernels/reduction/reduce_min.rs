@@ -1,0 +1,3 @@
+//! `reduce_min`
+
+unsupported!(ReduceMin, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `reduce_prod`
+
+unsupported!(ReduceProd, "there is no kernel yet");

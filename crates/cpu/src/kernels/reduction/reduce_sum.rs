@@ -1,0 +1,3 @@
+//! `reduce_sum`
+
+unsupported!(ReduceSum, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `reduce_sum_square`
+
+unsupported!(ReduceSumSquare, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `read_state`
+
+by_engine!(ReadState);

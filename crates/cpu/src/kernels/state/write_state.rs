@@ -1,0 +1,3 @@
+//! `write_state`
+
+by_engine!(WriteState);
