@@ -15,6 +15,7 @@ use clap::{Parser, Subcommand};
 #[cfg_attr(not(feature = "codegen"), path = "codegen/disabled.rs")]
 #[cfg_attr(feature = "codegen", path = "codegen/enabled.rs")]
 mod codegen;
+mod docs;
 mod tidy;
 
 /// Development tasks of Milwright.
@@ -33,6 +34,12 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Write the pages about ops, docs/ops and docs/support.md, from the op table
+    Docs {
+        /// Only fail if the committed pages are out of date
+        #[arg(long)]
+        check: bool,
+    },
     /// Check the rules that no compiler knows: who may depend on whom, unsafe code, file lengths
     Tidy,
 }
@@ -40,6 +47,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Args::parse().task {
         Task::Codegen { check } => codegen::run(check).map_err(Into::into),
+        Task::Docs { check } => docs::run(&root(), check),
         Task::Tidy => tidy::run(&root()),
     };
     match result {

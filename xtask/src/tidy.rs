@@ -35,7 +35,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("milwright-server", &["milwright"]),
     ("milwright-python", &["milwright"]),
     ("milwright-testkit", &["milwright-spec", "milwright-mil", "milwright-convert", "milwright-cpu"]),
-    ("xtask", &[]),
+    ("xtask", &["milwright-mil", "milwright-cpu"]),
 ];
 
 /// Crates that the tests of any crate may use, beside its own row in [`EDGES`].

@@ -1,0 +1,204 @@
+//! `cargo xtask docs`: writes the pages about ops from the op table, so that they cannot be wrong about it.
+//!
+//! * `docs/ops/README.md`: every op, by family;
+//! * `docs/ops/FAMILY.md`: what each op computes, its parameters and their types in every opset;
+//! * `docs/support.md`: which op exists in which opset, and whether the engine runs it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use milwright_cpu::Support;
+use milwright_mil::ops::{Default, Kind, Param, Version};
+use milwright_mil::{DType, OpKind, Opset};
+
+use crate::Result;
+
+const HEADER: &str = "<!-- Made by `cargo xtask docs` from the op table. Do not edit. -->\n\n";
+
+/// Writes the pages, or with `check` only says which are out of date.
+pub fn run(root: &Path, check: bool) -> Result {
+    let pages = pages();
+    let mut stale = Vec::new();
+    for (path, text) in &pages {
+        let path = root.join(path);
+        if fs::read_to_string(&path).ok().as_ref() != Some(text) {
+            stale.push(path.display().to_string());
+            if !check {
+                fs::create_dir_all(path.parent().unwrap_or(root))?;
+                fs::write(&path, text)?;
+            }
+        }
+    }
+    let folder = root.join("docs/ops");
+    for entry in folder.read_dir().into_iter().flatten() {
+        let path = entry?.path();
+        let known = path.strip_prefix(root).is_ok_and(|p| pages.contains_key(p));
+        if !known {
+            stale.push(path.display().to_string());
+            if !check {
+                fs::remove_file(&path)?;
+            }
+        }
+    }
+    if check && !stale.is_empty() {
+        let list = stale.join("\n  ");
+        return Err(format!("out of date; run `cargo xtask docs`:\n  {list}").into());
+    }
+    Ok(())
+}
+
+fn pages() -> BTreeMap<PathBuf, String> {
+    let mut families: BTreeMap<&str, Vec<OpKind>> = BTreeMap::new();
+    for &kind in OpKind::ALL {
+        families.entry(kind.family()).or_default().push(kind);
+    }
+    for ops in families.values_mut() {
+        ops.sort_by_key(|op| op.name());
+    }
+    let mut pages = BTreeMap::new();
+    for (family, ops) in &families {
+        pages.insert(format!("docs/ops/{family}.md").into(), family_page(family, ops));
+    }
+    pages.insert("docs/ops/README.md".into(), index_page(&families));
+    pages.insert("docs/support.md".into(), support_page(&families));
+    pages
+}
+
+fn index_page(families: &BTreeMap<&str, Vec<OpKind>>) -> String {
+    let mut page = format!("{HEADER}# Ops\n\n");
+    let versions: usize = OpKind::ALL.iter().map(|op| op.versions().len()).sum();
+    page += &format!("{} ops in {versions} versions.\n", OpKind::ALL.len());
+    for (family, ops) in families {
+        page += &format!("\n## [{}]({family}.md)\n\n", title(family));
+        for op in ops {
+            page += &format!("* [`{0}`]({family}.md#{0}): {1}\n", op.name(), first_sentence(op.doc()));
+        }
+    }
+    page
+}
+
+fn family_page(family: &str, ops: &[OpKind]) -> String {
+    let mut page = format!("{HEADER}# {}\n", title(family));
+    for op in ops {
+        page += &format!("\n## {}\n\n{}\n", op.name(), undent(op.doc()));
+        for version in op.versions() {
+            page += &version_section(version);
+        }
+        page += &match milwright_cpu::kernels::support(*op) {
+            Support::Kernel | Support::Engine => String::new(),
+            Support::No(reason) => format!("\nThe engine does not run it: {reason}.\n"),
+        };
+    }
+    page
+}
+
+fn version_section(version: &Version) -> String {
+    let mut text = format!("\n**From {}**\n\n", first_program_opset(version));
+    if version.params.is_empty() {
+        return text + "No parameters.\n";
+    }
+    text += "| parameter | takes | default |\n|---|---|---|\n";
+    for param in version.params {
+        text += &format!("| `{}` | {} | {} |\n", param.name, takes(param), default(param.default));
+    }
+    for (variable, dtypes) in version.types {
+        text += &format!("\n`{variable}` is {}.\n", names(dtypes, " or "));
+    }
+    text
+}
+
+/// The first opset of ML programs that has the version.
+fn first_program_opset(version: &Version) -> Opset {
+    version.opset.max(Opset::Ios15)
+}
+
+fn takes(param: &Param) -> String {
+    let kind = match param.kind {
+        Kind::Var(variable) => format!("`{variable}`"),
+        Kind::Of(dtypes) => names(dtypes, ", "),
+        Kind::List => "a list".to_owned(),
+        Kind::State => "a state".to_owned(),
+        Kind::Any => "anything".to_owned(),
+    };
+    let many = if param.variadic { "one or more of " } else { "" };
+    let constant = if param.constant { ", constant" } else { "" };
+    format!("{many}{kind}{constant}")
+}
+
+fn default(default: Default) -> String {
+    match default {
+        Default::Required => "required".to_owned(),
+        Default::Absent => "absent".to_owned(),
+        Default::Bool(b) => format!("`{b}`"),
+        Default::Int(i) => format!("`{i}`"),
+        Default::Float(x) => format!("`{x:?}`"),
+        Default::Str(s) => format!("`\"{s}\"`"),
+        Default::Ints(v) => format!("`{v:?}`"),
+    }
+}
+
+fn names(dtypes: &[DType], separator: &str) -> String {
+    let names: Vec<String> = dtypes.iter().map(|d| format!("`{d}`")).collect();
+    names.join(separator)
+}
+
+fn support_page(families: &BTreeMap<&str, Vec<OpKind>>) -> String {
+    let opsets: Vec<Opset> = Opset::ALL.iter().copied().filter(|&o| o >= Opset::Ios15).collect();
+    let mut page = format!("{HEADER}# What is supported\n\n");
+    let runs = |op: &&OpKind| !matches!(milwright_cpu::kernels::support(**op), Support::No(_));
+    page += &format!(
+        "Milwright reads, verifies and writes {} ops; its engine runs {} of them. ML programs begin with ios15. \
+         **new**: a version of the op came with this opset; ✓: the version before still holds; –: the op does not \
+         exist yet.\n",
+        OpKind::ALL.len(),
+        OpKind::ALL.iter().filter(runs).count()
+    );
+    for (family, ops) in families {
+        page += &format!("\n## {}\n\n| op |", title(family));
+        for opset in &opsets {
+            let _ = write!(page, " {opset} |");
+        }
+        page += " engine |\n|---|";
+        page += &":-:|".repeat(opsets.len());
+        page += "---|\n";
+        for op in ops {
+            let _ = write!(page, "| [`{0}`](ops/{family}.md#{0}) |", op.name());
+            for &opset in &opsets {
+                page += match op.version(opset) {
+                    Some(v) if first_program_opset(v) == opset => " **new** |",
+                    Some(_) => " ✓ |",
+                    None => " – |",
+                };
+            }
+            page += &match milwright_cpu::kernels::support(*op) {
+                Support::Kernel | Support::Engine => " runs |\n".to_owned(),
+                Support::No(reason) => format!(" no: {reason} |\n"),
+            };
+        }
+    }
+    page
+}
+
+/// `scatter_gather` as a title.
+fn title(family: &str) -> String {
+    let words = family.replace('_', " ");
+    let mut chars = words.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+fn first_sentence(doc: &str) -> String {
+    let doc = undent(doc);
+    let paragraph = doc.split("\n\n").next().unwrap_or_default().replace('\n', " ");
+    match paragraph.split_once(". ") {
+        Some((first, _)) => format!("{first}."),
+        None => paragraph,
+    }
+}
+
+/// Doc comments keep the space after `///`.
+fn undent(doc: &str) -> String {
+    let lines: Vec<&str> = doc.trim().lines().map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+    lines.join("\n")
+}
