@@ -16,6 +16,7 @@ pub mod kernel;
 pub mod kernels;
 mod memory;
 pub mod pool;
+pub mod product;
 pub mod view;
 
 pub use eager::Engine;
