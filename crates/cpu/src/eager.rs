@@ -86,8 +86,8 @@ pub fn run(
             let mut scratch = AlignedBytes::zeroed(step.scratch);
             fill(outputs, |outputs| {
                 let mut run = Run {
-                    inputs: views.iter().copied().collect(),
-                    outputs: outputs.into_iter().collect(),
+                    inputs: &views,
+                    outputs,
                     scratch: scratch.as_mut(),
                     pool,
                     epilogue: Default::default(),

@@ -10,7 +10,6 @@ use std::ops::Range;
 use bytes::Bytes;
 use milwright_mil::ops::{InferError, OpView};
 use milwright_mil::{DType, Tensor, TensorType, Type};
-use smallvec::SmallVec;
 
 use crate::chain::Epilogue;
 use crate::{Pool, View, ViewMut};
@@ -96,9 +95,9 @@ pub type StepFn = Box<dyn Fn(&mut Run<'_>) -> Result<(), KernelError> + Send + S
 /// What a step gets to work with.
 pub struct Run<'a> {
     /// The inputs, by slot. A slot that was packed is a view without bytes.
-    pub inputs: SmallVec<[View<'a>; 4]>,
+    pub inputs: &'a [View<'a>],
     /// The outputs.
-    pub outputs: SmallVec<[ViewMut<'a>; 1]>,
+    pub outputs: Vec<ViewMut<'a>>,
     /// As many bytes as the step wanted, aligned to 64.
     pub scratch: &'a mut [u8],
     /// The threads.

@@ -1,7 +1,10 @@
 //! The engine: it compiles a function for given input shapes and this machine, and runs it.
 //!
-//! Where is what:
+//! Where is what, in the order of a model's way:
 //!
+//! * [`compile()`]: from a checked program to a [`Plan`]: inference, fusion, packing of weights, memory layout.
+//! * [`Plan`]: plain data, which can be written to a file and used from there without a copy.
+//! * [`Executable`]: prepares a plan's steps and runs them.
 //! * [`kernel`]: the contract between the engine and the code of one op; `kernels/` has one file per op, at the same
 //!   path as its declaration in `milwright-mil`.
 //! * [`view`], [`index`], [`convert`], [`pool`]: what kernels are written with.
@@ -9,17 +12,23 @@
 //! * [`eager`]: one op on given tensors, for constant folding and tests.
 
 pub mod chain;
+mod compile;
 pub mod convert;
 pub mod eager;
+mod exec;
+pub mod features;
 pub mod index;
 pub mod kernel;
 pub mod kernels;
 mod memory;
+mod plan;
 pub mod pool;
-pub mod product;
 pub mod view;
 
+pub use compile::{CompileError, compile};
 pub use eager::Engine;
+pub use exec::{Executable, RunError, RunOptions, State};
 pub use kernel::{Kernel, KernelError, Map, Packed, Prepared, Run, Step, Support};
+pub use plan::{Feature, Plan, PlanError};
 pub use pool::Pool;
 pub use view::{View, ViewMut};

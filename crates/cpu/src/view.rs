@@ -76,7 +76,7 @@ impl<'a> View<'a> {
     }
 
     /// A tensor with a copy of the elements.
-    pub fn to_tensor(&self) -> Tensor {
+    pub fn to_tensor(self) -> Tensor {
         let made = if self.dtype == DType::String {
             Tensor::from_strings(self.shape, self.strings.to_vec())
         } else {
@@ -89,7 +89,7 @@ impl<'a> View<'a> {
 
     /// Every element as `i64`: for small integer inputs, such as indices, whatever their width.
     /// `None` for floats and strings.
-    pub fn to_i64(&self) -> Option<Vec<i64>> {
+    pub fn to_i64(self) -> Option<Vec<i64>> {
         match self.dtype {
             DType::Int32 => Some(self.slice::<i32>().iter().map(|&x| x.into()).collect()),
             _ => self.to_tensor().to_i64(),

@@ -1,0 +1,101 @@
+//! The constants of a plan.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use milwright_mil::{DType, Tensor, Value as MilValue};
+
+use crate::memory::{AlignedBytes, align_up};
+use crate::plan::{Constant, Graph, Place, Ty, Value, dtype_code};
+
+/// Constants up to this size lie in the graph, not in the data section.
+const INLINE_BYTES: usize = 64;
+
+/// Collects constants: one value for equal ones, and bytes only for those that something reads.
+#[derive(Default)]
+pub(super) struct Constants {
+    /// By address, length, element type and shape.
+    seen: HashMap<(usize, usize, DType, Vec<usize>), u32>,
+    /// The constants in the data section: number of the constant, tensor.
+    large: Vec<(usize, Tensor)>,
+    /// What else is in the data section: offsets are assigned at once.
+    chunks: Vec<(u64, Bytes)>,
+    len: u64,
+}
+
+impl Constants {
+    /// The value that stands for a constant.
+    pub(super) fn value(&mut self, graph: &mut Graph, value: &MilValue) -> u32 {
+        let Some(t) = value.as_tensor() else {
+            let ty = Ty::from_type(&value.ty()).unwrap_or(Ty::List(Box::new(Ty::Tensor(0, vec![])), None));
+            return push(graph, ty, Constant::Other);
+        };
+        let shape: Vec<u64> = t.shape().iter().map(|&n| n as u64).collect();
+        let (ty, code) = (ty(t), dtype_code(t.dtype()));
+        if t.dtype() == DType::String {
+            return push(graph, ty, Constant::Strings(shape, t.strings().to_vec()));
+        }
+        if t.bytes().len() <= INLINE_BYTES {
+            return push(graph, ty, Constant::Inline(code, shape, t.bytes().to_vec()));
+        }
+        let key = (t.bytes().as_ptr().addr(), t.bytes().len(), t.dtype(), t.shape().to_vec());
+        if let Some(&id) = self.seen.get(&key) {
+            return id;
+        }
+        self.large.push((graph.constants.len(), t.clone()));
+        let id = push(graph, ty, Constant::Packed(code, shape));
+        self.seen.insert(key, id);
+        id
+    }
+
+    /// A value that has only the type of `value`, whose elements an op reads in packed form.
+    pub(super) fn packed(&mut self, graph: &mut Graph, value: u32) -> u32 {
+        let ty = graph.values[value as usize].ty.clone();
+        let Ty::Tensor(dtype, shape) = &ty else { return value };
+        let shape = shape.iter().map(|n| n.unwrap_or(0)).collect();
+        let constant = Constant::Packed(*dtype, shape);
+        push(graph, ty, constant)
+    }
+
+    /// Puts bytes into the data section and returns where.
+    pub(super) fn data(&mut self, bytes: Bytes) -> u64 {
+        let offset = self.len;
+        self.len = self.len.saturating_add(align_up(bytes.len()).unwrap_or(usize::MAX) as u64);
+        self.chunks.push((offset, bytes));
+        offset
+    }
+
+    /// Adds the constants that something reads to the data section, and returns it; `None` if it does not fit.
+    pub(super) fn finish(mut self, graph: &mut Graph) -> Option<Bytes> {
+        let mut read = vec![false; graph.constants.len()];
+        let outputs = graph.outputs.iter().map(|p| p.value);
+        for v in graph.body.iter().flat_map(|s| s.work.values()).chain(outputs) {
+            if let Place::Constant(c) = graph.values[v as usize].place {
+                read[c as usize] = true;
+            }
+        }
+        for (c, t) in std::mem::take(&mut self.large) {
+            if let (true, Constant::Packed(dtype, shape)) = (read[c], graph.constants[c].clone()) {
+                graph.constants[c] = Constant::Data(dtype, shape, self.data(t.shared_bytes()));
+            }
+        }
+        let len = usize::try_from(self.len).ok().filter(|&n| n <= isize::MAX as usize)?;
+        let mut section = AlignedBytes::zeroed(len);
+        for (offset, bytes) in &self.chunks {
+            let start = *offset as usize;
+            section.as_mut()[start..start + bytes.len()].copy_from_slice(bytes);
+        }
+        Some(section.into())
+    }
+}
+
+fn push(graph: &mut Graph, ty: Ty, constant: Constant) -> u32 {
+    let place = Place::Constant(graph.constants.len() as u32);
+    graph.constants.push(constant);
+    graph.values.push(Value { ty, place });
+    graph.values.len() as u32 - 1
+}
+
+fn ty(t: &Tensor) -> Ty {
+    Ty::from_type(&t.ty().into()).expect("a tensor's type has a place in a plan")
+}

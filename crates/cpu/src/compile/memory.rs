@@ -1,0 +1,88 @@
+//! Lays out the arena: every buffer gets an offset such that buffers alive at the same time do not overlap.
+//!
+//! Greedy best fit, largest first: each buffer goes into the smallest gap, between those already placed that are alive
+//! with it, that holds it.
+
+use crate::memory::align_up;
+
+/// A range of steps during which memory is needed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Buffer {
+    /// Bytes.
+    pub size: u64,
+    /// The first step that uses it.
+    pub first: usize,
+    /// The last step that uses it.
+    pub last: usize,
+}
+
+/// Offsets for the buffers, all multiples of the alignment, and the size of the arena; `None` if it does not fit.
+pub(super) fn place(buffers: &[Buffer]) -> Option<(Vec<u64>, u64)> {
+    let mut order: Vec<usize> = (0..buffers.len()).collect();
+    order.sort_by_key(|&i| (std::cmp::Reverse(buffers[i].size), buffers[i].first));
+    let mut offsets = vec![0; buffers.len()];
+    // Placed buffers by offset: (start, end, index).
+    let mut placed: Vec<(u64, u64, usize)> = Vec::new();
+    let mut total = 0;
+    for i in order {
+        let b = buffers[i];
+        let size = align_up(usize::try_from(b.size).ok()?)? as u64;
+        let mut best: Option<(u64, u64)> = None;
+        let mut end = 0u64;
+        for &(from, to, other) in &placed {
+            let o = buffers[other];
+            if o.last < b.first || b.last < o.first {
+                continue;
+            }
+            if from > end && from - end >= size && best.is_none_or(|(gap, _)| from - end < gap) {
+                best = Some((from - end, end));
+            }
+            end = end.max(to);
+        }
+        let offset = best.map_or(end, |(_, offset)| offset);
+        let to = offset.checked_add(size)?;
+        offsets[i] = offset;
+        total = total.max(to);
+        let at = placed.partition_point(|&(from, ..)| from < offset);
+        placed.insert(at, (offset, to, i));
+    }
+    (total <= isize::MAX as u64).then_some((offsets, total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reuses_memory() {
+        let b = |size, first, last| Buffer { size, first, last };
+        // A chain of three: the third takes the place of the first.
+        let (offsets, total) = place(&[b(64, 0, 1), b(64, 1, 2), b(64, 2, 3)]).unwrap();
+        assert_eq!(total, 128);
+        assert_eq!(offsets[0], offsets[2]);
+    }
+
+    #[test]
+    fn never_overlaps() {
+        let mut state = 1u64;
+        let mut random = |n: u64| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) % n
+        };
+        let buffers: Vec<Buffer> = (0..200)
+            .map(|_| {
+                let first = random(100) as usize;
+                Buffer { size: random(5000), first, last: first + random(20) as usize }
+            })
+            .collect();
+        let (offsets, total) = place(&buffers).unwrap();
+        for (i, a) in buffers.iter().enumerate() {
+            assert!(offsets[i] % 64 == 0 && offsets[i] + a.size <= total);
+            for (j, b) in buffers.iter().enumerate().skip(i + 1) {
+                let together = a.first <= b.last && b.first <= a.last;
+                let apart = offsets[i] + a.size <= offsets[j] || offsets[j] + b.size <= offsets[i];
+                assert!(!together || apart || a.size == 0 || b.size == 0);
+            }
+        }
+    }
+}

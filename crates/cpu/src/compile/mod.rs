@@ -1,0 +1,521 @@
+//! From a function to a [`Plan`].
+//!
+//! 1. Type inference with the given input shapes, running every op whose inputs are known.
+//! 2. Dropping what no output needs.
+//! 3. Each op is prepared, and its constants are packed. That shows what it is: a step, an element-wise function, a
+//!    mere change of shape, or something whose shape shows only at run time.
+//! 4. Element-wise functions are grouped ([`fuse`]), with each other and with the step that feeds them.
+//! 5. Every value gets its place ([`memory`]).
+
+mod constants;
+mod fuse;
+mod memory;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+
+use milwright_mil::infer::{Facts, infer};
+use milwright_mil::ops::Effect;
+use milwright_mil::{Arg, BlockId, Checked, Dim, Function, OpId, OpKind, Type, ValueId};
+
+use crate::plan::{Block, Graph, Node, PackedData, Place, Plan, Port, Ty, Value, Work};
+use crate::{Engine, KernelError, Prepared, Support, kernels};
+use constants::Constants;
+use memory::Buffer;
+
+/// Why a function could not be compiled.
+#[derive(Debug, thiserror::Error)]
+pub struct CompileError {
+    function: String,
+    op: Option<(OpKind, String)>,
+    message: String,
+    hint: Option<&'static str>,
+}
+
+/// Compiles a function for the given shapes of its inputs; inputs that are not named have the shape that they
+/// declare.
+///
+/// # Errors
+/// There is no such function, an input has no fixed shape, or an op cannot be run.
+pub fn compile(program: &Checked, function: &str, shapes: &[(&str, &[usize])]) -> Result<Plan, CompileError> {
+    let error = |message: String, hint| CompileError { function: function.into(), op: None, message, hint };
+    let f = program.functions.get(function).ok_or_else(|| {
+        let names = program.functions.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        error(format!("there is no such function; the program has: {names}"), None)
+    })?;
+    let types = f.inputs.iter().map(|&v| input_type(f, v, shapes)).collect::<Result<Vec<_>, _>>();
+    let types =
+        types.map_err(|m| error(m, Some("give the shape of every input whose dimensions are flexible")))?;
+    if let Some((name, _)) = shapes.iter().find(|(n, _)| !f.inputs.iter().any(|&v| f[v].name == *n)) {
+        let names = f.inputs.iter().map(|&v| f[v].name.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(error(format!("there is no input `{name}`; the inputs are: {names}"), None));
+    }
+    let (facts, errors) = infer(f, &types, Some(&Engine));
+    if let Some(e) = errors.first() {
+        let op = Some((f[e.op].kind, op_name(f, e.op)));
+        return Err(CompileError { function: function.into(), op, message: e.to_string(), hint: None });
+    }
+    let mut lower = Lower {
+        name: function,
+        f,
+        facts: &facts,
+        live: live(f, &facts),
+        graph: Graph { function: function.into(), opset: f.opset.text_name().into(), ..Graph::default() },
+        ids: HashMap::new(),
+        constants: Constants::default(),
+        aliases: HashMap::new(),
+    };
+    lower.function()?;
+    let Lower { mut graph, constants, .. } = lower;
+    let data =
+        constants.finish(&mut graph).ok_or_else(|| error("its weights do not fit in memory".into(), None))?;
+    Ok(Plan { graph, data })
+}
+
+fn input_type(f: &Function, value: ValueId, shapes: &[(&str, &[usize])]) -> Result<Type, String> {
+    let v = &f[value];
+    let Some(declared) = v.ty.as_tensor() else { return Ok(v.ty.clone()) };
+    let mut ty = declared.clone();
+    if let Some((_, shape)) = shapes.iter().find(|(n, _)| *n == v.name) {
+        ty.shape = shape.iter().map(|&n| Dim::Fixed(n)).collect();
+        if !ty.agrees(declared) {
+            return Err(format!(
+                "input `{}` is declared as {declared}; the shape {shape:?} does not fit",
+                v.name
+            ));
+        }
+    }
+    if ty.fixed_shape().is_none() {
+        return Err(format!("input `{}` is declared as {declared}, which leaves its shape open", v.name));
+    }
+    ty.elements().ok_or_else(|| format!("input `{}` is too large: {ty}", v.name))?;
+    Ok(ty.into())
+}
+
+/// The ops that outputs need, and those that change a state.
+fn live(f: &Function, facts: &Facts) -> HashSet<OpId> {
+    fn has_effect(f: &Function, op: OpId) -> bool {
+        f[op].kind.effect() == Effect::State
+            || f[op].blocks.iter().any(|&b| f[b].ops.iter().any(|&o| has_effect(f, o)))
+    }
+    fn mark(
+        f: &Function,
+        facts: &Facts,
+        block: BlockId,
+        needed: &mut HashSet<ValueId>,
+        live: &mut HashSet<OpId>,
+    ) {
+        needed.extend(f[block].outputs.iter().copied());
+        for &id in f[block].ops.iter().rev() {
+            let op = &f[id];
+            let used = op.outputs.iter().any(|o| needed.contains(o) && facts.value(*o).is_none());
+            if used || has_effect(f, id) {
+                live.insert(id);
+                needed.extend(op.values());
+                op.blocks.iter().for_each(|&b| mark(f, facts, b, needed, live));
+            }
+        }
+    }
+    let (mut needed, mut live) = (HashSet::new(), HashSet::new());
+    mark(f, facts, f.body, &mut needed, &mut live);
+    live
+}
+
+struct Lower<'a> {
+    name: &'a str,
+    f: &'a Function,
+    facts: &'a Facts,
+    live: HashSet<OpId>,
+    graph: Graph,
+    ids: HashMap<ValueId, u32>,
+    constants: Constants,
+    /// Values that are other values in another shape.
+    aliases: HashMap<u32, u32>,
+}
+
+/// An op, before fusion.
+struct Item {
+    name: String,
+    class: Class,
+    /// For what is not an op to fuse, the finished step.
+    work: Work,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Class {
+    /// Can be fused with other maps.
+    Map,
+    /// Bytes of scratch memory, and whether it takes an epilogue.
+    Step(usize, bool),
+    /// Stays alone.
+    Other,
+}
+
+impl Lower<'_> {
+    fn function(&mut self) -> Result<(), CompileError> {
+        for &v in &self.f.inputs {
+            let state = matches!(self.facts.ty(self.f, v), Type::State(_));
+            let ports = if state { &self.graph.states } else { &self.graph.inputs };
+            let number = ports.len() as u32;
+            let value = self.value(v, if state { Place::State(number) } else { Place::Input(number) })?;
+            let port = Port { name: self.f[v].name.clone(), value };
+            if state { &mut self.graph.states } else { &mut self.graph.inputs }.push(port);
+        }
+        let body = &self.f[self.f.body];
+        let items = self.block(self.f.body, true)?;
+        for &v in &body.outputs {
+            let value = self.read(v)?;
+            self.graph.outputs.push(Port { name: self.f[v].name.clone(), value });
+        }
+        let outputs: Vec<u32> = self.graph.outputs.iter().map(|p| p.value).collect();
+        self.graph.body = fuse::fuse(items, &outputs, &self.aliases, &mut self.graph.values);
+        self.place(&outputs)
+    }
+
+    /// Lowers the ops of a block. In the body, results lie in the arena where their size is known.
+    fn block(&mut self, block: BlockId, body: bool) -> Result<Vec<Item>, CompileError> {
+        let f = self.f;
+        let mut items = Vec::new();
+        for &op in &f[block].ops {
+            if self.live.contains(&op)
+                && let Some(item) = self.op(op, body)?
+            {
+                items.push(item);
+            }
+        }
+        Ok(items)
+    }
+
+    fn nested(&mut self, block: BlockId) -> Result<Block, CompileError> {
+        let f = self.f;
+        let inputs = f[block].inputs.iter().map(|&v| self.slot(v)).collect::<Result<Vec<_>, _>>()?;
+        let items = self.block(block, false)?;
+        let outputs = f[block].outputs.iter().map(|&v| self.read(v)).collect::<Result<Vec<_>, _>>()?;
+        let steps = fuse::fuse(items, &outputs, &HashMap::new(), &mut self.graph.values);
+        Ok(Block { inputs, steps, outputs })
+    }
+
+    /// Lowers an op; `None` if nothing runs.
+    fn op(&mut self, id: OpId, body: bool) -> Result<Option<Item>, CompileError> {
+        let op = &self.f[id];
+        let name = op_name(self.f, id);
+        let other = |work| Ok(Some(Item { name: name.clone(), class: Class::Other, work }));
+        match (op.kind.name(), op.blocks.as_slice()) {
+            ("cond", &[then, otherwise]) => {
+                let pred = self.bound(id, "pred")?;
+                let branches = [self.nested(then)?, self.nested(otherwise)?];
+                let outputs = op.outputs.iter().map(|&v| self.slot(v)).collect::<Result<_, _>>()?;
+                return other(Work::Cond { pred, branches, outputs });
+            }
+            ("while_loop", &[cond, turn]) => {
+                let init = self.args(id)?.into_iter().flat_map(|(_, a)| a).collect();
+                let (cond, body) = (self.nested(cond)?, self.nested(turn)?);
+                let outputs = op.outputs.iter().map(|&v| self.slot(v)).collect::<Result<_, _>>()?;
+                return other(Work::While { init, cond, body, outputs });
+            }
+            ("read_state", _) => {
+                let state = self.bound(id, "input")?;
+                let output = self.output(op.outputs[0], body)?;
+                return other(Work::ReadState { state, output });
+            }
+            ("write_state", _) => {
+                let (state, value) = (self.bound(id, "input")?, self.bound(id, "data")?);
+                return other(Work::WriteState { state, value });
+            }
+            _ => {}
+        }
+        match kernels::support(op.kind) {
+            Support::No(reason) => {
+                return Err(self.error(id, KernelError::unsupported(reason)));
+            }
+            Support::Kernel | Support::Engine => {}
+        }
+        let view = self.facts.view(self.f, id).map_err(|e| self.error(id, e.into()))?;
+        let mut args = self.args(id)?;
+        let flat: Vec<u32> = args.iter().flat_map(|(_, a)| a.iter().copied()).collect();
+        let output_type = |v: &ValueId| match self.facts.ty(self.f, *v) {
+            Type::Tensor(t) if t.elements().is_some() => Some(t.clone()),
+            _ => None,
+        };
+        let outputs: Option<Vec<_>> = op.outputs.iter().map(output_type).collect();
+        let known = flat.iter().all(|&v| self.fixed(v));
+        let Some(outputs) = outputs.filter(|_| known && kernels::support(op.kind) == Support::Kernel) else {
+            let outputs = op.outputs.iter().map(|&v| self.slot(v)).collect::<Result<_, _>>()?;
+            return other(Work::Late(Node { kind: op.kind.name().into(), args, outputs, packed: None }));
+        };
+        let failed = |e| self.error(id, e);
+        let packed = kernels::pack(&view, &outputs).map_err(failed)?;
+        let prepared = match packed.clone() {
+            Some(p) => kernels::prepare_packed(&view, &outputs, p),
+            None => kernels::prepare(&view, &outputs),
+        };
+        let class = match prepared.map_err(failed)? {
+            Prepared::Alias(slot)
+                if body && !matches!(self.graph.values[flat[slot] as usize].place, Place::Slot(_)) =>
+            {
+                let place = self.graph.values[flat[slot] as usize].place;
+                let out = self.value(op.outputs[0], place)?;
+                self.aliases.insert(out, flat[slot]);
+                return Ok(None);
+            }
+            Prepared::Alias(_) | Prepared::Dynamic(_) => {
+                let outputs = op.outputs.iter().map(|&v| self.slot(v)).collect::<Result<_, _>>()?;
+                return other(Work::Late(Node { kind: op.kind.name().into(), args, outputs, packed: None }));
+            }
+            Prepared::Map(map)
+                if !outputs[0].dtype.is_float() || map.operands.len() > crate::chain::MAX_OPERANDS =>
+            {
+                return Err(failed(KernelError::unsupported(format!(
+                    "as an element-wise function of {}",
+                    outputs[0]
+                ))));
+            }
+            Prepared::Map(_) => Class::Map,
+            Prepared::Step(step) => Class::Step(step.scratch, step.epilogue),
+        };
+        let packed = packed.map(|p| {
+            for arg in args.iter_mut().flat_map(|(_, a)| a).enumerate().filter(|(i, _)| p.slots.contains(i)) {
+                *arg.1 = self.constants.packed(&mut self.graph, *arg.1);
+            }
+            let slots = p.slots.iter().map(|&s| s as u32).collect();
+            let len = p.data.len() as u64;
+            PackedData { params: p.params, offset: self.constants.data(p.data), len, slots }
+        });
+        let outputs = op.outputs.iter().map(|&v| self.output(v, body)).collect::<Result<_, _>>()?;
+        let node = Node { kind: op.kind.name().into(), args, outputs, packed };
+        Ok(Some(Item { name, class, work: Work::Op { op: node, epilogue: Vec::new() } }))
+    }
+
+    /// Whether a value is a tensor whose shape is known, or a constant.
+    fn fixed(&self, value: u32) -> bool {
+        let value = &self.graph.values[value as usize];
+        matches!(value.place, Place::Constant(_))
+            || matches!(&value.ty, Ty::Tensor(_, shape) if shape.iter().all(Option::is_some))
+    }
+
+    /// What is bound to the parameters of an op.
+    fn args(&mut self, id: OpId) -> Result<Vec<(String, Vec<u32>)>, CompileError> {
+        let f = self.f;
+        let mut all = Vec::with_capacity(f[id].inputs.len());
+        for input in &f[id].inputs {
+            let mut values = Vec::with_capacity(input.args.len());
+            for arg in &input.args {
+                values.push(match arg {
+                    Arg::Value(v) => self.read(*v)?,
+                    Arg::Const(c) => self.constants.value(&mut self.graph, c),
+                });
+            }
+            all.push((input.name.clone(), values));
+        }
+        Ok(all)
+    }
+
+    fn bound(&mut self, id: OpId, name: &str) -> Result<u32, CompileError> {
+        let args = self.args(id)?;
+        let found = args.iter().find(|(n, _)| n == name).and_then(|(_, a)| a.first().copied());
+        found.ok_or_else(|| self.error(id, KernelError::invalid(format!("input `{name}` is missing"))))
+    }
+
+    /// The number of a value that is read: of a constant, if it is known.
+    fn read(&mut self, v: ValueId) -> Result<u32, CompileError> {
+        if let Some(&id) = self.ids.get(&v) {
+            return Ok(id);
+        }
+        let id = match self.facts.value(v) {
+            Some(known) => self.constants.value(&mut self.graph, known),
+            None => return self.slot(v),
+        };
+        self.ids.insert(v, id);
+        Ok(id)
+    }
+
+    /// A new number for a value that an op makes: in the arena, or in a slot.
+    fn output(&mut self, v: ValueId, body: bool) -> Result<u32, CompileError> {
+        if body { self.value(v, Place::Arena(0)) } else { self.slot(v) }
+    }
+
+    fn slot(&mut self, v: ValueId) -> Result<u32, CompileError> {
+        let slot = self.graph.slots;
+        self.graph.slots += 1;
+        self.value(v, Place::Slot(slot))
+    }
+
+    fn value(&mut self, v: ValueId, place: Place) -> Result<u32, CompileError> {
+        let ty = self.facts.ty(self.f, v);
+        let ty = Ty::from_type(ty).ok_or_else(|| CompileError {
+            function: self.name.into(),
+            op: self.f.defining_op(v).map(|op| (self.f[op].kind, op_name(self.f, op))),
+            message: format!("`{}` is of type {ty}, which this engine does not run", self.f[v].name),
+            hint: None,
+        })?;
+        let id = self.graph.values.len() as u32;
+        self.graph.values.push(Value { ty, place });
+        self.ids.insert(v, id);
+        Ok(id)
+    }
+
+    /// Gives every value of the body its place in the arena.
+    fn place(&mut self, outputs: &[u32]) -> Result<(), CompileError> {
+        let steps = self.graph.body.len();
+        let values = &mut self.graph.values;
+        let root = |aliases: &HashMap<u32, u32>, mut v: u32| {
+            while let Some(&of) = aliases.get(&v) {
+                v = of;
+            }
+            v
+        };
+        // When each buffer is first and last used.
+        let mut spans: HashMap<u32, (usize, usize)> = HashMap::new();
+        let mut order = Vec::new();
+        for (i, step) in self.graph.body.iter().enumerate() {
+            for v in step.work.values() {
+                let v = root(&self.aliases, v);
+                if matches!(values[v as usize].place, Place::Arena(_)) {
+                    spans.entry(v).and_modify(|s| s.1 = i).or_insert_with(|| {
+                        order.push(v);
+                        (i, i)
+                    });
+                }
+            }
+        }
+        for &v in outputs {
+            spans.entry(root(&self.aliases, v)).and_modify(|s| s.1 = steps);
+        }
+        // A chain updates an operand in place if it is the last to read it.
+        for (i, step) in self.graph.body.iter().enumerate() {
+            let Work::Chain(nodes) = &step.work else { continue };
+            let out = nodes.last().expect("a chain has nodes").outputs[0];
+            let read: Vec<u32> =
+                nodes.iter().flat_map(|n| n.args.iter().flat_map(|(_, a)| a.iter().copied())).collect();
+            let fits = |&v: &u32| {
+                let r = root(&self.aliases, v);
+                let same = |v: u32| values[v as usize].ty == values[out as usize].ty;
+                spans.get(&r).is_some_and(|s| s.1 == i && s.0 < i)
+                    && matches!(values[v as usize].place, Place::Arena(_))
+                    && read.iter().all(|&w| root(&self.aliases, w) != r || same(w))
+            };
+            if let Some(&v) = read.iter().find(|v| fits(v)) {
+                let r = root(&self.aliases, v);
+                let last = spans.remove(&out).map_or(i, |s| s.1);
+                order.retain(|&o| o != out);
+                spans.entry(r).and_modify(|s| s.1 = last);
+                self.aliases.insert(out, r);
+            }
+        }
+        let size = |v: u32| match values[v as usize].ty.to_type() {
+            Some(Type::Tensor(t)) => t.elements().and_then(|n| t.dtype.byte_len(n)),
+            _ => None,
+        };
+        let too_large = || CompileError {
+            function: self.name.into(),
+            op: None,
+            message: "its intermediate results do not fit in memory".into(),
+            hint: None,
+        };
+        let mut buffers = Vec::with_capacity(order.len());
+        for &v in &order {
+            let (first, last) = spans[&v];
+            buffers.push(Buffer { size: size(v).ok_or_else(too_large)? as u64, first, last });
+        }
+        for (i, step) in self.graph.body.iter().enumerate().filter(|(_, s)| s.scratch.1 > 0) {
+            buffers.push(Buffer { size: step.scratch.1, first: i, last: i });
+        }
+        let (offsets, arena) = memory::place(&buffers).ok_or_else(too_large)?;
+        self.graph.arena = arena;
+        for (&v, &offset) in order.iter().zip(&offsets) {
+            values[v as usize].place = Place::Arena(offset);
+        }
+        let scratch = self.graph.body.iter_mut().filter(|s| s.scratch.1 > 0);
+        for (step, &offset) in scratch.zip(&offsets[order.len()..]) {
+            step.scratch.0 = offset;
+        }
+        for &v in self.aliases.keys() {
+            if !matches!(values[v as usize].place, Place::Fused) {
+                values[v as usize].place = values[root(&self.aliases, v) as usize].place;
+            }
+        }
+        Ok(())
+    }
+
+    fn error(&self, op: OpId, e: KernelError) -> CompileError {
+        let hint = match e {
+            KernelError::Unsupported(_) => Some("run the model on another backend, or replace this op"),
+            _ => None,
+        };
+        let op = Some((self.f[op].kind, op_name(self.f, op)));
+        CompileError { function: self.name.into(), op, message: e.to_string(), hint }
+    }
+}
+
+impl Work {
+    /// Every value that the step reads or writes, those of nested blocks included.
+    pub(crate) fn values(&self) -> Vec<u32> {
+        fn node(n: &Node, all: &mut Vec<u32>) {
+            all.extend(n.args.iter().flat_map(|(_, a)| a).chain(&n.outputs));
+        }
+        fn block(b: &Block, all: &mut Vec<u32>) {
+            all.extend(b.inputs.iter().chain(&b.outputs));
+            b.steps.iter().for_each(|s| work(&s.work, all));
+        }
+        fn work(w: &Work, all: &mut Vec<u32>) {
+            match w {
+                Work::Op { op, epilogue } => {
+                    node(op, all);
+                    epilogue.iter().for_each(|n| node(n, all));
+                }
+                Work::Chain(nodes) => nodes.iter().for_each(|n| node(n, all)),
+                Work::Late(n) => node(n, all),
+                Work::Cond { pred, branches, outputs } => {
+                    all.push(*pred);
+                    branches.iter().for_each(|b| block(b, all));
+                    all.extend(outputs);
+                }
+                Work::While { init, cond, body, outputs } => {
+                    all.extend(init.iter().chain(outputs));
+                    block(cond, all);
+                    block(body, all);
+                }
+                Work::ReadState { state, output } => all.extend([*state, *output]),
+                Work::WriteState { state, value } => all.extend([*state, *value]),
+            }
+        }
+        let mut all = Vec::new();
+        work(self, &mut all);
+        all
+    }
+}
+
+impl CompileError {
+    /// The function.
+    pub fn function(&self) -> &str {
+        &self.function
+    }
+
+    /// The op that is at fault and its name, where one is.
+    pub fn op(&self) -> Option<(OpKind, &str)> {
+        self.op.as_ref().map(|(k, n)| (*k, n.as_str()))
+    }
+
+    /// What can be done about it.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint
+    }
+}
+
+impl fmt::Display for CompileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "function `{}`: ", self.function)?;
+        if let Some((kind, name)) = &self.op {
+            write!(f, "{} `{name}`: ", kind.name())?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// The name of an op: its `name` attribute, or that of its first result.
+fn op_name(f: &Function, op: OpId) -> String {
+    match (f[op].name(), f[op].outputs.first()) {
+        ("", Some(&v)) => f[v].name.clone(),
+        (name, _) => name.into(),
+    }
+}

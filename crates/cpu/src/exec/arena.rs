@@ -1,0 +1,66 @@
+//! The memory for intermediate results: one allocation, of which steps borrow ranges.
+
+use std::ops::Range;
+use std::ptr::NonNull;
+
+use crate::memory::AlignedBytes;
+
+/// One allocation whose ranges can be borrowed apart from each other.
+pub(super) struct Arena {
+    /// Keeps the allocation; only reached through `start`.
+    _memory: AlignedBytes,
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: an arena owns its memory, like a `Vec<u8>`; `start` points into it, wherever the arena is moved.
+unsafe impl Send for Arena {}
+
+impl Arena {
+    /// Zeroed memory, aligned to 64.
+    pub(super) fn new(len: usize) -> Arena {
+        let mut memory = AlignedBytes::zeroed(len);
+        let start = NonNull::from(memory.as_mut()).cast();
+        Arena { _memory: memory, start, len }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// A range, to read.
+    ///
+    /// # Safety
+    /// No range that overlaps with this one is borrowed through [`write`](Arena::write) while the result lives.
+    ///
+    /// # Panics
+    /// The range is not within the arena.
+    pub(super) unsafe fn read(&self, range: Range<usize>) -> &[u8] {
+        assert!(
+            range.start <= range.end && range.end <= self.len,
+            "a plan's ranges are checked when it is loaded"
+        );
+        // SAFETY: the range is within the allocation, whose bytes are initialized; the caller rules out writers.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(range.start), range.len()) }
+    }
+
+    /// A range, to write.
+    ///
+    /// # Safety
+    /// No range that overlaps with this one is borrowed otherwise while the result lives.
+    ///
+    /// # Panics
+    /// The range is not within the arena.
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "disjoint ranges are borrowed together; the caller keeps them apart"
+    )]
+    pub(super) unsafe fn write(&self, range: Range<usize>) -> &mut [u8] {
+        assert!(
+            range.start <= range.end && range.end <= self.len,
+            "a plan's ranges are checked when it is loaded"
+        );
+        // SAFETY: the range is within the allocation, whose bytes are initialized; the caller rules out other borrows.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().add(range.start), range.len()) }
+    }
+}

@@ -1,0 +1,74 @@
+//! What callers pass in, brought to the types that the function declares.
+
+use milwright_mil::{DType, Tensor};
+
+use super::{Executable, RunError};
+use crate::convert::{read_f32, write_f32};
+use crate::memory::AlignedBytes;
+use crate::{View, ViewMut};
+
+impl Executable {
+    /// The inputs in declared order, converted and aligned.
+    pub(super) fn bind(&self, given: &[(&str, Tensor)]) -> Result<Vec<Tensor>, RunError> {
+        let error = |name: &str, message| RunError::Input { name: name.into(), message };
+        let names = || self.inputs.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
+        if let Some((name, _)) = given.iter().find(|(n, _)| !self.inputs.iter().any(|p| p.name == *n)) {
+            return Err(error(name, format!("the function has no such input; it has: {}", names())));
+        }
+        let mut tensors = Vec::with_capacity(self.inputs.len());
+        for port in &self.inputs {
+            let mut named = given.iter().filter(|(n, _)| *n == port.name);
+            let Some((_, tensor)) = named.next() else {
+                return Err(error(&port.name, "it is missing".into()));
+            };
+            if named.next().is_some() {
+                return Err(error(&port.name, "it is given twice".into()));
+            }
+            let Some((dtype, shape)) = &self.values[port.value as usize].tensor else {
+                return Err(error(&port.name, "it is not a tensor of a fixed shape".into()));
+            };
+            if tensor.shape() != shape {
+                let message = format!("its shape is {:?}, but this plan is for {shape:?}", tensor.shape());
+                return Err(error(&port.name, message));
+            }
+            let converted = convert(tensor, *dtype).ok_or_else(|| {
+                error(
+                    &port.name,
+                    format!("it holds {}, which cannot be converted to {dtype}", tensor.dtype()),
+                )
+            })?;
+            tensors.push(crate::eager::align(&converted).map_err(|e| error(&port.name, e.to_string()))?);
+        }
+        Ok(tensors)
+    }
+}
+
+/// The same elements in another type, as Core ML converts inputs: between floats, from integers to floats, and between
+/// integers where every element fits.
+fn convert(tensor: &Tensor, dtype: DType) -> Option<Tensor> {
+    if tensor.dtype() == dtype {
+        return Some(tensor.clone());
+    }
+    let shape = tensor.shape();
+    match dtype {
+        DType::Fp16 | DType::Fp32 if tensor.dtype() != DType::String && !tensor.dtype().is_sub_byte() => {
+            let tensor = crate::eager::align(tensor).ok()?;
+            let mut values = vec![0.0; tensor.elements()];
+            read_f32(&View::from(&tensor), 0, &mut values);
+            let mut bytes = AlignedBytes::zeroed(dtype.byte_len(values.len())?);
+            write_f32(&mut ViewMut::new(dtype, shape, bytes.as_mut()), 0, &values);
+            Tensor::from_bytes(dtype, shape, bytes.into()).ok()
+        }
+        DType::Int32 => {
+            let values =
+                tensor.to_i64()?.into_iter().map(i32::try_from).collect::<Result<Vec<_>, _>>().ok()?;
+            Tensor::from_vec(shape, values).ok()
+        }
+        DType::Int8 => {
+            let values =
+                tensor.to_i64()?.into_iter().map(i8::try_from).collect::<Result<Vec<_>, _>>().ok()?;
+            Tensor::from_vec(shape, values).ok()
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,189 @@
+//! Ops whose shapes show only at run time: they are inferred, prepared and run at once.
+
+use std::borrow::Cow;
+
+use milwright_mil::ops::{ArgView, Known, OpView};
+use milwright_mil::{Attributes, Dim, Op, OpKind, Tensor, Type};
+
+use super::{Executable, Frame, Slot};
+use crate::kernel::tensor_types;
+use crate::plan::{Node, Place};
+use crate::{KernelError, eager};
+
+/// Integer tensors up to this size may be shapes or indices, which inference wants to know.
+const MAX_KNOWN: usize = 64;
+
+impl Executable {
+    pub(super) fn late(&self, node: &Node, frame: &mut Frame<'_>) -> Result<(), KernelError> {
+        let kind = OpKind::from_name(&node.kind)
+            .ok_or_else(|| KernelError::unsupported(format!("there is no op `{}`", node.kind)))?;
+        let version = kind
+            .version(self.opset)
+            .ok_or_else(|| KernelError::invalid(format!("it is newer than {}", self.opset)))?;
+        let mut tensors = Vec::new();
+        let mut args = Vec::with_capacity(node.args.len());
+        for (name, values) in &node.args {
+            let mut bound = Vec::with_capacity(values.len());
+            for &v in values {
+                let value = self.any(v, frame)?;
+                let constant = matches!(self.values[v as usize].place, Place::Constant(_));
+                bound.push(arg(&value, &self.values[v as usize].ty, constant));
+                tensors.push(value);
+            }
+            args.push((name.as_str(), bound));
+        }
+        let op = Op {
+            kind,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            blocks: Vec::new(),
+            attributes: Attributes::new(),
+        };
+        let declared = node.outputs.iter().map(|&v| &self.values[v as usize].ty).collect();
+        let view = OpView { kind, version, op: &op, args, outputs: declared, block_outputs: Vec::new() };
+        if let Some(made) = list_op(&view, &tensors) {
+            return self.put(&node.outputs, vec![made?], frame);
+        }
+        let types: Vec<Type> = kind.infer(&view)?.into_iter().map(|i| i.ty).collect();
+        let tensors: Vec<Tensor> = tensors.into_iter().map(tensor).collect::<Result<_, _>>()?;
+        let made = eager::run(&view, &tensors, &tensor_types(&types)?, &self.pool)?;
+        self.put(&node.outputs, made.into_iter().map(Slot::Tensor).collect(), frame)
+    }
+}
+
+fn arg(value: &Slot, declared: &Type, constant: bool) -> ArgView<'static> {
+    match value {
+        Slot::Tensor(t) => {
+            let known = constant || (t.dtype().is_int() && t.elements() <= MAX_KNOWN);
+            ArgView {
+                ty: Cow::Owned(t.ty().into()),
+                known: known.then(|| Cow::Owned(Known::Value(t.clone().into()))),
+            }
+        }
+        Slot::List(items) => {
+            let element = match (items.first(), declared) {
+                (_, Type::List(t, _)) => (**t).clone(),
+                (Some(t), _) => t.ty().into(),
+                (None, other) => other.clone(),
+            };
+            ArgView { ty: Cow::Owned(Type::List(Box::new(element), Dim::Fixed(items.len()))), known: None }
+        }
+    }
+}
+
+fn tensor(value: Slot) -> Result<Tensor, KernelError> {
+    match value {
+        Slot::Tensor(t) => Ok(t),
+        Slot::List(_) => Err(KernelError::invalid("a list came where a tensor is read")),
+    }
+}
+
+/// Runs the ops on lists; `None` for other ops.
+fn list_op(op: &OpView<'_>, values: &[Slot]) -> Option<Result<Slot, KernelError>> {
+    let slot = |name: &str| {
+        let slot = crate::kernel::OpViewExt::slot(op, name)?;
+        values.get(slot).ok_or_else(|| KernelError::invalid(format!("input `{name}` is missing")))
+    };
+    let list = || match slot("ls")? {
+        Slot::List(items) => Ok(items.clone()),
+        Slot::Tensor(_) => Err(KernelError::invalid("input `ls` is not a list")),
+    };
+    let plain = |name: &str| tensor(slot(name)?.clone());
+    let indices = |name: &str, len: usize| -> Result<Vec<usize>, KernelError> {
+        let all = plain(name)?
+            .to_i64()
+            .ok_or_else(|| KernelError::invalid(format!("`{name}` are not integers")))?;
+        let check = |i: i64| {
+            let fixed = if i < 0 { i.checked_add_unsigned(len as u64) } else { Some(i) };
+            let fixed = fixed.and_then(|i| usize::try_from(i).ok());
+            fixed
+                .ok_or_else(|| KernelError::invalid(format!("index {i} is out of range for a list of {len}")))
+        };
+        all.into_iter().map(check).collect()
+    };
+    let in_range = |i: usize, len: usize| {
+        if i < len {
+            Ok(i)
+        } else {
+            Err(KernelError::invalid(format!("index {i} is out of range for a list of {len}")))
+        }
+    };
+    Some(match op.kind.name() {
+        "make_list" => Ok(Slot::List(Vec::new())),
+        "list_length" => list().map(|l| Slot::Tensor(Tensor::scalar(l.len() as i32))),
+        "list_write" => (|| {
+            let mut items = list()?;
+            let at = indices("index", items.len())?;
+            write(&mut items, *at.first().unwrap_or(&0), plain("value")?)?;
+            Ok(Slot::List(items))
+        })(),
+        "list_read" => (|| {
+            let items = list()?;
+            let at = *indices("index", items.len())?.first().unwrap_or(&0);
+            Ok(Slot::Tensor(items[in_range(at, items.len())?].clone()))
+        })(),
+        "list_gather" => (|| {
+            let items = list()?;
+            let at = indices("indices", items.len())?;
+            let picked = at.into_iter().map(|i| Ok(items[in_range(i, items.len())?].clone()));
+            stack(&picked.collect::<Result<Vec<_>, KernelError>>()?)
+        })(),
+        "list_scatter" => (|| {
+            let mut items = list()?;
+            let (at, value) = (indices("indices", items.len())?, plain("value")?);
+            for (i, at) in at.into_iter().enumerate() {
+                write(&mut items, at, part(&value, i)?)?;
+            }
+            Ok(Slot::List(items))
+        })(),
+        _ => return None,
+    })
+}
+
+/// The most elements of a list.
+const MAX_LIST: usize = 1 << 24;
+
+fn write(items: &mut Vec<Tensor>, at: usize, value: Tensor) -> Result<(), KernelError> {
+    if at >= MAX_LIST {
+        return Err(KernelError::invalid(format!("index {at} is too large for a list")));
+    }
+    // What was never written reads as zeros of the same shape.
+    while items.len() <= at {
+        items.push(
+            Tensor::from_bytes(value.dtype(), value.shape(), vec![0; value.bytes().len()].into())
+                .map_err(|e| KernelError::invalid(e.to_string()))?,
+        );
+    }
+    items[at] = value;
+    Ok(())
+}
+
+/// Joins tensors of one type along a new first dimension.
+fn stack(items: &[Tensor]) -> Result<Slot, KernelError> {
+    let Some(first) = items.first() else {
+        return Err(KernelError::unsupported("gathering nothing from a list"));
+    };
+    if items.iter().any(|t| t.ty() != first.ty()) {
+        return Err(KernelError::invalid("the elements of the list have different types"));
+    }
+    let mut shape = vec![items.len()];
+    shape.extend(first.shape());
+    let bytes: Vec<u8> = items.iter().flat_map(|t| t.bytes()).copied().collect();
+    let made = Tensor::from_bytes(first.dtype(), &shape, bytes.into());
+    let made = made.map_err(|e| KernelError::invalid(e.to_string()))?;
+    Ok(Slot::Tensor(eager::align(&made)?))
+}
+
+/// Element `i` along the first dimension.
+fn part(value: &Tensor, i: usize) -> Result<Tensor, KernelError> {
+    let [n, rest @ ..] = value.shape() else {
+        return Err(KernelError::invalid("`value` is a scalar"));
+    };
+    if i >= *n {
+        return Err(KernelError::invalid("`value` has fewer elements than `indices`"));
+    }
+    let len = value.bytes().len() / n;
+    let bytes = value.shared_bytes().slice(i * len..(i + 1) * len);
+    let made = Tensor::from_bytes(value.dtype(), rest, bytes);
+    eager::align(&made.map_err(|e| KernelError::invalid(e.to_string()))?)
+}

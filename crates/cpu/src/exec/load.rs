@@ -1,0 +1,367 @@
+//! From a [`Plan`]'s plain data to steps that can run. Every index and range is checked here, so that running trusts
+//! them; nothing of a plan is trusted before.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Mutex;
+
+use milwright_mil::ops::{ArgView, Known, OpView};
+use milwright_mil::{Attributes, DType, Op, OpKind, Type};
+
+use super::{Block, Executable, Loaded, Value, Work};
+use crate::chain::{Chain, Source, Stage};
+use crate::index::Walk;
+use crate::kernel::{Map, Operand, tensor_types};
+use crate::plan::{self, Graph, Node, Place, Plan, PlanError};
+use crate::{KernelError, Packed, Pool, Prepared, kernels};
+
+/// How deep the blocks of a plan may nest.
+const MAX_NESTING: usize = 64;
+/// How much memory a plan may want for intermediate results.
+const MAX_ARENA: u64 = 1 << 40;
+/// How many slots a plan may have for each of its values.
+const MAX_SLOTS: usize = 1;
+
+pub(super) fn load(plan: &Plan, pool: Pool) -> Result<Executable, PlanError> {
+    let Graph { inputs, outputs, states, .. } = &plan.graph;
+    let graph = &plan.graph;
+    let opset = graph.opset().ok_or_else(|| bad("its opset is not known"))?;
+    if graph.arena > MAX_ARENA || graph.slots as usize > MAX_SLOTS * graph.values.len() {
+        return Err(bad("it wants too much memory"));
+    }
+    let arena = usize::try_from(graph.arena).map_err(|_| bad("it wants too much memory"))?;
+    let values = graph.values.iter().map(|v| value(v, graph)).collect::<Result<Vec<_>, _>>()?;
+    let ports = inputs.iter().map(|p| (p, true)).chain(outputs.iter().map(|p| (p, false)));
+    for (port, input) in ports.chain(states.iter().map(|p| (p, true))) {
+        let value = values.get(port.value as usize).ok_or_else(|| bad("a feature is no value"))?;
+        let entry = matches!(value.place, Place::Input(_) | Place::State(_));
+        if input != entry && input {
+            return Err(bad("an input is not at its place"));
+        }
+    }
+    let constants: Vec<_> = graph.constants.iter().map(|c| c.tensor(&plan.data)).collect();
+    for (c, t) in graph.constants.iter().zip(&constants) {
+        let there = !matches!(c, plan::Constant::Packed(..) | plan::Constant::Other);
+        if there && t.is_none() {
+            return Err(bad("a constant is cut short"));
+        }
+    }
+    let mut executable = Executable {
+        function: graph.function.clone(),
+        opset,
+        inputs: inputs.clone(),
+        outputs: outputs.clone(),
+        states: states.clone(),
+        values,
+        constants,
+        body: Vec::new(),
+        slots: graph.slots as usize,
+        arena,
+        idle: Mutex::default(),
+        pool,
+    };
+    executable.body = Loader { e: &executable, plan }.steps(&graph.body, 0)?;
+    Ok(executable)
+}
+
+fn value(v: &plan::Value, graph: &Graph) -> Result<Value, PlanError> {
+    let ty = v.ty.to_type().ok_or_else(|| bad("a type is not known"))?;
+    let tensor = ty.as_tensor().and_then(|t| Some((t.dtype, t.fixed_shape()?)));
+    let bytes = ty.as_tensor().and_then(|t| t.dtype.byte_len(t.elements()?));
+    let exists = match v.place {
+        Place::Fused => true,
+        Place::Input(i) => (i as usize) < graph.inputs.len(),
+        Place::State(i) => (i as usize) < graph.states.len(),
+        Place::Constant(c) => (c as usize) < graph.constants.len(),
+        Place::Slot(s) => s < graph.slots,
+        Place::Arena(_) => bytes.is_some(),
+    };
+    let range = match v.place {
+        Place::Arena(start) => range(start, bytes.unwrap_or(0) as u64, graph.arena),
+        _ => Some(0..0),
+    };
+    match range {
+        Some(range) if exists => Ok(Value { ty, place: v.place, tensor, range }),
+        _ => Err(bad("a value is out of range")),
+    }
+}
+
+/// A range of aligned start within `len` bytes.
+fn range(start: u64, size: u64, len: u64) -> Option<Range<usize>> {
+    let end = start.checked_add(size).filter(|&end| end <= len)?;
+    start.is_multiple_of(64).then_some(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
+}
+
+struct Loader<'a> {
+    e: &'a Executable,
+    plan: &'a Plan,
+}
+
+impl Loader<'_> {
+    fn steps(&self, steps: &[plan::Step], depth: usize) -> Result<Vec<Loaded>, PlanError> {
+        if depth > MAX_NESTING {
+            return Err(bad("its blocks nest too deeply"));
+        }
+        steps.iter().map(|s| self.step(s, depth)).collect()
+    }
+
+    fn step(&self, step: &plan::Step, depth: usize) -> Result<Loaded, PlanError> {
+        if step.work.values().iter().any(|&v| v as usize >= self.e.values.len()) {
+            return Err(bad("a step reads a value that does not exist"));
+        }
+        let (start, size) = step.scratch;
+        // In a nested block the scratch memory is allocated when the step runs.
+        let limit = if depth == 0 { self.plan.graph.arena } else { 1 << 40 };
+        let scratch = range(start, size, limit).ok_or_else(|| bad("scratch memory is out of range"))?;
+        let work = match &step.work {
+            plan::Work::Op { op, epilogue } => self.op(op, epilogue, &scratch)?,
+            plan::Work::Chain(nodes) => {
+                let output =
+                    *nodes.last().and_then(|n| n.outputs.first()).ok_or_else(|| bad("a chain is empty"))?;
+                let (chain, inputs) = self.chain(nodes, None, output)?;
+                self.check_overlap(&inputs, &[output], &scratch)?;
+                Work::Chain { chain, ops: step.work.ops(), inputs, output }
+            }
+            plan::Work::Late(node) => Work::Late(node.clone()),
+            plan::Work::Cond { pred, branches: [a, b], outputs } => {
+                let branches = [self.block(a, depth)?, self.block(b, depth)?];
+                Work::Cond { pred: *pred, branches, outputs: self.in_slots(outputs)? }
+            }
+            plan::Work::While { init, cond, body, outputs } => Work::While {
+                init: init.clone(),
+                cond: self.block(cond, depth)?,
+                body: self.block(body, depth)?,
+                outputs: self.in_slots(outputs)?,
+            },
+            plan::Work::ReadState { state, output } => {
+                let sizes = self.e.state_type(*state).and_then(|t| t.fixed_shape().map(|s| (t.dtype, s)));
+                if sizes.is_none() || sizes != self.e.values[*output as usize].tensor {
+                    return Err(bad("a state is read as something else"));
+                }
+                Work::ReadState { state: *state, output: *output }
+            }
+            plan::Work::WriteState { state, value } => Work::WriteState { state: *state, value: *value },
+        };
+        Ok(Loaded { name: step.name.clone(), work, scratch })
+    }
+
+    fn block(&self, block: &plan::Block, depth: usize) -> Result<Block, PlanError> {
+        let inputs = self.in_slots(&block.inputs)?;
+        Ok(Block { inputs, steps: self.steps(&block.steps, depth + 1)?, outputs: block.outputs.clone() })
+    }
+
+    fn in_slots(&self, values: &[u32]) -> Result<Vec<u32>, PlanError> {
+        let slot = |&v: &u32| matches!(self.e.values[v as usize].place, Place::Slot(_));
+        if values.iter().all(slot) { Ok(values.to_vec()) } else { Err(bad("a value has no slot")) }
+    }
+
+    fn op(&self, op: &Node, epilogue: &[Node], scratch: &Range<usize>) -> Result<Work, PlanError> {
+        let kind = kind(op)?;
+        let inputs = flat(op);
+        let (mut outputs, types) = (op.outputs.clone(), self.types(&op.outputs)?);
+        Ok(match self.prepare(op)? {
+            Prepared::Step(step) => {
+                if step.scratch > scratch.len() {
+                    return Err(bad("scratch memory is too small"));
+                }
+                let mut ops = kind.name().to_owned();
+                let epilogue = match epilogue.last() {
+                    None => None,
+                    Some(last) => {
+                        let result = outputs[0];
+                        outputs = last.outputs.clone();
+                        let (chain, inputs) = self.chain(epilogue, Some(result), outputs[0])?;
+                        epilogue.iter().for_each(|n| ops += &format!("+{}", n.kind));
+                        if !step.epilogue || self.types(&outputs)? != types {
+                            return Err(bad("a step has an epilogue that it cannot run"));
+                        }
+                        self.check_overlap(&inputs, &outputs, scratch)?;
+                        Some((chain, inputs, dtype(&types[0])?))
+                    }
+                };
+                self.check_overlap(&inputs, &outputs, scratch)?;
+                Work::Step { step, ops, inputs, outputs, epilogue }
+            }
+            Prepared::Dynamic(run) if epilogue.is_empty() => {
+                Work::Dynamic { run, kind: kind.name(), inputs, outputs: self.in_slots(&outputs)? }
+            }
+            // Which of the four an op is does not change between compiling and loading.
+            _ => return Err(bad("an op is not what it was when it was compiled")),
+        })
+    }
+
+    /// Makes a chain of element-wise ops; also returns the values that it reads. `result` is the value that comes from
+    /// the step whose epilogue this is.
+    fn chain(
+        &self,
+        nodes: &[Node],
+        result: Option<u32>,
+        output: u32,
+    ) -> Result<(Chain, Vec<u32>), PlanError> {
+        let place = self.e.values[output as usize].place;
+        let shape = self.shape(output)?;
+        let mut chain = Chain::default();
+        let mut inputs: Vec<u32> = Vec::new();
+        let mut stages: HashMap<u32, usize> = HashMap::new();
+        for node in nodes {
+            let Prepared::Map(Map { run, operands }) = self.prepare(node)? else {
+                return Err(bad("an op is not what it was when it was compiled"));
+            };
+            let slots = flat(node);
+            let mut sources = smallvec::SmallVec::new();
+            for operand in operands {
+                sources.push(match operand {
+                    Operand::Constant(t) => {
+                        let walk = broadcast(t.shape(), &shape)?;
+                        Source::Constant(t, walk)
+                    }
+                    Operand::Slot(slot) => {
+                        let v = *slots.get(slot).ok_or_else(|| bad("an op lost an input"))?;
+                        let value = &self.e.values[v as usize];
+                        let in_place = matches!(place, Place::Arena(_)) && value.place == place;
+                        let walk = broadcast(&self.shape(v)?, &shape)?;
+                        if let Some(&stage) = stages.get(&v) {
+                            Source::Stage(stage)
+                        } else if Some(v) == result || (result.is_none() && in_place) {
+                            if !walk.is_dense()
+                                || value.tensor.as_ref().map(|t| t.0)
+                                    != self.e.values[output as usize].tensor.as_ref().map(|t| t.0)
+                            {
+                                return Err(bad("an operand cannot be updated in place"));
+                            }
+                            Source::Output
+                        } else {
+                            let at = inputs.iter().position(|&i| i == v).unwrap_or_else(|| {
+                                inputs.push(v);
+                                inputs.len() - 1
+                            });
+                            Source::Input(at, walk)
+                        }
+                    }
+                });
+            }
+            let out = *node.outputs.first().ok_or_else(|| bad("an op has no result"))?;
+            let types = self.types(&[out])?;
+            let dtype = dtype(&types[0])?;
+            if self.shape(out)? != shape || !dtype.is_float() || sources.len() > crate::chain::MAX_OPERANDS {
+                return Err(bad("the ops of a chain do not fit each other"));
+            }
+            stages.insert(out, chain.push(Stage { run, sources, dtype }));
+        }
+        Ok((chain, inputs))
+    }
+
+    /// Prepares the kernel of an op.
+    fn prepare(&self, node: &Node) -> Result<Prepared, PlanError> {
+        let kind = kind(node)?;
+        let version = kind.version(self.e.opset).ok_or_else(|| bad("an op is newer than the opset"))?;
+        let op = Op {
+            kind,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            blocks: Vec::new(),
+            attributes: Attributes::new(),
+        };
+        let arg = |&v: &u32| {
+            let value = &self.e.values[v as usize];
+            let known = match value.place {
+                Place::Constant(c) => self.e.constants[c as usize].as_ref(),
+                _ => None,
+            };
+            ArgView {
+                ty: Cow::Borrowed(&value.ty),
+                known: known.map(|t| Cow::Owned(Known::Value(t.clone().into()))),
+            }
+        };
+        let view = OpView {
+            kind,
+            version,
+            op: &op,
+            args: node.args.iter().map(|(n, a)| (n.as_str(), a.iter().map(arg).collect())).collect(),
+            outputs: node.outputs.iter().map(|&v| &self.e.values[v as usize].ty).collect(),
+            block_outputs: Vec::new(),
+        };
+        let types = self.types(&node.outputs)?;
+        let failed = |e: KernelError| bad(&format!("{}: {e}", node.kind));
+        // What inference checks, kernels trust.
+        let inferred = kind.infer(&view).map_err(|e| failed(e.into()))?;
+        if inferred.len() != types.len() || !inferred.iter().zip(&types).all(|(i, t)| i.ty.agrees(t)) {
+            return Err(bad("an op has results of other types than it should"));
+        }
+        let outputs = tensor_types(&types).map_err(failed)?;
+        let prepared = match &node.packed {
+            None => kernels::prepare(&view, &outputs),
+            Some(p) => {
+                let start = usize::try_from(p.offset).unwrap_or(usize::MAX);
+                let end = usize::try_from(p.len).ok().and_then(|len| start.checked_add(len));
+                let end = end
+                    .filter(|&end| end <= self.plan.data.len())
+                    .ok_or_else(|| bad("weights are cut short"))?;
+                let slots = p.slots.iter().map(|&s| s as usize).collect();
+                let packed =
+                    Packed { params: p.params.clone(), data: self.plan.data.slice(start..end), slots };
+                kernels::prepare_packed(&view, &outputs, packed)
+            }
+        };
+        prepared.map_err(failed)
+    }
+
+    /// Checks that nothing is written in one step that the step also reads, or writes twice.
+    fn check_overlap(
+        &self,
+        inputs: &[u32],
+        outputs: &[u32],
+        scratch: &Range<usize>,
+    ) -> Result<(), PlanError> {
+        let in_arena = |v: &u32| matches!(self.e.values[*v as usize].place, Place::Arena(_));
+        let range = |v: &u32| self.e.values[*v as usize].range.clone();
+        let written: Vec<_> =
+            outputs.iter().filter(|v| in_arena(v)).map(range).chain([scratch.clone()]).collect();
+        let apart = |a: &Range<usize>, b: &Range<usize>| {
+            a.is_empty() || b.is_empty() || a.end <= b.start || b.end <= a.start
+        };
+        let reads = inputs.iter().filter(|v| in_arena(v)).map(range);
+        let apart = reads.into_iter().all(|r| written.iter().all(|w| apart(&r, w)))
+            && written.iter().enumerate().all(|(i, a)| written[i + 1..].iter().all(|b| apart(a, b)));
+        let placed = outputs
+            .iter()
+            .all(|v| matches!(self.e.values[*v as usize].place, Place::Arena(_) | Place::Slot(_)));
+        if apart && placed { Ok(()) } else { Err(bad("a step would overwrite what it reads")) }
+    }
+
+    fn shape(&self, v: u32) -> Result<Vec<usize>, PlanError> {
+        let tensor = self.e.values[v as usize].tensor.as_ref();
+        tensor.map(|(_, shape)| shape.clone()).ok_or_else(|| bad("an op needs a fixed shape"))
+    }
+
+    fn types(&self, values: &[u32]) -> Result<Vec<Type>, PlanError> {
+        let fixed = |&v: &u32| {
+            self.e.values[v as usize].tensor.as_ref().map(|_| self.e.values[v as usize].ty.clone())
+        };
+        let types: Option<Vec<_>> = values.iter().map(fixed).collect();
+        types.filter(|t| !t.is_empty()).ok_or_else(|| bad("an op needs a fixed shape"))
+    }
+}
+
+fn kind(node: &Node) -> Result<OpKind, PlanError> {
+    OpKind::from_name(&node.kind).ok_or_else(|| bad("it has an op that does not exist"))
+}
+
+fn flat(node: &Node) -> Vec<u32> {
+    node.args.iter().flat_map(|(_, a)| a.iter().copied()).collect()
+}
+
+fn dtype(ty: &Type) -> Result<DType, PlanError> {
+    ty.as_tensor().map(|t| t.dtype).ok_or_else(|| bad("an op has no tensor as its result"))
+}
+
+fn broadcast(from: &[usize], to: &[usize]) -> Result<Walk, PlanError> {
+    let skip = to.len().checked_sub(from.len());
+    let fits = skip.is_some_and(|skip| from.iter().zip(&to[skip..]).all(|(&a, &b)| a == b || a == 1));
+    if fits { Ok(Walk::broadcast(from, to)) } else { Err(bad("an operand does not fit the result")) }
+}
+
+fn bad(what: &str) -> PlanError {
+    PlanError(what.to_owned())
+}

@@ -1,0 +1,561 @@
+//! Runs a [`Plan`].
+
+mod arena;
+mod input;
+mod late;
+mod load;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use milwright_mil::{DType, Opset, Tensor, TensorType, Type};
+use smallvec::SmallVec;
+
+use crate::chain::{Chain, Epilogue};
+use crate::kernel::DynamicFn;
+use crate::memory::AlignedBytes;
+use crate::plan::{Node, Place, Plan, PlanError, Port};
+use crate::{KernelError, Pool, Run, Step, View, ViewMut};
+use arena::Arena;
+
+/// A plan that is ready to run. It can be shared: each run takes an arena of its own, and gives it back.
+pub struct Executable {
+    function: String,
+    opset: Opset,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    states: Vec<Port>,
+    values: Vec<Value>,
+    constants: Vec<Option<Tensor>>,
+    body: Vec<Loaded>,
+    slots: usize,
+    arena: usize,
+    idle: Mutex<Vec<Arena>>,
+    pool: Pool,
+}
+
+/// A value, ready to be viewed.
+struct Value {
+    ty: Type,
+    place: Place,
+    /// Element type and shape, where they are known.
+    tensor: Option<(DType, Vec<usize>)>,
+    /// The range of the arena.
+    range: Range<usize>,
+}
+
+/// A step, ready to run.
+struct Loaded {
+    name: String,
+    work: Work,
+    scratch: Range<usize>,
+}
+
+enum Work {
+    Step {
+        step: Step,
+        ops: String,
+        inputs: Vec<u32>,
+        outputs: Vec<u32>,
+        epilogue: Option<(Chain, Vec<u32>, DType)>,
+    },
+    Chain {
+        chain: Chain,
+        ops: String,
+        inputs: Vec<u32>,
+        output: u32,
+    },
+    Dynamic {
+        run: DynamicFn,
+        kind: &'static str,
+        inputs: Vec<u32>,
+        outputs: Vec<u32>,
+    },
+    Late(Node),
+    Cond {
+        pred: u32,
+        branches: [Block; 2],
+        outputs: Vec<u32>,
+    },
+    While {
+        init: Vec<u32>,
+        cond: Block,
+        body: Block,
+        outputs: Vec<u32>,
+    },
+    ReadState {
+        state: u32,
+        output: u32,
+    },
+    WriteState {
+        state: u32,
+        value: u32,
+    },
+}
+
+struct Block {
+    inputs: Vec<u32>,
+    steps: Vec<Loaded>,
+    outputs: Vec<u32>,
+}
+
+/// The memory that a function keeps between runs, by the names of its states. Each caller has its own.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    tensors: HashMap<String, Tensor>,
+}
+
+/// What one run may have besides inputs.
+#[derive(Default)]
+pub struct RunOptions<'a> {
+    /// The states to read and write, for functions that have some.
+    pub state: Option<&'a mut State>,
+    /// Asked before each step whether to stop.
+    pub cancel: Option<&'a (dyn Fn() -> bool + Sync)>,
+    /// Gets the time that each step of the body took: see [`Executable::step_names`].
+    pub times: Option<&'a mut Vec<Duration>>,
+}
+
+/// Why a run failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// An input is missing, unknown, or of the wrong type.
+    #[error("input `{name}`: {message}")]
+    Input {
+        /// The input.
+        name: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A state is missing or of the wrong type.
+    #[error("state `{name}`: {message}")]
+    State {
+        /// The state.
+        name: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// An op failed on these inputs.
+    #[error("function `{function}`: {kind} `{name}`: {error}")]
+    Op {
+        /// The function.
+        function: String,
+        /// The op's name in MIL.
+        kind: String,
+        /// The name of the op.
+        name: String,
+        /// Why.
+        error: KernelError,
+    },
+    /// The run was cancelled.
+    #[error("the run was cancelled before `{before}`")]
+    Cancelled {
+        /// The step that was next.
+        before: String,
+    },
+}
+
+/// What a run works on.
+struct Frame<'a> {
+    inputs: &'a [Tensor],
+    arena: &'a Arena,
+    slots: Vec<Option<Slot>>,
+    state: Option<&'a mut State>,
+    cancel: Option<&'a (dyn Fn() -> bool + Sync)>,
+}
+
+/// A value whose size shows only at run time.
+#[derive(Clone, Debug)]
+enum Slot {
+    Tensor(Tensor),
+    List(Vec<Tensor>),
+}
+
+/// How often a loop may turn: a guard against loops that never end.
+const MAX_TURNS: usize = 100_000_000;
+
+impl Executable {
+    /// Prepares every step of a plan. `threads` as in [`Pool::new`].
+    ///
+    /// # Errors
+    /// The plan is damaged.
+    pub fn new(plan: &Plan, pool: Pool) -> Result<Executable, PlanError> {
+        load::load(plan, pool)
+    }
+
+    /// Runs the function. Inputs are named; floats of another width than declared are converted.
+    ///
+    /// # Errors
+    /// An input is wrong, or an op fails on these inputs.
+    pub fn run(&self, inputs: &[(&str, Tensor)]) -> Result<Vec<(String, Tensor)>, RunError> {
+        self.run_with(inputs, RunOptions::default())
+    }
+
+    /// [`run`](Executable::run), with states, cancellation, and timing.
+    ///
+    /// # Errors
+    /// An input or state is wrong, an op fails on these inputs, or the run is cancelled.
+    pub fn run_with(
+        &self,
+        inputs: &[(&str, Tensor)],
+        options: RunOptions<'_>,
+    ) -> Result<Vec<(String, Tensor)>, RunError> {
+        let tensors = self.bind(inputs)?;
+        if let Some(port) = self.states.first().filter(|_| options.state.is_none()) {
+            let message = "the function keeps state; pass one".into();
+            return Err(RunError::State { name: port.name.clone(), message });
+        }
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let arena = idle.unwrap_or_else(|| Arena::new(self.arena));
+        let RunOptions { state, cancel, times } = options;
+        let (result, arena) = self.pool.install(move || {
+            let slots = vec![None; self.slots];
+            let mut frame = Frame { inputs: &tensors, arena: &arena, slots, state, cancel };
+            let result = self.steps(&self.body, &mut frame, times).and_then(|()| {
+                let output = |p: &Port| Ok((p.name.clone(), self.tensor(p.value, &frame)?));
+                self.outputs.iter().map(output).collect()
+            });
+            drop(frame);
+            (result, arena)
+        });
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
+        result
+    }
+
+    /// A state of zeros.
+    pub fn new_state(&self) -> State {
+        let zeros = |p: &Port| {
+            let ty = self.state_type(p.value)?;
+            let shape = ty.fixed_shape()?;
+            let bytes = AlignedBytes::zeroed(ty.dtype.byte_len(ty.elements()?)?);
+            Some((p.name.clone(), Tensor::from_bytes(ty.dtype, &shape, bytes.into()).ok()?))
+        };
+        State { tensors: self.states.iter().filter_map(zeros).collect() }
+    }
+
+    /// For each step of the body, its ops and its name.
+    pub fn step_names(&self) -> Vec<(String, String)> {
+        self.body.iter().map(|s| (s.work.ops(), s.name.clone())).collect()
+    }
+
+    /// Bytes of the arena of one run.
+    pub fn arena_bytes(&self) -> usize {
+        self.arena
+    }
+
+    /// The threads.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    fn steps(
+        &self,
+        steps: &[Loaded],
+        frame: &mut Frame<'_>,
+        mut times: Option<&mut Vec<Duration>>,
+    ) -> Result<(), RunError> {
+        for step in steps {
+            if frame.cancel.is_some_and(|cancel| cancel()) {
+                return Err(RunError::Cancelled { before: step.name.clone() });
+            }
+            let start = times.is_some().then(Instant::now);
+            self.step(step, frame)?;
+            if let (Some(times), Some(start)) = (&mut times, start) {
+                times.push(start.elapsed());
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&self, step: &Loaded, frame: &mut Frame<'_>) -> Result<(), RunError> {
+        let failed = |error: KernelError| RunError::Op {
+            function: self.function.clone(),
+            kind: step.work.ops(),
+            name: step.name.clone(),
+            error,
+        };
+        match &step.work {
+            Work::Step { step: s, inputs, outputs, epilogue, .. } => {
+                let made = {
+                    let inputs = self.views(inputs, frame).map_err(failed)?;
+                    let more = match epilogue {
+                        Some((_, inputs, _)) => self.views(inputs, frame).map_err(failed)?,
+                        None => SmallVec::new(),
+                    };
+                    let epilogue =
+                        epilogue.as_ref().map(|(chain, _, dtype)| Epilogue::new(chain, &more, *dtype));
+                    self.filling(outputs, frame, step.scratch.clone(), |outputs, scratch| {
+                        let epilogue = epilogue.unwrap_or_default();
+                        (s.run)(&mut Run { inputs: &inputs, outputs, scratch, pool: &self.pool, epilogue })
+                    })
+                };
+                self.put(outputs, made.map_err(failed)?, frame).map_err(failed)
+            }
+            Work::Chain { chain, inputs, output, .. } => {
+                let made = {
+                    let inputs = self.views(inputs, frame).map_err(failed)?;
+                    self.filling(&[*output], frame, 0..0, |mut outputs, _| {
+                        chain.run(&inputs, &mut outputs[0], &self.pool);
+                        Ok(())
+                    })
+                };
+                self.put(&[*output], made.map_err(failed)?, frame).map_err(failed)
+            }
+            Work::Dynamic { run, inputs, outputs, .. } => {
+                let made = run(&self.views(inputs, frame).map_err(failed)?, &self.pool).map_err(failed)?;
+                self.put(outputs, made.into_iter().map(Slot::Tensor).collect(), frame).map_err(failed)
+            }
+            Work::Late(node) => self.late(node, frame).map_err(failed),
+            Work::Cond { pred, branches: [then, otherwise], outputs } => {
+                let pred = self.truth(*pred, frame).map_err(failed)?;
+                let results = self.block(if pred { then } else { otherwise }, Vec::new(), frame)?;
+                self.put(outputs, results, frame).map_err(failed)
+            }
+            Work::While { init, cond, body, outputs } => {
+                let take = |v: &u32| self.any(*v, frame);
+                let mut vars = init.iter().map(take).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+                for _ in 0..MAX_TURNS {
+                    let go = self.block(cond, vars.clone(), frame)?;
+                    if !truth(go.first()).map_err(failed)? {
+                        return self.put(outputs, vars, frame).map_err(failed);
+                    }
+                    vars = self.block(body, vars, frame)?;
+                }
+                Err(failed(KernelError::invalid(format!("the loop turned {MAX_TURNS} times"))))
+            }
+            Work::ReadState { state, output } => {
+                let tensor = self.state(*state, frame).map_err(failed)?;
+                let made = self.filling(&[*output], frame, 0..0, |mut outputs, _| {
+                    outputs[0].bytes().copy_from_slice(tensor.bytes());
+                    Ok(())
+                });
+                self.put(&[*output], made.map_err(failed)?, frame).map_err(failed)
+            }
+            Work::WriteState { state, value } => {
+                let tensor = self.tensor(*value, frame)?;
+                let name = self.state_name(*state).map_err(failed)?.to_owned();
+                if let Some(state) = &mut frame.state {
+                    state.tensors.insert(name, tensor);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Runs a nested block and returns its results.
+    fn block(&self, block: &Block, inputs: Vec<Slot>, frame: &mut Frame<'_>) -> Result<Vec<Slot>, RunError> {
+        let failed = |error| self.nameless(error);
+        if !block.inputs.is_empty() {
+            self.put(&block.inputs, inputs, frame).map_err(failed)?;
+        }
+        self.steps(&block.steps, frame, None)?;
+        block.outputs.iter().map(|&v| self.any(v, frame).map_err(failed)).collect()
+    }
+
+    /// Lets `f` fill outputs: those in the arena in place; those in slots are returned, in order.
+    fn filling(
+        &self,
+        outputs: &[u32],
+        frame: &Frame<'_>,
+        scratch: Range<usize>,
+        f: impl FnOnce(Vec<ViewMut<'_>>, &mut [u8]) -> Result<(), KernelError>,
+    ) -> Result<Vec<Slot>, KernelError> {
+        let mut made: SmallVec<[Option<AlignedBytes>; 1]> = SmallVec::new();
+        for &v in outputs {
+            let value = &self.values[v as usize];
+            made.push(match value.place {
+                Place::Arena(_) => None,
+                _ => {
+                    let (dtype, shape) = value.tensor.as_ref().ok_or_else(|| unsized_value(&value.ty))?;
+                    let bytes = dtype.byte_len(shape.iter().product()).unwrap_or(0);
+                    Some(AlignedBytes::zeroed(bytes))
+                }
+            });
+        }
+        let mut nested;
+        let in_arena = frame.arena.len() >= scratch.end && !made.iter().any(Option::is_some);
+        let scratch: &mut [u8] = if in_arena {
+            // SAFETY: `load` has checked that the scratch range overlaps with no input or output of its step, and
+            // only one step runs at a time on an arena.
+            unsafe { frame.arena.write(scratch) }
+        } else {
+            nested = AlignedBytes::zeroed(scratch.len());
+            nested.as_mut()
+        };
+        let views = outputs.iter().zip(&mut made).map(|(&v, made)| {
+            let value = &self.values[v as usize];
+            let (dtype, shape) =
+                value.tensor.as_ref().expect("`load` wants a shape for what is in the arena");
+            let bytes = match made {
+                Some(bytes) => bytes.as_mut(),
+                // SAFETY: `load` has checked that no output of a step overlaps with its other outputs, its inputs or
+                // its scratch memory, and only one step runs at a time on an arena.
+                None => unsafe { frame.arena.write(value.range.clone()) },
+            };
+            ViewMut::new(*dtype, shape, bytes)
+        });
+        f(views.collect(), scratch)?;
+        let tensor = |(&v, bytes): (&u32, Option<AlignedBytes>)| {
+            let (dtype, shape) = self.values[v as usize].tensor.as_ref()?;
+            Some(Slot::Tensor(Tensor::from_bytes(*dtype, shape, bytes?.into()).ok()?))
+        };
+        Ok(outputs.iter().zip(made).filter_map(tensor).collect())
+    }
+
+    /// Stores results in the slots of those values that have slots.
+    fn put(&self, values: &[u32], results: Vec<Slot>, frame: &mut Frame<'_>) -> Result<(), KernelError> {
+        let mut results = results.into_iter();
+        for &v in values {
+            let value = &self.values[v as usize];
+            let Place::Slot(slot) = value.place else { continue };
+            let result = results.next().ok_or_else(|| KernelError::invalid("it made too few results"))?;
+            if let (Slot::Tensor(t), Type::Tensor(ty)) = (&result, &value.ty)
+                && !t.ty().agrees(ty)
+            {
+                return Err(KernelError::invalid(format!("a result is {}, but {ty} was expected", t.ty())));
+            }
+            frame.slots[slot as usize] = Some(result);
+        }
+        Ok(())
+    }
+
+    fn views<'f>(
+        &'f self,
+        values: &[u32],
+        frame: &'f Frame<'_>,
+    ) -> Result<SmallVec<[View<'f>; 4]>, KernelError> {
+        values.iter().map(|&v| self.view(v, frame)).collect()
+    }
+
+    fn view<'f>(&'f self, v: u32, frame: &'f Frame<'_>) -> Result<View<'f>, KernelError> {
+        let value = &self.values[v as usize];
+        let whole = match value.place {
+            Place::Arena(_) => {
+                let (dtype, shape) = value.tensor.as_ref().ok_or_else(|| unsized_value(&value.ty))?;
+                // SAFETY: `load` has checked that no output of a step overlaps with one of its inputs, and only one
+                // step runs at a time on an arena.
+                return Ok(View::new(*dtype, shape, unsafe { frame.arena.read(value.range.clone()) }));
+            }
+            Place::Input(i) => &frame.inputs[i as usize],
+            Place::Constant(c) => match &self.constants[c as usize] {
+                Some(t) => t,
+                None => {
+                    let (dtype, shape) = value.tensor.as_ref().ok_or_else(|| unsized_value(&value.ty))?;
+                    return Ok(View::new(*dtype, shape, &[]));
+                }
+            },
+            Place::Slot(slot) => match &frame.slots[slot as usize] {
+                Some(Slot::Tensor(t)) => return Ok(View::from(t)),
+                Some(Slot::List(_)) => {
+                    return Err(KernelError::invalid("a list came where a tensor is read"));
+                }
+                None => return Err(KernelError::invalid("a value is read before it is made")),
+            },
+            Place::State(_) => self.state(v, frame)?,
+            Place::Fused => return Err(KernelError::invalid("a fused value is read")),
+        };
+        match &value.tensor {
+            // An alias has a shape of its own.
+            Some((dtype, shape)) if *dtype != DType::String => Ok(View::new(*dtype, shape, whole.bytes())),
+            _ => Ok(View::from(whole)),
+        }
+    }
+
+    fn tensor(&self, v: u32, frame: &Frame<'_>) -> Result<Tensor, RunError> {
+        match self.any(v, frame) {
+            Ok(Slot::Tensor(t)) => Ok(t),
+            Ok(Slot::List(_)) => Err(self.nameless(KernelError::unsupported("a list as a result"))),
+            Err(e) => Err(self.nameless(e)),
+        }
+    }
+
+    /// A value, to keep.
+    fn any(&self, v: u32, frame: &Frame<'_>) -> Result<Slot, KernelError> {
+        if let Place::Slot(slot) = self.values[v as usize].place
+            && let Some(value) = &frame.slots[slot as usize]
+        {
+            return Ok(value.clone());
+        }
+        self.view(v, frame).map(|view| Slot::Tensor(view.to_tensor()))
+    }
+
+    fn truth(&self, v: u32, frame: &Frame<'_>) -> Result<bool, KernelError> {
+        truth(Some(&self.any(v, frame)?))
+    }
+
+    fn state<'f>(&'f self, v: u32, frame: &'f Frame<'_>) -> Result<&'f Tensor, KernelError> {
+        let name = self.state_name(v)?;
+        let tensor = frame.state.as_deref().and_then(|s| s.tensors.get(name));
+        let tensor = tensor.ok_or_else(|| KernelError::invalid(format!("the state `{name}` is missing")))?;
+        match self.state_type(v) {
+            Some(ty) if tensor.ty().agrees(ty) => Ok(tensor),
+            _ => Err(KernelError::invalid(format!("the state `{name}` is {}", tensor.ty()))),
+        }
+    }
+
+    fn state_name(&self, v: u32) -> Result<&str, KernelError> {
+        match self.values[v as usize].place {
+            Place::State(i) => Ok(&self.states[i as usize].name),
+            _ => Err(KernelError::unsupported("a state that is not an input of the function")),
+        }
+    }
+
+    fn state_type(&self, v: u32) -> Option<&TensorType> {
+        match &self.values[v as usize].ty {
+            Type::State(ty) => ty.as_tensor(),
+            _ => None,
+        }
+    }
+
+    fn nameless(&self, error: KernelError) -> RunError {
+        RunError::Op { function: self.function.clone(), kind: "block".into(), name: String::new(), error }
+    }
+}
+
+impl State {
+    /// The tensors, by state.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.tensors.iter().map(|(n, t)| (n.as_str(), t))
+    }
+
+    /// The tensor of a state.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name)
+    }
+
+    /// Replaces the tensor of a state; its type is checked by the next run.
+    pub fn set(&mut self, name: &str, tensor: Tensor) {
+        self.tensors.insert(name.to_owned(), tensor);
+    }
+}
+
+impl Work {
+    /// The ops in the step, and how the first is run.
+    fn ops(&self) -> String {
+        match self {
+            Work::Step { step, ops, .. } if step.variant.is_empty() => ops.clone(),
+            Work::Step { step, ops, .. } => format!("{ops} [{}]", step.variant),
+            Work::Chain { ops, .. } => ops.clone(),
+            Work::Dynamic { kind, .. } => (*kind).to_owned(),
+            Work::Late(node) => node.kind.clone(),
+            Work::Cond { .. } => "cond".into(),
+            Work::While { .. } => "while_loop".into(),
+            Work::ReadState { .. } => "read_state".into(),
+            Work::WriteState { .. } => "write_state".into(),
+        }
+    }
+}
+
+fn truth(value: Option<&Slot>) -> Result<bool, KernelError> {
+    match value {
+        Some(Slot::Tensor(t)) if t.dtype() == DType::Bool && t.elements() == 1 => Ok(t.bytes()[0] != 0),
+        _ => Err(KernelError::invalid("the condition is not one bool")),
+    }
+}
+
+fn unsized_value(ty: &Type) -> KernelError {
+    KernelError::invalid(format!("a value of type {ty} has no fixed size"))
+}

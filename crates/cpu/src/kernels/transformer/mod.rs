@@ -1,3 +1,0 @@
-//! Attention.
-
-mod scaled_dot_product_attention;

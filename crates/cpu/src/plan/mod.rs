@@ -1,0 +1,293 @@
+//! A compiled function: what to run, in which order, with which memory. Plain data: see [`file`] for its bytes.
+//!
+//! Values are numbered across the function and its nested blocks. Each has a place: an input, a constant, a range of
+//! the arena, or a slot for a value whose size shows only at run time. The steps of the body use the arena; the steps
+//! of nested blocks (branches and loop bodies) use slots.
+
+mod file;
+
+use bytes::Bytes;
+use milwright_mil::{DType, Dim, Opset, Tensor, TensorType, Type};
+use serde::{Deserialize, Serialize};
+
+pub use file::PlanError;
+
+/// A compiled function for one set of input shapes and one kind of machine.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub(crate) graph: Graph,
+    /// Constants and packed weights; ranges of it start at multiples of 64.
+    pub(crate) data: Bytes,
+}
+
+/// Everything of a plan but the weights.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Graph {
+    pub function: String,
+    /// By text name.
+    pub opset: String,
+    pub inputs: Vec<Port>,
+    pub outputs: Vec<Port>,
+    pub states: Vec<Port>,
+    pub values: Vec<Value>,
+    pub constants: Vec<Constant>,
+    pub body: Vec<Step>,
+    /// Bytes of the arena.
+    pub arena: u64,
+    /// How many slots there are.
+    pub slots: u32,
+}
+
+/// A value that enters or leaves the function.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Port {
+    pub name: String,
+    pub value: u32,
+}
+
+/// A value.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Value {
+    pub ty: Ty,
+    pub place: Place,
+}
+
+/// The type of a value, as [`Type`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Ty {
+    /// The element type by its position in [`DType::ALL`], and the shape.
+    Tensor(u8, Vec<Option<u64>>),
+    List(Box<Ty>, Option<u64>),
+    State(Box<Ty>),
+}
+
+/// Where a value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Place {
+    /// Nowhere: it flows inside a fused step.
+    Fused,
+    /// The input with this number.
+    Input(u32),
+    /// The state with this number.
+    State(u32),
+    /// The constant with this number.
+    Constant(u32),
+    /// The arena, from this byte.
+    Arena(u64),
+    /// The slot with this number, which holds a whole tensor or list.
+    Slot(u32),
+}
+
+/// A constant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Constant {
+    /// A small one: position of its element type in [`DType::ALL`], shape, bytes.
+    Inline(u8, Vec<u64>, Vec<u8>),
+    /// One in the data section, from this byte.
+    Data(u8, Vec<u64>, u64),
+    /// Strings.
+    Strings(Vec<u64>, Vec<String>),
+    /// One that was packed into another form and is not here any more: only its type is.
+    Packed(u8, Vec<u64>),
+    /// A list, a tuple, a dictionary: nothing that runs reads it.
+    Other,
+}
+
+/// One step.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Step {
+    /// The name of the op, or of the last of the ops that were fused.
+    pub name: String,
+    pub work: Work,
+    /// Scratch memory: its start in the arena and its length.
+    pub scratch: (u64, u64),
+}
+
+/// What a step does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Work {
+    /// Runs an op, then element-wise ops on its result.
+    Op { op: Node, epilogue: Vec<Node> },
+    /// Runs element-wise ops block by block.
+    Chain(Vec<Node>),
+    /// Runs an op whose shapes are not known before.
+    Late(Node),
+    /// `cond`: runs one of two blocks.
+    Cond { pred: u32, branches: [Block; 2], outputs: Vec<u32> },
+    /// `while_loop`: runs the second block while the first says so.
+    While { init: Vec<u32>, cond: Block, body: Block, outputs: Vec<u32> },
+    /// `read_state`: copies a state into a value.
+    ReadState { state: u32, output: u32 },
+    /// `write_state`: copies a value into a state.
+    WriteState { state: u32, value: u32 },
+}
+
+/// The steps of a nested block.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Block {
+    pub inputs: Vec<u32>,
+    pub steps: Vec<Step>,
+    pub outputs: Vec<u32>,
+}
+
+/// An op.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Node {
+    /// The name in MIL.
+    pub kind: String,
+    /// Parameters and the values bound to them.
+    pub args: Vec<(String, Vec<u32>)>,
+    pub outputs: Vec<u32>,
+    pub packed: Option<PackedData>,
+}
+
+/// Where the packed constants of an op are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PackedData {
+    pub params: Vec<u64>,
+    pub offset: u64,
+    pub len: u64,
+    pub slots: Vec<u32>,
+}
+
+/// A tensor that enters or leaves a compiled function.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Feature {
+    /// Its name.
+    pub name: String,
+    /// Its type; dimensions are unknown where they depend on data.
+    pub ty: Type,
+}
+
+impl Plan {
+    /// The function's name.
+    pub fn function(&self) -> &str {
+        &self.graph.function
+    }
+
+    /// The inputs, in declared order, without states.
+    pub fn inputs(&self) -> Vec<Feature> {
+        self.features(&self.graph.inputs)
+    }
+
+    /// The outputs, in declared order.
+    pub fn outputs(&self) -> Vec<Feature> {
+        self.features(&self.graph.outputs)
+    }
+
+    /// The states, in declared order.
+    pub fn states(&self) -> Vec<Feature> {
+        self.features(&self.graph.states)
+    }
+
+    /// The number of steps that one run takes, without those of branches and loops.
+    pub fn steps(&self) -> usize {
+        self.graph.body.len()
+    }
+
+    /// Bytes that one run needs for intermediate results, besides values whose size depends on data.
+    pub fn arena_bytes(&self) -> u64 {
+        self.graph.arena
+    }
+
+    /// Bytes of constants and packed weights.
+    pub fn weight_bytes(&self) -> u64 {
+        self.data.len() as u64
+    }
+
+    /// One line for each step: its number, the ops in it, its name.
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        for (i, step) in self.graph.body.iter().enumerate() {
+            text += &format!("{i:4} {} {}\n", step.work.ops(), step.name);
+        }
+        text
+    }
+
+    fn features(&self, ports: &[Port]) -> Vec<Feature> {
+        let ty = |p: &Port| self.graph.values[p.value as usize].ty.to_type();
+        ports
+            .iter()
+            .map(|p| Feature { name: p.name.clone(), ty: ty(p).unwrap_or(Type::Tuple(Vec::new())) })
+            .collect()
+    }
+}
+
+impl Work {
+    /// The ops in the step, joined by `+`.
+    pub fn ops(&self) -> String {
+        let join = |nodes: &mut dyn Iterator<Item = &Node>| {
+            nodes.map(|n| n.kind.as_str()).collect::<Vec<_>>().join("+")
+        };
+        match self {
+            Work::Op { op, epilogue } => join(&mut std::iter::once(op).chain(epilogue)),
+            Work::Chain(nodes) => join(&mut nodes.iter()),
+            Work::Late(node) => format!("late {}", node.kind),
+            Work::Cond { .. } => "cond".into(),
+            Work::While { .. } => "while_loop".into(),
+            Work::ReadState { .. } => "read_state".into(),
+            Work::WriteState { .. } => "write_state".into(),
+        }
+    }
+}
+
+impl Ty {
+    pub fn from_type(ty: &Type) -> Option<Ty> {
+        Some(match ty {
+            Type::Tensor(t) => {
+                Ty::Tensor(dtype_code(t.dtype), t.shape.iter().map(|d| d.fixed().map(|n| n as u64)).collect())
+            }
+            Type::List(t, n) => Ty::List(Box::new(Ty::from_type(t)?), n.fixed().map(|n| n as u64)),
+            Type::State(t) => Ty::State(Box::new(Ty::from_type(t)?)),
+            Type::Tuple(_) | Type::Dict(..) => return None,
+        })
+    }
+
+    pub fn to_type(&self) -> Option<Type> {
+        let dim = |n: &Option<u64>| n.and_then(|n| usize::try_from(n).ok()).map_or(Dim::Unknown, Dim::Fixed);
+        Some(match self {
+            Ty::Tensor(dtype, shape) => {
+                Type::Tensor(TensorType::new(dtype_of(*dtype)?, shape.iter().map(dim).collect::<Vec<_>>()))
+            }
+            Ty::List(t, n) => Type::List(Box::new(t.to_type()?), dim(n)),
+            Ty::State(t) => Type::State(Box::new(t.to_type()?)),
+        })
+    }
+}
+
+impl Constant {
+    /// The tensor, where there is one.
+    pub fn tensor(&self, data: &Bytes) -> Option<Tensor> {
+        let shape = |s: &[u64]| s.iter().map(|&n| usize::try_from(n).ok()).collect::<Option<Vec<_>>>();
+        match self {
+            Constant::Inline(dtype, s, bytes) => {
+                let bytes = crate::memory::aligned(Bytes::copy_from_slice(bytes), crate::memory::ALIGN);
+                Tensor::from_bytes(dtype_of(*dtype)?, &shape(s)?, bytes).ok()
+            }
+            Constant::Data(dtype, s, offset) => {
+                let (dtype, shape) = (dtype_of(*dtype)?, shape(s)?);
+                let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+                let start = usize::try_from(*offset).ok()?;
+                let end = start.checked_add(dtype.byte_len(elements)?)?;
+                let bytes = (end <= data.len()).then(|| data.slice(start..end))?;
+                Tensor::from_bytes(dtype, &shape, crate::memory::aligned(bytes, 8)).ok()
+            }
+            Constant::Strings(s, strings) => Tensor::from_strings(&shape(s)?, strings.clone()).ok(),
+            Constant::Packed(..) | Constant::Other => None,
+        }
+    }
+}
+
+impl Graph {
+    pub fn opset(&self) -> Option<Opset> {
+        Opset::from_name(&self.opset)
+    }
+}
+
+pub(crate) fn dtype_code(dtype: DType) -> u8 {
+    DType::ALL.iter().position(|&d| d == dtype).expect("ALL has every element type") as u8
+}
+
+pub(crate) fn dtype_of(code: u8) -> Option<DType> {
+    DType::ALL.get(usize::from(code)).copied()
+}

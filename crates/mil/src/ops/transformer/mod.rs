@@ -1,3 +1,0 @@
-//! Attention.
-
-pub mod scaled_dot_product_attention;
