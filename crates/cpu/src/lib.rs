@@ -23,6 +23,7 @@ pub mod kernels;
 mod memory;
 mod plan;
 pub mod pool;
+pub mod product;
 pub mod view;
 
 pub use compile::{CompileError, compile};

@@ -1,6 +1,7 @@
 //! Runs `tests/{text,verify,passes}/*.mil`: each file says, in its first line, what is done with it, and the file of
 //! the same name that ends in `.out` holds what must come out. `MILWRIGHT_BLESS=1 cargo test` rewrites those; the
 //! difference is there to be reviewed. `text/harness.mil` explains the rest.
+#![expect(clippy::disallowed_methods, reason = "the environment says whether to rewrite expectations")]
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,6 @@
 //! Thousands of broken texts go through parser, verifier, passes and printer: errors are fine, panics are not.
 //! `MILWRIGHT_MUTATIONS` sets how many.
+#![expect(clippy::disallowed_methods, reason = "the environment says how many texts to try")]
 
 use std::path::Path;
 

@@ -26,5 +26,6 @@ mod references;
 mod write;
 
 pub use error::{Error, ErrorKind, Result};
+pub use map::map_range;
 pub use open::{Container, Package};
 pub use write::{PackageWriter, StagedPackage, write_mlmodel};

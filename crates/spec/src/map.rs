@@ -31,3 +31,14 @@ pub(crate) fn map_file(path: &Path, max_len: u64) -> Result<Bytes> {
     let map = unsafe { Mmap::map(&file) }.map_err(|error| Error::io("map it into memory", error).at(path))?;
     Ok(Bytes::from_owner(map))
 }
+
+/// Maps a part of a file that its owner has written and does not change any more. `start` is a multiple of the page size.
+///
+/// # Errors
+///
+/// If the system refuses.
+pub fn map_range(file: &File, start: u64, len: usize) -> std::io::Result<Bytes> {
+    // SAFETY: as in `map_file`; the caller keeps the file to itself and only ever appends to it.
+    let map = unsafe { memmap2::MmapOptions::new().offset(start).len(len).map(file) }?;
+    Ok(Bytes::from_owner(map))
+}

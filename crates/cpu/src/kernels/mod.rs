@@ -50,15 +50,19 @@ mod activation;
 mod classify;
 mod constant;
 mod control_flow;
+mod conv;
 mod elementwise_binary;
 mod elementwise_unary;
+mod linear;
 mod normalization;
+mod pool;
 mod quantization;
 mod random;
 mod recurrent;
 mod reduction;
 mod state;
 mod tensor;
+mod transformer;
 
 macro_rules! dispatch {
     ($($variant:ident $name:literal $family:ident::$module:ident,)*) => {

@@ -129,6 +129,20 @@ macro_rules! for_each_op {
             // state
             ReadState "read_state" state::read_state,
             WriteState "write_state" state::write_state,
+            // conv
+            Conv "conv" conv::conv,
+            ConvQuantized "conv_quantized" conv::conv_quantized,
+            ConvTranspose "conv_transpose" conv::conv_transpose,
+            // linear
+            Einsum "einsum" linear::einsum,
+            Linear "linear" linear::linear,
+            Matmul "matmul" linear::matmul,
+            // pool
+            AvgPool "avg_pool" pool::avg_pool,
+            L2Pool "l2_pool" pool::l2_pool,
+            MaxPool "max_pool" pool::max_pool,
+            // transformer
+            ScaledDotProductAttention "scaled_dot_product_attention" transformer::scaled_dot_product_attention,
             // tensor
             Concat "concat" tensor::concat,
         }
@@ -198,15 +212,19 @@ pub mod activation;
 pub mod classify;
 pub mod constant;
 pub mod control_flow;
+pub mod conv;
 pub mod elementwise_binary;
 pub mod elementwise_unary;
+pub mod linear;
 pub mod normalization;
+pub mod pool;
 pub mod quantization;
 pub mod random;
 pub mod recurrent;
 pub mod reduction;
 pub mod state;
 pub mod tensor;
+pub mod transformer;
 
 for_each_op!(op_kinds);
 

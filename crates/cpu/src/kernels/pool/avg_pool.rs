@@ -1,0 +1,31 @@
+//! `avg_pool`
+
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::AvgPool;
+
+use super::{Fold, prepare};
+use crate::{Kernel, KernelError, Prepared};
+
+impl Kernel for AvgPool {
+    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        prepare(op, outputs, Mean { exclude_padding: op.bool("exclude_padding_from_average")? })
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Mean {
+    exclude_padding: bool,
+}
+
+impl Fold for Mean {
+    const START: f32 = 0.0;
+
+    fn step(sum: f32, x: f32) -> f32 {
+        sum + x
+    }
+
+    fn finish(self, sum: f32, seen: usize, padded: usize) -> f32 {
+        sum / if self.exclude_padding { seen } else { padded } as f32
+    }
+}

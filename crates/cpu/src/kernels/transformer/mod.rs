@@ -1,0 +1,3 @@
+//! Attention.
+
+mod scaled_dot_product_attention;

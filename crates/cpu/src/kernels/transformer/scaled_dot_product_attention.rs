@@ -1,0 +1,80 @@
+//! `scaled_dot_product_attention`
+
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::ScaledDotProductAttention;
+use milwright_mil::{DType, TensorType};
+
+use crate::convert::to_f32;
+use crate::index::{Walk, count};
+use crate::kernel::OpViewExt;
+use crate::kernels::linear::float_output;
+use crate::product::{Matrix, product};
+use crate::{Kernel, KernelError, Prepared, Step};
+
+impl Kernel for ScaledDotProductAttention {
+    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (q, k, v) = (op.shape("query")?, op.shape("key")?, op.shape("value")?);
+        let rank = q.len();
+        let [l, e, s, w] = [q[rank - 2], q[rank - 1], k[rank - 2], v[rank - 1]];
+        let scale = 1.0 / (e as f32).sqrt();
+        let slots = [op.slot("query")?, op.slot("key")?, op.slot("value")?];
+        let mask = match op.opt_slot("attn_mask") {
+            None => None,
+            Some(slot) => {
+                let mut scores = q[..rank - 1].to_vec();
+                scores.push(s);
+                let walk = Walk::broadcast(&op.shape("attn_mask")?, &scores);
+                Some((slot, walk, op.dtype("attn_mask")? == DType::Bool))
+            }
+        };
+        let step = Step::new(move |run| {
+            let [q, k, v] = slots.map(|slot| to_f32(&run.inputs[slot]));
+            let mask = mask.as_ref().map(|(slot, walk, boolean)| {
+                let mut values = to_f32(&run.inputs[*slot]).into_owned();
+                if *boolean {
+                    values.iter_mut().for_each(|x| *x = if *x != 0.0 { 0.0 } else { f32::NEG_INFINITY });
+                }
+                (values, walk)
+            });
+            float_output(run, |out, pool, epilogue| {
+                if l * w == 0 {
+                    return;
+                }
+                pool.for_each_chunk(out, l * w, |i, out| {
+                    let mut scores = vec![0.0; l * s];
+                    let keys = Matrix::transposed(&k[i * s * e..], e);
+                    product([l, e, s], Matrix::rows(&q[i * l * e..], e), keys, &mut scores, s, false);
+                    scores.iter_mut().for_each(|x| *x *= scale);
+                    if let Some((values, walk)) = &mask {
+                        let mut own = vec![0.0; l * s];
+                        walk.gather(values, i * l * s, &mut own);
+                        scores.iter_mut().zip(&own).for_each(|(x, m)| *x += m);
+                    }
+                    scores.chunks_mut(s.max(1)).for_each(softmax);
+                    product(
+                        [l, s, w],
+                        Matrix::rows(&scores, s),
+                        Matrix::rows(&v[i * s * w..], w),
+                        out,
+                        w,
+                        false,
+                    );
+                    epilogue.apply(i * l * w, out);
+                });
+            });
+            Ok(())
+        });
+        debug_assert_eq!(count(&q[..rank - 2]), count(&k[..rank - 2]));
+        Ok(step.with_epilogue().into())
+    }
+}
+
+fn softmax(row: &mut [f32]) {
+    let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = 0.0;
+    for x in row.iter_mut() {
+        *x = (*x - max).exp();
+        sum += *x;
+    }
+    row.iter_mut().for_each(|x| *x /= sum);
+}

@@ -1,0 +1,80 @@
+//! `matmul`
+
+use crate::DType::{Fp16, Fp32, Int32};
+use crate::op;
+use crate::ops::{Default, InferError, Inferred, Kind, OpView, Param, Version, optional, required};
+use crate::{Dim, Opset, TensorType};
+
+op! {
+    /// The matrix product of the last two dimensions; the ones before broadcast.
+    ///
+    /// `transpose_x` and `transpose_y` swap the last two dimensions first. An `x` of rank 1 is a row, which the result
+    /// lacks again.
+    Matmul,
+    &[
+        Version { opset: Opset::Ios13, params: &params(Kind::T), types: &[("T", &[Fp16, Fp32, Int32])] },
+        Version {
+            opset: Opset::Ios17,
+            params: &params(Kind::Var("U")),
+            types: &[("T", &[Fp16, Fp32, Int32]), ("U", &[Fp16, Fp32, Int32])],
+        },
+    ],
+    infer,
+}
+
+const fn params(y: Kind) -> [Param; 4] {
+    [
+        required("x", Kind::T),
+        required("y", y),
+        optional("transpose_x", Kind::BOOL, Default::Bool(false)).constant(),
+        optional("transpose_y", Kind::BOOL, Default::Bool(false)).constant(),
+    ]
+}
+
+fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
+    let (x, y) = (op.tensor("x")?, op.tensor("y")?);
+    if x.rank() == 0 || y.rank() < 2 || (x.rank() == 1 && op.bool("transpose_x")?) {
+        return Err(InferError(format!("`x` is a {x} and `y` a {y}, which have no matrix product")));
+    }
+    let (mut a, mut b) = (x.shape.clone(), y.shape.clone());
+    if a.len() == 1 {
+        a.insert(0, Dim::Fixed(1));
+    }
+    let (m, n) = (a.len(), b.len());
+    if op.bool("transpose_x")? {
+        a.swap(m - 1, m - 2);
+    }
+    if op.bool("transpose_y")? {
+        b.swap(n - 1, n - 2);
+    }
+    if !a[m - 1].agrees(b[n - 2]) {
+        return Err(InferError(format!(
+            "`x` has {} columns, `y` has {} rows ({x}, {y})",
+            a[m - 1],
+            b[n - 2]
+        )));
+    }
+    let mut shape = broadcast(&a[..m - 2], &b[..n - 2])
+        .ok_or_else(|| InferError(format!("the shapes of `x`, a {x}, and `y`, a {y}, do not broadcast")))?;
+    if x.rank() > 1 {
+        shape.push(a[m - 2]);
+    }
+    shape.push(b[n - 1]);
+    // With mixed types, the constant one gives way.
+    let dtype =
+        if op.known_tensor("x").is_some() && op.known_tensor("y").is_none() { y.dtype } else { x.dtype };
+    Ok(vec![TensorType::new(dtype, shape).into()])
+}
+
+fn broadcast(a: &[Dim], b: &[Dim]) -> Option<Vec<Dim>> {
+    let rank = a.len().max(b.len());
+    let at = |s: &[Dim], d: usize| (d + s.len()).checked_sub(rank).map_or(Dim::Fixed(1), |i| s[i]);
+    let dim = |d| match (at(a, d), at(b, d)) {
+        (Dim::Fixed(1), other) | (other, Dim::Fixed(1)) => Some(other),
+        (Dim::Fixed(n), Dim::Fixed(m)) => (n == m).then_some(Dim::Fixed(n)),
+        // One of them is larger than 1, and the other is that or 1.
+        (Dim::Fixed(n), Dim::Unknown) | (Dim::Unknown, Dim::Fixed(n)) => Some(Dim::Fixed(n)),
+        (Dim::Unknown, Dim::Unknown) => Some(Dim::Unknown),
+    };
+    (0..rank).map(dim).collect()
+}

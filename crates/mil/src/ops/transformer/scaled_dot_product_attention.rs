@@ -1,0 +1,59 @@
+//! `scaled_dot_product_attention`
+
+use crate::DType::{Bool, Fp16, Fp32};
+use crate::op;
+use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, optional, required};
+use crate::{Opset, TensorType};
+
+op! {
+    /// `softmax(query · keyᵀ / √E + attn_mask) · value`.
+    ///
+    /// `query` is B… × L × E, `key` is B… × S × E, `value` is B… × S × V; the result is B… × L × V. `attn_mask`
+    /// broadcasts to B… × L × S: numbers are added, `false` stands for minus infinity.
+    ScaledDotProductAttention,
+    &[Version {
+        opset: Opset::Ios18,
+        params: &[
+            required("query", Kind::T),
+            required("key", Kind::T),
+            required("value", Kind::T),
+            optional("attn_mask", Kind::Var("M"), Default::Absent),
+        ],
+        types: &[("T", &[Fp16, Fp32]), ("M", &[Bool, Fp16, Fp32])],
+    }],
+    infer,
+}
+
+fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
+    let (q, k, v) = (op.tensor("query")?, op.tensor("key")?, op.tensor("value")?);
+    let rank = q.rank();
+    if rank < 3 || k.rank() != rank || v.rank() != rank {
+        return Err(InferError(format!(
+            "`query` is a {q}, `key` a {k}, `value` a {v}: all must have one rank, at least 3"
+        )));
+    }
+    let batch = (0..rank - 2).all(|d| q.shape[d].agrees(k.shape[d]) && q.shape[d].agrees(v.shape[d]));
+    let (l, s, e) = (rank - 2, rank - 2, rank - 1);
+    if !batch || !q.shape[e].agrees(k.shape[e]) || !k.shape[s].agrees(v.shape[s]) {
+        return Err(InferError(format!(
+            "the shapes of `query`, a {q}, `key`, a {k}, and `value`, a {v}, do not fit"
+        )));
+    }
+    if op.has("attn_mask") {
+        let mask = op.tensor("attn_mask")?;
+        let wanted: Vec<_> = q.shape[..=l].iter().copied().chain([k.shape[s]]).collect();
+        let fits = mask.rank() <= rank
+            && mask
+                .shape
+                .iter()
+                .rev()
+                .zip(wanted.iter().rev())
+                .all(|(m, w)| m.fixed() == Some(1) || m.agrees(*w));
+        if !fits {
+            return Err(InferError(format!("`attn_mask`, a {mask}, does not broadcast to the scores")));
+        }
+    }
+    let mut shape = q.shape.clone();
+    shape[e] = v.shape[e];
+    Ok(vec![TensorType::new(q.dtype, shape).into()])
+}
