@@ -30,6 +30,16 @@ impl Dim {
         }
     }
 
+    /// Computes with a known dimension; unknown if it is, or if the result does not fit.
+    pub fn map(self, f: impl FnOnce(usize) -> Option<usize>) -> Dim {
+        self.fixed().and_then(f).map_or(Dim::Unknown, Dim::Fixed)
+    }
+
+    /// What two descriptions of the same size say together: whichever is known.
+    pub fn or(self, other: Dim) -> Dim {
+        self.fixed().map_or(other, Dim::Fixed)
+    }
+
     /// Combines two known dimensions; unknown if either is, or if the result does not fit.
     pub fn zip_with(self, other: Dim, f: impl FnOnce(usize, usize) -> Option<usize>) -> Dim {
         match (self, other) {

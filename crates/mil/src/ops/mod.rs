@@ -4,6 +4,15 @@
 //! [`for_each_op!`](crate::for_each_op). Everything else that must know the op expands that list, in this crate and in
 //! others, and does not compile until it does.
 
+/// In type inference: returns an [`InferError`] with this text unless the condition holds.
+macro_rules! require {
+    ($condition:expr, $($text:tt)+) => {
+        if !$condition {
+            return Err($crate::ops::InferError(format!($($text)+)));
+        }
+    };
+}
+
 mod declare;
 mod view;
 
@@ -16,7 +25,7 @@ pub use view::{ArgView, InferError, Inferred, Known, OpView, dim};
 macro_rules! for_each_op {
     ($callback:ident) => {
         $callback! {
-            // constants
+            // constant
             Const "const" constant::constant,
             // activation
             ClampedRelu "clamped_relu" activation::clamped_relu,
@@ -38,6 +47,14 @@ macro_rules! for_each_op {
             ThresholdedRelu "thresholded_relu" activation::thresholded_relu,
             // classify
             Classify "classify" classify::classify,
+            // constexpr
+            ConstexprAffineDequantize "constexpr_affine_dequantize" constexpr::constexpr_affine_dequantize,
+            ConstexprBlockwiseShiftScale "constexpr_blockwise_shift_scale" constexpr::constexpr_blockwise_shift_scale,
+            ConstexprCast "constexpr_cast" constexpr::constexpr_cast,
+            ConstexprLutToDense "constexpr_lut_to_dense" constexpr::constexpr_lut_to_dense,
+            ConstexprLutToSparse "constexpr_lut_to_sparse" constexpr::constexpr_lut_to_sparse,
+            ConstexprSparseBlockwiseShiftScale "constexpr_sparse_blockwise_shift_scale" constexpr::constexpr_sparse_blockwise_shift_scale,
+            ConstexprSparseToDense "constexpr_sparse_to_dense" constexpr::constexpr_sparse_to_dense,
             // control_flow
             Cond "cond" control_flow::cond,
             ListGather "list_gather" control_flow::list_gather,
@@ -48,6 +65,10 @@ macro_rules! for_each_op {
             MakeList "make_list" control_flow::make_list,
             Select "select" control_flow::select,
             WhileLoop "while_loop" control_flow::while_loop,
+            // conv
+            Conv "conv" conv::conv,
+            ConvQuantized "conv_quantized" conv::conv_quantized,
+            ConvTranspose "conv_transpose" conv::conv_transpose,
             // elementwise_binary
             Add "add" elementwise_binary::add,
             Equal "equal" elementwise_binary::equal,
@@ -95,12 +116,30 @@ macro_rules! for_each_op {
             Tan "tan" elementwise_unary::tan,
             Tanh "tanh" elementwise_unary::tanh,
             Threshold "threshold" elementwise_unary::threshold,
+            // image_resizing
+            Affine "affine" image_resizing::affine,
+            Crop "crop" image_resizing::crop,
+            CropResize "crop_resize" image_resizing::crop_resize,
+            Resample "resample" image_resizing::resample,
+            Resize "resize" image_resizing::resize,
+            ResizeBilinear "resize_bilinear" image_resizing::resize_bilinear,
+            ResizeNearestNeighbor "resize_nearest_neighbor" image_resizing::resize_nearest_neighbor,
+            UpsampleBilinear "upsample_bilinear" image_resizing::upsample_bilinear,
+            UpsampleNearestNeighbor "upsample_nearest_neighbor" image_resizing::upsample_nearest_neighbor,
+            // linear
+            Einsum "einsum" linear::einsum,
+            Linear "linear" linear::linear,
+            Matmul "matmul" linear::matmul,
             // normalization
             BatchNorm "batch_norm" normalization::batch_norm,
             InstanceNorm "instance_norm" normalization::instance_norm,
             L2Norm "l2_norm" normalization::l2_norm,
             LayerNorm "layer_norm" normalization::layer_norm,
             LocalResponseNorm "local_response_norm" normalization::local_response_norm,
+            // pool
+            AvgPool "avg_pool" pool::avg_pool,
+            L2Pool "l2_pool" pool::l2_pool,
+            MaxPool "max_pool" pool::max_pool,
             // quantization
             Dequantize "dequantize" quantization::dequantize,
             Quantize "quantize" quantization::quantize,
@@ -126,25 +165,54 @@ macro_rules! for_each_op {
             ReduceProd "reduce_prod" reduction::reduce_prod,
             ReduceSum "reduce_sum" reduction::reduce_sum,
             ReduceSumSquare "reduce_sum_square" reduction::reduce_sum_square,
+            // scatter_gather
+            Gather "gather" scatter_gather::gather,
+            GatherAlongAxis "gather_along_axis" scatter_gather::gather_along_axis,
+            GatherNd "gather_nd" scatter_gather::gather_nd,
+            Scatter "scatter" scatter_gather::scatter,
+            ScatterAlongAxis "scatter_along_axis" scatter_gather::scatter_along_axis,
+            ScatterNd "scatter_nd" scatter_gather::scatter_nd,
             // state
             ReadState "read_state" state::read_state,
             WriteState "write_state" state::write_state,
-            // conv
-            Conv "conv" conv::conv,
-            ConvQuantized "conv_quantized" conv::conv_quantized,
-            ConvTranspose "conv_transpose" conv::conv_transpose,
-            // linear
-            Einsum "einsum" linear::einsum,
-            Linear "linear" linear::linear,
-            Matmul "matmul" linear::matmul,
-            // pool
-            AvgPool "avg_pool" pool::avg_pool,
-            L2Pool "l2_pool" pool::l2_pool,
-            MaxPool "max_pool" pool::max_pool,
+            // tensor
+            Argsort "argsort" tensor::argsort,
+            BandPart "band_part" tensor::band_part,
+            BatchToSpace "batch_to_space" tensor::batch_to_space,
+            Concat "concat" tensor::concat,
+            Cumsum "cumsum" tensor::cumsum,
+            DepthToSpace "depth_to_space" tensor::depth_to_space,
+            ExpandDims "expand_dims" tensor::expand_dims,
+            Fill "fill" tensor::fill,
+            FillLike "fill_like" tensor::fill_like,
+            Flatten2d "flatten2d" tensor::flatten2d,
+            Identity "identity" tensor::identity,
+            NonMaximumSuppression "non_maximum_suppression" tensor::non_maximum_suppression,
+            NonZero "non_zero" tensor::non_zero,
+            OneHot "one_hot" tensor::one_hot,
+            Pad "pad" tensor::pad,
+            PixelShuffle "pixel_shuffle" tensor::pixel_shuffle,
+            PixelUnshuffle "pixel_unshuffle" tensor::pixel_unshuffle,
+            Range1d "range_1d" tensor::range_1d,
+            Reshape "reshape" tensor::reshape,
+            ReshapeLike "reshape_like" tensor::reshape_like,
+            Reverse "reverse" tensor::reverse,
+            ReverseSequence "reverse_sequence" tensor::reverse_sequence,
+            Shape "shape" tensor::shape,
+            SliceByIndex "slice_by_index" tensor::slice_by_index,
+            SliceBySize "slice_by_size" tensor::slice_by_size,
+            SliceUpdate "slice_update" tensor::slice_update,
+            SlidingWindows "sliding_windows" tensor::sliding_windows,
+            SpaceToBatch "space_to_batch" tensor::space_to_batch,
+            SpaceToDepth "space_to_depth" tensor::space_to_depth,
+            Split "split" tensor::split,
+            Squeeze "squeeze" tensor::squeeze,
+            Stack "stack" tensor::stack,
+            Tile "tile" tensor::tile,
+            Topk "topk" tensor::topk,
+            Transpose "transpose" tensor::transpose,
             // transformer
             ScaledDotProductAttention "scaled_dot_product_attention" transformer::scaled_dot_product_attention,
-            // tensor
-            Concat "concat" tensor::concat,
         }
     };
 }
@@ -211,10 +279,12 @@ macro_rules! op_kinds {
 pub mod activation;
 pub mod classify;
 pub mod constant;
+pub mod constexpr;
 pub mod control_flow;
 pub mod conv;
 pub mod elementwise_binary;
 pub mod elementwise_unary;
+pub mod image_resizing;
 pub mod linear;
 pub mod normalization;
 pub mod pool;
@@ -222,6 +292,7 @@ pub mod quantization;
 pub mod random;
 pub mod recurrent;
 pub mod reduction;
+pub mod scatter_gather;
 pub mod state;
 pub mod tensor;
 pub mod transformer;

@@ -142,6 +142,20 @@ impl<'a> OpView<'a> {
         }
     }
 
+    /// A vector of bools without a default, such as a mask; `None` if nothing is bound.
+    ///
+    /// # Errors
+    /// Something is bound that is not known, or not of bools.
+    pub fn opt_bools(&self, name: &str) -> Result<Option<Vec<bool>>, InferError> {
+        match self.known_tensor(name) {
+            Some(t) if t.dtype() == DType::Bool && t.elements() <= MAX_INTS => {
+                Ok(Some(t.bytes().iter().map(|&b| b != 0).collect()))
+            }
+            None if !self.has(name) => Ok(None),
+            _ => Err(self.not_constant(name, "a vector of bools")),
+        }
+    }
+
     /// An integer parameter: what is bound or the default.
     ///
     /// # Errors

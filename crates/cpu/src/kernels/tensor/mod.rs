@@ -1,3 +1,37 @@
 //! Joining, splitting, shaping and moving tensors.
 
+mod argsort;
+mod band_part;
+mod batch_to_space;
 mod concat;
+mod cumsum;
+mod depth_to_space;
+mod expand_dims;
+mod fill;
+mod fill_like;
+mod flatten2d;
+mod identity;
+mod non_maximum_suppression;
+mod non_zero;
+mod one_hot;
+mod pad;
+mod pixel_shuffle;
+mod pixel_unshuffle;
+mod range_1d;
+mod reshape;
+mod reshape_like;
+mod reverse;
+mod reverse_sequence;
+mod shape;
+mod slice_by_index;
+mod slice_by_size;
+mod slice_update;
+mod sliding_windows;
+mod space_to_batch;
+mod space_to_depth;
+mod split;
+mod squeeze;
+mod stack;
+mod tile;
+mod topk;
+mod transpose;

@@ -1,6 +1,6 @@
 //! `concat`
 
-use crate::DType::{Bool, Fp16, Fp32, Int32};
+use crate::DType::{Bool, Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16};
 use crate::op;
 use crate::ops::{Default, InferError, Inferred, Kind, Known, OpView, Version, many, optional, required};
 use crate::{Dim, Opset, TensorType};
@@ -9,8 +9,8 @@ op! {
     /// Joins tensors along the dimension `axis`.
     ///
     /// `values` are tensors of one element type whose shapes are equal except along `axis`; `axis` may be negative
-    /// (from the end). With `interleave`, all must have the same shape, and the result takes their slices along
-    /// `axis` in turn: a₀ b₀ a₁ b₁ ….
+    /// (from the end). Scalars are joined to a vector. With `interleave`, all must have the same shape, and the
+    /// result takes their slices along `axis` in turn: a₀ b₀ a₁ b₁ ….
     Concat,
     &[Version {
         opset: Opset::Ios13,
@@ -19,7 +19,7 @@ op! {
             required("axis", Kind::INT32).constant(),
             optional("interleave", Kind::BOOL, Default::Bool(false)).constant(),
         ],
-        types: &[("T", &[Fp16, Fp32, Int32, Bool])],
+        types: &[("T", &[Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16, Bool])],
     }],
     infer,
 }
@@ -27,30 +27,33 @@ op! {
 fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
     let values = op.tensors("values")?;
     let first = *values.first().ok_or_else(|| InferError("input `values` is empty".into()))?;
-    let axis = op.axis("axis", first.rank())?;
-    let mut shape = first.shape.clone();
+    let axis = op.axis("axis", first.rank().max(1))?;
+    let mut shape = if first.rank() == 0 { vec![Dim::Fixed(1)] } else { first.shape.clone() };
     for (i, t) in values.iter().enumerate().skip(1) {
-        if t.rank() != first.rank() {
-            return Err(InferError(format!(
-                "values[{i}] has rank {}, values[0] has {}",
-                t.rank(),
-                first.rank()
-            )));
+        require!(
+            t.rank() == first.rank(),
+            "values[{i}] has rank {}, values[0] has {}",
+            t.rank(),
+            first.rank()
+        );
+        if first.rank() == 0 {
+            shape[0] = (i + 1).into();
         }
         for (d, &size) in t.shape.iter().enumerate() {
-            if d == axis {
+            if d == axis && !op.bool("interleave")? {
                 shape[d] = shape[d].zip_with(size, usize::checked_add);
-            } else if !shape[d].agrees(size) {
-                return Err(InferError(format!(
-                    "values[{i}] is {size} in dimension {d}, values[0] is {}",
-                    shape[d]
-                )));
-            } else if shape[d] == Dim::Unknown {
-                shape[d] = size;
+            } else {
+                let known = shape[d];
+                require!(known.agrees(size), "values[{i}] is {size} in dimension {d}, values[0] is {known}");
+                shape[d] = known.or(size);
             }
         }
     }
-    let known = (first.rank() == 1 && first.dtype.is_int()).then(|| partial(op)).flatten();
+    if op.bool("interleave")? && first.rank() > 0 {
+        shape[axis] = shape[axis].map(|n| n.checked_mul(values.len()));
+    }
+    let small = first.rank() <= 1 && first.dtype.is_int() && !op.bool("interleave")?;
+    let known = small.then(|| partial(op)).flatten();
     Ok(vec![Inferred { ty: TensorType::new(first.dtype, shape).into(), known }])
 }
 

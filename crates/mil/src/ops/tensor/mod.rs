@@ -1,3 +1,37 @@
 //! Joining, splitting, shaping and moving tensors.
 
+pub mod argsort;
+pub mod band_part;
+pub mod batch_to_space;
 pub mod concat;
+pub mod cumsum;
+pub mod depth_to_space;
+pub mod expand_dims;
+pub mod fill;
+pub mod fill_like;
+pub mod flatten2d;
+pub mod identity;
+pub mod non_maximum_suppression;
+pub mod non_zero;
+pub mod one_hot;
+pub mod pad;
+pub mod pixel_shuffle;
+pub mod pixel_unshuffle;
+pub mod range_1d;
+pub mod reshape;
+pub mod reshape_like;
+pub mod reverse;
+pub mod reverse_sequence;
+pub mod shape;
+pub mod slice_by_index;
+pub mod slice_by_size;
+pub mod slice_update;
+pub mod sliding_windows;
+pub mod space_to_batch;
+pub mod space_to_depth;
+pub mod split;
+pub mod squeeze;
+pub mod stack;
+pub mod tile;
+pub mod topk;
+pub mod transpose;

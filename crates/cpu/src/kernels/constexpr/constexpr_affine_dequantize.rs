@@ -1,0 +1,3 @@
+//! `constexpr_affine_dequantize`
+
+unsupported!(ConstexprAffineDequantize, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `constexpr_blockwise_shift_scale`
+
+unsupported!(ConstexprBlockwiseShiftScale, "there is no kernel yet");

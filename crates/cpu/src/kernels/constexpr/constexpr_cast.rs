@@ -1,0 +1,3 @@
+//! `constexpr_cast`
+
+unsupported!(ConstexprCast, "there is no kernel yet");

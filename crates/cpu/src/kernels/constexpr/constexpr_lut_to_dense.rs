@@ -1,0 +1,3 @@
+//! `constexpr_lut_to_dense`
+
+unsupported!(ConstexprLutToDense, "there is no kernel yet");

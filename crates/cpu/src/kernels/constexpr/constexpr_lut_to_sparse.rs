@@ -1,0 +1,3 @@
+//! `constexpr_lut_to_sparse`
+
+unsupported!(ConstexprLutToSparse, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `constexpr_sparse_blockwise_shift_scale`
+
+unsupported!(ConstexprSparseBlockwiseShiftScale, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `affine`
+
+unsupported!(Affine, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `crop`
+
+unsupported!(Crop, "there is no kernel yet");

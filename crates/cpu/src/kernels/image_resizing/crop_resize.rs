@@ -1,0 +1,3 @@
+//! `crop_resize`
+
+unsupported!(CropResize, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `resample`
+
+unsupported!(Resample, "there is no kernel yet");

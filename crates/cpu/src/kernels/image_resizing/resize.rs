@@ -1,0 +1,3 @@
+//! `resize`
+
+unsupported!(Resize, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `resize_bilinear`
+
+unsupported!(ResizeBilinear, "there is no kernel yet");

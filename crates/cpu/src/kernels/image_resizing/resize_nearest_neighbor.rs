@@ -1,0 +1,3 @@
+//! `resize_nearest_neighbor`
+
+unsupported!(ResizeNearestNeighbor, "there is no kernel yet");

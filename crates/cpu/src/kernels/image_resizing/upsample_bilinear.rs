@@ -1,0 +1,3 @@
+//! `upsample_bilinear`
+
+unsupported!(UpsampleBilinear, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `upsample_nearest_neighbor`
+
+unsupported!(UpsampleNearestNeighbor, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `gather`
+
+unsupported!(Gather, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `gather_along_axis`
+
+unsupported!(GatherAlongAxis, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `gather_nd`
+
+unsupported!(GatherNd, "there is no kernel yet");

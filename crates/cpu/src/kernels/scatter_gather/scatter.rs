@@ -1,0 +1,3 @@
+//! `scatter`
+
+unsupported!(Scatter, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `scatter_along_axis`
+
+unsupported!(ScatterAlongAxis, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `scatter_nd`
+
+unsupported!(ScatterNd, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `argsort`
+
+unsupported!(Argsort, "there is no kernel yet");

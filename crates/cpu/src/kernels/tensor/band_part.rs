@@ -1,0 +1,3 @@
+//! `band_part`
+
+unsupported!(BandPart, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `batch_to_space`
+
+unsupported!(BatchToSpace, "there is no kernel yet");

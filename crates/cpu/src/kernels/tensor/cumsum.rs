@@ -1,0 +1,3 @@
+//! `cumsum`
+
+unsupported!(Cumsum, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `depth_to_space`
+
+unsupported!(DepthToSpace, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `expand_dims`
+
+unsupported!(ExpandDims, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `fill`
+
+unsupported!(Fill, "there is no kernel yet");

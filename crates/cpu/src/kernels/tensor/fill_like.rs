@@ -1,0 +1,3 @@
+//! `fill_like`
+
+unsupported!(FillLike, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `flatten2d`
+
+unsupported!(Flatten2d, "there is no kernel yet");

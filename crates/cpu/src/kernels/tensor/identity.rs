@@ -1,0 +1,3 @@
+//! `identity`
+
+unsupported!(Identity, "there is no kernel yet");

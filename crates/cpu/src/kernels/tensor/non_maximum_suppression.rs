@@ -1,0 +1,3 @@
+//! `non_maximum_suppression`
+
+unsupported!(NonMaximumSuppression, "there is no kernel yet");

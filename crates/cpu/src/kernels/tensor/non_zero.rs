@@ -1,0 +1,3 @@
+//! `non_zero`
+
+unsupported!(NonZero, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `one_hot`
+
+unsupported!(OneHot, "there is no kernel yet");

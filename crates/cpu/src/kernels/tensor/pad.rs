@@ -1,0 +1,3 @@
+//! `pad`
+
+unsupported!(Pad, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `pixel_shuffle`
+
+unsupported!(PixelShuffle, "there is no kernel yet");

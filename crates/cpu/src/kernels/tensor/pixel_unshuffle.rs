@@ -1,0 +1,3 @@
+//! `pixel_unshuffle`
+
+unsupported!(PixelUnshuffle, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `range_1d`
+
+unsupported!(Range1d, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `reshape`
+
+unsupported!(Reshape, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `reshape_like`
+
+unsupported!(ReshapeLike, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `reverse`
+
+unsupported!(Reverse, "there is no kernel yet");

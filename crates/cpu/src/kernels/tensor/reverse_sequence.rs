@@ -1,0 +1,3 @@
+//! `reverse_sequence`
+
+unsupported!(ReverseSequence, "there is no kernel yet");

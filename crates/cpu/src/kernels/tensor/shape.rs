@@ -1,0 +1,3 @@
+//! `shape`
+
+unsupported!(Shape, "there is no kernel yet");

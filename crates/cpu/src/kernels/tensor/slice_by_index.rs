@@ -1,0 +1,3 @@
+//! `slice_by_index`
+
+unsupported!(SliceByIndex, "there is no kernel yet");

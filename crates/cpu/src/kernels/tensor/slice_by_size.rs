@@ -1,0 +1,3 @@
+//! `slice_by_size`
+
+unsupported!(SliceBySize, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `slice_update`
+
+unsupported!(SliceUpdate, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `sliding_windows`
+
+unsupported!(SlidingWindows, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `space_to_batch`
+
+unsupported!(SpaceToBatch, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `space_to_depth`
+
+unsupported!(SpaceToDepth, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `split`
+
+unsupported!(Split, "there is no kernel yet");

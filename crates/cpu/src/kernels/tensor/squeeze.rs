@@ -1,0 +1,3 @@
+//! `squeeze`
+
+unsupported!(Squeeze, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `stack`
+
+unsupported!(Stack, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `tile`
+
+unsupported!(Tile, "there is no kernel yet");

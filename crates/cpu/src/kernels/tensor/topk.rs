@@ -1,0 +1,3 @@
+//! `topk`
+
+unsupported!(Topk, "there is no kernel yet");

@@ -1,0 +1,3 @@
+//! `transpose`
+
+unsupported!(Transpose, "there is no kernel yet");

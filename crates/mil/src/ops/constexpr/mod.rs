@@ -1,0 +1,9 @@
+//! Compressed constants, which are expanded before or while they are used.
+
+pub mod constexpr_affine_dequantize;
+pub mod constexpr_blockwise_shift_scale;
+pub mod constexpr_cast;
+pub mod constexpr_lut_to_dense;
+pub mod constexpr_lut_to_sparse;
+pub mod constexpr_sparse_blockwise_shift_scale;
+pub mod constexpr_sparse_to_dense;

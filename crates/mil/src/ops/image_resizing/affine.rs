@@ -1,0 +1,61 @@
+//! `affine`
+
+use crate::DType::{Fp16, Fp32};
+use crate::op;
+use crate::ops::{InferError, Inferred, Kind, OpView, Version, required};
+use crate::{Dim, Opset, TensorType};
+
+op! {
+    /// Samples images at positions that an affine map gives.
+    ///
+    /// `x` is [b, c, h, w]; each row [a₀ a₁ a₂ b₀ b₁ b₂] of `transform_matrix` (one, or one for each image) takes the
+    /// position (x, y) in the output to (a₀x + a₁y + a₂, b₀x + b₁y + b₂) in the input. Both images span -1 to 1, the
+    /// corners being the centres of the corner elements (`coordinates_mode` is `normalized_minus_one_to_one`,
+    /// `align_corners` is true). Sampling is `bilinear`; outside of `x` there is `padding_value`, which must be 0
+    /// (`padding_mode` is `constant`).
+    Affine,
+    &[Version {
+        opset: Opset::Ios15,
+        params: &[
+            required("x", Kind::T),
+            required("transform_matrix", Kind::T),
+            required("output_height", Kind::INT32).constant(),
+            required("output_width", Kind::INT32).constant(),
+            required("sampling_mode", Kind::STRING).constant(),
+            required("padding_mode", Kind::STRING).constant(),
+            required("padding_value", Kind::T).constant(),
+            required("coordinates_mode", Kind::STRING).constant(),
+            required("align_corners", Kind::BOOL).constant(),
+        ],
+        types: &[("T", &[Fp16, Fp32])],
+    }],
+    infer,
+}
+
+fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
+    let (x, matrix) = (op.tensor("x")?, op.tensor("transform_matrix")?);
+    require!(x.rank() == 4, "input `x` must have rank 4, not {}", x.rank());
+    require!(
+        matrix.rank() == 2 && matrix.shape[1].agrees(Dim::Fixed(6)),
+        "input `transform_matrix` must have rows of 6 elements, not {matrix}"
+    );
+    require!(
+        matrix.shape[0].fixed().is_none_or(|n| n == 1) || matrix.shape[0].agrees(x.shape[0]),
+        "`transform_matrix` has {} rows for {} images",
+        matrix.shape[0],
+        x.shape[0]
+    );
+    for (name, only) in [
+        ("sampling_mode", "bilinear"),
+        ("padding_mode", "constant"),
+        ("coordinates_mode", "normalized_minus_one_to_one"),
+    ] {
+        let value = op.str(name)?;
+        require!(value.eq_ignore_ascii_case(only), "input `{name}` is \"{value}\"; it can be {only}");
+    }
+    require!(op.float("padding_value")? == 0.0, "input `padding_value` must be 0");
+    require!(op.bool("align_corners")?, "input `align_corners` must be true");
+    let size = |name| super::sampling::size(op, name);
+    let shape = [x.shape[0], x.shape[1], size("output_height")?, size("output_width")?];
+    Ok(vec![TensorType::new(x.dtype, shape).into()])
+}

@@ -1,0 +1,141 @@
+//! `crop_resize`
+
+use super::sampling::{Sampling, size};
+use crate::DType::{Fp16, Fp32, Int32, UInt16};
+use crate::op;
+use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, optional, required};
+use crate::{Dim, Opset, TensorType};
+
+op! {
+    /// Cuts boxes out of images and resizes each to `target_height` × `target_width`, bilinearly.
+    ///
+    /// `x` is [b, c, h, w]. Until iOS16, `roi` is [n, 1, 4, 1, 1], boxes for every image, with a result of
+    /// [n, b, c, height, width]; or [n, 1, 5, 1, 1], each box preceded by the index of its image, with a result of
+    /// [n, 1, c, height, width]. From iOS17 on, `boxes` is [n, 4] and `box_indices` names the images (by default box
+    /// i is for image i), with a result of [n, c, height, width].
+    ///
+    /// `box_coordinate_mode` says what a box is: `CORNERS_` (start and end) or `CENTER_SIZE_`, `HEIGHT_FIRST` or
+    /// `WIDTH_FIRST`. Coordinates are multiplied by `spatial_scale`; with `normalized_coordinates` they go from 0 to
+    /// 1 over the centres of the first and last element. `sampling_mode` is as for `resize_bilinear`, over the box.
+    /// Samples outside of the image are `pad_value` (0 before iOS16).
+    CropResize,
+    &[
+        Version {
+            opset: Opset::Ios13,
+            params: &[
+                required("x", Kind::T),
+                required("roi", Kind::T),
+                optional("target_height", Kind::INT32, Default::Int(1)).constant(),
+                optional("target_width", Kind::INT32, Default::Int(1)).constant(),
+                optional("normalized_coordinates", Kind::BOOL, Default::Bool(false)).constant(),
+                optional("spatial_scale", Kind::FP32, Default::Float(1.0)).constant(),
+                optional("box_coordinate_mode", Kind::STRING, Default::Str("CORNERS_HEIGHT_FIRST")).constant(),
+                optional("sampling_mode", Kind::STRING, Default::Str("DEFAULT")).constant(),
+            ],
+            types: &[("T", &[Fp16, Fp32])],
+        },
+        Version {
+            opset: Opset::Ios16,
+            params: &[
+                required("x", Kind::T),
+                required("roi", Kind::T),
+                optional("target_height", Kind::INT32, Default::Int(1)).constant(),
+                optional("target_width", Kind::INT32, Default::Int(1)).constant(),
+                optional("normalized_coordinates", Kind::BOOL, Default::Bool(false)).constant(),
+                optional("spatial_scale", Kind::FP32, Default::Float(1.0)).constant(),
+                optional("box_coordinate_mode", Kind::STRING, Default::Str("CORNERS_HEIGHT_FIRST")).constant(),
+                optional("sampling_mode", Kind::STRING, Default::Str("DEFAULT")).constant(),
+                optional("pad_value", Kind::T, Default::Float(0.0)).constant(),
+            ],
+            types: &[("T", &[Fp16, Fp32])],
+        },
+        Version {
+            opset: Opset::Ios17,
+            params: &[
+                required("x", Kind::T),
+                required("boxes", Kind::Var("BOX_T")),
+                optional("box_indices", Kind::Var("BOX_INDEX_T"), Default::Absent),
+                optional("target_height", Kind::INT32, Default::Int(1)).constant(),
+                optional("target_width", Kind::INT32, Default::Int(1)).constant(),
+                optional("normalized_coordinates", Kind::BOOL, Default::Bool(false)).constant(),
+                optional("spatial_scale", Kind::FP32, Default::Float(1.0)).constant(),
+                optional("box_coordinate_mode", Kind::STRING, Default::Str("CORNERS_HEIGHT_FIRST")).constant(),
+                optional("sampling_mode", Kind::STRING, Default::Str("DEFAULT")).constant(),
+                optional("pad_value", Kind::T, Default::Float(0.0)).constant(),
+            ],
+            types: &[
+                ("T", &[Fp16, Fp32]),
+                ("BOX_T", &[Fp16, Fp32, UInt16]),
+                ("BOX_INDEX_T", &[Int32, UInt16]),
+            ],
+        },
+    ],
+    infer,
+}
+
+fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
+    let x = op.tensor("x")?;
+    require!(x.rank() == 4, "input `x` must have rank 4, not {}", x.rank());
+    let (height, width) = (size(op, "target_height")?, size(op, "target_width")?);
+    Sampling::from_name(op.str("sampling_mode")?)?;
+    box_mode(op.str("box_coordinate_mode")?)?;
+    op.bool("normalized_coordinates")?;
+    op.float("spatial_scale")?;
+    if op.version.opset >= Opset::Ios17 {
+        let boxes = op.tensor("boxes")?;
+        require!(
+            boxes.rank() == 2 && boxes.shape[1].agrees(Dim::Fixed(4)),
+            "input `boxes` must have rows of 4 elements, not {boxes}"
+        );
+        if op.has("box_indices") {
+            let indices = op.tensor("box_indices")?;
+            let fits = indices.rank() == 1 && indices.shape[0].agrees(boxes.shape[0]);
+            require!(fits, "input `box_indices` is {indices} for {} boxes", boxes.shape[0]);
+        }
+        return Ok(vec![TensorType::new(x.dtype, [boxes.shape[0], x.shape[1], height, width]).into()]);
+    }
+    let roi = op.tensor("roi")?;
+    let ones = |d: usize| roi.shape[d].agrees(Dim::Fixed(1));
+    require!(
+        roi.rank() == 5 && ones(1) && ones(3) && ones(4),
+        "input `roi` must be [n, 1, 4, 1, 1] or [n, 1, 5, 1, 1], not {roi}"
+    );
+    let images = match roi.shape[2] {
+        Dim::Fixed(4) => x.shape[0],
+        Dim::Fixed(5) => Dim::Fixed(1),
+        d => return Err(InferError(format!("a box in `roi` has 4 or 5 elements, not {d}"))),
+    };
+    // Declared types say the number of images also where each box names its own.
+    let images = match op.outputs.first().and_then(|t| t.as_tensor()) {
+        Some(declared) if declared.rank() == 5 && images == Dim::Fixed(1) => declared.shape[1],
+        _ => images,
+    };
+    Ok(vec![TensorType::new(x.dtype, [roi.shape[0], images, x.shape[1], height, width]).into()])
+}
+
+/// What the four numbers of a box are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BoxMode {
+    /// Centre and size, instead of start and end.
+    pub center: bool,
+    /// Width before height.
+    pub width_first: bool,
+}
+
+/// The box mode of this name.
+///
+/// # Errors
+/// There is no such mode.
+pub fn box_mode(name: &str) -> Result<BoxMode, InferError> {
+    let (center, width_first) = match name {
+        "CORNERS_HEIGHT_FIRST" => (false, false),
+        "CORNERS_WIDTH_FIRST" => (false, true),
+        "CENTER_SIZE_HEIGHT_FIRST" => (true, false),
+        "CENTER_SIZE_WIDTH_FIRST" => (true, true),
+        _ => {
+            let known = "CORNERS_ or CENTER_SIZE_, then HEIGHT_FIRST or WIDTH_FIRST";
+            return Err(InferError(format!("input `box_coordinate_mode` is \"{name}\"; it can be {known}")));
+        }
+    };
+    Ok(BoxMode { center, width_first })
+}

@@ -1,0 +1,60 @@
+//! `resize`
+
+use super::sampling::Sampling;
+use crate::DType::{Fp16, Fp32, Int16, Int32, UInt16, UInt32};
+use crate::op;
+use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, dim, optional, required};
+use crate::{Dim, Opset, TensorType};
+
+op! {
+    /// Resizes the last `resized_dims` dimensions of `x` to the last `resized_dims` elements of `shape`.
+    ///
+    /// A 0 in `shape` keeps that dimension. `interpolation_mode` is `LINEAR` or `NEAREST_NEIGHBOR`; `sampling_mode`
+    /// is as for `resize_bilinear`.
+    Resize,
+    &[Version {
+        opset: Opset::Ios17,
+        params: &[
+            required("x", Kind::T),
+            required("shape", Kind::Var("U")),
+            required("resized_dims", Kind::Of(&[UInt32])).constant(),
+            optional("interpolation_mode", Kind::STRING, Default::Str("LINEAR")).constant(),
+            optional("sampling_mode", Kind::STRING, Default::Str("DEFAULT")).constant(),
+        ],
+        types: &[("T", &[Fp16, Fp32, Int32]), ("U", &[Int16, Int32, UInt16, UInt32])],
+    }],
+    infer,
+}
+
+fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
+    let (x, sizes) = (op.tensor("x")?, op.tensor("shape")?);
+    Sampling::from_name(op.str("sampling_mode")?)?;
+    let mode = op.str("interpolation_mode")?;
+    require!(
+        matches!(mode, "LINEAR" | "NEAREST_NEIGHBOR"),
+        "input `interpolation_mode` is \"{mode}\"; it can be LINEAR or NEAREST_NEIGHBOR"
+    );
+    let count = op.int("resized_dims")?;
+    require!(sizes.rank() == 1, "input `shape` must be a vector, not {sizes}");
+    let length = sizes.shape[0].fixed().unwrap_or(x.rank());
+    require!(
+        count >= 0 && count as usize <= length && length <= x.rank(),
+        "cannot resize {count} dimensions by {length} sizes for `x` of rank {}",
+        x.rank()
+    );
+    let count = count as usize;
+    let known = op.partial("shape").unwrap_or_else(|| vec![None; length]);
+    let mut shape = x.shape.clone();
+    let first = x.rank() - count;
+    for (d, &size) in shape[first..].iter_mut().zip(&known[length - count..]) {
+        match size {
+            Some(0) => {}
+            Some(n) => {
+                require!(n > 0, "input `shape` has the negative element {n}");
+                *d = Dim::Fixed(n as usize);
+            }
+            None => *d = dim(None),
+        }
+    }
+    Ok(vec![TensorType::new(x.dtype, shape).into()])
+}

@@ -1,0 +1,59 @@
+//! `depth_to_space`
+
+use crate::DType::{Fp16, Fp32};
+use crate::op;
+use crate::ops::{InferError, Inferred, Kind, OpView, Version, required};
+use crate::{Dim, Opset, TensorType};
+
+op! {
+    /// Moves channels of `x` into its two spatial dimensions, block offsets outermost in the channels.
+    ///
+    /// With b = `block_size`, `x` of shape [n, b · b · c, h, w] becomes [n, c, h · b, w · b]: channel
+    /// (i · b + j) · c + k goes to offset (i, j) of the blocks of channel k.
+    DepthToSpace,
+    &[Version {
+        opset: Opset::Ios13,
+        params: &[required("x", Kind::T), required("block_size", Kind::INT32).constant()],
+        types: &[("T", &[Fp16, Fp32])],
+    }],
+    infer,
+}
+
+fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
+    channels_to_space(op, "block_size")
+}
+
+/// [n, b² · c, h, w] becomes [n, c, b · h, b · w].
+pub(super) fn channels_to_space(op: &OpView<'_>, factor: &str) -> Result<Vec<Inferred>, InferError> {
+    let x = op.tensor("x")?;
+    require!(x.rank() == 4, "input `x` must have rank 4, not {}", x.rank());
+    let b = block(op, factor)?;
+    if let Dim::Fixed(c) = x.shape[1] {
+        require!(c % (b * b) == 0, "`x` has {c} channels, not a multiple of {b} · {b}");
+    }
+    let grown = |d: Dim| d.map(|n| n.checked_mul(b));
+    let channels = x.shape[1].map(|c| Some(c / (b * b)));
+    let shape = [x.shape[0], channels, grown(x.shape[2]), grown(x.shape[3])];
+    Ok(vec![TensorType::new(x.dtype, shape).into()])
+}
+
+/// [n, c, b · h, b · w] becomes [n, b² · c, h, w].
+pub(super) fn space_to_channels(op: &OpView<'_>, factor: &str) -> Result<Vec<Inferred>, InferError> {
+    let x = op.tensor("x")?;
+    require!(x.rank() == 4, "input `x` must have rank 4, not {}", x.rank());
+    let b = block(op, factor)?;
+    for &d in &x.shape[2..] {
+        require!(d.fixed().is_none_or(|n| n % b == 0), "the size {d} of `x` is not a multiple of {b}");
+    }
+    let shrunk = |d: Dim| d.map(|n| Some(n / b));
+    let channels = x.shape[1].map(|c| c.checked_mul(b * b));
+    let shape = [x.shape[0], channels, shrunk(x.shape[2]), shrunk(x.shape[3])];
+    Ok(vec![TensorType::new(x.dtype, shape).into()])
+}
+
+/// The size of a block, small enough that its square fits.
+fn block(op: &OpView<'_>, name: &str) -> Result<usize, InferError> {
+    let b = op.int(name)?;
+    require!((1..=1 << 16).contains(&b), "input `{name}` must be from 1 to 65536, not {b}");
+    Ok(b as usize)
+}

@@ -1,0 +1,123 @@
+//! `reshape`
+
+use crate::DType::{Bool, Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16};
+use crate::op;
+use crate::ops::{InferError, Inferred, Kind, Known, OpView, Version, required};
+use crate::{Dim, Opset, TensorType, Type};
+
+op! {
+    /// The elements of `x` in another shape.
+    ///
+    /// One element of `shape` may be -1: that dimension takes what is left. A 0 copies a dimension of `x`: the one at
+    /// the same place until iOS16, where both must have the same rank; the one at the same place from the end from
+    /// iOS17 on, or 1 if `x` has none there.
+    Reshape,
+    &[
+        Version {
+            opset: Opset::Ios13,
+            params: &[required("x", Kind::T), required("shape", Kind::INT32)],
+            types: &[("T", &[Fp16, Fp32, Int32, Bool])],
+        },
+        Version {
+            opset: Opset::Ios17,
+            params: &[required("x", Kind::T), required("shape", Kind::Var("U"))],
+            types: &[
+                ("T", &[Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16, Bool]),
+                ("U", &[Int8, Int16, Int32]),
+            ],
+        },
+    ],
+    infer,
+}
+
+fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
+    let x = op.tensor("x")?;
+    let shape = match (op.partial("shape"), op.outputs.first()) {
+        (Some(wanted), _) => reshaped(&x.shape, &wanted, op.version.opset >= Opset::Ios17)?,
+        // Without even the rank, what is declared is all there is.
+        (None, Some(Type::Tensor(declared))) => declared.shape.clone(),
+        _ => return Err(InferError("the length of input `shape` is not known".into())),
+    };
+    let known = if shape.len() <= 1 { op.partial("x").map(Known::Partial) } else { None };
+    Ok(vec![Inferred { ty: TensorType::new(x.dtype, shape).into(), known }])
+}
+
+/// The shape that `wanted` makes of `x`. `aligned` counts the places of zeros from the end.
+fn reshaped(x: &[Dim], wanted: &[Option<i64>], aligned: bool) -> Result<Vec<Dim>, InferError> {
+    require!(wanted.iter().flatten().all(|&n| n >= -1), "input `shape` has an element below -1: {wanted:?}");
+    let free = wanted.iter().filter(|&&n| n == Some(-1)).count();
+    require!(free <= 1, "input `shape` has {free} elements that are -1; it can have one");
+    require!(
+        aligned || x.len() == wanted.len() || !wanted.contains(&Some(0)),
+        "input `shape` has a 0 and {} elements; until iOS16 it then needs as many as `x` has dimensions, {}",
+        wanted.len(),
+        x.len()
+    );
+    // Dimensions of `x` that are not copied, and dimensions of the result that are not: the products are equal.
+    let mut rest = x.to_vec();
+    let mut made = Dim::Fixed(1);
+    let mut open = Vec::new();
+    let mut shape = vec![Dim::Fixed(1); wanted.len()];
+    for (i, &n) in wanted.iter().enumerate() {
+        match n {
+            Some(0) => {
+                let place = if aligned { (x.len() + i).checked_sub(wanted.len()) } else { Some(i) };
+                if let Some(j) = place {
+                    shape[i] = x[j];
+                    rest[j] = Dim::Fixed(1);
+                }
+            }
+            Some(-1) | None => {
+                shape[i] = Dim::Unknown;
+                open.push(i);
+            }
+            Some(n) => {
+                shape[i] = Dim::Fixed(n as usize);
+                made = made.zip_with(shape[i], usize::checked_mul);
+            }
+        }
+    }
+    let rest = rest.iter().fold(Dim::Fixed(1), |n, &d| n.zip_with(d, usize::checked_mul));
+    let (Dim::Fixed(rest), Dim::Fixed(made)) = (rest, made) else { return Ok(shape) };
+    match *open {
+        [] => require!(rest == made, "{rest} elements of `x` cannot fill {made} of the shape {wanted:?}"),
+        [i] if made > 0 => {
+            require!(rest % made == 0, "{rest} elements of `x` do not fill the shape {wanted:?} evenly");
+            shape[i] = Dim::Fixed(rest / made);
+        }
+        _ => {}
+    }
+    Ok(shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(x: &[i64], wanted: &[i64], aligned: bool) -> Result<String, String> {
+        let dim = |&n: &i64| usize::try_from(n).map_or(Dim::Unknown, Dim::Fixed);
+        let x: Vec<Dim> = x.iter().map(dim).collect();
+        let wanted: Vec<_> = wanted.iter().map(|&n| (n < 99).then_some(n)).collect();
+        let shape = reshaped(&x, &wanted, aligned).map_err(|e| e.0)?;
+        Ok(shape.iter().map(Dim::to_string).collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn zeros_and_free_dimensions() {
+        assert!(shape(&[2, 3, 4], &[0, -1], false).unwrap_err().contains("as many as"));
+        assert_eq!(shape(&[2, 3, 4], &[0, -1, 2], false).unwrap(), "2 6 2");
+        assert_eq!(shape(&[2, 50], &[1, 0, -1, 0], true).unwrap(), "1 1 2 50");
+        assert_eq!(shape(&[4, 3, 2], &[-1, 0], true).unwrap(), "12 2");
+        assert!(shape(&[2, 3], &[4, -1], false).is_err());
+        assert!(shape(&[2, 3], &[7], false).is_err());
+        assert!(shape(&[2, 3], &[-1, -1], false).is_err());
+    }
+
+    #[test]
+    fn unknown_dimensions_flow() {
+        assert_eq!(shape(&[-1, 3, 4], &[0, -1, 2], false).unwrap(), "? 6 2");
+        assert_eq!(shape(&[1, 77, 768], &[1, 99, 12, 64], false).unwrap(), "1 77 12 64");
+        assert_eq!(shape(&[-1, 4], &[-1, 2], false).unwrap(), "? 2");
+        assert_eq!(shape(&[0, 4], &[-1, 2], false).unwrap(), "0 2");
+    }
+}

@@ -1,0 +1,239 @@
+//! `slice_by_index`
+
+use crate::DType::{Bool, Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16};
+use crate::op;
+use crate::ops::{Default, InferError, Inferred, Kind, Known, OpView, Version, optional, required};
+use crate::{Dim, Opset, TensorType};
+
+op! {
+    /// The elements of `x` from `begin` to before `end` by `stride`, in every dimension, as Python slices.
+    ///
+    /// Negative `begin` and `end` count from the end, and both are moved into range. A true `begin_mask` or
+    /// `end_mask` starts or stops that dimension where it starts or stops. A true `squeeze_mask` takes the one
+    /// element at `begin` and drops the dimension.
+    SliceByIndex,
+    &[
+        Version {
+            opset: Opset::Ios13,
+            params: &[
+                required("x", Kind::T),
+                required("begin", Kind::INT32),
+                required("end", Kind::INT32),
+                optional("stride", Kind::INT32, Default::Absent).constant(),
+                optional("begin_mask", Kind::BOOL, Default::Absent).constant(),
+                optional("end_mask", Kind::BOOL, Default::Absent).constant(),
+                optional("squeeze_mask", Kind::BOOL, Default::Absent).constant(),
+            ],
+            types: &[("T", &[Fp16, Fp32, Int32, Bool])],
+        },
+        Version {
+            opset: Opset::Ios17,
+            params: &[
+                required("x", Kind::T),
+                required("begin", Kind::Var("U")),
+                required("end", Kind::Var("U")),
+                optional("stride", Kind::Var("U"), Default::Absent).constant(),
+                optional("begin_mask", Kind::BOOL, Default::Absent).constant(),
+                optional("end_mask", Kind::BOOL, Default::Absent).constant(),
+                optional("squeeze_mask", Kind::BOOL, Default::Absent).constant(),
+            ],
+            types: &[
+                ("T", &[Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16, Bool]),
+                ("U", &[Int8, Int16, Int32]),
+            ],
+        },
+    ],
+    infer,
+}
+
+fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
+    let x = op.tensor("x")?;
+    let slices = slices(op, x.rank())?;
+    let shape = sliced_shape(&slices, &x.shape)?;
+    let known = match (&*slices, op.partial("x").as_deref()) {
+        ([slice], Some(elements)) if x.rank() == 1 => slice.partial(elements).map(Known::Partial),
+        _ => None,
+    };
+    Ok(vec![Inferred { ty: TensorType::new(x.dtype, shape).into(), known }])
+}
+
+/// How one dimension is sliced; `None` where `begin` or `end` is not known, or masked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// Where to begin, as given.
+    pub begin: Option<i64>,
+    /// Where to end, as given.
+    pub end: Option<i64>,
+    /// The step, not zero.
+    pub stride: i64,
+    /// Begin where the dimension begins (or ends, for a negative stride).
+    pub from_start: bool,
+    /// End where the dimension ends (or begins, for a negative stride).
+    pub to_end: bool,
+    /// Take one element and drop the dimension.
+    pub squeeze: bool,
+}
+
+/// The elements of a dimension that a slice takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The index of the first; meaningless if there are none.
+    pub first: usize,
+    /// From one to the next.
+    pub step: i64,
+    /// How many.
+    pub count: usize,
+}
+
+/// The slices of a tensor of `rank` dimensions, out of the parameters of `slice_by_index` or `slice_update`.
+///
+/// # Errors
+/// A parameter has another length than `rank`, or a stride is zero.
+pub fn slices(op: &OpView<'_>, rank: usize) -> Result<Vec<Slice>, InferError> {
+    let indices = |name| {
+        let v = op.partial(name).unwrap_or_else(|| vec![None; rank]);
+        require!(v.len() == rank, "input `{name}` has {} elements, `x` has rank {rank}", v.len());
+        Ok(v)
+    };
+    let mask = |name| {
+        let v = op.opt_bools(name)?.unwrap_or_else(|| vec![false; rank]);
+        require!(v.len() == rank, "input `{name}` has {} elements, `x` has rank {rank}", v.len());
+        Ok(v)
+    };
+    let (begin, end) = (indices("begin")?, indices("end")?);
+    let (begin_mask, end_mask, squeeze) = (mask("begin_mask")?, mask("end_mask")?, mask("squeeze_mask")?);
+    let stride = op.opt_ints("stride")?.unwrap_or_else(|| vec![1; rank]);
+    require!(stride.len() == rank, "input `stride` has {} elements, `x` has rank {rank}", stride.len());
+    require!(stride.iter().all(|&s| s != 0), "input `stride` has a zero");
+    let slice = |d: usize| Slice {
+        begin: begin[d].filter(|_| !begin_mask[d]),
+        end: end[d].filter(|_| !end_mask[d] && !squeeze[d]),
+        stride: stride[d],
+        from_start: begin_mask[d],
+        to_end: end_mask[d] && !squeeze[d],
+        squeeze: squeeze[d],
+    };
+    Ok((0..rank).map(slice).collect())
+}
+
+/// The shape of what slices take; squeezed dimensions are dropped.
+///
+/// # Errors
+/// A squeezed dimension has no element at its index.
+pub fn sliced_shape(slices: &[Slice], x: &[Dim]) -> Result<Vec<Dim>, InferError> {
+    let mut shape = Vec::with_capacity(x.len());
+    for (slice, &d) in slices.iter().zip(x) {
+        let count = slice.count(d)?;
+        if !slice.squeeze {
+            shape.push(count);
+        }
+    }
+    Ok(shape)
+}
+
+impl Slice {
+    /// What the slice takes of a dimension of `size` elements; `None` if `begin` or `end` is not known.
+    ///
+    /// # Errors
+    /// The dimension is squeezed, and there is no element at its index.
+    pub fn take(&self, size: usize) -> Result<Option<Taken>, InferError> {
+        let n = size as i64;
+        let from_end = |i: i64| if i < 0 { i.saturating_add(n) } else { i };
+        if self.squeeze {
+            let Some(begin) = self.begin.or(self.from_start.then_some(0)) else { return Ok(None) };
+            let first = from_end(begin);
+            require!((0..n).contains(&first), "index {begin} is out of range for a dimension of size {size}");
+            return Ok(Some(Taken { first: first as usize, step: 1, count: 1 }));
+        }
+        // Bounds and the two ends of a slice in the direction of its stride.
+        let (low, high) = if self.stride > 0 { (0, n) } else { (-1, n - 1) };
+        let (start, stop) = if self.stride > 0 { (0, n) } else { (n - 1, -1) };
+        let place = |i: Option<i64>, whole: bool, otherwise: i64| match i {
+            _ if whole => Some(otherwise),
+            Some(i) => Some(from_end(i).clamp(low, high)),
+            None => None,
+        };
+        let (Some(begin), Some(end)) =
+            (place(self.begin, self.from_start, start), place(self.end, self.to_end, stop))
+        else {
+            return Ok(None);
+        };
+        let distance = if self.stride > 0 { end - begin } else { begin - end };
+        let count = if distance <= 0 { 0 } else { (distance - 1) / self.stride.saturating_abs() + 1 };
+        Ok(Some(Taken { first: begin.max(0) as usize, step: self.stride, count: count as usize }))
+    }
+
+    /// How many elements the slice takes of a dimension.
+    fn count(&self, d: Dim) -> Result<Dim, InferError> {
+        if let Dim::Fixed(size) = d {
+            return Ok(self.take(size)?.map_or(Dim::Unknown, |t| Dim::Fixed(t.count)));
+        }
+        // Sizes that follow whatever the dimension is, if the slice is in range.
+        Ok(match (self.begin, self.end) {
+            _ if self.squeeze => Dim::Fixed(1),
+            _ if self.from_start && self.to_end && self.stride.saturating_abs() == 1 => d,
+            (Some(b), Some(e)) if (b < 0) == (e < 0) && b == e => Dim::Fixed(0),
+            (Some(b), Some(e)) if (b < 0) == (e < 0) && e.checked_sub(b) == Some(self.stride.signum()) => {
+                Dim::Fixed(1)
+            }
+            (Some(-1), None) if self.to_end && self.stride > 0 => Dim::Fixed(1),
+            (Some(0), None) if self.to_end && self.stride < 0 => Dim::Fixed(1),
+            _ => Dim::Unknown,
+        })
+    }
+
+    fn partial(&self, elements: &[Option<i64>]) -> Option<Vec<Option<i64>>> {
+        let taken = self.take(elements.len()).ok()??;
+        (0..taken.count).map(|i| elements.get(taken.index(i)).copied()).collect()
+    }
+}
+
+impl Taken {
+    /// The index in the dimension of the i-th element taken.
+    pub fn index(&self, i: usize) -> usize {
+        (self.first as i64 + i as i64 * self.step) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slice(begin: i64, end: Option<i64>, stride: i64) -> Slice {
+        let to_end = end.is_none();
+        Slice { begin: Some(begin), end, stride, from_start: false, to_end, squeeze: false }
+    }
+
+    #[test]
+    fn slices_as_python_does() {
+        let indices = |s: Slice, n| {
+            let t = s.take(n).unwrap().unwrap();
+            (0..t.count).map(|i| t.index(i)).collect::<Vec<_>>()
+        };
+        assert_eq!(indices(slice(1, Some(4), 1), 5), [1, 2, 3]);
+        assert_eq!(indices(slice(-3, Some(-1), 1), 5), [2, 3]);
+        assert_eq!(indices(slice(-9, Some(9), 2), 5), [0, 2, 4]);
+        assert_eq!(indices(slice(3, Some(0), -2), 5), [3, 1]);
+        assert_eq!(indices(slice(9, None, -2), 5), [4, 2, 0]);
+        assert_eq!(indices(slice(2, Some(2), 1), 5), [0; 0]);
+        assert_eq!(indices(slice(0, None, 1), 0), [0; 0]);
+        assert_eq!(indices(slice(i64::MIN, Some(i64::MAX), 3), 4), [0, 3]);
+    }
+
+    #[test]
+    fn some_sizes_are_known_of_unknown_dimensions() {
+        let count = |s: Slice| s.count(Dim::Unknown).unwrap();
+        assert_eq!(count(slice(2, Some(3), 1)), Dim::Fixed(1));
+        assert_eq!(count(slice(-1, None, 1)), Dim::Fixed(1));
+        assert_eq!(count(slice(2, Some(5), 1)), Dim::Unknown);
+        assert_eq!(count(slice(-2, Some(3), 1)), Dim::Unknown);
+    }
+
+    #[test]
+    fn squeezed_index_must_exist() {
+        let s = |begin| Slice { squeeze: true, ..slice(begin, Some(0), 1) };
+        assert_eq!(s(-1).take(3).unwrap().unwrap().first, 2);
+        assert!(s(3).take(3).is_err());
+        assert!(s(-4).take(3).is_err());
+    }
+}

@@ -1,0 +1,78 @@
+//! `slice_by_size`
+
+use crate::DType::{Bool, Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16};
+use crate::op;
+use crate::ops::{InferError, Inferred, Kind, Known, OpView, Version, required};
+use crate::{Dim, Opset, TensorType};
+
+op! {
+    /// The `size` elements of `x` that start at `begin`, in every dimension.
+    ///
+    /// A negative `begin` counts from the end. A `size` of -1 takes everything from `begin` on.
+    SliceBySize,
+    &[
+        Version {
+            opset: Opset::Ios13,
+            params: &[
+                required("x", Kind::T),
+                required("begin", Kind::INT32),
+                required("size", Kind::INT32),
+            ],
+            types: &[("T", &[Fp16, Fp32, Int32, Bool])],
+        },
+        Version {
+            opset: Opset::Ios17,
+            params: &[
+                required("x", Kind::T),
+                required("begin", Kind::Var("U")),
+                required("size", Kind::Var("U")),
+            ],
+            types: &[
+                ("T", &[Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16, Bool]),
+                ("U", &[Int8, Int16, Int32]),
+            ],
+        },
+    ],
+    infer,
+}
+
+fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
+    let x = op.tensor("x")?;
+    let vector = |name| {
+        let v = op.partial(name).unwrap_or_else(|| vec![None; x.rank()]);
+        require!(v.len() == x.rank(), "input `{name}` has {} elements, `x` has rank {}", v.len(), x.rank());
+        Ok(v)
+    };
+    let (begin, size) = (vector("begin")?, vector("size")?);
+    let mut shape = Vec::with_capacity(x.rank());
+    for d in 0..x.rank() {
+        shape.push(match (x.shape[d], begin[d], size[d]) {
+            (Dim::Fixed(n), Some(b), Some(s)) => Dim::Fixed(taken(n, b, s)?.1),
+            (_, _, Some(s)) if s >= 0 => Dim::Fixed(s as usize),
+            (whole, Some(0), Some(-1)) => whole,
+            _ => Dim::Unknown,
+        });
+    }
+    let known = match (op.partial("x"), &*begin, &*shape) {
+        (Some(v), &[Some(b)], &[Dim::Fixed(n)]) if x.rank() == 1 => {
+            let (first, _) = taken(v.len(), b, n as i64)?;
+            v.get(first..first + n).map(|v| Known::Partial(v.to_vec()))
+        }
+        _ => None,
+    };
+    Ok(vec![Inferred { ty: TensorType::new(x.dtype, shape).into(), known }])
+}
+
+/// The first index, and how many elements are taken of a dimension of `n` elements.
+///
+/// # Errors
+/// The slice is not inside the dimension.
+pub fn taken(n: usize, begin: i64, size: i64) -> Result<(usize, usize), InferError> {
+    let first = if begin < 0 { begin.saturating_add(n as i64) } else { begin };
+    let first = usize::try_from(first).ok().filter(|&f| f <= n);
+    let count = first.map(|f| if size == -1 { n - f } else { usize::try_from(size).unwrap_or(usize::MAX) });
+    match (first, count) {
+        (Some(first), Some(count)) if count <= n - first => Ok((first, count)),
+        _ => Err(InferError(format!("{size} elements from {begin} on are not in a dimension of size {n}"))),
+    }
+}

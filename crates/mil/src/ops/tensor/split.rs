@@ -1,0 +1,72 @@
+//! `split`
+
+use crate::DType::{Bool, Fp16, Fp32, Int32};
+use crate::op;
+use crate::ops::{Default, InferError, Inferred, Kind, Known, OpView, Version, dim, optional, required};
+use crate::{Dim, Opset, TensorType};
+
+op! {
+    /// Cuts `x` into parts along `axis`: `num_splits` equal ones, or parts of the sizes `split_sizes`.
+    Split,
+    &[Version {
+        opset: Opset::Ios13,
+        params: &[
+            required("x", Kind::T),
+            optional("num_splits", Kind::INT32, Default::Absent).constant(),
+            optional("split_sizes", Kind::INT32, Default::Absent).constant(),
+            required("axis", Kind::INT32).constant(),
+        ],
+        types: &[("T", &[Fp16, Fp32, Int32, Bool])],
+    }],
+    infer,
+}
+
+/// How many parts there may be: far more than any real model, few enough to hold a type for each.
+const MAX_PARTS: i64 = 4096;
+
+fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
+    let x = op.tensor("x")?;
+    let axis = op.axis("axis", x.rank())?;
+    let sizes = sizes(op, x.shape[axis])?;
+    let elements = if x.rank() == 1 { op.partial("x") } else { None };
+    let mut first = Some(0);
+    let part = |size: Dim| {
+        let mut shape = x.shape.clone();
+        shape[axis] = size;
+        let next = first.zip(size.fixed()).and_then(|(f, n): (usize, usize)| f.checked_add(n));
+        let range = first.zip(next);
+        first = next;
+        let known = range.zip(elements.as_ref()).and_then(|((from, to), v)| v.get(from..to));
+        Inferred {
+            ty: TensorType::new(x.dtype, shape).into(),
+            known: known.map(|v| Known::Partial(v.to_vec())),
+        }
+    };
+    Ok(sizes.into_iter().map(part).collect())
+}
+
+/// The sizes of the parts of a dimension of size `whole`.
+fn sizes(op: &OpView<'_>, whole: Dim) -> Result<Vec<Dim>, InferError> {
+    let parts = if op.has("num_splits") { Some(op.int("num_splits")?) } else { None };
+    require!(parts.is_none_or(|n| (1..=MAX_PARTS).contains(&n)), "input `num_splits` is {parts:?}");
+    if !op.has("split_sizes") {
+        let Some(n) = parts else {
+            return Err(InferError("either `num_splits` or `split_sizes` must be given".into()));
+        };
+        let n = n as usize;
+        if let Some(whole) = whole.fixed() {
+            require!(whole % n == 0, "a dimension of size {whole} cannot be split into {n} equal parts");
+        }
+        return Ok(vec![whole.map(|whole| Some(whole / n)); n]);
+    }
+    let sizes: Vec<Dim> = op.ints("split_sizes")?.into_iter().map(|n| dim(Some(n))).collect();
+    let sum = sizes.iter().fold(Dim::Fixed(0), |sum, &n| sum.zip_with(n, usize::checked_add));
+    require!(sum.fixed().is_some(), "input `split_sizes` has negative elements");
+    require!(sum.agrees(whole), "input `split_sizes` adds up to {sum}, the dimension has size {whole}");
+    require!(
+        parts.is_none_or(|n| n as usize == sizes.len()),
+        "`num_splits` differs from the {} elements of `split_sizes`",
+        sizes.len()
+    );
+    Ok(sizes)
+}

@@ -1,0 +1,31 @@
+//! `tile`
+
+use crate::DType::{Bool, Fp16, Fp32, Int32};
+use crate::op;
+use crate::ops::{InferError, Inferred, Kind, OpView, Version, required};
+use crate::{Dim, Opset, TensorType};
+
+op! {
+    /// Repeats `x`, `reps[i]` times along each dimension i.
+    Tile,
+    &[Version {
+        opset: Opset::Ios13,
+        params: &[required("x", Kind::T), required("reps", Kind::INT32)],
+        types: &[("T", &[Fp16, Fp32, Int32, Bool])],
+    }],
+    infer,
+}
+
+fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
+    let x = op.tensor("x")?;
+    let reps = op.partial("reps").unwrap_or_else(|| vec![None; x.rank()]);
+    require!(reps.len() == x.rank(), "input `reps` has {} elements, `x` has rank {}", reps.len(), x.rank());
+    require!(reps.iter().flatten().all(|&n| n > 0), "input `reps` must be positive: {reps:?}");
+    let repeat = |(&d, &n): (&Dim, &Option<i64>)| match n {
+        Some(1) => d,
+        Some(n) => d.map(|d| d.checked_mul(n as usize)),
+        None => Dim::Unknown,
+    };
+    let shape: Vec<Dim> = x.shape.iter().zip(&reps).map(repeat).collect();
+    Ok(vec![TensorType::new(x.dtype, shape).into()])
+}
