@@ -36,6 +36,12 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
     if !inner.agrees(columns) {
         return Err(InferError(format!("the last dimension of `x` is {inner}, that of `weight` {columns}")));
     }
+    if x.dtype.is_int() != weight.dtype.is_int() {
+        return Err(InferError(format!(
+            "`x` is {} and `weight` is {}: floats and integers do not mix",
+            x.dtype, weight.dtype
+        )));
+    }
     check_bias(op, rows)?;
     let mut shape = x.shape.clone();
     *shape.last_mut().expect("it has a last dimension") = rows;

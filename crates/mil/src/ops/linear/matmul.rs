@@ -60,6 +60,12 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
         shape.push(a[m - 2]);
     }
     shape.push(b[n - 1]);
+    if x.dtype.is_int() != y.dtype.is_int() {
+        return Err(InferError(format!(
+            "`x` is {} and `y` is {}: floats and integers do not mix",
+            x.dtype, y.dtype
+        )));
+    }
     // With mixed types, the constant one gives way.
     let dtype =
         if op.known_tensor("x").is_some() && op.known_tensor("y").is_none() { y.dtype } else { x.dtype };
