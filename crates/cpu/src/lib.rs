@@ -7,7 +7,7 @@
 //! * [`Executable`]: prepares a plan's steps and runs them.
 //! * [`kernel`]: the contract between the engine and the code of one op; `kernels/` has one file per op, at the same
 //!   path as its declaration in `milwright-mil`.
-//! * [`view`], [`index`], [`convert`], [`pool`]: what kernels are written with.
+//! * [`view`], [`index`], [`convert`], [`rows`], [`math`], [`pool`]: what kernels are written with.
 //! * [`chain`]: element-wise functions, fused and run block by block, alone or as the epilogue of another kernel.
 //! * [`eager`]: one op on given tensors, for constant folding and tests.
 
@@ -20,10 +20,12 @@ pub mod features;
 pub mod index;
 pub mod kernel;
 pub mod kernels;
+pub mod math;
 mod memory;
 mod plan;
 pub mod pool;
 pub mod product;
+pub mod rows;
 pub mod view;
 
 pub use compile::{CompileError, compile};

@@ -1,3 +1,18 @@
 //! `clamped_relu`
 
-unsupported!(ClampedRelu, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::ClampedRelu;
+
+use crate::kernels::elementwise_unary::float;
+use crate::{Kernel, KernelError, Prepared};
+
+impl Kernel for ClampedRelu {
+    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (alpha, beta) = (op.float("alpha")?, op.float("beta")?);
+        float(op, move |x| {
+            let y = if x < 0.0 { alpha * x } else { x };
+            if y > beta { beta } else { y }
+        })
+    }
+}

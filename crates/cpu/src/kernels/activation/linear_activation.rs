@@ -1,3 +1,15 @@
 //! `linear_activation`
 
-unsupported!(LinearActivation, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::LinearActivation;
+
+use crate::kernels::elementwise_unary::float;
+use crate::{Kernel, KernelError, Prepared};
+
+impl Kernel for LinearActivation {
+    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (alpha, beta) = (op.float("alpha")?, op.float("beta")?);
+        float(op, move |x| alpha * x + beta)
+    }
+}

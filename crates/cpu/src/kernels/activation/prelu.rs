@@ -1,3 +1,22 @@
 //! `prelu`
 
-unsupported!(Prelu, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::Prelu;
+
+use crate::kernel::{OpViewExt, Operand};
+use crate::kernels::activation::channel_constant;
+use crate::{Kernel, KernelError, Map, Prepared};
+
+impl Kernel for Prelu {
+    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let alpha = channel_constant(op, "alpha")?;
+        let run = |x: &[&[f32]], out: &mut [f32]| {
+            for ((o, &x), &alpha) in out.iter_mut().zip(x[0]).zip(x[1]) {
+                *o = if x < 0.0 { alpha * x } else { x };
+            }
+        };
+        let operands = vec![Operand::Slot(op.slot("x")?), alpha];
+        Ok(Prepared::Map(Map { run: Box::new(run), operands }))
+    }
+}

@@ -1,3 +1,22 @@
 //! `relu6`
 
-unsupported!(Relu6, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::Relu6;
+
+use crate::kernels::elementwise_unary::float;
+use crate::{Kernel, KernelError, Prepared};
+
+impl Kernel for Relu6 {
+    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        float(op, |x| {
+            if x < 0.0 {
+                0.0
+            } else if x > 6.0 {
+                6.0
+            } else {
+                x
+            }
+        })
+    }
+}

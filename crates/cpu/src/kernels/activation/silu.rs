@@ -1,3 +1,15 @@
 //! `silu`
 
-unsupported!(Silu, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::Silu;
+
+use crate::kernel::OpViewExt;
+use crate::math;
+use crate::{Kernel, KernelError, Prepared};
+
+impl Kernel for Silu {
+    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        Ok(Prepared::unary(op.slot("x")?, math::silu))
+    }
+}

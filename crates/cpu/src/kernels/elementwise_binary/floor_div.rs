@@ -1,3 +1,35 @@
 //! `floor_div`
 
-unsupported!(FloorDiv, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::FloorDiv;
+
+use crate::kernels::elementwise_binary::float_or_int;
+use crate::{Kernel, KernelError, Prepared};
+
+impl Kernel for FloorDiv {
+    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        float_or_int(op, outputs, float, int)
+    }
+}
+
+/// The quotient that belongs to the remainder with the sign of `y`. It can differ from the floor of `x / y`, which is
+/// rounded before the floor is taken.
+fn float(x: f32, y: f32) -> f32 {
+    if y == 0.0 {
+        return x / y;
+    }
+    let rest = x % y;
+    let quotient = (x - rest) / y;
+    let quotient = if rest != 0.0 && (rest < 0.0) != (y < 0.0) { quotient - 1.0 } else { quotient };
+    // The division leaves an error of less than a half.
+    if quotient.is_finite() { quotient.round() } else { quotient }
+}
+
+fn int(x: i32, y: i32) -> i32 {
+    if y == 0 {
+        return 0;
+    }
+    let quotient = x.wrapping_div(y);
+    if x.wrapping_rem(y) != 0 && (x < 0) != (y < 0) { quotient - 1 } else { quotient }
+}

@@ -1,3 +1,14 @@
 //! `logical_and`
 
-unsupported!(LogicalAnd, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::LogicalAnd;
+
+use crate::kernels::elementwise_binary::step;
+use crate::{Kernel, KernelError, Prepared};
+
+impl Kernel for LogicalAnd {
+    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        step(op, outputs, |x: u8, y: u8| x & y)
+    }
+}

@@ -1,3 +1,33 @@
 //! `mod`
 
-unsupported!(Mod, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::Mod;
+
+use crate::kernels::elementwise_binary::float_or_int;
+use crate::{Kernel, KernelError, Prepared};
+
+impl Kernel for Mod {
+    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        float_or_int(op, outputs, float, int)
+    }
+}
+
+fn float(x: f32, y: f32) -> f32 {
+    let rest = x % y;
+    if rest == 0.0 {
+        rest.copysign(y)
+    } else if (rest < 0.0) != (y < 0.0) {
+        rest + y
+    } else {
+        rest
+    }
+}
+
+fn int(x: i32, y: i32) -> i32 {
+    if y == 0 {
+        return 0;
+    }
+    let rest = x.wrapping_rem(y);
+    if rest != 0 && (rest < 0) != (y < 0) { rest + y } else { rest }
+}

@@ -1,3 +1,31 @@
 //! `pow`
 
-unsupported!(Pow, "there is no kernel yet");
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::Pow;
+use milwright_mil::{DType, TensorType};
+
+use crate::kernels::elementwise_binary::float_or_int;
+use crate::kernels::elementwise_unary;
+use crate::{Kernel, KernelError, Prepared};
+
+impl Kernel for Pow {
+    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        // A square is what models mostly ask for.
+        let constant = op.known_tensor("y").filter(|t| t.dtype() != DType::Int32 && t.shape().is_empty());
+        if constant.is_some_and(|t| t.to_f64() == [2.0]) {
+            return elementwise_unary::float(op, |x| x * x);
+        }
+        float_or_int(op, outputs, f32::powf, int)
+    }
+}
+
+fn int(x: i32, y: i32) -> i32 {
+    match (u32::try_from(y), x) {
+        (Ok(y), _) => x.wrapping_pow(y),
+        // 1 / xⁿ is less than 1 in magnitude, but for these.
+        (Err(_), 1) => 1,
+        (Err(_), -1) if y % 2 == 0 => 1,
+        (Err(_), -1) => -1,
+        (Err(_), _) => 0,
+    }
+}

@@ -1,3 +1,14 @@
 //! `acos`
 
-unsupported!(Acos, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::Acos;
+
+use crate::kernels::elementwise_unary::float;
+use crate::{Kernel, KernelError, Prepared};
+
+impl Kernel for Acos {
+    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        float(op, |x| x.acos())
+    }
+}

@@ -1,3 +1,14 @@
 //! `atan`
 
-unsupported!(Atan, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::Atan;
+
+use crate::kernels::elementwise_unary::float;
+use crate::{Kernel, KernelError, Prepared};
+
+impl Kernel for Atan {
+    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        float(op, |x| x.atan())
+    }
+}

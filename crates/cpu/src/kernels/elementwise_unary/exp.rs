@@ -1,3 +1,15 @@
 //! `exp`
 
-unsupported!(Exp, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::Exp;
+
+use crate::kernel::OpViewExt;
+use crate::math;
+use crate::{Kernel, KernelError, Prepared};
+
+impl Kernel for Exp {
+    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        Ok(Prepared::unary(op.slot("x")?, math::exp))
+    }
+}

@@ -1,3 +1,15 @@
 //! `inverse`
 
-unsupported!(Inverse, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::Inverse;
+
+use crate::kernels::elementwise_unary::{epsilon, float};
+use crate::{Kernel, KernelError, Prepared};
+
+impl Kernel for Inverse {
+    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let epsilon = epsilon(op)?;
+        float(op, move |x| 1.0 / (x + epsilon))
+    }
+}

@@ -1,3 +1,19 @@
 //! `logical_not`
 
-unsupported!(LogicalNot, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::LogicalNot;
+
+use crate::kernel::OpViewExt;
+use crate::{Kernel, KernelError, Prepared};
+
+impl Kernel for LogicalNot {
+    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let slot = op.slot("x")?;
+        Ok(Prepared::step(move |run| {
+            let x = run.inputs[slot].slice::<u8>();
+            run.outputs[0].slice::<u8>().iter_mut().zip(x).for_each(|(o, &x)| *o = u8::from(x == 0));
+            Ok(())
+        }))
+    }
+}

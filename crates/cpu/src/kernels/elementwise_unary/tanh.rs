@@ -1,3 +1,15 @@
 //! `tanh`
 
-unsupported!(Tanh, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::Tanh;
+
+use crate::kernel::OpViewExt;
+use crate::math;
+use crate::{Kernel, KernelError, Prepared};
+
+impl Kernel for Tanh {
+    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        Ok(Prepared::unary(op.slot("x")?, math::tanh))
+    }
+}

@@ -25,11 +25,12 @@ op! {
     /// `output_sequence`), the state after the last step, [b, D·H], and the cell after the last step, [b,
     /// D·H].
     ///
-    /// `direction` is `forward`, `reverse` or `bidirectional`; backward, the steps are taken from the end,
-    /// and each state stands at the place of its input.
+    /// `direction` is `forward`, `reverse` or `bidirectional`; reversed, the steps are taken from the end,
+    /// and the states are given in the order in which they are made. The backward half of `bidirectional`
+    /// also starts at the end, but there each state stands at the place of its input.
     ///
-    /// Activations are `linear`, `relu`, `sigmoid`, `hard_sigmoid` (or `sigmoid_hard`: min(max(0.2 x + 0.5,
-    /// 0), 1)), `tanh` and `scaled_tanh` (1.7159 tanh(2/3 x)).
+    /// Activations are `linear`, `relu`, `sigmoid`, `hard_sigmoid` or `sigmoid_hard` (which is
+    /// min(max(0.2 x + 0.5, 0), 1)), and `tanh` or `scaled_tanh` (whose scales are 1).
     ///
     /// From iOS17 on fp16 is allowed.
     Lstm,

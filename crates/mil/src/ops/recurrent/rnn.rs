@@ -15,11 +15,11 @@ op! {
     /// The results are the state after every step, [s, b, H] (of the last step only, [1, b, H], unless
     /// `output_sequence`), and the state after the last step, [b, H].
     ///
-    /// `direction` is `forward` or `reverse`; reversed, the steps are taken from the end, and each state
-    /// stands at the place of its input.
+    /// `direction` is `forward` or `reverse`; reversed, the steps are taken from the end, and the states are
+    /// given in the order in which they are made.
     ///
-    /// Activations are `linear`, `relu`, `sigmoid`, `hard_sigmoid` (or `sigmoid_hard`: min(max(0.2 x + 0.5,
-    /// 0), 1)), `tanh` and `scaled_tanh` (1.7159 tanh(2/3 x)).
+    /// Activations are `linear`, `relu`, `sigmoid`, `hard_sigmoid` or `sigmoid_hard` (which is
+    /// min(max(0.2 x + 0.5, 0), 1)), and `tanh` or `scaled_tanh` (whose scales are 1).
     ///
     /// From iOS17 on fp16 is allowed.
     Rnn,
