@@ -112,15 +112,15 @@ pub fn exp1(x: f32) -> f32 {
     // ln 2, split so that a small integer times the first part is exact.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
+    /// (eʳ - 1 - r) / r² up to |r| = ½ ln 2, fitted.
+    const NEAR_0: [f32; 6] =
+        [0.5, 0.166_666_67, 0.041_666_465, 0.008_333_311, 0.001_393_364_8, 0.000_198_909_9];
     // Beyond these the result is 0 or infinite. `clamp` keeps NaN.
     let x = x.clamp(-105.0, 89.0);
     let shifted = x * std::f32::consts::LOG2_E + MAGIC;
     let n = shifted - MAGIC;
     let r = (x - n * LN2_HIGH) - n * LN2_LOW;
-    let p = 0.5
-        + r * (0.166_666_67
-            + r * (0.041_666_465 + r * (0.008_333_311 + r * (0.001_393_364_8 + r * 0.000_198_909_88))));
-    let p = 1.0 + (r + r * r * p);
+    let p = 1.0 + (r + r * r * polynomial(r, NEAR_0));
     // 2ⁿ in two steps: the result may be denormal or infinite although each factor is neither.
     let n = shifted.to_bits().wrapping_sub(MAGIC.to_bits()) as i32;
     let half = n >> 1;
@@ -141,11 +141,11 @@ pub fn sigmoid1(x: f32) -> f32 {
 /// tanh of one element.
 #[inline(always)]
 pub fn tanh1(x: f32) -> f32 {
+    /// (tanh(√t)/√t - 1) / t up to t = 0.39, fitted.
+    const NEAR_0: [f32; 6] =
+        [-0.333_333_33, 0.133_333_04, -0.053_959_26, 0.021_768_92, -0.008_343_945, 0.002_292_745];
     let t = x * x;
-    let p = -0.333_333_33
-        + t * (0.133_333_04
-            + t * (-0.053_959_26 + t * (0.021_768_919 + t * (-0.008_343_945 + t * 0.002_292_744_8))));
-    let small = x * (1.0 + t * p);
+    let small = x * (1.0 + t * polynomial(t, NEAR_0));
     let big = 1.0 - 2.0 / (exp1(2.0 * x.abs()) + 1.0);
     if x.abs() < 0.625 { small } else { big.copysign(x) }
 }
@@ -153,21 +153,40 @@ pub fn tanh1(x: f32) -> f32 {
 /// The error function of one element.
 #[inline(always)]
 pub fn erf1(x: f32) -> f32 {
-    let t = x * x;
-    let p = 0.112_837_83
-        + t * (-0.026_865_43 + t * (0.005_221_032 + t * (-0.000_848_408_04 + t * 0.000_112_659_59)));
-    // The last coefficient belongs to t⁷.
-    let small = x * (1.128_379_2 + t * (-0.376_126_38 + t * (p - 9.667_044_6e-6 * t * t * t * t * t)));
-    // Between 1 and 4, -ln(1 - erf) is smooth; beyond, erf rounds to 1.
-    let a = x.abs().clamp(1.0, 4.0);
-    let u = a - 2.5;
-    let q = 0.010_858_113
-        + u * (-0.002_165_169_9
-            + u * (0.000_420_791_65
-                + u * (-7.738_760_4e-5 + u * (1.292_569_6e-5 + u * (-1.615_581_1e-6 + u * 7.582_682e-8)))));
-    let q = 7.806_815_3 + u * (5.352_680_7 + u * (0.943_893_64 + u * q));
-    let big = (1.0 - exp1(-q)).copysign(x);
-    if x.abs() < 1.0 || x.is_nan() { small } else { big }
+    /// erf(√t)/√t up to t = 1, fitted.
+    const NEAR_0: [f32; 8] = [
+        std::f32::consts::FRAC_2_SQRT_PI,
+        -0.376_126_4,
+        0.112_837_83,
+        -0.026_865_43,
+        0.005_221_032,
+        -0.000_848_408,
+        0.000_112_659_6,
+        -9.667_045e-6,
+    ];
+    /// -ln(1 - erf(u + 2.5)) between 1 and 4, fitted.
+    const FROM_1_TO_4: [f32; 10] = [
+        7.806_815,
+        5.352_680_7,
+        0.943_893_6,
+        0.010_858_113,
+        -0.002_165_17,
+        0.000_420_791_65,
+        -7.738_76e-5,
+        1.292_57e-5,
+        -1.615_581e-6,
+        7.582_682e-8,
+    ];
+    let small = x * polynomial(x * x, NEAR_0);
+    // Beyond 4, erf rounds to 1.
+    let big = 1.0 - exp1(-polynomial(x.abs().clamp(1.0, 4.0) - 2.5, FROM_1_TO_4));
+    if x.abs() < 1.0 || x.is_nan() { small } else { big.copysign(x) }
+}
+
+/// c₀ + c₁ t + c₂ t² + …
+#[inline(always)]
+fn polynomial<const N: usize>(t: f32, c: [f32; N]) -> f32 {
+    c.iter().rev().fold(0.0, |p, &c| p * t + c)
 }
 
 #[cfg(test)]

@@ -9,14 +9,7 @@ use crate::{Kernel, KernelError, Prepared};
 
 impl Kernel for Relu6 {
     fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        float(op, |x| {
-            if x < 0.0 {
-                0.0
-            } else if x > 6.0 {
-                6.0
-            } else {
-                x
-            }
-        })
+        // `clamp` keeps NaN.
+        float(op, |x| x.clamp(0.0, 6.0))
     }
 }
