@@ -26,6 +26,7 @@ from pathlib import Path
 from packages import save_package, save_reference  # isort: skip  (first: it silences what follows)
 
 import coremltools as ct
+import coremltools.optimize.coreml as cto
 import numpy as np
 import torch
 import torchvision
@@ -33,6 +34,7 @@ from PIL import Image
 
 import networks
 from fetch_models import DEFAULT_OUT
+from mil_oracle import Model, load_arrays
 
 FP32, FP16 = ct.precision.FLOAT32, ct.precision.FLOAT16
 IOS15, IOS16, IOS17, IOS18 = ct.target.iOS15, ct.target.iOS16, ct.target.iOS17, ct.target.iOS18
@@ -301,6 +303,76 @@ def two_functions(context, name):
     save_further(context, name, networks.Affine(linear, 2.0), x, ["y"])
 
 
+def nmp(context, name):
+    """References for basic-pitch's own package, computed by onnxruntime from its ONNX form: speech, and noise."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(context.models / "nmp.onnx"), providers=["CPUExecutionProvider"])
+    samples = np.frombuffer((context.models / "data/speech-8khz-s16.raw").read_bytes(), np.int16) / 32768.0
+    positions = np.arange(43844) * 8000 / 22050
+    speech = np.interp(positions, np.arange(len(samples)), samples, right=0.0)
+    noise = np.random.default_rng(5).normal(0.0, 0.1, 43844)
+    for suffix, audio in (("", speech), (".noise", noise)):
+        audio = audio.astype(np.float32).reshape(1, -1, 1)
+        found = dict(zip((o.name for o in session.get_outputs()),
+                         session.run(None, {session.get_inputs()[0].name: audio}), strict=True))  # fmt: skip
+        oracle = Model(context.models / "nmp.mlpackage").predict({"input_2": audio})
+        # The two forms name their outputs differently; the last two have one shape, so match each by value.
+        reference = {}
+        for feature in oracle:
+            same = [array for array in found.values() if array.shape == oracle[feature].shape]
+            reference[feature] = min(same, key=lambda array: np.abs(array - oracle[feature]).max())
+        save_reference(context.out / f"{name}{suffix}.mlpackage", {"input_2": audio}, reference)
+
+
+def pipersr(context, name):
+    """References for PiperSR, which comes without its network: by the oracle, in float32 and rounded to float16."""
+    pixels = context.photo("chelsea", 128).round().clamp(0, 255).numpy()
+    package = context.models / "PiperSR_2x.mlpackage"
+    for suffix, rounding in (("", False), (".rounded", True)):
+        reference = Model(package, rounding=rounding).predict({"input_image": pixels})
+        save_reference(context.out / f"{name}{suffix}.mlpackage", {"input_image": pixels}, reference)
+
+
+def compressed(context, name, base, compress):
+    """Another model's weights compressed by coremltools; the reference runs what its decompress_weights gives back."""
+    arrays = load_arrays(context.out / f"{base}.inputs")
+    model = ct.models.MLModel(str(context.out / f"{base}.mlpackage"), skip_model_load=True)
+    model = compress(model)
+    path = context.out / f"{name}.mlpackage"
+    save_package(model, path)
+    plain = context.out / f".{name}.mlpackage"
+    save_package(cto.decompress_weights(ct.models.MLModel(str(path), skip_model_load=True)), plain)
+    save_reference(path, arrays, {k: v for k, v in Model(plain).predict(arrays).items() if isinstance(v, np.ndarray)})
+    shutil.rmtree(plain)
+
+
+def palettized(model, **options):
+    return cto.palettize_weights(model, cto.OptimizationConfig(cto.OpPalettizerConfig(weight_threshold=256, **options)))
+
+
+def quantized(model, **options):
+    config = cto.OpLinearQuantizerConfig(weight_threshold=256, **options)
+    return cto.linear_quantize_weights(model, cto.OptimizationConfig(config))
+
+
+def pruned(model, **options):
+    config = cto.OpMagnitudePrunerConfig(weight_threshold=256, **options)
+    return cto.prune_weights(model, cto.OptimizationConfig(config))
+
+
+def pruned_palettized(model):
+    pruned_model = pruned(model, target_sparsity=0.5)
+    config = cto.OpPalettizerConfig(weight_threshold=256, mode="kmeans", nbits=4)
+    return cto.palettize_weights(pruned_model, cto.OptimizationConfig(config), joint_compression=True)
+
+
+def pruned_quantized(model):
+    pruned_model = pruned(model, target_sparsity=0.5)
+    config = cto.OpLinearQuantizerConfig(weight_threshold=256)
+    return cto.linear_quantize_weights(pruned_model, cto.OptimizationConfig(config), joint_compression=True)
+
+
 def models():
     """NAME -> function(context, name)."""
     tv = torchvision.models
@@ -344,13 +416,40 @@ def models():
         "convolutions": (networks.Convolutions, {"x": (1, 8, 12, 11)}, 13),
         "resizes": (networks.Resizes, {"x": (2, 3, 8, 10)}, 9),
         "reductions": (networks.Reductions, {"x": (2, 5, 4, 6)}, 19),
-        "elementwise": (networks.Elementwise, {"x": (3, 4, 5), "y": (3, 4, 5)}, 46),
+        "elementwise": (networks.Elementwise, {"x": (3, 4, 5), "y": (3, 4, 5)}, 45),
         "products": (networks.Products, {"x": (2, 3, 5, 12), "y": (2, 3, 5, 12)}, 11),
         "recurrent": (networks.Recurrent, {"sequence": (1, 9, 20)}, 3),
     }
     for name, (build, shapes, count) in plain.items():
         for suffix, target in (("", IOS15), ("-ios17", IOS17)):
             table[name + suffix] = partial(simple, build=build, shapes=shapes, count=count, target=target)
+    table["unet-ios18"] = partial(unet, target=IOS18)
+    table |= {"nmp": nmp, "PiperSR_2x": pipersr}
+    compressions = {
+        "unet-palette4": ("unet", partial(palettized, mode="kmeans", nbits=4)),
+        "unet-palette6": ("unet", partial(palettized, mode="kmeans", nbits=6)),
+        "unet-palette8": ("unet", partial(palettized, mode="uniform", nbits=8)),
+        "unet-palette2": ("unet", partial(palettized, mode="kmeans", nbits=2)),
+        "unet-int8": ("unet", partial(quantized, mode="linear_symmetric")),
+        "unet-uint8": ("unet", partial(quantized, mode="linear", dtype="uint8")),
+        "unet-pruned": ("unet", partial(pruned, target_sparsity=0.6)),
+        "unet-ios18-palette4-grouped": (
+            "unet-ios18", partial(palettized, nbits=4, granularity="per_grouped_channel", group_size=8)),
+        "unet-ios18-palette3": ("unet-ios18", partial(palettized, nbits=3)),
+        "unet-ios18-palette4-vector": (
+            "unet-ios18", partial(palettized, nbits=4, cluster_dim=2)),
+        "vit-ios18-int4-blocks": (
+            "vit-ios18", partial(quantized, dtype="int4", granularity="per_block", block_size=32)),
+        "unet-ios18-int8": ("unet-ios18", partial(quantized, dtype="int8", granularity="per_tensor")),
+        "unet-ios18-pruned": ("unet-ios18", partial(pruned, target_sparsity=0.6)),
+        "unet-ios18-pruned-palette4": ("unet-ios18", pruned_palettized),
+        "unet-ios18-pruned-int8": ("unet-ios18", pruned_quantized),
+        "mobilenet_v2-int8": ("mobilenet_v2", partial(quantized, mode="linear_symmetric")),
+        "mobilenet_v2-fp16-palette6": ("mobilenet_v2-fp16", partial(palettized, mode="uniform", nbits=6)),
+        "vit-palette4": ("vit", partial(palettized, mode="kmeans", nbits=4)),
+    }  # fmt: skip
+    for name, (base, compress) in compressions.items():
+        table[name] = partial(compressed, base=base, compress=compress)
     return table
 
 

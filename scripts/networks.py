@@ -420,7 +420,7 @@ class Elementwise(nn.Module):
             torch.remainder(x, positive), positive.pow(x), x.clamp(-0.5, 0.7), x.clamp(min=0.1), x.exp(), torch.exp2(x),
             positive.log(), positive.sqrt(), positive.rsqrt(), x.sin(), x.cos(), x.tan(), torch.atan(x), torch.asin(x.tanh()),
             torch.acos(x.tanh()), x.sinh(), x.cosh(), torch.atanh(x.tanh() * 0.9), x.floor(), x.ceil(), x.round(), x.sign(),
-            x.square(), x.reciprocal(), -x, x.abs(), torch.where(x > y, x, y * 2), (x >= y).float(), (x < y).float(),
+            x.square(), -x, x.abs(), torch.where(x > y, x, y * 2), (x >= y).float(), (x < y).float(),
             (x <= 0).float(), torch.logical_and(x > 0, y > 0).float(), torch.logical_xor(x > 0, y > 0).float(),
             torch.logical_not(x > 0).float(), (x.round() == y.round()).float(), (x.round() != y.round()).float(),
             x.masked_fill(y > 0, -3.0), torch.log1p(positive), torch.atan2(x, positive), (x * 3).int(),
