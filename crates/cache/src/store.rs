@@ -359,7 +359,8 @@ impl Store {
         self.storage.list(&self.dir).map_err(failed("list", &self.dir))
     }
 
-    fn entry_path(&self, key: &Key) -> PathBuf {
+    /// Where the entry of a key is, if there is one.
+    pub fn entry_path(&self, key: &Key) -> PathBuf {
         self.dir.join(format!("{key}.mwc"))
     }
 }

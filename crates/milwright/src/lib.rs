@@ -1,1 +1,56 @@
-//! Milwright milwright.
+//! Core ML models on any machine: open, optimize, prove, run.
+//!
+//! ```
+//! # let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../");
+//! use std::sync::Arc;
+//! use milwright::{Backend, InferenceRequest, LoadOptions, Model, Target, npy};
+//!
+//! let model = Arc::new(Model::open(format!("{root}examples/digits.mlpackage"))?);
+//! let mut session = Target::Auto.backend()?.load(&model, &LoadOptions::default())?;
+//!
+//! let digits = npy::read(format!("{root}examples/digits_test_x.npy"))?;
+//! let first = milwright::Tensor::from_bytes(digits.dtype(), &[1, 1, 8, 8], digits.shared_bytes().slice(..256)).unwrap();
+//! let prediction = session.predict(&InferenceRequest::new().input("image", first))?;
+//! assert!(prediction.outputs().len() >= 1);
+//! # Ok::<(), milwright::Error>(())
+//! ```
+//!
+//! | to | use |
+//! |---|---|
+//! | describe a file of any model type | [`ModelInfo`] |
+//! | open an ML program | [`Model`] |
+//! | run it | [`Target`], [`Backend`], [`Session`] |
+//! | make it smaller, to a tolerance | [`Optimizer`], [`Quantization`] |
+//! | compare two models | [`compare()`], [`Samples`] |
+//!
+//! The library never prints, exits or reads the environment.
+#![forbid(unsafe_code)]
+
+mod backend;
+mod classifier;
+mod compare;
+mod cpu;
+mod error;
+pub mod image;
+mod info;
+mod model;
+pub mod npy;
+mod optimizer;
+mod proof;
+mod request;
+mod samples;
+
+pub use backend::{
+    Availability, Backend, CoreMl, Cpu, LoadOptions, Loaded, PlanOrigin, Session, Target, backends,
+};
+pub use compare::{Differences, OutputDifference, largest};
+pub use error::{Error, ErrorKind, Result};
+pub use info::{FeatureInfo, FeatureType, Flexibility, FunctionInfo, ModelInfo};
+pub use milwright_cache as cache;
+pub use milwright_mil::{DType, Tensor};
+pub use milwright_optimize::WeightReport;
+pub use model::Model;
+pub use optimizer::{Bits, OptimizeReport, Optimizer, Progress, Quantization};
+pub use proof::{Proof, compare};
+pub use request::{InferenceRequest, Prediction};
+pub use samples::{Samples, read_file};

@@ -1,1 +1,169 @@
-//! Milwright optimize.
+//! Weight compression and its numerics.
+//!
+//! [`optimize`] rewrites a program in place of a copy: each weight is read (from a memory-mapped file, say),
+//! compressed, handed to the caller's store, and let go, so that memory stays near the largest single tensor.
+//!
+//! | scheme | what becomes of a weight |
+//! |---|---|
+//! | [`Quantization::Float16`] | the whole program computes in fp16 where its ops can: [`float16`] |
+//! | [`Quantization::Int8`] | int8 times a scale per output channel: [`linear`] |
+//! | [`Quantization::Palette`] | indices into the 2, 4, 16, 64 or 256 best values: [`cluster`] |
+//!
+//! Compressed weights are `constexpr_*` ops, in the form of the function's opset. They need iOS16; a function of an
+//! older opset becomes an iOS16 function, whose ops are a superset.
+#![forbid(unsafe_code)]
+
+pub mod cluster;
+pub mod float16;
+pub mod linear;
+mod rewrite;
+pub mod weights;
+
+use half::f16;
+use milwright_mil::{DType, Program, Tensor};
+
+pub use rewrite::WeightReport;
+
+/// How weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Quantization {
+    /// As they are.
+    None,
+    /// In fp16, and computed with in fp16.
+    Float16,
+    /// In int8, symmetric, with a scale for each output channel.
+    Int8,
+    /// As indices of 1, 2, 4, 6 or 8 bits into a palette of values, one palette for each tensor.
+    Palette(Bits),
+}
+
+/// Bits of a palette's index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names say it all")]
+pub enum Bits {
+    One,
+    Two,
+    Four,
+    Six,
+    Eight,
+}
+
+impl Bits {
+    /// 1, 2, 4, 6 or 8.
+    pub const fn get(self) -> usize {
+        match self {
+            Bits::One => 1,
+            Bits::Two => 2,
+            Bits::Four => 4,
+            Bits::Six => 6,
+            Bits::Eight => 8,
+        }
+    }
+
+    /// The element type of unpacked indices.
+    const fn dtype(self) -> DType {
+        match self {
+            Bits::One => DType::UInt1,
+            Bits::Two => DType::UInt2,
+            Bits::Four => DType::UInt4,
+            Bits::Six => DType::UInt6,
+            Bits::Eight => DType::UInt8,
+        }
+    }
+}
+
+/// Where compressed tensors are kept until the program is written.
+pub trait Store {
+    /// Takes a tensor and gives back an equal one, which may lie in a file.
+    ///
+    /// # Errors
+    /// It cannot be kept, for want of space say.
+    fn store(&mut self, tensor: Tensor) -> std::io::Result<Tensor>;
+}
+
+/// Keeps tensors in memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InMemory;
+
+impl Store for InMemory {
+    fn store(&mut self, tensor: Tensor) -> std::io::Result<Tensor> {
+        Ok(tensor)
+    }
+}
+
+/// Why a program could not be optimized.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store failed.
+    #[error("a compressed weight cannot be stored: {0}")]
+    Store(#[from] std::io::Error),
+}
+
+/// Compresses the weights of every function of a program. `progress` is told the elements that were dealt with, as
+/// they are.
+///
+/// # Errors
+/// The store fails.
+///
+/// # Examples
+/// ```
+/// use milwright_mil::{DType, Function, Input, OpKind, Opset, Program, Tensor, Type};
+/// use milwright_optimize::{InMemory, Quantization, optimize};
+///
+/// let mut function = Function::new(Opset::Ios16);
+/// let x = function.add_input("x", Type::tensor(DType::Fp32, &[1, 64]));
+/// let weight = Tensor::from_vec(&[64, 64], (0..4096).map(|i| (i as f32).sin()).collect())?;
+/// let (op, w) = function.make_const("w", weight.into());
+/// let body = function.body;
+/// function[body].ops.push(op);
+/// let inputs = vec![Input::value("x", x), Input::value("weight", w)];
+/// function.push_op(body, OpKind::Linear, inputs, [("y".into(), Type::tensor(DType::Fp32, &[1, 64]))]);
+///
+/// let mut program = Program::default();
+/// program.functions.insert("main".into(), function);
+/// let report = optimize(&mut program, Quantization::Int8, &mut InMemory, &mut |_| {})?;
+/// assert_eq!((report[0].bytes_before, report[0].bytes_after), (4 * 4096, 4096 + 64 * 5));
+/// assert!(report[0].snr_db.unwrap() > 40.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn optimize(
+    program: &mut Program,
+    quantization: Quantization,
+    store: &mut dyn Store,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Vec<WeightReport>, Error> {
+    let mut report = Vec::new();
+    for (name, function) in &mut program.functions {
+        match quantization {
+            Quantization::None => {}
+            Quantization::Float16 => {
+                report.extend(float16::convert(name, function, store, progress)?);
+            }
+            Quantization::Int8 | Quantization::Palette(_) => {
+                report.extend(rewrite::compress(name, function, quantization, store, progress)?);
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// The elements of a float tensor as f32; empty for other element types.
+pub fn to_f32(tensor: &Tensor) -> Vec<f32> {
+    match tensor.dtype() {
+        DType::Fp32 => tensor.to_vec().unwrap_or_default(),
+        DType::Fp16 => {
+            tensor.to_vec::<f16>().map(|v| v.into_iter().map(f16::to_f32).collect()).unwrap_or_default()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// A tensor of `dtype`, fp16 or fp32, from as many values as `shape` takes.
+fn float_tensor(values: &[f32], shape: &[usize], dtype: DType) -> Tensor {
+    let tensor = match dtype {
+        DType::Fp16 => Tensor::from_vec(shape, values.iter().map(|&x| f16::from_f32(x)).collect::<Vec<_>>()),
+        _ => Tensor::from_vec(shape, values.to_vec()),
+    };
+    tensor.expect("the caller gives as many values as the shape takes")
+}

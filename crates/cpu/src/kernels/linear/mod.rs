@@ -17,8 +17,6 @@ use crate::{KernelError, Prepared, Run, Step, with_int};
 pub(crate) struct Batched {
     /// Rows, inner size, columns of each product.
     pub size: [usize; 3],
-    /// The shape of the batch.
-    pub batch: Vec<usize>,
     /// Where each operand's matrices start, by position in the batch: in elements.
     pub starts: [Vec<usize>; 2],
     /// Row and column stride of each operand.
@@ -43,7 +41,7 @@ impl Batched {
             starts
         };
         let starts = [starts(batches[0], m * k), starts(batches[1], k * n)];
-        Batched { size, batch: batch.to_vec(), starts, strides }
+        Batched { size, starts, strides }
     }
 
     /// Prepares the product of two slots, plus a bias for each column, into output 0.

@@ -1,0 +1,66 @@
+//! `milwright compare`
+
+use std::path::PathBuf;
+
+use milwright::{Error, ErrorKind, Proof, Result, compare};
+
+use crate::common::{self, Global};
+use crate::printer::Printer;
+use crate::progress;
+
+/// Runs two models on the same inputs and compares every output.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  milwright compare model.mlpackage small.mlpackage
+  milwright compare a.mlpackage b.mlpackage --inputs samples/ --tolerance 40
+
+Exit code 3 says that an output is not within the tolerance.")]
+pub struct Args {
+    /// The original.
+    a: PathBuf,
+    /// The model that is compared with it.
+    b: PathBuf,
+    /// A folder with inputs [default: drawn to suit the model]
+    #[arg(long, value_name = "DIR")]
+    inputs: Option<PathBuf>,
+    /// The least signal-to-noise ratio of every output, in dB.
+    #[arg(long, value_name = "SNR_DB", allow_negative_numbers = true)]
+    tolerance: Option<f64>,
+    /// Seed of drawn inputs.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// The function to run [default: the model's default function]
+    #[arg(long, value_name = "NAME")]
+    function: Option<String>,
+    /// Threads; 0 is one per core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+}
+
+/// Sets of inputs that are drawn where none are given.
+const DRAWN: usize = 4;
+
+pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
+    let (a, b) = (common::open(&args.a)?, common::open(&args.b)?);
+    let function = args.function.as_deref();
+    let samples = common::samples(&a, function, args.inputs.as_deref(), args.seed, DRAWN)?;
+    let bar = progress::bar("comparing", samples.requests.len() as u64);
+    let options = global.load_options(function, args.threads);
+    let outputs = compare(&a, &b, function, &samples, &options, &mut || bar.inc(1));
+    bar.finish_and_clear();
+    let outputs = outputs?;
+    if printer.is_json() {
+        printer.json(&outputs);
+    } else {
+        common::show_differences(&outputs, printer);
+    }
+    let name = function.unwrap_or(&a.info().default_function).to_owned();
+    let proof = Proof { functions: vec![(name, outputs)], samples: samples.requests.len() };
+    let failures = proof.failures(args.tolerance.unwrap_or(f64::NEG_INFINITY));
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let limit = args.tolerance.map_or(String::new(), |t| format!(" {t} dB"));
+    Err(Error::new(ErrorKind::Tolerance, format!("not within{limit}: {}", failures.join("; "))).at(&args.b))
+}

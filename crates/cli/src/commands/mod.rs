@@ -1,0 +1,9 @@
+//! The subcommands, one file each: `Args`, and `run`.
+
+pub mod bench;
+pub mod cache;
+pub mod compare;
+pub mod doctor;
+pub mod inspect;
+pub mod optimize;
+pub mod run;

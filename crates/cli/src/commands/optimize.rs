@@ -1,0 +1,198 @@
+//! `milwright optimize`
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use milwright::{
+    Bits, OptimizeReport, Optimizer, Progress, Quantization, Result, Samples, Target, WeightReport,
+};
+
+use crate::common::{self, Global};
+use crate::printer::{Printer, bytes, duration, number};
+use crate::progress;
+
+/// Makes a model smaller and proves that it still computes the same.
+///
+/// The original and the result run on the same inputs; every output is compared. A result that is not within the
+/// tolerance, or that is NaN or infinite where the original is not, is an error, and nothing is written.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  milwright optimize model.mlpackage --quantize float16
+  milwright optimize model.mlpackage --quantize palette4 --tolerance 20 -o small.mlpackage
+  milwright optimize model.mlpackage --quantize int8 --inputs samples/
+
+The folder of --inputs has a file NAME.npy (or NAME.png for an image) for each input.")]
+pub struct Args {
+    /// An .mlpackage folder or an .mlmodel file with an ML program.
+    model: PathBuf,
+    /// Where the result goes [default: NAME-QUANTIZATION.mlpackage in the current folder]
+    #[arg(short, long, value_name = "OUT")]
+    output: Option<PathBuf>,
+    /// What the result should run on: ane and gpu compute in fp16.
+    #[arg(long, value_enum, default_value_t = TargetArg::Auto)]
+    target: TargetArg,
+    /// How weights are stored.
+    #[arg(long, value_enum, default_value_t = QuantizeArg::None)]
+    quantize: QuantizeArg,
+    /// The least signal-to-noise ratio of every output, in dB.
+    #[arg(long, value_name = "SNR_DB", allow_negative_numbers = true)]
+    tolerance: Option<f64>,
+    /// A folder with inputs for the proof [default: drawn to suit the model]
+    #[arg(long, value_name = "DIR")]
+    inputs: Option<PathBuf>,
+    /// Seed of drawn inputs.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Threads; 0 is one per core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum TargetArg {
+    Auto,
+    Ane,
+    Gpu,
+    Cpu,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum QuantizeArg {
+    /// As they are.
+    None,
+    /// fp16, computed in fp16.
+    Float16,
+    /// int8 with a scale per output channel.
+    Int8,
+    /// 256 values per tensor.
+    Palette8,
+    /// 64 values per tensor.
+    Palette6,
+    /// 16 values per tensor.
+    Palette4,
+    /// 4 values per tensor.
+    Palette2,
+    /// 2 values per tensor.
+    Palette1,
+}
+
+impl From<TargetArg> for Target {
+    fn from(target: TargetArg) -> Target {
+        match target {
+            TargetArg::Auto => Target::Auto,
+            TargetArg::Ane => Target::Ane,
+            TargetArg::Gpu => Target::Gpu,
+            TargetArg::Cpu => Target::Cpu,
+        }
+    }
+}
+
+impl From<QuantizeArg> for Quantization {
+    fn from(quantize: QuantizeArg) -> Quantization {
+        match quantize {
+            QuantizeArg::None => Quantization::None,
+            QuantizeArg::Float16 => Quantization::Float16,
+            QuantizeArg::Int8 => Quantization::Int8,
+            QuantizeArg::Palette8 => Quantization::Palette(Bits::Eight),
+            QuantizeArg::Palette6 => Quantization::Palette(Bits::Six),
+            QuantizeArg::Palette4 => Quantization::Palette(Bits::Four),
+            QuantizeArg::Palette2 => Quantization::Palette(Bits::Two),
+            QuantizeArg::Palette1 => Quantization::Palette(Bits::One),
+        }
+    }
+}
+
+pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
+    let model = common::open(&args.model)?;
+    let output = args.output.clone().unwrap_or_else(|| default_output(args));
+    let mut optimizer = Optimizer::new()
+        .target(args.target.into())
+        .quantization(args.quantize.into())
+        .seed(args.seed)
+        .load_options(global.load_options(None, args.threads));
+    if let Some(snr_db) = args.tolerance {
+        optimizer = optimizer.tolerance(snr_db);
+    }
+    if let Some(folder) = &args.inputs {
+        optimizer = optimizer.samples(Samples::read(&model, None, folder)?);
+    }
+    let bar = progress::bar("compressing", 1);
+    let mut advance = |p| match p {
+        Progress::Compressing { done, total } => {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        }
+        Progress::Writing => bar.set_message("writing"),
+        Progress::Proving { done, total } => {
+            bar.set_message("proving");
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        }
+        _ => {}
+    };
+    let report = optimizer.optimize(&model, Some(&output), &mut advance);
+    bar.finish_and_clear();
+    let report = report?;
+    if printer.is_json() {
+        printer.json(&report);
+    } else {
+        show(&report, printer);
+    }
+    Ok(())
+}
+
+fn default_output(args: &Args) -> PathBuf {
+    let stem = args.model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let suffix = match args.quantize.to_possible_value() {
+        Some(v) if v.get_name() != "none" => v.get_name().to_owned(),
+        _ => "optimized".to_owned(),
+    };
+    PathBuf::from(format!("{stem}-{suffix}.mlpackage"))
+}
+
+fn show(report: &OptimizeReport, printer: &Printer) {
+    if let Some(output) = &report.output {
+        let ratio = report.bytes_after as f64 / report.bytes_before as f64;
+        printer.line(format!(
+            "{}: {} → {} ({:.1} %)",
+            output.display(),
+            bytes(report.bytes_before),
+            bytes(report.bytes_after),
+            100.0 * ratio
+        ));
+    }
+    for (function, outputs) in &report.proof.functions {
+        let name = if report.proof.functions.len() > 1 { format!(" of {function}") } else { String::new() };
+        printer.line(format!("\noutputs{name}, on {} sets of inputs:", report.proof.samples));
+        common::show_differences(outputs, printer);
+    }
+    let mut lossy: Vec<&WeightReport> = report.weights.iter().filter(|w| w.snr_db.is_some()).collect();
+    lossy.sort_by(|a, b| a.snr_db.partial_cmp(&b.snr_db).unwrap_or(std::cmp::Ordering::Equal));
+    if !lossy.is_empty() {
+        let shown = lossy.len().min(8);
+        printer.line(format!("\nweights that lost most ({shown} of {}):", lossy.len()));
+        let mut table = printer.table(&["weight", "shape", "SNR dB", "max error", "before", "after"]);
+        for w in &lossy[..shown] {
+            table.add_row(vec![
+                w.name.clone(),
+                format!("{:?}", w.shape),
+                w.snr_db.map_or(String::new(), |s| {
+                    if s.is_finite() { format!("{s:.1}") } else { "equal".into() }
+                }),
+                number(w.max_error),
+                bytes(w.bytes_before as u64),
+                bytes(w.bytes_after as u64),
+            ]);
+        }
+        printer.show(&table);
+    }
+    for w in report.weights.iter().filter(|w| w.skipped.is_some()) {
+        printer.note(format!("left alone: {}: {}", w.name, w.skipped.as_deref().unwrap_or_default()));
+    }
+    printer.note(format!(
+        "\ncompressed and written in {}, proved in {}",
+        duration(report.optimize_time),
+        duration(report.proof_time)
+    ));
+}

@@ -1,0 +1,127 @@
+//! The only place that prints.
+#![expect(clippy::print_stderr, reason = "a command's messages to people go to standard error")]
+
+use std::fmt::Display;
+use std::io::{ErrorKind, IsTerminal, Write};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use milwright::Error;
+use serde::Serialize;
+
+/// Prints results to standard output and messages to standard error.
+pub struct Printer {
+    json: bool,
+}
+
+impl Printer {
+    /// A printer of JSON or of text.
+    pub fn new(json: bool) -> Printer {
+        Printer { json }
+    }
+
+    /// Whether results are JSON.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// A result as one JSON value.
+    pub fn json(&self, value: &impl Serialize) {
+        let text = serde_json::to_string_pretty(value).unwrap_or_else(|e| format!("{{\"error\": \"{e}\"}}"));
+        self.text(&format!("{text}\n"));
+    }
+
+    /// A line of a result.
+    pub fn line(&self, line: impl Display) {
+        self.text(&format!("{line}\n"));
+    }
+
+    /// Text of a result, as it is.
+    pub fn text(&self, text: &str) {
+        let mut out = std::io::stdout().lock();
+        if let Err(e) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            // A reader that has had enough, such as `head`, is not an error.
+            std::process::exit(if e.kind() == ErrorKind::BrokenPipe { 0 } else { 1 });
+        }
+    }
+
+    /// An empty table with these column heads.
+    pub fn table(&self, heads: &[&str]) -> Table {
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(heads.iter().map(|h| (*h).to_owned()).collect::<Vec<_>>());
+        table
+    }
+
+    /// A table, as a result.
+    pub fn show(&self, table: &Table) {
+        let text: Vec<String> = table.lines().map(|l| l.trim_end().to_owned()).collect();
+        self.line(text.join("\n"));
+    }
+
+    /// A message for people.
+    pub fn note(&self, message: impl Display) {
+        eprintln!("{message}");
+    }
+
+    /// An error, with its hint.
+    pub fn error(&self, error: &Error) {
+        #[expect(clippy::disallowed_methods, reason = "the command decides about colour, no library does")]
+        let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let (red, cyan, plain) = if color { ("\x1b[1;31m", "\x1b[36m", "\x1b[0m") } else { ("", "", "") };
+        eprintln!("{red}error:{plain} {error}");
+        if let Some(hint) = error.hint() {
+            eprintln!("{cyan}hint:{plain} {hint}");
+        }
+    }
+}
+
+/// Bytes for people.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 4] = ["KB", "MB", "GB", "TB"];
+    if n < 1000 {
+        return format!("{n} B");
+    }
+    let mut value = n as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// A number with three digits that count.
+pub fn number(x: f64) -> String {
+    if x == 0.0 {
+        "0".into()
+    } else if (1e-3..1e4).contains(&x.abs()) {
+        format!("{x:.4}")
+    } else {
+        format!("{x:.2e}")
+    }
+}
+
+/// A duration for people.
+pub fn duration(d: std::time::Duration) -> String {
+    let s = d.as_secs_f64();
+    if s < 1e-3 {
+        format!("{:.1} µs", s * 1e6)
+    } else if s < 1.0 {
+        format!("{:.2} ms", s * 1e3)
+    } else {
+        format!("{s:.2} s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(bytes(999), "999 B");
+        assert_eq!(bytes(1000), "1.0 KB");
+        assert_eq!(bytes(999_960), "1.0 MB");
+        assert_eq!(bytes(90_900_000), "90.9 MB");
+    }
+}

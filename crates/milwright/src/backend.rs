@@ -1,0 +1,186 @@
+//! Where models run.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use milwright_cache::Store;
+use serde::Serialize;
+
+use crate::cpu::CpuSession;
+use crate::{Error, ErrorKind, InferenceRequest, Model, Prediction, Result};
+
+/// What a model should run on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// The best that this machine has.
+    #[default]
+    Auto,
+    /// Apple's Neural Engine.
+    Ane,
+    /// Apple's GPU.
+    Gpu,
+    /// The CPU: Milwright's own engine.
+    Cpu,
+}
+
+/// Something that runs models.
+pub trait Backend: Send + Sync {
+    /// The name, such as `cpu`.
+    fn name(&self) -> &'static str;
+
+    /// Whether it can be used on this machine, and why (not).
+    fn availability(&self) -> Availability;
+
+    /// Makes a model ready to run.
+    ///
+    /// # Errors
+    /// The backend is not available, or the model uses something that it does not run.
+    fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Box<dyn Session>>;
+}
+
+/// Whether a backend can be used on this machine.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Availability {
+    /// Whether it can.
+    pub available: bool,
+    /// Why, or why not, in words.
+    pub reason: String,
+}
+
+/// A model that is ready to run.
+pub trait Session: Send {
+    /// Runs the model once. A stateful model keeps its states from one call to the next.
+    ///
+    /// # Errors
+    /// An input is missing, unknown, of a wrong shape or element type, or the run fails. The error names the input
+    /// or the op.
+    fn predict(&mut self, request: &InferenceRequest) -> Result<Prediction>;
+
+    /// How the model was made ready.
+    fn loaded(&self) -> &Loaded;
+}
+
+/// How to make a model ready.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// The function; `None` is the model's default.
+    pub function: Option<String>,
+    /// Threads that one prediction may use; 0 is one per core.
+    pub threads: usize,
+    /// Where compiled plans are kept; `None` compiles anew each time.
+    pub cache: Option<Store>,
+}
+
+/// How a model was made ready.
+#[derive(Clone, Debug, Serialize)]
+pub struct Loaded {
+    /// The backend.
+    pub backend: &'static str,
+    /// Where the compiled plan came from.
+    pub plan: PlanOrigin,
+    /// Where the cache keeps the plan, if it does.
+    pub plan_path: Option<PathBuf>,
+    /// How long it took to compile, or to find and map, the plan.
+    pub duration: Duration,
+    /// Bytes that intermediate results take while it runs.
+    pub arena_bytes: u64,
+    /// Bytes of packed weights, which the plan maps.
+    pub weight_bytes: u64,
+}
+
+/// Where a compiled plan came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlanOrigin {
+    /// It was compiled just now.
+    Compiled,
+    /// The cache had it, and it was memory-mapped.
+    Cached,
+    /// The cache had a broken one: it was compiled again. The text says what was wrong.
+    Rebuilt(String),
+}
+
+impl fmt::Display for PlanOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PlanOrigin::Compiled => f.write_str("compiled"),
+            PlanOrigin::Cached => f.write_str("loaded from the cache"),
+            PlanOrigin::Rebuilt(why) => write!(f, "compiled again: the cached plan was unusable ({why})"),
+        }
+    }
+}
+
+/// Milwright's own engine: any machine, no GPU.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cpu;
+
+impl Backend for Cpu {
+    fn name(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn availability(&self) -> Availability {
+        let features = milwright_cpu::features::names().join(" ");
+        let reason = if features.is_empty() {
+            "portable kernels: no CPU features that speed it up were found".into()
+        } else {
+            format!("kernels for {features}")
+        };
+        Availability { available: true, reason }
+    }
+
+    fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Box<dyn Session>> {
+        Ok(Box::new(CpuSession::new(Arc::clone(model), options)?))
+    }
+}
+
+/// Apple's Core ML.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CoreMl;
+
+impl Backend for CoreMl {
+    fn name(&self) -> &'static str {
+        "coreml"
+    }
+
+    fn availability(&self) -> Availability {
+        let reason = if cfg!(target_vendor = "apple") {
+            "the bridge to Core ML is not part of this version"
+        } else {
+            "Core ML is a part of macOS and iOS; this is another system"
+        };
+        Availability { available: false, reason: reason.into() }
+    }
+
+    fn load(&self, _model: &Arc<Model>, _options: &LoadOptions) -> Result<Box<dyn Session>> {
+        Err(Error::new(ErrorKind::Unavailable, self.availability().reason)
+            .with_hint("use the target `cpu` or `auto`"))
+    }
+}
+
+/// Every backend, the preferred one first.
+pub fn backends() -> Vec<Box<dyn Backend>> {
+    vec![Box::new(CoreMl), Box::new(Cpu)]
+}
+
+impl Target {
+    /// The backend that runs models for this target here.
+    ///
+    /// # Errors
+    /// The target asks for hardware that no backend of this machine reaches. `Auto` and `Cpu` never fail.
+    pub fn backend(self) -> Result<Box<dyn Backend>> {
+        match self {
+            Target::Cpu => Ok(Box::new(Cpu)),
+            Target::Auto if CoreMl.availability().available => Ok(Box::new(CoreMl)),
+            Target::Auto => Ok(Box::new(Cpu)),
+            Target::Ane | Target::Gpu if CoreMl.availability().available => Ok(Box::new(CoreMl)),
+            Target::Ane | Target::Gpu => {
+                Err(Error::new(ErrorKind::Unavailable, CoreMl.availability().reason)
+                    .with_hint("use the target `cpu` or `auto`"))
+            }
+        }
+    }
+}

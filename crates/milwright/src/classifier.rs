@@ -1,0 +1,99 @@
+//! The last step of a classifier: from probabilities to a class label.
+//!
+//! The op `classify` gives a label and a dictionary, which no tensor engine computes with. It is taken off the program
+//! that the engine compiles, and done here.
+
+use milwright_mil::{Arg, Checked, OpKind, Tensor, Value, verify};
+
+use crate::{Error, Result, largest};
+
+/// What a `classify` op does.
+#[derive(Clone, Debug)]
+pub(crate) struct Classifier {
+    /// The output of the function as compiled: the probabilities.
+    source: String,
+    /// The output that is the label.
+    label: String,
+    /// The output that is the dictionary.
+    probabilities: String,
+    classes: Classes,
+    /// The names of all outputs, in declared order.
+    order: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+enum Classes {
+    Strings(Vec<String>),
+    Numbers(Vec<i64>),
+}
+
+impl Classifier {
+    /// Takes the `classify` op off the end of a function, if it has one.
+    pub fn detach(program: &Checked, function: &str) -> Result<Option<(Checked, Classifier)>> {
+        let Some(f) = program.functions.get(function) else { return Ok(None) };
+        let body = &f[f.body];
+        let Some(&op) = body.ops.iter().find(|&&op| f[op].kind == OpKind::Classify) else { return Ok(None) };
+        let constant = |name: &str| match f[op].args(name) {
+            [Arg::Const(v)] => Some(v.clone()),
+            [Arg::Value(v)] => f.const_value(*v).cloned(),
+            _ => None,
+        };
+        let classes = constant("classes").and_then(|v| classes(&v));
+        let source = f[op].value("probabilities");
+        let (Some(classes), Some(source), &[label, probabilities]) = (classes, source, &f[op].outputs[..])
+        else {
+            return Err(Error::new(crate::ErrorKind::Unsupported, "a `classify` op of an unknown form"));
+        };
+        let name = |v: milwright_mil::ValueId| f[v].name.clone();
+        let classifier = Classifier {
+            source: name(source),
+            label: name(label),
+            probabilities: name(probabilities),
+            classes,
+            order: body.outputs.iter().map(|&v| name(v)).collect(),
+        };
+        let mut program = (**program).clone();
+        let f = program.functions.get_mut(function).expect("it was there a moment ago");
+        let body = f.body;
+        f[body].ops.retain(|&o| o != op);
+        f[body].outputs.retain(|&v| v != label && v != probabilities && v != source);
+        f[body].outputs.push(source);
+        Ok(Some((verify(program)?, classifier)))
+    }
+
+    /// The outputs of the function as declared, from those of the function as compiled.
+    pub fn finish(&self, outputs: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
+        let Some((_, scores)) = outputs.iter().find(|(n, _)| *n == self.source) else { return outputs };
+        let scores = scores.clone();
+        let best = largest(&scores.to_f64());
+        let output = |name: &String| {
+            let tensor = if *name == self.label {
+                match &self.classes {
+                    Classes::Strings(s) => Tensor::string(s.get(best)?),
+                    Classes::Numbers(n) => Tensor::scalar(*n.get(best)?),
+                }
+            } else if *name == self.probabilities {
+                scores.reshaped(&[scores.elements()]).ok()?
+            } else {
+                outputs.iter().find(|(n, _)| n == name)?.1.clone()
+            };
+            Some((name.clone(), tensor))
+        };
+        self.order.iter().filter_map(output).collect()
+    }
+}
+
+fn classes(value: &Value) -> Option<Classes> {
+    let tensors: Vec<&Tensor> = match value {
+        Value::List(_, values) => values.iter().map(Value::as_tensor).collect::<Option<_>>()?,
+        Value::Tensor(t) => vec![t],
+        _ => return None,
+    };
+    let strings: Vec<String> = tensors.iter().flat_map(|t| t.strings().iter().cloned()).collect();
+    if strings.is_empty() {
+        let numbers = tensors.iter().map(|t| t.to_i64()).collect::<Option<Vec<_>>>()?;
+        Some(Classes::Numbers(numbers.concat()))
+    } else {
+        Some(Classes::Strings(strings))
+    }
+}

@@ -1,0 +1,245 @@
+//! Sessions on the CPU engine: a plan for each set of input shapes, compiled once and kept in the cache.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use milwright_cache::{KeyBuilder, Meta, Origin};
+use milwright_cpu::{Executable, Plan, Pool, RunError, RunOptions, State, compile};
+use milwright_mil::{Dim, Tensor, Type};
+
+use crate::classifier::Classifier;
+use crate::samples::default_shape;
+use crate::{
+    Error, ErrorKind, FeatureType, Flexibility, InferenceRequest, LoadOptions, Loaded, Model, PlanOrigin,
+    Prediction, Result, Session,
+};
+
+/// The shapes of a function's inputs, in declared order.
+type Shapes = Vec<(String, Vec<usize>)>;
+
+pub(crate) struct CpuSession {
+    model: Arc<Model>,
+    function: String,
+    options: LoadOptions,
+    /// Used last first. Flexible models have one for each set of shapes that was seen.
+    ready: Vec<(Shapes, Executable)>,
+    /// Of stateful models: kept from one prediction to the next.
+    state: State,
+    classifier: Option<Classifier>,
+    loaded: Loaded,
+}
+
+/// Sets of input shapes that a session keeps ready.
+const MAX_READY: usize = 8;
+
+impl CpuSession {
+    /// Compiles or loads the plan for the model's default shapes.
+    pub fn new(model: Arc<Model>, options: &LoadOptions) -> Result<CpuSession> {
+        let program = model.function(options.function.as_deref())?;
+        let function = options.function.clone().unwrap_or_else(|| model.info().default_function.clone());
+        let info = model.info().function(Some(&function));
+        let mut shapes = Shapes::new();
+        for &input in &program.inputs {
+            let value = &program[input];
+            if let Type::Tensor(ty) = &value.ty {
+                let feature = info.and_then(|f| f.inputs.iter().find(|i| i.name == value.name));
+                shapes.push((value.name.clone(), default_shape(ty, feature.map(|f| &f.ty))));
+            }
+        }
+        let (executable, loaded) = prepare(&model, &function, &shapes, options)?;
+        let state = executable.new_state();
+        let ready = vec![(shapes, executable)];
+        let classifier = Classifier::detach(model.program(), &function)?.map(|(_, c)| c);
+        Ok(CpuSession { model, function, options: options.clone(), ready, state, classifier, loaded })
+    }
+
+    /// The inputs' shapes, after checking names and shapes against what the model declares.
+    fn shapes(&self, request: &InferenceRequest) -> Result<Shapes> {
+        let program = self.model.function(Some(&self.function))?;
+        let info = self.model.info().function(Some(&self.function));
+        let inputs: Vec<_> = program.inputs.iter().map(|&v| &program[v]).collect();
+        let inputs: Vec<_> =
+            inputs.iter().filter_map(|v| v.ty.as_tensor().map(|t| (v.name.as_str(), t))).collect();
+        for (name, _) in request.inputs() {
+            if !inputs.iter().any(|(n, _)| n == name) {
+                let names: Vec<&str> = inputs.iter().map(|(n, _)| *n).collect();
+                return Err(Error::invalid(format!("the model has no input `{name}`"))
+                    .with_hint(format!("its inputs are: {}", names.join(", ")))
+                    .at(self.model.path()));
+            }
+        }
+        let mut shapes = Shapes::new();
+        for (name, ty) in inputs {
+            let Some((_, tensor)) = request.inputs().iter().find(|(n, _)| n == name) else {
+                return Err(Error::invalid(format!("the input `{name}` is missing"))
+                    .with_hint(format!("give it as a {ty}"))
+                    .at(self.model.path()));
+            };
+            let fits = tensor.shape().len() == ty.rank()
+                && tensor.shape().iter().zip(&ty.shape).all(|(n, d)| d.agrees(Dim::Fixed(*n)));
+            let feature = info.and_then(|f| f.inputs.iter().find(|i| i.name == name)).map(|f| &f.ty);
+            if !fits || !feature.is_none_or(|f| allows(f, tensor.shape())) {
+                let message =
+                    format!("the input `{name}` has the shape {:?}, the model takes {ty}", tensor.shape());
+                let error = Error::invalid(message).at(self.model.path());
+                return Err(match feature.and_then(flexible_hint) {
+                    Some(hint) => error.with_hint(hint),
+                    None => error,
+                });
+            }
+            shapes.push((name.to_owned(), tensor.shape().to_vec()));
+        }
+        Ok(shapes)
+    }
+}
+
+impl Session for CpuSession {
+    fn predict(&mut self, request: &InferenceRequest) -> Result<Prediction> {
+        let shapes = self.shapes(request)?;
+        match self.ready.iter().position(|(s, _)| *s == shapes) {
+            Some(0) => {}
+            Some(i) => self.ready[..=i].rotate_right(1),
+            None => {
+                let (executable, loaded) = prepare(&self.model, &self.function, &shapes, &self.options)?;
+                self.loaded = loaded;
+                self.ready.truncate(MAX_READY - 1);
+                self.ready.insert(0, (shapes, executable));
+            }
+        }
+        let inputs: Vec<(&str, Tensor)> =
+            request.inputs().iter().map(|(n, t)| (n.as_str(), t.clone())).collect();
+        let options = RunOptions { state: Some(&mut self.state), ..RunOptions::default() };
+        let outputs = self.ready[0].1.run_with(&inputs, options).map_err(|e| {
+            let kind = match e {
+                RunError::Input { .. } | RunError::State { .. } => ErrorKind::InvalidInput,
+                RunError::Cancelled { .. } => ErrorKind::Cancelled,
+                _ => ErrorKind::Runtime,
+            };
+            Error::new(kind, e.to_string()).at(self.model.path())
+        })?;
+        Ok(Prediction::new(match &self.classifier {
+            Some(classifier) => classifier.finish(outputs),
+            None => outputs,
+        }))
+    }
+
+    fn loaded(&self) -> &Loaded {
+        &self.loaded
+    }
+}
+
+/// Compiles a plan, or takes it from the cache.
+fn prepare(
+    model: &Model,
+    function: &str,
+    shapes: &Shapes,
+    options: &LoadOptions,
+) -> Result<(Executable, Loaded)> {
+    let start = Instant::now();
+    let unusable = |e: &dyn std::fmt::Display| Error::new(ErrorKind::Runtime, e.to_string()).at(model.path());
+    let build = || -> Result<Plan> {
+        let detached = Classifier::detach(model.program(), function)?;
+        let program = detached.as_ref().map_or(model.program(), |(p, _)| p);
+        let named: Vec<(&str, &[usize])> = shapes.iter().map(|(n, s)| (n.as_str(), s.as_slice())).collect();
+        compile(program, function, &named).map_err(|e| {
+            let error = Error::new(ErrorKind::Unsupported, e.to_string()).at(model.path());
+            match e.hint() {
+                Some(hint) => error.with_hint(hint),
+                None => error,
+            }
+        })
+    };
+    let (plan, origin, path) = match &options.cache {
+        None => (build()?, PlanOrigin::Compiled, None),
+        Some(store) => {
+            let mut key = KeyBuilder::new("plan")
+                .field("model", model.digest())
+                .field("function", function)
+                .field("engine", Plan::fingerprint());
+            for (name, shape) in shapes {
+                key = key.field(name, format!("{shape:?}"));
+            }
+            let key = key.finish();
+            let meta = Meta::new("plan", &name(model));
+            let bytes = || -> Result<Vec<u8>> {
+                let mut bytes = Vec::new();
+                build()?.to_writer(&mut bytes).map_err(|e| unusable(&e))?;
+                Ok(bytes)
+            };
+            let fetched = store.get_or_create(&key, &meta, bytes)?;
+            if let Some(e) = &fetched.unstored {
+                tracing::warn!("the compiled plan could not be kept: {e}");
+            }
+            let path = fetched.unstored.is_none().then(|| store.entry_path(&key));
+            match (Plan::from_bytes(fetched.payload), fetched.origin) {
+                (Ok(plan), Origin::Hit) => (plan, PlanOrigin::Cached, path),
+                (Ok(plan), Origin::Built) => (plan, PlanOrigin::Compiled, path),
+                (Ok(plan), Origin::Rebuilt(fault)) => (plan, PlanOrigin::Rebuilt(fault.to_string()), path),
+                // Whole, but not a plan: something else wrote it. Replace it.
+                (Err(e), _) => {
+                    let bytes: Bytes = bytes()?.into();
+                    if let Err(e) = store.put(&key, &meta, &bytes) {
+                        tracing::warn!("the compiled plan could not be kept: {e}");
+                    }
+                    let plan = Plan::from_bytes(bytes).map_err(|e| unusable(&e))?;
+                    (plan, PlanOrigin::Rebuilt(e.to_string()), path)
+                }
+            }
+        }
+    };
+    let (arena_bytes, weight_bytes) = (plan.arena_bytes(), plan.weight_bytes());
+    let pool = Pool::new(options.threads).map_err(|e| unusable(&e))?;
+    let executable = Executable::new(&plan, pool).map_err(|e| unusable(&e))?;
+    let duration = start.elapsed();
+    let loaded =
+        Loaded { backend: "cpu", plan: origin, plan_path: path, duration, arena_bytes, weight_bytes };
+    Ok((executable, loaded))
+}
+
+fn name(model: &Model) -> String {
+    model.path().file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Whether a flexible feature allows a shape. What the program itself fixes is checked elsewhere.
+fn allows(feature: &FeatureType, shape: &[usize]) -> bool {
+    let (flexibility, shape) = match feature {
+        FeatureType::MultiArray { flexibility, .. } => (flexibility, shape),
+        // 1 × channels × height × width
+        FeatureType::Image { flexibility, .. } => (flexibility, shape.get(2..).unwrap_or(&[])),
+        _ => return true,
+    };
+    match flexibility {
+        Flexibility::Fixed => true,
+        Flexibility::Enumerated { shapes } => {
+            shapes.iter().any(|s| s.iter().map(|&n| n as usize).eq(shape.iter().copied()))
+        }
+        Flexibility::Range { dimensions } => {
+            dimensions.len() == shape.len()
+                && dimensions
+                    .iter()
+                    .zip(shape)
+                    .all(|(&(low, high), &n)| n as u64 >= low && (high < 0 || n as i64 <= high))
+        }
+    }
+}
+
+fn flexible_hint(feature: &FeatureType) -> Option<String> {
+    let (FeatureType::MultiArray { flexibility, .. } | FeatureType::Image { flexibility, .. }) = feature
+    else {
+        return None;
+    };
+    match flexibility {
+        Flexibility::Fixed => None,
+        Flexibility::Enumerated { shapes } => Some(format!("it may have one of the shapes {shapes:?}")),
+        Flexibility::Range { dimensions } => {
+            let range = |&(low, high): &(u64, i64)| match high {
+                ..0 => format!("{low} or more"),
+                _ if low as i64 == high => low.to_string(),
+                _ => format!("{low} to {high}"),
+            };
+            let ranges: Vec<String> = dimensions.iter().map(range).collect();
+            Some(format!("its dimensions may be: {}", ranges.join(", ")))
+        }
+    }
+}

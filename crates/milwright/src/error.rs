@@ -1,0 +1,156 @@
+//! The one error of the library.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A result with the library's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, where, and what to do about it.
+///
+/// It prints as one sentence that names file, function and op where they are known; [`hint`](Error::hint) is advice,
+/// apart from it.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    path: Option<PathBuf>,
+    message: String,
+    hint: Option<String>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// Whose fault an [`Error`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A file cannot be read or written.
+    Io,
+    /// A model breaks the rules of its format.
+    Malformed,
+    /// A model uses something that Milwright knows of but does not handle.
+    Unsupported,
+    /// An input or an option is wrong: name, shape, element type, value.
+    InvalidInput,
+    /// A result differs from the original by more than was allowed, or is NaN or infinite where the original is not.
+    Tolerance,
+    /// The backend is not there on this machine.
+    Unavailable,
+    /// A model failed while it ran.
+    Runtime,
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl Error {
+    /// An error of a kind, with a sentence that says what happened.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
+        Error(Box::new(Inner { kind, path: None, message: message.into(), hint: None, source: None }))
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Error {
+        Error::new(ErrorKind::InvalidInput, message)
+    }
+
+    pub(crate) fn io(action: &str, path: &Path, source: std::io::Error) -> Error {
+        Error::new(ErrorKind::Io, format!("cannot {action} it: {source}")).at(path).with_source(source)
+    }
+
+    /// Names the file.
+    #[must_use]
+    pub fn at(mut self, path: impl AsRef<Path>) -> Error {
+        self.0.path.get_or_insert_with(|| path.as_ref().to_owned());
+        self
+    }
+
+    /// Adds advice.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Error {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Error {
+        self.0.source = Some(Box::new(source));
+        self
+    }
+
+    /// Whose fault it is.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The file that it is about.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(path) = &self.0.path {
+            write!(f, "{}: ", path.display())?;
+        }
+        f.write_str(&self.0.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|s| &**s as &(dyn std::error::Error + 'static))
+    }
+}
+
+impl From<milwright_spec::Error> for Error {
+    fn from(e: milwright_spec::Error) -> Error {
+        use milwright_spec::ErrorKind as Kind;
+        let kind = match e.kind() {
+            Kind::NotFound | Kind::Io => ErrorKind::Io,
+            Kind::Unsupported => ErrorKind::Unsupported,
+            _ => ErrorKind::Malformed,
+        };
+        let error = Error::new(kind, e.to_string());
+        match e.hint().map(str::to_owned) {
+            Some(hint) => error.with_hint(hint).with_source(e),
+            None => error.with_source(e),
+        }
+    }
+}
+
+impl From<milwright_convert::Error> for Error {
+    fn from(e: milwright_convert::Error) -> Error {
+        use milwright_convert::ErrorKind as Kind;
+        let kind = match e.kind() {
+            Kind::Unsupported => ErrorKind::Unsupported,
+            _ => ErrorKind::Malformed,
+        };
+        let error = Error::new(kind, e.to_string());
+        match e.hint().map(str::to_owned) {
+            Some(hint) => error.with_hint(hint).with_source(e),
+            None => error.with_source(e),
+        }
+    }
+}
+
+impl From<milwright_cache::Error> for Error {
+    fn from(e: milwright_cache::Error) -> Error {
+        let error = Error::new(ErrorKind::Io, e.to_string());
+        match e.hint() {
+            Some(hint) => error.with_hint(hint).with_source(e),
+            None => error.with_source(e),
+        }
+    }
+}
+
+impl From<milwright_mil::VerifyErrors> for Error {
+    fn from(e: milwright_mil::VerifyErrors) -> Error {
+        Error::new(ErrorKind::Malformed, format!("the program breaks the rules of MIL:\n{e}")).with_source(e)
+    }
+}

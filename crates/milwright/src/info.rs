@@ -1,0 +1,379 @@
+//! What a Core ML file says about itself: any of its 37 model types, also those that cannot be run yet.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use milwright_spec::Package;
+use milwright_spec::proto::{self as pb, model};
+use serde::Serialize;
+
+use crate::Result;
+
+/// A description of a model: what `inspect` shows.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ModelInfo {
+    /// The model type, by its name in the specification, such as `mlProgram`.
+    pub model_type: String,
+    /// The specification version: 6 to 10 for ML programs.
+    pub specification_version: i32,
+    /// Whether Milwright can run models of this type.
+    pub runnable: bool,
+    /// The function that runs unless another is named.
+    pub default_function: String,
+    /// The functions. Models that are not ML programs have one.
+    pub functions: Vec<FunctionInfo>,
+    /// Author, licence, version and description, where they are given.
+    pub metadata: BTreeMap<String, String>,
+    /// Metadata under keys of the author's choice.
+    pub user_defined: BTreeMap<String, String>,
+    /// The models of a pipeline, in order.
+    pub pipeline: Vec<ModelInfo>,
+}
+
+/// One function of a model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct FunctionInfo {
+    /// The name.
+    pub name: String,
+    /// Inputs, in declared order.
+    pub inputs: Vec<FeatureInfo>,
+    /// Outputs, in declared order.
+    pub outputs: Vec<FeatureInfo>,
+    /// States, in declared order.
+    pub states: Vec<FeatureInfo>,
+    /// The output that is the class label, in a classifier.
+    pub predicted_feature: Option<String>,
+    /// The output that gives each class its probability, in a classifier.
+    pub predicted_probabilities: Option<String>,
+    /// The opset, for ML programs.
+    pub opset: Option<String>,
+    /// How often each op is used, for ML programs.
+    pub ops: BTreeMap<String, usize>,
+}
+
+/// An input, output or state.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FeatureInfo {
+    /// The name.
+    pub name: String,
+    /// What the author says about it.
+    pub description: String,
+    /// Whether it may be left out.
+    pub optional: bool,
+    /// The type.
+    pub ty: FeatureType,
+}
+
+/// The type of a feature.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum FeatureType {
+    /// A tensor.
+    MultiArray {
+        /// The element type by its MIL name.
+        dtype: String,
+        /// The default shape; empty if none is declared.
+        shape: Vec<u64>,
+        /// Other shapes that it may have.
+        flexibility: Flexibility,
+    },
+    /// An image.
+    Image {
+        /// Width in pixels.
+        width: u64,
+        /// Height in pixels.
+        height: u64,
+        /// `RGB`, `BGR`, `GRAYSCALE` or `GRAYSCALE_FLOAT16`.
+        color: String,
+        /// Other sizes that it may have, as (height, width).
+        flexibility: Flexibility,
+    },
+    /// A whole number.
+    Int64,
+    /// A floating-point number.
+    Double,
+    /// A text.
+    String,
+    /// Numbers by key.
+    Dictionary {
+        /// `int64` or `string`.
+        key: String,
+    },
+    /// A list.
+    Sequence {
+        /// `int64` or `string`.
+        element: String,
+    },
+    /// Memory that outlives a prediction.
+    State {
+        /// The element type by its MIL name.
+        dtype: String,
+        /// The shape.
+        shape: Vec<u64>,
+    },
+    /// The file does not say.
+    Unknown,
+}
+
+/// Which shapes besides the default one a feature may have.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Flexibility {
+    /// None.
+    #[default]
+    Fixed,
+    /// These.
+    Enumerated {
+        /// Each shape.
+        shapes: Vec<Vec<u64>>,
+    },
+    /// Sizes between a least and a greatest one, per dimension; -1 is without end.
+    Range {
+        /// Least and greatest size.
+        dimensions: Vec<(u64, i64)>,
+    },
+}
+
+impl ModelInfo {
+    /// Describes a model file of any type.
+    ///
+    /// # Errors
+    /// The file cannot be read or is not a Core ML model.
+    pub fn open(path: impl AsRef<Path>) -> Result<ModelInfo> {
+        Ok(ModelInfo::new(Package::open(path)?.model()))
+    }
+
+    /// Describes a model.
+    pub fn new(model: &pb::Model) -> ModelInfo {
+        let empty = pb::ModelDescription::default();
+        let description = model.description.as_deref().unwrap_or(&empty);
+        let metadata = description.metadata.clone().unwrap_or_default();
+        let texts = [
+            ("author", &metadata.author),
+            ("description", &metadata.short_description),
+            ("license", &metadata.license),
+            ("version", &metadata.version_string),
+        ];
+        let given = texts.iter().filter(|(_, v)| !v.is_empty());
+        let functions = functions(model, description);
+        let default = if description.default_function_name.is_empty() {
+            functions.iter().find(|f| f.name == "main").or(functions.first())
+        } else {
+            functions.iter().find(|f| f.name == description.default_function_name)
+        };
+        ModelInfo {
+            model_type: type_name(model).to_owned(),
+            specification_version: model.specification_version,
+            runnable: matches!(model.r#type, Some(model::Type::MlProgram(_))),
+            default_function: default.map(|f| f.name.clone()).unwrap_or_default(),
+            functions,
+            metadata: given.map(|(k, v)| ((*k).to_owned(), (*v).clone())).collect(),
+            user_defined: metadata.user_defined.clone(),
+            // The decoder bounds how deep pipelines nest.
+            pipeline: pipeline(model).iter().map(ModelInfo::new).collect(),
+        }
+    }
+
+    /// The function of this name, or the default one.
+    pub fn function(&self, name: Option<&str>) -> Option<&FunctionInfo> {
+        let name = name.unwrap_or(&self.default_function);
+        self.functions.iter().find(|f| f.name == name)
+    }
+}
+
+fn functions(model: &pb::Model, description: &pb::ModelDescription) -> Vec<FunctionInfo> {
+    let named = |name: &String| (!name.is_empty()).then(|| name.clone());
+    let mut functions: Vec<FunctionInfo> = description
+        .functions
+        .iter()
+        .map(|f| FunctionInfo {
+            name: f.name.clone(),
+            inputs: f.input.iter().map(feature).collect(),
+            outputs: f.output.iter().map(feature).collect(),
+            states: f.state.iter().map(feature).collect(),
+            predicted_feature: named(&f.predicted_feature_name),
+            predicted_probabilities: named(&f.predicted_probabilities_name),
+            ..FunctionInfo::default()
+        })
+        .collect();
+    if functions.is_empty() {
+        functions.push(FunctionInfo {
+            name: "main".into(),
+            inputs: description.input.iter().map(feature).collect(),
+            outputs: description.output.iter().map(feature).collect(),
+            states: description.state.iter().map(feature).collect(),
+            predicted_feature: named(&description.predicted_feature_name),
+            predicted_probabilities: named(&description.predicted_probabilities_name),
+            ..FunctionInfo::default()
+        });
+    }
+    if let Some(model::Type::MlProgram(program)) = &model.r#type {
+        for info in &mut functions {
+            let Some(function) = program.functions.get(&info.name) else { continue };
+            info.opset = Some(function.opset.clone());
+            let block = function.block_specializations.get(&function.opset);
+            block.iter().for_each(|b| count_ops(b, &mut info.ops));
+        }
+    }
+    functions
+}
+
+fn count_ops(block: &pb::mil_spec::Block, counts: &mut BTreeMap<String, usize>) {
+    for op in &block.operations {
+        *counts.entry(op.r#type.clone()).or_default() += 1;
+        op.blocks.iter().for_each(|b| count_ops(b, counts));
+    }
+}
+
+fn pipeline(model: &pb::Model) -> &[pb::Model] {
+    let pipeline = match &model.r#type {
+        Some(model::Type::Pipeline(p)) => Some(p),
+        Some(model::Type::PipelineClassifier(p)) => p.pipeline.as_ref(),
+        Some(model::Type::PipelineRegressor(p)) => p.pipeline.as_ref(),
+        _ => None,
+    };
+    pipeline.map_or(&[], |p| &p.models)
+}
+
+fn feature(feature: &pb::FeatureDescription) -> FeatureInfo {
+    FeatureInfo {
+        name: feature.name.clone(),
+        description: feature.short_description.clone(),
+        optional: feature.r#type.as_ref().is_some_and(|t| t.is_optional),
+        ty: feature.r#type.as_ref().map_or(FeatureType::Unknown, feature_type),
+    }
+}
+
+fn feature_type(ty: &pb::FeatureType) -> FeatureType {
+    use pb::feature_type::Type;
+    match &ty.r#type {
+        Some(Type::MultiArrayType(array)) => FeatureType::MultiArray {
+            dtype: array_dtype(array),
+            shape: sizes(&array.shape),
+            flexibility: array_flexibility(array),
+        },
+        Some(Type::ImageType(image)) => image_type(image),
+        Some(Type::Int64Type(_)) => FeatureType::Int64,
+        Some(Type::DoubleType(_)) => FeatureType::Double,
+        Some(Type::StringType(_)) => FeatureType::String,
+        Some(Type::DictionaryType(dictionary)) => FeatureType::Dictionary {
+            key: match dictionary.key_type {
+                Some(pb::dictionary_feature_type::KeyType::Int64KeyType(_)) => "int64".into(),
+                _ => "string".into(),
+            },
+        },
+        Some(Type::SequenceType(sequence)) => FeatureType::Sequence {
+            element: match sequence.r#type {
+                Some(pb::sequence_feature_type::Type::Int64Type(_)) => "int64".into(),
+                _ => "string".into(),
+            },
+        },
+        Some(Type::StateType(state)) => match &state.r#type {
+            Some(pb::state_feature_type::Type::ArrayType(array)) => {
+                FeatureType::State { dtype: array_dtype(array), shape: sizes(&array.shape) }
+            }
+            None => FeatureType::Unknown,
+        },
+        None => FeatureType::Unknown,
+    }
+}
+
+fn array_dtype(array: &pb::ArrayFeatureType) -> String {
+    use pb::array_feature_type::ArrayDataType as D;
+    match D::try_from(array.data_type) {
+        Ok(D::Float16) => "fp16",
+        Ok(D::Float32) => "fp32",
+        Ok(D::Double) => "fp64",
+        Ok(D::Int32) => "int32",
+        Ok(D::Int8) => "int8",
+        _ => "unknown",
+    }
+    .into()
+}
+
+fn array_flexibility(array: &pb::ArrayFeatureType) -> Flexibility {
+    use pb::array_feature_type::ShapeFlexibility as F;
+    match &array.shape_flexibility {
+        Some(F::EnumeratedShapes(e)) => {
+            Flexibility::Enumerated { shapes: e.shapes.iter().map(|s| sizes(&s.shape)).collect() }
+        }
+        Some(F::ShapeRange(r)) => Flexibility::Range {
+            dimensions: r.size_ranges.iter().map(|s| (s.lower_bound, s.upper_bound)).collect(),
+        },
+        None => Flexibility::Fixed,
+    }
+}
+
+fn image_type(image: &pb::ImageFeatureType) -> FeatureType {
+    use pb::image_feature_type::{ColorSpace, SizeFlexibility as F};
+    let range = |r: &Option<pb::SizeRange>| r.as_ref().map_or((0, -1), |r| (r.lower_bound, r.upper_bound));
+    FeatureType::Image {
+        width: image.width.max(0) as u64,
+        height: image.height.max(0) as u64,
+        color: ColorSpace::try_from(image.color_space).map_or("unknown", |c| c.as_str_name()).to_owned(),
+        flexibility: match &image.size_flexibility {
+            Some(F::EnumeratedSizes(e)) => {
+                Flexibility::Enumerated { shapes: e.sizes.iter().map(|s| vec![s.height, s.width]).collect() }
+            }
+            Some(F::ImageSizeRange(r)) => {
+                Flexibility::Range { dimensions: vec![range(&r.height_range), range(&r.width_range)] }
+            }
+            None => Flexibility::Fixed,
+        },
+    }
+}
+
+fn sizes(shape: &[i64]) -> Vec<u64> {
+    shape.iter().map(|&n| n.max(0) as u64).collect()
+}
+
+macro_rules! type_names {
+    ($($variant:ident $name:literal,)*) => {
+        fn type_name(model: &pb::Model) -> &'static str {
+            match &model.r#type {
+                $(Some(model::Type::$variant(_)) => $name,)*
+                None => "unknown",
+            }
+        }
+    };
+}
+
+type_names! {
+    PipelineClassifier "pipelineClassifier",
+    PipelineRegressor "pipelineRegressor",
+    Pipeline "pipeline",
+    GlmRegressor "glmRegressor",
+    SupportVectorRegressor "supportVectorRegressor",
+    TreeEnsembleRegressor "treeEnsembleRegressor",
+    NeuralNetworkRegressor "neuralNetworkRegressor",
+    BayesianProbitRegressor "bayesianProbitRegressor",
+    GlmClassifier "glmClassifier",
+    SupportVectorClassifier "supportVectorClassifier",
+    TreeEnsembleClassifier "treeEnsembleClassifier",
+    NeuralNetworkClassifier "neuralNetworkClassifier",
+    KNearestNeighborsClassifier "kNearestNeighborsClassifier",
+    NeuralNetwork "neuralNetwork",
+    ItemSimilarityRecommender "itemSimilarityRecommender",
+    MlProgram "mlProgram",
+    CustomModel "customModel",
+    LinkedModel "linkedModel",
+    ClassConfidenceThresholding "classConfidenceThresholding",
+    OneHotEncoder "oneHotEncoder",
+    Imputer "imputer",
+    FeatureVectorizer "featureVectorizer",
+    DictVectorizer "dictVectorizer",
+    Scaler "scaler",
+    CategoricalMapping "categoricalMapping",
+    Normalizer "normalizer",
+    ArrayFeatureExtractor "arrayFeatureExtractor",
+    NonMaximumSuppression "nonMaximumSuppression",
+    Identity "identity",
+    TextClassifier "textClassifier",
+    WordTagger "wordTagger",
+    VisionFeaturePrint "visionFeaturePrint",
+    SoundAnalysisPreprocessing "soundAnalysisPreprocessing",
+    Gazetteer "gazetteer",
+    WordEmbedding "wordEmbedding",
+    AudioFeaturePrint "audioFeaturePrint",
+    SerializedModel "serializedModel",
+}

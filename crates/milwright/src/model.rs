@@ -1,0 +1,111 @@
+//! Opened models.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use milwright_mil::{Checked, Function, verify};
+use milwright_spec::Package;
+use prost::Message as _;
+
+use crate::{Error, ErrorKind, ModelInfo, Result};
+
+/// An ML program that was opened and verified. Weights stay in the file, which is memory-mapped.
+///
+/// ```
+/// # let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../");
+/// use milwright::Model;
+///
+/// let model = Model::open(format!("{root}examples/digits.mlpackage"))?;
+/// assert_eq!(model.info().model_type, "mlProgram");
+/// assert!(model.function(None)?.walk().len() > 10);
+/// # Ok::<(), milwright::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Model {
+    path: PathBuf,
+    package: Package,
+    program: Checked,
+    info: ModelInfo,
+    digest: OnceLock<[u8; 32]>,
+}
+
+impl Model {
+    /// Opens an `.mlpackage` folder or an `.mlmodel` file and verifies its program.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not a Core ML model or a damaged one, is of a type that cannot be run, or breaks
+    /// the rules of MIL. The error names file, function, op and remedy.
+    pub fn open(path: impl AsRef<Path>) -> Result<Model> {
+        let path = path.as_ref();
+        let package = Package::open(path)?;
+        Model::new(path.to_owned(), package).map_err(|e| e.at(path))
+    }
+
+    fn new(path: PathBuf, package: Package) -> Result<Model> {
+        let info = ModelInfo::new(package.model());
+        if !info.runnable {
+            let message = format!("a model of type {}, which Milwright does not run yet", info.model_type);
+            return Err(Error::new(ErrorKind::Unsupported, message).with_hint(
+                "`milwright inspect` describes it; ML programs (mlProgram) are what runs so far",
+            ));
+        }
+        let program = verify(milwright_convert::spec::read(&package)?)?;
+        Ok(Model { path, package, program, info, digest: OnceLock::new() })
+    }
+
+    /// Where it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the file says about itself.
+    pub fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Checked {
+        &self.program
+    }
+
+    /// The function of this name, or the default one.
+    ///
+    /// # Errors
+    /// There is none of this name; the hint lists those that there are.
+    pub fn function(&self, name: Option<&str>) -> Result<&Function> {
+        let name = name.unwrap_or(&self.info.default_function);
+        self.program.functions.get(name).ok_or_else(|| {
+            let names: Vec<&str> = self.program.functions.keys().map(String::as_str).collect();
+            Error::invalid(format!("there is no function `{name}`"))
+                .with_hint(format!("the functions are: {}", names.join(", ")))
+                .at(&self.path)
+        })
+    }
+
+    /// Bytes on disk: the model's structure and its weights.
+    pub fn size(&self) -> u64 {
+        let weights = self.package.weight_files().values().flat_map(|f| f.blobs()).flatten();
+        self.package.model().encoded_len() as u64 + weights.map(|(_, b)| b.data.len() as u64).sum::<u64>()
+    }
+
+    /// A hash of everything that the model computes with.
+    pub fn digest(&self) -> [u8; 32] {
+        *self.digest.get_or_init(|| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&self.package.model().encode_to_vec());
+            for (name, file) in self.package.weight_files() {
+                hasher.update(name.as_bytes());
+                for (offset, blob) in file.blobs().flatten() {
+                    hasher.update(&offset.to_le_bytes());
+                    hasher.update(&blob.dtype.code().to_le_bytes());
+                    hasher.update(&blob.data);
+                }
+            }
+            *hasher.finalize().as_bytes()
+        })
+    }
+
+    pub(crate) fn package(&self) -> &Package {
+        &self.package
+    }
+}

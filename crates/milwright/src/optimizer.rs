@@ -1,0 +1,398 @@
+//! Makes models smaller, and proves that they still compute the same.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use milwright_mil::{Opset, Program, Tensor, passes, verify};
+use milwright_optimize::{Quantization as Scheme, Store};
+use milwright_spec::proto::model;
+use milwright_spec::{PackageWriter, blob::BlobType, proto::mil_spec::value::BlobFileValue};
+use serde::Serialize;
+
+pub use milwright_optimize::Bits;
+
+use crate::{
+    Error, ErrorKind, LoadOptions, Model, OutputDifference, Proof, Result, Samples, Target, WeightReport,
+    compare,
+};
+
+/// How weights are stored.
+pub type Quantization = Scheme;
+
+/// Optimizes models. Build one, then [`optimize`](Optimizer::optimize) as many as you like.
+///
+/// ```
+/// # let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../");
+/// use std::sync::Arc;
+/// use milwright::{Model, Optimizer, Quantization};
+///
+/// let model = Arc::new(Model::open(format!("{root}examples/digits.mlpackage"))?);
+/// let folder = tempfile::tempdir().unwrap();
+/// let out = folder.path().join("digits-int8.mlpackage");
+///
+/// let optimizer = Optimizer::new().quantization(Quantization::Int8).tolerance(20.0);
+/// let report = optimizer.optimize(&model, Some(&out), &mut |_| {})?;
+/// assert!(report.bytes_after < report.bytes_before / 3);
+/// assert!(Model::open(&out).is_ok());
+/// # Ok::<(), milwright::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Optimizer {
+    target: Target,
+    quantization: Quantization,
+    tolerance: Option<f64>,
+    samples: Option<Samples>,
+    seed: u64,
+    load: LoadOptions,
+}
+
+/// What an optimization did.
+#[derive(Clone, Debug, Serialize)]
+pub struct OptimizeReport {
+    /// Where the result was written, if it was.
+    pub output: Option<PathBuf>,
+    /// Bytes of the original.
+    pub bytes_before: u64,
+    /// Bytes of the result.
+    pub bytes_after: u64,
+    /// Every weight, in program order.
+    #[serde(serialize_with = "weights")]
+    pub weights: Vec<WeightReport>,
+    /// How far the outputs are from the original's.
+    pub proof: Proof,
+    /// How long compressing and writing took.
+    pub optimize_time: Duration,
+    /// How long the proof took.
+    pub proof_time: Duration,
+}
+
+/// What an optimization is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// So many weight elements out of so many are compressed.
+    Compressing {
+        /// Elements done.
+        done: usize,
+        /// Elements in all.
+        total: usize,
+    },
+    /// The result is being written.
+    Writing,
+    /// So many sets of inputs out of so many were run through both models.
+    Proving {
+        /// Sets done.
+        done: usize,
+        /// Sets in all.
+        total: usize,
+    },
+}
+
+/// Sets of inputs that are drawn where none are given.
+const DRAWN_SAMPLES: usize = 4;
+
+impl Default for Optimizer {
+    fn default() -> Optimizer {
+        Optimizer {
+            target: Target::Auto,
+            quantization: Quantization::None,
+            tolerance: None,
+            samples: None,
+            seed: 0,
+            load: LoadOptions::default(),
+        }
+    }
+}
+
+impl Optimizer {
+    /// An optimizer that runs graph passes only.
+    pub fn new() -> Optimizer {
+        Optimizer::default()
+    }
+
+    /// What the result should run on. The Neural Engine and the GPU compute in fp16: for them, the program is
+    /// converted to fp16 before its weights are compressed.
+    #[must_use]
+    pub fn target(mut self, target: Target) -> Optimizer {
+        self.target = target;
+        self
+    }
+
+    /// How weights are stored.
+    #[must_use]
+    pub fn quantization(mut self, quantization: Quantization) -> Optimizer {
+        self.quantization = quantization;
+        self
+    }
+
+    /// The least signal to noise, in dB, of every output against the original's. A result that is worse is an error,
+    /// and is not written.
+    #[must_use]
+    pub fn tolerance(mut self, snr_db: f64) -> Optimizer {
+        self.tolerance = Some(snr_db);
+        self
+    }
+
+    /// Inputs for the default function to prove the result with, instead of drawn ones. Other functions are proved
+    /// with drawn ones in any case.
+    #[must_use]
+    pub fn samples(mut self, samples: Samples) -> Optimizer {
+        self.samples = Some(samples);
+        self
+    }
+
+    /// The seed of drawn inputs.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Optimizer {
+        self.seed = seed;
+        self
+    }
+
+    /// How models are made ready for the proof: threads, cache.
+    #[must_use]
+    pub fn load_options(mut self, load: LoadOptions) -> Optimizer {
+        self.load = load;
+        self
+    }
+
+    /// Optimizes a model, proves the result, and writes it to `output` if one is given. The result is proved as it is
+    /// written: what ran is what a reader of the file gets.
+    ///
+    /// # Errors
+    /// The result is not within the tolerance, or is NaN or infinite where the original is not; it cannot be
+    /// written; or one of the two cannot be run. An existing `output` is untouched then.
+    pub fn optimize(
+        &self,
+        model: &Arc<Model>,
+        output: Option<&Path>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<OptimizeReport> {
+        let start = Instant::now();
+        let scratch = tempfile::tempdir();
+        let scratch = scratch.map_err(|e| Error::io("write into", &std::env::temp_dir(), e))?;
+        let staged_at = match output {
+            Some(output) => self.check_output(model, output)?.to_owned(),
+            None => scratch.path().join("result.mlpackage"),
+        };
+        let (program, weights) = self.rewrite(model, scratch.path(), progress)?;
+
+        progress(Progress::Writing);
+        let mut writer = PackageWriter::create(&staged_at)?;
+        let checked = verify(program)?;
+        let mut spec = model.package().model().clone();
+        let program = milwright_convert::spec::write(&checked, &mut Weights(&mut writer))?;
+        let opset = checked.functions.values().map(|f| f.opset).max().unwrap_or(Opset::Ios15);
+        spec.specification_version = spec.specification_version.max(opset.specification_version());
+        let doc_string = match &mut spec.r#type {
+            Some(model::Type::MlProgram(p)) => std::mem::take(&mut p.doc_string),
+            _ => String::new(),
+        };
+        spec.r#type =
+            Some(model::Type::MlProgram(milwright_spec::proto::mil_spec::Program { doc_string, ..program }));
+        drop(checked);
+        let staged = writer.stage(&spec)?;
+        let optimize_time = start.elapsed();
+
+        let start = Instant::now();
+        let result = Arc::new(Model::open(staged.path())?);
+        let proof = self.prove(model, &result, progress)?;
+        let report = OptimizeReport {
+            output: output.map(Path::to_owned),
+            bytes_before: model.size(),
+            bytes_after: result.size(),
+            weights,
+            proof,
+            optimize_time,
+            proof_time: start.elapsed(),
+        };
+        self.judge(&report)?;
+        drop(result);
+        if output.is_some() {
+            staged.commit()?;
+        }
+        Ok(report)
+    }
+
+    fn check_output<'a>(&self, model: &Model, output: &'a Path) -> Result<&'a Path> {
+        let same = |a: &Path, b: &Path| match (a.canonicalize(), b.canonicalize()) {
+            (Ok(a), Ok(b)) => a == b,
+            _ => false,
+        };
+        if same(model.path(), output) {
+            return Err(Error::invalid("the result would replace the model that it is made from")
+                .with_hint("choose another name with -o")
+                .at(output));
+        }
+        Ok(output)
+    }
+
+    /// The optimized program, with its new weights in a scratch file.
+    fn rewrite(
+        &self,
+        model: &Model,
+        scratch: &Path,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(Program, Vec<WeightReport>)> {
+        // Before weights are compressed: a pass can fold a scale into a weight, but not into a palette.
+        let failed = |e: passes::PassError| Error::new(ErrorKind::Malformed, e.to_string()).at(model.path());
+        let (program, _) = passes::run(model.program().clone(), passes::ALL, None).map_err(failed)?;
+        let mut program = program.into_inner();
+        let mut spill = Spill::create(scratch).map_err(|e| Error::io("write into", scratch, e))?;
+        let halve =
+            self.quantization == Quantization::Float16 || matches!(self.target, Target::Ane | Target::Gpu);
+        let mut stages = Vec::new();
+        if halve {
+            stages.push(Quantization::Float16);
+        }
+        if !matches!(self.quantization, Quantization::None | Quantization::Float16) {
+            stages.push(self.quantization);
+        }
+        let total = stages.len() * weight_elements(&program);
+        let mut done = 0;
+        let mut reports: Vec<WeightReport> = Vec::new();
+        for stage in stages {
+            let mut advance = |n| {
+                done += n;
+                progress(Progress::Compressing { done: done.min(total), total });
+            };
+            let found = milwright_optimize::optimize(&mut program, stage, &mut spill, &mut advance);
+            reports.extend(found.map_err(|e| Error::new(ErrorKind::Io, e.to_string()))?);
+        }
+        // The constants that were converted are dead now.
+        let clean: Vec<passes::Pass> = passes::by_name("eliminate_dead").into_iter().collect();
+        let (program, _) = passes::run(verify(program)?, &clean, None).map_err(failed)?;
+        Ok((program.into_inner(), reports))
+    }
+
+    fn prove(
+        &self,
+        model: &Arc<Model>,
+        result: &Arc<Model>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Proof> {
+        let mut functions = Vec::new();
+        let default = &model.info().default_function;
+        for name in model.program().functions.keys() {
+            let given = self.samples.clone().filter(|_| name == default);
+            let samples = match given {
+                Some(samples) => samples,
+                None => Samples::draw(model, Some(name), self.seed, DRAWN_SAMPLES)?,
+            };
+            let total = samples.requests.len();
+            let mut done = 0;
+            let mut advance = || {
+                done += 1;
+                progress(Progress::Proving { done, total });
+            };
+            let outputs = compare(model, result, Some(name), &samples, &self.load, &mut advance)?;
+            functions.push((name.clone(), outputs));
+        }
+        let samples = self.samples.as_ref().map_or(DRAWN_SAMPLES, |s| s.requests.len());
+        Ok(Proof { functions, samples })
+    }
+
+    fn judge(&self, report: &OptimizeReport) -> Result<()> {
+        let limit = self.tolerance.unwrap_or(f64::NEG_INFINITY);
+        let failures = report.proof.failures(limit);
+        if failures.is_empty() {
+            return Ok(());
+        }
+        let what = match self.tolerance {
+            Some(limit) => format!("the result is not within {limit} dB of the original"),
+            None => "the result is broken".to_owned(),
+        };
+        let mut worst: Vec<&WeightReport> = report.weights.iter().filter(|w| w.snr_db.is_some()).collect();
+        worst.sort_by(|a, b| a.snr_db.partial_cmp(&b.snr_db).unwrap_or(std::cmp::Ordering::Equal));
+        let worst: Vec<String> =
+            worst.iter().take(3).map(|w| format!("{} ({:.1} dB)", w.name, w.snr_db.unwrap_or(0.0))).collect();
+        let hint = if worst.is_empty() {
+            "nothing was written".to_owned()
+        } else {
+            format!("nothing was written; use more bits. The weights that lost most: {}", worst.join(", "))
+        };
+        let outputs: Vec<&OutputDifference> = report.proof.functions.iter().flat_map(|(_, o)| o).collect();
+        debug_assert!(!outputs.is_empty());
+        Err(Error::new(ErrorKind::Tolerance, format!("{what}: {}", failures.join("; "))).with_hint(hint))
+    }
+}
+
+fn weight_elements(program: &Program) -> usize {
+    let weights = program.functions.values().flat_map(|f| {
+        milwright_optimize::weights::weights(f)
+            .into_iter()
+            .filter_map(|w| f.const_value(w.value)?.as_tensor().map(Tensor::elements))
+    });
+    weights.sum()
+}
+
+/// Keeps compressed weights in a file until they are written, so that they need no memory.
+struct Spill {
+    file: std::fs::File,
+    end: u64,
+}
+
+impl Spill {
+    fn create(folder: &Path) -> std::io::Result<Spill> {
+        Ok(Spill { file: tempfile::tempfile_in(folder)?, end: 0 })
+    }
+}
+
+impl Store for Spill {
+    fn store(&mut self, tensor: Tensor) -> std::io::Result<Tensor> {
+        use std::io::{Seek, SeekFrom, Write};
+        /// Small tensors are not worth a mapping.
+        const MIN_BYTES: usize = 1 << 16;
+        /// Mappings start at pages; this is a multiple of every page size in use.
+        const PAGE: u64 = 1 << 16;
+        if tensor.bytes().len() < MIN_BYTES {
+            return Ok(tensor);
+        }
+        let start = self.end.next_multiple_of(PAGE);
+        self.file.seek(SeekFrom::Start(start))?;
+        self.file.write_all(tensor.bytes())?;
+        self.end = start + tensor.bytes().len() as u64;
+        let bytes = milwright_spec::map_range(&self.file, start, tensor.bytes().len())?;
+        Tensor::from_bytes(tensor.dtype(), tensor.shape(), bytes).map_err(std::io::Error::other)
+    }
+}
+
+/// Puts weights into the package that is being written.
+struct Weights<'a>(&'a mut PackageWriter);
+
+impl milwright_convert::spec::WeightSink for Weights<'_> {
+    fn store(
+        &mut self,
+        dtype: BlobType,
+        elements: usize,
+        data: &[u8],
+    ) -> Result<BlobFileValue, milwright_spec::Error> {
+        self.0.append(dtype, elements as u64, data)
+    }
+}
+
+fn weights<S: serde::Serializer>(weights: &[WeightReport], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Row<'a> {
+        function: &'a str,
+        name: &'a str,
+        shape: &'a [usize],
+        dtype: &'a str,
+        bytes_before: usize,
+        bytes_after: usize,
+        snr_db: Option<f64>,
+        max_error: f64,
+        skipped: Option<&'a str>,
+    }
+    serializer.collect_seq(weights.iter().map(|w| Row {
+        function: &w.function,
+        name: &w.name,
+        shape: &w.shape,
+        dtype: w.dtype.name(),
+        bytes_before: w.bytes_before,
+        bytes_after: w.bytes_after,
+        snr_db: w.snr_db.filter(|s| s.is_finite()),
+        max_error: w.max_error,
+        skipped: w.skipped.as_deref(),
+    }))
+}

@@ -1,0 +1,305 @@
+//! Optimal one-dimensional clustering.
+//!
+//! A weight tensor has few distinct values once they are put into fp16-sized bins, whatever its size. Clusters of
+//! sorted values are intervals, so dynamic programming over the bins finds the best ones (Wu 1991; the same problem as
+//! `k`-means, solved exactly): `best[m][j]`, the least error of the first `j` bins in `m` clusters, grows out of
+//! `best[m - 1]`. The best start of the last cluster moves right with `j`, so each row is filled by divide and
+//! conquer in O(n log n).
+
+use half::f16;
+
+/// Values that count as one: how many they are, their sum, and the sum of their squares.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bin {
+    count: f64,
+    sum: f64,
+    squares: f64,
+}
+
+/// Finds the `k` centers (fewer if the values are fewer) that minimize the sum of squared distances to `values`,
+/// in ascending order.
+///
+/// fp16 values are clustered exactly. Other values are first put into bins as fine as fp16 (relative to the largest
+/// value), then the result is refined on the values themselves: its error is never above that of the bins' clusters.
+///
+/// All values must be finite. `k` is at most 256.
+pub fn cluster(values: &[f32], k: usize) -> Vec<f32> {
+    let (bins, exact) = histogram(values);
+    let mut centers = optimal(&bins, k);
+    if !exact {
+        refine(values, &mut centers);
+    }
+    centers
+}
+
+/// The index of the nearest center for each value; ties go to the lower one. `centers` ascend.
+pub fn assign(values: &[f32], centers: &[f32]) -> Vec<u8> {
+    let lookup = Lookup::new(centers);
+    values.iter().map(|&x| lookup.nearest(x)).collect()
+}
+
+/// Bins in ascending order of value, and whether every bin holds a single distinct value.
+fn histogram(values: &[f32]) -> (Vec<Bin>, bool) {
+    // A power of two brings the largest value near the top of fp16's range: nothing overflows, and next to nothing
+    // is lost among the subnormals. It is exact.
+    let largest = values.iter().fold(0f32, |m, x| m.max(x.abs()));
+    let native = values.iter().all(|&x| f16::from_f32(x).to_f32() == x);
+    let scale = if native || largest == 0.0 { 1.0 } else { 2f64.powi(14 - largest.log2().floor() as i32) };
+    let mut bins = vec![Bin::default(); 1 << 16];
+    for &x in values {
+        let half = f16::from_f64(f64::from(x) * scale);
+        let bin = &mut bins[order(half)];
+        let x = f64::from(x);
+        bin.count += 1.0;
+        bin.sum += x;
+        bin.squares += x * x;
+    }
+    bins.retain(|b| b.count > 0.0);
+    (bins, native)
+}
+
+/// Maps halves to integers in the same order; -0 and 0 are one.
+fn order(half: f16) -> usize {
+    let bits = if half.to_bits() == 0x8000 { 0 } else { half.to_bits() };
+    usize::from(if bits & 0x8000 != 0 { !bits } else { bits | 0x8000 })
+}
+
+/// Sums over bins `from..to` in constant time.
+struct Prefix {
+    count: Vec<f64>,
+    sum: Vec<f64>,
+    squares: Vec<f64>,
+}
+
+impl Prefix {
+    fn new(bins: &[Bin]) -> Prefix {
+        // Distances do not change when everything is shifted, but the sums lose less around the mean.
+        let total = bins.iter().map(|b| b.count).sum::<f64>();
+        let mean = bins.iter().map(|b| b.sum).sum::<f64>() / total;
+        let mut p = Prefix { count: vec![0.0], sum: vec![0.0], squares: vec![0.0] };
+        let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
+        for b in bins {
+            count += b.count;
+            sum += b.sum - mean * b.count;
+            squares += b.squares - 2.0 * mean * b.sum + mean * mean * b.count;
+            p.count.push(count);
+            p.sum.push(sum);
+            p.squares.push(squares);
+        }
+        p
+    }
+
+    /// The squared distances of bins `from..to` to their mean.
+    fn error(&self, from: usize, to: usize) -> f64 {
+        let sum = self.sum[to] - self.sum[from];
+        self.squares[to] - self.squares[from] - sum * sum / (self.count[to] - self.count[from])
+    }
+}
+
+fn optimal(bins: &[Bin], k: usize) -> Vec<f32> {
+    let n = bins.len();
+    let mean = |range: &[Bin]| {
+        (range.iter().map(|b| b.sum).sum::<f64>() / range.iter().map(|b| b.count).sum::<f64>()) as f32
+    };
+    if n <= k {
+        return bins.iter().map(|b| mean(std::slice::from_ref(b))).collect();
+    }
+    let prefix = Prefix::new(bins);
+    let mut best: Vec<f64> = (0..=n).map(|j| if j == 0 { 0.0 } else { prefix.error(0, j) }).collect();
+    // starts[m - 2][j]: where the last of `m` clusters of the first `j` bins starts. A bin's index fits 16 bits.
+    let mut starts: Vec<Vec<u16>> = Vec::with_capacity(k);
+    for m in 2..=k {
+        let mut row = Row {
+            prefix: &prefix,
+            previous: &best,
+            best: vec![f64::INFINITY; n + 1],
+            start: vec![0; n + 1],
+            clusters: m,
+        };
+        row.fill(m, n, m - 1, n - 1);
+        (best, _) = (row.best, starts.push(row.start));
+    }
+    let mut ends = vec![n];
+    for start in starts.iter().rev() {
+        ends.push(usize::from(start[*ends.last().expect("it starts with one")]));
+    }
+    ends.push(0);
+    ends.reverse();
+    ends.windows(2).map(|w| mean(&bins[w[0]..w[1]])).collect()
+}
+
+/// One row of the table: the best clusterings into `clusters` clusters.
+struct Row<'a> {
+    prefix: &'a Prefix,
+    previous: &'a [f64],
+    best: Vec<f64>,
+    start: Vec<u16>,
+    clusters: usize,
+}
+
+impl Row<'_> {
+    /// Fills columns `from..=to`, whose last clusters start in `low..=high`. Depth is logarithmic.
+    fn fill(&mut self, from: usize, to: usize, low: usize, high: usize) {
+        if from > to {
+            return;
+        }
+        let j = from.midpoint(to);
+        let (mut best, mut start) = (f64::INFINITY, low);
+        for i in low.max(self.clusters - 1)..=high.min(j - 1) {
+            let error = self.previous[i] + self.prefix.error(i, j);
+            if error < best {
+                (best, start) = (error, i);
+            }
+        }
+        self.best[j] = best;
+        self.start[j] = start as u16;
+        self.fill(from, j - 1, low, start);
+        self.fill(j + 1, to, start, high);
+    }
+}
+
+/// Lloyd's algorithm from where the bins left off: a few steps, each of which can only lower the error.
+fn refine(values: &[f32], centers: &mut [f32]) {
+    for _ in 0..4 {
+        let lookup = Lookup::new(centers);
+        let mut sums = vec![(0f64, 0f64); centers.len()];
+        for &x in values {
+            let (count, sum) = &mut sums[usize::from(lookup.nearest(x))];
+            *count += 1.0;
+            *sum += f64::from(x);
+        }
+        let mut moved = false;
+        for (center, (count, sum)) in centers.iter_mut().zip(sums) {
+            let mean = if count > 0.0 { (sum / count) as f32 } else { *center };
+            moved |= mean != *center;
+            *center = mean;
+        }
+        if !moved {
+            break;
+        }
+    }
+}
+
+/// Finds nearest centers. A table over the values' fp16 bins narrows the search to a few centers.
+struct Lookup {
+    /// Between center `i` and `i + 1`: values up to here belong to `i`.
+    borders: Vec<f64>,
+    /// For each group of halves, the first center that a value of it can belong to.
+    first: Vec<u8>,
+}
+
+/// Halves that share an entry of the table: their low bits are dropped.
+const LOOKUP_SHIFT: usize = 4;
+
+impl Lookup {
+    fn new(centers: &[f32]) -> Lookup {
+        let borders: Vec<f64> =
+            centers.windows(2).map(|w| f64::from(w[0]).midpoint(f64::from(w[1]))).collect();
+        let groups = 1 << (16 - LOOKUP_SHIFT);
+        let mut lookup = Lookup { borders, first: vec![0; groups] };
+        let mut first = 0;
+        for group in 0..groups {
+            // Every value that rounds into this group is at least the largest half of the group before.
+            if let Some(below) = group.checked_sub(1) {
+                let ordered = ((below << LOOKUP_SHIFT) + (1 << LOOKUP_SHIFT) - 1) as u16;
+                let half = f16::from_bits(if ordered & 0x8000 != 0 { ordered ^ 0x8000 } else { !ordered });
+                let least = f64::from(half);
+                while !half.is_nan() && first < lookup.borders.len() && lookup.borders[first] < least {
+                    first += 1;
+                }
+            }
+            lookup.first[group] = first as u8;
+        }
+        lookup
+    }
+
+    fn nearest(&self, x: f32) -> u8 {
+        let mut i = usize::from(self.first[order(f16::from_f32(x)) >> LOOKUP_SHIFT]);
+        while i < self.borders.len() && f64::from(x) > self.borders[i] {
+            i += 1;
+        }
+        i as u8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(values: &[f32], centers: &[f32]) -> f64 {
+        let nearest = |x: f32| {
+            centers.iter().map(|&c| (f64::from(x) - f64::from(c)).powi(2)).fold(f64::INFINITY, f64::min)
+        };
+        values.iter().map(|&x| nearest(x)).sum()
+    }
+
+    /// A few thousand numbers that look like weights: a bell, with a few far out.
+    fn weights(n: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed;
+        let mut uniform = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            ((state >> 40) as f32 + 0.5) / (1u64 << 24) as f32
+        };
+        (0..n)
+            .map(|i| (0..6).map(|_| uniform() - 0.5).sum::<f32>() * if i % 97 == 0 { 0.9 } else { 0.1 })
+            .collect()
+    }
+
+    /// The definition: the least error over every way to cut the sorted values.
+    fn brute_force(sorted: &[f32], k: usize) -> f64 {
+        let spread = |v: &[f32]| {
+            let mean = v.iter().map(|&x| f64::from(x)).sum::<f64>() / v.len() as f64;
+            v.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>()
+        };
+        if k == 1 {
+            return spread(sorted);
+        }
+        (k - 1..sorted.len())
+            .map(|i| brute_force(&sorted[..i], k - 1) + spread(&sorted[i..]))
+            .fold(f64::INFINITY, f64::min)
+    }
+
+    #[test]
+    fn finds_the_optimum() {
+        for seed in 0..20 {
+            let mut values: Vec<f32> = weights(14, seed).iter().map(|&x| f16::from_f32(x).to_f32()).collect();
+            values.sort_by(f32::total_cmp);
+            for k in 1..=5 {
+                let centers = cluster(&values, k);
+                let (found, best) = (error(&values, &centers), brute_force(&values, k));
+                assert!(found <= best * (1.0 + 1e-5) + 1e-12, "seed {seed}, k {k}: {found} > {best}");
+            }
+        }
+    }
+
+    #[test]
+    fn few_values_are_kept() {
+        assert_eq!(cluster(&[3.0, -1.0, 3.0, 0.5], 4), [-1.0, 0.5, 3.0]);
+        assert_eq!(cluster(&[0.0; 100], 16), [0.0]);
+        assert_eq!(cluster(&[1e30, -1e30, 1e-3], 4), [-1e30, 1e-3, 1e30]);
+    }
+
+    #[test]
+    fn assigns_the_nearest() {
+        for (k, seed) in [(2, 1), (16, 2), (256, 3)] {
+            let mut values = weights(5000, seed);
+            values.extend([1e30, -1e30, 65504.0, 70000.0, 1e-10, -1e-10, 0.0, -0.0]);
+            let centers = cluster(&values[..5000], k);
+            for (&x, &i) in values.iter().zip(&assign(&values, &centers)) {
+                let distance = |c: f32| (f64::from(x) - f64::from(c)).abs();
+                let best = centers.iter().map(|&c| distance(c)).fold(f64::INFINITY, f64::min);
+                assert_eq!(distance(centers[usize::from(i)]), best, "{x}");
+            }
+        }
+    }
+
+    #[test]
+    fn bins_cost_next_to_nothing() {
+        // Against a long run of Lloyd's algorithm from the result itself: nothing is left to gain.
+        let values = weights(20_000, 7);
+        let centers = cluster(&values, 16);
+        let mut more = centers.clone();
+        (0..50).for_each(|_| refine(&values, &mut more));
+        assert!(error(&values, &centers) <= error(&values, &more) * 1.001);
+    }
+}
