@@ -135,7 +135,7 @@ fn palette(values: &[f32], tensor: &Tensor, bits: Bits, opset: Opset) -> Compres
             ("shape", shape_tensor(shape)),
         ]
     };
-    (OpKind::Const, inputs, restored)
+    (OpKind::ConstexprLutToDense, inputs, restored)
 }
 
 fn int8(values: &[f32], tensor: &Tensor, axis: usize, opset: Opset) -> Compressed {
@@ -149,14 +149,14 @@ fn int8(values: &[f32], tensor: &Tensor, axis: usize, opset: Opset) -> Compresse
         let mut scale_shape = vec![1; shape.len()];
         scale_shape[axis] = channels;
         let scale = float_tensor(&q.scales, &scale_shape, dtype);
-        (OpKind::Const, vec![("data", data), ("scale", scale)])
+        (OpKind::ConstexprBlockwiseShiftScale, vec![("data", data), ("scale", scale)])
     } else {
         let zeros =
             Tensor::from_vec(&[channels], vec![0i8; channels]).expect("a vector's shape is its length");
         let scale = float_tensor(&q.scales, &[channels], dtype);
         let axis = Tensor::scalar(axis as i32);
         let inputs = vec![("quantized_data", data), ("zero_point", zeros), ("scale", scale), ("axis", axis)];
-        (OpKind::Const, inputs)
+        (OpKind::ConstexprAffineDequantize, inputs)
     };
     (kind, inputs, restored)
 }
