@@ -306,7 +306,7 @@ impl<'p, 'e> FunctionVerifier<'p, 'e> {
                 }
             }
         }
-        if !op.blocks.is_empty() && !matches!(op.kind.name(), "cond" | "while_loop") {
+        if !op.blocks.is_empty() && !matches!(op.kind, OpKind::Cond | OpKind::WhileLoop) {
             self.error(Rule::Structure, || "only control flow has nested blocks".into());
         }
         for &block in &op.blocks {
@@ -497,9 +497,9 @@ impl<'p, 'e> FunctionVerifier<'p, 'e> {
     /// Known before the run: an immediate, a `const`, a compressed constant, or folded by inference.
     fn is_constant(&self, arg: &Arg, seen: &ArgView<'_>) -> bool {
         let constexpr = |v: ValueId| {
-            self.function.defining_op(v).is_some_and(|op| {
-                self.function.has_op(op) && self.function[op].kind.name().starts_with("constexpr_")
-            })
+            self.function
+                .defining_op(v)
+                .is_some_and(|op| self.function.has_op(op) && self.function[op].kind.family() == "constexpr")
         };
         seen.value().is_some() || matches!(arg, Arg::Value(v) if constexpr(*v))
     }

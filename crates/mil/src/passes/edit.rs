@@ -92,8 +92,8 @@ impl<'f> Editor<'f> {
         tracing::debug!(op = op.kind.name(), name = op.name(), reason, "left as it is");
     }
 
-    pub fn is(&self, op: OpId, kind: &str) -> bool {
-        self.f[op].kind.name() == kind
+    pub fn is(&self, op: OpId, kind: OpKind) -> bool {
+        self.f[op].kind == kind
     }
 
     /// The value bound to a parameter, if one value is.
@@ -102,7 +102,7 @@ impl<'f> Editor<'f> {
     }
 
     /// The op of this kind that a value comes from.
-    pub fn producer(&self, value: ValueId, kind: &str) -> Option<OpId> {
+    pub fn producer(&self, value: ValueId, kind: OpKind) -> Option<OpId> {
         let op = self.f.defining_op(value)?;
         (self.is(op, kind) && self.block_of[op.index()].is_some()).then_some(op)
     }

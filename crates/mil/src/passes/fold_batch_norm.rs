@@ -10,12 +10,12 @@
 
 use super::Editor;
 use super::fold_scale::scale_conv;
-use crate::Evaluate;
+use crate::{Evaluate, OpKind};
 
 pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
     let facts = e.facts();
     for op in e.f.walk() {
-        if e.is(op, "batch_norm")
+        if e.is(op, OpKind::BatchNorm)
             && let Some(x) = e.value(op, "x")
             && let Ok(view) = facts.view(e.f, op)
             && let Ok(epsilon) = view.float("epsilon")

@@ -10,12 +10,12 @@
 
 use super::Editor;
 use crate::infer::Facts;
-use crate::{Evaluate, Input, OpId, TensorType, Value};
+use crate::{Evaluate, Input, OpId, OpKind, TensorType, Value};
 
 pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
     let facts = e.facts();
     for op in e.f.walk() {
-        if e.is(op, "conv") {
+        if e.is(op, OpKind::Conv) {
             fold(e, &facts, op);
         }
     }
@@ -23,7 +23,7 @@ pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
 
 fn fold(e: &mut Editor<'_>, facts: &Facts, conv: OpId) -> Option<()> {
     let x = e.value(conv, "x")?;
-    let pad = e.producer(x, "pad")?;
+    let pad = e.producer(x, OpKind::Pad)?;
     if !e.used_once(x) {
         e.skip(conv, "something else uses the padded tensor");
         return None;

@@ -10,12 +10,12 @@
 
 use super::edit::{Editor, float_tensor};
 use crate::infer::Facts;
-use crate::{Evaluate, Input, OpId, ValueId};
+use crate::{Evaluate, Input, OpId, OpKind, ValueId};
 
 pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
     let facts = e.facts();
     for op in e.f.walk() {
-        if matches!(e.f[op].kind.name(), "mul" | "add" | "sub" | "real_div") {
+        if matches!(e.f[op].kind, OpKind::Mul | OpKind::Add | OpKind::Sub | OpKind::RealDiv) {
             let operands: Vec<_> = e.operands(op).collect();
             operands.into_iter().any(|(x, other)| fold(e, &facts, op, x, other).is_some());
         }
@@ -23,7 +23,7 @@ pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
 }
 
 fn fold(e: &mut Editor<'_>, facts: &Facts, op: OpId, x: ValueId, other: &str) -> Option<()> {
-    let conv = e.producer(x, "conv").or_else(|| e.producer(x, "conv_transpose"))?;
+    let conv = e.producer(x, OpKind::Conv).or_else(|| e.producer(x, OpKind::ConvTranspose))?;
     let channels = e.tensor(conv, "weight").and_then(|w| out_channels(e, conv, w.shape()))?;
     if !e.used_once(x) {
         e.skip(op, "something else uses the convolution's result");
@@ -33,12 +33,12 @@ fn fold(e: &mut Editor<'_>, facts: &Facts, op: OpId, x: ValueId, other: &str) ->
     let numbers = per_channel(e, op, other, rank, channels)?;
     let (one, zero) = (vec![1.0; channels], vec![0.0; channels]);
     let negative: Vec<f64> = numbers.iter().map(|n| -n).collect();
-    let (scale, shift) = match (e.f[op].kind.name(), other) {
-        ("mul", _) => (numbers, zero),
-        ("add", _) => (one, numbers),
-        ("sub", "y") => (one, negative),
-        ("sub", _) => (vec![-1.0; channels], numbers),
-        ("real_div", "y") => (numbers.iter().map(|n| n.recip()).collect(), zero),
+    let (scale, shift) = match (e.f[op].kind, other) {
+        (OpKind::Mul, _) => (numbers, zero),
+        (OpKind::Add, _) => (one, numbers),
+        (OpKind::Sub, "y") => (one, negative),
+        (OpKind::Sub, _) => (vec![-1.0; channels], numbers),
+        (OpKind::RealDiv, "y") => (numbers.iter().map(|n| n.recip()).collect(), zero),
         _ => return None,
     };
     scale_conv(e, op, x, &scale, shift)
@@ -67,7 +67,7 @@ pub(super) fn scale_conv(
     scale: &[f64],
     mut shift: Vec<f64>,
 ) -> Option<()> {
-    let conv = e.producer(x, "conv").or_else(|| e.producer(x, "conv_transpose"))?;
+    let conv = e.producer(x, OpKind::Conv).or_else(|| e.producer(x, OpKind::ConvTranspose))?;
     if !e.used_once(x) {
         e.skip(op, "something else uses the convolution's result");
         return None;
@@ -87,13 +87,17 @@ pub(super) fn scale_conv(
         return None;
     }
     let mut weights = e.tensor(conv, "weight")?.to_f64();
-    let inner = if e.is(conv, "conv") { shape[1..].iter().product() } else { shape[2..].iter().product() };
-    let per_group = if e.is(conv, "conv") { channels } else { shape[1] };
+    let inner =
+        if e.is(conv, OpKind::Conv) { shape[1..].iter().product() } else { shape[2..].iter().product() };
+    let per_group = if e.is(conv, OpKind::Conv) { channels } else { shape[1] };
     let in_per_group = (shape[0] * per_group).checked_div(channels)?;
     for (i, row) in weights.chunks_exact_mut(inner).enumerate() {
         // For `conv_transpose` the rows are [input channel, output channel of the input's group].
-        let channel =
-            if e.is(conv, "conv") { i } else { (i / per_group) / in_per_group * per_group + i % per_group };
+        let channel = if e.is(conv, OpKind::Conv) {
+            i
+        } else {
+            (i / per_group) / in_per_group * per_group + i % per_group
+        };
         row.iter_mut().for_each(|w| *w *= scale[channel]);
     }
     if !e.f[conv].args("bias").is_empty() {
@@ -130,7 +134,7 @@ fn out_channels(e: &Editor<'_>, conv: OpId, weight: &[usize]) -> Option<usize> {
     if weight.len() < 3 || weight.contains(&0) {
         return None;
     }
-    if e.is(conv, "conv") {
+    if e.is(conv, OpKind::Conv) {
         return Some(weight[0]);
     }
     let groups = match e.f[conv].args("groups").is_empty() {

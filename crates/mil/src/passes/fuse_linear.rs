@@ -17,7 +17,7 @@ const MAX_RANK: usize = 3;
 pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
     let facts = e.facts();
     for op in e.f.walk() {
-        if e.is(op, "add") {
+        if e.is(op, OpKind::Add) {
             let operands: Vec<_> = e.operands(op).collect();
             operands.into_iter().any(|(x, other)| fuse(e, &facts, op, x, other).is_some());
         }
@@ -25,14 +25,14 @@ pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
 }
 
 fn fuse(e: &mut Editor<'_>, facts: &Facts, op: OpId, product: ValueId, other: &str) -> Option<()> {
-    let source = e.producer(product, "matmul").or_else(|| e.producer(product, "linear"))?;
+    let source = e.producer(product, OpKind::Matmul).or_else(|| e.producer(product, OpKind::Linear))?;
     e.tensor(op, other)?;
     if !e.used_once(product) {
         e.skip(op, "something else uses the product");
         return None;
     }
     let rank = facts.ty(e.f, product).as_tensor().map(TensorType::rank)?;
-    let (x, weight) = if e.is(source, "linear") {
+    let (x, weight) = if e.is(source, OpKind::Linear) {
         (e.value(source, "x")?, Weight::Rows(e.value(source, "weight")?))
     } else {
         (e.value(source, "x")?, matmul_weight(e, facts, source)?)
@@ -65,7 +65,7 @@ fn fuse(e: &mut Editor<'_>, facts: &Facts, op: OpId, product: ValueId, other: &s
     };
     let bias = e.new_const(op, &format!("{name}_bias"), bias);
     let inputs = vec![Input::value("x", x), Input::value("weight", weight), Input::value("bias", bias)];
-    e.rewrite(op, OpKind::from_name("linear")?, inputs);
+    e.rewrite(op, OpKind::Linear, inputs);
     Some(())
 }
 

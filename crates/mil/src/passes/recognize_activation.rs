@@ -15,12 +15,11 @@ use crate::{Evaluate, Input, OpId, OpKind, Value, ValueId};
 
 pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
     for op in e.f.walk() {
-        if !matches!(e.f[op].kind.name(), "mul" | "real_div") || e.f[op].outputs.len() != 1 {
+        if !matches!(e.f[op].kind, OpKind::Mul | OpKind::RealDiv) || e.f[op].outputs.len() != 1 {
             continue;
         }
         let Some((x, kind, mode)) = activation(e, op) else { continue };
         let output = e.f[op].outputs[0];
-        let Some(kind) = OpKind::from_name(kind).filter(|k| k.version(e.f.opset).is_some()) else { continue };
         if float_dtype(&e.f[output].ty).is_none() || e.f[x].ty != e.f[output].ty {
             e.skip(op, "an activation keeps the type of its input");
             continue;
@@ -36,15 +35,17 @@ pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
 }
 
 /// The input, op and mode of the activation that ends in `op`.
-fn activation(e: &Editor<'_>, op: OpId) -> Option<(ValueId, &'static str, Option<&'static str>)> {
+fn activation(e: &Editor<'_>, op: OpId) -> Option<(ValueId, OpKind, Option<&'static str>)> {
     let product = Product::ending_in(e, op)?;
     let &[a, b] = product.factors.as_slice() else { return None };
     [(a, b), (b, a)].into_iter().find_map(|(x, gate)| {
-        if let Some(sigmoid) = e.producer(gate, "sigmoid") {
+        if let Some(sigmoid) = e.producer(gate, OpKind::Sigmoid) {
             let inner = Product::of(e, e.value(sigmoid, "x")?);
             return match inner.factors == [x] && close(product.constant, 1.0) {
-                true if close(inner.constant, 1.0) => Some((x, "silu", None)),
-                true if close(inner.constant, 1.702) => Some((x, "gelu", Some("SIGMOID_APPROXIMATION"))),
+                true if close(inner.constant, 1.0) => Some((x, OpKind::Silu, None)),
+                true if close(inner.constant, 1.702) => {
+                    Some((x, OpKind::Gelu, Some("SIGMOID_APPROXIMATION")))
+                }
                 _ => None,
             };
         }
@@ -52,16 +53,16 @@ fn activation(e: &Editor<'_>, op: OpId) -> Option<(ValueId, &'static str, Option
             return None;
         }
         let gate = plus_one(e, gate)?;
-        if let Some(erf) = e.producer(gate, "erf") {
+        if let Some(erf) = e.producer(gate, OpKind::Erf) {
             let inner = Product::of(e, e.value(erf, "x")?);
             let fits = inner.factors == [x] && close(inner.constant, std::f64::consts::FRAC_1_SQRT_2);
-            return fits.then_some((x, "gelu", Some("EXACT")));
+            return fits.then_some((x, OpKind::Gelu, Some("EXACT")));
         }
-        let tanh = e.producer(gate, "tanh")?;
+        let tanh = e.producer(gate, OpKind::Tanh)?;
         let inner = Product::of(e, e.value(tanh, "x")?);
         let slope = (2.0 / std::f64::consts::PI).sqrt();
         let fits = close(inner.constant, slope) && cubic(e, &inner.factors, x);
-        fits.then_some((x, "gelu", Some("TANH_APPROXIMATION")))
+        fits.then_some((x, OpKind::Gelu, Some("TANH_APPROXIMATION")))
     })
 }
 
@@ -72,7 +73,7 @@ fn cubic(e: &Editor<'_>, factors: &[ValueId], x: ValueId) -> bool {
         close(p.constant, 0.044715) && p.factors == vec![x; n]
     };
     match *factors {
-        [sum] => e.producer(sum, "add").is_some_and(|add| {
+        [sum] => e.producer(sum, OpKind::Add).is_some_and(|add| {
             let mut operands = e.operands(add);
             operands.any(|(v, other)| v == x && e.value(add, other).is_some_and(|p| power(p, 3)))
         }),
@@ -85,7 +86,7 @@ fn cubic(e: &Editor<'_>, factors: &[ValueId], x: ValueId) -> bool {
 
 /// The value that 1 is added to.
 fn plus_one(e: &Editor<'_>, value: ValueId) -> Option<ValueId> {
-    let add = e.producer(value, "add")?;
+    let add = e.producer(value, OpKind::Add)?;
     e.operands(add).find(|(_, other)| e.number(add, other) == Some(1.0)).map(|(v, _)| v)
 }
 
@@ -124,7 +125,7 @@ impl Product {
 
     /// Takes one value apart, if it is a product of something.
     fn expand(&mut self, e: &Editor<'_>, value: ValueId, todo: &mut Vec<ValueId>) -> bool {
-        if let Some(op) = e.producer(value, "mul") {
+        if let Some(op) = e.producer(value, OpKind::Mul) {
             if let Some((rest, other)) = e.operands(op).find(|(_, other)| e.number(op, other).is_some()) {
                 self.constant *= e.number(op, other).unwrap_or(1.0);
                 todo.push(rest);
@@ -133,16 +134,16 @@ impl Product {
             let (Some(x), Some(y)) = (e.value(op, "x"), e.value(op, "y")) else { return false };
             todo.extend([y, x]);
             true
-        } else if let Some(op) = e.producer(value, "real_div") {
+        } else if let Some(op) = e.producer(value, OpKind::RealDiv) {
             let (Some(x), Some(n)) = (e.value(op, "x"), e.number(op, "y")) else { return false };
             self.constant /= n;
             todo.push(x);
             true
-        } else if let Some(op) = e.producer(value, "square") {
+        } else if let Some(op) = e.producer(value, OpKind::Square) {
             let Some(x) = e.value(op, "x") else { return false };
             todo.extend([x, x]);
             true
-        } else if let Some(op) = e.producer(value, "pow") {
+        } else if let Some(op) = e.producer(value, OpKind::Pow) {
             let (Some(x), Some(n)) = (e.value(op, "x"), e.number(op, "y")) else { return false };
             if n != 2.0 && n != 3.0 {
                 return false;

@@ -18,10 +18,10 @@ use crate::{Dim, Evaluate, Input, OpId, OpKind, Tensor, TensorType, Value, Value
 pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
     let facts = e.facts();
     for op in e.f.walk() {
-        match e.f[op].kind.name() {
-            "mul" => drop(normalized(e, &facts, op).or_else(|| attach(e, &facts, op, "gamma"))),
-            "real_div" => drop(normalized(e, &facts, op)),
-            "add" => drop(attach(e, &facts, op, "beta")),
+        match e.f[op].kind {
+            OpKind::Mul => drop(normalized(e, &facts, op).or_else(|| attach(e, &facts, op, "gamma"))),
+            OpKind::RealDiv => drop(normalized(e, &facts, op)),
+            OpKind::Add => drop(attach(e, &facts, op, "beta")),
             _ => {}
         }
     }
@@ -29,11 +29,11 @@ pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
 
 /// Turns the op that divides by the standard deviation into `layer_norm`.
 fn normalized(e: &mut Editor<'_>, facts: &Facts, op: OpId) -> Option<()> {
-    let kind = OpKind::from_name("layer_norm")?;
+    let kind = OpKind::LayerNorm;
     let (deviation, variance, epsilon) = divided(e, facts, op)?;
-    let sub = e.producer(deviation, "sub")?;
-    let (x, mean) = (e.value(sub, "x")?, e.producer(e.value(sub, "y")?, "reduce_mean")?);
-    let square_mean = e.producer(variance, "reduce_mean")?;
+    let sub = e.producer(deviation, OpKind::Sub)?;
+    let (x, mean) = (e.value(sub, "x")?, e.producer(e.value(sub, "y")?, OpKind::ReduceMean)?);
+    let square_mean = e.producer(variance, OpKind::ReduceMean)?;
     let axes = reduced_axes(e, facts, mean)?;
     let of_x = e.value(mean, "x") == Some(x);
     let of_square = is_square(e, e.value(square_mean, "x")?, deviation);
@@ -54,12 +54,12 @@ fn normalized(e: &mut Editor<'_>, facts: &Facts, op: OpId) -> Option<()> {
 
 /// For `d / sqrt(v + epsilon)` and `d * rsqrt(v + epsilon)`: d, v, epsilon.
 fn divided(e: &Editor<'_>, facts: &Facts, op: OpId) -> Option<(ValueId, ValueId, f64)> {
-    if e.is(op, "real_div") {
+    if e.is(op, OpKind::RealDiv) {
         let root = e.value(op, "y")?;
-        let sum = match e.producer(root, "sqrt") {
+        let sum = match e.producer(root, OpKind::Sqrt) {
             Some(sqrt) => e.value(sqrt, "x")?,
             None => e
-                .producer(root, "pow")
+                .producer(root, OpKind::Pow)
                 .filter(|&p| e.number(p, "y") == Some(0.5))
                 .and_then(|p| e.value(p, "x"))?,
         };
@@ -68,12 +68,12 @@ fn divided(e: &Editor<'_>, facts: &Facts, op: OpId) -> Option<(ValueId, ValueId,
     }
     e.operands(op).find_map(|(root, other)| {
         let deviation = e.value(op, other)?;
-        if let Some(rsqrt) = e.producer(root, "rsqrt") {
+        if let Some(rsqrt) = e.producer(root, OpKind::Rsqrt) {
             let own = facts.view(e.f, rsqrt).ok()?.float("epsilon").ok()?;
             let (variance, epsilon) = plus_constant(e, e.value(rsqrt, "x")?)?;
             return Some((deviation, variance, epsilon + f64::from(own)));
         }
-        let pow = e.producer(root, "pow").filter(|&p| e.number(p, "y") == Some(-0.5))?;
+        let pow = e.producer(root, OpKind::Pow).filter(|&p| e.number(p, "y") == Some(-0.5))?;
         let (variance, epsilon) = plus_constant(e, e.value(pow, "x")?)?;
         Some((deviation, variance, epsilon))
     })
@@ -81,20 +81,20 @@ fn divided(e: &Editor<'_>, facts: &Facts, op: OpId) -> Option<(ValueId, ValueId,
 
 /// A value, and the small positive constant that is added to it.
 fn plus_constant(e: &Editor<'_>, sum: ValueId) -> Option<(ValueId, f64)> {
-    let add = e.producer(sum, "add")?;
+    let add = e.producer(sum, OpKind::Add)?;
     let (value, epsilon) = e.operands(add).find_map(|(v, other)| Some((v, e.number(add, other)?)))?;
     (0.0..=0.1).contains(&epsilon).then_some((value, epsilon))
 }
 
 fn is_square(e: &Editor<'_>, square: ValueId, of: ValueId) -> bool {
     let op = |kind| e.producer(square, kind);
-    if let Some(mul) = op("mul") {
+    if let Some(mul) = op(OpKind::Mul) {
         return e.value(mul, "x") == Some(of) && e.value(mul, "y") == Some(of);
     }
-    if let Some(pow) = op("pow") {
+    if let Some(pow) = op(OpKind::Pow) {
         return e.value(pow, "x") == Some(of) && e.number(pow, "y") == Some(2.0);
     }
-    op("square").is_some_and(|s| e.value(s, "x") == Some(of))
+    op(OpKind::Square).is_some_and(|s| e.value(s, "x") == Some(of))
 }
 
 /// The axes, sorted, of a mean that keeps its dimensions.
@@ -110,7 +110,7 @@ fn reduced_axes(e: &Editor<'_>, facts: &Facts, mean: OpId) -> Option<Vec<usize>>
 fn attach(e: &mut Editor<'_>, facts: &Facts, op: OpId, param: &str) -> Option<()> {
     let operands: Vec<_> = e.operands(op).collect();
     operands.into_iter().find_map(|(value, other)| {
-        let norm = e.producer(value, "layer_norm")?;
+        let norm = e.producer(value, OpKind::LayerNorm)?;
         let shape = fixed_axes(e, facts, norm)?;
         if !e.afford(op, e.tensor(op, other)?.bytes().len()) {
             return None;

@@ -40,23 +40,25 @@ fn returned(e: &Editor<'_>, facts: &Facts, op: OpId, output: ValueId) -> Option<
         Some(t) => t.dtype().is_int() && t.to_f64().iter().all(|&x| x == n),
         None => e.f[op].args(name).is_empty(),
     };
-    match e.f[op].kind.name() {
-        "identity" => x,
-        "cast" => {
+    match e.f[op].kind {
+        OpKind::Identity => x,
+        OpKind::Cast => {
             x.filter(|&x| dtype(facts, e, x).is_some() && dtype(facts, e, x) == dtype(facts, e, output))
         }
-        "reshape" | "expand_dims" | "squeeze" => x.filter(|&x| same_type(x)),
-        "transpose" => x.filter(|_| permutation(e, op).is_some_and(|p| p.iter().copied().eq(0..p.len()))),
-        "pad" => x.filter(|_| e.tensor(op, "pad").is_some() && all("pad", 0.0)),
-        "slice_by_index" => x.filter(|&x| same_type(x) && all("stride", 1.0)),
-        "slice_by_size" => x.filter(|&x| same_type(x)),
-        "tile" => x.filter(|&x| same_type(x)),
-        "concat" if e.f[op].args("values").len() == 1 => e.value(op, "values"),
-        "split" => x.filter(|&x| same_type(x)),
-        "add" => neutral(e, facts, op, 0.0, true),
-        "mul" => neutral(e, facts, op, 1.0, true),
-        "sub" => neutral(e, facts, op, 0.0, false),
-        "real_div" | "pow" => neutral(e, facts, op, 1.0, false),
+        OpKind::Reshape | OpKind::ExpandDims | OpKind::Squeeze => x.filter(|&x| same_type(x)),
+        OpKind::Transpose => {
+            x.filter(|_| permutation(e, op).is_some_and(|p| p.iter().copied().eq(0..p.len())))
+        }
+        OpKind::Pad => x.filter(|_| e.tensor(op, "pad").is_some() && all("pad", 0.0)),
+        OpKind::SliceByIndex => x.filter(|&x| same_type(x) && all("stride", 1.0)),
+        OpKind::SliceBySize => x.filter(|&x| same_type(x)),
+        OpKind::Tile => x.filter(|&x| same_type(x)),
+        OpKind::Concat if e.f[op].args("values").len() == 1 => e.value(op, "values"),
+        OpKind::Split => x.filter(|&x| same_type(x)),
+        OpKind::Add => neutral(e, facts, op, 0.0, true),
+        OpKind::Mul => neutral(e, facts, op, 1.0, true),
+        OpKind::Sub => neutral(e, facts, op, 0.0, false),
+        OpKind::RealDiv | OpKind::Pow => neutral(e, facts, op, 1.0, false),
         _ => None,
     }
 }
@@ -76,9 +78,9 @@ fn neutral(e: &Editor<'_>, facts: &Facts, op: OpId, number: f64, commutes: bool)
 /// Makes one op of this one and the one before it.
 fn join(e: &mut Editor<'_>, facts: &Facts, op: OpId, output: ValueId) -> Option<()> {
     let x = e.value(op, "x")?;
-    match e.f[op].kind.name() {
-        "transpose" => {
-            let before = e.producer(x, "transpose")?;
+    match e.f[op].kind {
+        OpKind::Transpose => {
+            let before = e.producer(x, OpKind::Transpose)?;
             let (first, second) = (permutation(e, before)?, permutation(e, op)?);
             let source = e.value(before, "x")?;
             let perm = second.iter().map(|&p| first.get(p).copied()).collect::<Option<Vec<usize>>>()?;
@@ -90,23 +92,25 @@ fn join(e: &mut Editor<'_>, facts: &Facts, op: OpId, output: ValueId) -> Option<
             let perm = e.new_const(op, &base, Value::ints(&perm));
             e.rewrite(op, e.f[op].kind, vec![Input::value("x", source), Input::value("perm", perm)]);
         }
-        "reshape" | "expand_dims" | "squeeze" => {
-            let reshapes = ["reshape", "expand_dims", "squeeze"];
-            let before = reshapes.iter().find_map(|kind| e.producer(x, kind))?;
+        OpKind::Reshape | OpKind::ExpandDims | OpKind::Squeeze => {
+            let reshapes = [OpKind::Reshape, OpKind::ExpandDims, OpKind::Squeeze];
+            let before = reshapes.into_iter().find_map(|kind| e.producer(x, kind))?;
             let source = e.value(before, "x")?;
             let (from, to) = (fixed(facts, e, source)?.clone(), fixed(facts, e, output)?.clone());
             if from == to && e.replace(output, source) {
                 return Some(());
             }
-            let kind = OpKind::from_name("reshape").filter(|&k| e.has_op_for(k, to.dtype))?;
+            if !e.has_op_for(OpKind::Reshape, to.dtype) {
+                return None;
+            }
             let shape = to.fixed_shape().filter(|s| !s.is_empty() && !s.contains(&0))?;
             let shape = shape.iter().map(|&n| i32::try_from(n).ok()).collect::<Option<Vec<i32>>>()?;
             let base = format!("{}_shape", e.f[output].name);
             let shape = e.new_const(op, &base, Value::ints(&shape));
-            e.rewrite(op, kind, vec![Input::value("x", source), Input::value("shape", shape)]);
+            e.rewrite(op, OpKind::Reshape, vec![Input::value("x", source), Input::value("shape", shape)]);
         }
-        "cast" => {
-            let before = e.producer(x, "cast")?;
+        OpKind::Cast => {
+            let before = e.producer(x, OpKind::Cast)?;
             let source = e.value(before, "x")?;
             let (from, between, to) =
                 (dtype(facts, e, source)?, dtype(facts, e, x)?, dtype(facts, e, output)?);

@@ -389,7 +389,7 @@ impl Elements {
 /// Files before iOS18 hold the parameters of `constexpr_*` ops as attributes.
 fn params_are_attributes(op: &Op, opset: Opset) -> bool {
     opset < Opset::Ios18
-        && op.kind.name().starts_with("constexpr_")
+        && op.kind.family() == "constexpr"
         && op
             .inputs
             .iter()

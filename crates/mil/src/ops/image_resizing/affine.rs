@@ -9,9 +9,9 @@ op! {
     /// Samples images at positions that an affine map gives.
     ///
     /// `x` is [b, c, h, w]; each row [a₀ a₁ a₂ b₀ b₁ b₂] of `transform_matrix` (one, or one for each image) takes the
-    /// position (x, y) in the output to (a₀x + a₁y + a₂, b₀x + b₁y + b₂) in the input. Both images span -1 to 1, the
-    /// corners being the centres of the corner elements (`coordinates_mode` is `normalized_minus_one_to_one`,
-    /// `align_corners` is true). Sampling is `bilinear`; outside of `x` there is `padding_value`, which must be 0
+    /// position (x, y) in the output to (a₀x + a₁y + a₂, b₀x + b₁y + b₂) in the input. Both images span -1 to 1
+    /// (`coordinates_mode` is `normalized_minus_one_to_one`), with `align_corners` from the centre of the first element
+    /// to that of the last, otherwise from edge to edge. Sampling is `bilinear`; outside of `x` there is `padding_value`, which must be 0
     /// (`padding_mode` is `constant`).
     Affine,
     &[Version {
@@ -54,7 +54,7 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
         require!(value.eq_ignore_ascii_case(only), "input `{name}` is \"{value}\"; it can be {only}");
     }
     require!(op.float("padding_value")? == 0.0, "input `padding_value` must be 0");
-    require!(op.bool("align_corners")?, "input `align_corners` must be true");
+    op.bool("align_corners")?;
     let size = |name| super::sampling::size(op, name);
     let shape = [x.shape[0], x.shape[1], size("output_height")?, size("output_width")?];
     Ok(vec![TensorType::new(x.dtype, shape).into()])
