@@ -1,1 +1,4 @@
-//! Milwright testkit.
+//! What tests of several crates share.
+#![forbid(unsafe_code)]
+
+pub mod fuzz;

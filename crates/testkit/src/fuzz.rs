@@ -1,0 +1,162 @@
+//! The readers of untrusted bytes, each behind one function: what must hold for *every* input.
+//!
+//! `fuzz/` runs them with libFuzzer, `tests/mutations.rs` with mutated files and a stable toolchain. An error is a fine
+//! answer; a panic, a hang or an allocation out of proportion is not.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use bytes::Bytes;
+use milwright_convert::spec::{self as convert, WeightSink};
+use milwright_mil::{Program, passes, text, verify};
+use milwright_spec::Package;
+use milwright_spec::blob::{BlobFile, BlobType, BlobWriter};
+use milwright_spec::proto::mil_spec::value::BlobFileValue;
+use milwright_spec::proto::{Model, model};
+use prost::Message as _;
+
+/// A property of one reader; panics if an input breaks it.
+pub type Target = fn(&[u8]);
+
+/// Every target by name. A new reader gets a line here, a file in `fuzz/fuzz_targets` and inputs in `fuzz/corpus`.
+pub const TARGETS: [(&str, Target); 4] =
+    [("package", package), ("blob", blob), ("import", import), ("mil_text", mil_text)];
+
+const WEIGHTS: &str = "@model_path/weights/weight.bin";
+
+/// An `.mlpackage` on disk: manifest, model and weights are three parts of the input (see [`join`]).
+pub fn package(input: &[u8]) {
+    let [manifest, model, weights] = split(input);
+    let Ok(folder) = tempfile::tempdir() else { return };
+    let data = folder.path().join("Data/com.apple.CoreML");
+    let write = || {
+        fs::create_dir_all(data.join("weights"))?;
+        fs::write(folder.path().join("Manifest.json"), manifest)?;
+        fs::write(data.join("model.mlmodel"), model)?;
+        fs::write(data.join("weights/weight.bin"), weights)
+    };
+    // A full disk is not what is tested.
+    if write().is_err() {
+        return;
+    }
+    match Package::open(folder.path()) {
+        Ok(package) => read_weights(package.weight_files()),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+    // The model alone, as an `.mlmodel`.
+    drop(Package::open(data.join("model.mlmodel")));
+}
+
+/// A weight file.
+pub fn blob(input: &[u8]) {
+    if let Ok(file) = BlobFile::from_bytes(Bytes::copy_from_slice(input)) {
+        read_weights(&BTreeMap::from([(String::new(), file)]));
+    }
+}
+
+/// A model with its weights (two parts, after an empty one) to the IR, through verifier and passes, and back.
+pub fn import(input: &[u8]) {
+    let [_, model, weights] = split(input);
+    let files = BTreeMap::from([(WEIGHTS.to_owned(), Bytes::copy_from_slice(weights))]);
+    let Ok(package) = Package::from_bytes(Bytes::copy_from_slice(model), &files) else { return };
+    if let Ok(program) = convert::read(&package) {
+        check(program);
+    }
+}
+
+/// A program as text.
+pub fn mil_text(input: &[u8]) {
+    let Ok(input) = std::str::from_utf8(input) else { return };
+    let Ok(program) = text::parse(input) else { return };
+    let printed = text::print(&program);
+    let again = text::parse(&printed).expect("what was printed can be parsed");
+    assert_eq!(text::print(&again), printed, "printing is stable");
+    check(program);
+}
+
+/// What holds for a program from outside: the verifier refuses it, or passes and writer take it.
+fn check(program: Program) {
+    let Ok(program) = verify(program) else { return };
+    let mut sink = Memory::new();
+    convert::write(&program, &mut sink).expect("what was verified can be written");
+    passes::run(program, passes::ALL, None).expect("passes keep a program valid");
+}
+
+fn read_weights(files: &BTreeMap<String, BlobFile>) {
+    for file in files.values() {
+        for (offset, blob) in file.blobs().flatten() {
+            assert_eq!(Some(blob.data.len() as u64), blob.dtype.byte_len(blob.len));
+            assert!(file.blob(offset).is_ok(), "a listed blob can be read");
+        }
+    }
+}
+
+/// The input of [`package`] and [`import`]: each part but the last with its length in front (`u32`, little-endian).
+pub fn join([manifest, model, weights]: [&[u8]; 3]) -> Vec<u8> {
+    let mut input = Vec::new();
+    for part in [manifest, model] {
+        input.extend_from_slice(&(part.len() as u32).to_le_bytes());
+        input.extend_from_slice(part);
+    }
+    input.extend_from_slice(weights);
+    input
+}
+
+/// The opposite of [`join`]; lengths that are too large mean "the rest", so that every input has parts.
+fn split(mut input: &[u8]) -> [&[u8]; 3] {
+    let mut part = || {
+        let Some((len, rest)) = input.split_first_chunk::<4>() else { return &input[..0] };
+        let (part, rest) = rest.split_at(rest.len().min(u32::from_le_bytes(*len) as usize));
+        input = rest;
+        part
+    };
+    [part(), part(), input]
+}
+
+/// A program as the input of [`package`], or, with an empty manifest, of [`import`]. `None` if the verifier refuses it.
+pub fn program_input(manifest: &[u8], program: Program) -> Option<Vec<u8>> {
+    let program = verify(program).ok()?;
+    let mut sink = Memory::new();
+    let ml_program = convert::write(&program, &mut sink).ok()?;
+    let model = Model {
+        specification_version: 9,
+        r#type: Some(model::Type::MlProgram(ml_program)),
+        ..Model::default()
+    };
+    let weights = sink.0.finish().ok()?.into_inner();
+    Some(join([manifest, &model.encode_to_vec(), &weights]))
+}
+
+/// A weight file in memory.
+struct Memory(BlobWriter<std::io::Cursor<Vec<u8>>>);
+
+impl Memory {
+    fn new() -> Self {
+        Self(BlobWriter::new(std::io::Cursor::default()).expect("memory can be written"))
+    }
+}
+
+impl WeightSink for Memory {
+    fn store(
+        &mut self,
+        dtype: BlobType,
+        elements: usize,
+        data: &[u8],
+    ) -> Result<BlobFileValue, milwright_spec::Error> {
+        let offset = self.0.append(dtype, elements as u64, data).expect("memory can be written");
+        Ok(BlobFileValue { file_name: WEIGHTS.to_owned(), offset })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_survive() {
+        let parts: [&[u8]; 3] = [b"one", b"", b"three"];
+        assert_eq!(split(&join(parts)), parts);
+        assert_eq!(split(b"\xff\xff\xff\xffrest"), [&b"rest"[..], b"", b""]);
+        assert_eq!(split(b"\x01"), [&b""[..], b"", b"\x01"]);
+    }
+}
