@@ -56,6 +56,21 @@ impl Walk {
         Walk::new(to, broadcast_strides(from, to).into_iter().map(|s| s as isize), 0)
     }
 
+    /// Sizes and strides, outermost first, with dimensions merged where they can be.
+    pub fn dims(&self) -> &[(usize, isize)] {
+        &self.dims
+    }
+
+    /// The offset in the tensor of a position of the walk.
+    pub fn offset_at(&self, mut position: usize) -> usize {
+        let mut offset = self.offset;
+        for &(n, s) in self.dims.iter().rev() {
+            offset += (position % n) as isize * s;
+            position /= n;
+        }
+        offset as usize
+    }
+
     /// Whether the walk is over consecutive elements.
     pub fn is_dense(&self) -> bool {
         matches!(self.dims.as_slice(), [] | [(_, 1)])

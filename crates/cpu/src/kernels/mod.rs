@@ -64,7 +64,7 @@ mod recurrent;
 mod reduction;
 mod scatter_gather;
 mod state;
-mod tensor;
+pub(crate) mod tensor;
 mod transformer;
 
 macro_rules! dispatch {

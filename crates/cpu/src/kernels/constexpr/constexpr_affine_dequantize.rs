@@ -1,3 +1,56 @@
 //! `constexpr_affine_dequantize`
 
-unsupported!(ConstexprAffineDequantize, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::ConstexprAffineDequantize;
+
+use super::expand::{Scaling, block_walk, floats};
+use crate::kernel::OpViewExt;
+use crate::{Kernel, KernelError, Prepared};
+
+impl Kernel for ConstexprAffineDequantize {
+    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (slot, data) = (op.slot("quantized_data")?, op.shape("quantized_data")?);
+        let (scale, zero) = (op.slot("scale")?, op.slot("zero_point")?);
+        // Both as vectors along the axis, scalars repeated.
+        let axis = op.axis("axis", data.len())?;
+        let mut blocks = vec![1; data.len()];
+        blocks[axis] = data[axis];
+        Ok(Prepared::step(move |run| {
+            let along = |slot: usize| {
+                let v = floats(run.inputs[slot], run.pool)?;
+                let repeated = run.inputs[slot].shape().is_empty();
+                Ok::<_, KernelError>(if repeated { vec![v[0]; blocks[axis]] } else { v })
+            };
+            let scaling = Scaling {
+                walk: block_walk(&data, &blocks),
+                scale: along(scale)?,
+                offset: Some(along(zero)?),
+                half: false,
+            };
+            scaling.apply(&floats(run.inputs[slot], run.pool)?, &mut run.outputs[0], run.pool);
+            Ok(())
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use milwright_mil::{OpKind, Opset, Tensor};
+
+    use crate::eager::run_op;
+
+    #[test]
+    fn scales_along_an_axis() {
+        let data = [Tensor::from_vec(&[2, 2], vec![10u8, 0, 255, 128]).unwrap()];
+        let zero = [Tensor::scalar(128u8)];
+        let scale = [Tensor::from_vec(&[2], vec![0.5f32, 2.0]).unwrap()];
+        for (axis, expected) in [(0, [-59., -64., 254., 0.]), (1, [-59., -256., 63.5, 0.])] {
+            let axis = [Tensor::scalar::<i32>(axis)];
+            let inputs: [(&str, &[Tensor]); 4] =
+                [("quantized_data", &data), ("zero_point", &zero), ("scale", &scale), ("axis", &axis)];
+            let out = run_op(OpKind::ConstexprAffineDequantize, Opset::Ios16, &inputs, |_| true).unwrap();
+            assert_eq!(out[0].to_vec::<f32>().unwrap(), expected);
+        }
+    }
+}

@@ -7,3 +7,4 @@ mod constexpr_lut_to_dense;
 mod constexpr_lut_to_sparse;
 mod constexpr_sparse_blockwise_shift_scale;
 mod constexpr_sparse_to_dense;
+mod expand;

@@ -1,3 +1,31 @@
 //! `gather_along_axis`
 
-unsupported!(GatherAlongAxis, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::GatherAlongAxis;
+
+use super::indices::Indices;
+use crate::kernel::OpViewExt;
+use crate::kernels::tensor::moves::{around, by_width};
+use crate::{Kernel, KernelError, Prepared, View, ViewMut};
+
+impl Kernel for GatherAlongAxis {
+    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (slot, x) = (op.slot("x")?, op.shape("x")?);
+        let (_, n, inner) = around(&x, op.axis("axis", x.len())?);
+        let taken = op.shape("indices")?[op.axis("axis", x.len())?];
+        let (indices, dtype) = (Indices::of(op)?, outputs[0].dtype);
+        Ok(Prepared::step(move |run| {
+            let at = indices.of_size(&run.inputs, n)?;
+            by_width!(dtype, take(run.inputs[slot], &at, [n, taken, inner], &mut run.outputs[0]));
+            Ok(())
+        }))
+    }
+}
+
+fn take<T: bytemuck::Pod>(x: View<'_>, at: &[usize], [n, taken, inner]: [usize; 3], out: &mut ViewMut<'_>) {
+    let x = x.words::<T>();
+    for (i, (o, &index)) in out.words::<T>().iter_mut().zip(at).enumerate() {
+        *o = x[(i / (taken * inner) * n + index) * inner + i % inner];
+    }
+}

@@ -1,3 +1,119 @@
 //! `scatter`
 
-unsupported!(Scatter, "there is no kernel yet");
+use half::f16;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::Scatter;
+use milwright_mil::ops::scatter_gather::scatter::{Mode, mode};
+use milwright_mil::{DType, Element, TensorType};
+
+use super::indices::Indices;
+use crate::kernel::OpViewExt;
+use crate::kernels::tensor::moves::around;
+use crate::{Kernel, KernelError, Prepared, Run};
+
+impl Kernel for Scatter {
+    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let shape = op.shape("data")?;
+        let (outer, n, inner) = around(&shape, op.axis("axis", shape.len())?);
+        let indices = Indices::of(op)?;
+        scatter(op, move |run| {
+            let at = indices.of_size(&run.inputs, n)?;
+            let place = |o: usize| at.iter().map(move |&i| (o * n + i) * inner);
+            Ok(((0..outer).flat_map(place).collect(), inner))
+        })
+    }
+}
+
+/// Prepares a scatter op. `places` finds the offsets in `data` that consecutive parts of `updates` go to, and the
+/// length of these parts.
+pub(super) fn scatter(
+    op: &OpView<'_>,
+    places: impl Fn(&Run<'_>) -> Result<(Vec<usize>, usize), KernelError> + Send + Sync + 'static,
+) -> Result<Prepared, KernelError> {
+    let (data, updates, mode) = (op.slot("data")?, op.slot("updates")?, mode(op)?);
+    let combine: fn(&mut Run<'_>, usize, &[usize], usize, Mode) -> Result<(), KernelError> =
+        match op.dtype("data")? {
+            DType::Fp16 => |r, u, at, n, mode| {
+                write(r, u, at, n, |a: f16, b: f16| f16::from_f32(float(mode, a.to_f32(), b.to_f32())))
+            },
+            DType::Fp32 => |r, u, at, n, mode| write(r, u, at, n, |a: f32, b: f32| float(mode, a, b)),
+            DType::Int32 => |r, u, at, n, mode| {
+                if mode == Mode::Div && r.inputs[u].slice::<i32>().contains(&0) {
+                    return Err(KernelError::invalid("an update divides by zero"));
+                }
+                write(r, u, at, n, |a: i32, b: i32| int(mode, a, b))
+            },
+            other => return Err(KernelError::unsupported(format!("elements of type {other}"))),
+        };
+    Ok(Prepared::step(move |run| {
+        let (at, part) = places(run)?;
+        run.outputs[0].bytes().copy_from_slice(run.inputs[data].bytes());
+        combine(run, updates, &at, part, mode)
+    }))
+}
+
+/// Combines each part of the updates, in order, with what is at its place.
+fn write<T: Element>(
+    run: &mut Run<'_>,
+    updates: usize,
+    at: &[usize],
+    part: usize,
+    f: impl Fn(T, T) -> T,
+) -> Result<(), KernelError> {
+    let (updates, out) = (run.inputs[updates].slice::<T>(), run.outputs[0].slice::<T>());
+    if part > 0 {
+        for (&at, from) in at.iter().zip(updates.chunks_exact(part)) {
+            out[at..at + part].iter_mut().zip(from).for_each(|(o, &u)| *o = f(*o, u));
+        }
+    }
+    Ok(())
+}
+
+fn float(mode: Mode, a: f32, b: f32) -> f32 {
+    match mode {
+        Mode::Update => b,
+        Mode::Add => a + b,
+        Mode::Sub => a - b,
+        Mode::Mul => a * b,
+        Mode::Div => a / b,
+        Mode::Max => a.max(b),
+        Mode::Min => a.min(b),
+    }
+}
+
+fn int(mode: Mode, a: i32, b: i32) -> i32 {
+    match mode {
+        Mode::Update => b,
+        Mode::Add => a.wrapping_add(b),
+        Mode::Sub => a.wrapping_sub(b),
+        Mode::Mul => a.wrapping_mul(b),
+        Mode::Div => a.wrapping_div(b),
+        Mode::Max => a.max(b),
+        Mode::Min => a.min(b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use milwright_mil::{OpKind, Opset, Tensor};
+
+    use crate::eager::run_op;
+
+    #[test]
+    fn combines_at_indices() {
+        let data = [Tensor::from_vec(&[2, 3], vec![1f32, 2., 3., 4., 5., 6.]).unwrap()];
+        let indices = [Tensor::from_vec(&[2], vec![1i32, 0]).unwrap()];
+        let updates = [Tensor::from_vec(&[2, 3], vec![5f32, 6., 7., 8., 9., 10.]).unwrap()];
+        let run = |mode: &str| {
+            let mode = [Tensor::string(mode)];
+            let inputs: [(&str, &[Tensor]); 4] =
+                [("data", &data), ("indices", &indices), ("updates", &updates), ("mode", &mode)];
+            run_op(OpKind::Scatter, Opset::Ios15, &inputs, |n| n == "mode").unwrap()[0]
+                .to_vec::<f32>()
+                .unwrap()
+        };
+        assert_eq!(run("add"), [9., 11., 13., 9., 11., 13.]);
+        assert_eq!(run("update"), [8., 9., 10., 5., 6., 7.]);
+        assert_eq!(run("max"), [8., 9., 10., 5., 6., 7.]);
+    }
+}

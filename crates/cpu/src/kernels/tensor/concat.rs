@@ -19,7 +19,10 @@ impl Kernel for Concat {
         let inner = count(&shape[axis + 1..]) * element;
         // Bytes that each input gives at a time.
         let tensors = op.tensors("values")?;
-        let sizes = tensors.iter().map(|t| concrete(t).map(|s| s[axis])).collect::<Result<Vec<_>, _>>()?;
+        let sizes = tensors
+            .iter()
+            .map(|t| concrete(t).map(|s| s.get(axis).copied().unwrap_or(1)))
+            .collect::<Result<Vec<_>, _>>()?;
         let (repeats, parts): (usize, Vec<usize>) = if interleave {
             (outer * sizes.first().copied().unwrap_or(0), vec![inner; sizes.len()])
         } else {

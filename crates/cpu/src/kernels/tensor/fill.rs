@@ -1,3 +1,29 @@
 //! `fill`
 
-unsupported!(Fill, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::Fill;
+
+use super::moves::{element, fill, ints, produce};
+use crate::kernel::OpViewExt;
+use crate::{Kernel, KernelError, Prepared};
+
+impl Kernel for Fill {
+    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let shape = op.slot("shape")?;
+        let value = element(op, "value", outputs[0].dtype, 0)?;
+        produce(
+            outputs,
+            move |inputs| {
+                let sizes = ints(inputs, shape)?.into_iter().map(usize::try_from);
+                sizes
+                    .collect::<Result<_, _>>()
+                    .map_err(|_| KernelError::invalid("`shape` has negative elements"))
+            },
+            move |_, out, _| {
+                fill(out, &value);
+                Ok(())
+            },
+        )
+    }
+}

@@ -11,6 +11,7 @@ mod fill;
 mod fill_like;
 mod flatten2d;
 mod identity;
+pub(crate) mod moves;
 mod non_maximum_suppression;
 mod non_zero;
 mod one_hot;

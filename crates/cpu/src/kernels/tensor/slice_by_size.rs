@@ -1,3 +1,42 @@
 //! `slice_by_size`
 
-unsupported!(SliceBySize, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::SliceBySize;
+use milwright_mil::ops::tensor::slice_by_size::taken;
+
+use super::moves::{copy, ints, produce, walk};
+use crate::index::strides;
+use crate::kernel::OpViewExt;
+use crate::{Kernel, KernelError, Prepared, View};
+
+impl Kernel for SliceBySize {
+    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (x, begin, size) = (op.slot("x")?, op.slot("begin")?, op.slot("size")?);
+        // For each dimension, the first index and how many.
+        let ranges = move |inputs: &[View<'_>]| {
+            let (begin, size) = (ints(inputs, begin)?, ints(inputs, size)?);
+            let shape = inputs[x].shape();
+            if begin.len() != shape.len() || size.len() != shape.len() {
+                return Err(KernelError::invalid("`begin` and `size` need an element for each dimension"));
+            }
+            let range = |d: usize| Ok(taken(shape[d], begin[d], size[d])?);
+            (0..shape.len()).map(range).collect::<Result<Vec<(usize, usize)>, KernelError>>()
+        };
+        produce(
+            outputs,
+            move |inputs| Ok(ranges(inputs)?.iter().map(|r| r.1).collect()),
+            move |inputs, out, pool| {
+                let own = strides(inputs[x].shape());
+                let ranges = ranges(inputs)?;
+                let offset = ranges.iter().zip(&own).map(|(r, s)| r.0 * s).sum();
+                if ranges.iter().map(|r| &r.1).ne(out.shape()) {
+                    return Err(KernelError::invalid(
+                        "the slice has another shape than the program declares",
+                    ));
+                }
+                copy(&walk(out.shape(), &own, offset), inputs[x], out, pool)
+            },
+        )
+    }
+}

@@ -42,8 +42,11 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
     Ok(vec![Inferred { ty: TensorType::new(x.dtype, shape).into(), known }])
 }
 
-/// The shape that `wanted` makes of `x`. `aligned` counts the places of zeros from the end.
-fn reshaped(x: &[Dim], wanted: &[Option<i64>], aligned: bool) -> Result<Vec<Dim>, InferError> {
+/// The shape that `wanted` makes of `x`. `aligned` counts the places of zeros from the end, as from iOS17 on.
+///
+/// # Errors
+/// `wanted` is not a shape, or not one of as many elements.
+pub fn reshaped(x: &[Dim], wanted: &[Option<i64>], aligned: bool) -> Result<Vec<Dim>, InferError> {
     require!(wanted.iter().flatten().all(|&n| n >= -1), "input `shape` has an element below -1: {wanted:?}");
     let free = wanted.iter().filter(|&&n| n == Some(-1)).count();
     require!(free <= 1, "input `shape` has {free} elements that are -1; it can have one");
