@@ -80,6 +80,7 @@ impl Error {
     pub(crate) fn io(doing: &str, error: io::Error) -> Self {
         let (kind, hint) = match error.kind() {
             io::ErrorKind::NotFound => (ErrorKind::NotFound, None),
+            io::ErrorKind::InvalidInput => (ErrorKind::InvalidArgument, None),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 (ErrorKind::Io, Some("free some space, or write to another disk"))
             }

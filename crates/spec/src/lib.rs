@@ -3,7 +3,6 @@
 //! This crate knows how Core ML models lie on disk and nothing about what they compute.
 //!
 //! * [`Package`] opens an `.mlmodel` or `.mlpackage` and resolves the weights that its program refers to.
-
 //! * [`blob`] reads and writes weight files (MIL blob storage version 2).
 //! * [`proto`] has the protobuf messages of the whole specification.
 //! * [`PackageWriter`] and [`write_mlmodel`] write models whole or not at all.
@@ -15,7 +14,7 @@
 //! write a new file and rename it.
 
 pub mod blob;
-
+mod disk;
 mod error;
 pub mod limits;
 mod manifest;

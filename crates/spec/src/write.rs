@@ -1,45 +1,59 @@
 //! Writing models: whole or not at all.
 //!
-//! A package is built in a temporary folder beside its destination, synced, and put in place by one rename (where
+//! Everything is built in a temporary folder beside its destination, synced, and put in place by one rename (where
 //! there is an older package: by exchanging the two names, if the system can). Whatever happens before that, an error,
 //! a full disk, a killed process, the destination is as it was.
+//!
+//! The temporary folder is called `.NAME.milwright-…` and holds a file that its process keeps locked. The next write
+//! to the same destination removes those that nobody has locked any more.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{BufWriter, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use prost::Message as _;
-use tempfile::{Builder, TempDir};
 
 use crate::blob::{BlobType, BlobWriter};
-use crate::manifest::{DATA_FOLDER, FILE_NAME, MODEL_FILE, MODEL_FOLDER, Manifest, WEIGHTS_FOLDER};
+use crate::disk::{self, NewFile};
+use crate::limits::MAX_SPEC_BYTES;
+use crate::manifest::{self, DATA_FOLDER, MODEL_FILE, MODEL_FOLDER, Manifest, WEIGHTS_FOLDER};
 use crate::open::MODEL_PATH;
 use crate::proto::Model;
 use crate::proto::mil_spec::value::BlobFileValue;
-use crate::{Error, Result};
+use crate::{Error, Result, references};
 
 const WEIGHT_FILE: &str = "weight.bin";
-/// A temporary folder that is older than this was left by a crash.
-const STALE: Duration = Duration::from_secs(24 * 60 * 60);
+const BUFFER: usize = 1 << 20;
 
 /// Writes a model as a single `.mlmodel` file. An existing file is replaced whole or not at all.
 ///
 /// # Errors
 ///
-/// If the file cannot be written.
+/// If the file cannot be written, or the model refers to weights in other files.
 pub fn write_mlmodel(path: impl AsRef<Path>, model: &Model) -> Result<()> {
     let path = path.as_ref();
+    if path.is_dir() {
+        return Err(Error::invalid("a folder of this name is in the way; an .mlmodel is a file").at(path));
+    }
+    if let Some(name) = references::weight_files(model).first() {
+        return Err(Error::invalid(format!(
+            "the model keeps weights in {name:?}, which an .mlmodel cannot have"
+        ))
+        .with_hint("write it as an .mlpackage")
+        .at(path));
+    }
+    let data = encode(model).map_err(|error| error.at(path))?;
+    let staging = Staging::create(path)?;
     let write = || {
-        let folder = parent(path);
-        let mut file = Builder::new().prefix(&prefix(path)).tempfile_in(folder)?;
-        file.write_all(&model.encode_to_vec())?;
-        share(file.path(), 0o666)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        sync_folder(folder)
+        write_synced(&staging.content, &data)?;
+        disk::sync_folder(&staging.folder)?;
+        staging.commit()
     };
-    write().map_err(|error: std::io::Error| Error::io("write it", error).at(path))
+    write().map_err(|error| Error::io("write it", error).at(path))
 }
 
 /// Builds an `.mlpackage`: weights first, one by one, then the model that refers to them.
@@ -48,8 +62,8 @@ pub fn write_mlmodel(path: impl AsRef<Path>, model: &Model) -> Result<()> {
 #[derive(Debug)]
 pub struct PackageWriter {
     destination: PathBuf,
-    staging: TempDir,
-    weights: Option<BlobWriter<BufWriter<File>>>,
+    staging: Staging,
+    weights: BTreeMap<String, BlobWriter<BufWriter<NewFile>>>,
 }
 
 impl PackageWriter {
@@ -57,7 +71,8 @@ impl PackageWriter {
     ///
     /// # Errors
     ///
-    /// If the folder of the destination is missing or cannot be written, or a plain file is in the way.
+    /// If the folder of the destination is missing or cannot be written, or if something that is not a package is in
+    /// the way.
     pub fn create(destination: impl AsRef<Path>) -> Result<Self> {
         let destination = destination.as_ref();
         if destination.is_file() {
@@ -65,14 +80,20 @@ impl PackageWriter {
                 .with_hint("choose a name that ends in .mlpackage")
                 .at(destination));
         }
-        let folder = parent(destination);
-        remove_stale(folder, &prefix(destination));
-        let staging = Builder::new().prefix(&prefix(destination)).tempdir_in(folder);
-        let staging = staging.map_err(|error| Error::io("write into its folder", error).at(destination))?;
-        let io = |error| Error::io("write it", error).at(destination);
-        share(staging.path(), 0o777).map_err(io)?;
-        fs::create_dir_all(staging.path().join(DATA_FOLDER).join(MODEL_FOLDER)).map_err(io)?;
-        Ok(Self { destination: destination.to_owned(), staging, weights: None })
+        if destination.is_dir() && !is_replaceable(destination) {
+            return Err(Error::invalid("a folder of this name is in the way, and it is not a model package")
+                .with_hint("choose another name")
+                .at(destination));
+        }
+        let staging = Staging::create(destination)?;
+        let model_folder = staging.content.join(DATA_FOLDER).join(MODEL_FOLDER);
+        let create = || {
+            disk::create_folder(&staging.content)?;
+            disk::create_folder(&staging.content.join(DATA_FOLDER))?;
+            disk::create_folder(&model_folder)
+        };
+        create().map_err(|error| Error::io("write it", error).at(destination))?;
+        Ok(Self { destination: destination.to_owned(), staging, weights: BTreeMap::new() })
     }
 
     /// Appends `len` packed elements to the weight file and returns the reference by which the program finds them.
@@ -81,21 +102,34 @@ impl PackageWriter {
     ///
     /// If writing fails, or `data` is not as long as `len` elements are.
     pub fn append(&mut self, dtype: BlobType, len: u64, data: &[u8]) -> Result<BlobFileValue> {
+        self.append_to(WEIGHT_FILE, dtype, len, data)
+    }
+
+    /// Like [`append`](Self::append), to one of several weight files: `file` is a plain name, such as `0-weight.bin`
+    /// for the first model of a pipeline.
+    ///
+    /// # Errors
+    ///
+    /// As for `append`, or if `file` is not a plain name.
+    pub fn append_to(&mut self, file: &str, dtype: BlobType, len: u64, data: &[u8]) -> Result<BlobFileValue> {
+        if Path::new(file).file_name() != Some(OsStr::new(file)) || file.contains(['/', '\\', '\0']) {
+            return Err(Error::invalid(format!("{file:?} is not a plain file name")));
+        }
         let folder = self.model_folder().join(WEIGHTS_FOLDER);
         let mut append = || {
-            let writer = match &mut self.weights {
-                Some(writer) => writer,
-                none => {
-                    fs::create_dir_all(&folder)?;
-                    let file = File::create_new(folder.join(WEIGHT_FILE))?;
-                    none.insert(BlobWriter::new(BufWriter::with_capacity(1 << 20, file))?)
-                }
-            };
+            if self.weights.is_empty() {
+                disk::create_folder(&folder)?;
+            }
+            if !self.weights.contains_key(file) {
+                let new = NewFile::create(&folder.join(file))?;
+                let writer = BlobWriter::new(BufWriter::with_capacity(BUFFER, new))?;
+                self.weights.insert(file.to_owned(), writer);
+            }
+            let writer = self.weights.get_mut(file).expect("just inserted");
             writer.append(dtype, len, data)
         };
-        let offset = append();
-        let offset = offset.map_err(|error| Error::io("write it", error).at(&self.destination))?;
-        Ok(BlobFileValue { file_name: format!("{MODEL_PATH}{WEIGHTS_FOLDER}/{WEIGHT_FILE}"), offset })
+        let offset = append().map_err(|error| Error::io("write it", error).at(&self.destination))?;
+        Ok(BlobFileValue { file_name: format!("{MODEL_PATH}{WEIGHTS_FOLDER}/{file}"), offset })
     }
 
     /// Writes the model and the manifest, and syncs everything to disk. The package is whole then, but not yet at its
@@ -103,32 +137,40 @@ impl PackageWriter {
     ///
     /// # Errors
     ///
-    /// If writing fails.
+    /// If writing fails, or the model refers to a weight file to which nothing was appended.
     pub fn stage(mut self, model: &Model) -> Result<StagedPackage> {
-        let weights = self.weights.take();
-        let has_weights = weights.is_some();
+        let weights = std::mem::take(&mut self.weights);
+        let prefix = format!("{MODEL_PATH}{WEIGHTS_FOLDER}/");
+        for name in references::weight_files(model) {
+            if !name.strip_prefix(&prefix).is_some_and(|file| weights.contains_key(file)) {
+                return Err(Error::invalid(format!("the model refers to {name:?}, which was not written"))
+                    .at(&self.destination));
+            }
+        }
+        let data = encode(model).map_err(|error| error.at(&self.destination))?;
+        let manifest = Manifest::new(!weights.is_empty()).to_json();
+        let package = &self.staging.content;
         let folder = self.model_folder();
         let write = || {
-            if let Some(weights) = weights {
-                let file = weights.finish()?.into_inner().map_err(|error| error.into_error())?;
-                file.sync_all()?;
-                sync_folder(&folder.join(WEIGHTS_FOLDER))?;
+            if !weights.is_empty() {
+                for writer in weights.into_values() {
+                    writer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?.sync()?;
+                }
+                disk::sync_folder(&folder.join(WEIGHTS_FOLDER))?;
             }
-            write_synced(&folder.join(MODEL_FILE), &model.encode_to_vec())?;
-            sync_folder(&folder)?;
-            sync_folder(&self.staging.path().join(DATA_FOLDER))?;
-            write_synced(
-                &self.staging.path().join(FILE_NAME),
-                Manifest::new(has_weights).to_json().as_bytes(),
-            )?;
-            sync_folder(self.staging.path())
+            write_synced(&folder.join(MODEL_FILE), &data)?;
+            disk::sync_folder(&folder)?;
+            disk::sync_folder(&package.join(DATA_FOLDER))?;
+            write_synced(&package.join(manifest::FILE_NAME), manifest.as_bytes())?;
+            disk::sync_folder(package)?;
+            disk::sync_folder(&self.staging.folder)
         };
-        write().map_err(|error: std::io::Error| Error::io("write it", error).at(&self.destination))?;
+        write().map_err(|error| Error::io("write it", error).at(&self.destination))?;
         Ok(StagedPackage { destination: self.destination, staging: self.staging })
     }
 
     fn model_folder(&self) -> PathBuf {
-        self.staging.path().join(DATA_FOLDER).join(MODEL_FOLDER)
+        self.staging.content.join(DATA_FOLDER).join(MODEL_FOLDER)
     }
 }
 
@@ -136,13 +178,13 @@ impl PackageWriter {
 #[derive(Debug)]
 pub struct StagedPackage {
     destination: PathBuf,
-    staging: TempDir,
+    staging: Staging,
 }
 
 impl StagedPackage {
-    /// Where it is now.
+    /// Where it is now. The name is that of the destination, in a temporary folder.
     pub fn path(&self) -> &Path {
-        self.staging.path()
+        &self.staging.content
     }
 
     /// Puts the package in its place. An existing package is replaced.
@@ -152,49 +194,142 @@ impl StagedPackage {
     /// If renaming fails; what was at the destination is still there then.
     pub fn commit(self) -> Result<()> {
         let Self { destination, staging } = self;
-        let commit = || {
-            if destination.exists() {
-                replace(staging.path(), &destination)?;
-            } else {
-                fs::rename(staging.path(), &destination)?;
-            }
-            sync_folder(parent(&destination))
-        };
-        // When the names were exchanged, dropping `staging` removes the old package.
-        commit().map_err(|error: std::io::Error| Error::io("put it in its place", error).at(&destination))
+        staging.commit().map_err(|error| Error::io("put it in its place", error).at(destination))
     }
 }
 
-/// Makes `new` take the place of `old`; afterwards `new` is the old one, or is gone.
-fn replace(new: &Path, old: &Path) -> std::io::Result<()> {
-    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-    {
-        use rustix::fs::{CWD, RenameFlags, renameat_with};
-        match renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE) {
-            Ok(()) => return Ok(()),
-            // Not on this file system.
-            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {}
-            Err(error) => return Err(error.into()),
+/// A temporary folder beside a destination, removed when dropped.
+#[derive(Debug)]
+struct Staging {
+    folder: PathBuf,
+    /// What takes the destination's place: a file or a folder in `folder`.
+    content: PathBuf,
+    destination: PathBuf,
+    _lock: NewFile,
+}
+
+const LOCK: &str = "lock";
+/// Where the old package waits while the new one takes its place, if the two cannot be exchanged.
+const ASIDE: &str = "aside";
+
+impl Staging {
+    fn create(destination: &Path) -> Result<Self> {
+        let Some(name) = destination.file_name() else {
+            return Err(Error::invalid("not a name to write to").at(destination));
+        };
+        // What a symbolic link points to is replaced, not the link.
+        let real = fs::canonicalize(destination).unwrap_or_else(|_| destination.to_owned());
+        let parent = parent(&real);
+        let prefix = prefix(&real);
+        remove_stale(parent, &prefix, &real);
+
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let create = || {
+            loop {
+                let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+                let folder = parent.join(format!("{prefix}{}-{number}", process::id()));
+                let lock = disk::create_folder(&folder).and_then(|()| {
+                    NewFile::create(&folder.join(LOCK)).inspect(NewFile::lock).inspect_err(|_| {
+                        // Empty folders are harmless, and the next write removes them.
+                        let _ = disk::remove_all(&folder);
+                    })
+                });
+                match lock {
+                    // Left by an earlier process that had the same number.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    lock => return lock.map(|lock| (folder, lock)),
+                }
+            }
+        };
+        let (folder, lock) = create().map_err(|error| {
+            let doing = if error.kind() == io::ErrorKind::NotFound {
+                "write it: its folder is missing"
+            } else {
+                "write into its folder"
+            };
+            Error::io(doing, error).at(destination)
+        })?;
+        Ok(Self { content: folder.join(name), folder, destination: real, _lock: lock })
+    }
+
+    /// Puts the content in its place.
+    fn commit(self) -> io::Result<()> {
+        // Files are replaced by renaming; only a folder that is not empty resists.
+        let replaces_folder = self.content.is_dir() && self.destination.exists();
+        if !replaces_folder {
+            disk::rename(&self.content, &self.destination)?;
+        } else if !disk::exchange(&self.content, &self.destination)? {
+            // Between these two a crash leaves the old package in the temporary folder; the next write restores it.
+            let aside = self.folder.join(ASIDE);
+            disk::rename(&self.destination, &aside)?;
+            if let Err(error) = disk::rename(&self.content, &self.destination) {
+                disk::rename(&aside, &self.destination)?;
+                return Err(error);
+            }
+        }
+        disk::sync_folder(parent(&self.destination))
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if self.folder.join(ASIDE).exists() && !self.destination.exists() {
+            // Putting the old package back failed. Keep it: the next write tries again.
+            return;
+        }
+        // After an exchange this is where the old package is. What cannot be removed now is removed another time.
+        let _ = disk::remove_all(&self.folder);
+    }
+}
+
+/// Removes temporary folders whose process is gone, after restoring a package that one of them may hold.
+fn remove_stale(parent: &Path, prefix: &str, destination: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        if !entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix)) {
+            continue;
+        }
+        let folder = entry.path();
+        // All of this is best effort: the write itself does not depend on it.
+        match File::open(folder.join(LOCK)) {
+            Ok(lock) => {
+                if lock.try_lock().is_ok() {
+                    let aside = folder.join(ASIDE);
+                    if aside.exists() && !destination.exists() && disk::rename(&aside, destination).is_err() {
+                        continue;
+                    }
+                    let _ = disk::remove_all(&folder);
+                }
+            }
+            // Its process may be about to create the lock; an empty folder can go all the same: it tries another.
+            Err(_) => {
+                let _ = fs::remove_dir(&folder);
+            }
         }
     }
-    // Two renames: a crash between them leaves the old package under its temporary name.
-    let aside = Builder::new().prefix(&prefix(old)).tempdir_in(parent(old))?;
-    let aside_path = aside.path().join("old");
-    fs::rename(old, &aside_path)?;
-    fs::rename(new, old).inspect_err(|_| {
-        // Best effort: the first error is the one to report.
-        let _ = fs::rename(&aside_path, old);
-    })
 }
 
-fn write_synced(path: &Path, data: &[u8]) -> std::io::Result<()> {
-    let mut file = File::create_new(path)?;
+/// Whether a folder is a package, or empty: nobody's other data.
+fn is_replaceable(folder: &Path) -> bool {
+    folder.join(manifest::FILE_NAME).is_file()
+        || fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+fn encode(model: &Model) -> Result<Vec<u8>> {
+    let len = model.encoded_len() as u64;
+    if len > MAX_SPEC_BYTES {
+        return Err(Error::limit(format!(
+            "the model takes {len} bytes without its weights; the limit is {MAX_SPEC_BYTES}"
+        ))
+        .with_hint("keep large constants in weight files"));
+    }
+    Ok(model.encode_to_vec())
+}
+
+fn write_synced(path: &Path, data: &[u8]) -> io::Result<()> {
+    let mut file = NewFile::create(path)?;
     file.write_all(data)?;
-    file.sync_all()
-}
-
-fn sync_folder(path: &Path) -> std::io::Result<()> {
-    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
+    file.sync()
 }
 
 fn parent(path: &Path) -> &Path {
@@ -207,36 +342,11 @@ fn prefix(destination: &Path) -> String {
     format!(".{name}.milwright-")
 }
 
-/// Temporary files are private to their owner; models are not.
-fn share(path: &Path, mode: u32) -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        // There is no call that only reads the umask, so the usual one stands in for it.
-        fs::set_permissions(path, fs::Permissions::from_mode(mode & !0o022))?;
-    }
-    #[cfg(not(unix))]
-    let _ = (path, mode);
-    Ok(())
-}
-
-fn remove_stale(folder: &Path, prefix: &str) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix));
-        let age = entry.metadata().and_then(|metadata| metadata.modified());
-        let age = age.ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
-        if ours && age.is_some_and(|age| age > STALE) {
-            // Another process may be cleaning too; what cannot be removed now is removed another time.
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Package;
+    use crate::disk::faults::{self, Fault};
     use crate::proto::{Identity, ModelDescription, mil_spec, model};
 
     fn program(reference: BlobFileValue) -> Model {
@@ -320,5 +430,123 @@ mod tests {
         write_mlmodel(&path, &model).unwrap();
         assert_eq!(*Package::open(&path).unwrap().model(), model);
         assert_eq!(names(folder.path()), ["m.mlmodel"]);
+    }
+
+    #[test]
+    fn keeps_folders_that_are_no_packages() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("documents");
+        fs::create_dir(&path).unwrap();
+        assert!(PackageWriter::create(&path).is_ok(), "an empty folder may be replaced");
+        fs::write(path.join("thesis.txt"), "keep me").unwrap();
+        let error = PackageWriter::create(&path).unwrap_err();
+        assert!(error.to_string().contains("not a model package"), "{error}");
+        assert_eq!(names(&path), ["thesis.txt"]);
+    }
+
+    #[test]
+    fn checks_references() {
+        let folder = tempfile::tempdir().unwrap();
+        let reference = BlobFileValue { file_name: "@model_path/weights/other.bin".into(), offset: 64 };
+        let model = program(reference);
+        let writer = PackageWriter::create(folder.path().join("m.mlpackage")).unwrap();
+        assert!(writer.stage(&model).unwrap_err().to_string().contains("other.bin"));
+        assert!(write_mlmodel(folder.path().join("m.mlmodel"), &model).is_err());
+        assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn several_weight_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.mlpackage");
+        let mut writer = PackageWriter::create(&path).unwrap();
+        writer.append_to("0-weight.bin", BlobType::UInt8, 1, &[7]).unwrap();
+        let reference = writer.append_to("1-weight.bin", BlobType::UInt8, 1, &[8]).unwrap();
+        assert!(writer.append_to("../up.bin", BlobType::UInt8, 1, &[8]).is_err());
+        writer.stage(&program(reference.clone())).unwrap().commit().unwrap();
+        let package = Package::open(&path).unwrap();
+        assert_eq!(package.weight_files().keys().collect::<Vec<_>>(), ["@model_path/weights/1-weight.bin"]);
+        assert_eq!(&package.blob(&reference).unwrap().data[..], [8]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn follows_a_link_at_the_destination() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("real.mlpackage"), folder.path().join("link.mlpackage"));
+        write(&real, 1).unwrap().commit().unwrap();
+        std::os::unix::fs::symlink("real.mlpackage", &link).unwrap();
+        write(&link, 2).unwrap().commit().unwrap();
+        assert!(link.is_symlink());
+        assert_eq!((weight(&real), names(folder.path()).len()), (2, 2));
+    }
+
+    /// Fails, or ends the process at, every single change of the disk in turn: for a first and for a second package,
+    /// with and without a system that can exchange names.
+    #[test]
+    fn survives_a_fault_at_every_step() {
+        for (fault, exchange, replaces) in [Fault::Full, Fault::Killed].into_iter().flat_map(|fault| {
+            [(true, true), (true, false), (false, true)]
+                .map(|(exchange, replaces)| (fault, exchange, replaces))
+        }) {
+            for at in 0.. {
+                let folder = tempfile::tempdir().unwrap();
+                let path = folder.path().join("m.mlpackage");
+                if replaces {
+                    write(&path, 1).unwrap().commit().unwrap();
+                }
+                let (result, reached) =
+                    faults::with(fault, at, exchange, || write(&path, 2).and_then(StagedPackage::commit));
+                let case = format!("{fault:?} at {at}, exchange {exchange}, replaces {replaces}");
+                if fault == Fault::Full && result.is_err() {
+                    assert!(result.unwrap_err().hint().is_some_and(|hint| hint.contains("space")), "{case}");
+                    let left = names(folder.path());
+                    assert!(left.iter().all(|name| name == "m.mlpackage"), "{case}: {left:?}");
+                }
+                // The one gap, on systems that cannot exchange names: a crash between two renames. The next write
+                // starts by closing it.
+                if !path.exists() && !exchange && fault == Fault::Killed {
+                    drop(PackageWriter::create(&path).unwrap());
+                }
+                match path.exists() {
+                    true => assert!([1, 2].contains(&weight(&path)), "{case}"),
+                    false => assert!(!replaces, "{case}: nothing is left"),
+                }
+                // The next write works, and cleans up.
+                write(&path, 3).unwrap().commit().unwrap();
+                assert_eq!(
+                    (weight(&path), names(folder.path())),
+                    (3, vec!["m.mlpackage".to_owned()]),
+                    "{case}"
+                );
+                if !reached {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn single_files_survive_a_fault_at_every_step() {
+        let identity = |version| Model {
+            specification_version: version,
+            r#type: Some(model::Type::Identity(Identity::default())),
+            ..Model::default()
+        };
+        for fault in [Fault::Full, Fault::Killed] {
+            for at in 0.. {
+                let folder = tempfile::tempdir().unwrap();
+                let path = folder.path().join("m.mlmodel");
+                write_mlmodel(&path, &identity(1)).unwrap();
+                let (_, reached) = faults::with(fault, at, true, || write_mlmodel(&path, &identity(2)));
+                let version = Package::open(&path).unwrap().model().specification_version;
+                assert!([1, 2].contains(&version), "{fault:?} at {at}");
+                write_mlmodel(&path, &identity(3)).unwrap();
+                assert_eq!(names(folder.path()), ["m.mlmodel"], "{fault:?} at {at}");
+                if !reached {
+                    break;
+                }
+            }
+        }
     }
 }

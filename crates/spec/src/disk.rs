@@ -1,0 +1,153 @@
+//! The calls that change the disk, in one place: tests can make each of them fail, or stop the process there.
+
+use std::fs::{self, File};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
+
+#[cfg(test)]
+pub(crate) use faults::step;
+
+/// Called before every change of the disk.
+#[cfg(not(test))]
+fn step() -> io::Result<()> {
+    Ok(())
+}
+
+/// Creates a folder whose parent exists.
+pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
+    step()?;
+    fs::create_dir(path)
+}
+
+/// A file that did not exist before.
+#[derive(Debug)]
+pub(crate) struct NewFile(File);
+
+impl NewFile {
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        step()?;
+        File::create_new(path).map(Self)
+    }
+
+    /// Writes what the system still holds in memory to the disk.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        step()?;
+        // Tests kill no machine, and there are a thousand writes in them.
+        if cfg!(test) { Ok(()) } else { self.0.sync_all() }
+    }
+
+    /// Marks the file as in use by this process, for as long as it is open. Not every file system can.
+    pub(crate) fn lock(&self) {
+        let _ = self.0.try_lock();
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        step()?;
+        self.0.write(data)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Seek for NewFile {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        self.0.seek(position)
+    }
+}
+
+/// Makes the names in a folder durable.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    step()?;
+    // Windows cannot open folders as files, and orders their changes itself.
+    if cfg!(unix) && !cfg!(test) { File::open(path)?.sync_all() } else { Ok(()) }
+}
+
+/// Renames; a file (not a folder) that has the new name is replaced.
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    step()?;
+    fs::rename(from, to)
+}
+
+/// Exchanges two names in one step. `false` if the system or the file system cannot.
+pub(crate) fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
+    step()?;
+    #[cfg(test)]
+    if !faults::can_exchange() {
+        return Ok(false);
+    }
+    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        use rustix::io::Errno;
+        match renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE) {
+            Ok(()) => Ok(true),
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+    {
+        let _ = (one, other);
+        Ok(false)
+    }
+}
+
+/// Removes a folder and what is in it.
+pub(crate) fn remove_all(path: &Path) -> io::Result<()> {
+    step()?;
+    fs::remove_dir_all(path)
+}
+
+/// Failures for tests, one plan per thread.
+#[cfg(test)]
+pub(crate) mod faults {
+    use std::cell::Cell;
+    use std::io;
+
+    /// What happens at the n-th change of the disk.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub(crate) enum Fault {
+        /// It fails as on a full disk; later ones work.
+        Full,
+        /// The process ends: this and all later changes do not happen.
+        Killed,
+    }
+
+    thread_local! {
+        static PLAN: Cell<Option<(Fault, usize)>> = const { Cell::new(None) };
+        static CAN_EXCHANGE: Cell<bool> = const { Cell::new(true) };
+    }
+
+    /// Runs `work` with a fault at change number `at`; says whether it got there.
+    pub(crate) fn with<T>(fault: Fault, at: usize, exchange: bool, work: impl FnOnce() -> T) -> (T, bool) {
+        PLAN.set(Some((fault, at)));
+        CAN_EXCHANGE.set(exchange);
+        let result = work();
+        let reached = PLAN.take().is_none_or(|(_, left)| left == 0);
+        CAN_EXCHANGE.set(true);
+        (result, reached)
+    }
+
+    pub(crate) fn can_exchange() -> bool {
+        CAN_EXCHANGE.get()
+    }
+
+    pub(crate) fn step() -> io::Result<()> {
+        match PLAN.get() {
+            None => Ok(()),
+            Some((Fault::Full, 0)) => {
+                PLAN.set(None);
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            Some((Fault::Killed, 0)) => Err(io::Error::other("killed")),
+            Some((fault, left)) => {
+                PLAN.set(Some((fault, left - 1)));
+                Ok(())
+            }
+        }
+    }
+}
