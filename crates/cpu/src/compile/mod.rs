@@ -1,11 +1,12 @@
 //! From a function to a [`Plan`].
 //!
-//! 1. Type inference with the given input shapes, running every op whose inputs are known.
-//! 2. Dropping what no output needs.
-//! 3. Each op is prepared, and its constants are packed. That shows what it is: a step, an element-wise function, a
+//! 1. The graph passes of `milwright-mil`.
+//! 2. Type inference with the given input shapes, running every op whose inputs are known.
+//! 3. Dropping what no output needs.
+//! 4. Each op is prepared, and its constants are packed. That shows what it is: a step, an element-wise function, a
 //!    mere change of shape, or something whose shape shows only at run time.
-//! 4. Element-wise functions are grouped ([`fuse`]), with each other and with the step that feeds them.
-//! 5. Every value gets its place ([`memory`]).
+//! 5. Element-wise functions are grouped ([`fuse`]), with each other and with the step that feeds them.
+//! 6. Every value gets its place ([`memory`]).
 
 mod constants;
 mod fuse;
@@ -16,7 +17,9 @@ use std::fmt;
 
 use milwright_mil::infer::{Facts, infer};
 use milwright_mil::ops::Effect;
-use milwright_mil::{Arg, BlockId, Checked, Dim, Function, OpId, OpKind, Type, ValueId};
+use milwright_mil::{
+    Arg, BlockId, Checked, Dim, Function, OpId, OpKind, Program, Type, ValueId, passes, verify,
+};
 
 use crate::plan::{Block, Graph, Node, PackedData, Place, Plan, Port, Ty, Value, Work};
 use crate::{Engine, KernelError, Prepared, Support, kernels};
@@ -43,6 +46,8 @@ pub fn compile(program: &Checked, function: &str, shapes: &[(&str, &[usize])]) -
         let names = program.functions.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         error(format!("there is no such function; the program has: {names}"), None)
     })?;
+    let optimized = optimize(function, f);
+    let f = optimized.as_ref().and_then(|p| p.functions.get(function)).unwrap_or(f);
     let types = f.inputs.iter().map(|&v| input_type(f, v, shapes)).collect::<Result<Vec<_>, _>>();
     let types =
         types.map_err(|m| error(m, Some("give the shape of every input whose dimensions are flexible")))?;
@@ -70,6 +75,17 @@ pub fn compile(program: &Checked, function: &str, shapes: &[(&str, &[usize])]) -
     let data =
         constants.finish(&mut graph).ok_or_else(|| error("its weights do not fit in memory".into(), None))?;
     Ok(Plan { graph, data })
+}
+
+/// The function after all graph passes; `None` if a pass has a bug, which must not keep a model from running.
+fn optimize(name: &str, f: &Function) -> Option<Checked> {
+    let mut program = Program::default();
+    program.functions.insert(name.into(), f.clone());
+    let checked = verify(program).inspect_err(|errors| {
+        tracing::warn!(%errors, "one function of a checked program does not check");
+    });
+    let optimized = passes::run(checked.ok()?, passes::ALL, Some(&Engine));
+    optimized.inspect_err(|error| tracing::warn!(%error, "compiling without passes")).ok().map(|(p, _)| p)
 }
 
 fn input_type(f: &Function, value: ValueId, shapes: &[(&str, &[usize])]) -> Result<Type, String> {

@@ -1,0 +1,176 @@
+//! Programs through the whole engine: compile, write, read, run.
+
+use bytes::Bytes;
+use milwright_cpu::{Executable, Plan, Pool, RunError, RunOptions, compile};
+use milwright_mil::{Tensor, text, verify};
+
+fn plan(source: &str, shapes: &[(&str, &[usize])]) -> Plan {
+    let program = verify(text::parse(source).expect("the program parses")).expect("the program checks");
+    let plan = compile(&program, "main", shapes).expect("the program compiles");
+    let mut bytes = Vec::new();
+    plan.to_writer(&mut bytes).unwrap();
+    Plan::from_bytes(bytes.into()).expect("a plan reads back")
+}
+
+fn run(source: &str, inputs: &[(&str, Tensor)]) -> Vec<Tensor> {
+    let shapes: Vec<(&str, &[usize])> = inputs.iter().map(|(n, t)| (*n, t.shape())).collect();
+    let plan = plan(source, &shapes);
+    let mut results = Vec::new();
+    for threads in [1, 2] {
+        let executable = Executable::new(&plan, Pool::new(threads).unwrap()).unwrap();
+        let outputs = |_| executable.run(inputs).unwrap().into_iter().map(|(_, t)| t).collect::<Vec<_>>();
+        results.extend([0, 1].map(outputs));
+    }
+    // The arena is used again, with another number of threads: nothing may change.
+    assert!(results.windows(2).all(|w| w[0] == w[1]), "{results:?}");
+    results.remove(0)
+}
+
+fn f32s(shape: &[usize], values: &[f32]) -> Tensor {
+    Tensor::from_vec(shape, values.to_vec()).unwrap()
+}
+
+const FUSED: &str = "program(1.3) {
+    func main<ios16>(tensor<fp32, [2, 3]> x, tensor<fp32, [3]> y) {
+        tensor<fp32, [2, 3]> a = mul(x = x, y = y)[name = string(\"a\")];
+        tensor<fp32, [2, 3]> b = add(x = a, y = x)[name = string(\"b\")];
+        tensor<fp32, [2, 3]> c = relu(x = b)[name = string(\"c\")];
+        tensor<fp32, [2, 3]> d = sub(x = c, y = a)[name = string(\"d\")];
+    } -> (d, b);
+}";
+
+#[test]
+fn fused_chains_keep_what_is_used_outside() {
+    let x = f32s(&[2, 3], &[1.0, -2.0, 3.0, -4.0, 5.0, -6.0]);
+    let y = f32s(&[3], &[2.0, 0.5, -3.0]);
+    let out = run(FUSED, &[("x", x), ("y", y)]);
+    assert_eq!(out[1].to_vec::<f32>().unwrap(), [3.0, -3.0, -6.0, -12.0, 7.5, 12.0]);
+    assert_eq!(out[0].to_vec::<f32>().unwrap(), [1.0, 1.0, 9.0, 8.0, 5.0, -6.0]);
+    let plan = plan(FUSED, &[]);
+    assert_eq!(plan.steps(), 3, "{}", plan.describe());
+}
+
+const EPILOGUE: &str = "program(1.3) {
+    func main<ios16>(tensor<fp32, [2, 2]> x, tensor<fp32, [2, 2]> r) {
+        tensor<fp32, [2, 2]> w = const()[name = string(\"w\"), val = tensor<fp32, [2, 2]>([[1, 2], [3, 4]])];
+        tensor<fp32, [2, 2]> p = matmul(x = x, y = w)[name = string(\"p\")];
+        tensor<fp32, [2, 2]> s = add(x = p, y = r)[name = string(\"s\")];
+        tensor<fp32, [2, 2]> o = relu(x = s)[name = string(\"o\")];
+    } -> (o);
+}";
+
+#[test]
+fn epilogues_run_in_their_step() {
+    let x = f32s(&[2, 2], &[1.0, 0.0, 0.0, -1.0]);
+    let r = f32s(&[2, 2], &[0.5, -3.0, 10.0, 1.0]);
+    let out = run(EPILOGUE, &[("x", x), ("r", r)]);
+    assert_eq!(out[0].to_vec::<f32>().unwrap(), [1.5, 0.0, 7.0, 0.0]);
+    let plan = plan(EPILOGUE, &[]);
+    assert_eq!(plan.steps(), 1, "{}", plan.describe());
+}
+
+const LOOP: &str = "program(1.3) {
+    func main<ios16>(tensor<int32, []> n, tensor<fp32, [2]> x) {
+        tensor<int32, []> i, tensor<fp32, [2]> y = while_loop(loop_vars = (n, x))
+            (tensor<int32, []> i0, tensor<fp32, [2]> y0) {
+                tensor<bool, []> more = greater(x = i0, y = int32(0));
+            } -> (more),
+            (tensor<int32, []> i1, tensor<fp32, [2]> y1) {
+                tensor<int32, []> i2 = sub(x = i1, y = int32(1));
+                tensor<fp32, [2]> y2 = add(x = y1, y = y1);
+            } -> (i2, y2);
+        tensor<bool, []> big = greater(x = n, y = int32(3));
+        tensor<fp32, [2]> z = cond(pred = big)
+            () {
+                tensor<fp32, [2]> twice = add(x = y, y = y);
+                tensor<fp32, [2]> more_than_twice = add(x = twice, y = x);
+            } -> (more_than_twice),
+            () {
+            } -> (x);
+    } -> (y, z);
+}";
+
+#[test]
+fn loops_turn_and_branches_are_taken() {
+    let x = || f32s(&[2], &[1.0, -0.5]);
+    let out = run(LOOP, &[("n", Tensor::scalar(5i32)), ("x", x())]);
+    assert_eq!(out[0].to_vec::<f32>().unwrap(), [32.0, -16.0]);
+    assert_eq!(out[1].to_vec::<f32>().unwrap(), [65.0, -32.5]);
+    let out = run(LOOP, &[("n", Tensor::scalar(0i32)), ("x", x())]);
+    assert_eq!(out[0], x());
+    assert_eq!(out[1], x());
+}
+
+#[test]
+fn damaged_plans_are_refused() {
+    let mut bytes = Vec::new();
+    plan(EPILOGUE, &[]).to_writer(&mut bytes).unwrap();
+    assert!(Plan::from_bytes(Bytes::new()).is_err());
+    for len in 0..bytes.len() {
+        if let Ok(plan) = Plan::from_bytes(bytes[..len].to_vec().into()) {
+            let _ = Executable::new(&plan, Pool::inline());
+        }
+    }
+    for at in 0..bytes.len() {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 1 << (at % 8);
+        if let Ok(plan) = Plan::from_bytes(bytes.into()) {
+            let _ = Executable::new(&plan, Pool::inline());
+        }
+    }
+}
+
+#[test]
+fn errors_name_the_input() {
+    let executable = Executable::new(&plan(EPILOGUE, &[]), Pool::inline()).unwrap();
+    let x = || f32s(&[2, 2], &[0.0; 4]);
+    let error = |inputs: &[(&str, Tensor)]| executable.run(inputs).unwrap_err().to_string();
+    assert_eq!(error(&[("x", x())]), "input `r`: it is missing");
+    assert_eq!(error(&[("z", x())]), "input `z`: the function has no such input; it has: x, r");
+    let wide = f32s(&[4], &[0.0; 4]);
+    assert_eq!(error(&[("x", wide), ("r", x())]), "input `x`: its shape is [4], but this plan is for [2, 2]");
+    let text = Tensor::from_strings(&[2, 2], vec![String::new(); 4]).unwrap();
+    assert_eq!(
+        error(&[("x", text), ("r", x())]),
+        "input `x`: it holds string, which cannot be converted to fp32"
+    );
+}
+
+#[test]
+fn other_floats_are_converted() {
+    let executable = Executable::new(&plan(EPILOGUE, &[]), Pool::inline()).unwrap();
+    let x = Tensor::from_vec(&[2, 2], vec![1.0f64, 0.0, 0.0, 1.0]).unwrap();
+    let r = Tensor::from_vec(&[2, 2], vec![half::f16::ONE; 4]).unwrap();
+    let out = executable.run(&[("x", x), ("r", r)]).unwrap();
+    assert_eq!(out[0].1.to_vec::<f32>().unwrap(), [2.0, 3.0, 4.0, 5.0]);
+}
+
+#[test]
+fn runs_can_be_cancelled() {
+    let executable = Executable::new(&plan(EPILOGUE, &[]), Pool::inline()).unwrap();
+    let inputs = [("x", f32s(&[2, 2], &[0.0; 4])), ("r", f32s(&[2, 2], &[0.0; 4]))];
+    let options = RunOptions { cancel: Some(&|| true), ..RunOptions::default() };
+    assert!(matches!(executable.run_with(&inputs, options), Err(RunError::Cancelled { .. })));
+}
+
+const STATE: &str = "program(1.3) {
+    func main<ios18>(tensor<fp16, [2]> x, state<tensor<fp16, [2]>> sum) {
+        tensor<fp16, [2]> old = read_state(input = sum);
+        tensor<fp16, [2]> new = add(x = old, y = x);
+        write_state(input = sum, data = new);
+    } -> (new);
+}";
+
+#[test]
+fn states_outlive_a_run() {
+    let executable = Executable::new(&plan(STATE, &[]), Pool::inline()).unwrap();
+    let x = Tensor::from_vec(&[2], vec![half::f16::from_f32(1.5), half::f16::from_f32(-1.0)]).unwrap();
+    let mut state = executable.new_state();
+    for turn in 1..4 {
+        let options = RunOptions { state: Some(&mut state), ..RunOptions::default() };
+        let out = executable.run_with(&[("x", x.clone())], options).unwrap();
+        assert_eq!(out[0].1.to_f64(), [1.5 * f64::from(turn), -f64::from(turn)]);
+    }
+    assert_eq!(state.get("sum").unwrap().to_f64(), [4.5, -3.0]);
+    assert!(matches!(executable.run(&[("x", x)]), Err(RunError::State { .. })));
+}
