@@ -88,7 +88,7 @@ mod tests {
     use crate::eager::run_op;
 
     fn run(kind: OpKind, x: &Tensor, y: &Tensor) -> Tensor {
-        let inputs: [(&str, &[Tensor]); 2] = [("x", &[x.clone()]), ("y", &[y.clone()])];
+        let inputs: [(&str, &[Tensor]); 2] = [("x", std::slice::from_ref(x)), ("y", std::slice::from_ref(y))];
         run_op(kind, Opset::Ios15, &inputs, |_| false).unwrap().remove(0)
     }
 

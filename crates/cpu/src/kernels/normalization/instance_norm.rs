@@ -1,3 +1,27 @@
 //! `instance_norm`
 
-unsupported!(InstanceNorm, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::InstanceNorm;
+
+use crate::kernel::OpViewExt;
+use crate::kernels::normalization::{Affine, standardize};
+use crate::rows::{Rows, map_rows};
+use crate::{Kernel, KernelError, Prepared};
+
+impl Kernel for InstanceNorm {
+    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let shape = op.shape("x")?;
+        let (channels, rows) = (shape[1], Rows::new(&shape, &(2..shape.len()).collect::<Vec<_>>()));
+        let (slot, epsilon, affine) = (op.slot("x")?, op.float("epsilon")?, Affine::new(op));
+        Ok(Prepared::step(move |run| {
+            let (gamma, beta) = affine.read(&run.inputs[..], channels);
+            map_rows(&rows, &run.inputs[slot], &mut run.outputs[0], run.pool, |i, row| {
+                standardize(row, epsilon);
+                let (gamma, beta) = (gamma[i % channels], beta[i % channels]);
+                row.iter_mut().for_each(|x| *x = *x * gamma + beta);
+            });
+            Ok(())
+        }))
+    }
+}

@@ -1,3 +1,38 @@
 //! `local_response_norm`
 
-unsupported!(LocalResponseNorm, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::LocalResponseNorm;
+
+use crate::kernel::OpViewExt;
+use crate::rows::{Rows, map_rows};
+use crate::{Kernel, KernelError, Prepared};
+
+impl Kernel for LocalResponseNorm {
+    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let rows = Rows::new(&op.shape("x")?, &[1]);
+        let size = op.int("size")?;
+        let scale = op.float("alpha")? / size as f32;
+        let (beta, k) = (op.float("beta")?, op.float("k")?);
+        // More neighbors than channels are as many as there are.
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let (before, after) = (size / 2, (size - 1) / 2);
+        let slot = op.slot("x")?;
+        Ok(Prepared::step(move |run| {
+            map_rows(&rows, &run.inputs[slot], &mut run.outputs[0], run.pool, |_, row| {
+                // Sums of all squares up to each channel, wide so that their differences are exact enough.
+                let mut sums = vec![0.0f64];
+                for &x in &*row {
+                    sums.push(sums[sums.len() - 1] + f64::from(x) * f64::from(x));
+                }
+                let last = row.len() - 1;
+                for (c, x) in row.iter_mut().enumerate() {
+                    let (first, last) = (c.saturating_sub(before), c.saturating_add(after).min(last));
+                    let sum = (sums[last + 1] - sums[first]) as f32;
+                    *x /= (k + scale * sum).powf(beta);
+                }
+            });
+            Ok(())
+        }))
+    }
+}

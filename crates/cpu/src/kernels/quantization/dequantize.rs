@@ -1,3 +1,37 @@
 //! `dequantize`
 
-unsupported!(Dequantize, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::Dequantize;
+
+use crate::convert::{to_f32, write_f32};
+use crate::kernel::OpViewExt;
+use crate::kernels::quantization::inner;
+use crate::{Kernel, KernelError, Prepared};
+
+impl Kernel for Dequantize {
+    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (slot, scale, zero_point) = (op.slot("input")?, op.slot("scale")?, op.opt_slot("zero_point"));
+        if op.tensor("scale")?.rank() == 0
+            && let Some(scale) = op.known_tensor("scale")
+            && (zero_point.is_none() || op.known_tensor("zero_point").is_some())
+        {
+            let scale = scale.to_f64()[0] as f32;
+            let zero_point = op.known_tensor("zero_point").map_or(0.0, |z| z.to_f64()[0] as f32);
+            return Ok(Prepared::unary(slot, move |x, out| {
+                crate::math::each(x, out, |x| scale * (x - zero_point));
+            }));
+        }
+        let inner = inner(op)?;
+        Ok(Prepared::step(move |run| {
+            let (mut x, scale) = (to_f32(&run.inputs[slot]).into_owned(), to_f32(&run.inputs[scale]));
+            let zero_point = zero_point.map(|z| to_f32(&run.inputs[z]));
+            for (i, x) in x.iter_mut().enumerate() {
+                let c = i / inner % scale.len();
+                *x = scale[c] * (*x - zero_point.as_ref().map_or(0.0, |z| z[c]));
+            }
+            write_f32(&mut run.outputs[0], 0, &x);
+            Ok(())
+        }))
+    }
+}

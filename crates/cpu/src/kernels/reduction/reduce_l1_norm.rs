@@ -1,3 +1,18 @@
 //! `reduce_l1_norm`
 
-unsupported!(ReduceL1Norm, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::ReduceL1Norm;
+
+use crate::kernels::reduction::reduce;
+use crate::{Kernel, KernelError, Prepared, math};
+
+impl Kernel for ReduceL1Norm {
+    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        reduce(
+            op,
+            |x| math::sum_of(x, f32::abs),
+            |x| x.iter().fold(0, |a, &b| a.wrapping_add(b.wrapping_abs())),
+        )
+    }
+}

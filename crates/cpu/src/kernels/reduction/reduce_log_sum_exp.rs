@@ -1,3 +1,25 @@
 //! `reduce_log_sum_exp`
 
-unsupported!(ReduceLogSumExp, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::ReduceLogSumExp;
+
+use crate::kernels::reduction::reduce;
+use crate::{Kernel, KernelError, Prepared, math};
+
+impl Kernel for ReduceLogSumExp {
+    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        reduce(
+            op,
+            |x| {
+                let max = math::max(x);
+                // Without this, an infinite maximum would make NaN.
+                if max.is_infinite() { max } else { math::sum_of(x, |x| math::exp1(x - max)).ln() + max }
+            },
+            |x| {
+                let max = f64::from(x.iter().copied().max().unwrap_or(i32::MIN));
+                (x.iter().map(|&x| (f64::from(x) - max).exp()).sum::<f64>().ln() + max) as i32
+            },
+        )
+    }
+}
