@@ -15,7 +15,7 @@ impl Kernel for InstanceNorm {
         let (channels, rows) = (shape[1], Rows::new(&shape, &(2..shape.len()).collect::<Vec<_>>()));
         let (slot, epsilon, affine) = (op.slot("x")?, op.float("epsilon")?, Affine::new(op));
         Ok(Prepared::step(move |run| {
-            let (gamma, beta) = affine.read(&run.inputs[..], channels);
+            let (gamma, beta) = affine.read(run.inputs, channels);
             map_rows(&rows, &run.inputs[slot], &mut run.outputs[0], run.pool, |i, row| {
                 standardize(row, epsilon);
                 let (gamma, beta) = (gamma[i % channels], beta[i % channels]);

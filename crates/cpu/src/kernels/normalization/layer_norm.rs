@@ -17,7 +17,7 @@ impl Kernel for LayerNorm {
         let (slot, epsilon, affine) = (op.slot("x")?, op.float("epsilon")?, Affine::new(op));
         Ok(Prepared::step(move |run| {
             // A row holds its elements in the order of `x`, as gamma and beta do.
-            let (gamma, beta) = affine.read(&run.inputs[..], rows.len);
+            let (gamma, beta) = affine.read(run.inputs, rows.len);
             map_rows(&rows, &run.inputs[slot], &mut run.outputs[0], run.pool, |_, row| {
                 standardize(row, epsilon);
                 for ((x, gamma), beta) in row.iter_mut().zip(&gamma[..]).zip(&beta[..]) {
