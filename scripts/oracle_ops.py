@@ -439,8 +439,7 @@ def transpose(p):
 
 @operation()
 def flatten2d(p):
-    x, axis = p["x"], p.int("axis", 1)
-    return x.reshape(int(np.prod(x.shape[: axis % (x.ndim + 1) if axis < 0 else axis])), -1)
+    return p["x"].reshape(int(np.prod(p["x"].shape[: p.int("axis", 1)])), -1)
 
 
 @operation()
