@@ -498,8 +498,8 @@ mod tests {
                 let (result, reached) =
                     faults::with(fault, at, exchange, || write(&path, 2).and_then(StagedPackage::commit));
                 let case = format!("{fault:?} at {at}, exchange {exchange}, replaces {replaces}");
-                if fault == Fault::Full && result.is_err() {
-                    assert!(result.unwrap_err().hint().is_some_and(|hint| hint.contains("space")), "{case}");
+                if let (Fault::Full, Err(error)) = (fault, result) {
+                    assert!(error.hint().is_some_and(|hint| hint.contains("space")), "{case}");
                     let left = names(folder.path());
                     assert!(left.iter().all(|name| name == "m.mlpackage"), "{case}: {left:?}");
                 }
