@@ -85,6 +85,22 @@ fn every_type_round_trips() {
     assert_eq!((BlobType::from_code(0), BlobType::from_code(18)), (None, None));
 }
 
+/// Writers before iOS 18 left all of the metadata after the offset uninitialised; `nmp.mlpackage` is such a file.
+#[test]
+fn ignores_uninitialised_padding_of_whole_bytes() {
+    let mut bytes = GOLDEN.to_vec();
+    bytes[64 + 24..64 + 64].fill(0xF0);
+    let sound = BlobFile::from_bytes(GOLDEN.into()).unwrap().blob(64).unwrap();
+    assert_eq!(BlobFile::from_bytes(bytes.into()).unwrap().blob(64).unwrap(), sound);
+
+    // UInt1, the eighth blob, needs the field: 13 elements in 2 bytes.
+    let at = 64 + 7 * 128;
+    let mut bytes = GOLDEN.to_vec();
+    assert_eq!(bytes[at + 24], 3);
+    bytes[at + 24] = 8;
+    assert!(BlobFile::from_bytes(bytes.into()).unwrap().blob(at as u64).is_err());
+}
+
 #[test]
 fn refuses_damage() {
     // Offset of a field, its new value, and what is said about it. The first blob is 13 elements of float16 at 64.

@@ -1,0 +1,134 @@
+//! What people are told when they open something else than a model.
+
+use std::fs;
+use std::path::Path;
+
+use milwright_spec::proto::{Identity, Model, model};
+use milwright_spec::{Container, ErrorKind, Package, PackageWriter, write_mlmodel};
+use prost::Message as _;
+
+fn identity(version: i32) -> Model {
+    Model {
+        specification_version: version,
+        r#type: Some(model::Type::Identity(Identity::default())),
+        ..Model::default()
+    }
+}
+
+fn write_package(path: &Path) {
+    PackageWriter::create(path).unwrap().stage(&identity(1)).unwrap().commit().unwrap();
+}
+
+/// Asserts the kind, that the error names `path` or a file below it, and words of the message and the hint.
+#[track_caller]
+fn assert_error(path: &Path, kind: ErrorKind, message: &str, hint: &str) {
+    let error = Package::open(path).unwrap_err();
+    assert_eq!(error.kind(), kind, "{error}");
+    assert!(error.path().is_some_and(|found| found.starts_with(path)), "{error}");
+    assert!(error.to_string().contains(message), "{error}");
+    assert!(error.hint().unwrap_or_default().contains(hint), "{error}: {:?}", error.hint());
+}
+
+#[test]
+fn both_containers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.mlmodel");
+    write_mlmodel(&path, &identity(1)).unwrap();
+    let opened = Package::open(&path).unwrap();
+    assert_eq!((opened.container(), opened.model()), (Container::Mlmodel, &identity(1)));
+    let path = folder.path().join("a.mlpackage");
+    write_package(&path);
+    let opened = Package::open(&path).unwrap();
+    assert_eq!((opened.container(), opened.model()), (Container::Mlpackage, &identity(1)));
+}
+
+#[test]
+fn things_that_are_no_models() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    assert_error(&folder.join("missing.mlmodel"), ErrorKind::NotFound, "cannot open it", "");
+
+    let file = |name: &str, content: &[u8]| {
+        let path = folder.join(name);
+        fs::write(&path, content).unwrap();
+        path
+    };
+    let malformed = ErrorKind::Malformed;
+    assert_error(&file("empty.mlmodel", b""), malformed, "empty", "");
+    assert_error(&file("text.mlmodel", b"Lorem ipsum dolor"), malformed, "not a Core ML model", "");
+    assert_error(&file("m.zip", b"PK\x03\x04rest"), malformed, "zip", "unpack");
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
+    assert_error(&file("lfs.mlmodel", pointer), malformed, "Git LFS", "git lfs pull");
+    let untyped = Model { specification_version: 1, ..Model::default() }.encode_to_vec();
+    assert_error(&file("untyped.mlmodel", &untyped), malformed, "model types", "");
+    assert_error(&file("old.mlmodel", &identity(0).encode_to_vec()), malformed, "version", "");
+    let new = identity(11).encode_to_vec();
+    assert_error(&file("new.mlmodel", &new), ErrorKind::Unsupported, "version 11", "newer");
+
+    let folder_of = |name: &str, file: &str| {
+        let path = folder.join(name);
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join(file), "x").unwrap();
+        path
+    };
+    assert_error(&folder_of("a.mlmodelc", "model.mil"), ErrorKind::Unsupported, "compiled", ".mlpackage");
+    assert_error(&folder_of("compiled", "coremldata.bin"), ErrorKind::Unsupported, "compiled", "");
+    assert_error(&folder_of("a.mlpackage", "other"), malformed, "Manifest.json", "incomplete");
+    assert_error(&folder_of("photos", "1.jpg"), malformed, "Manifest.json", ".mlpackage folder");
+}
+
+#[test]
+fn parts_of_a_package() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.mlpackage");
+    write_package(&path);
+    for part in ["Manifest.json", "Data", "Data/com.apple.CoreML", "Data/com.apple.CoreML/model.mlmodel"] {
+        assert_error(&path.join(part), ErrorKind::Malformed, "a part of a package", "m.mlpackage");
+    }
+}
+
+#[test]
+fn damaged_packages() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.mlpackage");
+    write_package(&path);
+    let manifest = fs::read_to_string(path.join("Manifest.json")).unwrap();
+    let spec = path.join("Data/com.apple.CoreML/model.mlmodel");
+    let replaced = |from: &str, to: &str| {
+        assert!(manifest.contains(from));
+        fs::write(path.join("Manifest.json"), manifest.replace(from, to)).unwrap();
+    };
+    let item = "com.apple.CoreML/model.mlmodel";
+    replaced("1.0.0", "2.0.0");
+    assert_error(&path, ErrorKind::Unsupported, "version \"2.0.0\"", "");
+    replaced(item, "../../../../etc/hosts");
+    assert_error(&path, ErrorKind::Malformed, "leads out of the package", "");
+    replaced(item, "/etc/hosts");
+    assert_error(&path, ErrorKind::Malformed, "leads out of the package", "");
+    replaced(item, "com.apple.CoreML");
+    assert_error(&path, ErrorKind::Malformed, "folder", "");
+    replaced(item, "com.apple.CoreML/other.mlmodel");
+    assert_error(&path, ErrorKind::NotFound, "other.mlmodel", "incomplete");
+    replaced("rootModelIdentifier", "root");
+    assert_error(&path, ErrorKind::Malformed, "not a package manifest", "");
+    fs::write(path.join("Manifest.json"), " ".repeat(2 << 20)).unwrap();
+    assert_error(&path, ErrorKind::LimitExceeded, "bytes", "");
+    fs::write(path.join("Manifest.json"), "[".repeat(100_000)).unwrap();
+    assert_error(&path, ErrorKind::Malformed, "not a package manifest", "");
+    fs::write(path.join("Manifest.json"), &manifest).unwrap();
+    assert!(Package::open(&path).is_ok());
+
+    #[cfg(unix)]
+    {
+        let outside = folder.path().join("outside");
+        fs::rename(&spec, &outside).unwrap();
+        std::os::unix::fs::symlink(&outside, &spec).unwrap();
+        assert_error(&path, ErrorKind::Malformed, "symbolic link", "cp -RL");
+        fs::remove_file(&spec).unwrap();
+    }
+    #[cfg(not(unix))]
+    fs::remove_file(&spec).unwrap();
+    assert_error(&path, ErrorKind::NotFound, "missing", "incomplete");
+    fs::remove_dir_all(path.join("Data")).unwrap();
+    assert_error(&path, ErrorKind::NotFound, "cannot open it", "");
+}
