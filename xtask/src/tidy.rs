@@ -44,7 +44,11 @@ const TEST_EDGES: &[&str] = &["milwright-testkit"];
 /// Crates from outside that only some of ours may use, and why. A name covers everything that starts with it and a
 /// hyphen. Tests are free.
 const RESERVED: &[(&str, &[&str], &str)] = &[
-    ("prost", &["milwright-spec", "milwright-convert", "xtask"], "only file formats know protobuf"),
+    (
+        "prost",
+        &["milwright-spec", "milwright-convert", "milwright", "milwright-testkit", "xtask"],
+        "the IR, the optimizer and the engine know no protobuf",
+    ),
     ("memmap2", &["milwright-spec", "milwright-cache"], "only these two open files"),
     ("rayon", &["milwright-cpu", "milwright-optimize"], "only the engine and the optimizer have threads"),
     ("objc2", &["milwright-apple"], "the one bridge to Core ML"),

@@ -1,4 +1,5 @@
 //! The command `milwright`. One file per subcommand; this one declares them, prints errors and sets the exit code.
+#![forbid(unsafe_code)]
 
 mod commands;
 mod common;
