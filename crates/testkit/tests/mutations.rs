@@ -54,7 +54,7 @@ fn mutate_all(name: &str) {
     }
     let count = env::var("MILWRIGHT_MUTATIONS").map_or(1000, |count| count.parse().unwrap());
     let mut inputs = corpus(name);
-    if name == "package" || name == "import" {
+    if name == "import" {
         inputs.push(digits());
     }
     let (alive, watch) = mpsc::channel();
