@@ -38,6 +38,9 @@ def worst(outputs, references):
     errors = []
     for name, reference in references.items():
         if name not in outputs:
+            # A classifier's scores have two names: the network's and the description's.
+            name = next((n for n in outputs if n.endswith("_probs")), name)
+        if name not in outputs:
             return f"output {name} is missing; there are {', '.join(outputs)}"
         output = outputs[name]
         if reference.dtype.kind in "US":

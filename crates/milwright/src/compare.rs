@@ -59,9 +59,12 @@ impl Differences {
     /// last dimension is the choice that both are compared by, too. Tensors of different shapes count as infinitely
     /// far apart.
     pub fn add(&mut self, a: &Tensor, b: &Tensor, is_scores: bool) {
-        if a.dtype() == DType::String || b.dtype() == DType::String {
+        // Labels agree or not: how far two class numbers are apart means nothing.
+        let is_label =
+            |t: &Tensor| t.dtype() == DType::String || (t.dtype().is_int() && t.shape().is_empty());
+        if is_label(a) || is_label(b) {
             self.cases += 1;
-            self.same += usize::from(a.strings() == b.strings());
+            self.same += usize::from(a == b);
             return;
         }
         if a.shape() != b.shape() {

@@ -16,9 +16,9 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use milwright_mil::infer::{Facts, infer};
-use milwright_mil::ops::Effect;
+use milwright_mil::ops::{Effect, Inferred, Known};
 use milwright_mil::{
-    Arg, BlockId, Checked, Dim, Function, OpId, OpKind, Program, Type, ValueId, passes, verify,
+    Arg, BlockId, Checked, Dim, Evaluate, Function, OpId, OpKind, Program, Type, ValueId, passes, verify,
 };
 
 use crate::plan::{Block, Graph, Node, PackedData, Place, Plan, Port, Ty, Value, Work};
@@ -55,11 +55,12 @@ pub fn compile(program: &Checked, function: &str, shapes: &[(&str, &[usize])]) -
         let names = f.inputs.iter().map(|&v| f[v].name.as_str()).collect::<Vec<_>>().join(", ");
         return Err(error(format!("there is no input `{name}`; the inputs are: {names}"), None));
     }
-    let (facts, errors) = infer(f, &types, Some(&Engine));
+    let (mut facts, errors) = infer(f, &types, Some(&Engine));
     if let Some(e) = errors.first() {
         let op = Some((f[e.op].kind, op_name(f, e.op)));
         return Err(CompileError { function: function.into(), op, message: e.to_string(), hint: None });
     }
+    expand(f, &mut facts);
     let mut lower = Lower {
         name: function,
         f,
@@ -75,6 +76,23 @@ pub fn compile(program: &Checked, function: &str, shapes: &[(&str, &[usize])]) -
     let data =
         constants.finish(&mut graph).ok_or_else(|| error("its weights do not fit in memory".into(), None))?;
     Ok(Plan { graph, data })
+}
+
+/// Makes plain constants of compressed ones, so that they are expanded once, and packed like any weight. One that cannot
+/// be expanded here is left to be refused, with its name, when it is lowered.
+fn expand(f: &Function, facts: &mut Facts) {
+    for id in f.walk() {
+        if f[id].kind.family() != "constexpr" {
+            continue;
+        }
+        let types: Vec<Type> = f[id].outputs.iter().map(|&v| facts.ty(f, v).clone()).collect();
+        let Ok(view) = facts.view(f, id) else { continue };
+        let Ok(tensors) = Engine.evaluate(&view, &types) else { continue };
+        for (&value, tensor) in f[id].outputs.iter().zip(tensors) {
+            let ty = Type::Tensor(tensor.ty());
+            facts.set(value, Inferred { ty, known: Some(Known::Value(tensor.into())) });
+        }
+    }
 }
 
 /// The function after all graph passes; `None` if a pass has a bug, which must not keep a model from running.
