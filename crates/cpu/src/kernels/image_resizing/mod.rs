@@ -3,6 +3,8 @@
 mod affine;
 mod crop;
 mod crop_resize;
+mod grid;
+mod lines;
 mod resample;
 mod resize;
 mod resize_bilinear;

@@ -1,3 +1,30 @@
 //! `band_part`
 
-unsupported!(BandPart, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::BandPart;
+
+use crate::kernel::OpViewExt;
+use crate::{Kernel, KernelError, Prepared};
+
+impl Kernel for BandPart {
+    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (slot, x) = (op.slot("x")?, op.shape("x")?);
+        let (rows, columns) = (x[x.len() - 2], x[x.len() - 1]);
+        let (lower, upper) = (op.int("lower")?, op.int("upper")?);
+        let element = op.dtype("x")?.bits() / 8;
+        Ok(Prepared::step(move |run| {
+            let (from, out) = (run.inputs[slot].bytes(), run.outputs[0].bytes());
+            let row = (columns * element).max(1);
+            for (r, (to, from)) in out.chunks_exact_mut(row).zip(from.chunks_exact(row)).enumerate() {
+                let m = (r % rows) as i64;
+                let clamp = |n: i64| n.clamp(0, columns as i64) as usize * element;
+                let first = if lower < 0 { 0 } else { clamp(m - lower) };
+                let end = if upper < 0 { row } else { clamp(m + upper + 1) }.max(first);
+                to.fill(0);
+                to[first..end].copy_from_slice(&from[first..end]);
+            }
+            Ok(())
+        }))
+    }
+}

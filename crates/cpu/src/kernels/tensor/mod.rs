@@ -15,6 +15,7 @@ pub(crate) mod moves;
 mod non_maximum_suppression;
 mod non_zero;
 mod one_hot;
+mod order;
 mod pad;
 mod pixel_shuffle;
 mod pixel_unshuffle;

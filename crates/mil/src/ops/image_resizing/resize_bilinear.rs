@@ -11,8 +11,8 @@ op! {
     ///
     /// `sampling_mode` says where the samples are, for n elements and m samples, each position moved into range:
     ///
-    /// * `STRICT_ALIGN_CORNERS`, `ALIGN_CORNERS`: sample i at i · (n - 1) / (m - 1); a single sample in the middle,
-    ///   or for `ALIGN_CORNERS` at 0;
+    /// * `STRICT_ALIGN_CORNERS`, `ALIGN_CORNERS`: sample i at i · (n - 1) / (m - 1); a single sample at 0,
+    ///   or for `ALIGN_CORNERS` in the middle;
     /// * `DEFAULT`: at i · n / m;
     /// * `OFFSET_CORNERS`: at (i + 0.5) · max(1, n - 1) / m;
     /// * `UNALIGN_CORNERS`: at (i + 0.5) · n / m - 0.5.

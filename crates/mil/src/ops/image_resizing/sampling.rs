@@ -6,9 +6,9 @@ use crate::{Dim, TensorType};
 /// How the positions of output samples are laid over the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sampling {
-    /// The first and last samples are the first and last elements; a single sample is the middle.
-    StrictAlignCorners,
     /// The first and last samples are the first and last elements; a single sample is the first.
+    StrictAlignCorners,
+    /// The first and last samples are the first and last elements; a single sample is the middle.
     AlignCorners,
     /// Samples begin at the first element, spaced as if one more followed the last.
     Default,
