@@ -1,3 +1,79 @@
 //! `gru`
 
-unsupported!(Gru, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::Gru;
+
+use crate::convert::to_f32;
+use crate::kernel::OpViewExt;
+use crate::kernels::recurrent::{Activation, Layer, States, Weights, add_rows};
+use crate::product::{Matrix, product};
+use crate::{Kernel, KernelError, Prepared};
+
+impl Kernel for Gru {
+    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (layer, weights) = (Layer::new(op)?, Weights::new(op, "")?);
+        let (initial, input_bias) = (op.slot("initial_h")?, op.opt_slot("input_bias"));
+        let gate = Activation::new(op, "recurrent_activation")?;
+        let activation = Activation::new(op, "activation")?;
+        // The parameter came with iOS18.
+        let reset_after = op.has("reset_after") && op.bool("reset_after")?;
+        Ok(Prepared::step(move |run| {
+            let weights = weights.read(run.inputs);
+            let input_bias = input_bias.map(|b| to_f32(&run.inputs[b]));
+            let mut h = to_f32(&run.inputs[initial]).into_owned();
+            let mut states = States::new(&layer);
+            let (batch, n) = (layer.batch, layer.hidden);
+            let mut hidden = vec![0.0; batch * 3 * n];
+            let (mut reset, mut candidate) = (vec![0.0; batch * n], vec![0.0; batch * n]);
+            let steps = layer.input_gates(&run.inputs[layer.x], &weights, input_bias.as_deref());
+            layer.walk(steps, layer.reverse, |turn, _, gates| {
+                hidden.fill(0.0);
+                weights.add_hidden(&h, &mut hidden);
+                if let Some(bias) = &weights.bias {
+                    add_rows(bias, &mut hidden);
+                }
+                for (b, hidden) in hidden.chunks_mut(3 * n).enumerate() {
+                    let gates = &mut gates[b * 3 * n..][..3 * n];
+                    for part in [0..n, 2 * n..3 * n] {
+                        add_rows(&hidden[part.clone()], &mut gates[part.clone()]);
+                        gate.apply(&mut gates[part]);
+                    }
+                    for (i, reset) in reset[b * n..][..n].iter_mut().enumerate() {
+                        *reset = gates[i] * h[b * n + i];
+                        hidden[n + i] *= gates[i];
+                    }
+                }
+                if !reset_after {
+                    let w = &weights.hh[n * n..2 * n * n];
+                    product(
+                        [batch, n, n],
+                        Matrix::rows(&reset, n),
+                        Matrix::transposed(w, n),
+                        &mut candidate,
+                        n,
+                        false,
+                    );
+                }
+                for b in 0..batch {
+                    let gates = &gates[b * 3 * n..][..3 * n];
+                    let candidate = &mut candidate[b * n..][..n];
+                    for (i, o) in candidate.iter_mut().enumerate() {
+                        let bias = weights.bias.as_ref().map_or(0.0, |bias| bias[n + i]);
+                        let recurrent = if reset_after { hidden[b * 3 * n + n + i] } else { *o + bias };
+                        *o = gates[n + i] + recurrent;
+                    }
+                    activation.apply(candidate);
+                    for (i, h) in h[b * n..][..n].iter_mut().enumerate() {
+                        let z = gates[2 * n + i];
+                        *h = (1.0 - z) * candidate[i] + z * *h;
+                    }
+                }
+                states.put(turn, 0, &h);
+            });
+            states.write(&mut run.outputs[0]);
+            layer.write_last(&[&h], &mut run.outputs[1]);
+            Ok(())
+        }))
+    }
+}

@@ -1,3 +1,68 @@
 //! `lstm`
 
-unsupported!(Lstm, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::Lstm;
+
+use crate::convert::to_f32;
+use crate::kernel::OpViewExt;
+use crate::kernels::recurrent::{Activation, Layer, States, Weights};
+use crate::{Kernel, KernelError, Prepared};
+
+impl Kernel for Lstm {
+    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let layer = Layer::new(op)?;
+        let mut directions = vec![(Weights::new(op, "")?, op.opt_slot("peephole"))];
+        if layer.bidirectional {
+            directions.push((Weights::new(op, "_back")?, op.opt_slot("peephole_back")));
+        }
+        let (initial_h, initial_c) = (op.slot("initial_h")?, op.slot("initial_c")?);
+        let gate = Activation::new(op, "recurrent_activation")?;
+        let cell = Activation::new(op, "cell_activation")?;
+        let activation = Activation::new(op, "activation")?;
+        let clip = if op.has("clip") { op.float("clip")?.abs() } else { f32::INFINITY };
+        Ok(Prepared::step(move |run| {
+            let (initial_h, initial_c) = (to_f32(&run.inputs[initial_h]), to_f32(&run.inputs[initial_c]));
+            let mut states = States::new(&layer);
+            let (mut last_h, mut last_c) = (Vec::new(), Vec::new());
+            let n = layer.hidden;
+            for (d, (weights, peephole)) in directions.iter().enumerate() {
+                let weights = weights.read(run.inputs);
+                let peephole = peephole.map_or(vec![0.0; 3 * n].into(), |p| to_f32(&run.inputs[p]));
+                let (mut h, mut c) = (layer.half(&initial_h, d), layer.half(&initial_c, d));
+                let steps = layer.input_gates(&run.inputs[layer.x], &weights, weights.bias.as_deref());
+                layer.walk(steps, layer.reverse || d == 1, |turn, position, gates| {
+                    weights.add_hidden(&h, gates);
+                    for ((gates, h), c) in gates.chunks_mut(4 * n).zip(h.chunks_mut(n)).zip(c.chunks_mut(n)) {
+                        let (gates, z) = gates.split_at_mut(3 * n);
+                        for i in 0..n {
+                            gates[i] += peephole[i] * c[i];
+                            gates[n + i] += peephole[n + i] * c[i];
+                        }
+                        gate.apply(&mut gates[..2 * n]);
+                        cell.apply(z);
+                        for i in 0..n {
+                            c[i] = (gates[n + i] * c[i] + gates[i] * z[i]).clamp(-clip, clip);
+                            gates[2 * n + i] += peephole[2 * n + i] * c[i];
+                        }
+                        gate.apply(&mut gates[2 * n..]);
+                        h.copy_from_slice(c);
+                        activation.apply(h);
+                        for (h, o) in h.iter_mut().zip(&gates[2 * n..]) {
+                            *h *= o;
+                        }
+                    }
+                    // Both halves of a bidirectional network describe the same position.
+                    let place = if layer.bidirectional { position } else { turn };
+                    states.put(place, d, &h);
+                });
+                last_h.push(h);
+                last_c.push(c);
+            }
+            states.write(&mut run.outputs[0]);
+            layer.write_last(&last_h.iter().map(Vec::as_slice).collect::<Vec<_>>(), &mut run.outputs[1]);
+            layer.write_last(&last_c.iter().map(Vec::as_slice).collect::<Vec<_>>(), &mut run.outputs[2]);
+            Ok(())
+        }))
+    }
+}

@@ -1,3 +1,32 @@
 //! `rnn`
 
-unsupported!(Rnn, "there is no kernel yet");
+use milwright_mil::TensorType;
+use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::Rnn;
+
+use crate::convert::to_f32;
+use crate::kernel::OpViewExt;
+use crate::kernels::recurrent::{Activation, Layer, States, Weights};
+use crate::{Kernel, KernelError, Prepared};
+
+impl Kernel for Rnn {
+    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (layer, weights) = (Layer::new(op)?, Weights::new(op, "")?);
+        let (initial, activation) = (op.slot("initial_h")?, Activation::new(op, "activation")?);
+        Ok(Prepared::step(move |run| {
+            let weights = weights.read(run.inputs);
+            let mut h = to_f32(&run.inputs[initial]).into_owned();
+            let mut states = States::new(&layer);
+            let steps = layer.input_gates(&run.inputs[layer.x], &weights, weights.bias.as_deref());
+            layer.walk(steps, layer.reverse, |turn, _, gates| {
+                weights.add_hidden(&h, gates);
+                activation.apply(gates);
+                h.copy_from_slice(gates);
+                states.put(turn, 0, &h);
+            });
+            states.write(&mut run.outputs[0]);
+            layer.write_last(&[&h], &mut run.outputs[1]);
+            Ok(())
+        }))
+    }
+}
