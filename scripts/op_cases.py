@@ -637,7 +637,7 @@ def second_opinion(op, name, opset, tensors, parameters, results):
 
 
 def render(op, opset_name, operation, inputs, tensors, parameters, results, atol):
-    names = ["y"] if len(results) == 1 else [f"y{index}" for index in range(len(results))]
+    names = ["out"] if len(results) == 1 else [f"out{index}" for index in range(len(results))]
     lines = []
     for name, item in inputs.items():
         values = " ".join(number(value) for value in item.reshape(-1))
