@@ -5,7 +5,7 @@
 /// Size of a serialized model, in bytes: protobuf itself allows no more.
 ///
 /// Weights in `bytes` fields and blob files are not copied. What is decoded takes a multiple of its size in the file;
-/// the worst case (a list of empty messages, two bytes each) is kept below 150 bytes of memory for a byte of file.
+/// the worst case (a list of empty messages, two bytes each) is a few hundred bytes of memory for a byte of file.
 pub const MAX_SPEC_BYTES: u64 = (1 << 31) - 1;
 
 /// Depth of nested messages. Each nested block of an ML program takes two, each nested pipeline two.
