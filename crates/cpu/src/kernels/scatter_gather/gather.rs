@@ -19,7 +19,7 @@ impl Kernel for Gather {
         let (batches, outer, n) = (count(&x[..batch]), count(&x[batch..axis]), x[axis]);
         let inner = count(&x[axis + 1..]) * outputs[0].dtype.bits() / 8;
         Ok(Prepared::step(move |run| {
-            let at = indices.of_size(&run.inputs, n)?;
+            let at = indices.of_size(run.inputs, n)?;
             let taken = at.len() / batches.max(1);
             let from = run.inputs[slot].bytes();
             if taken == 0 || inner == 0 {

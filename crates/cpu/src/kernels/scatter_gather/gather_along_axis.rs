@@ -16,7 +16,7 @@ impl Kernel for GatherAlongAxis {
         let taken = op.shape("indices")?[op.axis("axis", x.len())?];
         let (indices, dtype) = (Indices::of(op)?, outputs[0].dtype);
         Ok(Prepared::step(move |run| {
-            let at = indices.of_size(&run.inputs, n)?;
+            let at = indices.of_size(run.inputs, n)?;
             by_width!(dtype, take(run.inputs[slot], &at, [n, taken, inner], &mut run.outputs[0]));
             Ok(())
         }))

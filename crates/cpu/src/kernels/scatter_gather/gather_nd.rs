@@ -19,7 +19,7 @@ impl Kernel for GatherNd {
         let batches = count(&x[..batch]);
         let part = count(&x[batch + depth..]) * outputs[0].dtype.bits() / 8;
         Ok(Prepared::step(move |run| {
-            let at = indices.offsets(&run.inputs, &dims)?;
+            let at = indices.offsets(run.inputs, &dims)?;
             let (whole, each) = (count(&dims), (at.len() / batches.max(1)).max(1));
             let from = run.inputs[slot].bytes();
             if part == 0 || (whole == 0 && !at.is_empty()) {

@@ -17,12 +17,15 @@ impl Kernel for Scatter {
         let (outer, n, inner) = around(&shape, op.axis("axis", shape.len())?);
         let indices = Indices::of(op)?;
         scatter(op, move |run| {
-            let at = indices.of_size(&run.inputs, n)?;
+            let at = indices.of_size(run.inputs, n)?;
             let place = |o: usize| at.iter().map(move |&i| (o * n + i) * inner);
             Ok(((0..outer).flat_map(place).collect(), inner))
         })
     }
 }
+
+/// Combines the updates in a slot with the data: where each update goes, how long it is, and how they combine.
+type Combine = fn(&mut Run<'_>, usize, &[usize], usize, Mode) -> Result<(), KernelError>;
 
 /// Prepares a scatter op. `places` finds the offsets in `data` that consecutive parts of `updates` go to, and the
 /// length of these parts.
@@ -31,20 +34,19 @@ pub(super) fn scatter(
     places: impl Fn(&Run<'_>) -> Result<(Vec<usize>, usize), KernelError> + Send + Sync + 'static,
 ) -> Result<Prepared, KernelError> {
     let (data, updates, mode) = (op.slot("data")?, op.slot("updates")?, mode(op)?);
-    let combine: fn(&mut Run<'_>, usize, &[usize], usize, Mode) -> Result<(), KernelError> =
-        match op.dtype("data")? {
-            DType::Fp16 => |r, u, at, n, mode| {
-                write(r, u, at, n, |a: f16, b: f16| f16::from_f32(float(mode, a.to_f32(), b.to_f32())))
-            },
-            DType::Fp32 => |r, u, at, n, mode| write(r, u, at, n, |a: f32, b: f32| float(mode, a, b)),
-            DType::Int32 => |r, u, at, n, mode| {
-                if mode == Mode::Div && r.inputs[u].slice::<i32>().contains(&0) {
-                    return Err(KernelError::invalid("an update divides by zero"));
-                }
-                write(r, u, at, n, |a: i32, b: i32| int(mode, a, b))
-            },
-            other => return Err(KernelError::unsupported(format!("elements of type {other}"))),
-        };
+    let combine: Combine = match op.dtype("data")? {
+        DType::Fp16 => |r, u, at, n, mode| {
+            write(r, u, at, n, |a: f16, b: f16| f16::from_f32(float(mode, a.to_f32(), b.to_f32())))
+        },
+        DType::Fp32 => |r, u, at, n, mode| write(r, u, at, n, |a: f32, b: f32| float(mode, a, b)),
+        DType::Int32 => |r, u, at, n, mode| {
+            if mode == Mode::Div && r.inputs[u].slice::<i32>().contains(&0) {
+                return Err(KernelError::invalid("an update divides by zero"));
+            }
+            write(r, u, at, n, |a: i32, b: i32| int(mode, a, b))
+        },
+        other => return Err(KernelError::unsupported(format!("elements of type {other}"))),
+    };
     Ok(Prepared::step(move |run| {
         let (at, part) = places(run)?;
         run.outputs[0].bytes().copy_from_slice(run.inputs[data].bytes());

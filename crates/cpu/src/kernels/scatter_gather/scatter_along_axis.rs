@@ -18,7 +18,7 @@ impl Kernel for ScatterAlongAxis {
         let (given, indices) = (op.shape("indices")?[axis], Indices::of(op)?);
         scatter(op, move |run| {
             let place = |(i, at): (usize, usize)| (i / (given * inner) * n + at) * inner + i % inner;
-            Ok((indices.of_size(&run.inputs, n)?.into_iter().enumerate().map(place).collect(), 1))
+            Ok((indices.of_size(run.inputs, n)?.into_iter().enumerate().map(place).collect(), 1))
         })
     }
 }

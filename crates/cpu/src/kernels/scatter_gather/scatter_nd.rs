@@ -17,7 +17,7 @@ impl Kernel for ScatterNd {
         let (dims, part) = (shape[..depth].to_vec(), count(&shape[depth..]));
         let indices = Indices::of(op)?;
         scatter(op, move |run| {
-            let at = indices.offsets(&run.inputs, &dims)?;
+            let at = indices.offsets(run.inputs, &dims)?;
             Ok((at.into_iter().map(|i| i * part).collect(), part))
         })
     }

@@ -127,7 +127,7 @@ pub(crate) fn produce(
 ) -> Result<Prepared, KernelError> {
     let dtype = outputs[0].dtype;
     if outputs[0].fixed_shape().is_some() {
-        return Ok(Prepared::step(move |run| fill(&run.inputs, &mut run.outputs[0], run.pool)));
+        return Ok(Prepared::step(move |run| fill(run.inputs, &mut run.outputs[0], run.pool)));
     }
     Ok(Prepared::dynamic(move |inputs, pool| {
         let tensor = make(dtype, &shape(inputs)?, |out| fill(inputs, out, pool))?;

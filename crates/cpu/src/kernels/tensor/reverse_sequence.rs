@@ -16,7 +16,7 @@ impl Kernel for ReverseSequence {
         let batch = op.axis("batch_axis", shape.len())?;
         let element = op.dtype("x")?.bits() / 8;
         Ok(Prepared::step(move |run| {
-            let lengths = ints(&run.inputs, lengths)?;
+            let lengths = ints(run.inputs, lengths)?;
             let (_, n, _) = around(&shape, seq);
             if let Some(l) = lengths.iter().find(|&&l| l < 0 || l as usize > n) {
                 return Err(KernelError::invalid(format!("length {l} is not from 0 to {n}")));

@@ -15,7 +15,7 @@ impl Kernel for SliceUpdate {
         let (x, update) = (op.slot("x")?, op.slot("update")?);
         let slicing = Slicing::new(op, op.shape("x")?.len())?;
         Ok(Prepared::step(move |run| {
-            let taken = slicing.taken(&run.inputs, run.inputs[x].shape())?;
+            let taken = slicing.taken(run.inputs, run.inputs[x].shape())?;
             if slicing.kept(&taken).iter().ne(run.inputs[update].shape()) {
                 return Err(KernelError::invalid("`update` has another shape than the slice"));
             }
