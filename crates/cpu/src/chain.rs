@@ -1,6 +1,8 @@
 //! Element-wise functions, fused: a small graph that runs block by block, so that what flows between its stages stays
 //! in the nearest cache. It runs alone, or as the epilogue of a kernel on that kernel's result.
 
+use std::cell::Cell;
+
 use milwright_mil::{DType, Tensor};
 use smallvec::SmallVec;
 
@@ -71,7 +73,7 @@ impl Chain {
         let chunk = pool.chunk(elements, BLOCK, LEAST);
         match output.dtype() {
             DType::Fp16 => pool.for_each_chunk(output.slice::<half::f16>(), chunk, |i, out| {
-                let mut buffers = Buffers::new(self.stages.len());
+                let mut buffers = Buffers::take(self.stages.len());
                 let mut block = [0.0; BLOCK];
                 for (j, out) in out.chunks_mut(BLOCK).enumerate() {
                     let block = &mut block[..out.len()];
@@ -81,15 +83,17 @@ impl Chain {
                     self.block(inputs, i * chunk + j * BLOCK, block, &mut buffers);
                     narrow(block, out);
                 }
+                buffers.give_back();
             }),
             DType::Fp32 => pool.for_each_chunk(output.slice::<f32>(), chunk, |i, out| {
-                let mut buffers = Buffers::new(self.stages.len());
+                let mut buffers = Buffers::take(self.stages.len());
                 for (j, out) in out.chunks_mut(BLOCK).enumerate() {
                     self.block(inputs, i * chunk + j * BLOCK, out, &mut buffers);
                 }
+                buffers.give_back();
             }),
             _ => {
-                let mut buffers = Buffers::new(self.stages.len());
+                let mut buffers = Buffers::take(self.stages.len());
                 let mut block = [0.0; BLOCK];
                 for start in (0..elements).step_by(BLOCK) {
                     let block = &mut block[..BLOCK.min(elements - start)];
@@ -99,11 +103,13 @@ impl Chain {
                     self.block(inputs, start, block, &mut buffers);
                     crate::convert::write_f32(output, start, block);
                 }
+                buffers.give_back();
             }
         }
     }
 
-    /// Computes one block, at most [`BLOCK`] long, that starts at element `start` of the output.
+    /// Computes one block, at most [`BLOCK`] long, that starts at element `start` of the output. The result is not
+    /// rounded: whoever stores it rounds it to the element type of the last stage.
     fn block(&self, inputs: &[View<'_>], start: usize, out: &mut [f32], buffers: &mut Buffers) {
         let len = out.len();
         let last = self.stages.len() - 1;
@@ -121,13 +127,13 @@ impl Chain {
             let operands = |output| stage.operands(inputs, start, len, staging, done, output);
             if number == last && !stage.updates() {
                 (stage.run)(&operands(&[]), out);
-                round_to(stage.dtype, out);
             } else {
                 let result = &mut rest[..len];
                 (stage.run)(&operands(out), result);
-                round_to(stage.dtype, result);
                 if number == last {
                     out.copy_from_slice(result);
+                } else {
+                    round_to(stage.dtype, result);
                 }
             }
         }
@@ -164,14 +170,29 @@ impl Stage {
 /// The most operands that a stage may have.
 pub const MAX_OPERANDS: usize = 4;
 
+/// Memory for the blocks between stages. Each thread keeps one: an epilogue may be applied to very short rows.
+#[derive(Default)]
 struct Buffers {
     stages: Vec<f32>,
     staging: Vec<f32>,
 }
 
+thread_local! {
+    static BUFFERS: Cell<Buffers> = const { Cell::new(Buffers { stages: Vec::new(), staging: Vec::new() }) };
+}
+
 impl Buffers {
-    fn new(stages: usize) -> Buffers {
-        Buffers { stages: vec![0.0; stages * BLOCK], staging: vec![0.0; MAX_OPERANDS * BLOCK] }
+    fn take(stages: usize) -> Buffers {
+        let mut buffers = BUFFERS.take();
+        buffers.staging.resize(MAX_OPERANDS * BLOCK, 0.0);
+        if buffers.stages.len() < stages * BLOCK {
+            buffers.stages.resize(stages * BLOCK, 0.0);
+        }
+        buffers
+    }
+
+    fn give_back(self) {
+        BUFFERS.set(self);
     }
 }
 
@@ -223,12 +244,13 @@ impl<'a> Epilogue<'a> {
     /// Applies the epilogue to elements `start` .. `start + block.len()` (row-major positions) of output 0, in place.
     pub fn apply(&self, start: usize, block: &mut [f32]) {
         let Some((chain, inputs)) = self.chain else { return };
-        let mut buffers = Buffers::new(chain.stages.len());
+        let mut buffers = Buffers::take(chain.stages.len());
         for (i, block) in block.chunks_mut(BLOCK).enumerate() {
             if let Some(dtype) = self.dtype {
                 round_to(dtype, block);
             }
             chain.block(inputs, start + i * BLOCK, block, &mut buffers);
         }
+        buffers.give_back();
     }
 }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use milwright_mil::{DType, Tensor, Value as MilValue};
 
+use crate::View;
+use crate::eager;
 use crate::memory::{AlignedBytes, align_up};
 use crate::plan::{Constant, Graph, Place, Ty, Value, dtype_code};
 
@@ -18,6 +20,8 @@ pub(super) struct Constants {
     seen: HashMap<(usize, usize, DType, Vec<usize>), u32>,
     /// The constants in the data section: number of the constant, tensor.
     large: Vec<(usize, Tensor)>,
+    /// Copies of constants in single precision.
+    wide: HashMap<u32, u32>,
     /// What else is in the data section: offsets are assigned at once.
     chunks: Vec<(u64, Bytes)>,
     len: u64,
@@ -46,6 +50,23 @@ impl Constants {
         let id = push(graph, ty, Constant::Packed(code, shape));
         self.seen.insert(key, id);
         id
+    }
+
+    /// A single-precision copy of a large half-precision constant.
+    pub(super) fn widened(&mut self, graph: &mut Graph, value: u32) -> Option<u32> {
+        let Place::Constant(c) = graph.values[value as usize].place else { return None };
+        let at = self.large.binary_search_by_key(&(c as usize), |(c, _)| *c).ok()?;
+        let half = self.large[at].1.clone();
+        if half.dtype() != DType::Fp16 {
+            return None;
+        }
+        if let Some(&wide) = self.wide.get(&c) {
+            return Some(wide);
+        }
+        let values = crate::convert::to_f32(&View::from(&eager::align(&half).ok()?)).into_owned();
+        let wide = self.value(graph, &Tensor::from_vec(half.shape(), values).ok()?.into());
+        self.wide.insert(c, wide);
+        Some(wide)
     }
 
     /// A value that has only the type of `value`, whose elements an op reads in packed form.

@@ -26,7 +26,8 @@ pub(super) fn place(buffers: &[Buffer]) -> Option<(Vec<u64>, u64)> {
     let mut total = 0;
     for i in order {
         let b = buffers[i];
-        let size = align_up(usize::try_from(b.size).ok()?)? as u64;
+        // Empty tensors get a place of their own, too: equal places mean that one tensor replaces another.
+        let size = align_up(usize::try_from(b.size.max(1)).ok()?)? as u64;
         let mut best: Option<(u64, u64)> = None;
         let mut end = 0u64;
         for &(from, to, other) in &placed {

@@ -167,6 +167,9 @@ struct Lower<'a> {
     aliases: HashMap<u32, u32>,
 }
 
+/// Ops that compute with `f32` weights, whatever their element type: fp16 weights are widened once, not in each run.
+const WIDENED: &[&str] = &["conv", "conv_transpose", "linear", "matmul"];
+
 /// An op, before fusion.
 struct Item {
     name: String,
@@ -275,7 +278,13 @@ impl Lower<'_> {
         let known = flat.iter().all(|&v| self.fixed(v));
         let Some(outputs) = outputs.filter(|_| known && kernels::support(op.kind) == Support::Kernel) else {
             let outputs = op.outputs.iter().map(|&v| self.slot(v)).collect::<Result<_, _>>()?;
-            return other(Work::Late(Node { kind: op.kind.name().into(), args, outputs, packed: None }));
+            return other(Work::Late(Node {
+                kind: op.kind.name().into(),
+                args,
+                outputs,
+                packed: None,
+                widened: Vec::new(),
+            }));
         };
         let failed = |e| self.error(id, e);
         let packed = kernels::pack(&view, &outputs).map_err(failed)?;
@@ -294,7 +303,13 @@ impl Lower<'_> {
             }
             Prepared::Alias(_) | Prepared::Dynamic(_) => {
                 let outputs = op.outputs.iter().map(|&v| self.slot(v)).collect::<Result<_, _>>()?;
-                return other(Work::Late(Node { kind: op.kind.name().into(), args, outputs, packed: None }));
+                return other(Work::Late(Node {
+                    kind: op.kind.name().into(),
+                    args,
+                    outputs,
+                    packed: None,
+                    widened: Vec::new(),
+                }));
             }
             Prepared::Map(map)
                 if !outputs[0].dtype.is_float() || map.operands.len() > crate::chain::MAX_OPERANDS =>
@@ -315,8 +330,17 @@ impl Lower<'_> {
             let len = p.data.len() as u64;
             PackedData { params: p.params, offset: self.constants.data(p.data), len, slots }
         });
+        let mut widened = Vec::new();
+        if packed.is_none() && matches!(class, Class::Step(..)) && WIDENED.contains(&op.kind.name()) {
+            for (slot, arg) in args.iter_mut().flat_map(|(_, a)| a).enumerate() {
+                if let Some(wide) = self.constants.widened(&mut self.graph, *arg) {
+                    widened.push((slot as u32, wide));
+                    *arg = self.constants.packed(&mut self.graph, *arg);
+                }
+            }
+        }
         let outputs = op.outputs.iter().map(|&v| self.output(v, body)).collect::<Result<_, _>>()?;
-        let node = Node { kind: op.kind.name().into(), args, outputs, packed };
+        let node = Node { kind: op.kind.name().into(), args, outputs, packed, widened };
         Ok(Some(Item { name, class, work: Work::Op { op: node, epilogue: Vec::new() } }))
     }
 
@@ -486,6 +510,7 @@ impl Work {
     pub(crate) fn values(&self) -> Vec<u32> {
         fn node(n: &Node, all: &mut Vec<u32>) {
             all.extend(n.args.iter().flat_map(|(_, a)| a).chain(&n.outputs));
+            all.extend(n.widened.iter().map(|(_, v)| v));
         }
         fn block(b: &Block, all: &mut Vec<u32>) {
             all.extend(b.inputs.iter().chain(&b.outputs));

@@ -158,7 +158,14 @@ impl Loader<'_> {
 
     fn op(&self, op: &Node, epilogue: &[Node], scratch: &Range<usize>) -> Result<Work, PlanError> {
         let kind = kind(op)?;
-        let inputs = flat(op);
+        let mut inputs = flat(op);
+        for &(slot, wide) in &op.widened {
+            let slot = inputs.get_mut(slot as usize).ok_or_else(|| bad("an op lost an input"))?;
+            if self.shape(*slot)? != self.shape(wide)? {
+                return Err(bad("a constant has another shape than it should"));
+            }
+            *slot = wide;
+        }
         let (mut outputs, types) = (op.outputs.clone(), self.types(&op.outputs)?);
         Ok(match self.prepare(op)? {
             Prepared::Step(step) => {

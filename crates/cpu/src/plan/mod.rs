@@ -139,6 +139,8 @@ pub(crate) struct Node {
     pub args: Vec<(String, Vec<u32>)>,
     pub outputs: Vec<u32>,
     pub packed: Option<PackedData>,
+    /// Slots whose half-precision constants are read as the single-precision constants with these numbers.
+    pub widened: Vec<(u32, u32)>,
 }
 
 /// Where the packed constants of an op are.
