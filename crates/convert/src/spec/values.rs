@@ -229,7 +229,7 @@ fn write_tensor(t: &Tensor) -> pb::TensorValue {
         DType::Fp32 => Data::Floats(RepeatedFloats { values: t.to_vec().expect(of_type) }),
         DType::Fp64 => Data::Doubles(RepeatedDoubles { values: t.to_vec().expect(of_type) }),
         DType::Int64 | DType::UInt64 => Data::LongInts(RepeatedLongInts { values: ints().collect() }),
-        DType::Int16 | DType::UInt16 | DType::Int32 | DType::UInt32 => {
+        DType::Int16 | DType::UInt16 | DType::Int32 => {
             Data::Ints(RepeatedInts { values: ints().map(|x| x as i32).collect() })
         }
         _ => Data::Bytes(RepeatedBytes { values: t.shared_bytes() }),
