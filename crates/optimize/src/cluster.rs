@@ -7,6 +7,10 @@
 //! conquer in O(n log n).
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+/// Values that are converted at a time.
+const CHUNK: usize = 1024;
 
 /// Values that count as one: how many they are, their sum, and the sum of their squares.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,7 +28,7 @@ struct Bin {
 ///
 /// All values must be finite. `k` is at most 256.
 pub fn cluster(values: &[f32], k: usize) -> Vec<f32> {
-    let (bins, exact) = histogram(values);
+    let (bins, exact) = histogram(values, k);
     let mut centers = optimal(&bins, k);
     if !exact {
         refine(values, &mut centers);
@@ -35,27 +39,53 @@ pub fn cluster(values: &[f32], k: usize) -> Vec<f32> {
 /// The index of the nearest center for each value; ties go to the lower one. `centers` ascend.
 pub fn assign(values: &[f32], centers: &[f32]) -> Vec<u8> {
     let lookup = Lookup::new(centers);
-    values.iter().map(|&x| lookup.nearest(x)).collect()
+    let mut indices = Vec::with_capacity(values.len());
+    lookup.each_nearest(values, |_, i| indices.push(i));
+    indices
 }
 
 /// Bins in ascending order of value, and whether every bin holds a single distinct value.
-fn histogram(values: &[f32]) -> (Vec<Bin>, bool) {
+fn histogram(values: &[f32], k: usize) -> (Vec<Bin>, bool) {
     // A power of two brings the largest value near the top of fp16's range: nothing overflows, and next to nothing
     // is lost among the subnormals. It is exact.
     let largest = values.iter().fold(0f32, |m, x| m.max(x.abs()));
-    let native = values.iter().all(|&x| f16::from_f32(x).to_f32() == x);
-    let scale = if native || largest == 0.0 { 1.0 } else { 2f64.powi(14 - largest.log2().floor() as i32) };
-    let mut bins = vec![Bin::default(); 1 << 16];
-    for &x in values {
-        let half = f16::from_f64(f64::from(x) * scale);
-        let bin = &mut bins[order(half)];
-        let x = f64::from(x);
-        bin.count += 1.0;
-        bin.sum += x;
-        bin.squares += x * x;
+    let native = are_halves(values);
+    let exponent = if native || largest == 0.0 { 0 } else { 14 - largest.log2().floor() as i32 };
+    // In two steps, because one factor can be out of f32's range.
+    let scales = [2f32.powi(exponent / 2), 2f32.powi(exponent - exponent / 2)];
+    // What is refined afterwards can start from coarser bins, a fraction of a cluster wide.
+    let shift = match (native, k) {
+        (true, _) => 0,
+        (false, ..=64) => 2,
+        (false, _) => 1,
+    };
+    let mut bins = vec![Bin::default(); (1 << 16) >> shift];
+    let (mut scaled, mut halves) = ([0f32; CHUNK], [f16::ZERO; CHUNK]);
+    for values in values.chunks(CHUNK) {
+        let (scaled, halves) = (&mut scaled[..values.len()], &mut halves[..values.len()]);
+        scaled.iter_mut().zip(values).for_each(|(s, x)| *s = x * scales[0] * scales[1]);
+        halves.convert_from_f32_slice(scaled);
+        for (&x, &half) in values.iter().zip(&*halves) {
+            let bin = &mut bins[order(half) >> shift];
+            let x = f64::from(x);
+            bin.count += 1.0;
+            bin.sum += x;
+            bin.squares += x * x;
+        }
     }
     bins.retain(|b| b.count > 0.0);
     (bins, native)
+}
+
+/// Whether every value is one that fp16 has.
+fn are_halves(values: &[f32]) -> bool {
+    let (mut halves, mut back) = ([f16::ZERO; CHUNK], [0f32; CHUNK]);
+    values.chunks(CHUNK).all(|values| {
+        let (halves, back) = (&mut halves[..values.len()], &mut back[..values.len()]);
+        halves.convert_from_f32_slice(values);
+        halves.convert_to_f32_slice(back);
+        values == back
+    })
 }
 
 /// Maps halves to integers in the same order; -0 and 0 are one.
@@ -160,14 +190,14 @@ impl Row<'_> {
 
 /// Lloyd's algorithm from where the bins left off: a few steps, each of which can only lower the error.
 fn refine(values: &[f32], centers: &mut [f32]) {
-    for _ in 0..4 {
+    for _ in 0..2 {
         let lookup = Lookup::new(centers);
         let mut sums = vec![(0f64, 0f64); centers.len()];
-        for &x in values {
-            let (count, sum) = &mut sums[usize::from(lookup.nearest(x))];
+        lookup.each_nearest(values, |x, i| {
+            let (count, sum) = &mut sums[usize::from(i)];
             *count += 1.0;
             *sum += f64::from(x);
-        }
+        });
         let mut moved = false;
         for (center, (count, sum)) in centers.iter_mut().zip(sums) {
             let mean = if count > 0.0 { (sum / count) as f32 } else { *center };
@@ -213,12 +243,20 @@ impl Lookup {
         lookup
     }
 
-    fn nearest(&self, x: f32) -> u8 {
-        let mut i = usize::from(self.first[order(f16::from_f32(x)) >> LOOKUP_SHIFT]);
-        while i < self.borders.len() && f64::from(x) > self.borders[i] {
-            i += 1;
+    /// Calls `f` with each value and the index of its nearest center.
+    fn each_nearest(&self, values: &[f32], mut f: impl FnMut(f32, u8)) {
+        let mut halves = [f16::ZERO; CHUNK];
+        for values in values.chunks(CHUNK) {
+            let halves = &mut halves[..values.len()];
+            halves.convert_from_f32_slice(values);
+            for (&x, &half) in values.iter().zip(&*halves) {
+                let mut i = usize::from(self.first[order(half) >> LOOKUP_SHIFT]);
+                while i < self.borders.len() && f64::from(x) > self.borders[i] {
+                    i += 1;
+                }
+                f(x, i as u8);
+            }
         }
-        i as u8
     }
 }
 

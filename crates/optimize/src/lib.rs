@@ -123,7 +123,8 @@ pub enum Error {
 /// let mut program = Program::default();
 /// program.functions.insert("main".into(), function);
 /// let report = optimize(&mut program, Quantization::Int8, &mut InMemory, &mut |_| {})?;
-/// assert_eq!((report[0].bytes_before, report[0].bytes_after), (4 * 4096, 4096 + 64 * 5));
+/// assert_eq!(report[0].bytes_before, 4 * 4096);
+/// assert!(report[0].bytes_after < 4500);
 /// assert!(report[0].snr_db.unwrap() > 40.0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
