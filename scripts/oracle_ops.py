@@ -939,8 +939,9 @@ GATES = {
 }  # fmt: skip
 
 
-def sequence_result(p, steps, reverse):
-    steps = steps[::-1] if reverse and p.flag("output_sequence") else steps
+def sequence_result(p, steps):
+    # Steps stay in the order in which they were computed, also in the direction "reverse": so coremltools' own tests
+    # have it.
     return np.stack(steps if p.flag("output_sequence") else steps[-1:])
 
 
@@ -951,7 +952,7 @@ def rnn(p):
         total = x @ p["weight_ih"].T + h @ p["weight_hh"].T
         h = GATES[p.text("activation", "tanh")](total if p.get("bias") is None else total + p["bias"])
         steps.append(h)
-    return sequence_result(p, steps, reverse), h
+    return sequence_result(p, steps), h
 
 
 @operation()
@@ -969,7 +970,7 @@ def gru(p):
         o = activation(io + (r * (h @ ho.T + bo) if p.flag("reset_after") else (r * h) @ ho.T + bo))
         h = (1 - z) * o + z * h
         steps.append(h)
-    return sequence_result(p, steps, reverse), h
+    return sequence_result(p, steps), h
 
 
 def lstm_pass(p, suffix, h, c, reverse):
@@ -988,7 +989,7 @@ def lstm_pass(p, suffix, h, c, reverse):
         c = f * c + i * z
         h = gate(o + po * c) * activation(c)
         steps.append(h)
-    return sequence_result(p, steps, reverse), h, c
+    return sequence_result(p, steps), h, c
 
 
 @operation()
@@ -999,7 +1000,9 @@ def lstm(p):
         return lstm_pass(p, "", h, c, direction == "reverse")
     size = p["weight_hh"].shape[1]
     ahead = lstm_pass(p, "", h[:, :size], c[:, :size], False)
-    back = lstm_pass(p, "_back", h[:, size:], c[:, size:], True)
+    steps, *back = lstm_pass(p, "_back", h[:, size:], c[:, size:], True)
+    # Of two directions, the results of one step of the input stand together, as in torch.
+    back = (steps[::-1], *back)
     return tuple(np.concatenate(pair, axis=-1) for pair in zip(ahead, back, strict=True))
 
 
