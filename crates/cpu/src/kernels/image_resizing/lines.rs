@@ -52,7 +52,7 @@ impl Tap {
 pub(super) enum Resize {
     /// Linear interpolation at the positions of a sampling mode.
     Linear(Sampling),
-    /// The element nearest to the positions of a sampling mode; the later one halfway.
+    /// The element nearest to the positions of a sampling mode; halfway the later one, for `DEFAULT` the earlier.
     Nearest(Sampling),
     /// Element ⌊i · n / m⌋ for sample i of m.
     Repeat,
@@ -67,14 +67,21 @@ impl Resize {
         };
         let tap = |i: usize| match self {
             Resize::Linear(sampling) => Tap::at(position(sampling, i, m, n), n),
+            Resize::Nearest(Sampling::Default) => exact((position(Sampling::Default, i, m, n) - 0.5).ceil()),
             Resize::Nearest(sampling) => exact((position(sampling, i, m, n) + 0.5).floor()),
             Resize::Repeat => exact((i * n / m) as f64),
         };
         (0..m).map(tap).collect()
     }
 
-    /// Resizes every dimension in which input and output differ.
-    pub(super) fn run(self, x: View<'_>, out: &mut ViewMut<'_>, pool: &Pool) -> Result<(), KernelError> {
+    /// Resizes the last `dims` dimensions.
+    pub(super) fn run(
+        self,
+        dims: usize,
+        x: View<'_>,
+        out: &mut ViewMut<'_>,
+        pool: &Pool,
+    ) -> Result<(), KernelError> {
         let (from, to) = (x.shape().to_vec(), out.shape().to_vec());
         if count(&to) == 0 {
             return Ok(());
@@ -84,24 +91,25 @@ impl Resize {
         }
         if let Resize::Linear(_) = self {
             let x = to_f32(&x);
-            let values = self.by_dimension(&x, &from, &to, |lines, x, out| lines.mix(x, out, pool));
+            let values = self.by_dimension(dims, &x, &from, &to, |lines, x, out| lines.mix(x, out, pool));
             write_f32(out, 0, &values);
         } else {
-            by_width!(x.dtype(), pick(self, x, &to, out, pool));
+            by_width!(x.dtype(), pick(self, dims, x, &to, out, pool));
         }
         Ok(())
     }
 
-    /// Resizes dimension after dimension, outermost first.
+    /// Resizes one of the last `dims` dimensions after the other, outermost first.
     fn by_dimension<T: bytemuck::Pod>(
         self,
+        dims: usize,
         x: &[T],
         from: &[usize],
         to: &[usize],
         step: impl Fn(&Lines, &[T], &mut [T]),
     ) -> Vec<T> {
         let mut data = x.to_vec();
-        for d in 0..from.len() {
+        for d in from.len().saturating_sub(dims)..from.len() {
             // Also where the size stays, samples may lie between elements.
             let taps = self.taps(from[d], to[d]);
             if from[d] == to[d] && taps.iter().enumerate().all(|(i, t)| t.low == i && t.weight == 0.0) {
@@ -119,13 +127,14 @@ impl Resize {
 
 fn pick<T: bytemuck::Pod + Send + Sync>(
     resize: Resize,
+    dims: usize,
     x: View<'_>,
     to: &[usize],
     out: &mut ViewMut<'_>,
     pool: &Pool,
 ) {
     let step = |lines: &Lines, x: &[T], out: &mut [T]| lines.pick(x, out, pool);
-    let values = resize.by_dimension(x.words::<T>(), x.shape(), to, step);
+    let values = resize.by_dimension(dims, x.words::<T>(), x.shape(), to, step);
     out.words::<T>().copy_from_slice(&values);
 }
 

@@ -34,7 +34,7 @@ impl Kernel for Resize {
                 }
                 Ok(to)
             },
-            move |inputs, out, pool| resize.run(inputs[x], out, pool),
+            move |inputs, out, pool| resize.run(resized, inputs[x], out, pool),
         )
     }
 }

@@ -13,6 +13,6 @@ impl Kernel for ResizeBilinear {
     fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
         let x = op.slot("x")?;
         let resize = Resize::Linear(Sampling::from_name(op.str("sampling_mode")?)?);
-        Ok(Prepared::step(move |run| resize.run(run.inputs[x], &mut run.outputs[0], run.pool)))
+        Ok(Prepared::step(move |run| resize.run(2, run.inputs[x], &mut run.outputs[0], run.pool)))
     }
 }

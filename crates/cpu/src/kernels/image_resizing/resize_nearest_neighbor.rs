@@ -12,6 +12,6 @@ impl Kernel for ResizeNearestNeighbor {
     fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
         let x = op.slot("x")?;
         let resize = Resize::Repeat;
-        Ok(Prepared::step(move |run| resize.run(run.inputs[x], &mut run.outputs[0], run.pool)))
+        Ok(Prepared::step(move |run| resize.run(2, run.inputs[x], &mut run.outputs[0], run.pool)))
     }
 }

@@ -19,7 +19,7 @@ impl Kernel for UpsampleBilinear {
             (false, true) => Sampling::UnalignCorners,
             (false, false) => Sampling::Default,
         });
-        Ok(Prepared::step(move |run| resize.run(run.inputs[x], &mut run.outputs[0], run.pool)))
+        Ok(Prepared::step(move |run| resize.run(2, run.inputs[x], &mut run.outputs[0], run.pool)))
     }
 }
 

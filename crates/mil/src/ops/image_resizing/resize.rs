@@ -10,7 +10,7 @@ op! {
     /// Resizes the last `resized_dims` dimensions of `x` to the last `resized_dims` elements of `shape`.
     ///
     /// A 0 in `shape` keeps that dimension. `interpolation_mode` is `LINEAR` or `NEAREST_NEIGHBOR` (the
-    /// element nearest to the position); `sampling_mode` is as for `resize_bilinear`.
+    /// element nearest to the position; halfway the later one, for `DEFAULT` the earlier); `sampling_mode` is as for `resize_bilinear`.
     Resize,
     &[Version {
         opset: Opset::Ios17,

@@ -20,6 +20,10 @@ op! {
 
 fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
     let dtype = op.tensor("start")?.dtype;
+    for name in ["start", "end", "step"] {
+        let t = op.tensor(name)?;
+        require!(t.elements() == Some(1), "input `{name}` must be one number, not {t}");
+    }
     let ints = |name| op.partial(name).and_then(|v| v.first().copied().flatten());
     let (count, known) = if dtype.is_int() {
         match (ints("start"), ints("end"), ints("step")) {
