@@ -443,7 +443,7 @@ def resizing():
                  sampling_mode=mode)  # fmt: skip
             case(r, "resize", f"linear_{mode.lower()}_{name}", {"x": x}, since="ios17", shape=[height, width],
                  resized_dims=np.uint32(2), sampling_mode=mode)  # fmt: skip
-    case(r, "resize", "nearest", {"x": x}, since="ios17", shape=[8, 10], resized_dims=np.uint32(2),
+    case(r, "resize", "nearest", {"x": x}, since="ios17", shape=[3, 7], resized_dims=np.uint32(2),
          interpolation_mode="NEAREST_NEIGHBOR", sampling_mode="DEFAULT")  # fmt: skip
     case(r, "resize", "keeps_zero", {"x": x}, since="ios17", shape=[1, 0, 0, 7], resized_dims=np.uint32(2))
     matrix = np.array([[0.8, -0.2, 0.1, 0.15, 0.9, -0.05]], f)

@@ -772,16 +772,14 @@ def interpolated(x, axis, points):
 
 
 def nearest(x, axis, points):
-    return np.take(x, np.floor(points + 1e-9).astype(int), axis)
+    return np.take(x, np.minimum(np.floor(points + 1e-9).astype(int), x.shape[axis] - 1), axis)
 
 
-def resized(x, sizes, mode, linear=True):
+def resized(x, sizes, mode, linear=True, offset=0.0):
+    """`x` with its last axes resized; the nearest pixel is the floor of a grid point plus `offset`."""
     for axis, size in zip(range(-len(sizes), 0), sizes, strict=True):
         points = grid(x.shape[axis], size, mode)
-        if linear:
-            x = interpolated(x, axis, points)
-        else:
-            x = nearest(x, axis, points if mode == "DEFAULT" else points + 0.5)
+        x = interpolated(x, axis, points) if linear else nearest(x, axis, points + offset)
     return x
 
 
@@ -820,7 +818,7 @@ def resize(p):
     wanted = p.ints("shape")[-count:]
     sizes = [size or old for size, old in zip(wanted, x.shape[-count:], strict=True)]
     linear = p.text("interpolation_mode", "LINEAR") == "LINEAR"
-    return resized(x, sizes, p.text("sampling_mode", "DEFAULT"), linear)
+    return resized(x, sizes, p.text("sampling_mode", "DEFAULT"), linear, offset=0.5)
 
 
 @operation()
