@@ -34,8 +34,7 @@ impl Random {
 
 #[test]
 fn no_op_panics() {
-    let rounds =
-        std::env::var("MILWRIGHT_MUTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(5_000usize);
+    let rounds = std::env::var("MILWRIGHT_MUTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(5_000usize);
     let mut random = Random(7);
     let (mut valid, mut ran) = (HashSet::new(), HashSet::new());
     let mut panicked = Vec::new();
