@@ -8,6 +8,7 @@
 //! * [`kernel`]: the contract between the engine and the code of one op; `kernels/` has one file per op, at the same
 //!   path as its declaration in `milwright-mil`.
 //! * [`view`], [`index`], [`convert`], [`rows`], [`math`], [`pool`]: what kernels are written with.
+//! * [`simd`]: vectors of each instruction set, and matrix products on them; the one home of SIMD `unsafe`.
 //! * [`chain`]: element-wise functions, fused and run block by block, alone or as the epilogue of another kernel.
 //! * [`eager`]: one op on given tensors, for constant folding and tests.
 
@@ -26,6 +27,7 @@ mod plan;
 pub mod pool;
 pub mod product;
 pub mod rows;
+pub mod simd;
 pub mod view;
 
 pub use compile::{CompileError, compile};

@@ -32,6 +32,15 @@ impl AsRef<[u8]> for AlignedBytes {
     }
 }
 
+/// A copy, in the byte order of the machine.
+impl From<&[f32]> for AlignedBytes {
+    fn from(values: &[f32]) -> AlignedBytes {
+        let mut bytes = AlignedBytes::zeroed(size_of_val(values));
+        bytes.as_mut().copy_from_slice(bytemuck::cast_slice(values));
+        bytes
+    }
+}
+
 impl From<AlignedBytes> for Bytes {
     fn from(bytes: AlignedBytes) -> Bytes {
         Bytes::from_owner(bytes)

@@ -1,88 +1,67 @@
 //! `conv`
 //!
-//! A band of output positions at a time, the input under the window is laid out as a matrix (taps × positions), and
-//! the weight is multiplied with it. With one channel per group there is nothing to multiply: those convolutions run
-//! tap by tap.
+//! The input is first laid out in *planes*: with its padding, and, where the window strides, with the elements that
+//! one tap sees next to each other. Then a tap is an offset, the same for every position, and what lies under the
+//! window at a run of positions is a run of elements. A convolution is then a product of the weight with the matrix
+//! taps × positions, whose panels are read from the planes when they are wanted; with one channel per group, it is a
+//! weighted sum of shifted planes.
 
-use milwright_mil::TensorType;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use half::f16;
 use milwright_mil::ops::OpView;
 use milwright_mil::ops::conv::{Sweep, sweeps};
 use milwright_mil::ops::defs::Conv;
+use milwright_mil::{DType, TensorType};
 
 use crate::convert::to_f32;
 use crate::index::count;
 use crate::kernel::{OpViewExt, concrete};
-use crate::kernels::linear::float_output;
-use crate::product::{Matrix, product};
-use crate::{Kernel, KernelError, Prepared, Step};
+use crate::memory::AlignedBytes;
+use crate::simd::gemm::{
+    Bias, Elements, F16, F32, Gemm, Matrix, Operand, Output, SLACK, Source, Target, pack, panel_rows,
+};
+use crate::simd::window::{Gather, WEIGH, weigh};
+use crate::simd::{Isa, convert};
+use crate::{Kernel, KernelError, Packed, Prepared, Run, Step, View};
 
 impl Kernel for Conv {
     fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (x, weight) = (op.shape("x")?, op.shape("weight")?);
-        let out = concrete(&outputs[0])?;
-        let x_ty = op.tensor("x")?;
-        let plan = Plan {
-            batch: x[0],
-            channels: x[1],
-            outputs: weight[0],
-            groups: x[1] / weight[1].max(1),
-            input: to_3d(&x[2..]),
-            output: to_3d(&out[2..]),
-            window: pad_3d(sweeps(op, &x_ty.shape[2..], &weight[2..])?),
-        };
-        let (x, weight, bias) = (op.slot("x")?, op.slot("weight")?, op.opt_slot("bias"));
-        let variant = if plan.is_depthwise() { "depthwise" } else { "im2col" };
-        let step = Step::new(move |run| {
-            let (x, weight) = (to_f32(&run.inputs[x]), to_f32(&run.inputs[weight]));
-            let bias = bias.map(|slot| to_f32(&run.inputs[slot]));
-            float_output(run, |out, pool, epilogue| {
-                let positions = count(&plan.output);
-                if positions == 0 {
-                    return;
-                }
-                if plan.is_depthwise() {
-                    pool.for_each_chunk(out, positions, |i, plane| {
-                        let (n, c) = (i / plan.outputs, i % plan.outputs);
-                        plane.fill(bias.as_ref().map_or(0.0, |b| b[c]));
-                        let channel = c / (plan.outputs / plan.groups);
-                        let input =
-                            &x[(n * plan.channels + channel) * count(&plan.input)..][..count(&plan.input)];
-                        let taps = plan.taps();
-                        plan.depthwise(input, &weight[c * taps..][..taps], plane);
-                        epilogue.apply(i * positions, plane);
-                    });
-                    return;
-                }
-                let rows = plan.outputs / plan.groups;
-                let inner = plan.channels / plan.groups * plan.taps();
-                for n in 0..plan.batch {
-                    for g in 0..plan.groups {
-                        let first = n * plan.outputs + g * rows;
-                        let out = &mut out[first * positions..][..rows * positions];
-                        match &bias {
-                            Some(b) => {
-                                out.chunks_mut(positions).zip(&b[g * rows..]).for_each(|(o, b)| o.fill(*b))
-                            }
-                            None => out.fill(0.0),
-                        }
-                        let a = &weight[g * rows * inner..][..rows * inner];
-                        let per_group = plan.channels / plan.groups;
-                        let image = &x[(n * plan.channels + g * per_group) * count(&plan.input)..];
-                        let image = &image[..per_group * count(&plan.input)];
-                        plan.grouped(image, a, out, pool);
-                    }
-                }
-                let each = pool.chunk(out.len(), 1, 1 << 14);
-                pool.for_each_chunk(out, each, |i, out| epilogue.apply(i * each, out));
-            });
-            Ok(())
-        });
-        Ok(step.with_epilogue().named(variant).into())
+        Plan::new(op, outputs)?.prepare(op, None)
+    }
+
+    fn pack(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Option<Packed>, KernelError> {
+        let plan = Plan::new(op, outputs)?;
+        let (Some(weight), false) = (op.known_tensor("weight"), plan.is_depthwise()) else { return Ok(None) };
+        let weight = to_f32(&View::from(weight));
+        let [m, k, _] = plan.size();
+        let starts: Vec<usize> = (0..plan.groups).map(|g| g * m * k).collect();
+        let matrix = Matrix::new(F32(&weight), m, k, [k, 1], &starts).rows();
+        let data = pack(plan.isa, &matrix, [plan.groups, m, k], panel_rows(plan.isa, m));
+        Ok(Some(Packed {
+            params: vec![data.len() as u64],
+            data: AlignedBytes::from(data.as_slice()).into(),
+            slots: vec![op.slot("weight")?],
+        }))
+    }
+
+    fn prepare_packed(
+        op: &OpView<'_>,
+        outputs: &[TensorType],
+        packed: Packed,
+    ) -> Result<Prepared, KernelError> {
+        Plan::new(op, outputs)?.prepare(op, Some(packed))
     }
 }
 
+/// The most elements that planes may have beyond twice those of input and output, as only absurd padding needs.
+const MAX_PADDING: usize = 1 << 24;
+/// The most channels that run at a time, where each is a task. See the like in `gemm`.
+const LANES: usize = 8;
+
 /// Everything about a convolution, in three spatial dimensions.
 struct Plan {
+    isa: Isa,
     batch: usize,
     channels: usize,
     outputs: usize,
@@ -90,152 +69,292 @@ struct Plan {
     input: [usize; 3],
     output: [usize; 3],
     window: [Sweep; 3],
+    /// The elements of a stride that taps see, for each dimension.
+    phases: [Vec<usize>; 3],
+    /// The size of a plane; each phase of each channel has one.
+    plane: [usize; 3],
+    /// Elements of a channel's planes.
+    pitch: usize,
+    /// The offset of each tap in a channel's planes.
+    taps: Vec<usize>,
+    /// Whether the input is its planes.
+    in_place: bool,
+    half_input: bool,
+    half_output: bool,
 }
 
-/// Bytes that the matrix of a band may take: about a second-level cache.
-const BAND_BYTES: usize = 1 << 19;
-
 impl Plan {
-    fn taps(&self) -> usize {
-        self.window.iter().map(|s| s.kernel).product()
+    fn new(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Plan, KernelError> {
+        let (x, weight, out) = (op.shape("x")?, op.shape("weight")?, concrete(&outputs[0])?);
+        let window = pad_3d(sweeps(op, &op.tensor("x")?.shape[2..], &weight[2..])?);
+        let (input, output) = (to_3d(&x[2..]), to_3d(&out[2..]));
+        let taps_of = |d: usize| (0..window[d].kernel).map(move |t| t * window[d].dilation);
+        let phases = [0, 1, 2].map(|d| {
+            let mut phases: Vec<usize> = taps_of(d).map(|t| t % window[d].stride).collect();
+            phases.sort_unstable();
+            phases.dedup();
+            phases
+        });
+        let plane = [0, 1, 2].map(|d| (window[d].span() - 1) / window[d].stride + output[d]);
+        let size = plane
+            .iter()
+            .chain(&[0, 1, 2].map(|d: usize| phases[d].len()))
+            .try_fold(1usize, |n, &d| n.checked_mul(d));
+        let room = 2 * (count(&input) + count(&output) * count(&weight[2..])) + MAX_PADDING;
+        let pitch = size.filter(|&n| n <= room && n.checked_mul(x[1] + 1).is_some());
+        let pitch = pitch.ok_or_else(|| KernelError::unsupported("a window far larger than its input"))?;
+        let mut taps = Vec::with_capacity(window.iter().map(|w| w.kernel).product());
+        for z in taps_of(0) {
+            for y in taps_of(1) {
+                for x in taps_of(2) {
+                    let (mut plane_number, mut offset) = (0, 0);
+                    for (d, t) in [z, y, x].into_iter().enumerate() {
+                        let phase = phases[d].binary_search(&(t % window[d].stride)).unwrap_or(0);
+                        plane_number = plane_number * phases[d].len() + phase;
+                        offset = offset * plane[d] + t / window[d].stride;
+                    }
+                    taps.push(plane_number * count(&plane) + offset);
+                }
+            }
+        }
+        let half_input = op.dtype("x")? == DType::Fp16;
+        let still = |w: &Sweep| (w.stride, w.before, w.after) == (1, 0, 0);
+        Ok(Plan {
+            isa: Isa::detect(),
+            batch: x[0],
+            channels: x[1],
+            outputs: weight[0],
+            groups: x[1] / weight[1].max(1),
+            input,
+            output,
+            window,
+            phases,
+            plane,
+            pitch,
+            taps,
+            in_place: !half_input && window.iter().all(still),
+            half_input,
+            half_output: outputs[0].dtype == DType::Fp16,
+        })
     }
 
     fn is_depthwise(&self) -> bool {
         self.channels == self.groups
     }
 
-    /// Whether the matrix is the input itself.
-    fn is_pointwise(&self) -> bool {
-        self.window.iter().all(|s| (s.kernel, s.stride, s.before, s.after) == (1, 1, 0, 0))
+    /// Rows, inner size and columns of each group's product.
+    fn size(&self) -> [usize; 3] {
+        let groups = self.groups.max(1);
+        [self.outputs / groups, self.channels / groups * self.taps.len(), count(&self.output)]
     }
 
-    /// Adds the product of a group's weight with its channels to `out`, channels × positions.
-    fn grouped(&self, image: &[f32], weight: &[f32], out: &mut [f32], pool: &crate::Pool) {
+    fn prepare(self, op: &OpView<'_>, packed: Option<Packed>) -> Result<Prepared, KernelError> {
+        let slots = [op.slot("x")?, op.slot("weight")?];
+        let bias = op.opt_slot("bias");
+        if self.is_depthwise() {
+            return Ok(self.depthwise(slots, bias).into());
+        }
+        let [m, k, _] = self.size();
+        if let Some(p) = &packed {
+            let floats = self.groups * m.next_multiple_of(panel_rows(self.isa, m)) * k + SLACK;
+            if p.params != [floats as u64] || p.data.len() != floats * 4 {
+                return Err(KernelError::invalid("the packed weight of a convolution has another size"));
+            }
+        }
+        Ok(self.product(slots, bias, packed).into())
+    }
+
+    /// A convolution as a product for each group.
+    fn product(self, [x, weight]: [usize; 2], bias: Option<usize>, packed: Option<Packed>) -> Step {
+        let [m, k, n] = self.size();
+        let (isa, groups, pitch) = (self.isa, self.groups, self.pitch);
+        // The matrix is the input itself, and so few rows read it that packing would not pay.
+        let pointwise = self.in_place && self.taps.len() == 1;
+        let direct = pointwise && m <= 4 * panel_rows(isa, m);
+        let gemm = Gemm::new(isa, [m, k, n], groups, [packed.is_some(), direct], self.half_output);
+        let per_group = self.channels / groups.max(1);
+        let rows: Vec<usize> =
+            (0..per_group).flat_map(|c| self.taps.iter().map(move |t| c * pitch + t)).collect();
+        let last_tap = rows.iter().copied().max().unwrap_or(0);
+        let starts = self.line_starts();
+        let weights: Vec<usize> = (0..groups).map(|g| g * m * k).collect();
+        let planes_len = if self.in_place { 0 } else { self.channels * pitch + SLACK }.next_multiple_of(16);
+        let scratch = (planes_len + gemm.scratch()) * 4;
+        let step = Step::new(move |run: &mut Run<'_>| {
+            let weight = packed.is_none().then(|| to_f32(&run.inputs[weight]));
+            let matrix = weight.as_ref().map(|w| Matrix::new(F32(w), m, k, [k, 1], &weights).rows());
+            let left = match (&packed, &matrix) {
+                (Some(p), _) => Operand::Packed(bytemuck::cast_slice(&p.data)),
+                (None, Some(m)) => Operand::Panels(m),
+                (None, None) => return Ok(()),
+            };
+            let bias: Option<Vec<f32>> = bias.map(|slot| {
+                let bias = to_f32(&run.inputs[slot]);
+                bias.chunks(m.max(1)).flat_map(|b| gemm.pad_bias(b, true)).collect()
+            });
+            let bias = bias.as_ref().map_or(Bias::None, |b| Bias::Rows(b));
+            let x = &run.inputs[x];
+            let scratch: &mut [f32] = bytemuck::cast_slice_mut(run.scratch);
+            let (planes, scratch) = scratch.split_at_mut(planes_len);
+            for image in 0..self.batch {
+                let data = if self.in_place {
+                    let size = self.channels * count(&self.input);
+                    &x.slice::<f32>()[image * size..][..size]
+                } else {
+                    self.lay_out(x, image, planes, run.pool);
+                    &*planes
+                };
+                let gather = Gather {
+                    data,
+                    batch: per_group * pitch,
+                    taps: &rows,
+                    last_tap,
+                    line: self.output[2],
+                    starts: &starts,
+                };
+                let right = if direct {
+                    Operand::InPlace { data, stride: n, batch: k * n }
+                } else {
+                    Operand::Panels(&gather)
+                };
+                let out = &mut run.outputs[0];
+                let data =
+                    if self.half_output { Elements::F16(out.slice()) } else { Elements::F32(out.slice()) };
+                let out = Output { data, start: image * self.outputs * n };
+                gemm.run(run.pool, [left, right], bias, out, &run.epilogue, scratch);
+            }
+            Ok(())
+        });
+        step.with_epilogue().with_scratch(scratch).named("gemm")
+    }
+
+    /// A convolution with one input channel per group.
+    fn depthwise(self, [x, weight]: [usize; 2], bias: Option<usize>) -> Step {
         let positions = count(&self.output);
-        let rows = out.len() / positions;
-        let inner = weight.len() / rows;
-        let band =
-            (BAND_BYTES / 4 / inner.max(1)).clamp(64, 4096).min(positions.div_ceil(pool.threads()).max(16));
-        // Bands are columns of `out`: each task has a result of its own, which is copied in.
-        let bands = positions.div_ceil(band);
-        let results = std::sync::Mutex::new(out);
-        pool.parallel_for(bands, |i| {
-            let (start, end) = (i * band, ((i + 1) * band).min(positions));
-            let columns = end - start;
-            let mut made = vec![0.0; rows * columns];
-            if self.is_pointwise() {
-                let b = Matrix { data: &image[start..], row_stride: positions, column_stride: 1 };
-                product([rows, inner, columns], Matrix::rows(weight, inner), b, &mut made, columns, false);
+        let starts = self.line_starts();
+        // Positions with the gaps between lines, so that all lines are one run.
+        let gapped = starts.last().map_or(0, |s| s + self.output[2]).next_multiple_of(WEIGH);
+        let lengths = [self.pitch + WEIGH, gapped, positions].map(|n| n.next_multiple_of(16));
+        let lane: usize = lengths.iter().sum();
+        let step = Step::new(move |run: &mut Run<'_>| {
+            let weight = to_f32(&run.inputs[weight]);
+            let bias = bias.map(|slot| to_f32(&run.inputs[slot]));
+            let (x, epilogue) = (&run.inputs[x], run.epilogue);
+            let out = &mut run.outputs[0];
+            let target = Target::new(if self.half_output {
+                Elements::F16(out.slice())
             } else {
-                let mut matrix = vec![0.0; inner * columns];
-                self.im2col(image, start, columns, &mut matrix);
-                let b = Matrix::rows(&matrix, columns);
-                product([rows, inner, columns], Matrix::rows(weight, inner), b, &mut made, columns, false);
+                Elements::F32(out.slice())
+            });
+            let channels = self.batch * self.outputs;
+            if channels * positions == 0 {
+                return Ok(());
             }
-            let mut out = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            for (r, made) in made.chunks(columns).enumerate() {
-                let out = &mut out[r * positions + start..][..columns];
-                out.iter_mut().zip(made).for_each(|(o, m)| *o += m);
-            }
+            let next = AtomicUsize::new(0);
+            let lanes = run.pool.threads().clamp(1, LANES.min(channels));
+            let scratch: &mut [f32] = bytemuck::cast_slice_mut(run.scratch);
+            run.pool.for_each_chunk(&mut scratch[..lanes * lane], lane, |_, scratch| {
+                let (planes, rest) = scratch.split_at_mut(lengths[0]);
+                let (sums, staged) = rest.split_at_mut(lengths[1]);
+                loop {
+                    let i = next.fetch_add(1, Ordering::Relaxed);
+                    if i >= channels {
+                        return;
+                    }
+                    let (image, c) = (i / self.outputs, i % self.outputs);
+                    let channel = image * self.channels + c / (self.outputs / self.groups);
+                    self.lay_out_channel(x, channel, planes);
+                    let weights = &weight[c * self.taps.len()..];
+                    weigh(self.isa, planes, &self.taps, weights, bias.as_ref().map_or(0.0, |b| b[c]), sums);
+                    let plane = if target.f32 {
+                        // SAFETY: the output has `channels` planes of so many elements, and each task writes its own.
+                        unsafe { target.row::<f32>(i * positions, positions) }
+                    } else {
+                        &mut staged[..positions]
+                    };
+                    for (line, start) in plane.chunks_mut(self.output[2]).zip(&starts) {
+                        line.copy_from_slice(&sums[*start..][..line.len()]);
+                    }
+                    epilogue.apply(i * positions, plane);
+                    if !target.f32 {
+                        // SAFETY: as above.
+                        convert::narrow(self.isa, plane, unsafe {
+                            target.row::<f16>(i * positions, positions)
+                        });
+                    }
+                }
+            });
+            Ok(())
+        });
+        step.with_epilogue().with_scratch(LANES * lane * 4).named("depthwise")
+    }
+
+    /// Where each line of positions starts in a plane.
+    fn line_starts(&self) -> Vec<usize> {
+        let [depth, height, _] = self.output;
+        let line = |z: usize, y: usize| (z * self.plane[1] + y) * self.plane[2];
+        (0..depth).flat_map(|z| (0..height).map(move |y| line(z, y))).collect()
+    }
+
+    /// Lays out the planes of an image's channels.
+    fn lay_out(&self, x: &View<'_>, image: usize, planes: &mut [f32], pool: &crate::Pool) {
+        if self.pitch == 0 {
+            return;
+        }
+        let first = image * self.channels;
+        pool.for_each_chunk(&mut planes[..self.channels * self.pitch], self.pitch, |c, out| {
+            self.lay_out_channel(x, first + c, out);
         });
     }
 
-    /// Lays out what the window sees at `columns` positions from `start`: one row for each channel and tap.
-    fn im2col(&self, image: &[f32], start: usize, columns: usize, matrix: &mut [f32]) {
-        let [_, height, width] = self.output;
-        let plane = count(&self.input);
-        let mut rows = matrix.chunks_mut(columns);
-        for image in image.chunks(plane) {
-            for (kd, kh, kw) in self.each_tap() {
-                let Some(row) = rows.next() else { return };
-                let mut at = 0;
-                while at < columns {
-                    let position = start + at;
-                    let (d, h, w) =
-                        (position / (height * width), position / width % height, position % width);
-                    let len = (width - w).min(columns - at);
-                    let out = &mut row[at..at + len];
-                    let source = source(&self.window[0], kd, d, self.input[0]).zip(source(
-                        &self.window[1],
-                        kh,
-                        h,
-                        self.input[1],
-                    ));
-                    match source {
-                        Some((d, h)) => {
-                            let line = &image[(d * self.input[1] + h) * self.input[2]..][..self.input[2]];
-                            copy_line(&self.window[2], kw, w, line, out);
+    fn lay_out_channel(&self, x: &View<'_>, channel: usize, out: &mut [f32]) {
+        let start = channel * count(&self.input);
+        if self.half_input {
+            self.lay_out_planes(F16(x.slice()), start, out);
+        } else {
+            self.lay_out_planes(F32(x.slice()), start, out);
+        }
+    }
+
+    /// Writes the planes of the channel that starts at element `start`.
+    fn lay_out_planes<T: Source>(&self, x: T, start: usize, out: &mut [f32]) {
+        let [depth, height, width] = self.plane;
+        // The input index that element `i` of a plane of a phase holds, if it is not padding.
+        let source = |d: usize, i: usize, phase: usize| {
+            let at = (i * self.window[d].stride + phase).checked_sub(self.window[d].before);
+            at.filter(|&at| at < self.input[d])
+        };
+        let (stride, before) = (self.window[2].stride, self.window[2].before);
+        let mut lines = out.chunks_exact_mut(width.max(1));
+        for &pz in &self.phases[0] {
+            for &py in &self.phases[1] {
+                for &px in &self.phases[2] {
+                    let low = before.saturating_sub(px).div_ceil(stride).min(width);
+                    let high = (self.input[2] + before).saturating_sub(px).div_ceil(stride).clamp(low, width);
+                    for (z, y) in (0..depth).flat_map(|z| (0..height).map(move |y| (z, y))) {
+                        let Some(line) = lines.next() else { return };
+                        let (Some(z), Some(y)) = (source(0, z, pz), source(1, y, py)) else {
+                            line.fill(0.0);
+                            continue;
+                        };
+                        line[..low].fill(0.0);
+                        line[high..].fill(0.0);
+                        if low == high {
+                            continue;
                         }
-                        None => out.fill(0.0),
-                    }
-                    at += len;
-                }
-            }
-        }
-    }
-
-    /// Adds one channel's convolution to `out`.
-    fn depthwise(&self, input: &[f32], weight: &[f32], out: &mut [f32]) {
-        let [depth, height, width] = self.output;
-        for ((kd, kh, kw), &tap) in self.each_tap().zip(weight) {
-            let (first, last) = reach(&self.window[2], kw, self.input[2], width);
-            if first >= last {
-                continue;
-            }
-            let stride = self.window[2].stride;
-            let from = first * stride + kw * self.window[2].dilation - self.window[2].before;
-            for d in 0..depth {
-                let Some(id) = source(&self.window[0], kd, d, self.input[0]) else { continue };
-                for h in 0..height {
-                    let Some(ih) = source(&self.window[1], kh, h, self.input[1]) else { continue };
-                    let line = &input[(id * self.input[1] + ih) * self.input[2]..][..self.input[2]];
-                    let out = &mut out[(d * height + h) * width..][first..last];
-                    if stride == 1 {
-                        out.iter_mut().zip(&line[from..]).for_each(|(o, x)| *o += tap * x);
-                    } else {
-                        out.iter_mut()
-                            .zip(line[from..].iter().step_by(stride))
-                            .for_each(|(o, x)| *o += tap * x);
+                        let from =
+                            start + (z * self.input[1] + y) * self.input[2] + low * stride + px - before;
+                        if stride == 1 {
+                            x.read(self.isa, from, &mut line[low..high]);
+                        } else {
+                            for (i, e) in line[low..high].iter_mut().enumerate() {
+                                *e = x.get(from + i * stride);
+                            }
+                        }
                     }
                 }
             }
         }
-    }
-
-    fn each_tap(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
-        let [d, h, w] = [0, 1, 2].map(|i: usize| self.window[i].kernel);
-        (0..d).flat_map(move |d| (0..h).flat_map(move |h| (0..w).map(move |w| (d, h, w))))
-    }
-}
-
-/// The input element that a tap sees at an output position; `None` in the padding.
-fn source(sweep: &Sweep, tap: usize, position: usize, size: usize) -> Option<usize> {
-    (position * sweep.stride + tap * sweep.dilation).checked_sub(sweep.before).filter(|&i| i < size)
-}
-
-/// The output positions, from first to before last, at which a tap sees the input.
-fn reach(sweep: &Sweep, tap: usize, size: usize, positions: usize) -> (usize, usize) {
-    let offset = tap * sweep.dilation;
-    let first = sweep.before.saturating_sub(offset).div_ceil(sweep.stride);
-    let last = (size + sweep.before).saturating_sub(offset).div_ceil(sweep.stride);
-    (first, last.min(positions))
-}
-
-/// What a tap sees along a line, for output positions from `start`.
-fn copy_line(sweep: &Sweep, tap: usize, start: usize, line: &[f32], out: &mut [f32]) {
-    let (first, last) = reach(sweep, tap, line.len(), start + out.len());
-    let (first, last) = (first.clamp(start, start + out.len()), last.clamp(start, start + out.len()));
-    if first >= last {
-        return out.fill(0.0);
-    }
-    out[..first - start].fill(0.0);
-    out[last - start..].fill(0.0);
-    let from = first * sweep.stride + tap * sweep.dilation - sweep.before;
-    let out = &mut out[first - start..last - start];
-    if sweep.stride == 1 {
-        out.copy_from_slice(&line[from..from + out.len()]);
-    } else {
-        out.iter_mut().zip(line[from..].iter().step_by(sweep.stride)).for_each(|(o, x)| *o = *x);
     }
 }
 

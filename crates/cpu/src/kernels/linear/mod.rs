@@ -5,12 +5,17 @@ mod einsum;
 mod linear;
 mod matmul;
 
+use bytes::Bytes;
 use milwright_mil::DType;
+use milwright_mil::ops::OpView;
 
 use crate::convert::{narrow, to_f32};
 use crate::index::{Walk, broadcast_strides, count};
-use crate::product::{Matrix, product};
-use crate::{KernelError, Prepared, Run, Step, with_int};
+use crate::kernel::OpViewExt;
+use crate::memory::AlignedBytes;
+use crate::simd::Isa;
+use crate::simd::gemm::{self, Bias, Elements, F16, F32, Gemm, Matrix, Operand, Output, Panels};
+use crate::{KernelError, Packed, Prepared, Run, Step, View, with_int};
 
 /// A batched product of two inputs, as strides: everything that `matmul`, `linear` and `einsum` need.
 #[derive(Clone, Debug)]
@@ -54,54 +59,117 @@ impl Batched {
         if dtype.is_int() {
             return self.integers(slots, bias, dtype);
         }
+        Ok(self.floats(slots, bias, dtype, None)?.into())
+    }
+
+    /// The second operand, packed, if it is constant and one for all of the batch.
+    pub fn pack(&self, op: &OpView<'_>, name: &str, dtype: DType) -> Result<Option<Packed>, KernelError> {
+        let known = op.known_tensor(name).filter(|t| t.dtype().is_float() && dtype.is_float());
+        let (Some(constant), [_]) = (known, self.starts[1].as_slice()) else { return Ok(None) };
+        let [_, k, n] = self.size;
+        let values = to_f32(&View::from(constant));
+        let matrix = Matrix::new(F32(&values), k, n, self.strides[1], &[]).columns();
+        let isa = Isa::detect();
+        let data = gemm::pack(isa, &matrix, [1, n, k], gemm::panel_columns(isa));
+        Ok(Some(Packed {
+            params: vec![data.len() as u64],
+            data: AlignedBytes::from(data.as_slice()).into(),
+            slots: vec![op.slot(name)?],
+        }))
+    }
+
+    /// [`prepare`](Batched::prepare) with what [`pack`](Batched::pack) made.
+    pub fn prepare_packed(
+        self,
+        slots: [usize; 2],
+        bias: Option<usize>,
+        dtype: DType,
+        packed: Packed,
+    ) -> Result<Prepared, KernelError> {
+        let [_, k, n] = self.size;
+        let floats = n.next_multiple_of(gemm::panel_columns(Isa::detect())) * k + gemm::SLACK;
+        if packed.params != [floats as u64] || packed.data.len() != floats * 4 {
+            return Err(KernelError::invalid("the packed matrix of a product has another size"));
+        }
+        Ok(self.floats(slots, bias, dtype, Some(packed.data))?.into())
+    }
+
+    fn floats(
+        self,
+        slots: [usize; 2],
+        bias: Option<usize>,
+        dtype: DType,
+        packed: Option<Bytes>,
+    ) -> Result<Step, KernelError> {
+        let [m, k, n] = self.size;
+        let [a_strides, b_strides] = self.strides;
+        let isa = Isa::detect();
+        // So few rows read the second operand that packing would not pay.
+        let few = b_strides[1] == 1 && m <= 2 * gemm::panel_rows(isa, m);
+        let apart = match self.starts[1].as_slice() {
+            [_, second, ..] => *second,
+            _ => 0,
+        };
+        let regular = self.starts[1].iter().enumerate().all(|(i, &s)| s == i * apart);
+        let staged = dtype != DType::Fp32;
+        let batch = self.starts[0].len();
+        let gemm = Gemm::new(isa, [m, k, n], batch, [false, packed.is_some()], staged);
+        let scratch = gemm.scratch() * 4;
         let step = Step::new(move |run| {
-            let (a, b) = (to_f32(&run.inputs[slots[0]]), to_f32(&run.inputs[slots[1]]));
-            let bias = bias.map(|slot| to_f32(&run.inputs[slot]));
-            float_output(run, |out, pool, epilogue| {
-                let [m, k, n] = self.size;
-                // Tasks are bands of rows, so that one large product is shared as well as many small ones.
-                let bands = if self.starts[0].len() >= pool.threads() {
-                    1
+            let a = &run.inputs[slots[0]];
+            let (wide_a, wide_b) =
+                (widened(a), if packed.is_some() { None } else { widened(&run.inputs[slots[1]]) });
+            let starts = &self.starts;
+            let (a16, a32);
+            let left: &dyn Panels = if a.dtype() == DType::Fp16 {
+                a16 = Matrix::new(F16(a.slice()), m, k, a_strides, &starts[0]).rows();
+                &a16
+            } else {
+                let data = wide_a.as_deref().unwrap_or_else(|| a.slice());
+                a32 = Matrix::new(F32(data), m, k, a_strides, &starts[0]).rows();
+                &a32
+            };
+            let b = &run.inputs[slots[1]];
+            let (b16, b32);
+            let right = if let Some(packed) = &packed {
+                Operand::Packed(bytemuck::cast_slice(packed))
+            } else if b.dtype() == DType::Fp16 {
+                b16 = Matrix::new(F16(b.slice()), k, n, b_strides, &starts[1]).columns();
+                Operand::Panels(&b16)
+            } else {
+                let data = wide_b.as_deref().unwrap_or_else(|| b.slice());
+                if few && regular {
+                    Operand::InPlace { data, stride: b_strides[0], batch: apart }
                 } else {
-                    pool.threads().min(m.div_ceil(8))
-                };
-                let band = m.div_ceil(bands.max(1)).max(1);
-                let whole = m * n;
-                if whole == 0 {
-                    return;
+                    b32 = Matrix::new(F32(data), k, n, b_strides, &starts[1]).columns();
+                    Operand::Panels(&b32)
                 }
-                // A chunk of the output is a band of one product; the last band of each may be shorter, so that
-                // chunks are cut per product.
-                let pieces: Vec<(usize, &mut [f32])> = out
-                    .chunks_mut(whole)
-                    .enumerate()
-                    .flat_map(|(i, c)| {
-                        c.chunks_mut(band * n).enumerate().map(move |(j, c)| (i * m + j * band, c))
-                    })
-                    .collect();
-                let pieces: Vec<std::sync::Mutex<(usize, &mut [f32])>> =
-                    pieces.into_iter().map(std::sync::Mutex::new).collect();
-                pool.parallel_for(pieces.len(), |p| {
-                    let mut piece = pieces[p].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    let (row, out) = &mut *piece;
-                    let (i, first) = (*row / m, *row % m);
-                    let [[ar, ac], [br, bc]] = self.strides;
-                    let a = Matrix {
-                        data: &a[self.starts[0][i] + first * ar..],
-                        row_stride: ar,
-                        column_stride: ac,
-                    };
-                    let b = Matrix { data: &b[self.starts[1][i]..], row_stride: br, column_stride: bc };
-                    if let Some(bias) = &bias {
-                        out.chunks_mut(n).for_each(|r| r.copy_from_slice(bias));
-                    }
-                    product([out.len() / n, k, n], a, b, out, n, bias.is_some());
-                    epilogue.apply(*row * n, out);
-                });
-            });
+            };
+            let bias = bias.map(|slot| gemm.pad_bias(&to_f32(&run.inputs[slot]), false));
+            let bias = bias.as_ref().map_or(Bias::None, |b| Bias::Columns(b));
+            let operands = [Operand::Panels(left), right];
+            let scratch: &mut [f32] = bytemuck::cast_slice_mut(run.scratch);
+            let out = &mut run.outputs[0];
+            match out.dtype() {
+                DType::Fp32 => {
+                    let out = Output { data: Elements::F32(out.slice()), start: 0 };
+                    gemm.run(run.pool, operands, bias, out, &run.epilogue, scratch);
+                }
+                DType::Fp16 => {
+                    let out = Output { data: Elements::F16(out.slice()), start: 0 };
+                    gemm.run(run.pool, operands, bias, out, &run.epilogue, scratch);
+                }
+                _ => {
+                    let mut wide = vec![0.0; out.elements()];
+                    let data = Output { data: Elements::F32(&mut wide), start: 0 };
+                    let gemm = Gemm::new(isa, [m, k, n], batch, [false, packed.is_some()], false);
+                    gemm.run(run.pool, operands, bias, data, &run.epilogue, scratch);
+                    crate::convert::write_f32(out, 0, &wide);
+                }
+            }
             Ok(())
         });
-        Ok(step.with_epilogue().named("gemm").into())
+        Ok(step.with_epilogue().with_scratch(scratch).named("gemm"))
     }
 
     /// Exact products of integers, which wrap.
@@ -128,6 +196,11 @@ impl Batched {
             }, else => Err(KernelError::unsupported(format!("products of {dtype}"))))
         }))
     }
+}
+
+/// The elements of a tensor of neither fp32 nor fp16, widened.
+fn widened(view: &View<'_>) -> Option<Vec<f32>> {
+    (!matches!(view.dtype(), DType::Fp32 | DType::Fp16)).then(|| to_f32(view).into_owned())
 }
 
 /// Lets `f` fill output 0 as f32 (it applies the epilogue itself), and rounds it to its element type.

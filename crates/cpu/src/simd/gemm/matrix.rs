@@ -1,0 +1,133 @@
+//! Matrices in memory, and their packing into panels.
+
+use half::f16;
+
+use super::{Isa, Panels};
+use crate::simd::convert;
+
+/// Elements to write.
+pub enum Elements<'a> {
+    /// Single precision.
+    F32(&'a mut [f32]),
+    /// Half precision, rounded to nearest even.
+    F16(&'a mut [f16]),
+}
+
+impl Elements<'_> {
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Elements::F32(x) => x.len(),
+            Elements::F16(x) => x.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Elements to read as `f32`.
+pub trait Source: Copy + Sync {
+    /// Reads `out.len()` elements from number `at`.
+    fn read(self, isa: Isa, at: usize, out: &mut [f32]);
+    /// Reads one element.
+    fn get(self, at: usize) -> f32;
+}
+
+/// Single precision.
+#[derive(Clone, Copy, Debug)]
+pub struct F32<'a>(pub &'a [f32]);
+
+/// Half precision.
+#[derive(Clone, Copy, Debug)]
+pub struct F16<'a>(pub &'a [f16]);
+
+impl Source for F32<'_> {
+    #[inline]
+    fn read(self, _: Isa, at: usize, out: &mut [f32]) {
+        out.copy_from_slice(&self.0[at..at + out.len()]);
+    }
+    #[inline]
+    fn get(self, at: usize) -> f32 {
+        self.0[at]
+    }
+}
+
+impl Source for F16<'_> {
+    #[inline]
+    fn read(self, isa: Isa, at: usize, out: &mut [f32]) {
+        convert::widen(isa, &self.0[at..at + out.len()], out);
+    }
+    #[inline]
+    fn get(self, at: usize) -> f32 {
+        self.0[at].to_f32()
+    }
+}
+
+/// The matrices of a batch: element (r, c) of one is at `r * strides[0] + c * strides[1]` from its start.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a, T> {
+    data: T,
+    rows: usize,
+    columns: usize,
+    strides: [usize; 2],
+    /// Empty: there is one matrix, at 0.
+    starts: &'a [usize],
+}
+
+impl<'a, T: Source + 'a> Matrix<'a, T> {
+    /// Matrices that start at the given elements; with none given, one matrix at the first element.
+    pub fn new(data: T, rows: usize, columns: usize, strides: [usize; 2], starts: &'a [usize]) -> Self {
+        Matrix { data, rows, columns, strides, starts }
+    }
+
+    /// As the operand A: panels of rows.
+    pub fn rows(self) -> impl Panels + 'a {
+        Lines { matrix: self, step: self.strides[1], line: self.strides[0], k: self.columns }
+    }
+
+    /// As the operand B: panels of columns.
+    pub fn columns(self) -> impl Panels + 'a {
+        Lines { matrix: self, step: self.strides[0], line: self.strides[1], k: self.rows }
+    }
+}
+
+struct Lines<'a, T> {
+    matrix: Matrix<'a, T>,
+    /// Stride along k.
+    step: usize,
+    /// Stride from one line of the panel to the next.
+    line: usize,
+    k: usize,
+}
+
+impl<T: Source> Panels for Lines<'_, T> {
+    fn pack(&self, isa: Isa, batch: usize, first: usize, count: usize, width: usize, out: &mut [f32]) {
+        const CHUNK: usize = 64;
+        let start = self.matrix.starts.get(batch).copied().unwrap_or(0) + first * self.line;
+        let data = self.matrix.data;
+        if self.line == 1 {
+            for (x, out) in out.chunks_exact_mut(width).take(self.k).enumerate() {
+                data.read(isa, start + x * self.step, &mut out[..count]);
+            }
+        } else if self.step == 1 {
+            let mut chunk = [0.0; CHUNK];
+            for i in 0..count {
+                for x in (0..self.k).step_by(CHUNK) {
+                    let chunk = &mut chunk[..CHUNK.min(self.k - x)];
+                    data.read(isa, start + i * self.line + x, chunk);
+                    let out = out[x * width + i..].iter_mut().step_by(width);
+                    out.zip(chunk.iter()).for_each(|(o, c)| *o = *c);
+                }
+            }
+        } else {
+            for (x, out) in out.chunks_exact_mut(width).take(self.k).enumerate() {
+                for (i, out) in out[..count].iter_mut().enumerate() {
+                    *out = data.get(start + x * self.step + i * self.line);
+                }
+            }
+        }
+    }
+}

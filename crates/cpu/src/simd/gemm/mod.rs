@@ -1,0 +1,418 @@
+//! Matrix products: `C[m, n] = A[m, k] · B[k, n]`, row-major C, accumulated in `f32`.
+//!
+//! Both operands are read in *panels*: A as bands of a few rows, B as bands of two vectors of columns, each laid out
+//! step by step along `k`, so that the inner loop reads memory in order. The number of rows in a panel is chosen for
+//! each product, so that the rows divide well. Constant operands are packed once ([`pack`]); others are packed task
+//! by task into scratch memory by whatever implements [`Panels`], which is how a convolution needs no im2col matrix.
+//!
+//! A task computes a block of C: its tiles, which start from the bias, then the [`Epilogue`], then the rounding to
+//! the element type of C, all while the block is in the nearest caches. Results do not depend on the number of
+//! threads.
+
+mod matrix;
+mod tile;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use half::f16;
+
+use self::tile::{MAX_ROWS, Tile, run_tile};
+use super::isa::MAX_LANES;
+use super::{Isa, convert};
+use crate::Pool;
+use crate::chain::Epilogue;
+
+pub use self::matrix::{Elements, F16, F32, Matrix, Source};
+
+/// Elements by which packers may write behind a panel: every buffer of panels has so many more.
+pub const SLACK: usize = 64;
+
+/// Bytes of a task's own panels: a part of a second-level cache.
+const PANEL_BYTES: usize = 256 << 10;
+/// The most columns of a task.
+const MAX_COLUMNS: usize = 512;
+/// The most tasks at a time, and how many there should be to share. Neither depends on the machine that runs, so that
+/// a plan needs as much scratch memory on all; what no thread uses of it is never touched.
+const LANES: usize = 8;
+const TASKS: usize = 12;
+/// The most elements of a tile.
+const MAX_TILE: usize = MAX_ROWS * 2 * MAX_LANES;
+
+/// Lays out panels of an operand that is not packed in advance.
+pub trait Panels: Sync {
+    /// Writes `count` columns of B (or rows of A) from number `first` of product number `batch` to `out`: for each of
+    /// the k steps, `width` elements, of which those from `count` on may be anything. It may write up to
+    /// [`SLACK`] elements more, which are there.
+    fn pack(&self, isa: Isa, batch: usize, first: usize, count: usize, width: usize, out: &mut [f32]);
+}
+
+/// An operand of a product.
+#[derive(Clone, Copy)]
+pub enum Operand<'a> {
+    /// What [`pack`] made; for batches, one after the other.
+    Packed(&'a [f32]),
+    /// Packed by each task.
+    Panels(&'a dyn Panels),
+    /// Only for B: rows of `stride` elements, read in place; the matrices of a batch start `batch` elements apart.
+    InPlace {
+        /// The elements.
+        data: &'a [f32],
+        /// From one row to the next.
+        stride: usize,
+        /// From one matrix to the next.
+        batch: usize,
+    },
+}
+
+/// What the sums start from. Padded with zeros as [`Gemm::pad_bias`] does.
+#[derive(Clone, Copy)]
+pub enum Bias<'a> {
+    /// Zero.
+    None,
+    /// One number for each row; for batches, one padded vector after the other.
+    Rows(&'a [f32]),
+    /// One number for each column, the same for every batch.
+    Columns(&'a [f32]),
+}
+
+/// Where C goes: the matrices of the batch one after the other, from element `start` on.
+pub struct Output<'a> {
+    /// The elements.
+    pub data: Elements<'a>,
+    /// The number of elements before the first matrix. The epilogue counts them as well.
+    pub start: usize,
+}
+
+/// Sizes of a product, and how it is cut into tasks.
+#[derive(Clone, Debug)]
+pub struct Gemm {
+    isa: Isa,
+    m: usize,
+    n: usize,
+    k: usize,
+    batch: usize,
+    /// Rows of a panel of A.
+    rows: usize,
+    /// Columns of a panel of B.
+    columns: usize,
+    /// Rows and columns of a task: multiples of the above.
+    task: [usize; 2],
+    /// Floats of scratch memory of a task: for A, B and C.
+    parts: [usize; 3],
+}
+
+/// A block of C.
+struct Block {
+    batch: usize,
+    row: usize,
+    column: usize,
+    height: usize,
+    width: usize,
+}
+
+impl Gemm {
+    /// Plans `batch` products of m × k and k × n. `packed` says which operands are packed in advance, or read in
+    /// place, and `staged` whether C is not of `f32`.
+    pub fn new(isa: Isa, [m, k, n]: [usize; 3], batch: usize, packed: [bool; 2], staged: bool) -> Gemm {
+        let (rows, columns) = (panel_rows(isa, m), panel_columns(isa));
+        let all_rows = m.next_multiple_of(rows).max(rows);
+        let most_columns = n.next_multiple_of(columns).clamp(columns, MAX_COLUMNS.max(columns));
+        let room = PANEL_BYTES / 4 / k.max(1);
+        let mut task = [
+            if packed[0] { all_rows } else { (room / rows).max(4).saturating_mul(rows).min(all_rows) },
+            if packed[1] {
+                most_columns
+            } else {
+                (room / columns).max(1).saturating_mul(columns).min(most_columns)
+            },
+        ];
+        // Enough tasks for the threads to share evenly: cut first where nothing is packed twice for it.
+        let count = |t: [usize; 2]| batch * m.div_ceil(t[0]) * n.div_ceil(t[1]);
+        let halve = |size: usize, unit: usize| (size / 2).next_multiple_of(unit);
+        while count(task) < TASKS {
+            if packed[1] && !packed[0] && task[0] > rows {
+                task[0] = halve(task[0], rows);
+            } else if task[1] > columns {
+                task[1] = halve(task[1], columns);
+            } else if task[0] > 4 * rows {
+                task[0] = halve(task[0], rows);
+            } else {
+                break;
+            }
+        }
+        let parts = [
+            if packed[0] { 0 } else { task[0] * k + SLACK },
+            // What is read in place is packed nevertheless at its end.
+            task[1] * k + SLACK,
+            if staged { task[0] * task[1] } else { 0 },
+        ];
+        Gemm { isa, m, n, k, batch, rows, columns, task, parts: parts.map(|p| p.next_multiple_of(16)) }
+    }
+
+    /// Floats of scratch memory that [`run`](Gemm::run) wants.
+    pub fn scratch(&self) -> usize {
+        LANES * self.parts.iter().sum::<usize>()
+    }
+
+    /// Rows of a panel of A, and columns of a panel of B.
+    pub fn panel(&self) -> [usize; 2] {
+        [self.rows, self.columns]
+    }
+
+    /// A bias with one number for each row (of one product) or column, as the kernels read it.
+    pub fn pad_bias(&self, bias: &[f32], per_row: bool) -> Vec<f32> {
+        let unit = if per_row { self.rows } else { self.columns };
+        let mut padded = bias.to_vec();
+        padded.resize(bias.len().next_multiple_of(unit), 0.0);
+        padded
+    }
+
+    /// Computes all products.
+    ///
+    /// # Panics
+    /// A buffer is shorter than the sizes need: a bug of the kernel.
+    pub fn run(
+        &self,
+        pool: &Pool,
+        [a, b]: [Operand<'_>; 2],
+        bias: Bias<'_>,
+        out: Output<'_>,
+        epilogue: &Epilogue<'_>,
+        scratch: &mut [f32],
+    ) {
+        let Gemm { m, n, k, batch, rows, columns, task, .. } = *self;
+        if batch * m * n == 0 {
+            return;
+        }
+        // With these, all that the tiles reach through pointers is inside of its slice.
+        let (padded_m, padded_n) = (m.next_multiple_of(rows), n.next_multiple_of(columns));
+        assert!(out.start + batch * m * n <= out.data.len());
+        match a {
+            Operand::Packed(a) => assert!(a.len() >= batch * padded_m * k),
+            Operand::Panels(_) => assert!(self.parts[0] >= task[0] * k),
+            Operand::InPlace { .. } => unreachable!("only B is read in place"),
+        }
+        if let Operand::Packed(b) = b {
+            assert!(b.len() >= batch * padded_n * k);
+        }
+        match bias {
+            Bias::None => {}
+            Bias::Rows(x) => assert!(x.len() >= batch * padded_m),
+            Bias::Columns(x) => assert!(x.len() >= padded_n),
+        }
+        let lane: usize = self.parts.iter().sum();
+        let lanes = pool.threads().min(scratch.len() / lane);
+        assert!(lanes > 0, "scratch memory for one task at least");
+
+        let [tasks_m, tasks_n] = [m.div_ceil(task[0]), n.div_ceil(task[1])];
+        let tasks = batch * tasks_m * tasks_n;
+        let next = AtomicUsize::new(0);
+        let target = Target::new(out.data);
+        pool.for_each_chunk(&mut scratch[..lanes.min(tasks) * lane], lane, |_, scratch| {
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                if i >= tasks {
+                    return;
+                }
+                let [row, column] = [i / tasks_n % tasks_m * task[0], i % tasks_n * task[1]];
+                let block = Block {
+                    batch: i / (tasks_m * tasks_n),
+                    row,
+                    column,
+                    height: (m - row).min(task[0]),
+                    width: (n - column).min(task[1]),
+                };
+                self.block(&block, [a, b], bias, &target, out.start, epilogue, scratch);
+            }
+        });
+    }
+
+    /// Computes one block of C.
+    #[expect(clippy::too_many_arguments, reason = "the arguments of `run`, for one block")]
+    fn block(
+        &self,
+        block: &Block,
+        [a, b]: [Operand<'_>; 2],
+        bias: Bias<'_>,
+        target: &Target,
+        start: usize,
+        epilogue: &Epilogue<'_>,
+        scratch: &mut [f32],
+    ) {
+        let Gemm { isa, m, n, k, rows, columns, .. } = *self;
+        let Block { batch, row: first_row, column: first_column, height, width } = *block;
+        let (padded_m, padded_n) = (m.next_multiple_of(rows), n.next_multiple_of(columns));
+        let (own_a, rest) = scratch.split_at_mut(self.parts[0]);
+        let (own_b, own_c) = rest.split_at_mut(self.parts[1]);
+
+        let a: &[f32] = match a {
+            Operand::Packed(a) => &a[(batch * padded_m + first_row) * k..],
+            Operand::Panels(source) => {
+                for row in (0..height).step_by(rows) {
+                    let count = rows.min(height - row);
+                    source.pack(isa, batch, first_row + row, count, rows, &mut own_a[row * k..]);
+                }
+                own_a
+            }
+            Operand::InPlace { .. } => unreachable!("only B is read in place"),
+        };
+        let pack_b = |source: &dyn Panels, own_b: &mut [f32]| {
+            for column in (0..width).step_by(columns) {
+                let count = columns.min(width - column);
+                source.pack(isa, batch, first_column + column, count, columns, &mut own_b[column * k..]);
+            }
+        };
+        // B, the step along k, and the step along the columns from one panel to the next, in panel widths.
+        let (b, b_stride, b_panel): (&[f32], usize, usize) = match b {
+            Operand::Packed(b) => (&b[(batch * padded_n + first_column) * k..], columns, k),
+            Operand::Panels(source) => {
+                pack_b(source, own_b);
+                (own_b, columns, k)
+            }
+            Operand::InPlace { data, stride, batch: apart } => {
+                let at = batch * apart + first_column;
+                let end = at + width.next_multiple_of(columns) + k.saturating_sub(1) * stride;
+                if end <= data.len() {
+                    (&data[at..], stride, 1)
+                } else {
+                    let starts = [batch * apart];
+                    let matrix = Matrix::new(F32(data), k, n, [stride, 1], &starts).columns();
+                    for column in (0..width).step_by(columns) {
+                        let count = columns.min(width - column);
+                        matrix.pack(isa, 0, first_column + column, count, columns, &mut own_b[column * k..]);
+                    }
+                    (own_b, columns, k)
+                }
+            }
+        };
+
+        let first = start + (batch * m + first_row) * n + first_column;
+        let mut spill = [0.0f32; MAX_TILE];
+        let mut tile = |row: usize, column: usize| {
+            let (tile_rows, tile_columns) = (rows.min(height - row), columns.min(width - column));
+            let at = first + row * n + column;
+            let direct = target.f32 && tile_columns == columns;
+            let (c, c_stride) = if direct {
+                // SAFETY: the tile is inside of the block, and the block inside of the output (see `run`).
+                (unsafe { target.ptr.cast::<f32>().add(at) }, n)
+            } else {
+                (spill.as_mut_ptr(), columns)
+            };
+            let null = std::ptr::null();
+            let tile = Tile {
+                k,
+                a: a[row * k..].as_ptr(),
+                b: b[column * b_panel..].as_ptr(),
+                b_stride,
+                row_bias: match bias {
+                    Bias::Rows(x) => x[batch * padded_m + first_row + row..].as_ptr(),
+                    _ => null,
+                },
+                column_bias: match bias {
+                    Bias::Columns(x) => x[first_column + column..].as_ptr(),
+                    _ => null,
+                },
+                c,
+                c_stride,
+                rows: tile_rows,
+            };
+            // SAFETY: the panels hold `rows` elements of A and `columns` of B for each of the k steps: those packed
+            // in advance are as long as `run` checked, those in scratch memory as `new` planned, those in place as
+            // `end` says. The biases are padded, as `run` checked. C has room for the tile's rows of `columns`
+            // elements, and no other task writes there.
+            unsafe { run_tile(isa, rows, &tile) };
+            if direct {
+                return;
+            }
+            for r in 0..tile_rows {
+                let from = &spill[r * columns..][..tile_columns];
+                if target.f32 {
+                    // SAFETY: this row of the tile is inside of the block, to which no other task writes.
+                    unsafe { target.row::<f32>(at + r * n, tile_columns) }.copy_from_slice(from);
+                } else {
+                    own_c[(row + r) * width + column..][..tile_columns].copy_from_slice(from);
+                }
+            }
+        };
+        // The operand that comes from farther away stays in the outer loop.
+        if self.parts[0] == 0 {
+            for row in (0..height).step_by(rows) {
+                (0..width).step_by(columns).for_each(|column| tile(row, column));
+            }
+        } else {
+            for column in (0..width).step_by(columns) {
+                (0..height).step_by(rows).for_each(|row| tile(row, column));
+            }
+        }
+        for row in 0..height {
+            let at = first + row * n;
+            if target.f32 {
+                if epilogue.is_empty() {
+                    return;
+                }
+                // SAFETY: this row of the block is inside of the output, and no other task touches it.
+                epilogue.apply(at, unsafe { target.row::<f32>(at, width) });
+            } else {
+                let values = &mut own_c[row * width..][..width];
+                epilogue.apply(at, values);
+                // SAFETY: as above.
+                convert::narrow(isa, values, unsafe { target.row::<f16>(at, width) });
+            }
+        }
+    }
+}
+
+/// C, which tasks write to in parallel, each to its own block.
+pub(crate) struct Target {
+    ptr: *mut u8,
+    pub(crate) f32: bool,
+}
+
+// SAFETY: the pointer stands for an exclusive borrow that lasts as long as the value, and those who use it write to
+// disjoint parts.
+unsafe impl Sync for Target {}
+
+impl Target {
+    pub(crate) fn new(data: Elements<'_>) -> Target {
+        match data {
+            Elements::F32(x) => Target { ptr: x.as_mut_ptr().cast(), f32: true },
+            Elements::F16(x) => Target { ptr: x.as_mut_ptr().cast(), f32: false },
+        }
+    }
+
+    /// Some elements.
+    ///
+    /// # Safety
+    /// They must be of this type and inside of the output, and nobody else may use them meanwhile.
+    #[expect(clippy::mut_from_ref, reason = "the caller vouches that nobody else uses these elements")]
+    pub(crate) unsafe fn row<T>(&self, at: usize, len: usize) -> &mut [T] {
+        // SAFETY: as the caller vouches.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.cast::<T>().add(at), len) }
+    }
+}
+
+/// Rows of a panel of A with `m` rows: as many as registers allow, fewer where the rows then divide better.
+pub fn panel_rows(isa: Isa, m: usize) -> usize {
+    m.div_ceil(m.div_ceil(tile::max_rows(isa)).max(1)).max(1)
+}
+
+/// Columns of a panel of B: two vectors.
+pub fn panel_columns(isa: Isa) -> usize {
+    2 * isa.lanes()
+}
+
+/// Packs `count` rows of A or columns of B, `width` to a panel, of each product of a batch.
+pub fn pack(isa: Isa, source: &dyn Panels, [batch, count, k]: [usize; 3], width: usize) -> Vec<f32> {
+    let padded = count.next_multiple_of(width);
+    let mut packed = vec![0.0; batch * padded * k + SLACK];
+    for i in 0..batch {
+        for first in (0..count).step_by(width) {
+            let out = &mut packed[(i * padded + first) * k..];
+            source.pack(isa, i, first, width.min(count - first), width, out);
+        }
+    }
+    packed
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! One vector of `f32` per instruction set.
+
+#[cfg(target_arch = "aarch64")]
+pub(super) mod neon;
+mod portable;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod x86;
+
+pub use portable::Portable;
+
+/// A vector of [`LANES`](Simd::LANES) `f32` in one instruction set. Values of the implementing type are proof that
+/// the machine has it.
+///
+/// Every method is inlined into its caller. `F` is the vector, `I` as many `i32`, `M` a mask.
+pub trait Simd: Copy + Send + Sync + 'static {
+    /// The vector of `f32`.
+    type F: Copy;
+    /// The vector of `i32` with as many lanes.
+    type I: Copy;
+    /// One bool per lane.
+    type M: Copy;
+
+    /// The number of lanes: at most [`MAX_LANES`].
+    const LANES: usize;
+
+    /// Reads `LANES` elements.
+    ///
+    /// # Safety
+    /// `p` must be valid for reads of `LANES` elements; it need not be aligned to the vector.
+    unsafe fn load(self, p: *const f32) -> Self::F;
+    /// Writes `LANES` elements.
+    ///
+    /// # Safety
+    /// `p` must be valid for writes of `LANES` elements; it need not be aligned to the vector.
+    unsafe fn store(self, p: *mut f32, x: Self::F);
+    /// Reads `LANES` half-precision elements.
+    ///
+    /// # Safety
+    /// `p` must be valid for reads of `LANES` elements.
+    unsafe fn load_f16(self, p: *const half::f16) -> Self::F;
+    /// Rounds to nearest even and writes `LANES` half-precision elements.
+    ///
+    /// # Safety
+    /// `p` must be valid for writes of `LANES` elements.
+    unsafe fn store_f16(self, p: *mut half::f16, x: Self::F);
+
+    /// The same number in every lane.
+    fn splat(self, x: f32) -> Self::F;
+    /// `a + b`
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a - b`
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b`
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a / b`
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`, rounded once where the machine can.
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// The larger one; `b` where either is NaN.
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    /// The smaller one; `b` where either is NaN.
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    /// The square root.
+    fn sqrt(self, a: Self::F) -> Self::F;
+    /// `a < b`
+    fn lt(self, a: Self::F, b: Self::F) -> Self::M;
+    /// `a == b`
+    fn eq(self, a: Self::F, b: Self::F) -> Self::M;
+    /// `a` where `m` is set, else `b`.
+    fn select(self, m: Self::M, a: Self::F, b: Self::F) -> Self::F;
+    /// Whether any lane is set.
+    fn any(self, m: Self::M) -> bool;
+
+    /// The nearest integers (ties to even). Unspecified where they do not fit.
+    fn to_int(self, a: Self::F) -> Self::I;
+    /// The integers as `f32`.
+    fn from_int(self, a: Self::I) -> Self::F;
+    /// The bits as integers.
+    fn to_bits(self, a: Self::F) -> Self::I;
+    /// The integers as the bits of `f32`.
+    fn from_bits(self, a: Self::I) -> Self::F;
+    /// The same integer in every lane.
+    fn splat_int(self, x: i32) -> Self::I;
+    /// `a + b`, wrapping.
+    fn add_int(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `a - b`, wrapping.
+    fn sub_int(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `a & b`
+    fn and_int(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `a | b`
+    fn or_int(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `a ^ b`
+    fn xor_int(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `a << N`
+    fn shl<const N: u32>(self, a: Self::I) -> Self::I;
+    /// `a >> N`, keeping the sign.
+    fn shr<const N: u32>(self, a: Self::I) -> Self::I;
+
+    /// `-a`
+    #[inline(always)]
+    fn neg(self, a: Self::F) -> Self::F {
+        self.from_bits(self.xor_int(self.to_bits(a), self.splat_int(i32::MIN)))
+    }
+
+    /// `|a|`
+    #[inline(always)]
+    fn abs(self, a: Self::F) -> Self::F {
+        self.from_bits(self.and_int(self.to_bits(a), self.splat_int(i32::MAX)))
+    }
+
+    /// The sum of the lanes, added pairwise.
+    #[inline(always)]
+    fn sum(self, a: Self::F) -> f32 {
+        self.fold(a, |x, y| x + y)
+    }
+
+    /// The lanes combined pairwise.
+    #[inline(always)]
+    fn fold(self, a: Self::F, f: impl Fn(f32, f32) -> f32) -> f32 {
+        let mut lanes = [0.0; MAX_LANES];
+        // SAFETY: `lanes` has at least `LANES` elements.
+        unsafe { self.store(lanes.as_mut_ptr(), a) };
+        let mut n = Self::LANES;
+        while n > 1 {
+            n /= 2;
+            for i in 0..n {
+                lanes[i] = f(lanes[i], lanes[i + n]);
+            }
+        }
+        lanes[0]
+    }
+}
+
+/// The most lanes that any [`Simd`] has.
+pub const MAX_LANES: usize = 16;
