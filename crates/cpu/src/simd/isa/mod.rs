@@ -74,11 +74,11 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// The nearest integers (ties to even). Unspecified where they do not fit.
     fn to_int(self, a: Self::F) -> Self::I;
     /// The integers as `f32`.
-    fn from_int(self, a: Self::I) -> Self::F;
+    fn int_to_float(self, a: Self::I) -> Self::F;
     /// The bits as integers.
     fn to_bits(self, a: Self::F) -> Self::I;
     /// The integers as the bits of `f32`.
-    fn from_bits(self, a: Self::I) -> Self::F;
+    fn bits_to_float(self, a: Self::I) -> Self::F;
     /// The same integer in every lane.
     fn splat_int(self, x: i32) -> Self::I;
     /// `a + b`, wrapping.
@@ -99,13 +99,13 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `-a`
     #[inline(always)]
     fn neg(self, a: Self::F) -> Self::F {
-        self.from_bits(self.xor_int(self.to_bits(a), self.splat_int(i32::MIN)))
+        self.bits_to_float(self.xor_int(self.to_bits(a), self.splat_int(i32::MIN)))
     }
 
     /// `|a|`
     #[inline(always)]
     fn abs(self, a: Self::F) -> Self::F {
-        self.from_bits(self.and_int(self.to_bits(a), self.splat_int(i32::MAX)))
+        self.bits_to_float(self.and_int(self.to_bits(a), self.splat_int(i32::MAX)))
     }
 
     /// The sum of the lanes, added pairwise.

@@ -79,9 +79,9 @@ impl Simd for Neon {
         select(m: uint32x4_t, a: float32x4_t, b: float32x4_t) -> float32x4_t = vbslq_f32(m, a, b);
         any(m: uint32x4_t) -> bool = vmaxvq_u32(m) != 0;
         to_int(a: float32x4_t) -> int32x4_t = vcvtnq_s32_f32(a);
-        from_int(a: int32x4_t) -> float32x4_t = vcvtq_f32_s32(a);
+        int_to_float(a: int32x4_t) -> float32x4_t = vcvtq_f32_s32(a);
         to_bits(a: float32x4_t) -> int32x4_t = vreinterpretq_s32_f32(a);
-        from_bits(a: int32x4_t) -> float32x4_t = vreinterpretq_f32_s32(a);
+        bits_to_float(a: int32x4_t) -> float32x4_t = vreinterpretq_f32_s32(a);
         splat_int(x: i32) -> int32x4_t = vdupq_n_s32(x);
         add_int(a: int32x4_t, b: int32x4_t) -> int32x4_t = vaddq_s32(a, b);
         sub_int(a: int32x4_t, b: int32x4_t) -> int32x4_t = vsubq_s32(a, b);

@@ -108,7 +108,7 @@ impl Simd for Portable {
         map(a, |x| if x.abs() < 4_194_304.0 { ((x + MAGIC) - MAGIC) as i32 } else { x as i32 })
     }
     #[inline(always)]
-    fn from_int(self, a: [i32; N]) -> [f32; N] {
+    fn int_to_float(self, a: [i32; N]) -> [f32; N] {
         map(a, |x| x as f32)
     }
     #[inline(always)]
@@ -116,7 +116,7 @@ impl Simd for Portable {
         map(a, |x| x.to_bits() as i32)
     }
     #[inline(always)]
-    fn from_bits(self, a: [i32; N]) -> [f32; N] {
+    fn bits_to_float(self, a: [i32; N]) -> [f32; N] {
         map(a, |x| f32::from_bits(x as u32))
     }
     #[inline(always)]
