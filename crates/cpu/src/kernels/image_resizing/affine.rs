@@ -15,9 +15,16 @@ impl Kernel for Affine {
         let shape = concrete(&outputs[0])?;
         let (height, width) = (shape[2], shape[3]);
         let grid = Grid { nearest: false, padding: Padding::Constant(0.0) };
-        // From -1 to 1 over the centres of n elements, and back.
-        let unit = |i: usize, n: usize| if n > 1 { 2.0 * i as f32 / (n as f32 - 1.0) - 1.0 } else { 0.0 };
-        let element = |x: f32, n: usize| (x + 1.0) / 2.0 * (n as f32 - 1.0);
+        let corners = op.bool("align_corners")?;
+        // From -1 to 1 over n elements, and back: over their centres, or (without `align_corners`) over their edges.
+        let unit = move |i: usize, n: usize| match (corners, n) {
+            (true, ..=1) => 0.0,
+            (true, _) => 2.0 * i as f32 / (n as f32 - 1.0) - 1.0,
+            (false, _) => (2.0 * i as f32 + 1.0) / n as f32 - 1.0,
+        };
+        let element = move |x: f32, n: usize| {
+            if corners { (x + 1.0) / 2.0 * (n as f32 - 1.0) } else { ((x + 1.0) * n as f32 - 1.0) / 2.0 }
+        };
         Ok(Prepared::step(move |run| {
             let &[_, c, h, w] = run.inputs[x].shape() else {
                 return Err(KernelError::invalid("`x` must have rank 4"));
