@@ -25,10 +25,8 @@ impl Proof {
             let name = if self.functions.len() > 1 { format!("{f}.{}", o.name) } else { o.name.clone() };
             if o.non_finite > 0 {
                 format!("{name}: {} of {} elements are NaN or infinite", o.non_finite, o.elements)
-            } else if let Some(snr) = o.snr_db {
-                format!("{name}: {snr:.1} dB")
             } else {
-                format!("{name}: {:.0} % of the labels agree", 100.0 * o.agreement.unwrap_or(0.0))
+                format!("{name}: {:.1} dB", o.snr_db.unwrap_or(f64::INFINITY))
             }
         };
         outputs.filter(|(_, o)| !o.within(snr_db)).map(describe).collect()
