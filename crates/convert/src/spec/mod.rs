@@ -1,6 +1,6 @@
 //! ML programs of Core ML models: protobuf messages to IR and back.
 //!
-//! [`read`] shares the bytes of weights with the (memory-mapped) weight files; [`write`] hands each weight to a
+//! [`read()`] shares the bytes of weights with the (memory-mapped) weight files; [`write()`] hands each weight to a
 //! [`WeightSink`] as it comes to it, so that a model is never in memory as a whole.
 //!
 //! Two things differ between file and IR. Up to iOS17 a file stores the parameters of `constexpr_*` ops as

@@ -1,4 +1,4 @@
-//! A compiled function: what to run, in which order, with which memory. Plain data: see [`file`] for its bytes.
+//! A compiled function: what to run, in which order, with which memory. Plain data: see [`mod@file`] for its bytes.
 //!
 //! Values are numbered across the function and its nested blocks. Each has a place: an input, a constant, a range of
 //! the arena, or a slot for a value whose size shows only at run time. The steps of the body use the arena; the steps

@@ -20,7 +20,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// One bool per lane.
     type M: Copy;
 
-    /// The number of lanes: at most [`MAX_LANES`].
+    /// The number of lanes: at most `MAX_LANES`.
     const LANES: usize;
 
     /// Reads `LANES` elements.

@@ -14,11 +14,11 @@ op! {
     ///   + r · (W_ho h + b_o))
     /// * the next state is (1 - z) · o + z · h
     ///
-    /// `x` is [s, b, I]: s steps, b instances; `initial_h` is [b, H]; `weight_ih` is [3H, I], `weight_hh`
-    /// [3H, H], `bias` and `input_bias` (default: zeros) are [3H], each in the order r, o, z.
+    /// `x` is \[s, b, I\]: s steps, b instances; `initial_h` is \[b, H\]; `weight_ih` is \[3H, I\], `weight_hh`
+    /// \[3H, H\], `bias` and `input_bias` (default: zeros) are \[3H\], each in the order r, o, z.
     ///
-    /// The results are the state after every step, [s, b, H] (of the last step only, [1, b, H], unless
-    /// `output_sequence`), and the state after the last step, [b, H].
+    /// The results are the state after every step, \[s, b, H\] (of the last step only, \[1, b, H\], unless
+    /// `output_sequence`), and the state after the last step, \[b, H\].
     ///
     /// `direction` is `forward` or `reverse`; reversed, the steps are taken from the end, and the states are
     /// given in the order in which they are made.

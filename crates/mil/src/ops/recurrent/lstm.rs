@@ -11,19 +11,19 @@ op! {
     ///
     /// * i, f, o = `recurrent_activation`(W_i x + W_h h + b + p · c), z = `cell_activation`(W_iz x + W_hz h +
     ///   b_z)
-    /// * the next cell is f · c + i · z, clipped to [-clip, clip] if there is `clip`
+    /// * the next cell is f · c + i · z, clipped to \[-clip, clip\] if there is `clip`
     /// * the next state is o · `activation`(c), with the next cell
     ///
     /// The peephole p is there only with `peephole`; for the gate o it looks at the next cell.
     ///
-    /// `x` is [s, b, I]: s steps, b instances; `initial_h` and `initial_c` are [b, D·H], where D is 2 for the
-    /// direction `bidirectional` and 1 otherwise; `weight_ih` is [4H, I], `weight_hh` [4H, H], `bias`
-    /// (default: zeros) [4H], each in the order i, f, o, z; `peephole` is [3H], in the order i, f, o. The
+    /// `x` is \[s, b, I\]: s steps, b instances; `initial_h` and `initial_c` are \[b, D·H\], where D is 2 for the
+    /// direction `bidirectional` and 1 otherwise; `weight_ih` is \[4H, I\], `weight_hh` \[4H, H\], `bias`
+    /// (default: zeros) \[4H\], each in the order i, f, o, z; `peephole` is \[3H\], in the order i, f, o. The
     /// parameters that end in `_back` are those of the backward half of `bidirectional`.
     ///
-    /// The results are the states after every step, [s, b, D·H] (of the last step only, [1, b, D·H], unless
-    /// `output_sequence`), the state after the last step, [b, D·H], and the cell after the last step, [b,
-    /// D·H].
+    /// The results are the states after every step, \[s, b, D·H\] (of the last step only, \[1, b, D·H\], unless
+    /// `output_sequence`), the state after the last step, \[b, D·H\], and the cell after the last step, \[b,
+    /// D·H\].
     ///
     /// `direction` is `forward`, `reverse` or `bidirectional`; reversed, the steps are taken from the end,
     /// and the states are given in the order in which they are made. The backward half of `bidirectional`

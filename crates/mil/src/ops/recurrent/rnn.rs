@@ -9,11 +9,11 @@ use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, optional,
 op! {
     /// A recurrent network: hₜ = activation(W_ih xₜ + W_hh hₜ₋₁ + bias).
     ///
-    /// `x` is [s, b, I]: s steps, b instances; `initial_h` is [b, H], `weight_ih` [H, I], `weight_hh` [H, H],
-    /// `bias` (default: zeros) [H].
+    /// `x` is \[s, b, I\]: s steps, b instances; `initial_h` is \[b, H\], `weight_ih` \[H, I\], `weight_hh` \[H, H\],
+    /// `bias` (default: zeros) \[H\].
     ///
-    /// The results are the state after every step, [s, b, H] (of the last step only, [1, b, H], unless
-    /// `output_sequence`), and the state after the last step, [b, H].
+    /// The results are the state after every step, \[s, b, H\] (of the last step only, \[1, b, H\], unless
+    /// `output_sequence`), and the state after the last step, \[b, H\].
     ///
     /// `direction` is `forward` or `reverse`; reversed, the steps are taken from the end, and the states are
     /// given in the order in which they are made.
