@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use milwright::ErrorKind;
 
-use commands::{bench, cache, compare, doctor, inspect, optimize, run};
+use commands::{bench, cache, compare, compile, doctor, inspect, optimize, run};
 use common::Global;
 use printer::Printer;
 
@@ -43,6 +43,7 @@ enum Command {
     Optimize(optimize::Args),
     Run(run::Args),
     Compare(compare::Args),
+    Compile(compile::Args),
     Bench(bench::Args),
     Cache(cache::Args),
     Doctor(doctor::Args),
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         Command::Optimize(args) => optimize::run(&args, &cli.global, &printer),
         Command::Run(args) => run::run(&args, &cli.global, &printer),
         Command::Compare(args) => compare::run(&args, &cli.global, &printer),
+        Command::Compile(args) => compile::run(&args, &printer),
         Command::Bench(args) => bench::run(&args, &cli.global, &printer),
         Command::Cache(args) => cache::run(&args, &cli.global, &printer),
         Command::Doctor(args) => doctor::run(&args, &cli.global, &printer),

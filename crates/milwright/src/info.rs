@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use milwright_mil::Program;
 use milwright_spec::Package;
 use milwright_spec::proto::{self as pb, model};
 use serde::Serialize;
@@ -140,7 +141,14 @@ impl ModelInfo {
     /// # Errors
     /// The file cannot be read or is not a Core ML model.
     pub fn open(path: impl AsRef<Path>) -> Result<ModelInfo> {
-        Ok(ModelInfo::new(Package::open(path)?.model()))
+        let path = path.as_ref();
+        let package = Package::open(path)?;
+        let info = ModelInfo::new(package.model());
+        if package.program_text().is_none() {
+            return Ok(info);
+        }
+        let program = milwright_convert::spec::read(&package).map_err(|e| crate::Error::from(e).at(path))?;
+        Ok(info.with_program(&program))
     }
 
     /// Describes a model.
@@ -172,6 +180,19 @@ impl ModelInfo {
             // The decoder bounds how deep pipelines nest.
             pipeline: pipeline(model).iter().map(ModelInfo::new).collect(),
         }
+    }
+
+    /// With opsets and ops from the program: a compiled model has them nowhere else.
+    pub(crate) fn with_program(mut self, program: &Program) -> ModelInfo {
+        for info in &mut self.functions {
+            let Some(function) = program.functions.get(&info.name) else { continue };
+            info.opset = Some(function.opset.coreml_name().to_owned());
+            info.ops.clear();
+            for op in function.walk() {
+                *info.ops.entry(function[op].kind.name().to_owned()).or_default() += 1;
+            }
+        }
+        self
     }
 
     /// The function of this name, or the default one.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use milwright_mil::{Checked, Function, verify};
-use milwright_spec::Package;
+use milwright_spec::{CompiledProgram, Package};
 use prost::Message as _;
 
 use crate::{Error, ErrorKind, ModelInfo, Result};
@@ -30,7 +30,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens an `.mlpackage` folder or an `.mlmodel` file and verifies its program.
+    /// Opens an `.mlpackage` folder, an `.mlmodel` file or an `.mlmodelc` folder (a compiled model) and verifies its
+    /// program.
     ///
     /// # Errors
     /// The file cannot be read, is not a Core ML model or a damaged one, is of a type that cannot be run, or breaks
@@ -49,7 +50,9 @@ impl Model {
                 "`milwright inspect` describes it; ML programs (mlProgram) are what runs so far",
             ));
         }
-        let program = verify(milwright_convert::spec::read(&package)?)?;
+        let program = milwright_convert::spec::read(&package)?;
+        let info = info.with_program(&program);
+        let program = verify(program)?;
         Ok(Model { path, package, program, info, digest: OnceLock::new() })
     }
 
@@ -82,10 +85,40 @@ impl Model {
         })
     }
 
+    /// Writes the model compiled, as Core ML's own compiler does: an `.mlmodelc` folder with the program as text, the
+    /// description, and the same weight files. A compiled model that is there is replaced whole or not at all.
+    ///
+    /// ```
+    /// # let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../");
+    /// use milwright::Model;
+    ///
+    /// let folder = tempfile::tempdir().unwrap();
+    /// let compiled = folder.path().join("digits.mlmodelc");
+    /// Model::open(format!("{root}examples/digits.mlpackage"))?.compile_to(&compiled)?;
+    /// assert_eq!(Model::open(&compiled)?.info().function(None).unwrap().inputs[0].name, "image");
+    /// # Ok::<(), milwright::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// It cannot be written, or something that is not a compiled model is in the way.
+    pub fn compile_to(&self, path: impl AsRef<Path>) -> Result<()> {
+        let tool = ("milwright-version", env!("CARGO_PKG_VERSION"));
+        let compiled = CompiledProgram {
+            model: self.package.model(),
+            text: milwright_convert::spec::write_text(&self.program, &self.package, tool),
+            functions: milwright_convert::spec::summaries(&self.program),
+            weights: self.package.weight_files(),
+            digest: self.digest(),
+        };
+        Ok(milwright_spec::write_mlmodelc(path, &compiled)?)
+    }
+
     /// Bytes on disk: the model's structure and its weights.
     pub fn size(&self) -> u64 {
         let weights = self.package.weight_files().values().flat_map(|f| f.blobs()).flatten();
-        self.package.model().encoded_len() as u64 + weights.map(|(_, b)| b.data.len() as u64).sum::<u64>()
+        let text = self.package.program_text().map_or(0, str::len);
+        (self.package.model().encoded_len() + text) as u64
+            + weights.map(|(_, b)| b.data.len() as u64).sum::<u64>()
     }
 
     /// A hash of everything that the model computes with.
@@ -93,6 +126,7 @@ impl Model {
         *self.digest.get_or_init(|| {
             let mut hasher = blake3::Hasher::new();
             hasher.update(&self.package.model().encode_to_vec());
+            hasher.update(self.package.program_text().unwrap_or_default().as_bytes());
             for (name, file) in self.package.weight_files() {
                 hasher.update(name.as_bytes());
                 for (offset, blob) in file.blobs().flatten() {

@@ -140,6 +140,11 @@ impl BlobFile {
         map_file(path, u64::MAX).and_then(Self::from_bytes).map_err(|error| error.at(path))
     }
 
+    /// The whole file.
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.data
+    }
+
     /// Reads a weight file that is in memory.
     ///
     /// # Errors

@@ -2,10 +2,10 @@
 //!
 //! This crate knows how Core ML models lie on disk and nothing about what they compute.
 //!
-//! * [`Package`] opens an `.mlmodel` or `.mlpackage` and resolves the weights that its program refers to.
+//! * [`Package`] opens an `.mlmodel`, `.mlpackage` or `.mlmodelc` and resolves the weights that its program refers to.
 //! * [`blob`] reads and writes weight files (MIL blob storage version 2).
 //! * [`proto`] has the protobuf messages of the whole specification.
-//! * [`PackageWriter`] and [`write_mlmodel`] write models whole or not at all.
+//! * [`PackageWriter`], [`write_mlmodel`] and [`write_mlmodelc`] write models whole or not at all.
 //! * [`limits`] lists every bound on untrusted input.
 //!
 //! Files are memory-mapped, and every `bytes` field and weight blob is a slice of the mapping: opening a model of
@@ -14,6 +14,7 @@
 //! write a new file and rename it.
 
 pub mod blob;
+mod compiled;
 mod disk;
 mod error;
 pub mod limits;
@@ -24,6 +25,7 @@ pub mod proto;
 mod references;
 mod write;
 
+pub use compiled::{CompiledProgram, FunctionSummary, write_mlmodelc};
 pub use error::{Error, ErrorKind, Result};
 pub use map::map_range;
 pub use open::{Container, Package};

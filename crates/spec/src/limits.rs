@@ -8,6 +8,10 @@
 /// the worst case (a list of empty messages, two bytes each) is a few hundred bytes of memory for a byte of file.
 pub const MAX_SPEC_BYTES: u64 = (1 << 31) - 1;
 
+/// Size of a compiled program's text, in bytes. It holds no weights, only the constants that coremltools keeps out of
+/// weight files.
+pub const MAX_PROGRAM_TEXT_BYTES: u64 = 1 << 30;
+
 /// Depth of nested messages. Each nested block of an ML program takes two, each nested pipeline two.
 ///
 /// The decoder enforces it, so that neither decoding, walking nor dropping a model can overflow the stack.

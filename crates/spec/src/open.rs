@@ -1,6 +1,6 @@
 //! Opening models: which container is it, what is in it, where are its weights.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,11 +8,12 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::blob::{Blob, BlobFile};
+use crate::compiled;
 use crate::limits::{MAX_SPEC_BYTES, MAX_WEIGHT_FILES, NEWEST_SPECIFICATION_VERSION};
 use crate::manifest::{self, Manifest};
 use crate::map::map_file;
-use crate::proto::Model;
 use crate::proto::mil_spec::value::BlobFileValue;
+use crate::proto::{Model, ModelDescription};
 use crate::{Error, ErrorKind, Result, references};
 
 /// How references to weight files start: the folder of the model file.
@@ -23,6 +24,8 @@ pub(crate) const MODEL_PATH: &str = "@model_path/";
 pub struct Package {
     container: Container,
     model: Model,
+    /// The program, where it is not in `model`.
+    program_text: Option<String>,
     /// By the name in the model, such as `@model_path/weights/weight.bin`.
     weights: BTreeMap<String, BlobFile>,
 }
@@ -35,10 +38,13 @@ pub enum Container {
     Mlmodel,
     /// A folder with a manifest, `.mlpackage`.
     Mlpackage,
+    /// A folder with a compiled ML program, `.mlmodelc`.
+    Mlmodelc,
 }
 
 impl Package {
-    /// Opens an `.mlmodel` file or an `.mlpackage` folder. What it is is decided by content, not by its name.
+    /// Opens an `.mlmodel` file, or an `.mlpackage` or `.mlmodelc` folder. What it is is decided by content, not by
+    /// its name.
     ///
     /// Nothing is read but the model's structure; weights are memory-mapped.
     ///
@@ -53,6 +59,22 @@ impl Package {
         opened.map_err(|error| error.at(path))
     }
 
+    /// A compiled model with the contents of its weight files, by their names in the program's text.
+    ///
+    /// # Errors
+    ///
+    /// If the version is not known, or a weight file that the text refers to is missing.
+    pub fn from_text(
+        specification_version: i32,
+        description: ModelDescription,
+        text: String,
+        weights: &BTreeMap<String, Bytes>,
+    ) -> Result<Self> {
+        let model = compiled::shell(specification_version, description)?;
+        let weights = load_weights(compiled::weight_files(&text), |name| from_memory(weights, name))?;
+        Ok(Self { container: Container::Mlmodelc, model, program_text: Some(text), weights })
+    }
+
     /// Reads a serialized model with the contents of its weight files, by their names in the model (such as
     /// `@model_path/weights/weight.bin`). Files that the model does not refer to are ignored.
     ///
@@ -62,11 +84,8 @@ impl Package {
     pub fn from_bytes(model: Bytes, weights: &BTreeMap<String, Bytes>) -> Result<Self> {
         let container = if weights.is_empty() { Container::Mlmodel } else { Container::Mlpackage };
         let model = decode(model)?;
-        let weights = load_weights(&model, |name| match weights.get(name) {
-            Some(data) => BlobFile::from_bytes(data.clone()),
-            None => Err(Error::new(ErrorKind::NotFound, "the model refers to it, but it is missing")),
-        })?;
-        Ok(Self { container, model, weights })
+        let weights = load_weights(references::weight_files(&model), |name| from_memory(weights, name))?;
+        Ok(Self { container, model, program_text: None, weights })
     }
 
     /// What kind of container it was.
@@ -74,9 +93,14 @@ impl Package {
         self.container
     }
 
-    /// The model.
+    /// The model. That of an `.mlmodelc` has an empty program: see [`program_text`](Self::program_text).
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// The program of an `.mlmodelc`, as text in the syntax of `model.mil`.
+    pub fn program_text(&self) -> Option<&str> {
+        self.program_text.as_deref()
     }
 
     /// The model and its weight files, by their names in the model.
@@ -95,10 +119,19 @@ impl Package {
     ///
     /// If the value is not from this model, or the blob that it points to is damaged.
     pub fn blob(&self, value: &BlobFileValue) -> Result<Blob> {
-        let file = self.weights.get(&value.file_name).ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("no weight file {:?}", value.file_name))
-        })?;
-        file.blob(value.offset).map_err(|error| error.at(&value.file_name))
+        self.blob_at(&value.file_name, value.offset)
+    }
+
+    /// The weights at an offset of a weight file, by its name in the model. Not a copy.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file, or the blob is damaged.
+    pub fn blob_at(&self, file_name: &str, offset: u64) -> Result<Blob> {
+        let file = self.weights.get(file_name);
+        let file =
+            file.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no weight file {file_name:?}")))?;
+        file.blob(offset).map_err(|error| error.at(file_name))
     }
 }
 
@@ -107,17 +140,18 @@ fn open_folder(path: &Path) -> Result<Package> {
         let file = Manifest::find_model(path)?;
         let model = map_file(&file, MAX_SPEC_BYTES).and_then(decode).map_err(|error| error.at(&file))?;
         let folder = file.parent().unwrap_or(path);
-        let weights = load_weights(&model, |name| {
-            let relative = name
-                .strip_prefix(MODEL_PATH)
-                .ok_or_else(|| Error::malformed(format!("the path does not start with {MODEL_PATH:?}")))?;
-            BlobFile::open(manifest::inside(folder, relative)?)
-        })?;
-        return Ok(Package { container: Container::Mlpackage, model, weights });
+        let weights = load_weights(references::weight_files(&model), |name| open_beside(folder, name))?;
+        return Ok(Package { container: Container::Mlpackage, model, program_text: None, weights });
     }
-    if has_extension(path, "mlmodelc") || path.join("coremldata.bin").exists() {
-        return Err(Error::unsupported("a compiled model (.mlmodelc), which is not read yet")
-            .with_hint("open the .mlpackage or .mlmodel that it was compiled from"));
+    if compiled::is_compiled(path) {
+        let folder = path.canonicalize().map_err(|error| Error::io("open it", error))?;
+        let (model, text) = compiled::open(&folder)?;
+        let weights = load_weights(compiled::weight_files(&text), |name| open_beside(&folder, name))?;
+        return Ok(Package { container: Container::Mlmodelc, model, program_text: Some(text), weights });
+    }
+    if has_extension(path, "mlmodelc") {
+        return Err(Error::malformed("not a compiled model: it has no coremldata.bin")
+            .with_hint("the folder is incomplete: copy or download the whole folder again"));
     }
     if let Some(package) = enclosing_package(path) {
         return Err(Error::malformed("a part of a package").with_hint(open_instead(&package)));
@@ -130,20 +164,39 @@ fn open_folder(path: &Path) -> Result<Package> {
     })
 }
 
+fn from_memory(files: &BTreeMap<String, Bytes>, name: &str) -> Result<BlobFile> {
+    match files.get(name) {
+        Some(data) => BlobFile::from_bytes(data.clone()),
+        None => Err(Error::new(ErrorKind::NotFound, "the model refers to it, but it is missing")),
+    }
+}
+
+/// Opens a weight file by its name in the model, which lies in `folder`.
+fn open_beside(folder: &Path, name: &str) -> Result<BlobFile> {
+    let relative = name
+        .strip_prefix(MODEL_PATH)
+        .ok_or_else(|| Error::malformed(format!("the path does not start with {MODEL_PATH:?}")))?;
+    BlobFile::open(manifest::inside(folder, relative)?)
+}
+
 fn open_file(path: &Path) -> Result<Package> {
     if let Some(package) = enclosing_package(path) {
         return Err(Error::malformed("a part of a package").with_hint(open_instead(&package)));
+    }
+    if let Some(folder) = path.parent().filter(|_| compiled::is_part(path)) {
+        return Err(Error::malformed("a part of a compiled model")
+            .with_hint(format!("open the folder that it is in: {}", folder.display())));
     }
     let data = map_file(path, MAX_SPEC_BYTES)?;
     if let Some(error) = recognise_foreign(&data) {
         return Err(error);
     }
     let model = decode(data)?;
-    let weights = load_weights(&model, |_| {
+    let weights = load_weights(references::weight_files(&model), |_| {
         Err(Error::malformed("the model keeps weights in a separate file, which an .mlmodel cannot have")
             .with_hint("an ML program with weights comes as an .mlpackage folder: open that"))
     })?;
-    Ok(Package { container: Container::Mlmodel, model, weights })
+    Ok(Package { container: Container::Mlmodel, model, program_text: None, weights })
 }
 
 fn decode(data: Bytes) -> Result<Model> {
@@ -156,7 +209,15 @@ fn decode(data: Bytes) -> Result<Model> {
     let model = Model::decode(data).map_err(|error| {
         Error::malformed(format!("not a Core ML model, or a damaged one: {error}")).with_source(error)
     })?;
-    let version = model.specification_version;
+    check_version(model.specification_version)?;
+    if model.r#type.is_none() {
+        return Err(Error::malformed("the model has none of the known model types"));
+    }
+    Ok(model)
+}
+
+/// Refuses specification versions that are not known.
+pub(crate) fn check_version(version: i32) -> Result<()> {
     if version < 1 {
         return Err(Error::malformed("not a Core ML model: it has no specification version"));
     }
@@ -166,19 +227,16 @@ fn decode(data: Bytes) -> Result<Model> {
         ))
         .with_hint("a newer Milwright may read it"));
     }
-    if model.r#type.is_none() {
-        return Err(Error::malformed("the model has none of the known model types"));
-    }
-    Ok(model)
+    Ok(())
 }
 
 /// Opens each weight file that the model refers to, once.
 fn load_weights(
-    model: &Model,
+    names: BTreeSet<&str>,
     open: impl Fn(&str) -> Result<BlobFile>,
 ) -> Result<BTreeMap<String, BlobFile>> {
     let mut files = BTreeMap::new();
-    for name in references::weight_files(model) {
+    for name in names {
         if files.len() == MAX_WEIGHT_FILES {
             return Err(Error::limit(format!(
                 "the model refers to more than {MAX_WEIGHT_FILES} weight files"

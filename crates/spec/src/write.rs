@@ -200,10 +200,10 @@ impl StagedPackage {
 
 /// A temporary folder beside a destination, removed when dropped.
 #[derive(Debug)]
-struct Staging {
-    folder: PathBuf,
+pub(crate) struct Staging {
+    pub(crate) folder: PathBuf,
     /// What takes the destination's place: a file or a folder in `folder`.
-    content: PathBuf,
+    pub(crate) content: PathBuf,
     destination: PathBuf,
     _lock: NewFile,
 }
@@ -213,7 +213,7 @@ const LOCK: &str = "lock";
 const ASIDE: &str = "aside";
 
 impl Staging {
-    fn create(destination: &Path) -> Result<Self> {
+    pub(crate) fn create(destination: &Path) -> Result<Self> {
         let Some(name) = destination.file_name() else {
             return Err(Error::invalid("not a name to write to").at(destination));
         };
@@ -253,7 +253,7 @@ impl Staging {
     }
 
     /// Puts the content in its place.
-    fn commit(self) -> io::Result<()> {
+    pub(crate) fn commit(self) -> io::Result<()> {
         // Files are replaced by renaming; only a folder that is not empty resists.
         let replaces_folder = self.content.is_dir() && self.destination.exists();
         if !replaces_folder {
@@ -311,8 +311,11 @@ fn remove_stale(parent: &Path, prefix: &str, destination: &Path) {
 
 /// Whether a folder is a package, or empty: nobody's other data.
 fn is_replaceable(folder: &Path) -> bool {
-    folder.join(manifest::FILE_NAME).is_file()
-        || fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+    folder.join(manifest::FILE_NAME).is_file() || is_empty(folder)
+}
+
+pub(crate) fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 fn encode(model: &Model) -> Result<Vec<u8>> {
@@ -326,7 +329,7 @@ fn encode(model: &Model) -> Result<Vec<u8>> {
     Ok(model.encode_to_vec())
 }
 
-fn write_synced(path: &Path, data: &[u8]) -> io::Result<()> {
+pub(crate) fn write_synced(path: &Path, data: &[u8]) -> io::Result<()> {
     let mut file = NewFile::create(path)?;
     file.write_all(data)?;
     file.sync()

@@ -71,10 +71,36 @@ fn things_that_are_no_models() {
         fs::write(path.join(file), "x").unwrap();
         path
     };
-    assert_error(&folder_of("a.mlmodelc", "model.mil"), ErrorKind::Unsupported, "compiled", ".mlpackage");
-    assert_error(&folder_of("compiled", "coremldata.bin"), ErrorKind::Unsupported, "compiled", "");
     assert_error(&folder_of("a.mlpackage", "other"), malformed, "Manifest.json", "incomplete");
     assert_error(&folder_of("photos", "1.jpg"), malformed, "Manifest.json", ".mlpackage folder");
+}
+
+#[test]
+fn compiled_models_that_are_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder_of = |name: &str, files: &[(&str, &[u8])]| {
+        let path = folder.path().join(name);
+        fs::create_dir(&path).unwrap();
+        files.iter().for_each(|(file, content)| fs::write(path.join(file), content).unwrap());
+        path
+    };
+    let (malformed, unsupported) = (ErrorKind::Malformed, ErrorKind::Unsupported);
+    let header = |number: u32| number.to_le_bytes();
+    let network = folder_of("n.mlmodelc", &[("model.espresso.net", b""), ("coremldata.bin", &header(403))]);
+    assert_error(&network, unsupported, "compiled model of type neuralNetworkClassifier", ".mlpackage");
+    let pipeline = folder_of("p.mlmodelc", &[("coremldata.bin", &header(202))]);
+    assert_error(&pipeline, unsupported, "of type pipeline;", "compiled from");
+    let old = folder_of("old", &[("model.espresso.net", b"")]);
+    assert_error(&old, unsupported, "of type neuralNetwork;", "");
+    let other = folder_of("other", &[("coremldata.bin", &header(7))]);
+    assert_error(&other, malformed, "7 is the number of no model type", "");
+    let cut = folder_of("cut", &[("coremldata.bin", &header(502))]);
+    assert_error(&cut, malformed, "cut off", "");
+    let headless = folder_of("headless", &[("model.mil", b"program(1.0) {}")]);
+    assert_error(&headless, ErrorKind::NotFound, "coremldata.bin", "incomplete");
+    assert_error(&headless.join("model.mil"), malformed, "a part of a compiled model", "headless");
+    let empty = folder_of("e.mlmodelc", &[]);
+    assert_error(&empty, malformed, "no coremldata.bin", "incomplete");
 }
 
 #[test]

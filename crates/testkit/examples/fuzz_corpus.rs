@@ -37,6 +37,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         fs::write(corpus.join("mil_text").join(&name), &content)?;
         let Ok(program) = text::parse(&content) else { continue };
         if let Some(input) = fuzz::program_input(b"", program.clone()) {
+            if let Some(input) = fuzz::compiled_input(&input) {
+                fs::write(corpus.join("compiled").join(&name), input)?;
+            }
             fs::write(corpus.join("import").join(&name), input)?;
         }
         // One program is like another to the reader of packages.

@@ -9,18 +9,26 @@ use std::fs;
 use bytes::Bytes;
 use milwright_convert::spec::{self as convert, WeightSink};
 use milwright_mil::{Program, passes, text, verify};
-use milwright_spec::Package;
 use milwright_spec::blob::{BlobFile, BlobType, BlobWriter};
 use milwright_spec::proto::mil_spec::value::BlobFileValue;
 use milwright_spec::proto::{Model, model};
+use milwright_spec::{CompiledProgram, Package, write_mlmodelc};
 use prost::Message as _;
 
 /// A property of one reader; panics if an input breaks it.
 pub type Target = fn(&[u8]);
 
 /// Every target by name. A new reader gets a line here, a file in `fuzz/fuzz_targets` and inputs in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 4] =
-    [("package", package), ("blob", blob), ("import", import), ("mil_text", mil_text)];
+pub const TARGETS: [(&str, Target); 5] = [
+    ("package", package),
+    ("compiled", compiled),
+    ("blob", blob),
+    ("import", import),
+    ("mil_text", mil_text),
+];
+
+/// Who compiled a program.
+const TOOL: (&str, &str) = ("milwright-version", "0");
 
 const WEIGHTS: &str = "@model_path/weights/weight.bin";
 
@@ -45,6 +53,38 @@ pub fn package(input: &[u8]) {
     }
     // The model alone, as an `.mlmodel`.
     drop(Package::open(data.join("model.mlmodel")));
+}
+
+/// An `.mlmodelc` on disk, to the IR: `coremldata.bin`, `model.mil` and weights are three parts of the input.
+pub fn compiled(input: &[u8]) {
+    let [header, text, weights] = split(input);
+    let Ok(folder) = tempfile::tempdir() else { return };
+    let write = || {
+        fs::write(folder.path().join("coremldata.bin"), header)?;
+        fs::write(folder.path().join("model.mil"), text)?;
+        fs::create_dir(folder.path().join("weights"))?;
+        fs::write(folder.path().join("weights/weight.bin"), weights)
+    };
+    if write().is_err() {
+        return;
+    }
+    let package = match Package::open(folder.path()) {
+        Ok(package) => package,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    read_weights(package.weight_files());
+    let Ok(program) = convert::read(&package) else { return };
+    if let Ok(program) = verify(program.clone()) {
+        let text = convert::write_text(&program, &package, TOOL);
+        if fs::write(folder.path().join("model.mil"), &text).is_err() {
+            return;
+        }
+        let again = Package::open(folder.path()).expect("what was written can be opened");
+        let program = convert::read(&again).expect("what was written can be read");
+        let program = verify(program).expect("what was written is as valid as before");
+        assert_eq!(convert::write_text(&program, &again, TOOL), text, "writing is stable");
+    }
+    check(program);
 }
 
 /// A weight file.
@@ -91,7 +131,7 @@ fn read_weights(files: &BTreeMap<String, BlobFile>) {
     }
 }
 
-/// The input of [`package`] and [`import`]: each part but the last with its length in front (`u32`, little-endian).
+/// The input of [`package`], [`compiled`] and [`import`]: each part but the last with its length in front (`u32`, little-endian).
 pub fn join([manifest, model, weights]: [&[u8]; 3]) -> Vec<u8> {
     let mut input = Vec::new();
     for part in [manifest, model] {
@@ -125,6 +165,26 @@ pub fn program_input(manifest: &[u8], program: Program) -> Option<Vec<u8>> {
     };
     let weights = sink.0.finish().ok()?.into_inner();
     Some(join([manifest, &model.encode_to_vec(), &weights]))
+}
+
+/// An input of [`import`] as one of [`compiled`]. `None` if there is no program in it.
+pub fn compiled_input(input: &[u8]) -> Option<Vec<u8>> {
+    let [_, model, weights] = split(input);
+    let files = BTreeMap::from([(WEIGHTS.to_owned(), Bytes::copy_from_slice(weights))]);
+    let package = Package::from_bytes(Bytes::copy_from_slice(model), &files).ok()?;
+    let program = verify(convert::read(&package).ok()?).ok()?;
+    let compiled = CompiledProgram {
+        model: package.model(),
+        text: convert::write_text(&program, &package, TOOL),
+        functions: convert::summaries(&program),
+        weights: package.weight_files(),
+        digest: [0; 32],
+    };
+    let folder = tempfile::tempdir().ok()?;
+    let path = folder.path().join("model.mlmodelc");
+    write_mlmodelc(&path, &compiled).ok()?;
+    let read = |name: &str| fs::read(path.join(name)).unwrap_or_default();
+    Some(join([&read("coremldata.bin"), &read("model.mil"), &read("weights/weight.bin")]))
 }
 
 /// A weight file in memory.

@@ -24,6 +24,11 @@ fn package() {
 }
 
 #[test]
+fn compiled() {
+    mutate_all("compiled");
+}
+
+#[test]
 fn blob() {
     mutate_all("blob");
 }
@@ -54,8 +59,10 @@ fn mutate_all(name: &str) {
     }
     let count = env::var("MILWRIGHT_MUTATIONS").map_or(1000, |count| count.parse().unwrap());
     let mut inputs = corpus(name);
-    if name == "import" {
-        inputs.push(digits());
+    match name {
+        "import" => inputs.push(digits()),
+        "compiled" => inputs.extend(fuzz::compiled_input(&digits())),
+        _ => {}
     }
     let (alive, watch) = mpsc::channel();
     let left = scratch().join(name);

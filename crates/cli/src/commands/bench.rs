@@ -16,7 +16,7 @@ Examples:
   milwright bench model.mlpackage
   milwright bench model.mlpackage --threads 1 --seconds 10 --json")]
 pub struct Args {
-    /// An .mlpackage folder or an .mlmodel file with an ML program.
+    /// An .mlpackage or .mlmodelc folder, or an .mlmodel file, with an ML program.
     model: PathBuf,
     /// Threads; 0 is one per core.
     #[arg(long, default_value_t = 0)]

@@ -15,7 +15,7 @@ Examples:
   milwright inspect model.mlpackage
   milwright inspect model.mlmodel --json | jq .functions[0].inputs")]
 pub struct Args {
-    /// An .mlpackage folder or an .mlmodel file.
+    /// An .mlpackage or .mlmodelc folder, or an .mlmodel file.
     model: PathBuf,
 }
 

@@ -24,7 +24,7 @@ Examples:
 
 The folder of --inputs has a file NAME.npy (or NAME.png for an image) for each input.")]
 pub struct Args {
-    /// An .mlpackage folder or an .mlmodel file with an ML program.
+    /// An .mlpackage or .mlmodelc folder, or an .mlmodel file, with an ML program.
     model: PathBuf,
     /// Where the result goes [default: NAME-QUANTIZATION.mlpackage in the current folder]
     #[arg(short, long, value_name = "OUT")]

@@ -23,7 +23,7 @@ Examples:
   milwright run model.mlpackage --input x=x.npy --input mask=mask.npy --json
   milwright run model.mlpackage --seed 7 --function decode")]
 pub struct Args {
-    /// An .mlpackage folder or an .mlmodel file with an ML program.
+    /// An .mlpackage or .mlmodelc folder, or an .mlmodel file, with an ML program.
     model: PathBuf,
     /// An input: a .npy file, or a .png or .jpg file for an image.
     #[arg(long = "input", value_name = "NAME=FILE", value_parser = input)]

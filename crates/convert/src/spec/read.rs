@@ -6,6 +6,7 @@ use milwright_mil::{Arg, Attributes, BlockId, Function, Input, OpId, OpKind, Ops
 use milwright_spec::Package;
 use milwright_spec::proto::{mil_spec as pb, model};
 
+use super::compiled::read_text;
 use super::types::read_type;
 use super::values::read_value;
 use crate::Error;
@@ -16,6 +17,9 @@ use crate::Error;
 /// The model is of another type than ML program, uses an op or a form that is not known, or is malformed. The error
 /// names function and op.
 pub fn read(package: &Package) -> Result<Program, Error> {
+    if let Some(text) = package.program_text() {
+        return read_text(text, package);
+    }
     let Some(model::Type::MlProgram(program)) = &package.model().r#type else {
         return Err(Error::unsupported("the model is not an ML program")
             .with_hint("only ML programs (mlProgram, specification version 6 and later) run so far"));

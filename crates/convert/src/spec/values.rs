@@ -39,7 +39,7 @@ pub(super) fn read_value(value: &pb::Value, package: &Package) -> Result<Value, 
     let ty = read_type(value.r#type.as_ref())?;
     match &value.value {
         Some(pb::value::Value::BlobFileValue(blob)) => {
-            read_blob(tensor_type(&ty)?, blob, package).map(Value::Tensor)
+            read_blob(tensor_type(&ty)?, &blob.file_name, blob.offset, package).map(Value::Tensor)
         }
         Some(pb::value::Value::ImmediateValue(immediate)) => {
             // An empty list or tuple may come without a payload.
@@ -111,8 +111,14 @@ fn tensor_type(ty: &Type) -> Result<&TensorType, Error> {
     ty.as_tensor().ok_or_else(|| Error::malformed(format!("a {ty} cannot be in a weight file")))
 }
 
-fn read_blob(ty: &TensorType, value: &pb::value::BlobFileValue, package: &Package) -> Result<Tensor, Error> {
-    let blob = package.blob(value).map_err(|e| {
+/// The tensor at an offset of a weight file, by the file's name in the model.
+pub(super) fn read_blob(
+    ty: &TensorType,
+    file_name: &str,
+    offset: u64,
+    package: &Package,
+) -> Result<Tensor, Error> {
+    let blob = package.blob_at(file_name, offset).map_err(|e| {
         let error = Error::new(ErrorKind::Weights, format!("a weight cannot be read: {e}"));
         match e.hint() {
             Some(hint) => error.with_hint(hint),
@@ -120,7 +126,7 @@ fn read_blob(ty: &TensorType, value: &pb::value::BlobFileValue, package: &Packag
         }
     })?;
     if blob_type(ty.dtype) != Some(blob.dtype) {
-        let (offset, found) = (value.offset, blob.dtype);
+        let found = blob.dtype;
         return Err(Error::malformed(format!(
             "the program says that the weight at offset {offset} is {}, the weight file says {found:?}",
             ty.dtype

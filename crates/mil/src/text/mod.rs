@@ -21,8 +21,8 @@
 //! * An op with several outputs lists them before the `=`; one with none starts with its name.
 //! * Attributes follow in brackets: after the arguments of an op, after the inputs of a function (and, in a second
 //!   pair, those of its body block), and after `program(…)`.
-//! * The blocks of control flow follow the attributes, separated by commas, each written as a function's:
-//!   `(tensor<int32, [1]> i) { … } -> (j)`.
+//! * The blocks of control flow follow the attributes, separated by commas (the parser takes them without), each written
+//!   as a function's: `(tensor<int32, [1]> i) { … } -> (j)`.
 //! * The parameters of `constexpr_*` ops are written as attributes before ios18, where they are all immediate.
 //! * Names that are not identifiers stand in back quotes. `//` starts a comment.
 

@@ -247,13 +247,9 @@ impl<'a, 'r> Parser<'a, 'r> {
             }
         }
         let mut blocks = Vec::new();
-        if self.lex.token == Token::Char('(') {
-            loop {
-                blocks.push(self.nested_block(f, scope, depth + 1)?);
-                if !self.take(',')? {
-                    break;
-                }
-            }
+        while self.lex.token == Token::Char('(') {
+            blocks.push(self.nested_block(f, scope, depth + 1)?);
+            self.take(',')?;
         }
         self.char(';')?;
         let op = f.push_op(block, kind, inputs, outputs);

@@ -1,0 +1,39 @@
+//! `milwright compile`
+
+use std::path::PathBuf;
+
+use milwright::Result;
+
+use crate::common;
+use crate::printer::Printer;
+
+/// Compiles a model as Core ML does on a Mac: to an .mlmodelc folder, which apps load without compiling.
+///
+/// The program is not changed; `milwright optimize` does that.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  milwright compile model.mlpackage
+  milwright compile model.mlpackage -o build/Model.mlmodelc")]
+pub struct Args {
+    /// An .mlpackage or .mlmodelc folder, or an .mlmodel file, with an ML program.
+    model: PathBuf,
+    /// Where the result goes [default: NAME.mlmodelc in the current folder]
+    #[arg(short, long, value_name = "OUT")]
+    output: Option<PathBuf>,
+}
+
+pub fn run(args: &Args, printer: &Printer) -> Result<()> {
+    let model = common::open(&args.model)?;
+    let output = args.output.clone().unwrap_or_else(|| {
+        let stem = args.model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        PathBuf::from(format!("{stem}.mlmodelc"))
+    });
+    model.compile_to(&output)?;
+    if printer.is_json() {
+        printer.json(&serde_json::json!({ "output": output }));
+    } else {
+        printer.line(output.display().to_string());
+    }
+    Ok(())
+}

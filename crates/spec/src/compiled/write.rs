@@ -1,0 +1,287 @@
+//! Writing `.mlmodelc` folders: whole or not at all, as packages are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
+
+use prost::Message as _;
+
+use super::{HEADER_FILE, ML_PROGRAM, PROGRAM_FILE, is_compiled, metadata, weight_files};
+use crate::blob::BlobFile;
+use crate::disk;
+use crate::open::MODEL_PATH;
+use crate::proto::{Model, ModelDescription};
+use crate::write::{Staging, is_empty, write_synced};
+use crate::{Error, Result};
+
+/// What goes into an `.mlmodelc`.
+#[derive(Clone, Debug)]
+pub struct CompiledProgram<'a> {
+    /// Specification version and description; the program in it is not looked at.
+    pub model: &'a Model,
+    /// The program, in the syntax of `model.mil`.
+    pub text: String,
+    /// About each function, by name.
+    pub functions: BTreeMap<String, FunctionSummary>,
+    /// The weight files that the text refers to, by their names in it. They are copied as they are.
+    pub weights: &'a BTreeMap<String, BlobFile>,
+    /// A hash of the model.
+    pub digest: [u8; 32],
+}
+
+/// What `metadata.json` says about a function.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FunctionSummary {
+    /// How often each op is used, by opset and name, such as `Ios16.mul`.
+    pub ops: BTreeMap<String, usize>,
+    /// The element types that it computes in, such as `Float16`.
+    pub compute_types: BTreeSet<String>,
+    /// The element types of its weights.
+    pub storage_types: BTreeSet<String>,
+}
+
+/// Writes a compiled ML program. An older one is replaced whole or not at all.
+///
+/// # Errors
+///
+/// If the folder of `path` is missing or cannot be written, if something that is not a compiled model is in the way,
+/// or if the text refers to weight files that are not given.
+pub fn write_mlmodelc(path: impl AsRef<Path>, program: &CompiledProgram<'_>) -> Result<()> {
+    let path = path.as_ref();
+    if path.is_file() {
+        return Err(Error::invalid("a file of this name is in the way; a compiled model is a folder")
+            .with_hint("choose a name that ends in .mlmodelc")
+            .at(path));
+    }
+    if path.is_dir() && !is_compiled(path) && !is_empty(path) {
+        return Err(Error::invalid("a folder of this name is in the way, and it is not a compiled model")
+            .with_hint("choose another name")
+            .at(path));
+    }
+    let missing = weight_files(&program.text).into_iter().find(|name| !program.weights.contains_key(*name));
+    if let Some(name) = missing {
+        return Err(Error::invalid(format!("the program refers to {name:?}, which is not given")).at(path));
+    }
+    let weights = program.weights.iter().map(|(name, file)| Ok((relative(name)?, file)));
+    let weights: Vec<(PathBuf, &BlobFile)> =
+        weights.collect::<Result<_>>().map_err(|error| error.at(path))?;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let description = program.model.description.as_deref().cloned().unwrap_or_default();
+    let files: [(&str, Vec<u8>); 3] = [
+        (HEADER_FILE, encode(program.model.specification_version, description, program.functions.len())),
+        (PROGRAM_FILE, program.text.as_bytes().to_vec()),
+        ("metadata.json", metadata::json(program, &name).into_bytes()),
+    ];
+
+    let staging = Staging::create(path)?;
+    let folder = &staging.content;
+    let write = || {
+        disk::create_folder(folder)?;
+        let mut folders = BTreeSet::new();
+        for (relative, file) in &weights {
+            for parent in relative.ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
+                if parent != Path::new("") && folders.insert(folder.join(parent)) {
+                    disk::create_folder(&folder.join(parent))?;
+                }
+            }
+            write_synced(&folder.join(relative), file.bytes())?;
+        }
+        folders.iter().try_for_each(|folder| disk::sync_folder(folder))?;
+        for (name, content) in &files {
+            write_synced(&folder.join(name), content)?;
+        }
+        let analytics_folder = folder.join("analytics");
+        disk::create_folder(&analytics_folder)?;
+        write_synced(&analytics_folder.join(HEADER_FILE), &analytics(&name, &program.digest))?;
+        disk::sync_folder(&analytics_folder)?;
+        disk::sync_folder(folder)?;
+        disk::sync_folder(&staging.folder)
+    };
+    write().map_err(|error| Error::io("write it", error).at(path))?;
+    staging.commit().map_err(|error| Error::io("put it in its place", error).at(path))
+}
+
+/// Where a weight file lies in the folder, by its name in the model.
+fn relative(name: &str) -> Result<PathBuf> {
+    let relative = name.strip_prefix(MODEL_PATH).filter(|relative| {
+        let plain = Path::new(relative).components().all(|part| matches!(part, Component::Normal(_)));
+        plain && !relative.is_empty() && !relative.contains(['\0', '\\'])
+    });
+    relative
+        .map(PathBuf::from)
+        .ok_or_else(|| Error::invalid(format!("the weight file {name:?} would lie outside of the model")))
+}
+
+/// `coremldata.bin`, as [`decode`](super::decode) reads it.
+fn encode(specification_version: i32, mut description: ModelDescription, functions: usize) -> Vec<u8> {
+    // The compiler writes it even where it says nothing.
+    description.metadata.get_or_insert_default();
+    let version = specification_version.max(0) as u32;
+    let mut data = Vec::new();
+    data.extend(ML_PROGRAM.to_le_bytes());
+    // Files for iOS 17 and before have 5 here, newer ones their specification version.
+    data.extend(if version < 9 { 5u32 } else { version }.to_le_bytes());
+    data.extend([0; 20]);
+    sized(&mut data, b"generic");
+    data.extend(version.to_le_bytes());
+    data.extend([0; 28]);
+    sized(&mut data, &description.encode_to_vec());
+    for _ in 0..functions.max(1) {
+        data.extend(ML_PROGRAM.to_le_bytes());
+        data.extend([0; 12]);
+    }
+    data
+}
+
+/// `analytics/coremldata.bin`: two named groups of named texts.
+fn analytics(name: &str, digest: &[u8; 32]) -> Vec<u8> {
+    let mut data = Vec::new();
+    let mut group = |name: &str, entries: [(&str, &str); 2]| {
+        sized(&mut data, name.as_bytes());
+        data.extend((entries.len() as u64).to_le_bytes());
+        for (key, value) in entries {
+            sized(&mut data, key.as_bytes());
+            sized(&mut data, value.as_bytes());
+        }
+    };
+    group("NeuralNetworkModelDetails", [("containsCustomLayer", "0"), ("modelDimension", "0")]);
+    group("SpecificationDetails", [("modelHash", &base64(digest)), ("modelName", name)]);
+    data
+}
+
+/// Appends bytes with their length in front.
+fn sized(data: &mut Vec<u8>, bytes: &[u8]) {
+    data.extend((bytes.len() as u64).to_le_bytes());
+    data.extend(bytes);
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let bits =
+            chunk.iter().enumerate().fold(0, |bits, (i, &byte)| bits | u32::from(byte) << (16 - 8 * i));
+        for i in 0..4 {
+            let digit = DIGITS[(bits >> (18 - 6 * i)) as usize % 64];
+            text.push(if i <= chunk.len() { digit.into() } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::blob::{BlobType, BlobWriter};
+    use crate::disk::faults::{self, Fault};
+    use crate::proto::{FeatureDescription, mil_spec, model};
+    use crate::{Container, Package};
+
+    const WEIGHTS: &str = "@model_path/weights/weight.bin";
+
+    fn write(path: &Path, byte: u8) -> Result<()> {
+        let mut writer = BlobWriter::new(std::io::Cursor::new(Vec::new())).unwrap();
+        writer.append(BlobType::UInt8, 100, &[byte; 100]).unwrap();
+        let file = BlobFile::from_bytes(writer.finish().unwrap().into_inner().into()).unwrap();
+        let weights = BTreeMap::from([(WEIGHTS.to_owned(), file)]);
+        write_mlmodelc(path, &program(&model(), &weights))
+    }
+
+    fn model() -> Model {
+        let input = FeatureDescription { name: "x".into(), ..Default::default() };
+        let description = ModelDescription { input: vec![input], ..Default::default() };
+        Model {
+            specification_version: 7,
+            description: Some(Box::new(description)),
+            is_updatable: false,
+            r#type: Some(model::Type::MlProgram(mil_spec::Program::default())),
+        }
+    }
+
+    fn program<'a>(model: &'a Model, weights: &'a BTreeMap<String, BlobFile>) -> CompiledProgram<'a> {
+        let text = format!("program(1.0) {{}} // BLOBFILE(path = string(\"{WEIGHTS}\"), offset = 64)");
+        let functions = BTreeMap::from([("main".to_owned(), FunctionSummary::default())]);
+        CompiledProgram { model, text, functions, weights, digest: [7; 32] }
+    }
+
+    fn weight(path: &Path) -> u8 {
+        Package::open(path).unwrap().blob_at(WEIGHTS, 64).unwrap().data[99]
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.mlmodelc");
+        write(&path, 1).unwrap();
+        let package = Package::open(&path).unwrap();
+        assert_eq!(package.container(), Container::Mlmodelc);
+        assert!(package.program_text().unwrap().starts_with("program(1.0)"));
+        let description = package.model().description.as_ref().unwrap();
+        assert_eq!(
+            (package.model().specification_version, &description.input),
+            (7, &model().description.unwrap().input)
+        );
+        assert_eq!(weight(&path), 1);
+        let metadata = fs::read_to_string(path.join("metadata.json")).unwrap();
+        assert!(metadata.contains("\"generatedClassName\": \"m\""), "{metadata}");
+        write(&path, 2).unwrap();
+        assert_eq!((weight(&path), names(folder.path())), (2, vec!["m.mlmodelc".to_owned()]));
+    }
+
+    #[test]
+    fn refuses_what_is_in_the_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("documents");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("thesis.txt"), "keep me").unwrap();
+        assert!(write(&path, 1).unwrap_err().to_string().contains("not a compiled model"));
+        let error = write(&path.join("thesis.txt"), 1).unwrap_err();
+        assert!(error.to_string().contains("a file of this name"), "{error}");
+        assert_eq!(names(&path), ["thesis.txt"]);
+        let none = BTreeMap::new();
+        let error = write_mlmodelc(folder.path().join("m.mlmodelc"), &program(&model(), &none)).unwrap_err();
+        assert!(error.to_string().contains("weight.bin"), "{error}");
+    }
+
+    #[test]
+    fn weights_stay_inside() {
+        assert_eq!(relative(WEIGHTS).unwrap(), Path::new("weights/weight.bin"));
+        for bad in ["weights/weight.bin", "@model_path/", "@model_path/../up.bin", "@model_path//etc/passwd"]
+        {
+            assert!(relative(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn survives_a_fault_at_every_step() {
+        for fault in [Fault::Full, Fault::Killed] {
+            for at in 0.. {
+                let folder = tempfile::tempdir().unwrap();
+                let path = folder.path().join("m.mlmodelc");
+                write(&path, 1).unwrap();
+                let (_, reached) = faults::with(fault, at, true, || write(&path, 2));
+                assert!([1, 2].contains(&weight(&path)), "{fault:?} at {at}");
+                write(&path, 3).unwrap();
+                let found = (weight(&path), names(folder.path()));
+                assert_eq!(found, (3, vec!["m.mlmodelc".to_owned()]), "{fault:?} at {at}");
+                if !reached {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn base64_as_in_rfc_4648() {
+        for (bytes, text) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
+        {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+    }
+}
