@@ -32,7 +32,7 @@ pub mod view;
 
 pub use compile::{CompileError, compile};
 pub use eager::Engine;
-pub use exec::{Executable, RunError, RunOptions, State};
+pub use exec::{Executable, RunError, RunOptions, State, convert_input};
 pub use kernel::{Kernel, KernelError, Map, Packed, Prepared, Run, Step, Support};
 pub use plan::{Feature, Plan, PlanError};
 pub use pool::Pool;

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use milwright_cache::Store;
 use serde::Serialize;
 
 use crate::cpu::CpuSession;
-use crate::{Error, ErrorKind, InferenceRequest, Model, Prediction, Result};
+use crate::{Error, ErrorKind, InferenceRequest, Model, Prediction, Result, State};
 
 /// What a model should run on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
@@ -57,7 +57,18 @@ pub trait Session: Send {
     /// # Errors
     /// An input is missing, unknown, of a wrong shape or element type, or the run fails. The error names the input
     /// or the op.
-    fn predict(&mut self, request: &InferenceRequest) -> Result<Prediction>;
+    fn predict(&mut self, request: &InferenceRequest) -> Result<Prediction> {
+        self.predict_with(request, PredictOptions::default())
+    }
+
+    /// [`predict`](Session::predict) with a state of the caller's, or a deadline.
+    ///
+    /// # Errors
+    /// As `predict`; a state is of another model; or the deadline passed.
+    fn predict_with(&mut self, request: &InferenceRequest, options: PredictOptions<'_>) -> Result<Prediction>;
+
+    /// A new state: every tensor in it is zero. A model without states has an empty one.
+    fn new_state(&self) -> State;
 
     /// How the model was made ready.
     fn loaded(&self) -> &Loaded;
@@ -72,6 +83,15 @@ pub struct LoadOptions {
     pub threads: usize,
     /// Where compiled plans are kept; `None` compiles anew each time.
     pub cache: Option<Store>,
+}
+
+/// What one prediction may have besides its inputs.
+#[derive(Debug, Default)]
+pub struct PredictOptions<'a> {
+    /// The states to read and write, instead of the session's own.
+    pub state: Option<&'a mut State>,
+    /// When to give up. It is looked at between ops, so that a loop without end does end.
+    pub deadline: Option<Instant>,
 }
 
 /// How a model was made ready.

@@ -5,7 +5,7 @@
 
 use milwright_mil::{Arg, Checked, OpKind, Tensor, Value, verify};
 
-use crate::{Error, Result, largest};
+use crate::{Error, Prediction, Result, largest};
 
 /// What a `classify` op does.
 #[derive(Clone, Debug)]
@@ -16,15 +16,10 @@ pub(crate) struct Classifier {
     label: String,
     /// The output that is the dictionary.
     probabilities: String,
-    classes: Classes,
+    /// A vector of strings or of int64.
+    classes: Tensor,
     /// The names of all outputs, in declared order.
     order: Vec<String>,
-}
-
-#[derive(Clone, Debug)]
-enum Classes {
-    Strings(Vec<String>),
-    Numbers(Vec<i64>),
 }
 
 impl Classifier {
@@ -62,15 +57,17 @@ impl Classifier {
     }
 
     /// The outputs of the function as declared, from those of the function as compiled.
-    pub fn finish(&self, outputs: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
-        let Some((_, scores)) = outputs.iter().find(|(n, _)| *n == self.source) else { return outputs };
+    pub fn finish(&self, outputs: Vec<(String, Tensor)>) -> Prediction {
+        let Some((_, scores)) = outputs.iter().find(|(n, _)| *n == self.source) else {
+            return Prediction::new(outputs);
+        };
         let scores = scores.clone();
         let best = largest(&scores.to_f64());
         let output = |name: &String| {
             let tensor = if *name == self.label {
-                match &self.classes {
-                    Classes::Strings(s) => Tensor::string(s.get(best)?),
-                    Classes::Numbers(n) => Tensor::scalar(*n.get(best)?),
+                match self.classes.to_i64() {
+                    Some(numbers) => Tensor::scalar(*numbers.get(best)?),
+                    None => Tensor::string(self.classes.strings().get(best)?),
                 }
             } else if *name == self.probabilities {
                 scores.reshaped(&[scores.elements()]).ok()?
@@ -79,11 +76,11 @@ impl Classifier {
             };
             Some((name.clone(), tensor))
         };
-        self.order.iter().filter_map(output).collect()
+        Prediction::new(self.order.iter().filter_map(output).collect()).with_classes(self.classes.clone())
     }
 }
 
-fn classes(value: &Value) -> Option<Classes> {
+fn classes(value: &Value) -> Option<Tensor> {
     let tensors: Vec<&Tensor> = match value {
         Value::List(_, values) => values.iter().map(Value::as_tensor).collect::<Option<_>>()?,
         Value::Tensor(t) => vec![t],
@@ -91,9 +88,9 @@ fn classes(value: &Value) -> Option<Classes> {
     };
     let strings: Vec<String> = tensors.iter().flat_map(|t| t.strings().iter().cloned()).collect();
     if strings.is_empty() {
-        let numbers = tensors.iter().map(|t| t.to_i64()).collect::<Option<Vec<_>>>()?;
-        Some(Classes::Numbers(numbers.concat()))
+        let numbers = tensors.iter().map(|t| t.to_i64()).collect::<Option<Vec<_>>>()?.concat();
+        Tensor::from_vec(&[numbers.len()], numbers).ok()
     } else {
-        Some(Classes::Strings(strings))
+        Tensor::from_strings(&[strings.len()], strings).ok()
     }
 }

@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use milwright_cache::{KeyBuilder, Meta, Origin};
-use milwright_cpu::{Executable, Plan, Pool, RunError, RunOptions, State, compile};
+use milwright_cpu::{Executable, Plan, Pool, RunError, RunOptions, compile};
 use milwright_mil::{Dim, Tensor, Type};
 
 use crate::classifier::Classifier;
 use crate::samples::default_shape;
 use crate::{
     Error, ErrorKind, FeatureType, Flexibility, InferenceRequest, LoadOptions, Loaded, Model, PlanOrigin,
-    Prediction, Result, Session,
+    PredictOptions, Prediction, Result, Session, State,
 };
 
 /// The shapes of a function's inputs, in declared order.
@@ -48,10 +48,42 @@ impl CpuSession {
             }
         }
         let (executable, loaded) = prepare(&model, &function, &shapes, options)?;
-        let state = executable.new_state();
+        let state = State(executable.new_state());
         let ready = vec![(shapes, executable)];
         let classifier = Classifier::detach(model.program(), &function)?.map(|(_, c)| c);
         Ok(CpuSession { model, function, options: options.clone(), ready, state, classifier, loaded })
+    }
+
+    /// The request with the defaults of optional inputs that it leaves out, and single numbers as the model wants them.
+    fn complete(&self, request: &InferenceRequest) -> InferenceRequest {
+        let mut complete = request.clone();
+        let (Ok(program), Some(info)) =
+            (self.model.function(Some(&self.function)), self.model.info().function(Some(&self.function)))
+        else {
+            return complete;
+        };
+        for &input in &program.inputs {
+            let value = &program[input];
+            let Some(ty) = value.ty.as_tensor() else { continue };
+            let Some((_, given)) = request.inputs().iter().find(|(n, _)| *n == value.name) else {
+                let feature = info.inputs.iter().find(|i| i.name == value.name);
+                let Some((feature, default)) = feature.and_then(|f| Some((f, f.default?))) else { continue };
+                let shape = default_shape(ty, Some(&feature.ty));
+                let elements = vec![default as f32; shape.iter().product()];
+                if let Ok(tensor) = Tensor::from_vec(&shape, elements) {
+                    complete = complete.input(&value.name, tensor);
+                }
+                continue;
+            };
+            // Core ML's arrays have a dimension at least: a single number comes as one of length 1.
+            if ty.rank() == 0
+                && given.shape() == [1]
+                && let Ok(scalar) = given.reshaped(&[])
+            {
+                complete = complete.input(&value.name, scalar);
+            }
+        }
+        complete
     }
 
     /// The inputs' shapes, after checking names and shapes against what the model declares.
@@ -95,7 +127,8 @@ impl CpuSession {
 }
 
 impl Session for CpuSession {
-    fn predict(&mut self, request: &InferenceRequest) -> Result<Prediction> {
+    fn predict_with(&mut self, request: &InferenceRequest, options: PredictOptions<'_>) -> Result<Prediction> {
+        let request = &self.complete(request);
         let shapes = self.shapes(request)?;
         match self.ready.iter().position(|(s, _)| *s == shapes) {
             Some(0) => {}
@@ -109,19 +142,28 @@ impl Session for CpuSession {
         }
         let inputs: Vec<(&str, Tensor)> =
             request.inputs().iter().map(|(n, t)| (n.as_str(), t.clone())).collect();
-        let options = RunOptions { state: Some(&mut self.state), ..RunOptions::default() };
+        let state = options.state.unwrap_or(&mut self.state);
+        let late = options.deadline.map(|deadline| move || Instant::now() >= deadline);
+        let cancel = late.as_ref().map(|late| late as &(dyn Fn() -> bool + Sync));
+        let options = RunOptions { state: Some(&mut state.0), cancel, ..RunOptions::default() };
         let outputs = self.ready[0].1.run_with(&inputs, options).map_err(|e| {
-            let kind = match e {
-                RunError::Input { .. } | RunError::State { .. } => ErrorKind::InvalidInput,
-                RunError::Cancelled { .. } => ErrorKind::Cancelled,
-                _ => ErrorKind::Runtime,
+            let (kind, message) = match &e {
+                RunError::Input { .. } | RunError::State { .. } => (ErrorKind::InvalidInput, e.to_string()),
+                RunError::Cancelled { before } => {
+                    (ErrorKind::DeadlineExceeded, format!("the deadline passed before the op `{before}`"))
+                }
+                _ => (ErrorKind::Runtime, e.to_string()),
             };
-            Error::new(kind, e.to_string()).at(self.model.path())
+            Error::new(kind, message).at(self.model.path())
         })?;
-        Ok(Prediction::new(match &self.classifier {
+        Ok(match &self.classifier {
             Some(classifier) => classifier.finish(outputs),
-            None => outputs,
-        }))
+            None => Prediction::new(outputs),
+        })
+    }
+
+    fn new_state(&self) -> State {
+        State(self.ready[0].1.new_state())
     }
 
     fn loaded(&self) -> &Loaded {

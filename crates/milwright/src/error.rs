@@ -42,6 +42,8 @@ pub enum ErrorKind {
     Runtime,
     /// It was cancelled.
     Cancelled,
+    /// The caller's deadline passed.
+    DeadlineExceeded,
 }
 
 impl Error {

@@ -61,6 +61,9 @@ pub struct FeatureInfo {
     pub description: String,
     /// Whether it may be left out.
     pub optional: bool,
+    /// What every element is where an optional tensor is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default: Option<f64>,
     /// The type.
     pub ty: FeatureType,
 }
@@ -261,6 +264,7 @@ fn feature(feature: &pb::FeatureDescription) -> FeatureInfo {
         name: feature.name.clone(),
         description: feature.short_description.clone(),
         optional: feature.r#type.as_ref().is_some_and(|t| t.is_optional),
+        default: feature.r#type.as_ref().and_then(default_value),
         ty: feature.r#type.as_ref().map_or(FeatureType::Unknown, feature_type),
     }
 }
@@ -297,6 +301,19 @@ fn feature_type(ty: &pb::FeatureType) -> FeatureType {
         },
         None => FeatureType::Unknown,
     }
+}
+
+fn default_value(ty: &pb::FeatureType) -> Option<f64> {
+    use pb::array_feature_type::DefaultOptionalValue as Value;
+    let Some(pb::feature_type::Type::MultiArrayType(array)) = ty.r#type.as_ref().filter(|_| ty.is_optional) else {
+        return None;
+    };
+    Some(match array.default_optional_value {
+        None => 0.0,
+        Some(Value::IntDefaultValue(x)) => f64::from(x),
+        Some(Value::FloatDefaultValue(x)) => f64::from(x),
+        Some(Value::DoubleDefaultValue(x)) => x,
+    })
 }
 
 fn array_dtype(array: &pb::ArrayFeatureType) -> String {

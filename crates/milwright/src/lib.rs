@@ -39,18 +39,22 @@ mod optimizer;
 mod proof;
 mod request;
 mod samples;
+mod state;
+mod structure;
 
 pub use backend::{
-    Availability, Backend, CoreMl, Cpu, LoadOptions, Loaded, PlanOrigin, Session, Target, backends,
+    Availability, Backend, CoreMl, Cpu, LoadOptions, Loaded, PlanOrigin, PredictOptions, Session, Target, backends,
 };
 pub use compare::{Differences, OutputDifference, largest};
 pub use error::{Error, ErrorKind, Result};
 pub use info::{FeatureInfo, FeatureType, Flexibility, FunctionInfo, ModelInfo};
 pub use milwright_cache as cache;
-pub use milwright_mil::{DType, Tensor};
+pub use milwright_mil::{DType, Element, Tensor};
 pub use milwright_optimize::WeightReport;
 pub use model::Model;
 pub use optimizer::{Bits, OptimizeReport, Optimizer, Progress, Quantization};
 pub use proof::{Proof, compare};
 pub use request::{InferenceRequest, Prediction};
 pub use samples::{Samples, read_file};
+pub use state::State;
+pub use structure::{BlockStructure, FunctionStructure, NamedType, OperationStructure, Structure};

@@ -1,8 +1,10 @@
 //! Opened models.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use bytes::Bytes;
 use milwright_mil::{Checked, Function, verify};
 use milwright_spec::{CompiledProgram, Package};
 use prost::Message as _;
@@ -40,6 +42,15 @@ impl Model {
         let path = path.as_ref();
         let package = Package::open(path)?;
         Model::new(path.to_owned(), package).map_err(|e| e.at(path))
+    }
+
+    /// A model out of the bytes of its specification (an `.mlmodel` file's, or those of the one in a package), and of
+    /// its weight files by their names in it, such as `@model_path/weights/weight.bin`.
+    ///
+    /// # Errors
+    /// As for [`open`](Model::open).
+    pub fn from_bytes(specification: Bytes, weights: &BTreeMap<String, Bytes>) -> Result<Model> {
+        Model::new(PathBuf::from("(memory)"), Package::from_bytes(specification, weights)?)
     }
 
     fn new(path: PathBuf, package: Package) -> Result<Model> {

@@ -40,11 +40,26 @@ impl InferenceRequest {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Prediction {
     outputs: Vec<(String, Tensor)>,
+    classes: Option<Tensor>,
 }
 
 impl Prediction {
     pub(crate) fn new(outputs: Vec<(String, Tensor)>) -> Prediction {
-        Prediction { outputs }
+        Prediction { outputs, classes: None }
+    }
+
+    pub(crate) fn with_classes(self, classes: Tensor) -> Prediction {
+        Prediction { classes: Some(classes), ..self }
+    }
+
+    /// A classifier's classes: a vector of strings or of int64, in the order of the probabilities.
+    pub fn classes(&self) -> Option<&Tensor> {
+        self.classes.as_ref()
+    }
+
+    /// The outputs, without copying them.
+    pub fn into_outputs(self) -> Vec<(String, Tensor)> {
+        self.outputs
     }
 
     /// The outputs. The probabilities of a classifier are a vector, in the order of its classes.

@@ -37,6 +37,29 @@ pub enum Quantization {
     Palette(Bits),
 }
 
+impl std::str::FromStr for Quantization {
+    type Err = String;
+
+    /// By the names of the command line: `none`, `float16`, `int8`, `palette8`, `palette6`, `palette4`, `palette2` and
+    /// `palette1`.
+    fn from_str(name: &str) -> Result<Quantization, String> {
+        Ok(match name {
+            "none" => Quantization::None,
+            "float16" => Quantization::Float16,
+            "int8" => Quantization::Int8,
+            "palette8" => Quantization::Palette(Bits::Eight),
+            "palette6" => Quantization::Palette(Bits::Six),
+            "palette4" => Quantization::Palette(Bits::Four),
+            "palette2" => Quantization::Palette(Bits::Two),
+            "palette1" => Quantization::Palette(Bits::One),
+            _ => {
+                let names = "none, float16, int8, palette8, palette6, palette4, palette2 and palette1";
+                return Err(format!("there is no quantization `{name}`; there are {names}"));
+            }
+        })
+    }
+}
+
 /// Bits of a palette's index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names say it all")]

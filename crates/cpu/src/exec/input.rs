@@ -1,6 +1,6 @@
 //! What callers pass in, brought to the types that the function declares.
 
-use milwright_mil::{DType, Tensor};
+use milwright_mil::{DType, Element, Tensor};
 
 use super::{Executable, RunError};
 use crate::convert::{read_f32, write_f32};
@@ -43,9 +43,9 @@ impl Executable {
     }
 }
 
-/// The same elements in another type, as Core ML converts inputs: between floats, from integers to floats, and between
-/// integers where every element fits.
-fn convert(tensor: &Tensor, dtype: DType) -> Option<Tensor> {
+/// The same elements in another type, as Core ML converts inputs: to floats, from anything that is a number; to
+/// integers, where every element is one that fits. `None` where that cannot be.
+pub fn convert(tensor: &Tensor, dtype: DType) -> Option<Tensor> {
     if tensor.dtype() == dtype {
         return Some(tensor.clone());
     }
@@ -59,16 +59,27 @@ fn convert(tensor: &Tensor, dtype: DType) -> Option<Tensor> {
             write_f32(&mut ViewMut::new(dtype, shape, bytes.as_mut()), 0, &values);
             Tensor::from_bytes(dtype, shape, bytes.into()).ok()
         }
-        DType::Int32 => {
-            let values =
-                tensor.to_i64()?.into_iter().map(i32::try_from).collect::<Result<Vec<_>, _>>().ok()?;
-            Tensor::from_vec(shape, values).ok()
-        }
-        DType::Int8 => {
-            let values =
-                tensor.to_i64()?.into_iter().map(i8::try_from).collect::<Result<Vec<_>, _>>().ok()?;
-            Tensor::from_vec(shape, values).ok()
+        DType::Int32 => whole(tensor, |x| i32::try_from(x).ok()),
+        DType::Int16 => whole(tensor, |x| i16::try_from(x).ok()),
+        DType::UInt16 => whole(tensor, |x| u16::try_from(x).ok()),
+        DType::Int8 => whole(tensor, |x| i8::try_from(x).ok()),
+        DType::UInt8 => whole(tensor, |x| u8::try_from(x).ok()),
+        DType::Bool => {
+            let values: Vec<bool> = tensor.to_f64().iter().map(|&x| x != 0.0).collect();
+            Tensor::from_bools(shape, &values).ok()
         }
         _ => None,
     }
+}
+
+/// Whole numbers, also where they come as floats: NumPy makes floats of most things.
+fn whole<T: Element>(tensor: &Tensor, narrow: impl Fn(i64) -> Option<T>) -> Option<Tensor> {
+    /// Up to here floats of any kind hold every whole number.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let whole = |x: f64| (x.fract() == 0.0 && x.abs() <= EXACT).then_some(x as i64);
+    let values: Vec<i64> = match tensor.to_i64() {
+        Some(values) => values,
+        None => tensor.to_f64().into_iter().map(whole).collect::<Option<_>>()?,
+    };
+    Tensor::from_vec(tensor.shape(), values.into_iter().map(narrow).collect::<Option<Vec<T>>>()?).ok()
 }

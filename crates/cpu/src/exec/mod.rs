@@ -20,6 +20,8 @@ use crate::plan::{Node, Place, Plan, PlanError, Port};
 use crate::{KernelError, Pool, Run, Step, View, ViewMut};
 use arena::Arena;
 
+pub use input::convert as convert_input;
+
 /// A plan that is ready to run. It can be shared: each run takes an arena of its own, and gives it back.
 pub struct Executable {
     function: String,

@@ -1,0 +1,131 @@
+//! Programs as plain data, for those who look into them: no weights, no values.
+
+use indexmap::IndexMap;
+use milwright_mil::{Arg, BlockId, Dim, Function, OpId, OpKind, ValueId};
+use serde::Serialize;
+
+use crate::Model;
+
+/// The functions of a program, by name.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Structure {
+    /// Each function.
+    pub functions: IndexMap<String, FunctionStructure>,
+}
+
+/// A function.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FunctionStructure {
+    /// Its inputs, states included.
+    pub inputs: Vec<NamedType>,
+    /// Its body.
+    pub block: BlockStructure,
+}
+
+/// A block: the body of a function, or of a branch or loop.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BlockStructure {
+    /// The inputs of a loop's block; none for others.
+    pub inputs: Vec<NamedType>,
+    /// The ops, in order.
+    pub operations: Vec<OperationStructure>,
+    /// The names of what the block gives.
+    pub outputs: Vec<String>,
+}
+
+/// An op.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OperationStructure {
+    /// The op's type with its opset, such as `ios16.conv`.
+    pub operator: String,
+    /// For each parameter, what is bound to it: the name of a value, or `None` for an immediate constant.
+    pub inputs: IndexMap<String, Vec<Option<String>>>,
+    /// The results.
+    pub outputs: Vec<NamedType>,
+    /// The blocks of control flow.
+    pub blocks: Vec<BlockStructure>,
+    /// A rough share of the work of the whole function, 0 to 1; constants have none.
+    pub cost: f64,
+}
+
+/// A name with a type in MIL's syntax, such as `tensor<fp16, [1, 4]>`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NamedType {
+    /// The name.
+    pub name: String,
+    /// The type.
+    #[serde(rename = "type")]
+    pub ty: String,
+}
+
+impl Structure {
+    /// The structure of a model's program.
+    ///
+    /// ```
+    /// # let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../");
+    /// use milwright::{Model, Structure};
+    ///
+    /// let model = Model::open(format!("{root}examples/digits.mlpackage"))?;
+    /// let structure = Structure::new(&model);
+    /// let operations = &structure.functions["main"].block.operations;
+    /// assert!(operations.iter().any(|op| op.operator.ends_with(".conv")));
+    /// # Ok::<(), milwright::Error>(())
+    /// ```
+    pub fn new(model: &Model) -> Structure {
+        let functions = model.program().functions.iter().map(|(name, function)| {
+            let total: f64 = function.walk().iter().map(|&op| work(function, op)).sum();
+            let total = total.max(1.0);
+            let inputs = named(function, &function.inputs);
+            (name.clone(), FunctionStructure { inputs, block: block(function, function.body, total) })
+        });
+        Structure { functions: functions.collect() }
+    }
+}
+
+fn block(function: &Function, id: BlockId, total: f64) -> BlockStructure {
+    let block = &function[id];
+    BlockStructure {
+        inputs: named(function, &block.inputs),
+        operations: block.ops.iter().map(|&op| operation(function, op, total)).collect(),
+        outputs: block.outputs.iter().map(|&v| function[v].name.clone()).collect(),
+    }
+}
+
+fn operation(function: &Function, id: OpId, total: f64) -> OperationStructure {
+    let op = &function[id];
+    let bound = |arg: &Arg| match arg {
+        Arg::Value(v) => Some(function[*v].name.clone()),
+        Arg::Const(_) => None,
+    };
+    OperationStructure {
+        operator: format!("{}.{}", function.opset, op.kind.name()),
+        inputs: op.inputs.iter().map(|i| (i.name.clone(), i.args.iter().map(bound).collect())).collect(),
+        outputs: named(function, &op.outputs),
+        blocks: op.blocks.iter().map(|&b| block(function, b, total)).collect(),
+        cost: work(function, id) / total,
+    }
+}
+
+fn named(function: &Function, values: &[ValueId]) -> Vec<NamedType> {
+    let named = |&v: &ValueId| NamedType { name: function[v].name.clone(), ty: function[v].ty.to_string() };
+    values.iter().map(named).collect()
+}
+
+/// Elements that an op writes, times the length of the sums behind each where it multiplies matrices. Nested blocks
+/// count for themselves.
+fn work(function: &Function, id: OpId) -> f64 {
+    let op = &function[id];
+    if op.kind == OpKind::Const || op.kind.name().starts_with("constexpr_") {
+        return 0.0;
+    }
+    let elements = |v: ValueId| function[v].ty.as_tensor().and_then(|t| t.elements()).unwrap_or(1) as f64;
+    let written: f64 = op.outputs.iter().map(|&v| elements(v)).sum();
+    let Some(weight) = op.value("weight").or_else(|| op.value("y")) else { return written };
+    let shape = function[weight].ty.as_tensor().map(|t| t.shape.clone()).unwrap_or_default();
+    let length = |d: &Dim| if let Dim::Fixed(n) = d { *n as f64 } else { 1.0 };
+    match op.kind {
+        OpKind::Conv | OpKind::ConvTranspose | OpKind::Linear => written * shape.iter().skip(1).map(length).product::<f64>(),
+        OpKind::Matmul => written * shape.iter().rev().nth(1).map_or(1.0, length),
+        _ => written,
+    }
+}

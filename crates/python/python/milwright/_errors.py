@@ -1,0 +1,34 @@
+"""What Milwright raises."""
+
+from __future__ import annotations
+
+
+class Error(RuntimeError):
+    """A model could not be opened, compiled or run. The message names file, function and op where they are known."""
+
+    kind: str
+    """Whose fault it is, such as ``Malformed`` or ``Runtime``."""
+    hint: str | None
+    """What to do about it."""
+    path: str | None
+    """The file that it is about."""
+
+    def __init__(self, message: str, *, kind: str = "Runtime", hint: str | None = None, path: str | None = None):
+        super().__init__(message if hint is None else f"{message}\nhint: {hint}")
+        self.kind, self.hint, self.path = kind, hint, path
+
+
+class InputError(Error, ValueError):
+    """An input or an option is wrong: name, shape, element type, value."""
+
+
+class UnsupportedError(Error, NotImplementedError):
+    """A model uses something that Milwright knows of and does not handle."""
+
+
+class ToleranceError(Error):
+    """A result differs from the original by more than was allowed, or is NaN or infinite where it must not be."""
+
+
+class DeadlineError(Error, TimeoutError):
+    """The time that the caller gave is over."""

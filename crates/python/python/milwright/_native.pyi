@@ -1,0 +1,47 @@
+from typing import Any, Callable, Mapping
+
+import numpy as np
+
+__version__: str
+
+class Model:
+    def __init__(
+        self, path: Any, *, function: str | None = None, threads: int = 0, cache: Any | None = None
+    ) -> None: ...
+    @staticmethod
+    def from_bytes(
+        specification: bytes, weights: Mapping[str, bytes], *, function: str | None = None, threads: int = 0
+    ) -> Model: ...
+    @property
+    def function(self) -> str: ...
+    def predict(
+        self, inputs: dict[str, Any], state: State | None = None, timeout: float | None = None
+    ) -> dict[str, Any]: ...
+    def make_state(self) -> State: ...
+    def info(self) -> str: ...
+    def loaded(self) -> str: ...
+    def structure(self) -> str: ...
+
+class State:
+    """The states of a stateful model, from ``Model.make_state``."""
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the states."""
+    def read(self, name: str) -> np.ndarray:
+        """A copy of what a state holds."""
+    def write(self, name: str, value: Any) -> None:
+        """Replaces what a state holds; the shape has to fit."""
+
+def optimize(
+    path: Any,
+    output: Any | None,
+    *,
+    quantize: str,
+    target: str,
+    tolerance: float | None,
+    inputs: Any | None,
+    seed: int,
+    progress: Callable[[str, int, int], None] | None,
+) -> str: ...
+def compare(a: Any, b: Any, *, inputs: Any | None, function: str | None, seed: int, samples: int) -> str: ...

@@ -1,0 +1,25 @@
+//! The native half of the Python package `milwright`: see `python/milwright/__init__.py` for the other half, which is
+//! what users import.
+//!
+//! * [`model`]: `Model` and `State`.
+//! * [`tensors`]: NumPy arrays in and out.
+//! * [`tools`]: `optimize` and `compare`.
+//!
+//! Reports cross the border as JSON, tensors as arrays. Long work runs without Python's lock. Errors become the
+//! exceptions of `milwright._errors`; a panic cannot cross, PyO3 turns it into an exception, too.
+
+mod errors;
+mod model;
+mod tensors;
+mod tools;
+
+#[pyo3::pymodule]
+mod _native {
+    #[pymodule_export]
+    use crate::model::{Model, State};
+    #[pymodule_export]
+    use crate::tools::{compare, optimize};
+
+    #[pymodule_export]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+}

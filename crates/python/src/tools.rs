@@ -1,0 +1,95 @@
+//! Optimizing and comparing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use milwright::{Error, ErrorKind, LoadOptions, Optimizer, Progress, Samples, Target};
+use pyo3::prelude::*;
+
+use crate::errors::OrRaise;
+
+/// Optimizes the model at `path`; gives the report as JSON. `progress` is called with a stage, done and total, and
+/// ends the work by raising.
+#[pyfunction]
+#[pyo3(signature = (path, output, *, quantize, target, tolerance, inputs, seed, progress))]
+#[expect(clippy::too_many_arguments, reason = "one for each keyword of the function in Python")]
+pub fn optimize(
+    py: Python<'_>,
+    path: PathBuf,
+    output: Option<PathBuf>,
+    quantize: &str,
+    target: &str,
+    tolerance: Option<f64>,
+    inputs: Option<PathBuf>,
+    seed: u64,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<String> {
+    let report = py.detach(|| {
+        let model = Arc::new(milwright::Model::open(path)?);
+        let mut optimizer =
+            Optimizer::new().quantization(choice(quantize)?).target(self::target(target)?).seed(seed);
+        if let Some(tolerance) = tolerance {
+            optimizer = optimizer.tolerance(tolerance);
+        }
+        if let Some(inputs) = inputs {
+            optimizer = optimizer.samples(Samples::read(&model, None, inputs)?);
+        }
+        optimizer.optimize(&model, output.as_deref(), &mut |at| {
+            let Some(progress) = &progress else { return };
+            let (stage, done, total) = match at {
+                Progress::Compressing { done, total } => ("compressing", done, total),
+                Progress::Proving { done, total } => ("proving", done, total),
+                _ => ("writing", 0, 1),
+            };
+            // An exception in a progress bar is no reason to lose the work; Python prints it.
+            Python::attach(|py| {
+                if let Err(e) = progress.call1(py, (stage, done, total)) {
+                    e.write_unraisable(py, None);
+                }
+            });
+        })
+    });
+    Ok(serde_json::to_string(&report.or_raise(py)?).expect("plain data has a JSON form"))
+}
+
+/// Runs two models on the same inputs; gives the differences as JSON.
+#[pyfunction]
+#[pyo3(signature = (a, b, *, inputs, function, seed, samples))]
+pub fn compare(
+    py: Python<'_>,
+    a: PathBuf,
+    b: PathBuf,
+    inputs: Option<PathBuf>,
+    function: Option<String>,
+    seed: u64,
+    samples: usize,
+) -> PyResult<String> {
+    let differences = py.detach(|| {
+        let a = Arc::new(milwright::Model::open(a)?);
+        let b = Arc::new(milwright::Model::open(b)?);
+        let function = function.as_deref();
+        let samples = match inputs {
+            Some(folder) => Samples::read(&a, function, folder)?,
+            None => Samples::draw(&a, function, seed, samples)?,
+        };
+        milwright::compare(&a, &b, function, &samples, &LoadOptions::default(), &mut || ())
+    });
+    Ok(serde_json::to_string(&differences.or_raise(py)?).expect("plain data has a JSON form"))
+}
+
+fn choice(name: &str) -> milwright::Result<milwright::Quantization> {
+    name.parse().map_err(|e: String| Error::new(ErrorKind::InvalidInput, e))
+}
+
+fn target(name: &str) -> milwright::Result<Target> {
+    Ok(match name {
+        "auto" => Target::Auto,
+        "ane" => Target::Ane,
+        "gpu" => Target::Gpu,
+        "cpu" => Target::Cpu,
+        _ => {
+            let error = Error::new(ErrorKind::InvalidInput, format!("there is no target {name:?}"));
+            return Err(error.with_hint("the targets are auto, ane, gpu and cpu"));
+        }
+    })
+}
