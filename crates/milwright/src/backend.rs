@@ -65,7 +65,8 @@ pub trait Session: Send {
     ///
     /// # Errors
     /// As `predict`; a state is of another model; or the deadline passed.
-    fn predict_with(&mut self, request: &InferenceRequest, options: PredictOptions<'_>) -> Result<Prediction>;
+    fn predict_with(&mut self, request: &InferenceRequest, options: PredictOptions<'_>)
+    -> Result<Prediction>;
 
     /// A new state: every tensor in it is zero. A model without states has an empty one.
     fn new_state(&self) -> State;

@@ -127,7 +127,11 @@ impl CpuSession {
 }
 
 impl Session for CpuSession {
-    fn predict_with(&mut self, request: &InferenceRequest, options: PredictOptions<'_>) -> Result<Prediction> {
+    fn predict_with(
+        &mut self,
+        request: &InferenceRequest,
+        options: PredictOptions<'_>,
+    ) -> Result<Prediction> {
         let request = &self.complete(request);
         let shapes = self.shapes(request)?;
         match self.ready.iter().position(|(s, _)| *s == shapes) {

@@ -305,7 +305,8 @@ fn feature_type(ty: &pb::FeatureType) -> FeatureType {
 
 fn default_value(ty: &pb::FeatureType) -> Option<f64> {
     use pb::array_feature_type::DefaultOptionalValue as Value;
-    let Some(pb::feature_type::Type::MultiArrayType(array)) = ty.r#type.as_ref().filter(|_| ty.is_optional) else {
+    let Some(pb::feature_type::Type::MultiArrayType(array)) = ty.r#type.as_ref().filter(|_| ty.is_optional)
+    else {
         return None;
     };
     Some(match array.default_optional_value {

@@ -124,7 +124,9 @@ fn work(function: &Function, id: OpId) -> f64 {
     let shape = function[weight].ty.as_tensor().map(|t| t.shape.clone()).unwrap_or_default();
     let length = |d: &Dim| if let Dim::Fixed(n) = d { *n as f64 } else { 1.0 };
     match op.kind {
-        OpKind::Conv | OpKind::ConvTranspose | OpKind::Linear => written * shape.iter().skip(1).map(length).product::<f64>(),
+        OpKind::Conv | OpKind::ConvTranspose | OpKind::Linear => {
+            written * shape.iter().skip(1).map(length).product::<f64>()
+        }
         OpKind::Matmul => written * shape.iter().rev().nth(1).map_or(1.0, length),
         _ => written,
     }

@@ -21,5 +21,6 @@ mod _native {
     use crate::tools::{compare, optimize};
 
     #[pymodule_export]
+    #[expect(non_upper_case_globals, reason = "the name that Python has for it")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
 }

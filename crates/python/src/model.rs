@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use milwright::cache::{Options, Store};
 use milwright::{
-    DType, Error, ErrorKind, InferenceRequest, LoadOptions, PredictOptions, Prediction, Session, Structure, Target, Tensor,
+    DType, Error, ErrorKind, InferenceRequest, LoadOptions, PredictOptions, Prediction, Session, Structure,
+    Target, Tensor,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -107,11 +108,15 @@ impl Model {
         serde_json::to_string(self.lock().loaded()).expect("plain data has a JSON form")
     }
 
+    /// Writes the model in its compiled form, a folder `.mlmodelc`.
+    fn compile_to(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        py.detach(|| self.model.compile_to(path)).or_raise(py)
+    }
+
     /// The program as plain data, as JSON.
     fn structure(&self) -> String {
         serde_json::to_string(&Structure::new(&self.model)).expect("plain data has a JSON form")
     }
-
 }
 
 impl Model {
@@ -138,7 +143,9 @@ impl Model {
         let probabilities = info.and_then(|f| f.predicted_probabilities.clone());
         for (name, tensor) in prediction.outputs() {
             let value = match prediction.classes() {
-                Some(classes) if Some(name) == probabilities.as_ref() => by_class(py, classes, tensor)?.into_any(),
+                Some(classes) if Some(name) == probabilities.as_ref() => {
+                    by_class(py, classes, tensor)?.into_any()
+                }
                 // A class label is a number or a string, not an array.
                 Some(_) if tensor.dtype() == DType::Int64 && tensor.shape().is_empty() => {
                     tensor.to_i64().unwrap_or_default()[0].into_pyobject(py)?.into_any()
@@ -160,7 +167,11 @@ fn by_class<'py>(py: Python<'py>, classes: &Tensor, probabilities: &Tensor) -> P
             numbers.iter().zip(probabilities).try_for_each(|(class, p)| result.set_item(class, p))?;
         }
         None => {
-            classes.strings().iter().zip(probabilities).try_for_each(|(class, p)| result.set_item(class, p))?;
+            classes
+                .strings()
+                .iter()
+                .zip(probabilities)
+                .try_for_each(|(class, p)| result.set_item(class, p))?;
         }
     }
     Ok(result)
@@ -169,7 +180,10 @@ fn by_class<'py>(py: Python<'py>, classes: &Tensor, probabilities: &Tensor) -> P
 fn deadline(seconds: f64) -> milwright::Result<Instant> {
     let timeout = Duration::try_from_secs_f64(seconds).ok();
     timeout.and_then(|t| Instant::now().checked_add(t)).ok_or_else(|| {
-        Error::new(ErrorKind::InvalidInput, format!("a timeout of {seconds} seconds: it is to be a number from 0 on"))
+        Error::new(
+            ErrorKind::InvalidInput,
+            format!("a timeout of {seconds} seconds: it is to be a number from 0 on"),
+        )
     })
 }
 

@@ -110,7 +110,10 @@ pub fn to_python<'py>(py: Python<'py>, tensor: &Tensor) -> PyResult<Bound<'py, P
     }
 }
 
-fn array<'py, T: Element + milwright::Element>(py: Python<'py>, tensor: &Tensor) -> PyResult<Bound<'py, PyAny>> {
+fn array<'py, T: Element + milwright::Element>(
+    py: Python<'py>,
+    tensor: &Tensor,
+) -> PyResult<Bound<'py, PyAny>> {
     let values = tensor.to_vec::<T>().expect("the element type is that of the tensor");
     shaped(PyArray1::from_vec(py, values), tensor.shape())
 }

@@ -138,6 +138,10 @@ class Model:
         """Runs the model on each set of inputs."""
         return [self.predict(inputs) for inputs in batch]
 
+    def compile_to(self, path: str | os.PathLike[str]) -> None:
+        """Writes the model in its compiled form: a folder ``.mlmodelc``, whole or not at all."""
+        self._native.compile_to(os.fspath(path))
+
     def make_state(self) -> State:
         """New states for a stateful model, all zero."""
         return self._native.make_state()

@@ -1,0 +1,146 @@
+"""The wheel, on the example: `pytest crates/python/tests` with the wheel, NumPy and pytest installed."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import milwright
+
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+DIGITS = EXAMPLES / "digits.mlpackage"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return milwright.Model(DIGITS)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.load(EXAMPLES / "digits_test_x.npy")
+
+
+def test_the_example_is_classified(model, images):
+    labels = np.load(EXAMPLES / "digits_test_y.npy")
+    found = [model.predict({"image": image[None]})["digit"] for image in images]
+    assert np.mean(np.array(found) == labels) > 0.97
+
+
+def test_a_classifier_gives_a_label_and_probabilities(model, images):
+    outputs = model.predict({"image": images[:1]})
+    assert isinstance(outputs["digit"], int)
+    assert sum(outputs["digit_probs"].values()) == pytest.approx(1, abs=1e-5)
+    assert max(outputs["digit_probs"], key=outputs["digit_probs"].get) == outputs["digit"]
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x.astype(np.float64),
+        lambda x: x.astype(np.float16),
+        lambda x: x.astype(">f4"),
+        lambda x: np.asfortranarray(x),
+        lambda x: np.repeat(x, 2, axis=3)[..., ::2],
+        lambda x: x[..., ::-1][..., ::-1],
+        lambda x: x.tolist(),
+    ],
+    ids=["fp64", "fp16", "big-endian", "fortran", "strided", "negative-strides", "lists"],
+)
+def test_arrays_of_any_layout_are_one_input(model, images, view):
+    expected = model.predict({"image": images[:1]})["digit_probs"]
+    found = model.predict({"image": view(images[:1])})["digit_probs"]
+    assert list(found.values()) == pytest.approx(list(expected.values()), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({}, "`image` is missing"),
+        ({"picture": np.zeros((1, 1, 8, 8))}, "no input `picture`"),
+        ({"image": np.zeros((1, 1, 8, 9))}, r"shape \[1, 1, 8, 9\]"),
+        ({"image": np.zeros((8, 8))}, r"shape \[8, 8\]"),
+        ({"image": np.zeros((0, 1, 8, 8))}, r"shape \[0, 1, 8, 8\]"),
+        ({"image": "seven"}, "`image` is not an array of numbers"),
+        ({"image": np.array([object()])}, "`image` is not an array of numbers"),
+        ({"image": np.zeros((1, 1, 8, 8), np.complex64)}, "`image` is not an array of numbers"),
+    ],
+)
+def test_wrong_inputs_are_named(model, inputs, message):
+    with pytest.raises(milwright.InputError, match=message) as raised:
+        model.predict(inputs)
+    assert isinstance(raised.value, ValueError) and isinstance(raised.value, RuntimeError)
+
+
+def test_what_is_no_model_is_an_error(tmp_path):
+    path = tmp_path / "model.mlmodel"
+    path.write_bytes(b"\xff" * 100)
+    with pytest.raises(milwright.Error, match="model.mlmodel"):
+        milwright.Model(path)
+    with pytest.raises(milwright.Error):
+        milwright.Model(tmp_path / "missing.mlpackage")
+    with pytest.raises(milwright.InputError, match="no function"):
+        milwright.Model(DIGITS, function="decode")
+
+
+def test_a_deadline_that_has_passed_is_kept(model, images):
+    with pytest.raises(milwright.DeadlineError):
+        model.predict({"image": images[:1]}, timeout=0.0)
+    with pytest.raises(milwright.InputError, match="timeout"):
+        model.predict({"image": images[:1]}, timeout=-1.0)
+
+
+def test_threads_share_a_model(model, images):
+    expected = [model.predict({"image": image[None]})["digit"] for image in images[:32]]
+    results = {}
+
+    def run(k):
+        results[k] = [model.predict({"image": image[None]})["digit"] for image in images[:32]]
+
+    threads = [threading.Thread(target=run, args=(k,)) for k in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert all(found == expected for found in results.values()) and len(results) == 4
+
+
+def test_what_is_optimized_is_proved(tmp_path, images):
+    output, seen = tmp_path / "small.mlpackage", []
+    report = milwright.optimize(
+        DIGITS,
+        output,
+        quantize="palette4",
+        tolerance=10,
+        inputs=[{"image": image[None]} for image in images[:4]],
+        progress=lambda *at: seen.append(at),
+    )
+    assert report["bytes_after"] < report["bytes_before"] / 4 and seen
+    (difference,) = [d for d in milwright.compare(DIGITS, output) if d["name"] == "digit_probs"]
+    assert difference["snr_db"] > 10
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    with pytest.raises(milwright.ToleranceError):
+        milwright.optimize(DIGITS, output, quantize="palette1", tolerance=100)
+    assert before == {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    with pytest.raises(milwright.InputError, match="int3"):
+        milwright.optimize(DIGITS, None, quantize="int3")
+
+
+def test_a_plan_is_kept(tmp_path, images):
+    for origin in ("compiled", "cached"):
+        model = milwright.Model(DIGITS, cache=tmp_path)
+        assert model.loaded["plan"] == origin
+        model.predict({"image": images[:1]})
+
+
+def test_a_compiled_model_computes_the_same(tmp_path, model, images):
+    model.compile_to(tmp_path / "digits.mlmodelc")
+    compiled = milwright.Model(tmp_path / "digits.mlmodelc")
+    assert compiled.predict({"image": images[:1]}) == model.predict({"image": images[:1]})
+
+
+def test_a_model_without_states_has_an_empty_one(model, images):
+    state = model.make_state()
+    assert state.names == []
+    with pytest.raises(milwright.InputError, match="no state"):
+        state.read("cache")
+    assert model.predict({"image": images[:1]}, state)
