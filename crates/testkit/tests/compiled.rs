@@ -18,7 +18,7 @@ const TOOL: (&str, &str) = ("test", "1");
 #[test]
 fn every_program_of_the_tests() {
     let mut files = Vec::new();
-    find_texts(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."), &mut files);
+    find(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."), "mil", &mut files);
     files.sort();
     let mut done = 0;
     for file in files {
@@ -58,10 +58,25 @@ fn the_example() {
         "/../../examples/digits.mlpackage/Data/com.apple.CoreML"
     ));
     assert_eq!(weights(&folder.path().join("digits.mlmodelc")), weights(original));
+}
 
-    // A compiled model compiled again is the same.
-    let again = compile(&compiled, &folder.path().join("again.mlmodelc"));
-    assert_eq!(again.program_text(), compiled.program_text());
+/// Those from `scripts/fetch_models.py` and `scripts/convert_models.py`, too, if they are there.
+#[test]
+fn compiling_again_changes_nothing() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut packages = vec![root.join("examples/digits.mlpackage")];
+    find(&root.join("target/models"), "mlpackage", &mut packages);
+    let folder = tempfile::tempdir().unwrap();
+    for path in packages {
+        let package = Package::open(&path).unwrap();
+        let once = compile(&package, &folder.path().join("once.mlmodelc"));
+        let twice = compile(&once, &folder.path().join("twice.mlmodelc"));
+        assert!(once.program_text() == twice.program_text(), "{}", path.display());
+        for (name, file) in package.weight_files() {
+            let [a, b] = [file, &twice.weight_files()[name]];
+            assert!(a.blobs().flatten().eq(b.blobs().flatten()), "{}", path.display());
+        }
+    }
 }
 
 #[test]
@@ -82,6 +97,50 @@ fn sub_byte_weights_stay_in_the_weight_file() {
         "{text}"
     );
     assert_eq!(text::print(&read(&compiled)), text::print(&read(&package)));
+}
+
+/// What Core ML's own compiler wrote, from `scripts/fetch_models.py`.
+#[test]
+fn as_the_compiler_of_core_ml_writes_them() {
+    let folders = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/models/compiled");
+    let scratch = tempfile::tempdir().unwrap();
+    for folder in fs::read_dir(&folders).into_iter().flatten().map(|entry| entry.unwrap().path()) {
+        let expected = folder.join("expected.mlmodelc");
+        // Compiled from what it was compiled from (an .mlmodel, where no weights lie outside), and compiled again.
+        let sources = [folder.join("input.mlmodel"), expected.clone()];
+        for source in sources.iter().filter_map(|source| Package::open(source).ok()) {
+            let out = scratch.path().join("out.mlmodelc");
+            let compiled = compile(&source, &out);
+            let text = fs::read_to_string(expected.join("model.mil")).unwrap();
+            assert_eq!(essence(compiled.program_text().unwrap()), essence(&text), "{}", folder.display());
+            // The same header; the compiler writes the maps in a description in any order.
+            let header = |folder: &Path| fs::read(folder.join("coremldata.bin")).unwrap();
+            let (found, expected_header) = (header(&out), header(&expected));
+            assert_eq!(found[..0x53], expected_header[..0x53], "{}", folder.display());
+            assert_eq!(found.len(), expected_header.len(), "{}", folder.display());
+            assert_eq!(compiled.model(), Package::open(&expected).unwrap().model(), "{}", folder.display());
+        }
+    }
+}
+
+/// A program's text without indentation, the tools that made it, and the arbitrary names of enumerated shapes.
+fn essence(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.starts_with("[buildInfo")).map(str::trim_start);
+    let mut essence = String::new();
+    for line in lines {
+        match line.split_once("\"EnumeratedShapes\"") {
+            Some((before, choices)) => {
+                let is_name = |part: &&str| {
+                    part.len() == 8 && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+                };
+                essence.push_str(before);
+                essence.extend(choices.split('"').filter(|part| !is_name(part)));
+            }
+            None => essence.push_str(line),
+        }
+        essence.push('\n');
+    }
+    essence
 }
 
 fn read(package: &Package) -> Program {
@@ -136,13 +195,13 @@ impl WeightSink for Memory<'_> {
     }
 }
 
-fn find_texts(folder: &Path, found: &mut Vec<PathBuf>) {
-    for item in fs::read_dir(folder).unwrap() {
+fn find(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
+    for item in fs::read_dir(folder).into_iter().flatten() {
         let path = item.unwrap().path();
-        if path.is_dir() {
-            find_texts(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "mil") {
+        if path.extension().is_some_and(|e| e == extension) {
             found.push(path);
+        } else if path.is_dir() {
+            find(&path, extension, found);
         }
     }
 }
