@@ -44,7 +44,12 @@ impl Global {
 
     /// How to make models ready.
     pub fn load_options(&self, function: Option<&str>, threads: usize) -> LoadOptions {
-        LoadOptions { function: function.map(str::to_owned), threads, cache: self.cache() }
+        LoadOptions {
+            function: function.map(str::to_owned),
+            threads,
+            cache: self.cache(),
+            ..Default::default()
+        }
     }
 }
 

@@ -15,7 +15,7 @@
 //!   here, although files up to iOS17 store them as attributes: reader and writer translate.
 //!
 //! [`mod@verify`] checks all of that; [`text`] prints and parses programs; [`infer`] finds types and known values;
-//! [`passes`] rewrite programs.
+//! [`passes`] rewrite programs; [`widen`] computes fp16 ones in fp32.
 //!
 //! This crate knows no files, no protobuf and no threads.
 #![forbid(unsafe_code)]
@@ -31,6 +31,7 @@ pub mod text;
 mod types;
 mod value;
 pub mod verify;
+pub mod widen;
 
 pub use dtype::{DType, Opset};
 pub use evaluate::Evaluate;
@@ -42,3 +43,4 @@ pub use tensor::{Element, Tensor, TensorError, pack_bits, unpack_bits};
 pub use types::{Dim, TensorType, Type};
 pub use value::Value;
 pub use verify::{Checked, VerifyErrors, verify};
+pub use widen::widen;

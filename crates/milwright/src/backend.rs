@@ -84,6 +84,20 @@ pub struct LoadOptions {
     pub threads: usize,
     /// Where compiled plans are kept; `None` compiles anew each time.
     pub cache: Option<Store>,
+    /// What fp16 programs are computed in.
+    pub precision: Precision,
+}
+
+/// What the results of an fp16 program's ops are rounded to. Programs that declare fp32 compute in fp32 either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// fp16, as the program declares it, and as the Neural Engine and the GPU do it. What overflows there overflows
+    /// here.
+    #[default]
+    Declared,
+    /// fp32 up to the outputs, as Core ML does it on the CPU.
+    Wide,
 }
 
 /// What one prediction may have besides its inputs.

@@ -6,13 +6,13 @@ use std::time::Instant;
 use bytes::Bytes;
 use milwright_cache::{KeyBuilder, Meta, Origin};
 use milwright_cpu::{Executable, Plan, Pool, RunError, RunOptions, compile};
-use milwright_mil::{Dim, Tensor, Type};
+use milwright_mil::{Dim, Tensor, Type, widen};
 
 use crate::classifier::Classifier;
 use crate::samples::default_shape;
 use crate::{
     Error, ErrorKind, FeatureType, Flexibility, InferenceRequest, LoadOptions, Loaded, Model, PlanOrigin,
-    PredictOptions, Prediction, Result, Session, State,
+    Precision, PredictOptions, Prediction, Result, Session, State,
 };
 
 /// The shapes of a function's inputs, in declared order.
@@ -187,6 +187,13 @@ fn prepare(
     let build = || -> Result<Plan> {
         let detached = Classifier::detach(model.program(), function)?;
         let program = detached.as_ref().map_or(model.program(), |(p, _)| p);
+        let wide = match options.precision {
+            Precision::Declared => None,
+            Precision::Wide => widen(program.clone())
+                .inspect_err(|errors| tracing::warn!(%errors, "computing as declared: it cannot be widened"))
+                .ok(),
+        };
+        let program = wide.as_ref().unwrap_or(program);
         let named: Vec<(&str, &[usize])> = shapes.iter().map(|(n, s)| (n.as_str(), s.as_slice())).collect();
         compile(program, function, &named).map_err(|e| {
             let error = Error::new(ErrorKind::Unsupported, e.to_string()).at(model.path());
@@ -202,6 +209,7 @@ fn prepare(
             let mut key = KeyBuilder::new("plan")
                 .field("model", model.digest())
                 .field("function", function)
+                .field("precision", format!("{:?}", options.precision))
                 .field("engine", Plan::fingerprint());
             for (name, shape) in shapes {
                 key = key.field(name, format!("{shape:?}"));

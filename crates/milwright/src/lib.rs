@@ -43,8 +43,8 @@ mod state;
 mod structure;
 
 pub use backend::{
-    Availability, Backend, CoreMl, Cpu, LoadOptions, Loaded, PlanOrigin, PredictOptions, Session, Target,
-    backends,
+    Availability, Backend, CoreMl, Cpu, LoadOptions, Loaded, PlanOrigin, Precision, PredictOptions, Session,
+    Target, backends,
 };
 pub use compare::{Differences, OutputDifference, largest};
 pub use error::{Error, ErrorKind, Result};

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use milwright::cache::{Options, Store};
 use milwright::{
-    DType, Error, ErrorKind, InferenceRequest, LoadOptions, PredictOptions, Prediction, Session, Structure,
-    Target, Tensor,
+    DType, Error, ErrorKind, InferenceRequest, LoadOptions, Precision, PredictOptions, Prediction, Session,
+    Structure, Target, Tensor,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -30,35 +30,37 @@ pub struct State(Mutex<milwright::State>);
 #[pymethods]
 impl Model {
     #[new]
-    #[pyo3(signature = (path, *, function = None, threads = 0, cache = None))]
+    #[pyo3(signature = (path, *, function = None, threads = 0, cache = None, precision = "declared"))]
     fn new(
         py: Python<'_>,
         path: PathBuf,
         function: Option<String>,
         threads: usize,
         cache: Option<PathBuf>,
+        precision: &str,
     ) -> PyResult<Model> {
         py.detach(|| {
             let model = Arc::new(milwright::Model::open(path)?);
-            Model::load(model, function, threads, cache)
+            Model::load(model, function, threads, cache, precision)
         })
         .or_raise(py)
     }
 
     /// Makes a model out of the bytes of its specification, and of its weight files by their names.
     #[staticmethod]
-    #[pyo3(signature = (specification, weights, *, function = None, threads = 0))]
+    #[pyo3(signature = (specification, weights, *, function = None, threads = 0, precision = "declared"))]
     fn from_bytes(
         py: Python<'_>,
         specification: Vec<u8>,
         weights: std::collections::BTreeMap<String, Vec<u8>>,
         function: Option<String>,
         threads: usize,
+        precision: &str,
     ) -> PyResult<Model> {
         py.detach(|| {
             let weights = weights.into_iter().map(|(name, bytes)| (name, bytes.into())).collect();
             let model = Arc::new(milwright::Model::from_bytes(specification.into(), &weights)?);
-            Model::load(model, function, threads, None)
+            Model::load(model, function, threads, None, precision)
         })
         .or_raise(py)
     }
@@ -125,9 +127,19 @@ impl Model {
         function: Option<String>,
         threads: usize,
         cache: Option<PathBuf>,
+        precision: &str,
     ) -> milwright::Result<Model> {
+        let precision = match precision {
+            "declared" => Precision::Declared,
+            "wide" => Precision::Wide,
+            _ => {
+                let error =
+                    Error::new(ErrorKind::InvalidInput, format!("there is no precision {precision:?}"));
+                return Err(error.with_hint("it is \"declared\" or \"wide\""));
+            }
+        };
         let cache = cache.map(|folder| Store::open(folder, Options::default())).transpose()?;
-        let options = LoadOptions { function: function.clone(), threads, cache };
+        let options = LoadOptions { function: function.clone(), threads, cache, precision };
         let session = Target::Cpu.backend()?.load(&model, &options)?;
         Ok(Model { model, function, session: Mutex::new(session) })
     }

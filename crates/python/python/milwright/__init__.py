@@ -40,7 +40,9 @@ class Model:
     """A Core ML model (``.mlpackage``, ``.mlmodel``), opened, verified and compiled for this machine.
 
     ``function`` names one of several functions; ``threads`` is how many one prediction may use, 0 being one per
-    core; ``cache`` is a folder that keeps compiled plans from one process to the next.
+    core; ``cache`` is a folder that keeps compiled plans from one process to the next. ``precision`` says what fp16
+    programs are computed in: ``declared`` rounds every result to fp16, as the Neural Engine and the GPU do; ``wide``
+    computes in fp32 up to the outputs, as Core ML does on the CPU.
 
     Raises :class:`Error` where the file is damaged or the model cannot be run, and says what and where.
 
@@ -55,8 +57,10 @@ class Model:
         function: str | None = None,
         threads: int = 0,
         cache: str | os.PathLike[str] | None = None,
+        precision: str = "declared",
     ) -> None:
-        self._adopt(_native.Model(os.fspath(path), function=function, threads=threads, cache=cache))
+        path = os.fspath(path)
+        self._adopt(_native.Model(path, function=function, threads=threads, cache=cache, precision=precision))
 
     @classmethod
     def from_bytes(
@@ -66,11 +70,13 @@ class Model:
         *,
         function: str | None = None,
         threads: int = 0,
+        precision: str = "declared",
     ) -> Model:
         """A model out of memory: the bytes of its specification, and of its weight files by the names that the
         specification has for them, such as ``@model_path/weights/weight.bin``."""
         model = cls.__new__(cls)
-        native = _native.Model.from_bytes(specification, dict(weights or {}), function=function, threads=threads)
+        options = {"function": function, "threads": threads, "precision": precision}
+        native = _native.Model.from_bytes(specification, dict(weights or {}), **options)
         model._adopt(native)
         return model
 

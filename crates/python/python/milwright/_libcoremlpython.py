@@ -37,14 +37,16 @@ class _MLModelProxy:
         optimization_hints: Mapping[str, str] | None = None,
         asset: _MLModelAssetProxy | None = None,
     ) -> None:
-        # On a machine without Core ML all compute units come to the same engine, and hints have nothing to say to it.
-        del compute_units, optimization_hints
+        # On a machine without Core ML all compute units come to one engine, and hints have nothing to say to it. But
+        # Core ML computes fp16 programs in fp32 on the CPU, and rounds on the other two.
+        precision = "wide" if compute_units == "CPU_ONLY" else "declared"
+        del optimization_hints
         start = time.perf_counter_ns()
         function = function_name or None
         if asset is not None:
-            self._model = asset._load(function)
+            self._model = asset._load(function, precision)
         else:
-            self._model = milwright.Model(path, function=function)
+            self._model = milwright.Model(path, function=function, precision=precision)
         self._load_duration = time.perf_counter_ns() - start
         self._predict_duration: int | None = None
         self._path = path
@@ -165,10 +167,10 @@ class _MLModelAssetProxy:
         self._path, self._specification = path, specification
         self._weights = {_weight_name(name): bytes(data) for name, data in (blobs or {}).items()}
 
-    def _load(self, function: str | None) -> milwright.Model:
+    def _load(self, function: str | None, precision: str) -> milwright.Model:
         if self._path is not None:
-            return milwright.Model(self._path, function=function)
-        return milwright.Model.from_bytes(self._specification, self._weights, function=function)
+            return milwright.Model(self._path, function=function, precision=precision)
+        return milwright.Model.from_bytes(self._specification, self._weights, function=function, precision=precision)
 
 
 class _Device:

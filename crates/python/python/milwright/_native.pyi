@@ -6,11 +6,22 @@ __version__: str
 
 class Model:
     def __init__(
-        self, path: Any, *, function: str | None = None, threads: int = 0, cache: Any | None = None
+        self,
+        path: Any,
+        *,
+        function: str | None = None,
+        threads: int = 0,
+        cache: Any | None = None,
+        precision: str = "declared",
     ) -> None: ...
     @staticmethod
     def from_bytes(
-        specification: bytes, weights: Mapping[str, bytes], *, function: str | None = None, threads: int = 0
+        specification: bytes,
+        weights: Mapping[str, bytes],
+        *,
+        function: str | None = None,
+        threads: int = 0,
+        precision: str = "declared",
     ) -> Model: ...
     @property
     def function(self) -> str: ...
