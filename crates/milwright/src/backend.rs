@@ -96,7 +96,8 @@ pub enum Precision {
     /// here.
     #[default]
     Declared,
-    /// fp32 up to the outputs, as Core ML does it on the CPU.
+    /// fp32 everywhere, as Core ML does it on the CPU. Inputs, outputs and states that are declared fp16 are fp32, too:
+    /// nothing is rounded.
     Wide,
 }
 

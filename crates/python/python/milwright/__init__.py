@@ -42,7 +42,7 @@ class Model:
     ``function`` names one of several functions; ``threads`` is how many one prediction may use, 0 being one per
     core; ``cache`` is a folder that keeps compiled plans from one process to the next. ``precision`` says what fp16
     programs are computed in: ``declared`` rounds every result to fp16, as the Neural Engine and the GPU do; ``wide``
-    computes in fp32 up to the outputs, as Core ML does on the CPU.
+    computes in fp32 and rounds nothing, outputs included, as Core ML does on the CPU.
 
     Raises :class:`Error` where the file is damaged or the model cannot be run, and says what and where.
 
