@@ -10,11 +10,12 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use crate::entry::{self, MAX_HEADER};
-use crate::{Disk, Entry, Error, Fault, FileInfo, Key, LockGuard, Meta, Storage, Verify, aligned_copy};
+use crate::{
+    Disk, Entry, Error, Fault, FileInfo, Key, LockGuard, Meta, NewFile, Storage, Verify, aligned_copy,
+};
 
-/// A temporary or lock file that is older than this and that no living process has locked was left by a crash.
-const STALE: Duration = Duration::from_secs(10 * 60);
-/// Where the file system has no locks, age alone decides, with a wide margin.
+/// A temporary or lock file that no living process has locked was left by a crash. Where the file system has no locks,
+/// age decides, with a wide margin.
 const STALE_WITHOUT_LOCKS: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often a process that waits for another's work looks again.
 const POLL: Duration = Duration::from_millis(20);
@@ -158,10 +159,12 @@ impl Store {
         if size > self.options.max_bytes {
             return Err(Error::TooLarge { size, max: self.options.max_bytes });
         }
-        let temporary = self.dir.join(format!("{key}.{}.tmp", unique()));
-        self.write(&temporary, &[&header, payload])
-            .and_then(|()| self.publish(&temporary, key))
-            .inspect_err(|_| drop(self.storage.remove(&temporary)))?;
+        let parts = [&header[..], payload];
+        self.store(key, &parts).or_else(|error| match &error {
+            // Another process took the file for one that a crash left, between its creation and its lock.
+            Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => self.store(key, &parts),
+            _ => Err(error),
+        })?;
         self.storage.sync_dir(&self.dir).map_err(failed("flush", &self.dir))?;
         if let Err(error) = self.tidy_up() {
             tracing::warn!(%error, "cannot evict old cache entries");
@@ -191,7 +194,7 @@ impl Store {
         let payload = build()?;
         let unstored = self.put(key, meta, &payload).err();
         if let Some(error) = &unstored {
-            tracing::warn!(%key, %error, "cannot store a cache entry");
+            tracing::debug!(%key, %error, "cannot store a cache entry");
         } else if let Lookup::Hit(entry) = self.get(key) {
             // The mapped file takes the place of the copy on the heap.
             return Ok(Fetched { payload: entry.payload, origin, unstored });
@@ -259,24 +262,33 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             // It may be readable the next time, so it stays; `put` replaces it.
             Err(error) => {
-                tracing::warn!(%key, %error, "cannot read a cache entry");
+                tracing::debug!(%key, %error, "cannot read a cache entry");
                 return Err(Fault::Unreadable(error.to_string()));
             }
         };
         entry::decode(&file, key, verify).map(Some).inspect_err(|fault| {
-            tracing::warn!(%key, %fault, "removing a broken cache entry");
+            tracing::debug!(%key, %fault, "removing a broken cache entry");
             // Windows does not remove a mapped file.
             drop(file);
             let _ = self.storage.remove(&path);
         })
     }
 
-    fn write(&self, path: &Path, parts: &[&[u8]]) -> Result<(), Error> {
+    /// Writes a file and gives it the entry's name.
+    fn store(&self, key: &Key, parts: &[&[u8]]) -> Result<(), Error> {
+        let temporary = self.dir.join(format!("{key}.{}.tmp", unique()));
+        // It stays locked until it has its final name: nobody takes it for a leftover.
+        let written = self.write(&temporary, parts).and_then(|_file| self.publish(&temporary, key));
+        written.inspect_err(|_| drop(self.storage.remove(&temporary)))
+    }
+
+    fn write(&self, path: &Path, parts: &[&[u8]]) -> Result<Box<dyn NewFile>, Error> {
         let mut file = self.storage.create(path).map_err(failed("create", path))?;
         for part in parts {
             file.write_all(part).map_err(failed("write", path))?;
         }
-        file.sync().map_err(failed("flush", path))
+        file.sync().map_err(failed("flush", path))?;
+        Ok(file)
     }
 
     /// Gives a complete file its final name.
@@ -338,13 +350,11 @@ impl Store {
     }
 
     fn is_abandoned(&self, file: &FileInfo, now: SystemTime) -> bool {
-        // A time in the future is no age.
-        let Ok(age) = now.duration_since(file.modified) else { return false };
-        age > STALE
-            && match self.storage.is_locked(&self.dir.join(&file.name)) {
-                Ok(locked) => !locked,
-                Err(_) => age > STALE_WITHOUT_LOCKS,
-            }
+        match self.storage.is_locked(&self.dir.join(&file.name)) {
+            Ok(locked) => !locked,
+            // A time in the future is no age.
+            Err(_) => now.duration_since(file.modified).is_ok_and(|age| age > STALE_WITHOUT_LOCKS),
+        }
     }
 
     fn entries(&self) -> Result<Vec<(Key, FileInfo)>, Error> {
