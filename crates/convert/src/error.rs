@@ -22,7 +22,7 @@ pub enum ErrorKind {
     Malformed,
     /// The model uses something that Milwright knows of but does not handle.
     Unsupported,
-    /// A weight could not be read or written.
+    /// A weight could not be written.
     Weights,
 }
 

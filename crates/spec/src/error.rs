@@ -79,9 +79,12 @@ impl Error {
     /// A failed call to the operating system; `doing` completes "cannot …".
     pub(crate) fn io(doing: &str, error: io::Error) -> Self {
         let (kind, hint) = match error.kind() {
-            io::ErrorKind::NotFound => (ErrorKind::NotFound, None),
+            io::ErrorKind::NotFound => (ErrorKind::NotFound, Some("check the path")),
+            io::ErrorKind::NotADirectory => {
+                (ErrorKind::Io, Some("check the path: a file is where a folder should be"))
+            }
             io::ErrorKind::InvalidInput => (ErrorKind::InvalidArgument, None),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
                 (ErrorKind::Io, Some("free some space, or write to another disk"))
             }
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {

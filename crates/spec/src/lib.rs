@@ -5,7 +5,8 @@
 //! * [`Package`] opens an `.mlmodel`, `.mlpackage` or `.mlmodelc` and resolves the weights that its program refers to.
 //! * [`blob`] reads and writes weight files (MIL blob storage version 2).
 //! * [`proto`] has the protobuf messages of the whole specification.
-//! * [`PackageWriter`], [`write_mlmodel`] and [`write_mlmodelc`] write models whole or not at all.
+//! * [`PackageWriter`], [`write_mlmodel`] and [`write_mlmodelc`] write models whole or not at all, [`StagedFile`] any
+//!   file.
 //! * [`limits`] lists every bound on untrusted input.
 //!
 //! Files are memory-mapped, and every `bytes` field and weight blob is a slice of the mapping: opening a model of
@@ -29,4 +30,4 @@ pub use compiled::{CompiledProgram, FunctionSummary, write_mlmodelc};
 pub use error::{Error, ErrorKind, Result};
 pub use map::map_range;
 pub use open::{Container, Package};
-pub use write::{PackageWriter, StagedPackage, write_mlmodel};
+pub use write::{PackageWriter, StagedFile, StagedPackage, write_mlmodel};

@@ -18,6 +18,9 @@ pub(crate) const MODEL_FOLDER: &str = "com.apple.CoreML";
 pub(crate) const MODEL_FILE: &str = "model.mlmodel";
 pub(crate) const WEIGHTS_FOLDER: &str = "weights";
 
+/// Advice where parts are missing or damaged.
+pub(crate) const COPY_AGAIN: &str = "the package is damaged or incomplete: copy or download it again";
+
 /// Identifiers need to be unique inside one manifest only; fixed ones keep the written bytes deterministic.
 const MODEL_ID: &str = "5C0F7A1E-8D3B-5E41-9A6C-2B7E40D19F01";
 const WEIGHTS_ID: &str = "5C0F7A1E-8D3B-5E41-9A6C-2B7E40D19F02";
@@ -67,7 +70,7 @@ impl Manifest {
         text
     }
 
-    /// Reads and checks the manifest of `package`; returns the model file's path.
+    /// Reads and checks the manifest of `package`; returns the model file's path, as one inside `package`.
     ///
     /// Every item must exist and lie inside `Data`, symbolic links resolved.
     pub(crate) fn find_model(package: &Path) -> Result<PathBuf> {
@@ -84,7 +87,9 @@ impl Manifest {
 
     fn parse(text: &[u8]) -> Result<Self> {
         let manifest: Self = serde_json::from_slice(text).map_err(|error| {
-            Error::malformed(format!("not a package manifest: {error}")).with_source(error)
+            Error::malformed(format!("not a package manifest: {error}"))
+                .with_hint(COPY_AGAIN)
+                .with_source(error)
         })?;
         let version = &manifest.file_format_version;
         if !is_supported(version) {
@@ -103,30 +108,38 @@ impl Manifest {
         for (id, item) in &self.item_info_entries {
             let path = inside(&data, &item.path)?;
             if *id == self.root_model_identifier {
-                model = Some(path);
+                if path.is_dir() {
+                    return Err(Error::malformed("rootModelIdentifier names a folder, not a model file"));
+                }
+                model = Some(package.join(DATA_FOLDER).join(&item.path));
             }
         }
-        let model = model.ok_or_else(|| {
+        model.ok_or_else(|| {
             Error::malformed(format!("rootModelIdentifier {:?} names no item", self.root_model_identifier))
-        })?;
-        if model.is_dir() {
-            return Err(Error::malformed("rootModelIdentifier names a folder, not a model file"));
-        }
-        Ok(model)
+        })
     }
+}
+
+/// The path of `relative` in `folder`, which is as the user gave it; refuses what [`inside`] does.
+pub(crate) fn beside(folder: &Path, relative: &str) -> Result<PathBuf> {
+    let path = folder.join(relative);
+    let real = fs::canonicalize(folder).map_err(|error| Error::io("open it", error));
+    real.and_then(|real| inside(&real, relative)).map_err(|error| error.at(&path))?;
+    Ok(path)
 }
 
 /// The real path of `relative` inside the canonical folder `root`; refuses everything that leads out of it.
 pub(crate) fn inside(root: &Path, relative: &str) -> Result<PathBuf> {
     let plain = Path::new(relative).components().all(|part| matches!(part, Component::Normal(_)));
     if relative.is_empty() || !plain || relative.contains(['\0', '\\']) {
-        return Err(Error::malformed(format!("the path {relative:?} leads out of the package")));
+        let error = Error::malformed(format!("the path {relative:?} leads out of the package"));
+        return Err(error.with_hint("nothing outside is read: ask the author of the package for a sound one"));
     }
     let path = root.join(relative);
     let real = fs::canonicalize(&path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
             Error::new(ErrorKind::NotFound, format!("{relative:?} is missing from the package"))
-                .with_hint("the package is incomplete: copy or download it again")
+                .with_hint(COPY_AGAIN)
         }
         _ => Error::io("open it", error).at(&path),
     })?;

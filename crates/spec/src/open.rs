@@ -9,7 +9,7 @@ use prost::Message as _;
 
 use crate::blob::{Blob, BlobFile};
 use crate::compiled;
-use crate::limits::{MAX_SPEC_BYTES, MAX_WEIGHT_FILES, NEWEST_SPECIFICATION_VERSION};
+use crate::limits::{MAX_MESSAGE_DEPTH, MAX_SPEC_BYTES, MAX_WEIGHT_FILES, NEWEST_SPECIFICATION_VERSION};
 use crate::manifest::{self, Manifest};
 use crate::map::map_file;
 use crate::proto::mil_spec::value::BlobFileValue;
@@ -144,9 +144,8 @@ fn open_folder(path: &Path) -> Result<Package> {
         return Ok(Package { container: Container::Mlpackage, model, program_text: None, weights });
     }
     if compiled::is_compiled(path) {
-        let folder = path.canonicalize().map_err(|error| Error::io("open it", error))?;
-        let (model, text) = compiled::open(&folder)?;
-        let weights = load_weights(compiled::weight_files(&text), |name| open_beside(&folder, name))?;
+        let (model, text) = compiled::open(path)?;
+        let weights = load_weights(compiled::weight_files(&text), |name| open_beside(path, name))?;
         return Ok(Package { container: Container::Mlmodelc, model, program_text: Some(text), weights });
     }
     if has_extension(path, "mlmodelc") {
@@ -176,7 +175,7 @@ fn open_beside(folder: &Path, name: &str) -> Result<BlobFile> {
     let relative = name
         .strip_prefix(MODEL_PATH)
         .ok_or_else(|| Error::malformed(format!("the path does not start with {MODEL_PATH:?}")))?;
-    BlobFile::open(manifest::inside(folder, relative)?)
+    BlobFile::open(manifest::beside(folder, relative)?)
 }
 
 fn open_file(path: &Path) -> Result<Package> {
@@ -204,11 +203,9 @@ fn decode(data: Bytes) -> Result<Model> {
         return Err(Error::limit(format!("{} bytes, more than the limit of {MAX_SPEC_BYTES}", data.len())));
     }
     if data.is_empty() {
-        return Err(Error::malformed("the model file is empty"));
+        return Err(Error::malformed("the model file is empty").with_hint(manifest::COPY_AGAIN));
     }
-    let model = Model::decode(data).map_err(|error| {
-        Error::malformed(format!("not a Core ML model, or a damaged one: {error}")).with_source(error)
-    })?;
+    let model = Model::decode(data).map_err(not_decoded)?;
     check_version(model.specification_version)?;
     if model.r#type.is_none() {
         return Err(Error::malformed("the model has none of the known model types"));
@@ -228,6 +225,21 @@ pub(crate) fn check_version(version: i32) -> Result<()> {
         .with_hint("a newer Milwright may read it"));
     }
     Ok(())
+}
+
+fn not_decoded(error: prost::DecodeError) -> Error {
+    // It names every message that it was in, the innermost first.
+    let text = error.to_string();
+    if text.ends_with("recursion limit reached") {
+        let error =
+            Error::limit(format!("messages are nested too deep: the recursion limit is {MAX_MESSAGE_DEPTH}"));
+        return error
+            .with_hint("a model that was made by a converter is not: this file is damaged or made to harm");
+    }
+    let what = text.strip_prefix("failed to decode Protobuf message: ").unwrap_or(&text);
+    Error::malformed(format!("not a Core ML model, or a damaged one: {what}"))
+        .with_hint("copy or download it again, or export it again")
+        .with_source(error)
 }
 
 /// Opens each weight file that the model refers to, once.

@@ -36,9 +36,6 @@ const BUFFER: usize = 1 << 20;
 /// If the file cannot be written, or the model refers to weights in other files.
 pub fn write_mlmodel(path: impl AsRef<Path>, model: &Model) -> Result<()> {
     let path = path.as_ref();
-    if path.is_dir() {
-        return Err(Error::invalid("a folder of this name is in the way; an .mlmodel is a file").at(path));
-    }
     if let Some(name) = references::weight_files(model).first() {
         return Err(Error::invalid(format!(
             "the model keeps weights in {name:?}, which an .mlmodel cannot have"
@@ -47,13 +44,77 @@ pub fn write_mlmodel(path: impl AsRef<Path>, model: &Model) -> Result<()> {
         .at(path));
     }
     let data = encode(model).map_err(|error| error.at(path))?;
-    let staging = Staging::create(path)?;
-    let write = || {
-        write_synced(&staging.content, &data)?;
-        disk::sync_folder(&staging.folder)?;
-        staging.commit()
-    };
-    write().map_err(|error| Error::io("write it", error).at(path))
+    let mut file = StagedFile::create(path)?;
+    file.write_all(&data).map_err(|error| Error::io("write it", error).at(path))?;
+    file.sync()?;
+    file.commit()
+}
+
+/// A file that is written under a temporary name and then takes its place.
+///
+/// Dropping it before [`commit`](Self::commit) removes what was written; the destination is as it was.
+#[derive(Debug)]
+pub struct StagedFile {
+    destination: PathBuf,
+    // Before `staging`, so that it is closed when the folder that it is in is removed.
+    file: NewFile,
+    staging: Staging,
+}
+
+impl StagedFile {
+    /// Starts a file that is to be at `destination`. What earlier runs that crashed left there is cleaned up.
+    ///
+    /// # Errors
+    ///
+    /// If the folder of the destination is missing or cannot be written, or if a folder is in the way.
+    pub fn create(destination: impl AsRef<Path>) -> Result<Self> {
+        let destination = destination.as_ref();
+        if destination.is_dir() {
+            let error = Error::invalid("a folder of this name is in the way");
+            return Err(error.with_hint("choose another name").at(destination));
+        }
+        let staging = Staging::create(destination)?;
+        let file = NewFile::create(&staging.content);
+        let file = file.map_err(|error| Error::io("write it", error).at(destination))?;
+        Ok(Self { destination: destination.to_owned(), file, staging })
+    }
+
+    /// Writes what the system still holds in memory to the disk.
+    ///
+    /// # Errors
+    ///
+    /// If writing fails.
+    pub fn sync(&mut self) -> Result<()> {
+        let sync = self.file.sync().and_then(|()| disk::sync_folder(&self.staging.folder));
+        sync.map_err(|error| Error::io("write it", error).at(&self.destination))
+    }
+
+    /// Puts the file in its place. Call [`sync`](Self::sync) before.
+    ///
+    /// # Errors
+    ///
+    /// If renaming fails; what was at the destination is still there then.
+    pub fn commit(self) -> Result<()> {
+        let Self { destination, file, staging } = self;
+        drop(file);
+        staging.commit().map_err(|error| Error::io("put it in its place", error).at(destination))
+    }
+}
+
+impl io::Write for StagedFile {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.file.write(data)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl io::Seek for StagedFile {
+    fn seek(&mut self, position: io::SeekFrom) -> io::Result<u64> {
+        self.file.seek(position)
+    }
 }
 
 /// Builds an `.mlpackage`: weights first, one by one, then the model that refers to them.
@@ -77,7 +138,7 @@ impl PackageWriter {
         let destination = destination.as_ref();
         if destination.is_file() {
             return Err(Error::invalid("a file of this name is in the way; a package is a folder")
-                .with_hint("choose a name that ends in .mlpackage")
+                .with_hint("choose another name")
                 .at(destination));
         }
         if destination.is_dir() && !is_replaceable(destination) {
@@ -247,7 +308,9 @@ impl Staging {
             } else {
                 "write into its folder"
             };
-            Error::io(doing, error).at(destination)
+            let is_missing = error.kind() == io::ErrorKind::NotFound;
+            let error = Error::io(doing, error).at(destination);
+            if is_missing { error.with_hint("make the folder first, or choose another") } else { error }
         })?;
         Ok(Self { content: folder.join(name), folder, destination: real, _lock: lock })
     }
@@ -302,9 +365,12 @@ fn remove_stale(parent: &Path, prefix: &str, destination: &Path) {
                 }
             }
             // Its process may be about to create the lock; an empty folder can go all the same: it tries another.
-            Err(_) => {
-                let _ = fs::remove_dir(&folder);
+            Err(_) if fs::remove_dir(&folder).is_ok() => {}
+            // The lock comes before everything else. Without it, a removal was cut short.
+            Err(_) if !folder.join(LOCK).exists() && !folder.join(ASIDE).exists() => {
+                let _ = disk::remove_all(&folder);
             }
+            Err(_) => {}
         }
     }
 }
@@ -378,7 +444,10 @@ mod tests {
     }
 
     fn names(folder: &Path) -> Vec<String> {
-        fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
     }
 
     #[test]
@@ -482,6 +551,24 @@ mod tests {
         write(&link, 2).unwrap().commit().unwrap();
         assert!(link.is_symlink());
         assert_eq!((weight(&real), names(folder.path()).len()), (2, 2));
+    }
+
+    /// A folder is removed file by file: a process may end in between.
+    #[test]
+    fn what_was_removed_in_part_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.mlpackage");
+        let left = folder.path().join(".m.mlpackage.milwright-1-0");
+        fs::create_dir_all(left.join("m.mlpackage/Data")).unwrap();
+        let live = folder.path().join(".m.mlpackage.milwright-1-1");
+        fs::create_dir(&live).unwrap();
+        let lock = NewFile::create(&live.join(LOCK)).unwrap();
+        lock.lock();
+        write(&path, 1).unwrap().commit().unwrap();
+        assert_eq!(names(folder.path()), [".m.mlpackage.milwright-1-1", "m.mlpackage"]);
+        drop(lock);
+        write(&path, 2).unwrap().commit().unwrap();
+        assert_eq!(names(folder.path()), ["m.mlpackage"]);
     }
 
     /// Fails, or ends the process at, every single change of the disk in turn: for a first and for a second package,

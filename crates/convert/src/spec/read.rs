@@ -1,6 +1,6 @@
 //! Messages to IR.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use milwright_mil::{Arg, Attributes, BlockId, Function, Input, OpId, OpKind, Opset, Program, ValueId};
 use milwright_spec::Package;
@@ -37,28 +37,37 @@ pub fn read(package: &Package) -> Result<Program, Error> {
 
 /// Names every unknown op at once, so that a user need not find them one by one.
 fn refuse_unknown_ops(program: &pb::Program) -> Result<(), Error> {
-    fn collect<'a>(block: &'a pb::Block, names: &mut BTreeSet<&'a str>) {
+    /// Where each of them is used first, as the op's output.
+    fn collect<'a>(
+        block: &'a pb::Block,
+        function: &'a str,
+        names: &mut BTreeMap<&'a str, (&'a str, &'a str)>,
+    ) {
         for op in &block.operations {
             if OpKind::from_name(&op.r#type).is_none() {
-                names.insert(&op.r#type);
+                let output = op.outputs.first().map_or("", |o| &o.name);
+                names.entry(&op.r#type).or_insert((function, output));
             }
-            op.blocks.iter().for_each(|b| collect(b, names));
+            op.blocks.iter().for_each(|b| collect(b, function, names));
         }
     }
-    let mut names = BTreeSet::new();
-    for function in program.functions.values() {
-        function.block_specializations.values().for_each(|b| collect(b, &mut names));
+    let mut names = BTreeMap::new();
+    for (name, function) in &program.functions {
+        function.block_specializations.values().for_each(|b| collect(b, name, &mut names));
     }
     if names.is_empty() {
         return Ok(());
     }
-    let quoted: Vec<String> = names.iter().take(20).map(|n| format!("`{n}`")).collect();
+    let describe = |(op, (function, output)): (&&str, &(&str, &str))| {
+        format!("`{op}` (function `{function}`, output `{output}`)")
+    };
+    let quoted: Vec<String> = names.iter().take(20).map(describe).collect();
     let more = if names.len() > 20 { format!(" and {} more", names.len() - 20) } else { String::new() };
-    let custom = names.contains("custom_layer");
+    let custom = names.contains_key("custom_layer");
     Err(Error::unsupported(format!("unknown ops: {}{more}", quoted.join(", "))).with_hint(if custom {
         "a custom layer is code of the app that the model was made for: replace it with ops of MIL"
     } else {
-        "docs/support.md lists the known ops"
+        "docs/support.md lists the known ops; convert the model without this one"
     }))
 }
 

@@ -9,7 +9,7 @@ use pb::tensor_value::Value as Data;
 use pb::value::immediate_value::Value as Immediate;
 
 use super::types::{read_type, write_type};
-use crate::{Error, ErrorKind};
+use crate::Error;
 
 /// Pairs the element types that weight files can hold.
 const BLOB_TYPES: &[(DType, BlobType)] = &[
@@ -119,10 +119,10 @@ pub(super) fn read_blob(
     package: &Package,
 ) -> Result<Tensor, Error> {
     let blob = package.blob_at(file_name, offset).map_err(|e| {
-        let error = Error::new(ErrorKind::Weights, format!("a weight cannot be read: {e}"));
+        let error = Error::malformed(format!("a weight cannot be read: {e}"));
         match e.hint() {
             Some(hint) => error.with_hint(hint),
-            None => error,
+            None => error.with_hint("the package is damaged: copy or download it again, or export it again"),
         }
     })?;
     if blob_type(ty.dtype) != Some(blob.dtype) {

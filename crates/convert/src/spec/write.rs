@@ -146,7 +146,12 @@ impl Writer<'_> {
                 Some(dtype) => {
                     let stored = self.sink.store(dtype, t.elements(), t.bytes());
                     let stored = stored.map_err(|e| {
-                        Error::new(ErrorKind::Weights, format!("a weight cannot be written: {e}"))
+                        let error =
+                            Error::new(ErrorKind::Weights, format!("a weight cannot be written: {e}"));
+                        match e.hint() {
+                            Some(hint) => error.with_hint(hint),
+                            None => error,
+                        }
                     })?;
                     Ok(write_blob(t, stored))
                 }

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::limits::{MAX_PROGRAM_TEXT_BYTES, MAX_SPEC_BYTES};
-use crate::manifest::inside;
+use crate::manifest::beside;
 use crate::map::map_file;
 use crate::open::check_version;
 use crate::proto::{Model, ModelDescription, mil_spec, model};
@@ -51,10 +51,8 @@ pub(crate) fn is_part(file: &Path) -> bool {
 }
 
 /// Reads a compiled model but its weights: a message with its description and no program, and the program's text.
-///
-/// `folder` is canonical.
 pub(crate) fn open(folder: &Path) -> Result<(Model, String)> {
-    let in_folder = |name: &str| inside(folder, name).map_err(|error| error.at(folder.join(name)));
+    let in_folder = |name: &str| beside(folder, name);
     if folder.join(NETWORK_FILE).exists() && !folder.join(HEADER_FILE).exists() {
         return Err(other_type("neuralNetwork"));
     }
