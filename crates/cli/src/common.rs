@@ -4,18 +4,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use milwright::cache::{Options, Store};
-use milwright::{Error, ErrorKind, LoadOptions, Model, OutputDifference, Result, Samples};
+use milwright::{Error, ErrorKind, LoadOptions, MAX_THREADS, Model, OutputDifference, Result, Samples};
 
+use crate::interrupt;
 use crate::printer::{Printer, number};
 
 /// Flags that every subcommand takes.
 #[derive(clap::Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// Print JSON, for machines.
     #[arg(long, global = true)]
     pub json: bool,
-    /// The folder of compiled plans [default: the user's cache folder]
-    #[arg(long, global = true, value_name = "DIR", env = "MILWRIGHT_CACHE_DIR", hide_env_values = true)]
+    /// The folder of compiled plans [env: MILWRIGHT_CACHE_DIR] [default: the user's cache folder]
+    #[arg(long, global = true, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
     /// Compile plans anew, and keep none.
     #[arg(long, global = true)]
@@ -25,11 +27,15 @@ pub struct Global {
 impl Global {
     /// The folder of compiled plans.
     pub fn cache_folder(&self) -> Result<PathBuf> {
+        #[expect(clippy::disallowed_methods, reason = "the command reads the environment, no library does")]
+        let from_environment = || std::env::var_os("MILWRIGHT_CACHE_DIR").filter(|d| !d.is_empty());
         let default = || dirs::cache_dir().map(|d| d.join("milwright"));
-        self.cache_dir.clone().or_else(default).ok_or_else(|| {
-            Error::new(ErrorKind::Io, "there is no folder for caches: the home folder is not known")
-                .with_hint("name one with --cache-dir, or use --no-cache")
-        })
+        self.cache_dir.clone().or_else(|| from_environment().map(PathBuf::from)).or_else(default).ok_or_else(
+            || {
+                Error::new(ErrorKind::Io, "there is no folder for caches: the home folder is not known")
+                    .with_hint("name one with --cache-dir, or use --no-cache")
+            },
+        )
     }
 
     /// The store of compiled plans; `None` if it is not wanted. A cache that cannot be used is worth a warning, not an
@@ -39,18 +45,36 @@ impl Global {
             return None;
         }
         let store = self.cache_folder().and_then(|folder| Ok(Store::open(folder, Options::default())?));
-        store.map_err(|e| tracing::warn!("running without the cache: {e}")).ok()
+        let warn = |e: Error| {
+            let hint = e.hint().map_or(String::new(), |hint| format!("; {hint}"));
+            tracing::warn!("running without the cache: {e}{hint}");
+        };
+        store.map_err(warn).ok()
     }
 
-    /// How to make models ready.
+    /// How to make models ready. From here on, Ctrl-C cleans up.
     pub fn load_options(&self, function: Option<&str>, threads: usize) -> LoadOptions {
+        let cancel = interrupt::cancel();
         LoadOptions {
             function: function.map(str::to_owned),
             threads,
             cache: self.cache(),
-            ..Default::default()
+            cancel,
+            ..LoadOptions::default()
         }
     }
+}
+
+/// Parses a number of threads.
+pub fn threads(text: &str) -> std::result::Result<usize, String> {
+    let threads = text.parse().ok().filter(|&n| n <= MAX_THREADS);
+    threads.ok_or_else(|| format!("not a number from 0 to {MAX_THREADS}"))
+}
+
+/// Parses a tolerance.
+pub fn decibels(text: &str) -> std::result::Result<f64, String> {
+    let snr_db = text.parse().ok().filter(|x: &f64| x.is_finite());
+    snr_db.ok_or_else(|| "not a number of decibels, such as 20".to_owned())
 }
 
 /// Opens a model.

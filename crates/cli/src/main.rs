@@ -3,6 +3,8 @@
 
 mod commands;
 mod common;
+mod interrupt;
+mod log;
 mod printer;
 mod progress;
 
@@ -59,9 +61,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("MILWRIGHT_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    log::init();
     let printer = Printer::new(cli.global.json);
     let result = match cli.command {
         Command::Inspect(args) => inspect::run(&args, &printer),
@@ -79,13 +79,12 @@ fn main() -> ExitCode {
             Ok(())
         }
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            printer.error(&error);
-            ExitCode::from(exit_code(error.kind()))
-        }
+    let mut code = 0;
+    for error in [result.err(), printer.finish().err()].into_iter().flatten() {
+        printer::error(&error);
+        code = code.max(exit_code(error.kind()));
     }
+    ExitCode::from(code)
 }
 
 fn exit_code(kind: ErrorKind) -> u8 {
@@ -93,6 +92,7 @@ fn exit_code(kind: ErrorKind) -> u8 {
         ErrorKind::InvalidInput => 2,
         ErrorKind::Tolerance => 3,
         ErrorKind::Malformed | ErrorKind::Unsupported => 4,
+        ErrorKind::Cancelled => interrupt::EXIT_CODE,
         _ => 1,
     }
 }

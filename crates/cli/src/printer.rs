@@ -1,22 +1,24 @@
 //! The only place that prints.
-#![expect(clippy::print_stderr, reason = "a command's messages to people go to standard error")]
 
+use std::cell::OnceCell;
 use std::fmt::Display;
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
-use milwright::Error;
+use milwright::{Error, ErrorKind, Result};
 use serde::Serialize;
 
 /// Prints results to standard output and messages to standard error.
 pub struct Printer {
     json: bool,
+    /// Why standard output takes no more.
+    closed: OnceCell<io::Error>,
 }
 
 impl Printer {
     /// A printer of JSON or of text.
     pub fn new(json: bool) -> Printer {
-        Printer { json }
+        Printer { json, closed: OnceCell::new() }
     }
 
     /// Whether results are JSON.
@@ -32,15 +34,28 @@ impl Printer {
 
     /// A line of a result.
     pub fn line(&self, line: impl Display) {
-        self.text(&format!("{line}\n"));
+        self.text(&format!("{}\n", visible(&line.to_string())));
     }
 
     /// Text of a result, as it is.
     pub fn text(&self, text: &str) {
-        let mut out = std::io::stdout().lock();
+        if self.closed.get().is_some() {
+            return;
+        }
+        let mut out = io::stdout().lock();
         if let Err(e) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            // A reader that has had enough, such as `head`, is not an error.
-            std::process::exit(if e.kind() == ErrorKind::BrokenPipe { 0 } else { 1 });
+            let _ = self.closed.set(e);
+        }
+    }
+
+    /// Whether everything was printed. A reader that has had enough, such as `head`, is not an error.
+    pub fn finish(self) -> Result<()> {
+        match self.closed.into_inner() {
+            Some(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Error::new(ErrorKind::Io, format!("cannot write to standard output: {e}"))
+                    .with_hint("the result is not complete"))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -49,6 +64,9 @@ impl Printer {
         let mut table = Table::new();
         table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(heads.iter().map(|h| (*h).to_owned()).collect::<Vec<_>>());
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
         table
     }
 
@@ -60,19 +78,34 @@ impl Printer {
 
     /// A message for people.
     pub fn note(&self, message: impl Display) {
-        eprintln!("{message}");
+        message_line(&visible(&message.to_string()));
     }
+}
 
-    /// An error, with its hint.
-    pub fn error(&self, error: &Error) {
-        #[expect(clippy::disallowed_methods, reason = "the command decides about colour, no library does")]
-        let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let (red, cyan, plain) = if color { ("\x1b[1;31m", "\x1b[36m", "\x1b[0m") } else { ("", "", "") };
-        eprintln!("{red}error:{plain} {error}");
-        if let Some(hint) = error.hint() {
-            eprintln!("{cyan}hint:{plain} {hint}");
-        }
+/// Prints an error, with its hint.
+pub fn error(error: &Error) {
+    if error.kind() == ErrorKind::Cancelled {
+        return message_line("interrupted");
     }
+    #[expect(clippy::disallowed_methods, reason = "the command decides about colour, no library does")]
+    let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let (red, cyan, plain) = if color { ("\x1b[1;31m", "\x1b[36m", "\x1b[0m") } else { ("", "", "") };
+    message_line(&format!("{red}error:{plain} {}", visible(&error.to_string())));
+    if let Some(hint) = error.hint() {
+        message_line(&format!("{cyan}hint:{plain} {}", visible(hint)));
+    }
+}
+
+fn message_line(line: &str) {
+    // There is nowhere left to tell of a standard error that is closed.
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Names come from models, and must not command the terminal: control characters are shown as their codes.
+fn visible(text: &str) -> String {
+    let shown =
+        |c: char| if c.is_control() && c != '\n' { c.escape_default().collect() } else { c.to_string() };
+    text.chars().map(shown).collect()
 }
 
 /// Bytes for people.
@@ -88,6 +121,11 @@ pub fn bytes(n: u64) -> String {
         unit += 1;
     }
     format!("{value:.1} {}", UNITS[unit])
+}
+
+/// A count of things, in words.
+pub fn count(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 /// A number with three digits that count.
@@ -123,5 +161,10 @@ mod tests {
         assert_eq!(bytes(1000), "1.0 KB");
         assert_eq!(bytes(999_960), "1.0 MB");
         assert_eq!(bytes(90_900_000), "90.9 MB");
+    }
+
+    #[test]
+    fn control_characters_are_shown() {
+        assert_eq!(visible("plain ümläut\n\x1b[31m\r\u{9b}"), "plain ümläut\n\\u{1b}[31m\\r\\u{9b}");
     }
 }

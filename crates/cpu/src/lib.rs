@@ -35,5 +35,5 @@ pub use eager::Engine;
 pub use exec::{Executable, RunError, RunOptions, State, convert_input};
 pub use kernel::{Kernel, KernelError, Map, Packed, Prepared, Run, Step, Support};
 pub use plan::{Feature, Plan, PlanError};
-pub use pool::Pool;
+pub use pool::{MAX_THREADS, Pool};
 pub use view::{View, ViewMut};

@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+/// Most threads of a pool: far more than help anybody, and far fewer than bring a machine down.
+pub const MAX_THREADS: usize = 1024;
+
 /// A number of threads, shared by all steps of a run. Cloning shares the threads.
 #[derive(Clone, Debug, Default)]
 pub struct Pool {
@@ -17,14 +20,14 @@ impl Pool {
         Pool { threads: None }
     }
 
-    /// A pool of `threads` threads; one thread is [`inline`](Pool::inline), zero is one per core.
+    /// A pool of `threads` threads, at most [`MAX_THREADS`]; one thread is [`inline`](Pool::inline), zero is one per core.
     ///
     /// # Errors
     /// The system gives no more threads.
     pub fn new(threads: usize) -> std::io::Result<Pool> {
         let threads = match threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
-            n => n,
+            n => n.min(MAX_THREADS),
         };
         if threads == 1 {
             return Ok(Pool::inline());

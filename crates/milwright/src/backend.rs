@@ -9,7 +9,7 @@ use milwright_cache::Store;
 use serde::Serialize;
 
 use crate::cpu::CpuSession;
-use crate::{Error, ErrorKind, InferenceRequest, Model, Prediction, Result, State};
+use crate::{Cancel, Error, ErrorKind, InferenceRequest, Model, Prediction, Result, State};
 
 /// What a model should run on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
@@ -80,12 +80,14 @@ pub trait Session: Send {
 pub struct LoadOptions {
     /// The function; `None` is the model's default.
     pub function: Option<String>,
-    /// Threads that one prediction may use; 0 is one per core.
+    /// Threads that one prediction may use, at most [`MAX_THREADS`](crate::MAX_THREADS); 0 is one per core.
     pub threads: usize,
     /// Where compiled plans are kept; `None` compiles anew each time.
     pub cache: Option<Store>,
     /// What fp16 programs are computed in.
     pub precision: Precision,
+    /// Stops loading, running and optimizing.
+    pub cancel: Cancel,
 }
 
 /// What the results of an fp16 program's ops are rounded to. Programs that declare fp32 compute in fp32 either way.
@@ -120,11 +122,16 @@ pub struct Loaded {
     /// Where the cache keeps the plan, if it does.
     pub plan_path: Option<PathBuf>,
     /// How long it took to compile, or to find and map, the plan.
+    #[serde(rename = "seconds", serialize_with = "seconds")]
     pub duration: Duration,
     /// Bytes that intermediate results take while it runs.
     pub arena_bytes: u64,
     /// Bytes of packed weights, which the plan maps.
     pub weight_bytes: u64,
+}
+
+pub(crate) fn seconds<S: serde::Serializer>(d: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(d.as_secs_f64())
 }
 
 /// Where a compiled plan came from.
@@ -144,7 +151,7 @@ impl fmt::Display for PlanOrigin {
         match self {
             PlanOrigin::Compiled => f.write_str("compiled"),
             PlanOrigin::Cached => f.write_str("loaded from the cache"),
-            PlanOrigin::Rebuilt(why) => write!(f, "compiled again: the cached plan was unusable ({why})"),
+            PlanOrigin::Rebuilt(_) => f.write_str("compiled again"),
         }
     }
 }

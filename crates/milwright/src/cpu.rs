@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use milwright_cache::{KeyBuilder, Meta, Origin};
 use milwright_cpu::{Executable, Plan, Pool, RunError, RunOptions, compile};
-use milwright_mil::{Dim, Tensor, Type, widen};
+use milwright_mil::{Dim, Tensor, TensorType, Type, widen};
 
 use crate::classifier::Classifier;
 use crate::samples::default_shape;
@@ -115,10 +115,9 @@ impl CpuSession {
                 let message =
                     format!("the input `{name}` has the shape {:?}, the model takes {ty}", tensor.shape());
                 let error = Error::invalid(message).at(self.model.path());
-                return Err(match feature.and_then(flexible_hint) {
-                    Some(hint) => error.with_hint(hint),
-                    None => error,
-                });
+                return Err(error.with_hint(
+                    feature.and_then(flexible_hint).unwrap_or_else(|| shape_hint(tensor.shape(), ty)),
+                ));
             }
             shapes.push((name.to_owned(), tensor.shape().to_vec()));
         }
@@ -147,12 +146,15 @@ impl Session for CpuSession {
         let inputs: Vec<(&str, Tensor)> =
             request.inputs().iter().map(|(n, t)| (n.as_str(), t.clone())).collect();
         let state = options.state.unwrap_or(&mut self.state);
-        let late = options.deadline.map(|deadline| move || Instant::now() >= deadline);
-        let cancel = late.as_ref().map(|late| late as &(dyn Fn() -> bool + Sync));
-        let options = RunOptions { state: Some(&mut state.0), cancel, ..RunOptions::default() };
+        let (cancel, deadline) = (&self.options.cancel, options.deadline);
+        let stop = || cancel.is_cancelled() || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let options = RunOptions { state: Some(&mut state.0), cancel: Some(&stop), ..RunOptions::default() };
         let outputs = self.ready[0].1.run_with(&inputs, options).map_err(|e| {
             let (kind, message) = match &e {
                 RunError::Input { .. } | RunError::State { .. } => (ErrorKind::InvalidInput, e.to_string()),
+                RunError::Cancelled { .. } if cancel.is_cancelled() => {
+                    (ErrorKind::Cancelled, "cancelled".to_owned())
+                }
                 RunError::Cancelled { before } => {
                     (ErrorKind::DeadlineExceeded, format!("the deadline passed before the op `{before}`"))
                 }
@@ -182,6 +184,7 @@ fn prepare(
     shapes: &Shapes,
     options: &LoadOptions,
 ) -> Result<(Executable, Loaded)> {
+    options.cancel.check()?;
     let start = Instant::now();
     let unusable = |e: &dyn std::fmt::Display| Error::new(ErrorKind::Runtime, e.to_string()).at(model.path());
     let build = || -> Result<Plan> {
@@ -226,6 +229,12 @@ fn prepare(
                 tracing::warn!("the compiled plan could not be kept: {e}");
             }
             let path = fetched.unstored.is_none().then(|| store.entry_path(&key));
+            if let Origin::Rebuilt(fault) = &fetched.origin {
+                tracing::warn!(
+                    "a cached plan of {} was unusable ({fault}): it was compiled again",
+                    name(model)
+                );
+            }
             match (Plan::from_bytes(fetched.payload), fetched.origin) {
                 (Ok(plan), Origin::Hit) => (plan, PlanOrigin::Cached, path),
                 (Ok(plan), Origin::Built) => (plan, PlanOrigin::Compiled, path),
@@ -276,6 +285,21 @@ fn allows(feature: &FeatureType, shape: &[usize]) -> bool {
                     .all(|(&(low, high), &n)| n as u64 >= low && (high < 0 || n as i64 <= high))
         }
     }
+}
+
+fn shape_hint(found: &[usize], wanted: &TensorType) -> String {
+    let dims: Vec<String> = wanted.shape.iter().map(ToString::to_string).collect();
+    let shape = format!("[{}]", dims.join(", "));
+    let is_stack = |s: &[usize]| {
+        s.len() == dims.len() && s.iter().zip(&wanted.shape).all(|(n, d)| d.agrees(Dim::Fixed(*n)))
+    };
+    let tail = |s: &[usize]| {
+        s.len() == dims.len() && is_stack(&[&[wanted.shape[0].fixed().unwrap_or(1)], &s[1..]].concat())
+    };
+    if found.len() > 1 && !dims.is_empty() && (is_stack(&found[1..]) || tail(found)) {
+        return format!("it looks like a stack of inputs: give one, of the shape {shape}");
+    }
+    format!("reshape, crop or pad it to {shape}")
 }
 
 fn flexible_hint(feature: &FeatureType) -> Option<String> {

@@ -56,8 +56,24 @@ impl Error {
         Error::new(ErrorKind::InvalidInput, message)
     }
 
-    pub(crate) fn io(action: &str, path: &Path, source: std::io::Error) -> Error {
-        Error::new(ErrorKind::Io, format!("cannot {action} it: {source}")).at(path).with_source(source)
+    /// What the system said; the action completes "cannot … it".
+    pub fn io(action: &str, path: &Path, source: std::io::Error) -> Error {
+        use std::io::ErrorKind as Io;
+        let hint = match source.kind() {
+            Io::NotFound => Some("check the path"),
+            Io::NotADirectory => Some("check the path: a file is where a folder should be"),
+            Io::PermissionDenied | Io::ReadOnlyFilesystem => Some("check the permissions"),
+            Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => {
+                Some("free some space, or write to another disk")
+            }
+            _ => None,
+        };
+        let error =
+            Error::new(ErrorKind::Io, format!("cannot {action} it: {source}")).at(path).with_source(source);
+        match hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
     }
 
     /// Names the file.
@@ -116,6 +132,7 @@ impl From<milwright_spec::Error> for Error {
         let kind = match e.kind() {
             Kind::NotFound | Kind::Io => ErrorKind::Io,
             Kind::Unsupported => ErrorKind::Unsupported,
+            Kind::InvalidArgument => ErrorKind::InvalidInput,
             _ => ErrorKind::Malformed,
         };
         let error = Error::new(kind, e.to_string());
@@ -131,6 +148,7 @@ impl From<milwright_convert::Error> for Error {
         use milwright_convert::ErrorKind as Kind;
         let kind = match e.kind() {
             Kind::Unsupported => ErrorKind::Unsupported,
+            Kind::Weights => ErrorKind::Io,
             _ => ErrorKind::Malformed,
         };
         let error = Error::new(kind, e.to_string());
@@ -153,6 +171,8 @@ impl From<milwright_cache::Error> for Error {
 
 impl From<milwright_mil::VerifyErrors> for Error {
     fn from(e: milwright_mil::VerifyErrors) -> Error {
-        Error::new(ErrorKind::Malformed, format!("the program breaks the rules of MIL:\n{e}")).with_source(e)
+        Error::new(ErrorKind::Malformed, format!("the program breaks the rules of MIL:\n{e}"))
+            .with_hint("export the model again; if Core ML loads it, please report this as a bug")
+            .with_source(e)
     }
 }

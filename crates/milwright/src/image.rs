@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use image::{ColorType, DynamicImage, ImageReader};
+use image::codecs::png::PngEncoder;
+use image::{DynamicImage, ExtendedColorType, ImageEncoder as _, ImageReader};
 
-use crate::{Error, FeatureType, Result, Tensor};
+use crate::{Error, FeatureType, Files, Result, Tensor};
 
 /// Reads a PNG or JPEG file as the tensor that an image input becomes: fp32, 1 × channels × height × width, 0 to 255.
 /// Colours are put into the order that the model declares, and made grey where it wants grey.
@@ -41,7 +42,9 @@ pub fn read(path: impl AsRef<Path>, ty: &FeatureType) -> Result<Tensor> {
 }
 
 fn unreadable(path: &Path, e: &image::ImageError) -> Error {
-    Error::invalid(format!("not a PNG or JPEG image, or a damaged one: {e}")).at(path)
+    Error::invalid(format!("not a PNG or JPEG image, or a damaged one: {e}"))
+        .with_hint("open it in another program and save it again")
+        .at(path)
 }
 
 fn planes(image: &DynamicImage, color: &str) -> Vec<Vec<u8>> {
@@ -56,20 +59,24 @@ fn planes(image: &DynamicImage, color: &str) -> Vec<Vec<u8>> {
     }
 }
 
-/// Writes an image output (1 × channels × height × width, 0 to 255) as a PNG file. Values are rounded and clamped.
+/// Writes an image output (1 × channels × height × width, 0 to 255) as a PNG file: under a temporary name first, so that
+/// an existing file is replaced whole or not at all. Values are rounded and clamped.
 ///
 /// # Errors
 /// The tensor is not an image, or the file cannot be written.
 pub fn write_png(path: impl AsRef<Path>, tensor: &Tensor, ty: &FeatureType) -> Result<()> {
-    let path = path.as_ref();
+    let mut files = Files::default();
+    files.png(path, tensor, ty)?;
+    files.commit()
+}
+
+pub(crate) fn encode_png(tensor: &Tensor, ty: &FeatureType) -> Result<Vec<u8>> {
     let FeatureType::Image { color, .. } = ty else {
-        return Err(Error::invalid("the output is not an image").at(path));
+        return Err(Error::invalid("the output is not an image"));
     };
-    let &[1, channels @ (1 | 3), h, w] = tensor.shape() else {
-        return Err(
-            Error::invalid(format!("a tensor of shape {:?} is not an image", tensor.shape())).at(path)
-        );
-    };
+    let not_an_image = || Error::invalid(format!("a tensor of shape {:?} is not an image", tensor.shape()));
+    let &[1, channels @ (1 | 3), h, w] = tensor.shape() else { return Err(not_an_image()) };
+    let (Ok(width), Ok(height)) = (u32::try_from(w), u32::try_from(h)) else { return Err(not_an_image()) };
     let values: Vec<u8> = tensor.to_f64().iter().map(|x| x.round().clamp(0.0, 255.0) as u8).collect();
     let mut pixels = vec![0; values.len()];
     for c in 0..channels {
@@ -78,7 +85,10 @@ pub fn write_png(path: impl AsRef<Path>, tensor: &Tensor, ty: &FeatureType) -> R
             pixels[i * channels + c] = v;
         }
     }
-    let color = if channels == 1 { ColorType::L8 } else { ColorType::Rgb8 };
-    image::save_buffer(path, &pixels, w as u32, h as u32, color)
-        .map_err(|e| Error::new(crate::ErrorKind::Io, format!("cannot write the image: {e}")).at(path))
+    let color = if channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
+    let mut png = Vec::new();
+    PngEncoder::new(&mut png)
+        .write_image(&pixels, width, height, color)
+        .map_err(|e| Error::invalid(format!("cannot be written as a PNG image: {e}")))?;
+    Ok(png)
 }

@@ -22,15 +22,19 @@
 //! | run it | [`Target`], [`Backend`], [`Session`] |
 //! | make it smaller, to a tolerance | [`Optimizer`], [`Quantization`] |
 //! | compare two models | [`compare()`], [`Samples`] |
+//! | read and write tensors and images | [`npy`], [`image`], [`Files`] |
+//! | stop what is under way | [`Cancel`] |
 //!
 //! The library never prints, exits or reads the environment.
 #![forbid(unsafe_code)]
 
 mod backend;
+mod cancel;
 mod classifier;
 mod compare;
 mod cpu;
 mod error;
+mod files;
 pub mod image;
 mod info;
 mod model;
@@ -46,10 +50,13 @@ pub use backend::{
     Availability, Backend, CoreMl, Cpu, LoadOptions, Loaded, PlanOrigin, Precision, PredictOptions, Session,
     Target, backends,
 };
+pub use cancel::Cancel;
 pub use compare::{Differences, OutputDifference, largest};
 pub use error::{Error, ErrorKind, Result};
+pub use files::Files;
 pub use info::{FeatureInfo, FeatureType, Flexibility, FunctionInfo, ModelInfo};
 pub use milwright_cache as cache;
+pub use milwright_cpu::MAX_THREADS;
 pub use milwright_mil::{DType, Element, Tensor};
 pub use milwright_optimize::WeightReport;
 pub use model::Model;

@@ -1,64 +1,154 @@
 //! NumPy's `.npy` files.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
-use half::f16;
-use npyz::{NpyFile, TypeChar, WriterBuilder};
+use crate::{DType, Error, Files, Result, Tensor};
 
-use crate::{DType, Error, Result, Tensor};
+const MAGIC: &[u8] = b"\x93NUMPY";
+/// NumPy's own headers of plain arrays take a few hundred bytes at most.
+const MAX_HEADER_BYTES: usize = 1 << 16;
+/// As many as NumPy allows.
+const MAX_RANK: usize = 64;
 
-/// Reads a tensor. Floats, integers and bools of any byte order come in as they are; NumPy's strings are not read.
+/// Reads a tensor. Floats, integers and bools of any byte order and memory order come in as they are; NumPy's strings
+/// are not read.
 ///
 /// # Errors
 /// The file cannot be read, is damaged, or has another element type.
 pub fn read(path: impl AsRef<Path>) -> Result<Tensor> {
     let path = path.as_ref();
-    let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
-    let available = file.metadata().map_err(|e| Error::io("open", path, e))?.len();
-    let npy = NpyFile::new(BufReader::new(file)).map_err(|e| damaged(path, &e))?;
-    let npyz::DType::Plain(ty) = npy.dtype() else {
-        return Err(Error::invalid("its elements are records, not numbers").at(path));
-    };
-    let dims: Option<Vec<usize>> = npy.shape().iter().map(|&n| usize::try_from(n).ok()).collect();
-    let bytes =
-        dims.as_ref().and_then(|d| d.iter().try_fold(ty.size_field(), |n, &d| n.checked_mul(d as u64)));
-    // The header may claim anything: what the file does not hold is not allocated.
-    let (Some(dims), Some(_)) = (dims, bytes.filter(|&n| n <= available)) else {
-        return Err(Error::invalid("it is shorter than its header says").at(path));
-    };
-    let fortran = npy.order() == npyz::Order::Fortran;
-    let tensor = match (ty.type_char(), ty.size_field()) {
-        (TypeChar::Float, 2) => Tensor::from_vec(&dims, values::<f16>(npy, path)?),
-        (TypeChar::Float, 4) => Tensor::from_vec(&dims, values::<f32>(npy, path)?),
-        (TypeChar::Float, 8) => Tensor::from_vec(&dims, values::<f64>(npy, path)?),
-        (TypeChar::Int, 1) => Tensor::from_vec(&dims, values::<i8>(npy, path)?),
-        (TypeChar::Int, 2) => Tensor::from_vec(&dims, values::<i16>(npy, path)?),
-        (TypeChar::Int, 4) => Tensor::from_vec(&dims, values::<i32>(npy, path)?),
-        (TypeChar::Int, 8) => Tensor::from_vec(&dims, values::<i64>(npy, path)?),
-        (TypeChar::Uint, 1) => Tensor::from_vec(&dims, values::<u8>(npy, path)?),
-        (TypeChar::Uint, 2) => Tensor::from_vec(&dims, values::<u16>(npy, path)?),
-        (TypeChar::Uint, 4) => Tensor::from_vec(&dims, values::<u32>(npy, path)?),
-        (TypeChar::Uint, 8) => Tensor::from_vec(&dims, values::<u64>(npy, path)?),
-        (TypeChar::Bool, 1) => Tensor::from_bools(&dims, &values::<bool>(npy, path)?),
-        _ => return Err(Error::invalid(format!("its element type {ty} is not a number")).at(path)),
-    };
-    let tensor = tensor.map_err(|e| Error::invalid(e.to_string()).at(path))?;
-    if fortran && dims.len() > 1 {
-        return Err(Error::invalid("it is in Fortran order")
-            .with_hint("save it with numpy.ascontiguousarray(a)")
-            .at(path));
+    let mut file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+    if file.metadata().is_ok_and(|m| m.is_dir()) {
+        return Err(Error::invalid("a folder, not a .npy file").at(path));
     }
-    Ok(tensor)
+    read_from(&mut file).map_err(|e| e.at(path))
 }
 
-fn values<T: npyz::Deserialize>(npy: NpyFile<BufReader<File>>, path: &Path) -> Result<Vec<T>> {
-    npy.into_vec().map_err(|e| damaged(path, &e))
+fn read_from(file: &mut impl Read) -> Result<Tensor> {
+    let header = Header::read(file)?;
+    let bytes = header.shape.iter().try_fold(header.size, |n, &d| n.checked_mul(d));
+    let bytes = bytes.ok_or_else(|| damaged("its shape overflows"))?;
+    // The header may claim anything: memory grows with what the file really has.
+    let mut data = Vec::new();
+    file.take(bytes as u64).read_to_end(&mut data).map_err(|e| damaged(&e.to_string()))?;
+    if data.len() < bytes {
+        return Err(damaged("it is shorter than its header says"));
+    }
+    if header.big_endian {
+        data.chunks_exact_mut(header.size).for_each(<[u8]>::reverse);
+    }
+    if header.dtype == DType::Bool {
+        data.iter_mut().for_each(|b| *b = u8::from(*b != 0));
+    }
+    if header.fortran_order {
+        data = to_row_major(&data, header.size, &header.shape);
+    }
+    Tensor::from_bytes(header.dtype, &header.shape, data.into()).map_err(|e| Error::invalid(e.to_string()))
 }
 
-fn damaged(path: &Path, e: &std::io::Error) -> Error {
-    Error::invalid(format!("not a .npy file, or a damaged one: {e}")).at(path)
+fn damaged(what: &str) -> Error {
+    Error::invalid(format!("not a .npy file, or a damaged one: {what}"))
+        .with_hint("copy it again, or save it again with numpy.save")
+}
+
+struct Header {
+    dtype: DType,
+    /// Bytes of an element.
+    size: usize,
+    big_endian: bool,
+    fortran_order: bool,
+    shape: Vec<usize>,
+}
+
+impl Header {
+    fn read(file: &mut impl Read) -> Result<Header> {
+        let mut take = |n: usize| {
+            let mut bytes = vec![0; n];
+            file.read_exact(&mut bytes).map(|()| bytes).map_err(|_| damaged("its header is not whole"))
+        };
+        let start = take(MAGIC.len() + 2)?;
+        if !start.starts_with(MAGIC) {
+            return Err(damaged("it does not start like one"));
+        }
+        let len = match start[MAGIC.len()] {
+            1 => take(2)?.iter().rev().fold(0, |n, &b| n << 8 | usize::from(b)),
+            2 | 3 => take(4)?.iter().rev().fold(0, |n, &b| n << 8 | usize::from(b)),
+            version => return Err(damaged(&format!("version {version} of the format is not known"))),
+        };
+        if len > MAX_HEADER_BYTES {
+            return Err(damaged("its header is too long"));
+        }
+        let text = take(len)?;
+        Header::parse(&String::from_utf8_lossy(&text))
+    }
+
+    /// Parses the literal of a Python dictionary that a header is.
+    fn parse(text: &str) -> Result<Header> {
+        let field = |key: &str| {
+            let quoted = [format!("'{key}'"), format!("\"{key}\"")];
+            let after = quoted.iter().find_map(|q| text.split_once(q.as_str())).map(|(_, rest)| rest);
+            let value = after.and_then(|rest| rest.trim_start().strip_prefix(':')).map(str::trim_start);
+            value.ok_or_else(|| damaged(&format!("its header has no `{key}`")))
+        };
+        let descr = field("descr")?;
+        let Some(quote) = descr.chars().next().filter(|c| matches!(c, '\'' | '"')) else {
+            return Err(not_numbers("records"));
+        };
+        let descr = descr[1..].split(quote).next().unwrap_or_default();
+        let (dtype, size) = element(descr.trim_start_matches(['<', '>', '=', '|']))
+            .ok_or_else(|| not_numbers(&format!("of the type {descr}")))?;
+        let shape = field("shape")?.strip_prefix('(').and_then(|s| s.split_once(')'));
+        let (shape, _) = shape.ok_or_else(|| damaged("its shape is not a tuple"))?;
+        let dims = shape.split(',').map(|d| d.trim().trim_end_matches('L')).filter(|d| !d.is_empty());
+        let shape: Option<Vec<usize>> = dims.map(|d| d.parse().ok()).collect();
+        let shape =
+            shape.filter(|s| s.len() <= MAX_RANK).ok_or_else(|| damaged("its shape has no meaning"))?;
+        let fortran_order = field("fortran_order")?.starts_with("True");
+        Ok(Header { dtype, size, big_endian: descr.starts_with('>'), fortran_order, shape })
+    }
+}
+
+fn not_numbers(what: &str) -> Error {
+    Error::invalid(format!("its elements are not numbers, but {what}"))
+        .with_hint("save numbers: a.astype('float32') for an array `a`")
+}
+
+/// The element type of NumPy's code, and its bytes.
+fn element(code: &str) -> Option<(DType, usize)> {
+    Some(match code {
+        "f2" => (DType::Fp16, 2),
+        "f4" => (DType::Fp32, 4),
+        "f8" => (DType::Fp64, 8),
+        "i1" => (DType::Int8, 1),
+        "i2" => (DType::Int16, 2),
+        "i4" => (DType::Int32, 4),
+        "i8" => (DType::Int64, 8),
+        "u1" => (DType::UInt8, 1),
+        "u2" => (DType::UInt16, 2),
+        "u4" => (DType::UInt32, 4),
+        "u8" => (DType::UInt64, 8),
+        "b1" => (DType::Bool, 1),
+        _ => return None,
+    })
+}
+
+/// Elements of which the first index runs fastest, brought to the order in which the last one does.
+fn to_row_major(data: &[u8], size: usize, shape: &[usize]) -> Vec<u8> {
+    let mut sorted = Vec::with_capacity(data.len());
+    let mut index = vec![0; shape.len()];
+    for _ in 0..data.len() / size {
+        let at = index.iter().zip(shape).rev().fold(0, |at, (i, n)| at * n + i);
+        sorted.extend_from_slice(&data[at * size..][..size]);
+        for (i, n) in index.iter_mut().zip(shape).rev() {
+            *i = (*i + 1) % n;
+            if *i > 0 {
+                break;
+            }
+        }
+    }
+    sorted
 }
 
 /// Writes a tensor: under a temporary name first, so that an existing file is replaced whole or not at all. Strings
@@ -67,63 +157,45 @@ fn damaged(path: &Path, e: &std::io::Error) -> Error {
 /// # Errors
 /// The file cannot be written.
 pub fn write(path: impl AsRef<Path>, tensor: &Tensor) -> Result<()> {
-    let path = path.as_ref();
-    let io = |e| Error::io("write", path, e);
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = tempfile::Builder::new().prefix(".milwright-").tempfile_in(folder).map_err(io)?;
-    let mut out = BufWriter::new(file);
-    write_to(&mut out, tensor).map_err(io)?;
-    let file = out.into_inner().map_err(|e| io(e.into_error()))?;
-    file.as_file().sync_all().map_err(io)?;
-    file.persist(path).map_err(|e| io(e.error))?;
-    Ok(())
+    let mut files = Files::default();
+    files.npy(path, tensor)?;
+    files.commit()
 }
 
-fn write_to(out: &mut impl Write, tensor: &Tensor) -> std::io::Result<()> {
-    fn all<T: npyz::AutoSerialize + milwright_mil::Element>(
-        out: &mut impl Write,
-        t: &Tensor,
-    ) -> std::io::Result<()> {
-        extend(out, t, t.to_vec::<T>().expect("the element type was matched"))
-    }
-    fn extend<T: npyz::AutoSerialize>(out: &mut impl Write, t: &Tensor, v: Vec<T>) -> std::io::Result<()> {
-        let shape: Vec<u64> = t.shape().iter().map(|&n| n as u64).collect();
-        let mut writer = npyz::WriteOptions::new().default_dtype().shape(&shape).writer(out).begin_nd()?;
-        writer.extend(v)?;
-        writer.finish()
-    }
-    match tensor.dtype() {
-        DType::Fp16 => all::<f16>(out, tensor),
-        DType::Fp32 => all::<f32>(out, tensor),
-        DType::Fp64 => all::<f64>(out, tensor),
-        DType::Int8 => all::<i8>(out, tensor),
-        DType::Int16 => all::<i16>(out, tensor),
-        DType::Int32 => all::<i32>(out, tensor),
-        DType::Int64 => all::<i64>(out, tensor),
-        DType::UInt8 => all::<u8>(out, tensor),
-        DType::UInt16 => all::<u16>(out, tensor),
-        DType::UInt32 => all::<u32>(out, tensor),
-        DType::UInt64 => all::<u64>(out, tensor),
-        DType::Bool => extend(out, tensor, tensor.bytes().iter().map(|&b| b != 0).collect()),
-        DType::Bf16 => extend(out, tensor, tensor.to_f64().iter().map(|&x| x as f32).collect()),
-        DType::String => write_strings(out, tensor),
-        _ => extend(out, tensor, tensor.to_i64().unwrap_or_default().iter().map(|&x| x as i8).collect()),
-    }
+pub(crate) fn write_to(out: &mut impl Write, tensor: &Tensor) -> io::Result<()> {
+    let code = match tensor.dtype() {
+        DType::Fp16 => "<f2",
+        DType::Fp32 => "<f4",
+        DType::Fp64 => "<f8",
+        DType::Int8 => "|i1",
+        DType::Int16 => "<i2",
+        DType::Int32 => "<i4",
+        DType::Int64 => "<i8",
+        DType::UInt8 => "|u1",
+        DType::UInt16 => "<u2",
+        DType::UInt32 => "<u4",
+        DType::UInt64 => "<u8",
+        DType::Bool => "|b1",
+        DType::Bf16 => {
+            write_header(out, "<f4", tensor.shape())?;
+            return tensor.to_f64().iter().try_for_each(|&x| out.write_all(&(x as f32).to_le_bytes()));
+        }
+        DType::String => return write_strings(out, tensor),
+        // The integers of a few bits.
+        _ => {
+            write_header(out, "|i1", tensor.shape())?;
+            let values = tensor.to_i64().unwrap_or_default();
+            return values.iter().try_for_each(|&x| out.write_all(&(x as i8).to_le_bytes()));
+        }
+    };
+    write_header(out, code, tensor.shape())?;
+    out.write_all(tensor.bytes())
 }
 
 /// NumPy's `<U` strings: UTF-32, padded with zeros to the longest.
-fn write_strings(out: &mut impl Write, tensor: &Tensor) -> std::io::Result<()> {
+fn write_strings(out: &mut impl Write, tensor: &Tensor) -> io::Result<()> {
     let width = tensor.strings().iter().map(|s| s.chars().count()).max().unwrap_or(0).max(1);
-    let shape: Vec<String> = tensor.shape().iter().map(|n| format!("{n},")).collect();
-    let mut header =
-        format!("{{'descr': '<U{width}', 'fortran_order': False, 'shape': ({}), }}", shape.join(" "));
-    // Magic, version and length take 10 bytes; the data starts at a multiple of 64.
-    let padded = (10 + header.len() + 1).next_multiple_of(64) - 10;
-    header.extend(std::iter::repeat_n(' ', padded - header.len() - 1));
-    header.push('\n');
-    out.write_all(b"\x93NUMPY\x01\x00")?;
-    out.write_all(&(header.len() as u16).to_le_bytes())?;
-    out.write_all(header.as_bytes())?;
+    write_header(out, &format!("<U{width}"), tensor.shape())?;
     for s in tensor.strings() {
         let chars = s.chars().map(u32::from).chain(std::iter::repeat(0)).take(width);
         for c in chars {
@@ -133,8 +205,24 @@ fn write_strings(out: &mut impl Write, tensor: &Tensor) -> std::io::Result<()> {
     Ok(())
 }
 
+fn write_header(out: &mut impl Write, descr: &str, shape: &[usize]) -> io::Result<()> {
+    let shape: Vec<String> = shape.iter().map(|n| format!("{n},")).collect();
+    let mut header =
+        format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}", shape.join(" "));
+    // Magic, version and length take 10 bytes; the data starts at a multiple of 64.
+    let padded = (10 + header.len() + 1).next_multiple_of(64) - 10;
+    header.extend(std::iter::repeat_n(' ', padded - header.len() - 1));
+    header.push('\n');
+    out.write_all(MAGIC)?;
+    out.write_all(&[1, 0])?;
+    out.write_all(&(header.len() as u16).to_le_bytes())?;
+    out.write_all(header.as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
+    use half::f16;
+
     use super::*;
 
     #[test]
@@ -154,15 +242,39 @@ mod tests {
         }
     }
 
+    fn file(descr: &str, fortran_order: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+        let header = format!("{{'descr': {descr}, 'fortran_order': {fortran_order}, 'shape': {shape}, }}\n");
+        [MAGIC, &[1, 0], &(header.len() as u16).to_le_bytes(), header.as_bytes(), data].concat()
+    }
+
     #[test]
-    fn a_header_that_claims_too_much_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("t.npy");
-        let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 1000), }\n";
-        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-        bytes.extend((header.len() as u16).to_le_bytes());
-        bytes.extend(header.as_bytes());
-        std::fs::write(&path, bytes).unwrap();
-        assert!(read(&path).unwrap_err().to_string().contains("shorter than its header says"));
+    fn other_orders_are_read() {
+        let big = file("'>i2'", "False", "(2,)", &[1, 2, 0xFF, 0xFE]);
+        assert_eq!(read_from(&mut &big[..]).unwrap(), Tensor::from_vec(&[2], vec![0x102i16, -2]).unwrap());
+        // numpy.save of numpy.asfortranarray([[0, 1, 2], [3, 4, 5]], dtype='u1')
+        let columns = file("'|u1'", "True", "(2, 3)", &[0, 3, 1, 4, 2, 5]);
+        let rows = Tensor::from_vec(&[2, 3], vec![0u8, 1, 2, 3, 4, 5]).unwrap();
+        assert_eq!(read_from(&mut &columns[..]).unwrap(), rows);
+        let python2 = file("\"<f4\"", "False", "(1L,)", &1f32.to_le_bytes());
+        assert_eq!(read_from(&mut &python2[..]).unwrap(), Tensor::from_vec(&[1], vec![1f32]).unwrap());
+    }
+
+    #[test]
+    fn headers_that_lie_are_refused() {
+        for (file, what) in [
+            (file("'<f4'", "False", "(1000000000000, 1000)", &[0; 16]), "shorter than its header says"),
+            (file("'<f4'", "False", "(9223372036854775807, 4)", &[0; 16]), "overflows"),
+            (file("'<f4'", "False", "(99999999999999999999,)", &[0; 16]), "no meaning"),
+            (file("'<f4'", "False", "(-1,)", &[0; 16]), "no meaning"),
+            (file("'<f4'", "False", "4", &[0; 16]), "not a tuple"),
+            (file("'<c8'", "False", "(2,)", &[0; 16]), "not numbers"),
+            (file("[('a', '<f4')]", "False", "(2,)", &[0; 16]), "not numbers"),
+            (file("'", "False", "(2,)", &[0; 16]), "not numbers"),
+            (b"\x93NUMPY\x01\x00\xff".to_vec(), "not whole"),
+            (b"\x93NUMPY\x02\x00\xff\xff\xff\xff".to_vec(), "too long"),
+        ] {
+            let error = read_from(&mut &file[..]).unwrap_err();
+            assert!(error.to_string().contains(what), "{error}");
+        }
     }
 }

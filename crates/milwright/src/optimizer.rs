@@ -1,5 +1,7 @@
 //! Makes models smaller, and proves that they still compute the same.
 
+use std::fs::File;
+use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,9 +14,10 @@ use serde::Serialize;
 
 pub use milwright_optimize::Bits;
 
+use crate::backend::seconds;
 use crate::{
-    Error, ErrorKind, LoadOptions, Model, OutputDifference, Proof, Result, Samples, Target, WeightReport,
-    compare,
+    Cancel, Error, ErrorKind, LoadOptions, Model, OutputDifference, Proof, Result, Samples, Target,
+    WeightReport, compare,
 };
 
 /// How weights are stored.
@@ -62,8 +65,10 @@ pub struct OptimizeReport {
     /// How far the outputs are from the original's.
     pub proof: Proof,
     /// How long compressing and writing took.
+    #[serde(rename = "optimize_seconds", serialize_with = "seconds")]
     pub optimize_time: Duration,
     /// How long the proof took.
+    #[serde(rename = "proof_seconds", serialize_with = "seconds")]
     pub proof_time: Duration,
 }
 
@@ -149,7 +154,7 @@ impl Optimizer {
         self
     }
 
-    /// How models are made ready for the proof: threads, cache.
+    /// How models are made ready for the proof (threads, cache), and what stops the work.
     #[must_use]
     pub fn load_options(mut self, load: LoadOptions) -> Optimizer {
         self.load = load;
@@ -169,19 +174,27 @@ impl Optimizer {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<OptimizeReport> {
         let start = Instant::now();
-        let scratch = tempfile::tempdir();
-        let scratch = scratch.map_err(|e| Error::io("write into", &std::env::temp_dir(), e))?;
-        let staged_at = match output {
+        // Compressed weights are kept beside the result until it is written: there must be space for them there.
+        let temporary;
+        let destination = match output {
             Some(output) => self.check_output(model, output)?.to_owned(),
-            None => scratch.path().join("result.mlpackage"),
+            None => {
+                temporary =
+                    tempfile::tempdir().map_err(|e| Error::io("write into", &std::env::temp_dir(), e))?;
+                temporary.path().join("result.mlpackage")
+            }
         };
-        let (program, weights) = self.rewrite(model, scratch.path(), progress)?;
+        // A destination that cannot be written is noticed before the work, not after it.
+        let mut writer = PackageWriter::create(&destination)?;
+        let mut spill = Spill::create(&destination, self.load.cancel.clone())?;
+        let (program, weights) = self.rewrite(model, &mut spill, progress)?;
 
         progress(Progress::Writing);
-        let mut writer = PackageWriter::create(&staged_at)?;
         let checked = verify(program)?;
         let mut spec = model.package().model().clone();
-        let program = milwright_convert::spec::write(&checked, &mut Weights(&mut writer))?;
+        let program = milwright_convert::spec::write(&checked, &mut Weights(&mut writer));
+        let program = program.map_err(|e| Error::from(e).at(&destination))?;
+        self.load.cancel.check()?;
         let opset = checked.functions.values().map(|f| f.opset).max().unwrap_or(Opset::Ios15);
         spec.specification_version = spec.specification_version.max(opset.specification_version());
         let doc_string = match &mut spec.r#type {
@@ -208,6 +221,7 @@ impl Optimizer {
         };
         self.judge(&report)?;
         drop(result);
+        self.load.cancel.check()?;
         if output.is_some() {
             staged.commit()?;
         }
@@ -236,14 +250,13 @@ impl Optimizer {
     fn rewrite(
         &self,
         model: &Model,
-        scratch: &Path,
+        spill: &mut Spill,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Program, Vec<WeightReport>)> {
         // Before weights are compressed: a pass can fold a scale into a weight, but not into a palette.
         let failed = |e: passes::PassError| Error::new(ErrorKind::Malformed, e.to_string()).at(model.path());
         let (program, _) = passes::run(model.program().clone(), passes::ALL, None).map_err(failed)?;
         let mut program = program.into_inner();
-        let mut spill = Spill::create(scratch).map_err(|e| Error::io("write into", scratch, e))?;
         let halve =
             self.quantization == Quantization::Float16 || matches!(self.target, Target::Ane | Target::Gpu);
         let mut stages = Vec::new();
@@ -261,8 +274,9 @@ impl Optimizer {
                 done += n;
                 progress(Progress::Compressing { done: done.min(total), total });
             };
-            let found = milwright_optimize::optimize(&mut program, stage, &mut spill, &mut advance);
-            reports.extend(found.map_err(|e| Error::new(ErrorKind::Io, e.to_string()))?);
+            let found = milwright_optimize::optimize(&mut program, stage, spill, &mut advance);
+            self.load.cancel.check()?;
+            reports.extend(found.map_err(|e| spill.error(&e))?);
         }
         // The constants that were converted are dead now.
         let clean: Vec<passes::Pass> = passes::by_name("eliminate_dead").into_iter().collect();
@@ -331,25 +345,39 @@ fn weight_elements(program: &Program) -> usize {
     weights.sum()
 }
 
-/// Keeps compressed weights in a file until they are written, so that they need no memory.
+/// Keeps compressed weights in a file until they are written, so that they need no memory. The file has no name.
 struct Spill {
-    file: std::fs::File,
+    file: File,
+    destination: PathBuf,
     end: u64,
+    cancel: Cancel,
 }
 
 impl Spill {
-    fn create(folder: &Path) -> std::io::Result<Spill> {
-        Ok(Spill { file: tempfile::tempfile_in(folder)?, end: 0 })
+    /// In the folder of the destination.
+    fn create(destination: &Path, cancel: Cancel) -> Result<Spill> {
+        let folder = destination.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file = tempfile::tempfile_in(folder).map_err(|e| Error::io("write", destination, e))?;
+        Ok(Spill { file, destination: destination.to_owned(), end: 0, cancel })
+    }
+
+    /// What the optimizer's only error, that of a store, means to the user.
+    fn error(&self, error: &milwright_optimize::Error) -> Error {
+        Error::new(ErrorKind::Io, error.to_string())
+            .with_hint("free some space, or write to another disk")
+            .at(&self.destination)
     }
 }
 
 impl Store for Spill {
-    fn store(&mut self, tensor: Tensor) -> std::io::Result<Tensor> {
-        use std::io::{Seek, SeekFrom, Write};
+    fn store(&mut self, tensor: Tensor) -> io::Result<Tensor> {
         /// Small tensors are not worth a mapping.
         const MIN_BYTES: usize = 1 << 16;
         /// Mappings start at pages; this is a multiple of every page size in use.
         const PAGE: u64 = 1 << 16;
+        if self.cancel.is_cancelled() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         if tensor.bytes().len() < MIN_BYTES {
             return Ok(tensor);
         }
@@ -358,7 +386,7 @@ impl Store for Spill {
         self.file.write_all(tensor.bytes())?;
         self.end = start + tensor.bytes().len() as u64;
         let bytes = milwright_spec::map_range(&self.file, start, tensor.bytes().len())?;
-        Tensor::from_bytes(tensor.dtype(), tensor.shape(), bytes).map_err(std::io::Error::other)
+        Tensor::from_bytes(tensor.dtype(), tensor.shape(), bytes).map_err(io::Error::other)
     }
 }
 

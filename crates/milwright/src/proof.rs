@@ -12,9 +12,17 @@ use crate::{Backend, Cpu, Error, LoadOptions, Model, OutputDifference, Result, S
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Proof {
     /// For each function that was run, its name and its outputs.
+    #[serde(serialize_with = "map")]
     pub functions: Vec<(String, Vec<OutputDifference>)>,
     /// Sets of inputs that each function ran on.
     pub samples: usize,
+}
+
+fn map<S: serde::Serializer>(
+    functions: &[(String, Vec<OutputDifference>)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(functions.iter().map(|(name, outputs)| (name, outputs)))
 }
 
 impl Proof {

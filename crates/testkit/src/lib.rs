@@ -2,3 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod fuzz;
+
+/// For tests of crates that do not use it themselves: they make model files that no writer makes.
+pub use milwright_spec as spec;

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use milwright::{Result, Target};
+use milwright::{PlanOrigin, Result, Target};
 use serde::Serialize;
 
 use crate::common::{self, Global};
-use crate::printer::{Printer, bytes, duration};
+use crate::printer::{Printer, bytes, count, duration};
 
 /// Measures a model: latency, throughput, memory, load time.
 #[derive(clap::Args)]
@@ -19,7 +19,7 @@ pub struct Args {
     /// An .mlpackage or .mlmodelc folder, or an .mlmodel file, with an ML program.
     model: PathBuf,
     /// Threads; 0 is one per core.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = common::threads)]
     threads: usize,
     /// How long to measure, after a warm-up.
     #[arg(long, default_value_t = 3.0, value_parser = seconds)]
@@ -40,7 +40,7 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
 #[derive(Serialize)]
 struct Report {
     backend: &'static str,
-    plan: String,
+    plan: PlanOrigin,
     load_ms: f64,
     runs: usize,
     min_ms: f64,
@@ -84,7 +84,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let ms = |d: Duration| d.as_secs_f64() * 1e3;
     let report = Report {
         backend: loaded.backend,
-        plan: loaded.plan.to_string(),
+        plan: loaded.plan.clone(),
         load_ms: ms(load),
         runs: times.len(),
         min_ms: ms(times[0]),
@@ -111,7 +111,8 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         duration(load),
     ]);
     printer.show(&table);
-    printer.note(format!("{} runs on {}; plan {}", report.runs, report.backend, report.plan));
+    let runs = count(report.runs, "run", "runs");
+    printer.note(format!("{runs} on {}; plan {}", report.backend, report.plan));
     Ok(())
 }
 

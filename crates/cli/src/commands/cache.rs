@@ -5,7 +5,7 @@ use milwright::{Error, ErrorKind, Result};
 use serde_json::json;
 
 use crate::common::Global;
-use crate::printer::{Printer, bytes};
+use crate::printer::{Printer, bytes, count};
 
 /// Shows and clears the cache of compiled plans.
 #[derive(clap::Args)]
@@ -56,7 +56,8 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
                 broken.iter().for_each(|(key, fault)| printer.line(format!("{key}: {fault}")));
             }
             if !broken.is_empty() {
-                return Err(Error::new(ErrorKind::Io, "some plans were broken, and have been removed")
+                let plans = count(broken.len(), "plan was", "plans were");
+                return Err(Error::new(ErrorKind::Io, format!("{plans} broken, and removed"))
                     .with_hint("they are compiled again when they are needed")
                     .at(folder));
             }
@@ -66,7 +67,8 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
             if printer.is_json() {
                 printer.json(&json!({ "plans": cleared.entries, "bytes": cleared.bytes }));
             } else {
-                printer.line(format!("removed {} plans, {}", cleared.entries, bytes(cleared.bytes)));
+                let plans = count(cleared.entries, "plan", "plans");
+                printer.line(format!("removed {plans}, {}", bytes(cleared.bytes)));
             }
         }
     }

@@ -25,7 +25,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     inputs: Option<PathBuf>,
     /// The least signal-to-noise ratio of every output, in dB.
-    #[arg(long, value_name = "SNR_DB", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SNR_DB", allow_negative_numbers = true, value_parser = common::decibels)]
     tolerance: Option<f64>,
     /// Seed of drawn inputs.
     #[arg(long, default_value_t = 0)]
@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     function: Option<String>,
     /// Threads; 0 is one per core.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = common::threads)]
     threads: usize,
 }
 

@@ -8,7 +8,7 @@ use milwright::{
 };
 
 use crate::common::{self, Global};
-use crate::printer::{Printer, bytes, duration, number};
+use crate::printer::{Printer, bytes, count, duration, number};
 use crate::progress;
 
 /// Makes a model smaller and proves that it still computes the same.
@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = QuantizeArg::None)]
     quantize: QuantizeArg,
     /// The least signal-to-noise ratio of every output, in dB.
-    #[arg(long, value_name = "SNR_DB", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SNR_DB", allow_negative_numbers = true, value_parser = common::decibels)]
     tolerance: Option<f64>,
     /// A folder with inputs for the proof [default: drawn to suit the model]
     #[arg(long, value_name = "DIR")]
@@ -45,7 +45,7 @@ pub struct Args {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Threads; 0 is one per core.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = common::threads)]
     threads: usize,
 }
 
@@ -164,7 +164,8 @@ fn show(report: &OptimizeReport, printer: &Printer) {
     }
     for (function, outputs) in &report.proof.functions {
         let name = if report.proof.functions.len() > 1 { format!(" of {function}") } else { String::new() };
-        printer.line(format!("\noutputs{name}, on {} sets of inputs:", report.proof.samples));
+        let sets = count(report.proof.samples, "set", "sets");
+        printer.line(format!("\noutputs{name}, on {sets} of inputs:"));
         common::show_differences(outputs, printer);
     }
     let mut lossy: Vec<&WeightReport> = report.weights.iter().filter(|w| w.snr_db.is_some()).collect();
@@ -191,7 +192,7 @@ fn show(report: &OptimizeReport, printer: &Printer) {
         printer.note(format!("left alone: {}: {}", w.name, w.skipped.as_deref().unwrap_or_default()));
     }
     printer.note(format!(
-        "\ncompressed and written in {}, proved in {}",
+        "compressed and written in {}, proved in {}",
         duration(report.optimize_time),
         duration(report.proof_time)
     ));

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use milwright::{
-    Error, FeatureType, InferenceRequest, Loaded, Model, Prediction, Result, Samples, Target, Tensor, image,
-    npy, read_file,
+    Error, ErrorKind, FeatureType, Files, InferenceRequest, Loaded, Model, Prediction, Result, Samples,
+    Target, Tensor, read_file,
 };
 use serde::Serialize;
 
@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     function: Option<String>,
     /// Threads; 0 is one per core.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = common::threads)]
     threads: usize,
 }
 
@@ -54,6 +54,11 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let model = common::open(&args.model)?;
     let function = args.function.as_deref();
     let options = global.load_options(function, args.threads);
+    if let Some(folder) = args.output.as_deref().filter(|f| f.exists() && !f.is_dir()) {
+        let error =
+            Error::new(ErrorKind::InvalidInput, "a file of this name is in the way; outputs go to a folder");
+        return Err(error.with_hint("choose another name with --output").at(folder));
+    }
     let (request, drawn) = request(args, &model)?;
     if !drawn.is_empty() {
         printer.note(format!("drawn from seed {}: {}", args.seed, drawn.join(", ")));
@@ -84,16 +89,22 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
 /// The given inputs, and the names of those that had to be drawn.
 fn request(args: &Args, model: &Model) -> Result<(InferenceRequest, Vec<String>)> {
     let function = args.function.as_deref();
+    let program = model.function(function)?;
     let info = model.info().function(function);
+    let names: Vec<&str> = program.inputs.iter().map(|&v| program[v].name.as_str()).collect();
     let mut request = InferenceRequest::new();
-    for (name, file) in &args.inputs {
+    for (i, (name, file)) in args.inputs.iter().enumerate() {
+        if !names.contains(&name.as_str()) {
+            let error = Error::new(ErrorKind::InvalidInput, format!("the model has no input `{name}`"));
+            return Err(error.with_hint(format!("its inputs are: {}", names.join(", "))).at(model.path()));
+        }
+        if args.inputs[..i].iter().any(|(n, _)| n == name) {
+            return Err(Error::new(ErrorKind::InvalidInput, format!("the input `{name}` is given twice")));
+        }
         let feature = info.and_then(|f| f.inputs.iter().find(|i| i.name == *name));
         request = request.input(name, read_file(file, feature.map(|f| &f.ty))?);
     }
-    let needs_more = {
-        let program = model.function(function)?;
-        program.inputs.iter().any(|&v| !args.inputs.iter().any(|(n, _)| *n == program[v].name))
-    };
+    let needs_more = names.iter().any(|name| !args.inputs.iter().any(|(n, _)| n == name));
     let mut drawn = Vec::new();
     if needs_more {
         let samples = Samples::draw(model, function, args.seed, 1)?;
@@ -115,28 +126,25 @@ fn write(
     drawn: &[String],
     prediction: &Prediction,
 ) -> Result<()> {
-    let make = |folder: &Path| {
-        std::fs::create_dir_all(folder).map_err(|e| {
-            Error::new(milwright::ErrorKind::Io, format!("cannot make the folder: {e}")).at(folder)
-        })
-    };
+    let make = |folder: &Path| std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e));
     make(folder)?;
+    let mut files = Files::default();
     let info = model.info().function(function);
     for (name, tensor) in prediction.outputs() {
-        npy::write(file(folder, name, "npy"), tensor)?;
+        files.npy(file(folder, name, "npy"), tensor)?;
         let feature = info.and_then(|f| f.outputs.iter().find(|o| o.name == *name));
         if let Some(ty @ FeatureType::Image { .. }) = feature.map(|f| &f.ty) {
-            image::write_png(file(folder, name, "png"), tensor, ty)?;
+            files.png(file(folder, name, "png"), tensor, ty)?;
         }
     }
     if !drawn.is_empty() {
         let folder = folder.join("inputs");
         make(&folder)?;
         for (name, tensor) in request.inputs().iter().filter(|(n, _)| drawn.contains(n)) {
-            npy::write(file(&folder, name, "npy"), tensor)?;
+            files.npy(file(&folder, name, "npy"), tensor)?;
         }
     }
-    Ok(())
+    files.commit()
 }
 
 /// `NAME.EXTENSION` in a folder; a name from a model must not lead out of it.
@@ -186,10 +194,13 @@ fn show(prediction: &Prediction, printer: &Printer) {
     let mut table = printer.table(&["output", "type", "min", "mean", "max", "not finite"]);
     for (name, tensor) in prediction.outputs() {
         let s = Summary::new(tensor);
+        let whole = tensor.dtype().is_int();
         let cell = |x: Option<f64>| x.map_or("–".to_owned(), number);
-        let min = if s.text.is_empty() { cell(s.min) } else { s.text.join(" ") };
+        let bound =
+            |x: Option<f64>| if whole { x.map_or("–".to_owned(), |x| x.to_string()) } else { cell(x) };
+        let min = if s.text.is_empty() { bound(s.min) } else { s.text.join(" ") };
         let shape = format!("{} {:?}", s.dtype, s.shape);
-        table.add_row(vec![name.clone(), shape, min, cell(s.mean), cell(s.max), s.not_finite.to_string()]);
+        table.add_row(vec![name.clone(), shape, min, cell(s.mean), bound(s.max), s.not_finite.to_string()]);
     }
     printer.show(&table);
 }

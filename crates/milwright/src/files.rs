@@ -1,0 +1,92 @@
+//! Files that a run leaves behind: they appear together, each whole.
+
+use std::io::{BufWriter, IntoInnerError, Write};
+use std::path::{Path, PathBuf};
+
+use milwright_spec::StagedFile;
+
+use crate::{Error, FeatureType, Result, Tensor, image, npy};
+
+/// Files that are written under temporary names and then renamed, all of them. After an error, and when it is dropped
+/// before [`commit`](Files::commit), older files of these names are as they were.
+///
+/// ```
+/// use milwright::{Files, Tensor, npy};
+///
+/// let folder = tempfile::tempdir()?;
+/// let mut files = Files::default();
+/// files.npy(folder.path().join("a.npy"), &Tensor::scalar(1f32))?;
+/// files.npy(folder.path().join("b.npy"), &Tensor::scalar(2f32))?;
+/// files.commit()?;
+/// assert_eq!(npy::read(folder.path().join("b.npy"))?, Tensor::scalar(2f32));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Files {
+    staged: Vec<(PathBuf, StagedFile)>,
+}
+
+impl Files {
+    /// Adds a tensor as a `.npy` file: see [`npy::write`].
+    ///
+    /// # Errors
+    /// The file cannot be written, or there is one of this name already.
+    pub fn npy(&mut self, path: impl AsRef<Path>, tensor: &Tensor) -> Result<()> {
+        self.add(path.as_ref(), |out| npy::write_to(out, tensor))
+    }
+
+    /// Adds an image output as a PNG file: see [`image::write_png`].
+    ///
+    /// # Errors
+    /// As for [`npy`](Files::npy), or the tensor is not an image.
+    pub fn png(&mut self, path: impl AsRef<Path>, tensor: &Tensor, ty: &FeatureType) -> Result<()> {
+        let path = path.as_ref();
+        let encoded = image::encode_png(tensor, ty).map_err(|e| e.at(path))?;
+        self.add(path, |out| out.write_all(&encoded))
+    }
+
+    fn add(
+        &mut self,
+        path: &Path,
+        write: impl FnOnce(&mut BufWriter<StagedFile>) -> std::io::Result<()>,
+    ) -> Result<()> {
+        if self.staged.iter().any(|(p, _)| p == path) {
+            return Err(Error::invalid("two outputs would be written to this file").at(path));
+        }
+        let io = |e| Error::io("write", path, e);
+        let mut out = BufWriter::new(StagedFile::create(path)?);
+        write(&mut out).map_err(io)?;
+        let mut file = out.into_inner().map_err(IntoInnerError::into_error).map_err(io)?;
+        file.sync()?;
+        self.staged.push((path.to_owned(), file));
+        Ok(())
+    }
+
+    /// Puts every file in its place.
+    ///
+    /// # Errors
+    /// A file cannot be renamed. Those before it are in their places then, the others are not.
+    pub fn commit(self) -> Result<()> {
+        self.staged.into_iter().try_for_each(|(_, file)| Ok(file.commit()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_replaced_before_everything_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        npy::write(path("a.npy"), &Tensor::scalar(1f32)).unwrap();
+        std::fs::create_dir(path("b.npy")).unwrap();
+        let mut files = Files::default();
+        files.npy(path("a.npy"), &Tensor::scalar(2f32)).unwrap();
+        files.npy(path("a.npy"), &Tensor::scalar(3f32)).unwrap_err();
+        files.npy(path("b.npy"), &Tensor::scalar(4f32)).unwrap_err();
+        drop(files);
+        assert_eq!(npy::read(path("a.npy")).unwrap(), Tensor::scalar(1f32));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left");
+    }
+}
