@@ -1,0 +1,217 @@
+//! Packages that are damaged, that lie, or that are rare: each is made from a copy of `digits.mlpackage`.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use milwright_testkit::spec::proto::mil_spec::{
+    Argument, Block, DataType, Dimension, NamedValueType, Operation, TensorType, TensorValue, Value,
+    ValueType, argument, dimension, tensor_value, value, value_type,
+};
+use milwright_testkit::spec::proto::{ImageFeatureType, Model, feature_type, image_feature_type, model};
+use prost::Message as _;
+
+/// What is done to the copy.
+type Change = fn(&Path);
+
+/// Changes by the name of the package that they make.
+pub const ALL: &[(&str, Change)] = &[
+    ("blob-lies", |p| edit_weights(p, |w| w[64 + 8..64 + 16].copy_from_slice(&(1u64 << 50).to_le_bytes()))),
+    ("blobs-overlap", blobs_overlap),
+    ("empty", |p| drop(File::create(model_file(p)).unwrap())),
+    ("flipped", |p| edit_model_bytes(p, |m| m[1000] ^= 0x80)),
+    ("flipped-blob", |p| edit_weights(p, |w| w[64] ^= 1)),
+    ("gray", |p| edit(p, |m| set_image_input(m, 8, 8))),
+    ("link-outside", link_outside),
+    ("nested", nested),
+    ("newer", |p| edit(p, |m| m.specification_version = 99)),
+    ("no-manifest", |p| fs::remove_file(p.join("Manifest.json")).unwrap()),
+    ("no-model", |p| fs::remove_file(model_file(p)).unwrap()),
+    ("no-weights", |p| fs::remove_file(weight_file(p)).unwrap()),
+    ("not-json", |p| fs::write(p.join("Manifest.json"), "{").unwrap()),
+    ("path-outside", path_outside),
+    ("petabytes", |p| edit(p, petabytes)),
+    ("past-the-end", |p| edit(p, |m| first_blob(m).offset = 1 << 40)),
+    ("shape-overflows", |p| edit(p, |m| set_input_shape(m, &[1, 1, 1 << 62, 1 << 62]))),
+    ("terminal", |p| edit(p, |m| main_block(m).operations[3].r#type = "conv\x1b[2J".into())),
+    ("truncated", |p| edit_model_bytes(p, |m| m.truncate(m.len() / 2))),
+    ("truncated-weights", |p| edit_weights(p, |w| w.truncate(w.len() / 2))),
+    ("unknown-op", unknown_op),
+];
+
+fn model_file(package: &Path) -> PathBuf {
+    package.join("Data/com.apple.CoreML/model.mlmodel")
+}
+
+fn weight_file(package: &Path) -> PathBuf {
+    package.join("Data/com.apple.CoreML/weights/weight.bin")
+}
+
+fn edit_bytes(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(path).unwrap();
+    change(&mut bytes);
+    fs::write(path, bytes).unwrap();
+}
+
+fn edit_model_bytes(package: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    edit_bytes(&model_file(package), change);
+}
+
+fn edit_weights(package: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    edit_bytes(&weight_file(package), change);
+}
+
+fn edit(package: &Path, change: impl FnOnce(&mut Model)) {
+    edit_model_bytes(package, |bytes| {
+        let mut model = Model::decode(&bytes[..]).unwrap();
+        change(&mut model);
+        *bytes = model.encode_to_vec();
+    });
+}
+
+fn main_block(model: &mut Model) -> &mut Block {
+    let Some(model::Type::MlProgram(program)) = &mut model.r#type else { panic!("an ML program") };
+    program.functions.get_mut("main").unwrap().block_specializations.values_mut().next().unwrap()
+}
+
+fn first_blob(model: &mut Model) -> &mut value::BlobFileValue {
+    let values = main_block(model).operations.iter_mut().flat_map(|op| op.attributes.values_mut());
+    let blobs = values.filter_map(|v| match &mut v.value {
+        Some(value::Value::BlobFileValue(blob)) => Some(blob),
+        _ => None,
+    });
+    blobs.min_by_key(|b| b.offset).unwrap()
+}
+
+/// The second blob's data claims to start where the first one's does.
+fn blobs_overlap(package: &Path) {
+    edit_weights(package, |weights| {
+        let u64_at = |at: usize| u64::from_le_bytes(weights[at..][..8].try_into().unwrap());
+        let (size, start) = (u64_at(64 + 8), u64_at(64 + 16));
+        let second = (start + size).next_multiple_of(64) as usize;
+        weights[second + 16..][..8].copy_from_slice(&start.to_le_bytes());
+    });
+}
+
+fn link_outside(package: &Path) {
+    let outside = package.with_extension("bin");
+    fs::rename(weight_file(package), &outside).unwrap();
+    std::os::unix::fs::symlink(fs::canonicalize(outside).unwrap(), weight_file(package)).unwrap();
+}
+
+fn path_outside(package: &Path) {
+    let manifest = package.join("Manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, text.replace("com.apple.CoreML/weights", "../../../../etc")).unwrap();
+}
+
+fn unknown_op(package: &Path) {
+    edit(package, |model| {
+        let op = main_block(model).operations.iter_mut().find(|op| op.r#type == "max_pool").unwrap();
+        op.r#type = "maxpool".into();
+    });
+}
+
+/// A block in a block in a block, five hundred times.
+fn nested(package: &Path) {
+    edit_model_bytes(package, |bytes| {
+        // By hand: what the reader refuses to nest this deep, the writer does not encode.
+        let mut inner = Vec::new();
+        for _ in 0..500 {
+            inner = field(4, &field(3, &inner)); // Operation.blocks, Block.operations
+        }
+        let block = field(3, &inner);
+        let specialization = field(3, &[field(1, b"CoreML5"), field(2, &block)].concat());
+        let function = field(2, &[field(1, b"main"), field(2, &specialization)].concat());
+        *bytes = [vec![8, 7], field(502, &function)].concat();
+    });
+}
+
+/// A length-delimited protobuf field.
+fn field(number: u32, content: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    prost::encoding::encode_key(number, prost::encoding::WireType::LengthDelimited, &mut bytes);
+    prost::encoding::encode_varint(content.len() as u64, &mut bytes);
+    bytes.extend_from_slice(content);
+    bytes
+}
+
+fn tensor_type(shape: &[u64], dtype: DataType) -> ValueType {
+    let dimension = |&size: &u64| Dimension {
+        dimension: Some(dimension::Dimension::Constant(dimension::ConstantDimension { size })),
+    };
+    ValueType {
+        r#type: Some(value_type::Type::TensorType(TensorType {
+            data_type: dtype.into(),
+            rank: shape.len() as i64,
+            dimensions: shape.iter().map(dimension).collect(),
+            ..TensorType::default()
+        })),
+    }
+}
+
+fn set_input_shape(model: &mut Model, shape: &[u64]) {
+    let Some(model::Type::MlProgram(program)) = &mut model.r#type else { panic!("an ML program") };
+    program.functions.get_mut("main").unwrap().inputs[0].r#type = Some(tensor_type(shape, DataType::Float32));
+    let input = &mut model.description.as_mut().unwrap().input[0];
+    let Some(feature_type::Type::MultiArrayType(array)) = &mut input.r#type.as_mut().unwrap().r#type else {
+        panic!("an array")
+    };
+    array.shape = shape.iter().map(|&n| n as i64).collect();
+}
+
+/// The input is a grey image. Not damaged at all.
+fn set_image_input(model: &mut Model, width: i64, height: i64) {
+    let input = &mut model.description.as_mut().unwrap().input[0];
+    input.r#type.as_mut().unwrap().r#type = Some(feature_type::Type::ImageType(ImageFeatureType {
+        width,
+        height,
+        color_space: image_feature_type::ColorSpace::Grayscale.into(),
+        ..ImageFeatureType::default()
+    }));
+}
+
+/// A tensor of 2⁵⁰ elements out of two numbers: its rows are summed up to what the first op gets.
+fn petabytes(model: &mut Model) {
+    let named = |name: &str| Argument {
+        arguments: vec![argument::Binding { binding: Some(argument::binding::Binding::Name(name.into())) }],
+    };
+    let given = |ty: ValueType, value: tensor_value::Value| {
+        let tensor = TensorValue { value: Some(value) };
+        let immediate = value::ImmediateValue { value: Some(value::immediate_value::Value::Tensor(tensor)) };
+        let value = Value {
+            r#type: Some(ty),
+            value: Some(value::Value::ImmediateValue(immediate)),
+            ..Value::default()
+        };
+        let binding = argument::binding::Binding::Value(value);
+        Argument { arguments: vec![argument::Binding { binding: Some(binding) }] }
+    };
+    let ints = |values: &[i32]| {
+        let ty = tensor_type(&[values.len() as u64], DataType::Int32);
+        given(ty, tensor_value::Value::Ints(tensor_value::RepeatedInts { values: values.to_vec() }))
+    };
+    let keep = given(
+        tensor_type(&[], DataType::Bool),
+        tensor_value::Value::Bools(tensor_value::RepeatedBools { values: vec![true] }),
+    );
+    let op = |ty: &str, name: &str, shape: &[u64], inputs: Vec<(&str, Argument)>| Operation {
+        r#type: ty.into(),
+        inputs: inputs.into_iter().map(|(n, a)| (n.to_owned(), a)).collect(),
+        outputs: vec![NamedValueType {
+            name: name.into(),
+            r#type: Some(tensor_type(shape, DataType::Float32)),
+        }],
+        ..Operation::default()
+    };
+    let reps = ints(&[1 << 22, 1 << 22, 1, 1]);
+    let tile = op("tile", "huge", &[1 << 22, 1 << 22, 8, 8], vec![("x", named("image")), ("reps", reps)]);
+    let sum = vec![("x", named("huge")), ("axes", ints(&[0, 1])), ("keep_dims", keep)];
+    let sum = op("reduce_sum", "summed", &[1, 1, 8, 8], sum);
+    let block = main_block(model);
+    for argument in block.operations.iter_mut().flat_map(|op| op.inputs.values_mut()) {
+        if *argument == named("image") {
+            *argument = named("summed");
+        }
+    }
+    block.operations.splice(..0, [tile, sum]);
+}
