@@ -40,6 +40,7 @@ pages! {
     bench
     cache
     compare
+    compile
     completions
     doctor
     full_disk

@@ -139,7 +139,8 @@ impl Model {
             }
         };
         let cache = cache.map(|folder| Store::open(folder, Options::default())).transpose()?;
-        let options = LoadOptions { function: function.clone(), threads, cache, precision };
+        let options =
+            LoadOptions { function: function.clone(), threads, cache, precision, ..LoadOptions::default() };
         let session = Target::Cpu.backend()?.load(&model, &options)?;
         Ok(Model { model, function, session: Mutex::new(session) })
     }
