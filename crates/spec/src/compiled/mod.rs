@@ -25,7 +25,7 @@ use prost::Message as _;
 use crate::limits::{MAX_PROGRAM_TEXT_BYTES, MAX_SPEC_BYTES};
 use crate::manifest::beside;
 use crate::map::map_file;
-use crate::open::check_version;
+use crate::open::{MODEL_PATH, check_version};
 use crate::proto::{Model, ModelDescription, mil_spec, model};
 use crate::{Error, ErrorKind, Result};
 
@@ -154,13 +154,14 @@ fn type_name(code: u32) -> Option<String> {
 /// The weight files that a program's text refers to.
 pub(crate) fn weight_files(text: &str) -> BTreeSet<&str> {
     const REFERENCE: &str = "BLOBFILE(";
+    /// From there to the path: its name and its type. A bound, so that the search as a whole is linear.
+    const MAX_PREFIX: usize = 64;
     let references = text.match_indices(REFERENCE).filter_map(|(at, _)| {
         let rest = &text[at + REFERENCE.len()..];
-        let (before, rest) = rest.split_once('"')?;
-        // The path comes first, with its type.
-        before.trim_start().starts_with("path").then(|| rest.split('"').next())?
+        let quote = rest.bytes().take(MAX_PREFIX).position(|byte| byte == b'"')?;
+        rest[..quote].trim_start().starts_with("path").then(|| rest[quote + 1..].split('"').next())?
     });
-    references.filter(|name| name.starts_with(crate::open::MODEL_PATH)).collect()
+    references.filter(|name| name.starts_with(MODEL_PATH)).collect()
 }
 
 #[cfg(test)]
@@ -174,6 +175,13 @@ mod tests {
         for none in [0, 1, 7, 10, u32::MAX] {
             assert_eq!(type_name(none), None, "{none}");
         }
+    }
+
+    #[test]
+    fn many_broken_references_take_no_time() {
+        assert!(weight_files(&"BLOBFILE(".repeat(1 << 20)).is_empty());
+        let open = "BLOBFILE(path = \"@model_path/".repeat(1 << 18);
+        assert_eq!(weight_files(&open).len(), 2);
     }
 
     #[test]
