@@ -117,7 +117,7 @@ impl Model {
         let compiled = CompiledProgram {
             model: self.package.model(),
             text: milwright_convert::spec::write_text(&self.program, &self.package, tool),
-            functions: milwright_convert::spec::summaries(&self.program),
+            functions: milwright_convert::spec::summaries(&self.program, &self.package),
             weights: self.package.weight_files(),
             digest: self.digest(),
         };

@@ -176,7 +176,7 @@ pub fn compiled_input(input: &[u8]) -> Option<Vec<u8>> {
     let compiled = CompiledProgram {
         model: package.model(),
         text: convert::write_text(&program, &package, TOOL),
-        functions: convert::summaries(&program),
+        functions: convert::summaries(&program, &package),
         weights: package.weight_files(),
         digest: [0; 32],
     };

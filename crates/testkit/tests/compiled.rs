@@ -155,7 +155,7 @@ fn compile(package: &Package, path: &Path) -> Package {
     let compiled = CompiledProgram {
         model: package.model(),
         text: convert::write_text(&program, package, TOOL),
-        functions: convert::summaries(&program),
+        functions: convert::summaries(&program, package),
         weights: package.weight_files(),
         digest: [0; 32],
     };

@@ -52,11 +52,8 @@ pub fn write_text(program: &Checked, package: &Package, tool: (&str, &str)) -> S
     }
     add_build_info(&mut program, tool);
 
-    let places = places(package);
-    let mut blobs = |tensor: &Tensor| {
-        let key = (tensor.bytes().as_ptr() as usize, tensor.bytes().len(), blob_type(tensor.dtype())?);
-        places.get(&key).cloned()
-    };
+    let places = Places::new(package);
+    let mut blobs = |tensor: &Tensor| places.find(tensor).cloned();
     let version = match package.model().specification_version {
         ..FIRST_WITH_SCALARS => TextVersion::V1_0,
         _ => TextVersion::V1_3,
@@ -64,22 +61,32 @@ pub fn write_text(program: &Checked, package: &Package, tool: (&str, &str)) -> S
     Printer::new().version(version).weights(&mut blobs).print(&program).trim_end().to_owned()
 }
 
-/// What `metadata.json` says about each function.
-pub fn summaries(program: &Program) -> BTreeMap<String, FunctionSummary> {
-    program.functions.iter().map(|(name, function)| (name.clone(), summary(function))).collect()
+/// What `metadata.json` says about each function of a program that was [read](super::read()) from `package`.
+pub fn summaries(program: &Program, package: &Package) -> BTreeMap<String, FunctionSummary> {
+    let places = Places::new(package);
+    let summaries = program.functions.iter().map(|(name, f)| (name.clone(), summary(f, &places)));
+    summaries.collect()
 }
 
-/// Where each blob's bytes are in memory, and what it is called: a constant that was read from a weight file shares its
-/// bytes with the file.
-fn places(package: &Package) -> HashMap<(usize, usize, BlobType), BlobRef> {
-    let mut places = HashMap::new();
-    for (name, file) in package.weight_files() {
-        for (offset, blob) in file.blobs().flatten().filter(|(_, blob)| !blob.data.is_empty()) {
-            let key = (blob.data.as_ptr() as usize, blob.data.len(), blob.dtype);
-            places.insert(key, BlobRef { path: name.clone(), offset });
+/// Which constants lie in weight files, and where: a constant that was read from one shares its bytes with the file.
+struct Places(HashMap<(usize, usize, BlobType), BlobRef>);
+
+impl Places {
+    fn new(package: &Package) -> Places {
+        let mut places = HashMap::new();
+        for (name, file) in package.weight_files() {
+            for (offset, blob) in file.blobs().flatten().filter(|(_, blob)| !blob.data.is_empty()) {
+                let key = (blob.data.as_ptr() as usize, blob.data.len(), blob.dtype);
+                places.insert(key, BlobRef { path: name.clone(), offset });
+            }
         }
+        Places(places)
     }
-    places
+
+    fn find(&self, tensor: &Tensor) -> Option<&BlobRef> {
+        let dtype = blob_type(tensor.dtype())?;
+        self.0.get(&(tensor.bytes().as_ptr() as usize, tensor.bytes().len(), dtype))
+    }
 }
 
 fn add_build_info(program: &mut Program, (tool, version): (&str, &str)) {
@@ -214,7 +221,7 @@ fn narrow<T: TryInto<i32>>(size: T) -> i32 {
     size.try_into().unwrap_or(i32::MAX)
 }
 
-fn summary(function: &Function) -> FunctionSummary {
+fn summary(function: &Function, places: &Places) -> FunctionSummary {
     let mut summary = FunctionSummary::default();
     for id in function.walk() {
         let op = &function[id];
@@ -223,10 +230,8 @@ fn summary(function: &Function) -> FunctionSummary {
             milwright_mil::Arg::Value(_) => None,
         });
         let constants = constants.chain(op.attributes.values().filter_map(Value::as_tensor));
-        let weights = constants.filter(|t| t.elements() >= super::write::MIN_BLOB_ELEMENTS);
-        summary
-            .storage_types
-            .extend(weights.filter_map(|t| blob_type(t.dtype())).map(|ty| format!("{ty:?}")));
+        let weights = constants.filter(|t| places.find(t).is_some());
+        summary.storage_types.extend(weights.map(|t| type_name(t.dtype())));
         let is_const = op.kind == OpKind::Const;
         let computed = |dtype: DType| dtype.is_float() || (dtype.is_int() && !is_const);
         let outputs = op.outputs.iter().filter_map(|&v| Some(function[v].ty.as_tensor()?.dtype));

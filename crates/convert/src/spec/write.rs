@@ -11,7 +11,7 @@ use super::values::{blob_type, write_blob, write_value};
 use crate::{Error, ErrorKind};
 
 /// Smaller constants stay in the message, as coremltools has it.
-pub(super) const MIN_BLOB_ELEMENTS: usize = 10;
+const MIN_BLOB_ELEMENTS: usize = 10;
 
 /// Where weights go: a weight file that is being written.
 pub trait WeightSink {

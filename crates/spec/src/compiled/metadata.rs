@@ -48,15 +48,11 @@ pub(super) fn json(program: &CompiledProgram<'_>, name: &str) -> String {
         .map(|f| (f.name.as_str(), Interface { input: &f.input, output: &f.output, state: &f.state }));
     let interfaces: Vec<(&str, Interface<'_>)> = interfaces.collect();
     let summary = |name: &str| program.functions.get(name).cloned().unwrap_or_default();
-    let (default, interface) =
-        match interfaces.iter().find(|(name, _)| *name == description.default_function_name) {
-            _ if interfaces.is_empty() => {
-                let (input, output, state) = (&description.input, &description.output, &description.state);
-                ("main", Interface { input, output, state })
-            }
-            Some((name, interface)) => (*name, *interface),
-            None => interfaces[0],
-        };
+    let named = interfaces.iter().find(|(name, _)| *name == description.default_function_name);
+    let (default, interface) = named.or(interfaces.first()).copied().unwrap_or_else(|| {
+        let (input, output, state) = (&description.input, &description.output, &description.state);
+        ("main", Interface { input, output, state })
+    });
     interface.describe(&summary(default), &mut put);
     if !interfaces.is_empty() {
         let functions = interfaces.iter().map(|(name, interface)| {
@@ -131,11 +127,11 @@ fn feature(feature: &FeatureDescription) -> Value {
     match &ty.r#type {
         Some(feature_type::Type::MultiArrayType(array)) => {
             describe_array("MultiArray", array, &mut put);
-            let (flexible, text) = shape_flexibility(array);
-            put("hasShapeFlexibility", flag(!flexible.is_null()));
-            if let Some((key, shapes)) = text {
+            let flexibility = shape_flexibility(array);
+            put("hasShapeFlexibility", flag(flexibility.is_some()));
+            if let Some((words, key, shapes)) = flexibility {
+                put("shapeFlexibility", words.into());
                 put(key, shapes.into());
-                put("shapeFlexibility", flexible);
             }
         }
         Some(feature_type::Type::StateType(state)) => {
@@ -188,26 +184,24 @@ fn describe_array(kind: &str, array: &ArrayFeatureType, put: &mut Put<'_>) {
     put("type", kind.into());
     put("dataType", dtype.into());
     put("shape", format!("{:?}", array.shape).into());
-    put("formattedType", format!("{kind} ({dtype} {})", product(&array.shape)).into());
+    let shape = if array.shape.is_empty() { String::new() } else { format!(" {}", product(&array.shape)) };
+    put("formattedType", format!("{kind} ({dtype}{shape})").into());
 }
 
-/// In words, and as the key and the text that programs read.
-fn shape_flexibility(array: &ArrayFeatureType) -> (Value, Option<(&'static str, String)>) {
-    match &array.shape_flexibility {
-        None => (Value::Null, None),
-        Some(ShapeFlexibility::EnumeratedShapes(shapes)) => {
+/// The shapes that an array may have: in words, and as the key and the text that programs read.
+fn shape_flexibility(array: &ArrayFeatureType) -> Option<(String, &'static str, String)> {
+    Some(match array.shape_flexibility.as_ref()? {
+        ShapeFlexibility::EnumeratedShapes(shapes) => {
             let shapes: Vec<&[i64]> = shapes.shapes.iter().map(|shape| shape.shape.as_slice()).collect();
             let words: Vec<String> = shapes.iter().map(|shape| product(shape)).collect();
-            (words.join(" | ").into(), Some(("enumeratedShapes", format!("{shapes:?}"))))
+            (words.join(" | "), "enumeratedShapes", format!("{shapes:?}"))
         }
-        Some(ShapeFlexibility::ShapeRange(ranges)) => {
+        ShapeFlexibility::ShapeRange(ranges) => {
             let words: Vec<String> = ranges.size_ranges.iter().map(range_in_words).collect();
-            let bounds: Vec<(u64, i64)> =
-                ranges.size_ranges.iter().map(|range| (range.lower_bound, range.upper_bound)).collect();
-            let bounds: Vec<String> = bounds.iter().map(|(low, high)| format!("[{low}, {high}]")).collect();
-            (words.join(" × ").into(), Some(("shapeRange", format!("[{}]", bounds.join(", ")))))
+            let bounds: Vec<String> = ranges.size_ranges.iter().map(bounds).collect();
+            (words.join(" × "), "shapeRange", format!("[{}]", bounds.join(", ")))
         }
-    }
+    })
 }
 
 fn describe_image(image: &ImageFeatureType, put: &mut Put<'_>) {
@@ -237,12 +231,15 @@ fn describe_image(image: &ImageFeatureType, put: &mut Put<'_>) {
             let (width, height) =
                 (range.width_range.unwrap_or_default(), range.height_range.unwrap_or_default());
             let words = format!("{} × {}", range_in_words(&width), range_in_words(&height));
-            let bounds = |r: SizeRange| format!("[{}, {}]", r.lower_bound, r.upper_bound);
             put("sizeFlexibility", words.into());
-            put("sizeRange", format!("[{}, {}]", bounds(width), bounds(height)).into());
+            put("sizeRange", format!("[{}, {}]", bounds(&width), bounds(&height)).into());
         }
         None => {}
     }
+}
+
+fn bounds(range: &SizeRange) -> String {
+    format!("[{}, {}]", range.lower_bound, range.upper_bound)
 }
 
 fn range_in_words(range: &SizeRange) -> String {
