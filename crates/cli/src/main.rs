@@ -24,7 +24,7 @@ Exit codes:
   2    the command line or an input is wrong
   3    a result is not within the tolerance, or is NaN or infinite where the original is not
   4    the model is malformed, or uses something that is not supported
-  130  interrupted
+  130  interrupted (Ctrl-C cleans up; a second one ends at once)
 
 Results go to standard output, everything for people to standard error.
 Set MILWRIGHT_LOG=debug to see what happens inside.";

@@ -255,6 +255,11 @@ fn prepare(
     let pool = Pool::new(options.threads).map_err(|e| unusable(&e))?;
     let executable = Executable::new(&plan, pool).map_err(|e| unusable(&e))?;
     let duration = start.elapsed();
+    tracing::debug!(
+        "{}: plan of {function} for {shapes:?} {origin} in {duration:?}: {arena_bytes} bytes of intermediate results, \
+         {weight_bytes} of weights",
+        model.path().display(),
+    );
     let loaded =
         Loaded { backend: "cpu", plan: origin, plan_path: path, duration, arena_bytes, weight_bytes };
     Ok((executable, loaded))

@@ -64,6 +64,9 @@ impl Model {
         let program = milwright_convert::spec::read(&package)?;
         let info = info.with_program(&program);
         let program = verify(program)?;
+        for (name, function) in &program.functions {
+            tracing::debug!("{}: function {name}, {} ops", path.display(), function.walk().len());
+        }
         Ok(Model { path, package, program, info, digest: OnceLock::new() })
     }
 

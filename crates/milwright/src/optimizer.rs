@@ -16,8 +16,7 @@ pub use milwright_optimize::Bits;
 
 use crate::backend::seconds;
 use crate::{
-    Cancel, Error, ErrorKind, LoadOptions, Model, OutputDifference, Proof, Result, Samples, Target,
-    WeightReport, compare,
+    Cancel, Error, ErrorKind, LoadOptions, Model, Proof, Result, Samples, Target, WeightReport, compare,
 };
 
 /// How weights are stored.
@@ -219,7 +218,7 @@ impl Optimizer {
             optimize_time,
             proof_time: start.elapsed(),
         };
-        self.judge(&report)?;
+        self.judge(model, &report)?;
         drop(result);
         self.load.cancel.check()?;
         if output.is_some() {
@@ -255,12 +254,13 @@ impl Optimizer {
     ) -> Result<(Program, Vec<WeightReport>)> {
         // Before weights are compressed: a pass can fold a scale into a weight, but not into a palette.
         let failed = |e: passes::PassError| Error::new(ErrorKind::Malformed, e.to_string()).at(model.path());
-        let (program, _) = passes::run(model.program().clone(), passes::ALL, None).map_err(failed)?;
+        let (program, reports) = passes::run(model.program().clone(), passes::ALL, None).map_err(failed)?;
+        for report in reports.iter().filter(|r| r.changes > 0) {
+            tracing::debug!("pass {}: {} changes in {:?}", report.pass, report.changes, report.duration);
+        }
         let mut program = program.into_inner();
-        let halve =
-            self.quantization == Quantization::Float16 || matches!(self.target, Target::Ane | Target::Gpu);
         let mut stages = Vec::new();
-        if halve {
+        if self.halves() {
             stages.push(Quantization::Float16);
         }
         if !matches!(self.quantization, Quantization::None | Quantization::Float16) {
@@ -311,28 +311,38 @@ impl Optimizer {
         Ok(Proof { functions, samples })
     }
 
-    fn judge(&self, report: &OptimizeReport) -> Result<()> {
+    fn judge(&self, model: &Model, report: &OptimizeReport) -> Result<()> {
         let limit = self.tolerance.unwrap_or(f64::NEG_INFINITY);
         let failures = report.proof.failures(limit);
         if failures.is_empty() {
             return Ok(());
         }
+        let mut outputs = report.proof.functions.iter().flat_map(|(_, outputs)| outputs);
+        let overflows = outputs.any(|o| o.non_finite > 0);
         let what = match self.tolerance {
-            Some(limit) => format!("the result is not within {limit} dB of the original"),
-            None => "the result is broken".to_owned(),
+            Some(limit) if !overflows => format!("the result is not within {limit} dB of the original"),
+            _ => "the result is broken".to_owned(),
         };
         let mut worst: Vec<&WeightReport> = report.weights.iter().filter(|w| w.snr_db.is_some()).collect();
         worst.sort_by(|a, b| a.snr_db.partial_cmp(&b.snr_db).unwrap_or(std::cmp::Ordering::Equal));
         let worst: Vec<String> =
             worst.iter().take(3).map(|w| format!("{} ({:.1} dB)", w.name, w.snr_db.unwrap_or(0.0))).collect();
-        let hint = if worst.is_empty() {
+        let hint = if overflows && self.halves() {
+            "nothing was written; fp16 has no numbers above 65504: keep this model in fp32, where int8 or a palette \
+             makes it smaller, too"
+                .to_owned()
+        } else if worst.is_empty() {
             "nothing was written".to_owned()
         } else {
             format!("nothing was written; use more bits. The weights that lost most: {}", worst.join(", "))
         };
-        let outputs: Vec<&OutputDifference> = report.proof.functions.iter().flat_map(|(_, o)| o).collect();
-        debug_assert!(!outputs.is_empty());
-        Err(Error::new(ErrorKind::Tolerance, format!("{what}: {}", failures.join("; "))).with_hint(hint))
+        let message = format!("{what}: {}", failures.join("; "));
+        Err(Error::new(ErrorKind::Tolerance, message).with_hint(hint).at(model.path()))
+    }
+
+    /// Whether the result computes in fp16.
+    fn halves(&self) -> bool {
+        self.quantization == Quantization::Float16 || matches!(self.target, Target::Ane | Target::Gpu)
     }
 }
 

@@ -31,7 +31,9 @@ impl Proof {
         let outputs = self.functions.iter().flat_map(|(f, outputs)| outputs.iter().map(move |o| (f, o)));
         let describe = |(f, o): (&String, &OutputDifference)| {
             let name = if self.functions.len() > 1 { format!("{f}.{}", o.name) } else { o.name.clone() };
-            if o.non_finite > 0 {
+            if o.non_finite > o.elements {
+                format!("{name}: it has another shape")
+            } else if o.non_finite > 0 {
                 format!("{name}: {} of {} elements are NaN or infinite", o.non_finite, o.elements)
             } else {
                 format!("{name}: {:.1} dB", o.snr_db.unwrap_or(f64::INFINITY))

@@ -238,7 +238,9 @@ fn not_decoded(error: prost::DecodeError) -> Error {
     }
     let what = text.strip_prefix("failed to decode Protobuf message: ").unwrap_or(&text);
     Error::malformed(format!("not a Core ML model, or a damaged one: {what}"))
-        .with_hint("copy or download it again, or export it again")
+        .with_hint(
+            "give an .mlpackage folder or an .mlmodel file; if it is one, copy, download or export it again",
+        )
         .with_source(error)
 }
 

@@ -43,11 +43,10 @@ pub struct Args {
 }
 
 fn input(text: &str) -> std::result::Result<(String, PathBuf), String> {
-    let (name, file) = text.split_once('=').ok_or("inputs are given as NAME=FILE")?;
-    if name.is_empty() || file.is_empty() {
-        return Err("inputs are given as NAME=FILE".into());
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok((name.to_owned(), file.into())),
+        _ => Err("inputs are given as NAME=FILE, such as image=photo.png".into()),
     }
-    Ok((name.to_owned(), file.into()))
 }
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {

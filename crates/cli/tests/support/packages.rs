@@ -28,6 +28,7 @@ pub const ALL: &[(&str, Change)] = &[
     ("no-model", |p| fs::remove_file(model_file(p)).unwrap()),
     ("no-weights", |p| fs::remove_file(weight_file(p)).unwrap()),
     ("not-json", |p| fs::write(p.join("Manifest.json"), "{").unwrap()),
+    ("overflow", |p| edit(p, overflow)),
     ("path-outside", path_outside),
     ("petabytes", |p| edit(p, petabytes)),
     ("past-the-end", |p| edit(p, |m| first_blob(m).offset = 1 << 40)),
@@ -170,31 +171,53 @@ fn set_image_input(model: &mut Model, width: i64, height: i64) {
     }));
 }
 
-/// A tensor of 2⁵⁰ elements out of two numbers: its rows are summed up to what the first op gets.
+/// A tensor of petabytes out of 64 numbers; its sum is what the first op gets.
 fn petabytes(model: &mut Model) {
-    let named = |name: &str| Argument {
-        arguments: vec![argument::Binding { binding: Some(argument::binding::Binding::Name(name.into())) }],
-    };
-    let given = |ty: ValueType, value: tensor_value::Value| {
-        let tensor = TensorValue { value: Some(value) };
-        let immediate = value::ImmediateValue { value: Some(value::immediate_value::Value::Tensor(tensor)) };
-        let value = Value {
-            r#type: Some(ty),
-            value: Some(value::Value::ImmediateValue(immediate)),
-            ..Value::default()
-        };
-        let binding = argument::binding::Binding::Value(value);
-        Argument { arguments: vec![argument::Binding { binding: Some(binding) }] }
-    };
-    let ints = |values: &[i32]| {
-        let ty = tensor_type(&[values.len() as u64], DataType::Int32);
-        given(ty, tensor_value::Value::Ints(tensor_value::RepeatedInts { values: values.to_vec() }))
-    };
-    let keep = given(
+    let tile = vec![("x", named("image")), ("reps", ints(&[1 << 22, 1 << 22, 1, 1]))];
+    let keep_dims = given(
         tensor_type(&[], DataType::Bool),
         tensor_value::Value::Bools(tensor_value::RepeatedBools { values: vec![true] }),
     );
-    let op = |ty: &str, name: &str, shape: &[u64], inputs: Vec<(&str, Argument)>| Operation {
+    let sum = vec![("x", named("huge")), ("axes", ints(&[0, 1])), ("keep_dims", keep_dims)];
+    insert(
+        model,
+        "summed",
+        vec![
+            op("tile", "huge", &[1 << 22, 1 << 22, 8, 8], tile),
+            op("reduce_sum", "summed", &[1, 1, 8, 8], sum),
+        ],
+    );
+}
+
+/// Numbers that fp32 has and fp16 has not, on the way.
+fn overflow(model: &mut Model) {
+    let square = vec![("x", named("image")), ("y", floats(&[300.0]))];
+    let mul = |x: &str, y: f32| vec![("x", named(x)), ("y", floats(&[y]))];
+    insert(
+        model,
+        "back",
+        vec![
+            op("mul", "large", &[1, 1, 8, 8], square),
+            op("pow", "huge", &[1, 1, 8, 8], mul("large", 2.0)),
+            op("sqrt", "root", &[1, 1, 8, 8], vec![("x", named("huge"))]),
+            op("mul", "back", &[1, 1, 8, 8], mul("root", 1.0 / 300.0)),
+        ],
+    );
+}
+
+/// Puts ops in front of the others, which take `output` for the image.
+fn insert(model: &mut Model, output: &str, ops: Vec<Operation>) {
+    let block = main_block(model);
+    for argument in block.operations.iter_mut().flat_map(|op| op.inputs.values_mut()) {
+        if *argument == named("image") {
+            *argument = named(output);
+        }
+    }
+    block.operations.splice(..0, ops);
+}
+
+fn op(ty: &str, name: &str, shape: &[u64], inputs: Vec<(&str, Argument)>) -> Operation {
+    Operation {
         r#type: ty.into(),
         inputs: inputs.into_iter().map(|(n, a)| (n.to_owned(), a)).collect(),
         outputs: vec![NamedValueType {
@@ -202,16 +225,31 @@ fn petabytes(model: &mut Model) {
             r#type: Some(tensor_type(shape, DataType::Float32)),
         }],
         ..Operation::default()
-    };
-    let reps = ints(&[1 << 22, 1 << 22, 1, 1]);
-    let tile = op("tile", "huge", &[1 << 22, 1 << 22, 8, 8], vec![("x", named("image")), ("reps", reps)]);
-    let sum = vec![("x", named("huge")), ("axes", ints(&[0, 1])), ("keep_dims", keep)];
-    let sum = op("reduce_sum", "summed", &[1, 1, 8, 8], sum);
-    let block = main_block(model);
-    for argument in block.operations.iter_mut().flat_map(|op| op.inputs.values_mut()) {
-        if *argument == named("image") {
-            *argument = named("summed");
-        }
     }
-    block.operations.splice(..0, [tile, sum]);
+}
+
+fn named(name: &str) -> Argument {
+    Argument {
+        arguments: vec![argument::Binding { binding: Some(argument::binding::Binding::Name(name.into())) }],
+    }
+}
+
+fn ints(values: &[i32]) -> Argument {
+    let ty = tensor_type(&[values.len() as u64], DataType::Int32);
+    given(ty, tensor_value::Value::Ints(tensor_value::RepeatedInts { values: values.to_vec() }))
+}
+
+fn floats(values: &[f32]) -> Argument {
+    let ty = tensor_type(&[values.len() as u64], DataType::Float32);
+    given(ty, tensor_value::Value::Floats(tensor_value::RepeatedFloats { values: values.to_vec() }))
+}
+
+fn given(ty: ValueType, value: tensor_value::Value) -> Argument {
+    let tensor = TensorValue { value: Some(value) };
+    let immediate = value::ImmediateValue { value: Some(value::immediate_value::Value::Tensor(tensor)) };
+    let value =
+        Value { r#type: Some(ty), value: Some(value::Value::ImmediateValue(immediate)), ..Value::default() };
+    Argument {
+        arguments: vec![argument::Binding { binding: Some(argument::binding::Binding::Value(value)) }],
+    }
 }

@@ -27,7 +27,9 @@ pub(super) fn read_text(text: &str, package: &Package) -> Result<Program, Error>
         read_blob(ty, file_name, offset, package).map_err(|e| e.to_string())
     };
     let mut program = text::parse_with(text, &mut blobs).map_err(|e| {
-        Error::malformed(e.message()).at(format_args!("model.mil:{}:{}", e.line(), e.column()))
+        Error::malformed(e.message())
+            .with_hint("the compiled model is damaged: copy it again, or compile it again")
+            .at(format_args!("model.mil:{}:{}", e.line(), e.column()))
     })?;
     for function in program.functions.values_mut() {
         function.attributes.shift_remove(FLEXIBLE_SHAPES);
