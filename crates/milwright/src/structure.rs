@@ -36,7 +36,7 @@ pub struct BlockStructure {
 /// An op.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OperationStructure {
-    /// The op's type with its opset, such as `ios16.conv`.
+    /// The op's type, such as `conv`.
     pub operator: String,
     /// For each parameter, what is bound to it: the name of a value, or `None` for an immediate constant.
     pub inputs: IndexMap<String, Vec<Option<String>>>,
@@ -68,7 +68,7 @@ impl Structure {
     /// let model = Model::open(format!("{root}examples/digits.mlpackage"))?;
     /// let structure = Structure::new(&model);
     /// let operations = &structure.functions["main"].block.operations;
-    /// assert!(operations.iter().any(|op| op.operator.ends_with(".conv")));
+    /// assert!(operations.iter().any(|op| op.operator == "conv"));
     /// # Ok::<(), milwright::Error>(())
     /// ```
     pub fn new(model: &Model) -> Structure {
@@ -98,7 +98,7 @@ fn operation(function: &Function, id: OpId, total: f64) -> OperationStructure {
         Arg::Const(_) => None,
     };
     OperationStructure {
-        operator: format!("{}.{}", function.opset, op.kind.name()),
+        operator: op.kind.name().to_owned(),
         inputs: op.inputs.iter().map(|i| (i.name.clone(), i.args.iter().map(bound).collect())).collect(),
         outputs: named(function, &op.outputs),
         blocks: op.blocks.iter().map(|&b| block(function, b, total)).collect(),

@@ -221,7 +221,7 @@ class _MLComputePlanProxy:
         return None if cost is None else MLComputePlanCost(weight=cost)
 
     def _cost(self, operation: Any) -> float | None:
-        return None if operation.operator_name.endswith(".const") else self._costs.get(operation.__proxy__._index)
+        return None if operation.operator_name == "const" else self._costs.get(operation.__proxy__._index)
 
 
 class _MLModelStructureProgramOperationProxy:
