@@ -86,6 +86,11 @@ impl CpuSession {
         complete
     }
 
+    fn input_type(&self, name: &str) -> Option<&TensorType> {
+        let program = self.model.function(Some(&self.function)).ok()?;
+        program.inputs.iter().map(|&v| &program[v]).find(|v| v.name == name)?.ty.as_tensor()
+    }
+
     /// The inputs' shapes, after checking names and shapes against what the model declares.
     fn shapes(&self, request: &InferenceRequest) -> Result<Shapes> {
         let program = self.model.function(Some(&self.function))?;
@@ -137,7 +142,8 @@ impl Session for CpuSession {
             Some(0) => {}
             Some(i) => self.ready[..=i].rotate_right(1),
             None => {
-                let (executable, loaded) = prepare(&self.model, &self.function, &shapes, &self.options)?;
+                let prepared = prepare(&self.model, &self.function, &shapes, &self.options);
+                let (executable, loaded) = prepared.map_err(|e| misfit(e, &shapes))?;
                 self.loaded = loaded;
                 self.ready.truncate(MAX_READY - 1);
                 self.ready.insert(0, (shapes, executable));
@@ -151,7 +157,14 @@ impl Session for CpuSession {
         let options = RunOptions { state: Some(&mut state.0), cancel: Some(&stop), ..RunOptions::default() };
         let outputs = self.ready[0].1.run_with(&inputs, options).map_err(|e| {
             let (kind, message) = match &e {
-                RunError::Input { .. } | RunError::State { .. } => (ErrorKind::InvalidInput, e.to_string()),
+                RunError::Input { name, .. } => {
+                    let error = Error::invalid(e.to_string()).at(self.model.path());
+                    return match self.input_type(name) {
+                        Some(ty) => error.with_hint(format!("the model takes {ty}: convert it")),
+                        None => error,
+                    };
+                }
+                RunError::State { .. } => (ErrorKind::InvalidInput, e.to_string()),
                 RunError::Cancelled { .. } if cancel.is_cancelled() => {
                     (ErrorKind::Cancelled, "cancelled".to_owned())
                 }
@@ -175,6 +188,16 @@ impl Session for CpuSession {
     fn loaded(&self) -> &Loaded {
         &self.loaded
     }
+}
+
+/// The default shapes can be compiled, or the session would not be there: others that cannot are the caller's mistake.
+fn misfit(error: Error, shapes: &Shapes) -> Error {
+    if error.kind() != ErrorKind::Unsupported {
+        return error;
+    }
+    let shapes: Vec<String> = shapes.iter().map(|(name, shape)| format!("{name} {shape:?}")).collect();
+    let hint = format!("the shapes of the inputs must fit each other; they are: {}", shapes.join(", "));
+    error.of_kind(ErrorKind::InvalidInput).with_hint(hint)
 }
 
 /// Compiles a plan, or takes it from the cache.

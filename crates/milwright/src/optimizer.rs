@@ -1,5 +1,6 @@
 //! Makes models smaller, and proves that they still compute the same.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -191,7 +192,8 @@ impl Optimizer {
         progress(Progress::Writing);
         let checked = verify(program)?;
         let mut spec = model.package().model().clone();
-        let program = milwright_convert::spec::write(&checked, &mut Weights(&mut writer));
+        let mut weights_file = Weights { writer: &mut writer, written: HashMap::new() };
+        let program = milwright_convert::spec::write(&checked, &mut weights_file);
         let program = program.map_err(|e| Error::from(e).at(&destination))?;
         self.load.cancel.check()?;
         let opset = checked.functions.values().map(|f| f.opset).max().unwrap_or(Opset::Ios15);
@@ -401,7 +403,12 @@ impl Store for Spill {
 }
 
 /// Puts weights into the package that is being written.
-struct Weights<'a>(&'a mut PackageWriter);
+///
+/// Equal weights are written once: functions of one model often share theirs.
+struct Weights<'a> {
+    writer: &'a mut PackageWriter,
+    written: HashMap<(BlobType, usize, blake3::Hash), BlobFileValue>,
+}
 
 impl milwright_convert::spec::WeightSink for Weights<'_> {
     fn store(
@@ -410,7 +417,13 @@ impl milwright_convert::spec::WeightSink for Weights<'_> {
         elements: usize,
         data: &[u8],
     ) -> Result<BlobFileValue, milwright_spec::Error> {
-        self.0.append(dtype, elements as u64, data)
+        let key = (dtype, elements, blake3::hash(data));
+        if let Some(reference) = self.written.get(&key) {
+            return Ok(reference.clone());
+        }
+        let reference = self.writer.append(dtype, elements as u64, data)?;
+        self.written.insert(key, reference.clone());
+        Ok(reference)
     }
 }
 

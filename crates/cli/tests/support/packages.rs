@@ -36,6 +36,7 @@ pub const ALL: &[(&str, Change)] = &[
     ("terminal", |p| edit(p, |m| main_block(m).operations[3].r#type = "conv\x1b[2J".into())),
     ("truncated", |p| edit_model_bytes(p, |m| m.truncate(m.len() / 2))),
     ("truncated-weights", |p| edit_weights(p, |w| w.truncate(w.len() / 2))),
+    ("two-functions", |p| edit(p, two_functions)),
     ("unknown-op", unknown_op),
 ];
 
@@ -110,6 +111,13 @@ fn unknown_op(package: &Path) {
         let op = main_block(model).operations.iter_mut().find(|op| op.r#type == "max_pool").unwrap();
         op.r#type = "maxpool".into();
     });
+}
+
+/// The function `main` once more, with the same weights. Not damaged at all.
+fn two_functions(model: &mut Model) {
+    let Some(model::Type::MlProgram(program)) = &mut model.r#type else { panic!("an ML program") };
+    let main = program.functions["main"].clone();
+    program.functions.insert("again".into(), main);
 }
 
 /// A block in a block in a block, five hundred times.
