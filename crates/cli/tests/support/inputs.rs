@@ -15,6 +15,7 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("complex.npy", npy("<c8", "False", "1, 1, 8, 8", &[0; 512])),
         ("corrupt.png", corrupt(&png)),
         ("fortran.npy", npy("<f4", "True", "1, 1, 8, 8", &[0; 256])),
+        ("fractions.npy", npy("<f4", "False", "1, 1, 8, 8", &0.5f32.to_le_bytes().repeat(64))),
         ("gray.jpg", encode(&gray, ImageFormat::Jpeg)),
         ("gray.npy", npy_of(&gray)),
         ("gray.png", png.clone()),

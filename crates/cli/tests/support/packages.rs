@@ -7,7 +7,9 @@ use milwright_testkit::spec::proto::mil_spec::{
     Argument, Block, DataType, Dimension, NamedValueType, Operation, TensorType, TensorValue, Value,
     ValueType, argument, dimension, tensor_value, value, value_type,
 };
-use milwright_testkit::spec::proto::{ImageFeatureType, Model, feature_type, image_feature_type, model};
+use milwright_testkit::spec::proto::{
+    ImageFeatureType, Model, array_feature_type, feature_type, image_feature_type, model,
+};
 use prost::Message as _;
 
 /// What is done to the copy.
@@ -21,6 +23,7 @@ pub const ALL: &[(&str, Change)] = &[
     ("flipped", |p| edit_model_bytes(p, |m| m[1000] ^= 0x80)),
     ("flipped-blob", |p| edit_weights(p, |w| w[64] ^= 1)),
     ("gray", |p| edit(p, |m| set_image_input(m, 8, 8))),
+    ("integers", |p| edit(p, integers)),
     ("link-outside", link_outside),
     ("nested", nested),
     ("newer", |p| edit(p, |m| m.specification_version = 99)),
@@ -195,6 +198,24 @@ fn petabytes(model: &mut Model) {
             op("reduce_sum", "summed", &[1, 1, 8, 8], sum),
         ],
     );
+}
+
+/// The input is int32. Not damaged at all.
+fn integers(model: &mut Model) {
+    let Some(model::Type::MlProgram(program)) = &mut model.r#type else { panic!("an ML program") };
+    program.functions.get_mut("main").unwrap().inputs[0].r#type =
+        Some(tensor_type(&[1, 1, 8, 8], DataType::Int32));
+    let input = &mut model.description.as_mut().unwrap().input[0];
+    let Some(feature_type::Type::MultiArrayType(array)) = &mut input.r#type.as_mut().unwrap().r#type else {
+        panic!("an array")
+    };
+    array.data_type = array_feature_type::ArrayDataType::Int32.into();
+    let dtype = given(
+        tensor_type(&[], DataType::String),
+        tensor_value::Value::Strings(tensor_value::RepeatedStrings { values: vec!["fp32".into()] }),
+    );
+    let cast = vec![("x", named("image")), ("dtype", dtype)];
+    insert(model, "floats", vec![op("cast", "floats", &[1, 1, 8, 8], cast)]);
 }
 
 /// Numbers that fp32 has and fp16 has not, on the way.
