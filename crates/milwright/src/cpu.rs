@@ -164,6 +164,11 @@ impl Session for CpuSession {
                         None => error,
                     };
                 }
+                RunError::Op { .. } => {
+                    return Error::new(ErrorKind::Runtime, e.to_string())
+                        .with_hint("the inputs may hold values that the model is not made for")
+                        .at(self.model.path());
+                }
                 RunError::State { .. } => (ErrorKind::InvalidInput, e.to_string()),
                 RunError::Cancelled { .. } if cancel.is_cancelled() => {
                     (ErrorKind::Cancelled, "cancelled".to_owned())

@@ -36,6 +36,7 @@ pub const ALL: &[(&str, Change)] = &[
     ("petabytes", |p| edit(p, petabytes)),
     ("past-the-end", |p| edit(p, |m| first_blob(m).offset = 1 << 40)),
     ("shape-overflows", |p| edit(p, |m| set_input_shape(m, &[1, 1, 1 << 62, 1 << 62]))),
+    ("table", |p| edit(p, table)),
     ("terminal", |p| edit(p, |m| main_block(m).operations[3].r#type = "conv\x1b[2J".into())),
     ("truncated", |p| edit_model_bytes(p, |m| m.truncate(m.len() / 2))),
     ("truncated-weights", |p| edit_weights(p, |w| w.truncate(w.len() / 2))),
@@ -202,6 +203,28 @@ fn petabytes(model: &mut Model) {
 
 /// The input is int32. Not damaged at all.
 fn integers(model: &mut Model) {
+    set_integer_input(model);
+    let dtype = given(
+        tensor_type(&[], DataType::String),
+        tensor_value::Value::Strings(tensor_value::RepeatedStrings { values: vec!["fp32".into()] }),
+    );
+    let cast = vec![("x", named("image")), ("dtype", dtype)];
+    insert(model, "floats", vec![op("cast", "floats", &[1, 1, 8, 8], cast)]);
+}
+
+/// The input is int32: indices into a table of five numbers. Not damaged at all.
+fn table(model: &mut Model) {
+    set_integer_input(model);
+    let axis = given(
+        tensor_type(&[], DataType::Int32),
+        tensor_value::Value::Ints(tensor_value::RepeatedInts { values: vec![0] }),
+    );
+    let gather =
+        vec![("x", floats(&[0.0, 4.0, 8.0, 12.0, 16.0])), ("indices", named("image")), ("axis", axis)];
+    insert(model, "looked_up", vec![op("gather", "looked_up", &[1, 1, 8, 8], gather)]);
+}
+
+fn set_integer_input(model: &mut Model) {
     let Some(model::Type::MlProgram(program)) = &mut model.r#type else { panic!("an ML program") };
     program.functions.get_mut("main").unwrap().inputs[0].r#type =
         Some(tensor_type(&[1, 1, 8, 8], DataType::Int32));
@@ -210,12 +233,6 @@ fn integers(model: &mut Model) {
         panic!("an array")
     };
     array.data_type = array_feature_type::ArrayDataType::Int32.into();
-    let dtype = given(
-        tensor_type(&[], DataType::String),
-        tensor_value::Value::Strings(tensor_value::RepeatedStrings { values: vec!["fp32".into()] }),
-    );
-    let cast = vec![("x", named("image")), ("dtype", dtype)];
-    insert(model, "floats", vec![op("cast", "floats", &[1, 1, 8, 8], cast)]);
 }
 
 /// Numbers that fp32 has and fp16 has not, on the way.
