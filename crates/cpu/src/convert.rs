@@ -7,6 +7,7 @@ use half::{bf16, f16};
 use milwright_mil::DType;
 use num_traits::AsPrimitive;
 
+use crate::simd::{self, Isa};
 use crate::{View, ViewMut};
 
 /// Evaluates an expression with `$T` bound to the Rust type of a whole-byte element type (`u8` for bool); the `else`
@@ -151,12 +152,12 @@ pub fn to_f32<'a>(view: &View<'a>) -> Cow<'a, [f32]> {
 
 /// Widens halves to singles, exactly.
 pub fn widen(halves: &[f16], out: &mut [f32]) {
-    halves.convert_to_f32_slice(out);
+    simd::convert::widen(Isa::detect(), halves, out);
 }
 
 /// Rounds singles to halves, to nearest even.
 pub fn narrow(values: &[f32], out: &mut [f16]) {
-    out.convert_from_f32_slice(values);
+    simd::convert::narrow(Isa::detect(), values, out);
 }
 
 /// Rounds singles to what an element type can hold, in place; only fp16 and bf16 lose anything.

@@ -1,7 +1,14 @@
 //! Element-wise math on slices of floats: the one place where kernels take it from.
 //!
 //! Each function computes `out[i]` from `x[i]`; the slices have the same length. What models spend their time on is
-//! written without branches, so that the compiler makes vector code of it; the rest calls the standard library.
+//! written without branches, so that the compiler makes vector code of it, for each instruction set; the rest calls
+//! the standard library. The results are the same bits on all: the compiler neither reorders nor contracts floating
+//! point arithmetic.
+//!
+//! A function that is passed to the loops here is compiled for an instruction set only where it is inlined: it should
+//! be a small closure, or `#[inline(always)]`.
+
+use crate::simd::{Isa, Op, Simd};
 
 /// eˣ, to 1 unit in the last place but for denormal results.
 pub fn exp(x: &[f32], out: &mut [f32]) {
@@ -20,7 +27,7 @@ pub fn sigmoid(x: &[f32], out: &mut [f32]) {
 
 /// x · sigmoid(x).
 pub fn silu(x: &[f32], out: &mut [f32]) {
-    each(x, out, |x| x * sigmoid1(x));
+    each(x, out, silu1);
 }
 
 /// The error function.
@@ -30,26 +37,32 @@ pub fn erf(x: &[f32], out: &mut [f32]) {
 
 /// x/2 · (1 + erf(x/√2)).
 pub fn gelu(x: &[f32], out: &mut [f32]) {
-    each(x, out, |x| 0.5 * x * (1.0 + erf1(x * std::f32::consts::FRAC_1_SQRT_2)));
+    each(x, out, gelu1);
 }
 
 /// x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³))).
 pub fn gelu_tanh(x: &[f32], out: &mut [f32]) {
-    const SQRT_2_PI: f32 = 0.797_884_6;
-    each(x, out, |x| 0.5 * x * (1.0 + tanh1(SQRT_2_PI * (x + 0.044_715 * x * x * x))));
+    each(x, out, gelu_tanh1);
 }
 
 /// x · sigmoid(1.702 x).
 pub fn gelu_sigmoid(x: &[f32], out: &mut [f32]) {
-    each(x, out, |x| x * sigmoid1(1.702 * x));
+    each(x, out, gelu_sigmoid1);
 }
 
 /// Calls a function of one float for each element.
-#[inline(always)]
 pub fn each(x: &[f32], out: &mut [f32], f: impl Fn(f32) -> f32) {
-    for (o, &x) in out.iter_mut().zip(x) {
-        *o = f(x);
-    }
+    Isa::detect().run(Each(x, out, f));
+}
+
+/// Replaces each element by a function of it.
+pub fn update(x: &mut [f32], f: impl Fn(f32) -> f32) {
+    Isa::detect().run(Update(x, f));
+}
+
+/// Calls a function of two floats for each pair of elements.
+pub fn each_pair(x: &[f32], y: &[f32], out: &mut [f32], f: impl Fn(f32, f32) -> f32) {
+    Isa::detect().run(EachPair(x, y, out, f));
 }
 
 /// The sum, in blocks: the error does not grow with the length as that of a running sum.
@@ -58,25 +71,8 @@ pub fn sum(x: &[f32]) -> f32 {
 }
 
 /// The sum of a function of each element, in blocks.
-#[inline(always)]
 pub fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    const BLOCK: usize = 1024;
-    const LANES: usize = 16;
-    let mut total = 0.0f64;
-    for block in x.chunks(BLOCK) {
-        let mut lanes = [0.0f32; LANES];
-        let chunks = block.chunks_exact(LANES);
-        for &x in chunks.remainder() {
-            total += f64::from(f(x));
-        }
-        for chunk in chunks {
-            for (lane, &x) in lanes.iter_mut().zip(chunk) {
-                *lane += f(x);
-            }
-        }
-        total += lanes.iter().map(|&x| f64::from(x)).sum::<f64>();
-    }
-    total as f32
+    Isa::detect().run(SumOf(x, f))
 }
 
 /// The largest element; NaN if there is one, -∞ if there is none.
@@ -90,18 +86,93 @@ pub fn min(x: &[f32]) -> f32 {
 }
 
 /// Combines the elements in any order.
-#[inline(always)]
 fn fold(x: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> f32 {
-    const LANES: usize = 16;
-    let mut lanes = [start; LANES];
-    let chunks = x.chunks_exact(LANES);
-    let rest = chunks.remainder().iter().fold(start, |a, &b| f(a, b));
-    for chunk in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane = f(*lane, x);
+    Isa::detect().run(Fold(x, start, f))
+}
+
+struct Each<'a, F>(&'a [f32], &'a mut [f32], F);
+struct Update<'a, F>(&'a mut [f32], F);
+struct EachPair<'a, F>(&'a [f32], &'a [f32], &'a mut [f32], F);
+struct SumOf<'a, F>(&'a [f32], F);
+struct Fold<'a, F>(&'a [f32], f32, F);
+
+impl<F: Fn(f32) -> f32> Op for Each<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        for (o, &x) in self.1.iter_mut().zip(self.0) {
+            *o = self.2(x);
         }
     }
-    lanes.iter().fold(rest, |a, &b| f(a, b))
+}
+
+impl<F: Fn(f32) -> f32> Op for Update<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        for x in self.0 {
+            *x = self.1(*x);
+        }
+    }
+}
+
+impl<F: Fn(f32, f32) -> f32> Op for EachPair<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        for ((o, &x), &y) in self.2.iter_mut().zip(self.0).zip(self.1) {
+            *o = self.3(x, y);
+        }
+    }
+}
+
+/// Sums and folds go in as many lanes on any machine, so that they are the same on all.
+const LANES: usize = 16;
+
+impl<F: Fn(f32) -> f32> Op for SumOf<'_, F> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> f32 {
+        const BLOCK: usize = 1024;
+        let SumOf(x, f) = self;
+        let mut total = 0.0f64;
+        for block in x.chunks(BLOCK) {
+            let mut lanes = [0.0f32; LANES];
+            let chunks = block.chunks_exact(LANES);
+            for &x in chunks.remainder() {
+                total += f64::from(f(x));
+            }
+            for chunk in chunks {
+                for (lane, &x) in lanes.iter_mut().zip(chunk) {
+                    *lane += f(x);
+                }
+            }
+            total += lanes.iter().map(|&x| f64::from(x)).sum::<f64>();
+        }
+        total as f32
+    }
+}
+
+impl<F: Fn(f32, f32) -> f32> Op for Fold<'_, F> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> f32 {
+        let Fold(x, start, f) = self;
+        let mut lanes = [start; LANES];
+        let chunks = x.chunks_exact(LANES);
+        let rest = chunks.remainder().iter().fold(start, |a, &b| f(a, b));
+        for chunk in chunks {
+            for (lane, &x) in lanes.iter_mut().zip(chunk) {
+                *lane = f(*lane, x);
+            }
+        }
+        lanes.iter().fold(rest, |a, &b| f(a, b))
+    }
 }
 
 /// eˣ of one element.
@@ -136,6 +207,27 @@ fn power_of_2(n: i32) -> f32 {
 #[inline(always)]
 pub fn sigmoid1(x: f32) -> f32 {
     1.0 / (1.0 + exp1(-x))
+}
+
+#[inline(always)]
+fn silu1(x: f32) -> f32 {
+    x * sigmoid1(x)
+}
+
+#[inline(always)]
+fn gelu1(x: f32) -> f32 {
+    0.5 * x * (1.0 + erf1(x * std::f32::consts::FRAC_1_SQRT_2))
+}
+
+#[inline(always)]
+fn gelu_tanh1(x: f32) -> f32 {
+    const SQRT_2_PI: f32 = 0.797_884_6;
+    0.5 * x * (1.0 + tanh1(SQRT_2_PI * (x + 0.044_715 * x * x * x)))
+}
+
+#[inline(always)]
+fn gelu_sigmoid1(x: f32) -> f32 {
+    x * sigmoid1(1.702 * x)
 }
 
 /// tanh of one element.

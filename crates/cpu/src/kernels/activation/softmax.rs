@@ -24,9 +24,10 @@ impl Kernel for Softmax {
 fn softmax(row: &mut [f32]) {
     let max = math::max(row);
     // An infinite maximum makes NaN, as in NumPy.
-    row.iter_mut().for_each(|x| *x = math::exp1(*x - max));
+    math::update(row, |x| x - max);
+    math::update(row, math::exp1);
     let scale = 1.0 / math::sum(row);
-    row.iter_mut().for_each(|x| *x *= scale);
+    math::update(row, |x| x * scale);
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use milwright_mil::{DType, Element, TensorType};
 
 use crate::index::Walk;
 use crate::kernel::{OpViewExt, concrete};
-use crate::{KernelError, Prepared};
+use crate::{KernelError, Prepared, math};
 
 /// A function of each pair of elements of `x` and `y`, in one form for floats and in another for int32.
 fn float_or_int(
@@ -36,11 +36,7 @@ fn float_or_int(
     if op.dtype("x")? == DType::Int32 {
         return step(op, outputs, g);
     }
-    Ok(Prepared::binary([op.slot("x")?, op.slot("y")?], move |x, y, out| {
-        for ((o, &x), &y) in out.iter_mut().zip(x).zip(y) {
-            *o = f(x, y);
-        }
-    }))
+    Ok(Prepared::binary([op.slot("x")?, op.slot("y")?], move |x, y, out| math::each_pair(x, y, out, &f)))
 }
 
 /// A function of each pair of elements of `x` and `y`, broadcast, that is run as it is: `u8` stands for bool.

@@ -16,7 +16,7 @@ impl Kernel for L2Norm {
         Ok(Prepared::step(move |run| {
             map_rows(&rows, &run.inputs[slot], &mut run.outputs[0], run.pool, |_, row| {
                 let scale = 1.0 / (math::sum_of(row, |x| x * x) + epsilon).sqrt();
-                row.iter_mut().for_each(|x| *x *= scale);
+                math::update(row, |x| x * scale);
             });
             Ok(())
         }))

@@ -39,9 +39,9 @@ impl Affine {
 fn standardize(row: &mut [f32], epsilon: f32) {
     let n = row.len() as f32;
     let mean = math::sum(row) / n;
-    row.iter_mut().for_each(|x| *x -= mean);
+    math::update(row, |x| x - mean);
     let scale = 1.0 / (math::sum_of(row, |x| x * x) / n + epsilon).sqrt();
-    row.iter_mut().for_each(|x| *x *= scale);
+    math::update(row, |x| x * scale);
 }
 
 #[cfg(test)]

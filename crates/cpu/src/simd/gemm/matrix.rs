@@ -4,6 +4,7 @@ use half::f16;
 
 use super::{Isa, Panels};
 use crate::simd::convert;
+use crate::simd::isa::MAX_LANES;
 
 /// Elements to write.
 pub enum Elements<'a> {
@@ -105,21 +106,24 @@ struct Lines<'a, T> {
 
 impl<T: Source> Panels for Lines<'_, T> {
     fn pack(&self, isa: Isa, batch: usize, first: usize, count: usize, width: usize, out: &mut [f32]) {
-        const CHUNK: usize = 64;
+        const CHUNK: usize = 32;
+        const MAX_LINES: usize = 2 * MAX_LANES;
         let start = self.matrix.starts.get(batch).copied().unwrap_or(0) + first * self.line;
         let data = self.matrix.data;
         if self.line == 1 {
             for (x, out) in out.chunks_exact_mut(width).take(self.k).enumerate() {
                 data.read(isa, start + x * self.step, &mut out[..count]);
             }
-        } else if self.step == 1 {
-            let mut chunk = [0.0; CHUNK];
-            for i in 0..count {
-                for x in (0..self.k).step_by(CHUNK) {
-                    let chunk = &mut chunk[..CHUNK.min(self.k - x)];
-                    data.read(isa, start + i * self.line + x, chunk);
-                    let out = out[x * width + i..].iter_mut().step_by(width);
-                    out.zip(chunk.iter()).for_each(|(o, c)| *o = *c);
+        } else if self.step == 1 && count <= MAX_LINES {
+            // Some steps of all lines at a time, so that the panel is written in order.
+            let mut block = [[0.0; CHUNK]; MAX_LINES];
+            for (c, out) in out[..self.k * width].chunks_mut(CHUNK * width).enumerate() {
+                let steps = CHUNK.min(self.k - c * CHUNK);
+                for (i, line) in block[..count].iter_mut().enumerate() {
+                    data.read(isa, start + i * self.line + c * CHUNK, &mut line[..steps]);
+                }
+                for (x, out) in out.chunks_exact_mut(width).enumerate() {
+                    out.iter_mut().zip(&block[..count]).for_each(|(o, line)| *o = line[x]);
                 }
             }
         } else {
