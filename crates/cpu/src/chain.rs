@@ -126,10 +126,10 @@ impl Chain {
             let staging = &buffers.staging;
             let operands = |output| stage.operands(inputs, start, len, staging, done, output);
             if number == last && !stage.updates() {
-                (stage.run)(&operands(&[]), out);
+                (stage.run)(&operands(&[])[..stage.sources.len()], out);
             } else {
                 let result = &mut rest[..len];
-                (stage.run)(&operands(out), result);
+                (stage.run)(&operands(out)[..stage.sources.len()], result);
                 if number == last {
                     out.copy_from_slice(result);
                 } else {
@@ -154,16 +154,18 @@ impl Stage {
         staging: &'a [f32],
         done: &'a [f32],
         output: &'a [f32],
-    ) -> SmallVec<[&'a [f32]; MAX_OPERANDS]> {
-        let operand = |(source, staging): (&'a Source, &'a [f32])| match source {
-            Source::Output => output,
-            Source::Stage(s) => &done[s * BLOCK..s * BLOCK + len],
-            Source::Input(i, walk) => in_place(&inputs[*i], walk, start, len).unwrap_or(&staging[..len]),
-            Source::Constant(t, walk) => {
-                in_place(&View::from(t), walk, start, len).unwrap_or(&staging[..len])
-            }
-        };
-        self.sources.iter().zip(staging.chunks(BLOCK)).map(operand).collect()
+    ) -> [&'a [f32]; MAX_OPERANDS] {
+        let mut operands: [&[f32]; MAX_OPERANDS] = [&[]; MAX_OPERANDS];
+        for (i, (operand, source)) in operands.iter_mut().zip(&self.sources).enumerate() {
+            let staging = &staging[i * BLOCK..i * BLOCK + len];
+            *operand = match source {
+                Source::Output => output,
+                Source::Stage(s) => &done[s * BLOCK..s * BLOCK + len],
+                Source::Input(i, walk) => in_place(&inputs[*i], walk, start, len).unwrap_or(staging),
+                Source::Constant(t, walk) => in_place(&View::from(t), walk, start, len).unwrap_or(staging),
+            };
+        }
+        operands
     }
 }
 

@@ -118,7 +118,6 @@ impl Plan {
             }
         }
         let half_input = op.dtype("x")? == DType::Fp16;
-        let still = |w: &Sweep| (w.stride, w.before, w.after) == (1, 0, 0);
         Ok(Plan {
             isa: Isa::detect(),
             batch: x[0],
@@ -324,6 +323,10 @@ impl Plan {
             let at = (i * self.window[d].stride + phase).checked_sub(self.window[d].before);
             at.filter(|&at| at < self.input[d])
         };
+        // At once: lines of small images are short, and most have padding.
+        if !self.window.iter().all(still) {
+            out.fill(0.0);
+        }
         let (stride, before) = (self.window[2].stride, self.window[2].before);
         let mut lines = out.chunks_exact_mut(width.max(1));
         for &pz in &self.phases[0] {
@@ -333,29 +336,28 @@ impl Plan {
                     let high = (self.input[2] + before).saturating_sub(px).div_ceil(stride).clamp(low, width);
                     for (z, y) in (0..depth).flat_map(|z| (0..height).map(move |y| (z, y))) {
                         let Some(line) = lines.next() else { return };
-                        let (Some(z), Some(y)) = (source(0, z, pz), source(1, y, py)) else {
-                            line.fill(0.0);
-                            continue;
-                        };
-                        line[..low].fill(0.0);
-                        line[high..].fill(0.0);
+                        let (Some(z), Some(y)) = (source(0, z, pz), source(1, y, py)) else { continue };
                         if low == high {
                             continue;
                         }
                         let from =
                             start + (z * self.input[1] + y) * self.input[2] + low * stride + px - before;
-                        if stride == 1 {
-                            x.read(self.isa, from, &mut line[low..high]);
-                        } else {
-                            for (i, e) in line[low..high].iter_mut().enumerate() {
-                                *e = x.get(from + i * stride);
-                            }
+                        let line = &mut line[low..high];
+                        match stride {
+                            1 => x.read(self.isa, from, line),
+                            2 => x.read_second(from, line),
+                            _ => line.iter_mut().enumerate().for_each(|(i, e)| *e = x.get(from + i * stride)),
                         }
                     }
                 }
             }
         }
     }
+}
+
+/// Whether each element is seen as it is, in one dimension: no padding, no strides.
+fn still(window: &Sweep) -> bool {
+    (window.stride, window.before, window.after) == (1, 0, 0)
 }
 
 /// Sizes of one to three dimensions as three: leading ones.

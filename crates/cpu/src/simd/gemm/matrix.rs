@@ -35,6 +35,8 @@ pub trait Source: Copy + Sync {
     fn read(self, isa: Isa, at: usize, out: &mut [f32]);
     /// Reads one element.
     fn get(self, at: usize) -> f32;
+    /// Reads every second element from number `at` on.
+    fn read_second(self, at: usize, out: &mut [f32]);
 }
 
 /// Single precision.
@@ -54,6 +56,10 @@ impl Source for F32<'_> {
     fn get(self, at: usize) -> f32 {
         self.0[at]
     }
+    #[inline]
+    fn read_second(self, at: usize, out: &mut [f32]) {
+        out.iter_mut().zip(self.0[at..].chunks(2)).for_each(|(o, pair)| *o = pair[0]);
+    }
 }
 
 impl Source for F16<'_> {
@@ -64,6 +70,10 @@ impl Source for F16<'_> {
     #[inline]
     fn get(self, at: usize) -> f32 {
         self.0[at].to_f32()
+    }
+    #[inline]
+    fn read_second(self, at: usize, out: &mut [f32]) {
+        out.iter_mut().zip(self.0[at..].chunks(2)).for_each(|(o, pair)| *o = pair[0].to_f32());
     }
 }
 
