@@ -28,7 +28,7 @@ from oracle_ops import OPERATIONS
 OUT = Path(__file__).resolve().parent.parent / "crates" / "testkit" / "ops"
 OPSETS = {"ios15": ct.target.iOS15, "ios16": ct.target.iOS16, "ios17": ct.target.iOS17, "ios18": ct.target.iOS18}
 # Where coremltools' own evaluation is known to differ from what it documents and Core ML does.
-NO_SECOND_OPINION = {"scatter_along_axis", "cumsum", "clamped_relu", "concat interleave"}
+NO_SECOND_OPINION = {"scatter_along_axis", "cumsum", "clamped_relu", "concat interleave", "matmul mixed", "matmul mixed_to_int"}
 CASES = []
 
 
@@ -292,6 +292,10 @@ def products():
     mask[:, 0] = True
     case(family, op, "bool_mask", attention | {"attn_mask": mask}, since="ios18")
     case(family, op, "rank3", {"query": q[0], "key": k[0], "value": value[0]}, since="ios18")
+    # Integers that meet floats; a result of integers comes from whole numbers.
+    case("linear", "matmul", "mixed", {"x": v.normal(3, 4)}, y=v.ints(-3, 4, 4, 2), only="ios17")
+    case("linear", "matmul", "mixed_to_int", {"x": v.ints(-3, 4, 3, 4)}, y=v.ints(-3, 4, 4, 2).astype(np.float32), only="ios17")
+    case("linear", "linear", "mixed", {"x": v.normal(3, 4)}, weight=v.ints(-3, 4, 2, 4), bias=v.ints(-3, 4, 2), only="ios17")
 
 
 def shapes():

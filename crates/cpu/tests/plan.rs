@@ -101,6 +101,58 @@ fn loops_turn_and_branches_are_taken() {
     assert_eq!(out[1], x());
 }
 
+const LISTS: &str = "program(1.3) {
+    func main<ios15>(tensor<fp32, [2]> a, tensor<fp32, [2]> b) {
+        list<tensor<fp32, [2]>, ?> l0 = make_list(init_length = int32(2), elem_shape = (int32(2)));
+        tensor<fp32, [2]> first = list_read(ls = l0, index = int32(0));
+        list<tensor<fp32, [2]>, ?> l1 = list_write(ls = l0, index = int32(0), value = a);
+        list<tensor<fp32, [2]>, ?> l2 = list_write(ls = l1, index = int32(4), value = b);
+        tensor<fp32, [3, 2]> some = list_gather(ls = l2, indices = tensor<int32, [3]>([4, 0, 3]));
+        tensor<int32, []> n0 = list_length(ls = l0);
+        tensor<int32, []> n2 = list_length(ls = l2);
+    } -> (first, some, n0, n2);
+}";
+
+#[test]
+fn lists_begin_with_zeros_and_grow() {
+    let (a, b) = (f32s(&[2], &[1.0, 3.0]), f32s(&[2], &[2.0, 4.0]));
+    let out = run(LISTS, &[("a", a), ("b", b)]);
+    assert_eq!(out[0].to_vec::<f32>().unwrap(), [0.0, 0.0]);
+    assert_eq!(out[1].to_vec::<f32>().unwrap(), [2.0, 4.0, 1.0, 3.0, 0.0, 0.0]);
+    assert_eq!([&out[2], &out[3]].map(|t| t.to_i64().unwrap()), [[2], [5]]);
+}
+
+const ATTENTION: &str = "program(1.3) {
+    func main<ios18>(tensor<fp32, [?, ?, 2]> q, tensor<fp32, [2, ?, 2]> k, tensor<fp32, [2, ?, 1]> v) {
+        tensor<fp32, [2, ?, 1]> out = scaled_dot_product_attention(query = q, key = k, value = v);
+    } -> (out);
+}";
+
+#[test]
+fn attention_broadcasts_its_batch() {
+    // A query of zeros weighs everything the same.
+    let q = f32s(&[1, 1, 2], &[0.0; 2]);
+    let k = f32s(&[2, 2, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
+    let v = f32s(&[2, 2, 1], &[1.0, 3.0, 10.0, 30.0]);
+    let out = run(ATTENTION, &[("q", q), ("k", k), ("v", v)]);
+    assert_eq!(out[0].shape(), [2, 1, 1]);
+    assert_eq!(out[0].to_vec::<f32>().unwrap(), [2.0, 20.0]);
+}
+
+const EPSILON: &str = "program(1.3) {
+    func main<ios17>(tensor<fp32, [1, 1, 2]> x) {
+        tensor<fp32, [1, 1, 2]> out = batch_norm(x = x, mean = tensor<fp16, [1]>([1]),
+            variance = tensor<fp16, [1]>([3]), epsilon = fp32(1));
+    } -> (out);
+}";
+
+/// coremltools writes a default epsilon in fp32, whatever the other parameters are.
+#[test]
+fn epsilon_has_a_type_of_its_own() {
+    let out = run(EPSILON, &[("x", f32s(&[1, 1, 2], &[1.0, 5.0]))]);
+    assert_eq!(out[0].to_vec::<f32>().unwrap(), [0.0, 2.0]);
+}
+
 #[test]
 fn damaged_plans_are_refused() {
     let mut bytes = Vec::new();

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use milwright_mil::ops::{ArgView, Known, OpView};
-use milwright_mil::{Attributes, Dim, Op, OpKind, Tensor, Type};
+use milwright_mil::{Attributes, DType, Dim, Op, OpKind, Tensor, TensorType, Type};
 
 use super::{Executable, Frame, Slot};
 use crate::kernel::tensor_types;
@@ -109,7 +109,7 @@ fn list_op(op: &OpView<'_>, values: &[Slot]) -> Option<Result<Slot, KernelError>
         }
     };
     Some(match op.kind.name() {
-        "make_list" => Ok(Slot::List(Vec::new())),
+        "make_list" => make(op, || plain("init_length")).map(Slot::List),
         "list_length" => list().map(|l| Slot::Tensor(Tensor::scalar(l.len() as i32))),
         "list_write" => (|| {
             let mut items = list()?;
@@ -141,21 +141,51 @@ fn list_op(op: &OpView<'_>, values: &[Slot]) -> Option<Result<Slot, KernelError>
 }
 
 /// The most elements of a list.
-const MAX_LIST: usize = 1 << 24;
+const MAX_LIST: usize = 1 << 20;
+
+/// The elements of a new list: zeros, `init_length` times. Without a size for every dimension of an element there is
+/// nothing that could be read: then it has none.
+fn make(
+    op: &OpView<'_>,
+    init_length: impl Fn() -> Result<Tensor, KernelError>,
+) -> Result<Vec<Tensor>, KernelError> {
+    let made = op.kind.infer(op)?;
+    let Some(Type::List(element, _)) = made.first().map(|i| &i.ty) else {
+        return Err(KernelError::invalid("it does not make a list"));
+    };
+    let element = element.as_tensor().and_then(|t| Some((t.dtype, t.fixed_shape()?)));
+    let Some((dtype, shape)) = element else { return Ok(Vec::new()) };
+    let length = match op.has("init_length") {
+        true => init_length()?.to_i64().and_then(|n| n.first().copied()).unwrap_or(1),
+        false => 1,
+    };
+    let length = usize::try_from(length).ok().filter(|&n| n <= MAX_LIST);
+    let length = length.ok_or_else(|| KernelError::invalid("`init_length` is no length of a list"))?;
+    Ok(vec![zeros(dtype, &shape)?; length])
+}
 
 fn write(items: &mut Vec<Tensor>, at: usize, value: Tensor) -> Result<(), KernelError> {
     if at >= MAX_LIST {
         return Err(KernelError::invalid(format!("index {at} is too large for a list")));
     }
     // What was never written reads as zeros of the same shape.
-    while items.len() <= at {
-        items.push(
-            Tensor::from_bytes(value.dtype(), value.shape(), vec![0; value.bytes().len()].into())
-                .map_err(|e| KernelError::invalid(e.to_string()))?,
-        );
+    if items.len() <= at {
+        items.resize(at + 1, zeros(value.dtype(), value.shape())?);
     }
     items[at] = value;
     Ok(())
+}
+
+/// The most bytes of an element that a list begins with.
+const MAX_ELEMENT: usize = 1 << 30;
+
+fn zeros(dtype: DType, shape: &[usize]) -> Result<Tensor, KernelError> {
+    let ty = TensorType::fixed(dtype, shape);
+    let bytes =
+        ty.elements().and_then(|n| n.checked_mul(dtype.bits().div_ceil(8))).filter(|&n| n <= MAX_ELEMENT);
+    let bytes = bytes.ok_or_else(|| KernelError::invalid(format!("{ty} is too large for a list")))?;
+    let made = Tensor::from_bytes(dtype, shape, vec![0; bytes].into());
+    eager::align(&made.map_err(|e| KernelError::invalid(e.to_string()))?)
 }
 
 /// Joins tensors of one type along a new first dimension.

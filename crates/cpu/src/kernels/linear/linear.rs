@@ -11,7 +11,8 @@ use crate::{Kernel, KernelError, Packed, Prepared};
 
 impl Kernel for Linear {
     fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        product(op)?.prepare(slots(op)?, op.opt_slot("bias"), outputs[0].dtype)
+        let from = [op.dtype("x")?, op.dtype("weight")?];
+        product(op)?.prepare(slots(op)?, op.opt_slot("bias"), from, outputs[0].dtype)
     }
 
     fn pack(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Option<Packed>, KernelError> {

@@ -11,7 +11,8 @@ use crate::{Kernel, KernelError, Packed, Prepared};
 
 impl Kernel for Matmul {
     fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        product(op, outputs)?.prepare(slots(op)?, None, outputs[0].dtype)
+        let from = [op.dtype("x")?, op.dtype("y")?];
+        product(op, outputs)?.prepare(slots(op)?, None, from, outputs[0].dtype)
     }
 
     fn pack(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Option<Packed>, KernelError> {

@@ -49,14 +49,16 @@ impl Batched {
         Batched { size, starts, strides }
     }
 
-    /// Prepares the product of two slots, plus a bias for each column, into output 0.
+    /// Prepares the product of two slots of types `from`, plus a bias for each column, into output 0. Products of
+    /// integers are exact; where they meet floats, they are computed as floats.
     pub fn prepare(
         self,
         slots: [usize; 2],
         bias: Option<usize>,
+        from: [DType; 2],
         dtype: DType,
     ) -> Result<Prepared, KernelError> {
-        if dtype.is_int() {
+        if from.iter().all(|d| d.is_int()) {
             return self.integers(slots, bias, dtype);
         }
         Ok(self.floats(slots, bias, dtype, None)?.into())

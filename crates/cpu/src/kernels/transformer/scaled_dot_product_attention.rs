@@ -6,23 +6,26 @@ use milwright_mil::{DType, TensorType};
 
 use crate::convert::to_f32;
 use crate::index::{Walk, count};
-use crate::kernel::OpViewExt;
-use crate::kernels::linear::float_output;
+use crate::kernel::{OpViewExt, concrete};
+use crate::kernels::linear::{batch_of, float_output};
 use crate::product::{Matrix, product};
 use crate::{Kernel, KernelError, Prepared, Step};
 
 impl Kernel for ScaledDotProductAttention {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
         let (q, k, v) = (op.shape("query")?, op.shape("key")?, op.shape("value")?);
         let rank = q.len();
         let [l, e, s, w] = [q[rank - 2], q[rank - 1], k[rank - 2], v[rank - 1]];
+        let out = concrete(&outputs[0])?;
+        let batch = &out[..rank - 2];
+        let starts =
+            [(&q, l * e), (&k, s * e), (&v, s * w)].map(|(shape, n)| starts(batch_of(shape), batch, n));
         let scale = 1.0 / (e as f32).sqrt();
         let slots = [op.slot("query")?, op.slot("key")?, op.slot("value")?];
         let mask = match op.opt_slot("attn_mask") {
             None => None,
             Some(slot) => {
-                let mut scores = q[..rank - 1].to_vec();
-                scores.push(s);
+                let scores = [batch, &[l, s]].concat();
                 let walk = Walk::broadcast(&op.shape("attn_mask")?, &scores);
                 Some((slot, walk, op.dtype("attn_mask")? == DType::Bool))
             }
@@ -41,9 +44,10 @@ impl Kernel for ScaledDotProductAttention {
                     return;
                 }
                 pool.for_each_chunk(out, l * w, |i, out| {
+                    let [q, k, v] = [&q[starts[0][i]..], &k[starts[1][i]..], &v[starts[2][i]..]];
                     let mut scores = vec![0.0; l * s];
-                    let keys = Matrix::transposed(&k[i * s * e..], e);
-                    product([l, e, s], Matrix::rows(&q[i * l * e..], e), keys, &mut scores, s, false);
+                    let keys = Matrix::transposed(k, e);
+                    product([l, e, s], Matrix::rows(q, e), keys, &mut scores, s, false);
                     scores.iter_mut().for_each(|x| *x *= scale);
                     if let Some((values, walk)) = &mask {
                         let mut own = vec![0.0; l * s];
@@ -51,22 +55,22 @@ impl Kernel for ScaledDotProductAttention {
                         scores.iter_mut().zip(&own).for_each(|(x, m)| *x += m);
                     }
                     scores.chunks_mut(s.max(1)).for_each(softmax);
-                    product(
-                        [l, s, w],
-                        Matrix::rows(&scores, s),
-                        Matrix::rows(&v[i * s * w..], w),
-                        out,
-                        w,
-                        false,
-                    );
+                    product([l, s, w], Matrix::rows(&scores, s), Matrix::rows(v, w), out, w, false);
                     epilogue.apply(i * l * w, out);
                 });
             });
             Ok(())
         });
-        debug_assert_eq!(count(&q[..rank - 2]), count(&k[..rank - 2]));
         Ok(step.with_epilogue().into())
     }
+}
+
+/// Where the matrices of `n` elements of each place in the batch start, for an operand whose own batch is `own`.
+fn starts(own: &[usize], batch: &[usize], n: usize) -> Vec<usize> {
+    let each: Vec<usize> = (0..count(own)).map(|i| i * n).collect();
+    let mut starts = vec![0; count(batch)];
+    Walk::broadcast(own, batch).gather(&each, 0, &mut starts);
+    starts
 }
 
 fn softmax(row: &mut [f32]) {

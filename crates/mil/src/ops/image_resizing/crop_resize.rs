@@ -106,8 +106,9 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
         d => return Err(InferError(format!("a box in `roi` has 4 or 5 elements, not {d}"))),
     };
     // Declared types say the number of images also where each box names its own.
-    let images = match op.outputs.first().and_then(|t| t.as_tensor()) {
-        Some(declared) if declared.rank() == 5 && images == Dim::Fixed(1) => declared.shape[1],
+    let declared = op.outputs.first().and_then(|t| t.as_tensor()).filter(|t| t.rank() == 5);
+    let images = match declared.map(|t| t.shape[1]) {
+        Some(Dim::Fixed(n)) if roi.shape[2] == Dim::Fixed(5) => Dim::Fixed(n),
         _ => images,
     };
     Ok(vec![TensorType::new(x.dtype, [roi.shape[0], images, x.shape[1], height, width]).into()])

@@ -8,6 +8,8 @@ use crate::{Opset, TensorType};
 
 op! {
     /// `x · weightᵀ + bias`: `x` is … × D_in, `weight` is D_out × D_in, `bias` has D_out elements (zeros if absent).
+    ///
+    /// From iOS17 on `weight` and `bias` may have another type than `x`, whose type the result has.
     Linear,
     &[
         Version { opset: Opset::Ios13, params: &params(Kind::T), types: &[("T", &[Fp16, Fp32, Int32])] },
@@ -35,12 +37,6 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
     };
     if !inner.agrees(columns) {
         return Err(InferError(format!("the last dimension of `x` is {inner}, that of `weight` {columns}")));
-    }
-    if x.dtype.is_int() != weight.dtype.is_int() {
-        return Err(InferError(format!(
-            "`x` is {} and `weight` is {}: floats and integers do not mix",
-            x.dtype, weight.dtype
-        )));
     }
     check_bias(op, rows)?;
     let mut shape = x.shape.clone();

@@ -9,7 +9,7 @@ op! {
     /// The matrix product of the last two dimensions; the ones before broadcast.
     ///
     /// `transpose_x` and `transpose_y` swap the last two dimensions first. An `x` of rank 1 is a row, which the result
-    /// lacks again.
+    /// lacks again. From iOS17 on the types may differ: the result has that of the input that is no constant.
     Matmul,
     &[
         Version { opset: Opset::Ios13, params: &params(Kind::T), types: &[("T", &[Fp16, Fp32, Int32])] },
@@ -60,12 +60,6 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
         shape.push(a[m - 2]);
     }
     shape.push(b[n - 1]);
-    if x.dtype.is_int() != y.dtype.is_int() {
-        return Err(InferError(format!(
-            "`x` is {} and `y` is {}: floats and integers do not mix",
-            x.dtype, y.dtype
-        )));
-    }
     // With mixed types, the constant one gives way.
     let dtype =
         if op.known_tensor("x").is_some() && op.known_tensor("y").is_none() { y.dtype } else { x.dtype };

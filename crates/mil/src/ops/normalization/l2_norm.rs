@@ -15,16 +15,16 @@ op! {
     &[
         Version {
             opset: Opset::Ios13,
-            params: &[required("x", Kind::T), optional("epsilon", Kind::T, Default::Float(1e-6)).constant()],
-            types: &[("T", &[Fp16, Fp32])],
+            params: &[required("x", Kind::T), optional("epsilon", Kind::Var("E"), Default::Float(1e-6)).constant()],
+            types: &[("T", &[Fp16, Fp32]), ("E", &[Fp16, Fp32])],
         },
         Version {
             opset: Opset::Ios17,
             params: &[
                 required("x", Kind::T),
-                optional("epsilon", Kind::Var("U"), Default::Float(1e-6)).constant(),
+                optional("epsilon", Kind::Var("E"), Default::Float(1e-6)).constant(),
             ],
-            types: &[("T", &[Fp16, Fp32]), ("U", &[Fp16, Fp32])],
+            types: &[("T", &[Fp16, Fp32]), ("E", &[Fp16, Fp32])],
         },
     ],
     infer,

@@ -2,14 +2,15 @@
 
 use crate::DType::{Bool, Fp16, Fp32};
 use crate::op;
+use crate::ops::elementwise_binary::broadcast_shapes;
 use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, optional, required};
 use crate::{Opset, TensorType};
 
 op! {
     /// `softmax(query · keyᵀ / √E + attn_mask) · value`.
     ///
-    /// `query` is B… × L × E, `key` is B… × S × E, `value` is B… × S × V; the result is B… × L × V. `attn_mask`
-    /// broadcasts to B… × L × S: numbers are added, `false` stands for minus infinity.
+    /// `query` is B… × L × E, `key` is B… × S × E, `value` is B… × S × V; the result is B… × L × V. The dimensions B…
+    /// broadcast to each other, `attn_mask` to B… × L × S: its numbers are added, `false` is minus infinity.
     ScaledDotProductAttention,
     &[Version {
         opset: Opset::Ios18,
@@ -32,16 +33,17 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
             "`query` is a {q}, `key` a {k}, `value` a {v}: all must have one rank, at least 3"
         )));
     }
-    let batch = (0..rank - 2).all(|d| q.shape[d].agrees(k.shape[d]) && q.shape[d].agrees(v.shape[d]));
     let (l, s, e) = (rank - 2, rank - 2, rank - 1);
-    if !batch || !q.shape[e].agrees(k.shape[e]) || !k.shape[s].agrees(v.shape[s]) {
+    let batch = broadcast_shapes(&k.shape[..s], &v.shape[..s])
+        .and_then(|batch| broadcast_shapes(&q.shape[..l], &batch))?;
+    if !q.shape[e].agrees(k.shape[e]) || !k.shape[s].agrees(v.shape[s]) {
         return Err(InferError(format!(
             "the shapes of `query`, a {q}, `key`, a {k}, and `value`, a {v}, do not fit"
         )));
     }
     if op.has("attn_mask") {
         let mask = op.tensor("attn_mask")?;
-        let wanted: Vec<_> = q.shape[..=l].iter().copied().chain([k.shape[s]]).collect();
+        let wanted: Vec<_> = batch.iter().copied().chain([q.shape[l], k.shape[s]]).collect();
         let fits = mask.rank() <= rank
             && mask
                 .shape
@@ -53,7 +55,6 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
             return Err(InferError(format!("`attn_mask`, a {mask}, does not broadcast to the scores")));
         }
     }
-    let mut shape = q.shape.clone();
-    shape[e] = v.shape[e];
+    let shape: Vec<_> = batch.into_iter().chain([q.shape[l], v.shape[e]]).collect();
     Ok(vec![TensorType::new(q.dtype, shape).into()])
 }
