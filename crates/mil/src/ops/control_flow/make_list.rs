@@ -6,9 +6,9 @@ use crate::ops::{ArgView, Default, InferError, Inferred, Kind, OpView, Version, 
 use crate::{DType, Dim, Opset, TensorType, Type};
 
 op! {
-    /// An empty list of tensors of one element type and shape.
+    /// A list of tensors of one element type and shape, which are zeros.
     ///
-    /// * `init_length`: how many elements the list has room for at first.
+    /// * `init_length`: how many elements the list has at first.
     /// * `dynamic_length`: whether it may grow; if not, `init_length` is its length.
     /// * `elem_shape`: the sizes of an element's dimensions, one scalar each; a string stands for a size that
     ///   is known only when the function runs.

@@ -13,7 +13,7 @@ op! {
     ///
     /// `x` is [batch, channels, …]; `mean`, `variance`, `gamma` (default: ones) and `beta` (default: zeros)
     /// are vectors of one element per channel. From iOS17 on the parameters may have another float type than
-    /// `x`. The result has the type of `x`.
+    /// `x`; `epsilon` may in any opset: coremltools writes its default in fp32. The result has the type of `x`.
     BatchNorm,
     &[
         Version {

@@ -12,8 +12,8 @@ op! {
     /// instance of the batch.
     ///
     /// `x` is [batch, channels, …] of rank 3 or more; `gamma` (default: ones) and `beta` (default: zeros) are
-    /// vectors of one element per channel. From iOS17 on the parameters may have another float type than `x`.
-    /// The result has the type of `x`.
+    /// vectors of one element per channel. From iOS17 on the parameters may have another float type than `x`;
+    /// `epsilon` may in any opset: coremltools writes its default in fp32. The result has the type of `x`.
     InstanceNorm,
     &[
         Version {

@@ -9,8 +9,8 @@ use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, optional,
 op! {
     /// x / √(Σ x² + epsilon), where the sum is over the last three dimensions.
     ///
-    /// `x` has rank 3 or more. From iOS17 on `epsilon` may have another float type than `x`. The result has
-    /// the type of `x`.
+    /// `x` has rank 3 or more. `epsilon` may have another float type than `x`: coremltools writes its default in
+    /// fp32. The result has the type of `x`.
     L2Norm,
     &[
         Version {

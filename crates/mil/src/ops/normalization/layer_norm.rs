@@ -12,7 +12,8 @@ op! {
     ///
     /// `axes` (default: all) may be negative (from the end). `gamma` (default: ones) and `beta` (default:
     /// zeros) have the shape of those dimensions of `x`, in the order of `x`. From iOS17 on the parameters
-    /// may have another float type than `x`. The result has the type of `x`.
+    /// may have another float type than `x`; `epsilon` may in any opset: coremltools writes its default in
+    /// fp32. The result has the type of `x`.
     LayerNorm,
     &[
         Version {
