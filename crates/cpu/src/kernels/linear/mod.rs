@@ -166,12 +166,17 @@ impl Batched {
                     let data = Output { data: Elements::F32(&mut wide), start: 0 };
                     let gemm = Gemm::new(isa, [m, k, n], batch, [false, packed.is_some()], false);
                     gemm.run(run.pool, operands, bias, data, &run.epilogue, scratch);
-                    crate::convert::write_f32(out, 0, &wide);
+                    with_int!(dtype, T => {
+                        // A result between two integers loses what is behind the point.
+                        out.slice::<T>().iter_mut().zip(&wide).for_each(|(o, &x)| *o = x as T);
+                    }, else => return Err(KernelError::unsupported(format!("products of {dtype}"))));
                 }
             }
             Ok(())
         });
-        Ok(step.with_epilogue().with_scratch(scratch).named("gemm"))
+        let step = step.with_scratch(scratch).named("gemm");
+        // What follows integers sees them rounded.
+        Ok(if dtype.is_int() { step } else { step.with_epilogue() })
     }
 
     /// Exact products of integers, which wrap.

@@ -4,7 +4,7 @@ use half::f16;
 use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Scatter;
 use milwright_mil::ops::scatter_gather::scatter::{Mode, mode};
-use milwright_mil::{DType, Element, TensorType};
+use milwright_mil::{DType, Element, Opset, TensorType};
 
 use super::indices::Indices;
 use crate::kernel::OpViewExt;
@@ -16,22 +16,29 @@ impl Kernel for Scatter {
         let shape = op.shape("data")?;
         let (outer, n, inner) = around(&shape, op.axis("axis", shape.len())?);
         let indices = Indices::of(op)?;
+        // What an index out of range does is open from iOS17 on, if it is not to be validated. Here, nothing.
+        let lenient = op.version.opset >= Opset::Ios17 && !op.bool("validate_indices")?;
         scatter(op, move |run| {
-            let at = indices.of_size(run.inputs, n)?;
-            let place = |o: usize| at.iter().map(move |&i| (o * n + i) * inner);
+            let at: Vec<Option<usize>> = if lenient {
+                let inside = |i| usize::try_from(i).ok().filter(|&i| i < n);
+                indices.read(run.inputs)?.into_iter().map(inside).collect()
+            } else {
+                indices.of_size(run.inputs, n)?.into_iter().map(Some).collect()
+            };
+            let place = |o: usize| at.iter().map(move |i| i.map(|i| (o * n + i) * inner));
             Ok(((0..outer).flat_map(place).collect(), inner))
         })
     }
 }
 
 /// Combines the updates in a slot with the data: where each update goes, how long it is, and how they combine.
-type Combine = fn(&mut Run<'_>, usize, &[usize], usize, Mode) -> Result<(), KernelError>;
+type Combine = fn(&mut Run<'_>, usize, &[Option<usize>], usize, Mode) -> Result<(), KernelError>;
 
-/// Prepares a scatter op. `places` finds the offsets in `data` that consecutive parts of `updates` go to, and the
-/// length of these parts.
+/// Prepares a scatter op. `places` finds the offsets in `data` that consecutive parts of `updates` go to, if
+/// anywhere, and the length of these parts.
 pub(super) fn scatter(
     op: &OpView<'_>,
-    places: impl Fn(&Run<'_>) -> Result<(Vec<usize>, usize), KernelError> + Send + Sync + 'static,
+    places: impl Fn(&Run<'_>) -> Result<(Vec<Option<usize>>, usize), KernelError> + Send + Sync + 'static,
 ) -> Result<Prepared, KernelError> {
     let (data, updates, mode) = (op.slot("data")?, op.slot("updates")?, mode(op)?);
     let combine: Combine = match op.dtype("data")? {
@@ -58,14 +65,16 @@ pub(super) fn scatter(
 fn write<T: Element>(
     run: &mut Run<'_>,
     updates: usize,
-    at: &[usize],
+    at: &[Option<usize>],
     part: usize,
     f: impl Fn(T, T) -> T,
 ) -> Result<(), KernelError> {
     let (updates, out) = (run.inputs[updates].slice::<T>(), run.outputs[0].slice::<T>());
     if part > 0 {
-        for (&at, from) in at.iter().zip(updates.chunks_exact(part)) {
-            out[at..at + part].iter_mut().zip(from).for_each(|(o, &u)| *o = f(*o, u));
+        for (at, from) in at.iter().zip(updates.chunks_exact(part)) {
+            if let Some(at) = *at {
+                out[at..at + part].iter_mut().zip(from).for_each(|(o, &u)| *o = f(*o, u));
+            }
         }
     }
     Ok(())
@@ -117,5 +126,26 @@ mod tests {
         assert_eq!(run("add"), [9., 11., 13., 9., 11., 13.]);
         assert_eq!(run("update"), [8., 9., 10., 5., 6., 7.]);
         assert_eq!(run("max"), [8., 9., 10., 5., 6., 7.]);
+    }
+
+    #[test]
+    fn indices_out_of_range_do_nothing_or_are_errors() {
+        let data = [Tensor::from_vec(&[2, 1], vec![1f32, 2.]).unwrap()];
+        let updates = [Tensor::from_vec(&[2, 1], vec![5f32, 6.]).unwrap()];
+        let run = |opset, index: i32, validate: Option<bool>| {
+            let indices = [Tensor::from_vec(&[2], vec![index, 0]).unwrap()];
+            let validate = validate.map(|v| [Tensor::from_bools(&[], &[v]).unwrap()]);
+            let mut inputs: Vec<(&str, &[Tensor])> =
+                vec![("data", &data), ("indices", &indices), ("updates", &updates)];
+            inputs.extend(validate.as_ref().map(|v| ("validate_indices", &v[..])));
+            let out = run_op(OpKind::Scatter, opset, &inputs, |n| n == "validate_indices").ok()?;
+            out[0].to_vec::<f32>().ok()
+        };
+        assert_eq!(run(Opset::Ios16, -1, None), Some(vec![7., 7.]));
+        assert_eq!(run(Opset::Ios16, 2, None), None);
+        assert_eq!(run(Opset::Ios17, -1, Some(true)), None);
+        for index in [-1, 2, i32::MAX, i32::MIN] {
+            assert_eq!(run(Opset::Ios17, index, Some(false)), Some(vec![7., 2.]));
+        }
     }
 }

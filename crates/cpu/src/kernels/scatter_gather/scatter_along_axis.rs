@@ -17,7 +17,7 @@ impl Kernel for ScatterAlongAxis {
         let (_, n, inner) = around(&shape, axis);
         let (given, indices) = (op.shape("indices")?[axis], Indices::of(op)?);
         scatter(op, move |run| {
-            let place = |(i, at): (usize, usize)| (i / (given * inner) * n + at) * inner + i % inner;
+            let place = |(i, at): (usize, usize)| Some((i / (given * inner) * n + at) * inner + i % inner);
             Ok((indices.of_size(run.inputs, n)?.into_iter().enumerate().map(place).collect(), 1))
         })
     }

@@ -18,7 +18,7 @@ impl Kernel for ScatterNd {
         let indices = Indices::of(op)?;
         scatter(op, move |run| {
             let at = indices.offsets(run.inputs, &dims)?;
-            Ok((at.into_iter().map(|i| i * part).collect(), part))
+            Ok((at.into_iter().map(|i| Some(i * part)).collect(), part))
         })
     }
 }

@@ -9,8 +9,9 @@ op! {
     /// `data` with slices along `axis` combined with those of `updates`.
     ///
     /// `indices` is a vector; slice i of `updates` goes to slice `indices[i]` of `data`, in order. `mode` says how:
-    /// `update` replaces; `add`, `sub`, `mul`, `div`, `max` and `min` compute with what is there. Indices are as for
-    /// `gather`; `validate_indices` came with iOS17.
+    /// `update` replaces; `add`, `sub`, `mul`, `div`, `max` and `min` compute with what is there. Negative indices count
+    /// from the end. From iOS17 on they are out of range, and what is goes nowhere, or, with `validate_indices`, is an
+    /// error.
     Scatter,
     &[
         Version {
