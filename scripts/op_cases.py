@@ -497,6 +497,8 @@ def recurrent():
     case("recurrent", "lstm", "peephole", one, weight_ih=v.normal(4 * h, i), weight_hh=v.normal(4 * h, h),
          peephole=v.normal(3 * h), output_sequence=True)  # fmt: skip
     case("recurrent", "gru", "no_bias", {"x": x, "initial_h": v.normal(b, h)}, weight_ih=v.normal(3 * h, i), weight_hh=v.normal(3 * h, h))
+    case("recurrent", "lstm", "more_rows", {"x": x, "initial_h": v.normal(b + 2, h), "initial_c": v.normal(b + 1, h)},
+         weight_ih=v.normal(4 * h, i), weight_hh=v.normal(4 * h, h), output_sequence=True)  # fmt: skip
 
 
 def compressed():

@@ -993,7 +993,8 @@ def lstm_pass(p, suffix, h, c, reverse):
 @operation()
 def lstm(p):
     direction = p.text("direction", "forward")
-    h, c = p["initial_h"], p["initial_c"]
+    rows = p["x"].shape[1]
+    h, c = p["initial_h"][:rows], p["initial_c"][:rows]
     if direction != "bidirectional":
         return lstm_pass(p, "", h, c, direction == "reverse")
     size = p["weight_hh"].shape[1]

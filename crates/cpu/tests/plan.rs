@@ -226,3 +226,18 @@ fn states_outlive_a_run() {
     assert_eq!(state.get("sum").unwrap().to_f64(), [4.5, -3.0]);
     assert!(matches!(executable.run(&[("x", x)]), Err(RunError::State { .. })));
 }
+
+/// coremltools tiles by as many as a mask has elements, which may be none.
+#[test]
+fn what_is_repeated_no_times_is_empty() {
+    let source = "program(1.3) {
+    func main<ios15>(tensor<fp32, [2, 3]> x, tensor<int32, [2]> reps) {
+        tensor<fp32, [?, ?]> y = tile(x = x, reps = reps)[name = string(\"y\")];
+    } -> (y);
+}";
+    let x = f32s(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let reps = |r: [i32; 2]| Tensor::from_vec(&[2], r.to_vec()).unwrap();
+    assert_eq!(run(source, &[("x", x.clone()), ("reps", reps([2, 0]))])[0].shape(), [4, 0]);
+    let y = run(source, &[("x", x), ("reps", reps([1, 2]))]);
+    assert_eq!(y[0].to_vec::<f32>().unwrap(), [1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 4.0, 5.0, 6.0]);
+}

@@ -144,6 +144,9 @@ pub enum PlanOrigin {
     Cached,
     /// The cache had a broken one: it was compiled again. The text says what was wrong.
     Rebuilt(String),
+    /// There is none yet. The model has flexible inputs, and does not run with their default shapes; the text says why.
+    /// The first prediction compiles for its shapes.
+    Deferred(String),
 }
 
 impl fmt::Display for PlanOrigin {
@@ -152,6 +155,7 @@ impl fmt::Display for PlanOrigin {
             PlanOrigin::Compiled => f.write_str("compiled"),
             PlanOrigin::Cached => f.write_str("loaded from the cache"),
             PlanOrigin::Rebuilt(_) => f.write_str("compiled again"),
+            PlanOrigin::Deferred(_) => f.write_str("not compiled: the default shapes do not work"),
         }
     }
 }

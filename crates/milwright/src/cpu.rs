@@ -1,12 +1,12 @@
 //! Sessions on the CPU engine: a plan for each set of input shapes, compiled once and kept in the cache.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use milwright_cache::{KeyBuilder, Meta, Origin};
 use milwright_cpu::{Executable, Plan, Pool, RunError, RunOptions, compile};
-use milwright_mil::{Dim, Tensor, TensorType, Type, widen};
+use milwright_mil::{Dim, Function, Tensor, TensorType, Type, widen};
 
 use crate::classifier::Classifier;
 use crate::samples::default_shape;
@@ -22,7 +22,7 @@ pub(crate) struct CpuSession {
     model: Arc<Model>,
     function: String,
     options: LoadOptions,
-    /// Used last first. Flexible models have one for each set of shapes that was seen.
+    /// Used last first. Flexible models have one for each set of shapes that was seen, and at first perhaps none.
     ready: Vec<(Shapes, Executable)>,
     /// Of stateful models: kept from one prediction to the next.
     state: State,
@@ -35,6 +35,9 @@ const MAX_READY: usize = 8;
 
 impl CpuSession {
     /// Compiles or loads the plan for the model's default shapes.
+    ///
+    /// The default shapes of flexible inputs may be ones that the model was not made for: converters choose the lowest
+    /// of a range. Then the first prediction compiles. A model with states has to work with its default shapes.
     pub fn new(model: Arc<Model>, options: &LoadOptions) -> Result<CpuSession> {
         let program = model.function(options.function.as_deref())?;
         let function = options.function.clone().unwrap_or_else(|| model.info().default_function.clone());
@@ -47,9 +50,18 @@ impl CpuSession {
                 shapes.push((value.name.clone(), default_shape(ty, feature.map(|f| &f.ty))));
             }
         }
-        let (executable, loaded) = prepare(&model, &function, &shapes, options)?;
-        let state = State(executable.new_state());
-        let ready = vec![(shapes, executable)];
+        let (ready, loaded) = match prepare(&model, &function, &shapes, options) {
+            Ok((executable, loaded)) => (vec![(shapes, executable)], loaded),
+            Err(e) if e.kind() == ErrorKind::InvalidInput && !is_stateful(program) => {
+                let plan = PlanOrigin::Deferred(e.to_string());
+                let (duration, arena_bytes, weight_bytes) = (Duration::ZERO, 0, 0);
+                let backend = "cpu";
+                let loaded = Loaded { backend, plan, plan_path: None, duration, arena_bytes, weight_bytes };
+                (Vec::new(), loaded)
+            }
+            Err(e) => return Err(e),
+        };
+        let state = State(ready.first().map(|(_, e)| e.new_state()).unwrap_or_default());
         let classifier = Classifier::detach(model.program(), &function)?.map(|(_, c)| c);
         Ok(CpuSession { model, function, options: options.clone(), ready, state, classifier, loaded })
     }
@@ -142,8 +154,7 @@ impl Session for CpuSession {
             Some(0) => {}
             Some(i) => self.ready[..=i].rotate_right(1),
             None => {
-                let prepared = prepare(&self.model, &self.function, &shapes, &self.options);
-                let (executable, loaded) = prepared.map_err(|e| misfit(e, &shapes))?;
+                let (executable, loaded) = prepare(&self.model, &self.function, &shapes, &self.options)?;
                 self.loaded = loaded;
                 self.ready.truncate(MAX_READY - 1);
                 self.ready.insert(0, (shapes, executable));
@@ -187,22 +198,12 @@ impl Session for CpuSession {
     }
 
     fn new_state(&self) -> State {
-        State(self.ready[0].1.new_state())
+        State(self.ready.first().map(|(_, e)| e.new_state()).unwrap_or_default())
     }
 
     fn loaded(&self) -> &Loaded {
         &self.loaded
     }
-}
-
-/// The default shapes can be compiled, or the session would not be there: others that cannot are the caller's mistake.
-fn misfit(error: Error, shapes: &Shapes) -> Error {
-    if error.kind() != ErrorKind::Unsupported {
-        return error;
-    }
-    let shapes: Vec<String> = shapes.iter().map(|(name, shape)| format!("{name} {shape:?}")).collect();
-    let hint = format!("the shapes of the inputs must fit each other; they are: {}", shapes.join(", "));
-    error.of_kind(ErrorKind::InvalidInput).with_hint(hint)
 }
 
 /// Compiles a plan, or takes it from the cache.
@@ -227,9 +228,15 @@ fn prepare(
         let program = wide.as_ref().unwrap_or(program);
         let named: Vec<(&str, &[usize])> = shapes.iter().map(|(n, s)| (n.as_str(), s.as_slice())).collect();
         compile(program, function, &named).map_err(|e| {
-            let error = Error::new(ErrorKind::Unsupported, e.to_string()).at(model.path());
+            let fault = e.depends_on_shapes() && model.function(Some(function)).is_ok_and(is_flexible);
+            let kind = if fault { ErrorKind::InvalidInput } else { ErrorKind::Unsupported };
+            let error = Error::new(kind, e.to_string()).at(model.path());
             match e.hint() {
                 Some(hint) => error.with_hint(hint),
+                None if fault => error.with_hint(format!(
+                    "the shapes of the inputs must fit the model and each other; they are: {}",
+                    list(shapes)
+                )),
                 None => error,
             }
         })
@@ -293,6 +300,20 @@ fn prepare(
     Ok((executable, loaded))
 }
 
+fn is_flexible(function: &Function) -> bool {
+    let flexible = |ty: &Type| ty.as_tensor().is_some_and(|t| t.shape.iter().any(|d| d.fixed().is_none()));
+    function.inputs.iter().any(|&v| flexible(&function[v].ty))
+}
+
+fn is_stateful(function: &Function) -> bool {
+    function.inputs.iter().any(|&v| matches!(function[v].ty, Type::State(_)))
+}
+
+fn list(shapes: &Shapes) -> String {
+    let shapes: Vec<String> = shapes.iter().map(|(n, s)| format!("{n} {s:?}")).collect();
+    shapes.join(", ")
+}
+
 fn name(model: &Model) -> String {
     model.path().file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }
@@ -352,5 +373,67 @@ fn flexible_hint(feature: &FeatureType) -> Option<String> {
             let ranges: Vec<String> = dimensions.iter().map(range).collect();
             Some(format!("its dimensions may be: {}", ranges.join(", ")))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use milwright_mil::{text, verify};
+    use milwright_spec::proto::{self as pb, model};
+    use prost::Message;
+
+    use super::*;
+    use crate::{Backend, Cpu};
+
+    /// Small constants are written into the program; there is no weight file.
+    struct NoWeights;
+
+    impl milwright_convert::spec::WeightSink for NoWeights {
+        fn store(
+            &mut self,
+            _: milwright_spec::blob::BlobType,
+            _: usize,
+            _: &[u8],
+        ) -> Result<pb::mil_spec::value::BlobFileValue, milwright_spec::Error> {
+            unreachable!("the constants are small")
+        }
+    }
+
+    fn model(source: &str) -> Arc<Model> {
+        let program = verify(text::parse(source).unwrap()).unwrap();
+        let program = milwright_convert::spec::write(&program, &mut NoWeights).unwrap();
+        let r#type = Some(model::Type::MlProgram(program));
+        let model = pb::Model { specification_version: 6, r#type, ..Default::default() };
+        Arc::new(Model::from_bytes(model.encode_to_vec().into(), &BTreeMap::new()).unwrap())
+    }
+
+    /// The default shape is [1, 1] where nothing else is declared, and a product with that there is not.
+    #[test]
+    fn default_shapes_need_not_work() {
+        let model = model(
+            "program(1.3) {
+    func main<ios15>(tensor<fp32, [?, ?]> x) {
+        tensor<fp32, [2, 1]> w = const()[name = string(\"w\"), val = tensor<fp32, [2, 1]>([[3], [4]])];
+        tensor<fp32, [?, 1]> y = matmul(x = x, y = w)[name = string(\"y\")];
+    } -> (y);
+}",
+        );
+        let mut session = Cpu.load(&model, &LoadOptions::default()).unwrap();
+        assert!(matches!(session.loaded().plan, PlanOrigin::Deferred(_)), "{:?}", session.loaded());
+        assert!(session.new_state().names().is_empty());
+
+        let x = |shape: &[usize], values: &[f32]| {
+            InferenceRequest::new().input("x", Tensor::from_vec(shape, values.to_vec()).unwrap())
+        };
+        let error = session.predict(&x(&[1, 1], &[1.0])).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        assert!(error.hint().unwrap().contains("x [1, 1]"), "{error:?}");
+
+        let prediction = session.predict(&x(&[2, 2], &[1.0, 2.0, 3.0, 5.0])).unwrap();
+        let (_, y) = prediction.outputs().iter().next().unwrap();
+        assert_eq!(y.to_vec::<f32>().unwrap(), [11.0, 29.0]);
+        assert_eq!(session.loaded().plan, PlanOrigin::Compiled);
     }
 }

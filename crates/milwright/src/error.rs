@@ -95,11 +95,6 @@ impl Error {
         self
     }
 
-    pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Error {
-        self.0.kind = kind;
-        self
-    }
-
     /// Whose fault it is.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -33,6 +33,7 @@ pub struct CompileError {
     op: Option<(OpKind, String)>,
     message: String,
     hint: Option<&'static str>,
+    shapes: bool,
 }
 
 /// Compiles a function for the given shapes of its inputs; inputs that are not named have the shape that they
@@ -41,7 +42,13 @@ pub struct CompileError {
 /// # Errors
 /// There is no such function, an input has no fixed shape, or an op cannot be run.
 pub fn compile(program: &Checked, function: &str, shapes: &[(&str, &[usize])]) -> Result<Plan, CompileError> {
-    let error = |message: String, hint| CompileError { function: function.into(), op: None, message, hint };
+    let error = |message: String, hint| CompileError {
+        function: function.into(),
+        op: None,
+        message,
+        hint,
+        shapes: false,
+    };
     let f = program.functions.get(function).ok_or_else(|| {
         let names = program.functions.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         error(format!("there is no such function; the program has: {names}"), None)
@@ -58,7 +65,13 @@ pub fn compile(program: &Checked, function: &str, shapes: &[(&str, &[usize])]) -
     let (mut facts, errors) = infer(f, &types, Some(&Engine));
     if let Some(e) = errors.first() {
         let op = Some((f[e.op].kind, op_name(f, e.op)));
-        return Err(CompileError { function: function.into(), op, message: e.to_string(), hint: None });
+        return Err(CompileError {
+            function: function.into(),
+            op,
+            message: e.to_string(),
+            hint: None,
+            shapes: true,
+        });
     }
     expand(f, &mut facts);
     let mut lower = Lower {
@@ -405,6 +418,7 @@ impl Lower<'_> {
             op: self.f.defining_op(v).map(|op| (self.f[op].kind, op_name(self.f, op))),
             message: format!("`{}` is of type {ty}, which this engine does not run", self.f[v].name),
             hint: None,
+            shapes: false,
         })?;
         let id = self.graph.values.len() as u32;
         self.graph.values.push(Value { ty, place });
@@ -469,6 +483,7 @@ impl Lower<'_> {
             op: None,
             message: "its intermediate results do not fit in memory".into(),
             hint: None,
+            shapes: false,
         };
         let mut buffers = Vec::with_capacity(order.len());
         for &v in &order {
@@ -501,7 +516,8 @@ impl Lower<'_> {
             _ => None,
         };
         let op = Some((self.f[op].kind, op_name(self.f, op)));
-        CompileError { function: self.name.into(), op, message: e.to_string(), hint }
+        let shapes = !matches!(e, KernelError::Unsupported(_));
+        CompileError { function: self.name.into(), op, message: e.to_string(), hint, shapes }
     }
 }
 
@@ -553,6 +569,11 @@ impl CompileError {
     /// The op that is at fault and its name, where one is.
     pub fn op(&self) -> Option<(OpKind, &str)> {
         self.op.as_ref().map(|(k, n)| (*k, n.as_str()))
+    }
+
+    /// Whether it may well compile for other shapes of the inputs: an op does not take what these make.
+    pub fn depends_on_shapes(&self) -> bool {
+        self.shapes
     }
 
     /// What can be done about it.

@@ -21,7 +21,7 @@ impl Kernel for Gru {
         Ok(Prepared::step(move |run| {
             let weights = weights.read(run.inputs);
             let input_bias = input_bias.map(|b| to_f32(&run.inputs[b]));
-            let mut h = to_f32(&run.inputs[initial]).into_owned();
+            let mut h = layer.half(&to_f32(&run.inputs[initial]), 0);
             let mut states = States::new(&layer);
             let (batch, n) = (layer.batch, layer.hidden);
             let mut hidden = vec![0.0; batch * 3 * n];

@@ -64,7 +64,7 @@ impl Layer {
         }
     }
 
-    /// The half of [batch, directions · hidden] that belongs to a direction.
+    /// The half of [batch or more, directions · hidden] that belongs to a direction.
     fn half(&self, both: &[f32], direction: usize) -> Vec<f32> {
         let width = self.hidden * if self.bidirectional { 2 } else { 1 };
         let row = |b: usize| &both[b * width + direction * self.hidden..][..self.hidden];

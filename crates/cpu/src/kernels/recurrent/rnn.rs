@@ -15,7 +15,7 @@ impl Kernel for Rnn {
         let (initial, activation) = (op.slot("initial_h")?, Activation::new(op, "activation")?);
         Ok(Prepared::step(move |run| {
             let weights = weights.read(run.inputs);
-            let mut h = to_f32(&run.inputs[initial]).into_owned();
+            let mut h = layer.half(&to_f32(&run.inputs[initial]), 0);
             let mut states = States::new(&layer);
             let steps = layer.input_gates(&run.inputs[layer.x], &weights, weights.bias.as_deref());
             layer.walk(steps, layer.reverse, |turn, _, gates| {

@@ -14,7 +14,7 @@ impl Kernel for Tile {
         let (x, reps) = (op.slot("x")?, op.slot("reps")?);
         let shape = move |inputs: &[View<'_>]| {
             let (reps, shape) = (ints(inputs, reps)?, inputs[x].shape());
-            if reps.len() != shape.len() || reps.iter().any(|&n| n <= 0) {
+            if reps.len() != shape.len() || reps.iter().any(|&n| n < 0) {
                 return Err(KernelError::invalid(format!(
                     "`reps` is {reps:?} for a tensor of shape {shape:?}"
                 )));

@@ -20,6 +20,7 @@ op! {
     /// direction `bidirectional` and 1 otherwise; `weight_ih` is \[4H, I\], `weight_hh` \[4H, H\], `bias`
     /// (default: zeros) \[4H\], each in the order i, f, o, z; `peephole` is \[3H\], in the order i, f, o. The
     /// parameters that end in `_back` are those of the backward half of `bidirectional`.
+    /// The initial states may have more rows than b; the first are used.
     ///
     /// The results are the states after every step, \[s, b, D·H\] (of the last step only, \[1, b, D·H\], unless
     /// `output_sequence`), the state after the last step, \[b, D·H\], and the cell after the last step, \[b,

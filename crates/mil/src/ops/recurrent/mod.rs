@@ -60,6 +60,9 @@ fn check_weights(
 }
 
 /// Checks the initial states, and makes the types of the results: all states, then the last of each kind.
+///
+/// An initial state may have more rows than there are instances; only the first are used. coremltools makes such states
+/// for packed sequences from PyTorch, and its tests run them.
 fn outputs(
     op: &OpView<'_>,
     hidden: usize,
@@ -71,7 +74,11 @@ fn outputs(
     let last = TensorType::new(x.dtype, vec![x.shape[1], width]);
     for name in initial {
         let t = op.tensor(name)?;
-        if !t.agrees(&last) {
+        let rows = match (t.shape.first(), last.shape[0]) {
+            (Some(&Dim::Fixed(given)), Dim::Fixed(needed)) if given > needed => Dim::Fixed(given),
+            _ => last.shape[0],
+        };
+        if !t.agrees(&TensorType::new(x.dtype, vec![rows, width])) {
             return Err(InferError(format!("input `{name}` is {t}, but {last} is needed")));
         }
     }

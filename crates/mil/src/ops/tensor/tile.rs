@@ -6,7 +6,8 @@ use crate::ops::{InferError, Inferred, Kind, OpView, Version, required};
 use crate::{Dim, Opset, TensorType};
 
 op! {
-    /// Repeats `x`, `reps[i]` times along each dimension i.
+    /// Repeats `x`, `reps[i]` times along each dimension i. A number that only a run computes may be 0, which makes an
+    /// empty result; coremltools takes no constant of 0.
     Tile,
     &[Version {
         opset: Opset::Ios13,
@@ -20,7 +21,7 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
     let x = op.tensor("x")?;
     let reps = op.partial("reps").unwrap_or_else(|| vec![None; x.rank()]);
     require!(reps.len() == x.rank(), "input `reps` has {} elements, `x` has rank {}", reps.len(), x.rank());
-    require!(reps.iter().flatten().all(|&n| n > 0), "input `reps` must be positive: {reps:?}");
+    require!(reps.iter().flatten().all(|&n| n >= 0), "input `reps` must not be negative: {reps:?}");
     let repeat = |(&d, &n): (&Dim, &Option<i64>)| match n {
         Some(1) => d,
         Some(n) => d.map(|d| d.checked_mul(n as usize)),
