@@ -2,7 +2,7 @@
 """Latency of milwright, onnxruntime, tract and rten on the same networks, interleaved in one run.
 
     cargo build --release --manifest-path bench/Cargo.toml
-    python bench/compare.py [--models target/models] [--only GLOB] [--threads 1 2] [--rounds 9] [--json]
+    python bench/compare.py [--models target/models] [--only GLOB] [--threads 1 2] [--rounds 9] [--cpu] [--json]
 
 Each engine runs in a process of its own (bench/src), all with the same inputs. First their outputs are compared: the
 largest absolute difference from onnxruntime's is printed, and more than a model's tolerance ends the run with 1. Then
@@ -10,6 +10,9 @@ they are timed in short rounds, one engine after the other, round by round; whic
 time is that of its fastest run, on which other programs weigh least; `--json` has the medians, too. A cell is the
 median over the rounds; a ratio is milwright's time divided by the other engine's in the same round, as median [least,
 greatest] over the rounds: below 1, milwright is faster.
+
+On a machine that has other work to do, `--cpu` takes the CPU time of a round's runs instead of the clock (Linux). It
+says nothing about more than one thread, since threads that wait may spin.
 
 The models come from scripts/fetch_models.py, convert_models.py and export_onnx.py.
 """
@@ -34,6 +37,8 @@ HERE = Path(__file__).resolve().parent
 ENGINES = ("milwright", "onnxruntime", "tract", "rten")
 # Outputs of float32 programs, and of PiperSR's float16 program on pixels of 0 to 255.
 FP32, PIXELS = 1e-4, 1.0
+# Runs before those that the program counts.
+WARM_UP = 2
 # For threads of the engine before to fall asleep.
 PAUSE = 0.05
 
@@ -77,6 +82,18 @@ class Engine:
         if not line:
             sys.exit(f"{self.name} stopped with {self.process.wait()}")
         return json.loads(line)
+
+    def cpu_ms(self):
+        """The CPU time that the process has used, all threads."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e6
+
+    def time(self, seconds, cpu):
+        """One round: `ms` is the time of its fastest run, or the mean CPU time of all."""
+        before = self.cpu_ms() if cpu else 0
+        timed = self.ask(f"run {seconds}")
+        mean = (self.cpu_ms() - before) / (timed["runs"] + WARM_UP) if cpu else None
+        return timed | {"ms": mean if cpu else timed["min_ms"]}
 
     def ask(self, line):
         self.process.stdin.write(line + "\n")
@@ -123,13 +140,13 @@ def compare(name, network, threads, arguments):
         first = turn % len(engines)
         for engine in engines[first:] + engines[:first]:
             time.sleep(PAUSE)
-            rounds[engine.name].append(engine.ask(f"run {arguments.seconds}"))
+            rounds[engine.name].append(engine.time(arguments.seconds, arguments.cpu))
     result = {"network": name, "threads": threads, "tolerance": network.tolerance, "engines": {}}
     for engine in engines:
         pairs = zip(rounds["milwright"], rounds[engine.name], strict=True)
-        ratios = [ours["min_ms"] / theirs["min_ms"] for ours, theirs in pairs]
+        ratios = [ours["ms"] / theirs["ms"] for ours, theirs in pairs]
         result["engines"][engine.name] = {
-            "ms": statistics.median(one["min_ms"] for one in rounds[engine.name]),
+            "ms": statistics.median(one["ms"] for one in rounds[engine.name]),
             "rounds": rounds[engine.name],
             "load_ms": engine.load_ms,
             "milwright_ratio": {"median": statistics.median(ratios), "least": min(ratios), "greatest": max(ratios)},
@@ -175,9 +192,12 @@ def main():
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.5, help="for one engine in one round")
+    parser.add_argument("--cpu", action="store_true", help="compare CPU times, which other programs disturb less")
     parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
     arguments = parser.parse_args()
-    about = {"versions": versions(), "machine": machine(), "load_average_before": os.getloadavg()}
+    if arguments.cpu and arguments.threads != [1]:
+        parser.error("--cpu compares single threads: add --threads 1")
+    about = {"versions": versions(), "machine": machine(), "load_average_before": os.getloadavg(), "cpu": arguments.cpu}
     if not arguments.json:
         print("; ".join(f"{key} {value}" for key, value in about["versions"].items()))
         print(f"{about['machine']['cpu']}, {about['machine']['cores']} cores; load {os.getloadavg()[0]:.2f}\n")

@@ -124,6 +124,8 @@ impl<T: Source> Panels for Lines<'_, T> {
             for (x, out) in out.chunks_exact_mut(width).take(self.k).enumerate() {
                 data.read(isa, start + x * self.step, &mut out[..count]);
             }
+        } else if self.step == 1 && width == 1 {
+            data.read(isa, start, &mut out[..self.k]);
         } else if self.step == 1 && count <= MAX_LINES {
             // Some steps of all lines at a time, so that the panel is written in order.
             let mut block = [[0.0; CHUNK]; MAX_LINES];
