@@ -206,19 +206,37 @@ impl<'f> Editor<'f> {
         true
     }
 
+    /// A new constant that takes the place of `old`, defined right before `op`. It has its name if `op`'s pattern is all
+    /// that uses `old`: users know weights by their names.
+    pub fn successor(&mut self, op: OpId, old: ValueId, base: &str, value: impl Into<Value>) -> ValueId {
+        if self.uses[old.index()] != 1 || self.is_output(old) || self.is_name_repeated(old) {
+            return self.new_const(op, base, value);
+        }
+        let name = self.f[old].name.clone();
+        self.names().remove(&name);
+        let new = self.new_const(op, &name, value);
+        let mut dead = format!("{name}_before");
+        while self.names().contains_key(&dead) {
+            dead.push('_');
+        }
+        self.names().insert(dead.clone(), 1);
+        self.f[old].name = dead;
+        new
+    }
+
     /// Whether values of other scopes have the same name, so that the name cannot move to an earlier value.
     fn is_name_repeated(&mut self, value: ValueId) -> bool {
         let name = self.f[value].name.clone();
         self.names().get(&name).is_some_and(|&n| n > 1)
     }
 
-    fn names(&mut self) -> &HashMap<String, u32> {
+    fn names(&mut self) -> &mut HashMap<String, u32> {
         if self.names.is_empty() {
             for (_, value) in self.f.values() {
                 *self.names.entry(value.name.clone()).or_default() += 1;
             }
         }
-        &self.names
+        &mut self.names
     }
 
     /// Whether this function's opset has an op whose inputs of type variable `T` may have this element type.

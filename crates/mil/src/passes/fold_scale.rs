@@ -115,16 +115,20 @@ pub(super) fn scale_conv(
     };
     let name = e.f[e.f[op].outputs[0]].name.clone();
     let unscaled = scale.iter().all(|&s| s == 1.0);
-    let weight = match e.value(conv, "weight").filter(|_| unscaled) {
-        Some(old) => old,
-        None => e.new_const(op, &format!("{name}_weight"), weight),
+    let mut successor = |input: &str, value| {
+        let base = format!("{name}_{input}");
+        match e.value(conv, input) {
+            Some(old) => e.successor(op, old, &base, value),
+            None => e.new_const(op, &base, value),
+        }
     };
+    let bias = shift.iter().any(|&s| s != 0.0).then(|| successor("bias", bias));
+    let weight = if unscaled { None } else { Some(successor("weight", weight)) };
+    let weight = weight.or_else(|| e.value(conv, "weight"));
     let mut inputs = e.f[conv].inputs.clone();
-    inputs.retain(|i| i.name != "weight" && i.name != "bias");
-    inputs.push(Input::value("weight", weight));
-    if shift.iter().any(|&s| s != 0.0) {
-        inputs.push(Input::value("bias", e.new_const(op, &format!("{name}_bias"), bias)));
-    }
+    inputs.retain(|i| i.name != "bias" && (i.name != "weight" || weight.is_none()));
+    inputs.extend(weight.map(|w| Input::value("weight", w)));
+    inputs.extend(bias.map(|b| Input::value("bias", b)));
     e.rewrite(op, e.f[conv].kind, inputs);
     Some(())
 }

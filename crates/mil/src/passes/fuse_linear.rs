@@ -60,10 +60,16 @@ fn fuse(e: &mut Editor<'_>, facts: &Facts, op: OpId, product: ValueId, other: &s
         Weight::Rows(v) => v,
         Weight::Columns(v) => {
             let transposed = transposed(e.f.const_value(v)?.as_tensor()?)?;
-            e.new_const(op, &format!("{name}_weight"), transposed)
+            e.successor(op, v, &format!("{name}_weight"), transposed)
         }
     };
-    let bias = e.new_const(op, &format!("{name}_bias"), bias);
+    let base = format!("{name}_bias");
+    // The name of the bias that there was, or of the constant that becomes one.
+    let old = e.value(source, "bias").or_else(|| e.value(op, other));
+    let bias = match old {
+        Some(old) => e.successor(op, old, &base, bias),
+        None => e.new_const(op, &base, bias),
+    };
     let inputs = vec![Input::value("x", x), Input::value("weight", weight), Input::value("bias", bias)];
     e.rewrite(op, OpKind::Linear, inputs);
     Some(())

@@ -1,4 +1,4 @@
-//! Computes the same thing once: common subexpressions, and equal constants.
+//! Computes the same thing once: common subexpressions.
 //!
 //! ```text
 //! a = exp(x = x)            a = exp(x = x)
@@ -6,7 +6,9 @@
 //! y = add(x = a, y = b)     y = add(x = a, y = a)
 //! ```
 //!
-//! Ops with effects (random numbers, states) and ops with blocks are never merged.
+//! Operands that are equal constants count as the same. The constants themselves stay apart, each under the name that
+//! its layer gave it: what is equal by chance is not the same parameter. Ops with effects (random numbers, states) and
+//! ops with blocks are never merged.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
@@ -34,7 +36,8 @@ fn merge_block(e: &mut Editor<'_>, block: BlockId, seen: &mut Seen, same: &mut H
         for nested in e.f[op].blocks.clone() {
             merge_block(e, nested, seen, same);
         }
-        if !Editor::is_pure(&e.f[op]) || e.f[op].outputs.is_empty() {
+        let is_const = e.f[op].kind == OpKind::Const;
+        if is_const || !Editor::is_pure(&e.f[op]) || e.f[op].outputs.is_empty() {
             continue;
         }
         let hash = hash(e.f, op, same, &seen.state);
@@ -72,41 +75,51 @@ fn hash(f: &Function, op: OpId, same: &HashMap<ValueId, ValueId>, state: &Random
     for input in &op.inputs {
         input.name.hash(&mut h);
         for arg in &input.args {
-            match arg {
-                Arg::Value(v) => canonical(*v, same).hash(&mut h),
-                Arg::Const(c) => hash_value(c, &mut h),
+            match operand(f, arg, same) {
+                Operand::Value(v) => v.hash(&mut h),
+                Operand::Const(c) => hash_value(c, &mut h),
             }
         }
     }
     op.outputs.iter().for_each(|&o| f[o].ty.hash(&mut h));
-    if op.kind == OpKind::Const
-        && let Some(val) = op.attributes.get("val")
-    {
-        hash_value(val, &mut h);
-    }
     h.finish()
 }
+
+/// Constants above this many bytes are the same only if they lie in the same place: reading all weights of a model
+/// to find two equal ones would cost more than it ever saves.
+const COMPARED_BYTES: usize = 1 << 16;
 
 /// Lists and dictionaries are told apart by comparing.
 fn hash_value(value: &Value, h: &mut impl Hasher) {
     if let Some(t) = value.as_tensor() {
         t.dtype().hash(h);
         t.shape().hash(h);
-        t.bytes().hash(h);
+        match t.bytes().len() {
+            ..=COMPARED_BYTES => t.bytes().hash(h),
+            _ => t.bytes().as_ptr().hash(h),
+        }
         t.strings().hash(h);
+    }
+}
+
+fn equal_values(a: &Value, b: &Value) -> bool {
+    match (a.as_tensor(), b.as_tensor()) {
+        (Some(a), Some(b)) if a.bytes().len() > COMPARED_BYTES => {
+            a.dtype() == b.dtype() && a.shape() == b.shape() && std::ptr::eq(a.bytes(), b.bytes())
+        }
+        _ => a == b,
     }
 }
 
 fn equal(f: &Function, a: OpId, b: OpId, same: &HashMap<ValueId, ValueId>) -> bool {
     let (a, b) = (&f[a], &f[b]);
-    let arg = |a: &Arg, b: &Arg| match (a, b) {
-        (Arg::Value(a), Arg::Value(b)) => canonical(*a, same) == canonical(*b, same),
-        (Arg::Const(a), Arg::Const(b)) => a == b,
+    let arg = |a: &Arg, b: &Arg| match (operand(f, a, same), operand(f, b, same)) {
+        (Operand::Value(a), Operand::Value(b)) => a == b,
+        (Operand::Const(a), Operand::Const(b)) => equal_values(a, b),
         _ => false,
     };
     let types = |ids: &[ValueId]| ids.iter().map(|&v| f[v].ty.clone()).collect::<Vec<_>>();
     a.kind == b.kind
-        && a.attributes.get("val") == b.attributes.get("val")
         && types(&a.outputs) == types(&b.outputs)
         && a.inputs.len() == b.inputs.len()
         && a.inputs.iter().zip(&b.inputs).all(|(a, b)| {
@@ -116,6 +129,18 @@ fn equal(f: &Function, a: OpId, b: OpId, same: &HashMap<ValueId, ValueId>) -> bo
         })
 }
 
-fn canonical(value: ValueId, same: &HashMap<ValueId, ValueId>) -> ValueId {
-    same.get(&value).copied().unwrap_or(value)
+/// What an op is given, as far as that decides what it computes.
+enum Operand<'a> {
+    Value(ValueId),
+    Const(&'a Value),
+}
+
+fn operand<'a>(f: &'a Function, arg: &'a Arg, same: &HashMap<ValueId, ValueId>) -> Operand<'a> {
+    match arg {
+        Arg::Const(c) => Operand::Const(c),
+        Arg::Value(v) => {
+            let v = same.get(v).copied().unwrap_or(*v);
+            f.const_value(v).map_or(Operand::Value(v), Operand::Const)
+        }
+    }
 }
