@@ -94,8 +94,8 @@ def weights(program):
             users = output.child_ops
             if not users or all(u.op_type.startswith("constexpr") for u in users):
                 continue
-            kind = output.dtype
-            if output.rank < 2 or not (ct.converters.mil.mil.types.is_float(kind)):
+            types = ct.converters.mil.mil.types
+            if not types.is_tensor(output.sym_type) or output.rank < 2 or not types.is_float(output.dtype):
                 continue
             if int(np.prod(output.shape)) <= 2048:
                 continue
@@ -163,7 +163,7 @@ def compute_types(program):
         for f in program.functions.values()
         for op in walk(f)
         if op.op_type not in ("const", "cast") and not op.op_type.startswith("constexpr")
-        if any(o.dtype == ct.converters.mil.mil.types.fp32 for o in op.outputs)
+        if any(o.is_tensor_or_scalar_of(dtype="fp32") for o in op.outputs)
     )
 
 

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use milwright_mil::{Opset, Program, Tensor, passes, verify};
 use milwright_optimize::{Quantization as Scheme, Store};
 use milwright_spec::proto::model;
-use milwright_spec::{PackageWriter, blob::BlobType, proto::mil_spec::value::BlobFileValue};
+use milwright_spec::{
+    FileMap, Package, PackageWriter, blob::BlobType, proto::mil_spec::value::BlobFileValue,
+};
 use serde::Serialize;
 
 pub use milwright_optimize::Bits;
@@ -186,14 +188,14 @@ impl Optimizer {
         };
         // A destination that cannot be written is noticed before the work, not after it.
         let mut writer = PackageWriter::create(&destination)?;
-        let mut spill = Spill::create(&destination, self.load.cancel.clone())?;
+        let mut spill = Spill::create(&destination, model.package(), self.load.cancel.clone())?;
         let (program, weights) = self.rewrite(model, &mut spill, progress)?;
 
         progress(Progress::Writing);
         let checked = verify(program)?;
         let mut spec = model.package().model().clone();
-        let mut weights_file = Weights { writer: &mut writer, written: HashMap::new() };
-        let program = milwright_convert::spec::write(&checked, &mut weights_file);
+        let sink = &mut Weights { writer: &mut writer, spill: &mut spill, written: HashMap::new() };
+        let program = milwright_convert::spec::write(&checked, sink);
         let program = program.map_err(|e| Error::from(e).at(&destination))?;
         self.load.cancel.check()?;
         let opset = checked.functions.values().map(|f| f.opset).max().unwrap_or(Opset::Ios15);
@@ -204,7 +206,7 @@ impl Optimizer {
         };
         spec.r#type =
             Some(model::Type::MlProgram(milwright_spec::proto::mil_spec::Program { doc_string, ..program }));
-        drop(checked);
+        drop((checked, spill));
         let staged = writer.stage(&spec)?;
         let optimize_time = start.elapsed();
 
@@ -251,7 +253,7 @@ impl Optimizer {
     fn rewrite(
         &self,
         model: &Model,
-        spill: &mut Spill,
+        spill: &mut Spill<'_>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Program, Vec<WeightReport>)> {
         // Before weights are compressed: a pass can fold a scale into a weight, but not into a palette.
@@ -357,20 +359,29 @@ fn weight_elements(program: &Program) -> usize {
     weights.sum()
 }
 
+/// Weights are read and written one by one. After this many bytes, the memory that mapped files have taken is given
+/// back, so that it does not grow with the model.
+const RELEASE_BYTES: usize = 16 << 20;
+
 /// Keeps compressed weights in a file until they are written, so that they need no memory. The file has no name.
-struct Spill {
+struct Spill<'a> {
+    source: &'a Package,
     file: File,
     destination: PathBuf,
     end: u64,
+    maps: Vec<FileMap>,
+    /// Bytes read since memory was given back.
+    unreleased: usize,
     cancel: Cancel,
 }
 
-impl Spill {
+impl<'a> Spill<'a> {
     /// In the folder of the destination.
-    fn create(destination: &Path, cancel: Cancel) -> Result<Spill> {
+    fn create(destination: &Path, source: &'a Package, cancel: Cancel) -> Result<Spill<'a>> {
         let folder = destination.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let file = tempfile::tempfile_in(folder).map_err(|e| Error::io("write", destination, e))?;
-        Ok(Spill { file, destination: destination.to_owned(), end: 0, cancel })
+        let destination = destination.to_owned();
+        Ok(Spill { source, file, destination, end: 0, maps: Vec::new(), unreleased: 0, cancel })
     }
 
     /// What the optimizer's only error, that of a store, means to the user.
@@ -379,9 +390,19 @@ impl Spill {
             .with_hint("free some space, or write to another disk")
             .at(&self.destination)
     }
+
+    /// Notes that so many bytes of mapped files were read.
+    fn read(&mut self, bytes: usize) {
+        self.unreleased += bytes;
+        if self.unreleased >= RELEASE_BYTES {
+            self.source.release_memory();
+            self.maps.iter().for_each(FileMap::release);
+            self.unreleased = 0;
+        }
+    }
 }
 
-impl Store for Spill {
+impl Store for Spill<'_> {
     fn store(&mut self, tensor: Tensor) -> io::Result<Tensor> {
         /// Small tensors are not worth a mapping.
         const MIN_BYTES: usize = 1 << 16;
@@ -390,6 +411,8 @@ impl Store for Spill {
         if self.cancel.is_cancelled() {
             return Err(io::ErrorKind::Interrupted.into());
         }
+        // What was compressed is at most 32 times as large as this: fp32 in one bit each.
+        self.read(tensor.bytes().len().saturating_mul(32 / tensor.dtype().bits().clamp(1, 32)));
         if tensor.bytes().len() < MIN_BYTES {
             return Ok(tensor);
         }
@@ -397,33 +420,35 @@ impl Store for Spill {
         self.file.seek(SeekFrom::Start(start))?;
         self.file.write_all(tensor.bytes())?;
         self.end = start + tensor.bytes().len() as u64;
-        let bytes = milwright_spec::map_range(&self.file, start, tensor.bytes().len())?;
-        Tensor::from_bytes(tensor.dtype(), tensor.shape(), bytes).map_err(io::Error::other)
+        let map = FileMap::new(&self.file, start, tensor.bytes().len())?;
+        self.maps.push(map.clone());
+        Tensor::from_bytes(tensor.dtype(), tensor.shape(), map.bytes()).map_err(io::Error::other)
     }
 }
 
-/// Puts weights into the package that is being written.
-///
-/// Equal weights are written once: functions of one model often share theirs.
-struct Weights<'a> {
+/// Puts weights into the package that is being written, each once: functions share theirs.
+struct Weights<'a, 'b> {
     writer: &'a mut PackageWriter,
-    written: HashMap<(BlobType, usize, blake3::Hash), BlobFileValue>,
+    spill: &'a mut Spill<'b>,
+    written: HashMap<(usize, usize, BlobType), BlobFileValue>,
 }
 
-impl milwright_convert::spec::WeightSink for Weights<'_> {
+impl milwright_convert::spec::WeightSink for Weights<'_, '_> {
     fn store(
         &mut self,
         dtype: BlobType,
         elements: usize,
         data: &[u8],
     ) -> Result<BlobFileValue, milwright_spec::Error> {
-        let key = (dtype, elements, blake3::hash(data));
-        if let Some(reference) = self.written.get(&key) {
-            return Ok(reference.clone());
+        // The program that is being written holds all of its weights: equal places are equal weights.
+        let place = (data.as_ptr().addr(), data.len(), dtype);
+        if let Some(written) = self.written.get(&place) {
+            return Ok(written.clone());
         }
-        let reference = self.writer.append(dtype, elements as u64, data)?;
-        self.written.insert(key, reference.clone());
-        Ok(reference)
+        let written = self.writer.append(dtype, elements as u64, data)?;
+        self.spill.read(data.len());
+        self.written.insert(place, written.clone());
+        Ok(written)
     }
 }
 

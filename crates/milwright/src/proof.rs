@@ -57,13 +57,18 @@ pub fn compare(
     progress: &mut dyn FnMut(),
 ) -> Result<Vec<OutputDifference>> {
     let options = LoadOptions { function: function.map(str::to_owned), ..options.clone() };
-    let mut first = Cpu.load(a, &options)?;
-    let mut second = Cpu.load(b, &options)?;
     let program = a.function(function)?;
-    let mut sums: Vec<(String, Differences)> = Vec::new();
+    // One after the other: both at once would take twice the memory.
+    let mut expected = Vec::with_capacity(samples.requests.len());
+    let mut session = Cpu.load(a, &options)?;
     for request in &samples.requests {
-        let x = first.predict(request)?;
-        let y = second.predict(request)?;
+        expected.push(session.predict(request)?);
+    }
+    drop(session);
+    let mut session = Cpu.load(b, &options)?;
+    let mut sums: Vec<(String, Differences)> = Vec::new();
+    for (request, x) in samples.requests.iter().zip(expected) {
+        let y = session.predict(request)?;
         for (name, expected) in x.outputs() {
             let Some(found) = y.output(name) else { continue };
             let at = sums.iter().position(|(n, _)| n == name).unwrap_or_else(|| {

@@ -5,6 +5,9 @@
 //! `k`-means, solved exactly): `best[m][j]`, the least error of the first `j` bins in `m` clusters, grows out of
 //! `best[m - 1]`. The best start of the last cluster moves right with `j`, so each row is filled by divide and
 //! conquer in O(n log n).
+//!
+//! Bins as wide as those of fp16 are too coarse for values that lie close together and far from zero. How much they
+//! hide is known, and where that is not next to nothing, the values are sorted and cut into bins that suit them.
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -23,17 +26,54 @@ struct Bin {
 /// Finds the `k` centers (fewer if the values are fewer) that minimize the sum of squared distances to `values`,
 /// in ascending order.
 ///
-/// fp16 values are clustered exactly. Other values are first put into bins as fine as fp16 (relative to the largest
-/// value), then the result is refined on the values themselves: its error is never above that of the bins' clusters.
+/// fp16 values are clustered exactly. Other values are first put into bins, then the result is refined on the values
+/// themselves: its error is within [`HIDDEN`] of the least.
 ///
 /// All values must be finite. `k` is at most 256.
 pub fn cluster(values: &[f32], k: usize) -> Vec<f32> {
     let (bins, exact) = histogram(values, k);
-    let mut centers = optimal(&bins, k);
+    let (mut centers, error) = optimal(&bins, k);
     if !exact {
+        if hidden(&bins) > HIDDEN * error {
+            (centers, _) = optimal(&fitted(values), k);
+        }
         refine(values, &mut centers);
     }
     centers
+}
+
+/// The share of the error that may come from bins being wide, before narrower ones are made.
+const HIDDEN: f64 = 0.02;
+
+/// The squared distances of all values to the means of their bins: what no choice of centers for bins can see.
+fn hidden(bins: &[Bin]) -> f64 {
+    bins.iter().map(|b| (b.squares - b.sum * b.sum / b.count).max(0.0)).sum()
+}
+
+/// Bins that are as narrow as these values need: each holds at most a small share of the values, or of their range.
+fn fitted(values: &[f32]) -> Vec<Bin> {
+    const SHARE: usize = 1 << 14;
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f32::total_cmp);
+    let (Some(&low), Some(&high)) = (sorted.first(), sorted.last()) else { return Vec::new() };
+    let most = (values.len() / SHARE).max(1) as f64;
+    let widest = (f64::from(high) - f64::from(low)) / SHARE as f64;
+    let mut bins: Vec<Bin> = Vec::with_capacity(2 * SHARE + 2);
+    let (mut start, mut last) = (f64::NAN, f64::NAN);
+    for x in sorted.into_iter().map(f64::from) {
+        let full = bins.last().is_none_or(|b| b.count >= most || x - start > widest);
+        // Equal values are never parted.
+        if full && x != last {
+            bins.push(Bin::default());
+            start = x;
+        }
+        last = x;
+        let bin = bins.last_mut().expect("the first value makes the first bin");
+        bin.count += 1.0;
+        bin.sum += x;
+        bin.squares += x * x;
+    }
+    bins
 }
 
 /// The index of the nearest center for each value; ties go to the lower one. `centers` ascend.
@@ -126,13 +166,14 @@ impl Prefix {
     }
 }
 
-fn optimal(bins: &[Bin], k: usize) -> Vec<f32> {
+/// The best centers of at most `k` clusters of bins, and their error.
+fn optimal(bins: &[Bin], k: usize) -> (Vec<f32>, f64) {
     let n = bins.len();
     let mean = |range: &[Bin]| {
         (range.iter().map(|b| b.sum).sum::<f64>() / range.iter().map(|b| b.count).sum::<f64>()) as f32
     };
     if n <= k {
-        return bins.iter().map(|b| mean(std::slice::from_ref(b))).collect();
+        return (bins.iter().map(|b| mean(std::slice::from_ref(b))).collect(), hidden(bins));
     }
     let prefix = Prefix::new(bins);
     let mut best: Vec<f64> = (0..=n).map(|j| if j == 0 { 0.0 } else { prefix.error(0, j) }).collect();
@@ -149,13 +190,14 @@ fn optimal(bins: &[Bin], k: usize) -> Vec<f32> {
         row.fill(m, n, m - 1, n - 1);
         (best, _) = (row.best, starts.push(row.start));
     }
+    let error = best[n];
     let mut ends = vec![n];
     for start in starts.iter().rev() {
         ends.push(usize::from(start[*ends.last().expect("it starts with one")]));
     }
     ends.push(0);
     ends.reverse();
-    ends.windows(2).map(|w| mean(&bins[w[0]..w[1]])).collect()
+    (ends.windows(2).map(|w| mean(&bins[w[0]..w[1]])).collect(), error)
 }
 
 /// One row of the table: the best clusterings into `clusters` clusters.
@@ -306,6 +348,28 @@ mod tests {
                 let centers = cluster(&values, k);
                 let (found, best) = (error(&values, &centers), brute_force(&values, k));
                 assert!(found <= best * (1.0 + 1e-5) + 1e-12, "seed {seed}, k {k}: {found} > {best}");
+            }
+        }
+    }
+
+    #[test]
+    fn narrow_distributions_get_narrow_bins() {
+        // Around 1, around ±1, and nearly all around 1: no bins of fp16 tell these apart.
+        let bell = weights(20_000, 3);
+        let around = |c: f32, x: f32| c + x * 1e-3;
+        let one: Vec<f32> = bell.iter().map(|&x| around(1.0, x)).collect();
+        let signs = |i: usize| if i % 2 == 0 { 1.0 } else { -1.0 };
+        let two: Vec<f32> = bell.iter().enumerate().map(|(i, &x)| around(signs(i), x)).collect();
+        let most: Vec<f32> =
+            bell.iter().enumerate().map(|(i, &x)| if i % 100 == 0 { x } else { around(1.0, x) }).collect();
+        for values in [one, two, most] {
+            for k in [16, 256] {
+                let centers = cluster(&values, k);
+                assert_eq!(centers.len(), k);
+                let mut more = centers.clone();
+                (0..50).for_each(|_| refine(&values, &mut more));
+                let (found, better) = (error(&values, &centers), error(&values, &more));
+                assert!(found <= better * 1.05, "{k}: {found} > {better}");
             }
         }
     }

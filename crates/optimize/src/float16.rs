@@ -19,8 +19,8 @@ use milwright_mil::{
     Arg, BlockId, DType, Function, Input, OpId, OpKind, Tensor, TensorType, Type, Value, ValueId,
 };
 
-use crate::rewrite::{WeightReport, error};
-use crate::{Error, Store, float_tensor, to_f32};
+use crate::rewrite::{Loss, WeightReport};
+use crate::{Error, Store, float_tensor, float_values, to_f32};
 
 /// Converts a function to fp16.
 ///
@@ -257,20 +257,13 @@ impl Converter<'_> {
     }
 
     fn store_half(&mut self, name: &str, tensor: Tensor) -> Result<Tensor, Error> {
-        let values = to_f32(&tensor);
+        let values = float_values(&tensor);
         let half = float_tensor(&values, tensor.shape(), DType::Fp16);
-        let (snr, max_error) = error(&values, &to_f32(&half));
-        self.reports.push(WeightReport {
-            function: self.name.to_owned(),
-            name: name.to_owned(),
-            shape: tensor.shape().to_vec(),
-            dtype: DType::Fp32,
-            bytes_before: tensor.bytes().len(),
-            bytes_after: half.bytes().len(),
-            snr_db: Some(snr),
-            max_error,
-            skipped: None,
-        });
+        let loss = Loss::of(&values, values.iter().copied(), DType::Fp16);
+        let mut report = WeightReport::new(self.name, name, &tensor);
+        report.bytes_after = half.bytes().len();
+        (report.snr_db, report.max_error) = (Some(loss.snr_db()), loss.max);
+        self.reports.push(report);
         (self.progress)(values.len());
         Ok(self.store.store(half)?)
     }
@@ -289,7 +282,7 @@ fn set_dtype(ty: &mut Type, dtype: DType) {
 /// Whether a constant means the same in fp16: nothing overflows, and not everything that was not zero vanishes.
 fn survives(tensor: &Tensor) -> bool {
     let (mut before, mut after) = (false, false);
-    for x in to_f32(tensor) {
+    for &x in &*float_values(tensor) {
         let half = f16::from_f32(x);
         if half.is_infinite() && x.is_finite() {
             return false;

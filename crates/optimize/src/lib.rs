@@ -19,7 +19,11 @@ pub mod linear;
 mod rewrite;
 pub mod weights;
 
+use std::borrow::Cow;
+
 use half::f16;
+use half::slice::HalfFloatSliceExt;
+use half::vec::HalfFloatVecExt;
 use milwright_mil::{DType, Program, Tensor};
 
 pub use rewrite::WeightReport;
@@ -158,6 +162,7 @@ pub fn optimize(
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<WeightReport>, Error> {
     let mut report = Vec::new();
+    let mut compressor = rewrite::Compressor::default();
     for (name, function) in &mut program.functions {
         match quantization {
             Quantization::None => {}
@@ -165,20 +170,26 @@ pub fn optimize(
                 report.extend(float16::convert(name, function, store, progress)?);
             }
             Quantization::Int8 | Quantization::Palette(_) => {
-                report.extend(rewrite::compress(name, function, quantization, store, progress)?);
+                report.extend(compressor.compress(name, function, quantization, store, progress)?);
             }
         }
     }
     Ok(report)
 }
 
+/// The elements of a float tensor as f32: in place where they are that. Empty for other element types.
+fn float_values(tensor: &Tensor) -> Cow<'_, [f32]> {
+    tensor.as_slice::<f32>().map_or_else(|| to_f32(tensor).into(), Cow::Borrowed)
+}
+
 /// The elements of a float tensor as f32; empty for other element types.
 pub fn to_f32(tensor: &Tensor) -> Vec<f32> {
     match tensor.dtype() {
         DType::Fp32 => tensor.to_vec().unwrap_or_default(),
-        DType::Fp16 => {
-            tensor.to_vec::<f16>().map(|v| v.into_iter().map(f16::to_f32).collect()).unwrap_or_default()
-        }
+        DType::Fp16 => match tensor.as_slice::<f16>() {
+            Some(halves) => halves.to_f32_vec(),
+            None => tensor.to_vec::<f16>().unwrap_or_default().to_f32_vec(),
+        },
         _ => Vec::new(),
     }
 }
@@ -186,7 +197,7 @@ pub fn to_f32(tensor: &Tensor) -> Vec<f32> {
 /// A tensor of `dtype`, fp16 or fp32, from as many values as `shape` takes.
 fn float_tensor(values: &[f32], shape: &[usize], dtype: DType) -> Tensor {
     let tensor = match dtype {
-        DType::Fp16 => Tensor::from_vec(shape, values.iter().map(|&x| f16::from_f32(x)).collect::<Vec<_>>()),
+        DType::Fp16 => Tensor::from_vec(shape, Vec::<f16>::from_f32_slice(values)),
         _ => Tensor::from_vec(shape, values.to_vec()),
     };
     tensor.expect("the caller gives as many values as the shape takes")

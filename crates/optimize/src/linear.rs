@@ -20,39 +20,47 @@ const LEVELS: f32 = 127.0;
 ///
 /// All values must be finite.
 pub fn quantize(values: &[f32], shape: &[usize], axis: usize, dtype: DType) -> Quantized {
-    let channels = shape[axis];
-    let inner: usize = shape[axis + 1..].iter().product();
-    let channel = |i: usize| i / inner % channels;
-    let mut largest = vec![0f32; channels];
-    for (i, x) in values.iter().enumerate() {
-        let m = &mut largest[channel(i)];
-        *m = m.max(x.abs());
+    let mut largest = vec![0f32; shape[axis]];
+    for (x, channel) in values.iter().zip(channels(shape, axis)) {
+        largest[channel] = largest[channel].max(x.abs());
     }
     let scales: Vec<f32> = largest.iter().map(|m| scale(*m, dtype)).collect();
-    let data = values.iter().enumerate().map(|(i, x)| {
-        let q = (x / scales[channel(i)]).round_ties_even();
+    let data = values.iter().zip(channels(shape, axis)).map(|(x, channel)| {
+        let q = (x / scales[channel]).round_ties_even();
         q.clamp(-LEVELS, LEVELS) as i8
     });
     Quantized { data: data.collect(), scales }
 }
 
-/// A channel of zeros gets the scale 1: a scale of 0 would make it NaN.
-fn scale(largest: f32, dtype: DType) -> f32 {
-    let scale = largest / LEVELS;
-    let scale = if dtype == DType::Fp16 {
-        // A scale that rounds down would clip the largest weights: by at most half a step of fp16.
-        f16::from_f32(scale).to_f32()
-    } else {
-        scale
-    };
-    if scale > 0.0 { scale } else { 1.0 }
+/// The channel of each element, in order.
+fn channels(shape: &[usize], axis: usize) -> impl Iterator<Item = usize> + use<> {
+    let (count, inner) = (shape[axis], shape[axis + 1..].iter().product::<usize>());
+    let (mut channel, mut left) = (0, inner);
+    std::iter::repeat_with(move || {
+        if left == 0 {
+            left = inner;
+            channel = if channel + 1 == count { 0 } else { channel + 1 };
+        }
+        left -= 1;
+        channel
+    })
 }
 
-/// The values that [`Quantized`] stands for, in f32.
-pub fn dequantize(q: &Quantized, shape: &[usize], axis: usize) -> Vec<f32> {
-    let inner: usize = shape[axis + 1..].iter().product();
-    let value = |(i, &d): (usize, &i8)| f32::from(d) * q.scales[i / inner % shape[axis]];
-    q.data.iter().enumerate().map(value).collect()
+/// A channel of zeros gets the scale 1: a scale of 0 would make it NaN. So it would where the largest magnitude is
+/// next to nothing; the least scale there is represents it well.
+fn scale(largest: f32, dtype: DType) -> f32 {
+    let (scale, least) = if dtype == DType::Fp16 {
+        // A scale that rounds down would clip the largest weights: by at most half a step of fp16.
+        (f16::from_f32(largest / LEVELS).to_f32(), f16::MIN_POSITIVE_SUBNORMAL.to_f32())
+    } else {
+        (largest / LEVELS, f32::from_bits(1))
+    };
+    if largest > 0.0 { scale.max(least) } else { 1.0 }
+}
+
+/// The values that [`Quantized`] stands for, in f32, in order.
+pub fn dequantize<'a>(q: &'a Quantized, shape: &[usize], axis: usize) -> impl Iterator<Item = f32> + 'a {
+    q.data.iter().zip(channels(shape, axis)).map(|(&d, channel)| f32::from(d) * q.scales[channel])
 }
 
 #[cfg(test)]
@@ -73,6 +81,14 @@ mod tests {
     #[test]
     fn zeros_stay_zero() {
         let q = quantize(&[0.0; 4], &[2, 2], 0, DType::Fp16);
-        assert_eq!(dequantize(&q, &[2, 2], 0), [0.0; 4]);
+        assert!(dequantize(&q, &[2, 2], 0).all(|x| x == 0.0));
+    }
+
+    #[test]
+    fn next_to_nothing_is_kept() {
+        let tiny = f16::MIN_POSITIVE_SUBNORMAL.to_f32();
+        let values = [tiny, -3.0 * tiny];
+        let q = quantize(&values, &[1, 2], 0, DType::Fp16);
+        assert!(dequantize(&q, &[1, 2], 0).eq(values));
     }
 }

@@ -26,7 +26,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use crate::map::map_file;
+use crate::map::{FileMap, map_file};
 use crate::{Error, Result};
 
 /// Alignment of metadata and data, in bytes, and the size of the header and of one blob's metadata.
@@ -127,6 +127,8 @@ pub struct Blob {
 pub struct BlobFile {
     data: Bytes,
     count: u32,
+    /// Where `data` lies, if it is a file.
+    map: Option<FileMap>,
 }
 
 impl BlobFile {
@@ -137,7 +139,12 @@ impl BlobFile {
     /// If the file cannot be read or is not a weight file of version 2.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        map_file(path, u64::MAX).and_then(Self::from_bytes).map_err(|error| error.at(path))
+        let open = || {
+            let map = map_file(path, u64::MAX)?;
+            let data = map.as_ref().map(FileMap::bytes).unwrap_or_default();
+            Ok(Self { map, ..Self::from_bytes(data)? })
+        };
+        open().map_err(|error: Error| error.at(path))
     }
 
     /// The whole file.
@@ -166,7 +173,14 @@ impl BlobFile {
         if u64::from(count) > data.len() as u64 / ALIGNMENT {
             return Err(Error::malformed(format!("{count} blobs do not fit in {} bytes", data.len())));
         }
-        Ok(Self { data, count })
+        Ok(Self { data, count, map: None })
+    }
+
+    /// Gives the memory that the mapped file takes back to the system. Its bytes stay what they are.
+    pub fn release_memory(&self) {
+        if let Some(map) = &self.map {
+            map.release();
+        }
     }
 
     /// Number of blobs, as the header has it.

@@ -28,6 +28,6 @@ mod write;
 
 pub use compiled::{CompiledProgram, FunctionSummary, write_mlmodelc};
 pub use error::{Error, ErrorKind, Result};
-pub use map::map_range;
+pub use map::FileMap;
 pub use open::{Container, Package};
 pub use write::{PackageWriter, StagedFile, StagedPackage, write_mlmodel};

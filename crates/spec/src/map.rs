@@ -2,14 +2,56 @@
 
 use std::fs::{self, File};
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use memmap2::Mmap;
 
 use crate::{Error, Result};
 
-/// Maps a regular file of at most `max_len` bytes.
-pub(crate) fn map_file(path: &Path, max_len: u64) -> Result<Bytes> {
+/// A file, or a part of one, that is mapped into memory. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct FileMap(Arc<Mmap>);
+
+impl FileMap {
+    /// Maps a part of a file that its owner has written and does not change any more. `start` is a multiple of the page
+    /// size.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub fn new(file: &File, start: u64, len: usize) -> std::io::Result<FileMap> {
+        // SAFETY: as in `map_file`; the caller keeps the file to itself and only ever appends to it.
+        let map = unsafe { memmap2::MmapOptions::new().offset(start).len(len).map(file) }?;
+        Ok(FileMap(Arc::new(map)))
+    }
+
+    /// The bytes. They keep the map alive.
+    pub fn bytes(&self) -> Bytes {
+        Bytes::from_owner(self.clone())
+    }
+
+    /// Gives the memory that the map takes back to the system. The bytes stay what they are: those that are looked at
+    /// again are read from the file again. For passes over more weights than memory should hold.
+    pub fn release(&self) {
+        // SAFETY: the map is backed by a file and never written to, so that pages that are dropped come back with the
+        // same bytes. (What this advice could destroy is private changes, and there are none.)
+        #[cfg(unix)]
+        let released = unsafe { self.0.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        // It is advice: where the system does not take it, more memory is used, and nothing else changes.
+        #[cfg(unix)]
+        drop(released);
+    }
+}
+
+impl AsRef<[u8]> for FileMap {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Maps a regular file of at most `max_len` bytes. An empty file has no map.
+pub(crate) fn map_file(path: &Path, max_len: u64) -> Result<Option<FileMap>> {
     // Looked at before it is opened: opening a FIFO would block.
     let metadata = fs::metadata(path).map_err(|error| Error::io("open it", error).at(path))?;
     if !metadata.is_file() {
@@ -21,7 +63,7 @@ pub(crate) fn map_file(path: &Path, max_len: u64) -> Result<Bytes> {
         );
     }
     if metadata.len() == 0 {
-        return Ok(Bytes::new());
+        return Ok(None);
     }
     let file = File::open(path).map_err(|error| Error::io("open it", error).at(path))?;
     // SAFETY: the map is read-only and private to this process, and it lives as long as the `Bytes` that own it. What
@@ -29,16 +71,10 @@ pub(crate) fn map_file(path: &Path, max_len: u64) -> Result<Bytes> {
     // or rewrites it in place, which changes bytes that were already checked. The crate's documentation asks users not
     // to, and our own writers only ever replace files by renaming. This is the contract of every mapping loader.
     let map = unsafe { Mmap::map(&file) }.map_err(|error| Error::io("map it into memory", error).at(path))?;
-    Ok(Bytes::from_owner(map))
+    Ok(Some(FileMap(Arc::new(map))))
 }
 
-/// Maps a part of a file that its owner has written and does not change any more. `start` is a multiple of the page size.
-///
-/// # Errors
-///
-/// If the system refuses.
-pub fn map_range(file: &File, start: u64, len: usize) -> std::io::Result<Bytes> {
-    // SAFETY: as in `map_file`; the caller keeps the file to itself and only ever appends to it.
-    let map = unsafe { memmap2::MmapOptions::new().offset(start).len(len).map(file) }?;
-    Ok(Bytes::from_owner(map))
+/// The bytes of a regular file of at most `max_len` bytes.
+pub(crate) fn map_bytes(path: &Path, max_len: u64) -> Result<Bytes> {
+    Ok(map_file(path, max_len)?.map(|map| map.bytes()).unwrap_or_default())
 }

@@ -11,7 +11,7 @@ use crate::blob::{Blob, BlobFile};
 use crate::compiled;
 use crate::limits::{MAX_MESSAGE_DEPTH, MAX_SPEC_BYTES, MAX_WEIGHT_FILES, NEWEST_SPECIFICATION_VERSION};
 use crate::manifest::{self, Manifest};
-use crate::map::map_file;
+use crate::map::map_bytes;
 use crate::proto::mil_spec::value::BlobFileValue;
 use crate::proto::{Model, ModelDescription};
 use crate::{Error, ErrorKind, Result, references};
@@ -133,12 +133,18 @@ impl Package {
             file.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no weight file {file_name:?}")))?;
         file.blob(offset).map_err(|error| error.at(file_name))
     }
+
+    /// Gives the memory that mapped weights take back to the system. They are read from their files again when they
+    /// are looked at again.
+    pub fn release_memory(&self) {
+        self.weights.values().for_each(BlobFile::release_memory);
+    }
 }
 
 fn open_folder(path: &Path) -> Result<Package> {
     if path.join(manifest::FILE_NAME).exists() {
         let file = Manifest::find_model(path)?;
-        let model = map_file(&file, MAX_SPEC_BYTES).and_then(decode).map_err(|error| error.at(&file))?;
+        let model = map_bytes(&file, MAX_SPEC_BYTES).and_then(decode).map_err(|error| error.at(&file))?;
         let folder = file.parent().unwrap_or(path);
         let weights = load_weights(references::weight_files(&model), |name| open_beside(folder, name))?;
         return Ok(Package { container: Container::Mlpackage, model, program_text: None, weights });
@@ -186,7 +192,7 @@ fn open_file(path: &Path) -> Result<Package> {
         return Err(Error::malformed("a part of a compiled model")
             .with_hint(format!("open the folder that it is in: {}", folder.display())));
     }
-    let data = map_file(path, MAX_SPEC_BYTES)?;
+    let data = map_bytes(path, MAX_SPEC_BYTES)?;
     if let Some(error) = recognise_foreign(&data) {
         return Err(error);
     }

@@ -15,7 +15,7 @@ const MIN_BLOB_ELEMENTS: usize = 10;
 
 /// Where weights go: a weight file that is being written.
 pub trait WeightSink {
-    /// Stores one weight and says where.
+    /// Stores one weight and says where. `data` lies in the program that is being written.
     ///
     /// # Errors
     /// The file cannot be written.

@@ -24,7 +24,7 @@ use prost::Message as _;
 
 use crate::limits::{MAX_PROGRAM_TEXT_BYTES, MAX_SPEC_BYTES};
 use crate::manifest::beside;
-use crate::map::map_file;
+use crate::map::map_bytes;
 use crate::open::{MODEL_PATH, check_version};
 use crate::proto::{Model, ModelDescription, mil_spec, model};
 use crate::{Error, ErrorKind, Result};
@@ -57,13 +57,13 @@ pub(crate) fn open(folder: &Path) -> Result<(Model, String)> {
         return Err(other_type("neuralNetwork"));
     }
     let path = in_folder(HEADER_FILE)?;
-    let header = map_file(&path, MAX_SPEC_BYTES)?;
+    let header = map_bytes(&path, MAX_SPEC_BYTES)?;
     let model = decode(&header).map_err(|error| match error.kind() {
         ErrorKind::Unsupported => error,
         _ => error.at(path),
     })?;
     let path = in_folder(PROGRAM_FILE)?;
-    let text = map_file(&path, MAX_PROGRAM_TEXT_BYTES)?;
+    let text = map_bytes(&path, MAX_PROGRAM_TEXT_BYTES)?;
     // A copy: what was checked to be UTF-8 must stay so, whoever writes the file meanwhile.
     let text = String::from_utf8(text.to_vec())
         .map_err(|error| Error::malformed(format!("not a text in UTF-8: {error}")).at(path))?;
