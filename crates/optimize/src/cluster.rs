@@ -26,19 +26,21 @@ struct Bin {
 /// Finds the `k` centers (fewer if the values are fewer) that minimize the sum of squared distances to `values`,
 /// in ascending order.
 ///
-/// fp16 values are clustered exactly. Other values are first put into bins, then the result is refined on the values
+/// fp16 values are clustered exactly, or as good as: from a rough solution, every border is moved between its
+/// neighbors until the best place for all of them is found. Other values are first put into bins, then the result is refined on the values
 /// themselves: its error is within [`HIDDEN`] of the least.
 ///
 /// All values must be finite. `k` is at most 256.
 pub fn cluster(values: &[f32], k: usize) -> Vec<f32> {
     let (bins, exact) = histogram(values, k);
-    let (mut centers, error) = optimal(&bins, k);
-    if !exact {
-        if hidden(&bins) > HIDDEN * error {
-            (centers, _) = optimal(&fitted(values), k);
-        }
-        refine(values, &mut centers);
+    if exact {
+        return from_rough(&bins, k);
     }
+    let (mut centers, error) = optimal(&bins, k);
+    if hidden(&bins) > HIDDEN * error {
+        (centers, _) = optimal(&fitted(values), k);
+    }
+    refine(values, &mut centers);
     centers
 }
 
@@ -169,64 +171,147 @@ impl Prefix {
 /// The best centers of at most `k` clusters of bins, and their error.
 fn optimal(bins: &[Bin], k: usize) -> (Vec<f32>, f64) {
     let n = bins.len();
-    let mean = |range: &[Bin]| {
-        (range.iter().map(|b| b.sum).sum::<f64>() / range.iter().map(|b| b.count).sum::<f64>()) as f32
-    };
     if n <= k {
-        return (bins.iter().map(|b| mean(std::slice::from_ref(b))).collect(), hidden(bins));
+        return (means(bins, &(0..=n).collect::<Vec<_>>()), hidden(bins));
     }
-    let prefix = Prefix::new(bins);
-    let mut best: Vec<f64> = (0..=n).map(|j| if j == 0 { 0.0 } else { prefix.error(0, j) }).collect();
-    // starts[m - 2][j]: where the last of `m` clusters of the first `j` bins starts. A bin's index fits 16 bits.
-    let mut starts: Vec<Vec<u16>> = Vec::with_capacity(k);
-    for m in 2..=k {
-        let mut row = Row {
-            prefix: &prefix,
-            previous: &best,
-            best: vec![f64::INFINITY; n + 1],
-            start: vec![0; n + 1],
-            clusters: m,
-        };
-        row.fill(m, n, m - 1, n - 1);
-        (best, _) = (row.best, starts.push(row.start));
-    }
-    let error = best[n];
-    let mut ends = vec![n];
-    for start in starts.iter().rev() {
-        ends.push(usize::from(start[*ends.last().expect("it starts with one")]));
-    }
-    ends.push(0);
-    ends.reverse();
-    (ends.windows(2).map(|w| mean(&bins[w[0]..w[1]])).collect(), error)
+    let (ends, error) = best_ends(&Prefix::new(bins), &anywhere(n, k));
+    (means(bins, &ends), error)
 }
 
-/// One row of the table: the best clusterings into `clusters` clusters.
+/// The same for bins that are many. Wider ones show where about clusters end, and only there the search looks at all.
+fn from_rough(bins: &[Bin], k: usize) -> Vec<f32> {
+    /// Wide bins for each cluster, and at least.
+    const WIDE: usize = 64;
+    const LEAST_WIDE: usize = 1024;
+    /// More clusters than these are so narrow that wide bins say little about them.
+    const MOST_CLUSTERS: usize = 64;
+    /// Searches, each around the ends that the one before found, and how many bins it looks around at least.
+    const MOST_SEARCHES: usize = 8;
+    const FEW: usize = 8;
+    let (wide, wide_ends) = widened(bins, (WIDE * k).max(LEAST_WIDE));
+    if k > MOST_CLUSTERS || wide.len() <= 2 * k || 2 * wide.len() > bins.len() {
+        return optimal(bins, k).0;
+    }
+    let (rough, _) = best_ends(&Prefix::new(&wide), &anywhere(wide.len(), k));
+    let mut ends: Vec<usize> = rough.iter().map(|&i| wide_ends[i]).collect();
+    let (prefix, limits) = (Prefix::new(bins), anywhere(bins.len(), k));
+    for _ in 0..MOST_SEARCHES {
+        // Half way to the ends before and after, and a few bins at least.
+        let window = |(m, w): (usize, &[usize])| {
+            let (first, last) = limits[m + 1];
+            let low = w[0].midpoint(w[1]).min(w[1].saturating_sub(FEW)).max(first);
+            (low, w[1].midpoint(w[2]).max(w[1] + FEW).min(last))
+        };
+        let mut windows = vec![limits[0]];
+        windows.extend(ends.windows(3).enumerate().map(window));
+        windows.push(limits[k]);
+        (ends, _) = best_ends(&prefix, &windows);
+        let inside = |m: usize| {
+            let (end, (low, high), (first, last)) = (ends[m], windows[m], limits[m]);
+            (low < end || low == first) && (end < high || high == last)
+        };
+        if (0..=k).all(inside) {
+            return means(bins, &ends);
+        }
+    }
+    optimal(bins, k).0
+}
+
+/// Joins neighbors that lie within a share of the range. Also says where each joint bin ends, and 0 first.
+fn widened(bins: &[Bin], shares: usize) -> (Vec<Bin>, Vec<usize>) {
+    let value = |b: &Bin| b.sum / b.count;
+    let (mut wide, mut ends) = (Vec::with_capacity(shares + 1), vec![0]);
+    let (Some(low), Some(high)) = (bins.first().map(value), bins.last().map(value)) else {
+        return (wide, ends);
+    };
+    let scale = shares as f64 / (high - low).max(f64::MIN_POSITIVE);
+    let share = |b: &Bin| ((value(b) - low) * scale) as usize;
+    for joined in bins.chunk_by(|a, b| share(a) == share(b)) {
+        let total = |f: fn(&Bin) -> f64| joined.iter().map(f).sum();
+        wide.push(Bin { count: total(|b| b.count), sum: total(|b| b.sum), squares: total(|b| b.squares) });
+        ends.push(ends[ends.len() - 1] + joined.len());
+    }
+    (wide, ends)
+}
+
+/// The mean of each cluster, from where clusters end (0 first).
+fn means(bins: &[Bin], ends: &[usize]) -> Vec<f32> {
+    let mean = |w: &[usize]| {
+        let (mut count, mut sum) = (0.0, 0.0);
+        bins[w[0]..w[1]].iter().for_each(|b| (count, sum) = (count + b.count, sum + b.sum));
+        (sum / count) as f32
+    };
+    ends.windows(2).map(mean).collect()
+}
+
+/// Where the ends of `k` clusters of `n` bins can be: for each, the first and the last place. 0 is the end of none.
+fn anywhere(n: usize, k: usize) -> Vec<(usize, usize)> {
+    (0..=k)
+        .map(|m| {
+            if m == 0 {
+                (0, 0)
+            } else if m == k {
+                (n, n)
+            } else {
+                (m, n - k + m)
+            }
+        })
+        .collect()
+}
+
+/// The ends with the least error, each within its window, and that error.
+fn best_ends(prefix: &Prefix, windows: &[(usize, usize)]) -> (Vec<usize>, f64) {
+    let mut best = vec![0.0];
+    let mut starts: Vec<Vec<u16>> = Vec::with_capacity(windows.len());
+    for pair in windows.windows(2) {
+        let (before, (low, high)) = (pair[0], pair[1]);
+        let len = high - low + 1;
+        let mut row =
+            Row { prefix, previous: &best, before, low, best: vec![f64::INFINITY; len], start: vec![0; len] };
+        row.fill(low, high, before.0, before.1);
+        (best, _) = (row.best, starts.push(row.start));
+    }
+    let error = best[0];
+    let mut ends = vec![windows[windows.len() - 1].0];
+    for (start, (low, _)) in starts.iter().zip(&windows[1..]).rev() {
+        let end = ends[ends.len() - 1];
+        ends.push(usize::from(start[end - low]));
+    }
+    ends.reverse();
+    (ends, error)
+}
+
+/// One row of the table: the best ends of one more cluster.
 struct Row<'a> {
     prefix: &'a Prefix,
+    /// The errors with one cluster less, for its ends from `before.0` to `before.1`.
     previous: &'a [f64],
+    before: (usize, usize),
+    /// The end that `best` and `start` begin with.
+    low: usize,
     best: Vec<f64>,
+    /// Where the last cluster starts. A bin's index fits 16 bits.
     start: Vec<u16>,
-    clusters: usize,
 }
 
 impl Row<'_> {
-    /// Fills columns `from..=to`, whose last clusters start in `low..=high`. Depth is logarithmic.
+    /// Fills ends `from..=to`, whose clusters start in `low..=high`. Depth is logarithmic.
     fn fill(&mut self, from: usize, to: usize, low: usize, high: usize) {
         if from > to {
             return;
         }
-        let j = from.midpoint(to);
+        let end = from.midpoint(to);
         let (mut best, mut start) = (f64::INFINITY, low);
-        for i in low.max(self.clusters - 1)..=high.min(j - 1) {
-            let error = self.previous[i] + self.prefix.error(i, j);
+        for i in low..=high.min(end - 1) {
+            let error = self.previous[i - self.before.0] + self.prefix.error(i, end);
             if error < best {
                 (best, start) = (error, i);
             }
         }
-        self.best[j] = best;
-        self.start[j] = start as u16;
-        self.fill(from, j - 1, low, start);
-        self.fill(j + 1, to, start, high);
+        self.best[end - self.low] = best;
+        self.start[end - self.low] = start as u16;
+        self.fill(from, end - 1, low, start);
+        self.fill(end + 1, to, start, high);
     }
 }
 
@@ -370,6 +455,19 @@ mod tests {
                 (0..50).for_each(|_| refine(&values, &mut more));
                 let (found, better) = (error(&values, &centers), error(&values, &more));
                 assert!(found <= better * 1.05, "{k}: {found} > {better}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_rough_start_finds_the_optimum() {
+        for seed in 0..3 {
+            let halves: Vec<f32> = weights(30_000, seed).iter().map(|&x| f16::from_f32(x).to_f32()).collect();
+            for k in [2, 4, 16, 64] {
+                let (bins, exact) = histogram(&halves, k);
+                assert!(exact);
+                let (found, best) = (cluster(&halves, k), optimal(&bins, k).0);
+                assert!(error(&halves, &found) <= error(&halves, &best) * (1.0 + 1e-6), "seed {seed}, k {k}");
             }
         }
     }
