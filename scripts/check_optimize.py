@@ -176,6 +176,18 @@ def optimize(milwright, path, setting, to):
     return report, report["optimize_time"]["secs"] + report["optimize_time"]["nanos"] * 1e-9
 
 
+def compare(milwright, a, b):
+    """The least signal to noise of an output of b against a's, in dB, or what went wrong."""
+    command = [milwright, "compare", a, b, "--json", "--no-cache"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if not done.stdout:
+        return done.stderr.strip()[:200]
+    outputs = json.loads(done.stdout)
+    broken = sum(o["non_finite"] for o in outputs)
+    worst = min((float("inf") if o["snr_db"] is None else o["snr_db"] for o in outputs), default=float("inf"))
+    return f"{broken} elements are NaN or infinite" if broken else worst
+
+
 def check(args, path, setting, model, original, folder):
     """A row of the table, and what is wrong."""
     wrong = []
@@ -206,8 +218,12 @@ def check(args, path, setting, model, original, folder):
         if theirs:
             row["ours"], row["theirs"] = sum(compute_types(program).values()), sum(compute_types(program_of(theirs)).values())
             more = compute_types(program) - compute_types(program_of(theirs))
+            theirs_at = folder / "theirs.mlpackage"
+            theirs.save(str(theirs_at))
+            worst = compare(args.milwright, path, theirs_at)
+            row["note"] = f"theirs {worst:.1f} dB" if isinstance(worst, float) else f"theirs: {worst}"
             if more:
-                row["note"] = f"fp32 in ours only: {dict(more)}"
+                row["note"] += f"; fp32 in ours only: {dict(more)}"
     else:
         pairs = pair(original, our_weights)
         lost = [k for k in original if k not in our_weights]
@@ -247,15 +263,9 @@ def check(args, path, setting, model, original, folder):
         plain_at = folder / "plain.mlpackage"
         plain = cto.decompress_weights(ours)
         plain.save(str(plain_at))
-        command = [args.milwright, "compare", ours_at, plain_at, "--json", "--no-cache"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            wrong.append(f"compare: {done.stderr.strip()[:200]}")
-        else:
-            worst = min((o["snr_db"] or float("inf") for o in json.loads(done.stdout)), default=float("inf"))
-            row["plain"] = worst
-            if worst != float("inf"):
-                wrong.append("differs from decompress_weights")
+        row["plain"] = compare(args.milwright, ours_at, plain_at)
+        if row["plain"] != float("inf"):
+            wrong.append(f"decompress_weights: {row.pop('plain')}")
     return row, wrong
 
 
