@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use milwright_mil::{Opset, Program, Tensor, passes, verify};
-use milwright_optimize::{Quantization as Scheme, Store};
+use milwright_mil::{Checked, Opset, Program, Tensor, passes, verify};
+use milwright_optimize::{KeptOp, Quantization as Scheme, Report, Store, float16};
 use milwright_spec::proto::model;
 use milwright_spec::{
-    FileMap, Package, PackageWriter, blob::BlobType, proto::mil_spec::value::BlobFileValue,
+    FileMap, Package, PackageWriter, StagedPackage, blob::BlobType, proto::mil_spec::value::BlobFileValue,
 };
 use serde::Serialize;
 
@@ -20,6 +20,7 @@ pub use milwright_optimize::Bits;
 use crate::backend::seconds;
 use crate::{
     Cancel, Error, ErrorKind, LoadOptions, Model, Proof, Result, Samples, Target, WeightReport, compare,
+    overflow,
 };
 
 /// How weights are stored.
@@ -64,6 +65,9 @@ pub struct OptimizeReport {
     /// Every weight, in program order.
     #[serde(serialize_with = "weights")]
     pub weights: Vec<WeightReport>,
+    /// The ops that a conversion to fp16 left in fp32, and why.
+    #[serde(serialize_with = "kept")]
+    pub kept: Vec<KeptOp>,
     /// How far the outputs are from the original's.
     pub proof: Proof,
     /// How long compressing and writing took.
@@ -166,6 +170,9 @@ impl Optimizer {
     /// Optimizes a model, proves the result, and writes it to `output` if one is given. The result is proved as it is
     /// written: what ran is what a reader of the file gets.
     ///
+    /// Where a conversion to fp16 goes badly, the original is run once more to find the values that fp16 cannot hold;
+    /// the ops that make and take them stay in fp32 then, and are in the report.
+    ///
     /// # Errors
     /// The result is not within the tolerance, or is NaN or infinite where the original is not; it cannot be
     /// written; or one of the two cannot be run. An existing `output` is untouched then.
@@ -175,21 +182,76 @@ impl Optimizer {
         output: Option<&Path>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<OptimizeReport> {
+        if let Some(output) = output {
+            check_output(model, output)?;
+        }
+        // Before weights are compressed: a pass can fold a scale into a weight, but not into a palette.
+        let start = Instant::now();
+        let prepared = passes::run(model.program().clone(), passes::ALL, None);
+        let (program, reports) = prepared.map_err(|e| broken(model, &e))?;
+        for report in reports.iter().filter(|r| r.changes > 0) {
+            tracing::debug!("pass {}: {} changes in {:?}", report.pass, report.changes, report.duration);
+        }
+        let prepared_in = start.elapsed();
+        let first = self.attempt(model, &program, &Overflows::new(), output, progress);
+        let first = first.map(|a| Attempt { time: a.time + prepared_in, ..a });
+        if !self.halves() || !self.is_poor(first.as_ref()) {
+            return first?.finish(output);
+        }
+        // What overflows in fp16 shows in a run of the original; with that in fp32, it may do.
+        let overflows = self.overflows(model, &program);
+        match overflows {
+            Ok(overflows) if overflows.values().flat_map(|m| m.values()).any(|&m| m > float16::LARGEST) => {
+                drop(first);
+                self.attempt(model, &program, &overflows, output, progress)?.finish(output)
+            }
+            _ => first?.finish(output),
+        }
+    }
+
+    /// Whether the program is converted to fp16.
+    fn halves(&self) -> bool {
+        self.quantization == Quantization::Float16 || matches!(self.target, Target::Ane | Target::Gpu)
+    }
+
+    /// Whether a conversion to fp16 went so badly that values may have overflown.
+    fn is_poor(&self, attempt: Result<&Attempt, &Error>) -> bool {
+        /// fp16 has 11 bits: 66 dB, of which a deep network may lose half.
+        const POOR_DB: f64 = 30.0;
+        match attempt {
+            Ok(attempt) => !attempt.report.proof.failures(POOR_DB).is_empty(),
+            Err(e) => e.kind() == ErrorKind::Tolerance,
+        }
+    }
+
+    /// How large the values of each function become.
+    fn overflows(&self, model: &Arc<Model>, program: &Checked) -> Result<Overflows> {
+        let mut found = Overflows::new();
+        for name in program.functions.keys() {
+            let samples = self.samples_of(model, name)?;
+            found.insert(name.clone(), overflow::magnitudes(program, name, &samples, &self.load)?);
+        }
+        Ok(found)
+    }
+
+    /// Rewrites, writes and proves, up to where the result only has to take its place.
+    fn attempt(
+        &self,
+        model: &Arc<Model>,
+        program: &Checked,
+        overflows: &Overflows,
+        output: Option<&Path>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Attempt> {
         let start = Instant::now();
         // Compressed weights are kept beside the result until it is written: there must be space for them there.
-        let temporary;
-        let destination = match output {
-            Some(output) => self.check_output(model, output)?.to_owned(),
-            None => {
-                temporary =
-                    tempfile::tempdir().map_err(|e| Error::io("write into", &std::env::temp_dir(), e))?;
-                temporary.path().join("result.mlpackage")
-            }
-        };
+        let scratch = tempfile::tempdir();
+        let scratch = scratch.map_err(|e| Error::io("write into", &std::env::temp_dir(), e))?;
+        let destination = output.map_or_else(|| scratch.path().join("result.mlpackage"), Path::to_owned);
         // A destination that cannot be written is noticed before the work, not after it.
         let mut writer = PackageWriter::create(&destination)?;
         let mut spill = Spill::create(&destination, model.package(), self.load.cancel.clone())?;
-        let (program, weights) = self.rewrite(model, &mut spill, progress)?;
+        let (program, report) = self.rewrite(model, program, overflows, &mut spill, progress)?;
 
         progress(Progress::Writing);
         let checked = verify(program)?;
@@ -208,7 +270,7 @@ impl Optimizer {
             Some(model::Type::MlProgram(milwright_spec::proto::mil_spec::Program { doc_string, ..program }));
         drop((checked, spill));
         let staged = writer.stage(&spec)?;
-        let optimize_time = start.elapsed();
+        let time = start.elapsed();
 
         let start = Instant::now();
         let result = Arc::new(Model::open(staged.path())?);
@@ -217,75 +279,64 @@ impl Optimizer {
             output: output.map(Path::to_owned),
             bytes_before: model.size(),
             bytes_after: result.size(),
-            weights,
+            weights: report.weights,
+            kept: report.kept,
             proof,
-            optimize_time,
+            optimize_time: time,
             proof_time: start.elapsed(),
         };
         self.judge(model, &report)?;
-        drop(result);
         self.load.cancel.check()?;
-        if output.is_some() {
-            staged.commit()?;
-        }
-        Ok(report)
-    }
-
-    fn check_output<'a>(&self, model: &Model, output: &'a Path) -> Result<&'a Path> {
-        let same = |a: &Path, b: &Path| match (a.canonicalize(), b.canonicalize()) {
-            (Ok(a), Ok(b)) => a == b,
-            _ => false,
-        };
-        if same(model.path(), output) {
-            return Err(Error::invalid("the result would replace the model that it is made from")
-                .with_hint("choose another name with -o")
-                .at(output));
-        }
-        if output.extension().is_some_and(|e| e.eq_ignore_ascii_case("mlmodelc")) {
-            return Err(Error::invalid("the result is a package, not a compiled model")
-                .with_hint("choose a name that ends in .mlpackage; `milwright compile` compiles it")
-                .at(output));
-        }
-        Ok(output)
+        Ok(Attempt { report, time, staged, _scratch: scratch })
     }
 
     /// The optimized program, with its new weights in a scratch file.
     fn rewrite(
         &self,
         model: &Model,
+        program: &Checked,
+        overflows: &Overflows,
         spill: &mut Spill<'_>,
         progress: &mut dyn FnMut(Progress),
-    ) -> Result<(Program, Vec<WeightReport>)> {
-        // Before weights are compressed: a pass can fold a scale into a weight, but not into a palette.
-        let failed = |e: passes::PassError| Error::new(ErrorKind::Malformed, e.to_string()).at(model.path());
-        let (program, reports) = passes::run(model.program().clone(), passes::ALL, None).map_err(failed)?;
-        for report in reports.iter().filter(|r| r.changes > 0) {
-            tracing::debug!("pass {}: {} changes in {:?}", report.pass, report.changes, report.duration);
-        }
-        let mut program = program.into_inner();
-        let mut stages = Vec::new();
-        if self.halves() {
-            stages.push(Quantization::Float16);
-        }
-        if !matches!(self.quantization, Quantization::None | Quantization::Float16) {
-            stages.push(self.quantization);
-        }
-        let total = stages.len() * weight_elements(&program);
+    ) -> Result<(Program, Report)> {
+        let mut program = program.clone().into_inner();
+        let compresses = !matches!(self.quantization, Quantization::None | Quantization::Float16);
+        let stages = usize::from(self.halves()) + usize::from(compresses);
+        let total = stages * weight_elements(&program);
         let mut done = 0;
-        let mut reports: Vec<WeightReport> = Vec::new();
-        for stage in stages {
-            let mut advance = |n| {
-                done += n;
-                progress(Progress::Compressing { done: done.min(total), total });
-            };
-            let found = milwright_optimize::optimize(&mut program, stage, spill, &mut advance);
-            self.load.cancel.check()?;
-            reports.extend(found.map_err(|e| spill.error(&e))?);
+        let mut advance = |n| {
+            done += n;
+            progress(Progress::Compressing { done: done.min(total), total });
+        };
+        let mut report = Report::default();
+        if self.halves() {
+            let unknown = float16::Magnitudes::new();
+            for (name, function) in &mut program.functions {
+                let magnitudes = overflows.get(name).unwrap_or(&unknown);
+                let converted = float16::convert(name, function, magnitudes, spill, &mut advance);
+                self.load.cancel.check()?;
+                report.extend(converted.map_err(|e| spill.error(&e))?);
+            }
         }
-        // The constants that were converted are dead now.
-        let clean: Vec<passes::Pass> = passes::by_name("eliminate_dead").into_iter().collect();
-        let (program, _) = passes::run(verify(program)?, &clean, None).map_err(failed)?;
-        Ok((program.into_inner(), reports))
+        if compresses {
+            let found = milwright_optimize::optimize(&mut program, self.quantization, spill, &mut advance);
+            self.load.cancel.check()?;
+            report.extend(found.map_err(|e| spill.error(&e))?);
+        }
+        // The constants that were converted are dead now, and so are casts there and back.
+        let names: &[&str] =
+            if self.halves() { &["remove_noops", "eliminate_dead"] } else { &["eliminate_dead"] };
+        let clean: Vec<passes::Pass> = names.iter().filter_map(|name| passes::by_name(name)).collect();
+        let (program, _) = passes::run(verify(program)?, &clean, None).map_err(|e| broken(model, &e))?;
+        Ok((program.into_inner(), report))
+    }
+
+    /// Inputs to prove a function with.
+    fn samples_of(&self, model: &Model, function: &str) -> Result<Samples> {
+        match self.samples.clone().filter(|_| function == model.info().default_function) {
+            Some(samples) => Ok(samples),
+            None => Samples::draw(model, Some(function), self.seed, DRAWN_SAMPLES),
+        }
     }
 
     fn prove(
@@ -295,13 +346,8 @@ impl Optimizer {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Proof> {
         let mut functions = Vec::new();
-        let default = &model.info().default_function;
         for name in model.program().functions.keys() {
-            let given = self.samples.clone().filter(|_| name == default);
-            let samples = match given {
-                Some(samples) => samples,
-                None => Samples::draw(model, Some(name), self.seed, DRAWN_SAMPLES)?,
-            };
+            let samples = self.samples_of(model, name)?;
             let total = samples.requests.len();
             let mut done = 0;
             let mut advance = || {
@@ -343,11 +389,49 @@ impl Optimizer {
         let message = format!("{what}: {}", failures.join("; "));
         Err(Error::new(ErrorKind::Tolerance, message).with_hint(hint).at(model.path()))
     }
+}
 
-    /// Whether the result computes in fp16.
-    fn halves(&self) -> bool {
-        self.quantization == Quantization::Float16 || matches!(self.target, Target::Ane | Target::Gpu)
+/// A result that is proved but not yet in its place.
+struct Attempt {
+    report: OptimizeReport,
+    time: Duration,
+    staged: StagedPackage,
+    /// Where the result is, if it is to go nowhere.
+    _scratch: tempfile::TempDir,
+}
+
+impl Attempt {
+    fn finish(self, output: Option<&Path>) -> Result<OptimizeReport> {
+        if output.is_some() {
+            self.staged.commit()?;
+        }
+        Ok(OptimizeReport { optimize_time: self.time, ..self.report })
     }
+}
+
+/// For each function, how large its values become.
+type Overflows = HashMap<String, float16::Magnitudes>;
+
+fn check_output(model: &Model, output: &Path) -> Result<()> {
+    let same = |a: &Path, b: &Path| match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => false,
+    };
+    if same(model.path(), output) {
+        return Err(Error::invalid("the result would replace the model that it is made from")
+            .with_hint("choose another name with -o")
+            .at(output));
+    }
+    if output.extension().is_some_and(|e| e.eq_ignore_ascii_case("mlmodelc")) {
+        return Err(Error::invalid("the result is a package, not a compiled model")
+            .with_hint("choose a name that ends in .mlpackage; `milwright compile` compiles it")
+            .at(output));
+    }
+    Ok(())
+}
+
+fn broken(model: &Model, error: &passes::PassError) -> Error {
+    Error::new(ErrorKind::Malformed, error.to_string()).at(model.path())
 }
 
 fn weight_elements(program: &Program) -> usize {
@@ -450,6 +534,22 @@ impl milwright_convert::spec::WeightSink for Weights<'_, '_> {
         self.written.insert(place, written.clone());
         Ok(written)
     }
+}
+
+fn kept<S: serde::Serializer>(kept: &[KeptOp], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Row<'a> {
+        function: &'a str,
+        op: &'a str,
+        name: &'a str,
+        reason: &'a str,
+    }
+    serializer.collect_seq(kept.iter().map(|k| Row {
+        function: &k.function,
+        op: k.op,
+        name: &k.name,
+        reason: &k.reason,
+    }))
 }
 
 fn weights<S: serde::Serializer>(weights: &[WeightReport], serializer: S) -> Result<S::Ok, S::Error> {

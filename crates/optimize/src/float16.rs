@@ -7,31 +7,53 @@
 //!                                              y = cast(x = y_fp16, dtype = "fp32"); } -> (y)
 //! ```
 //!
-//! Inputs and outputs keep their names and types. An op stays in fp32 if its declaration does not allow fp16, or if
-//! one of its constants would overflow, or would vanish altogether (an epsilon of 1e-12, say).
+//! Inputs and outputs keep their names and types, and weights their names. An op stays in fp32, and it is said why, if
+//! its declaration does not allow fp16, if one of its constants would overflow or would vanish altogether (an epsilon
+//! of 1e-45, say), or if a value that it takes or makes is known to be larger than what fp16 holds. Where an opset lets
+//! scalar parameters have another element type than the data, they stay as they are.
 
 use std::collections::{HashMap, HashSet};
 
 use half::f16;
 use milwright_mil::infer::infer;
-use milwright_mil::ops::Kind;
+use milwright_mil::ops::{Effect, Kind, Version};
 use milwright_mil::{
-    Arg, BlockId, DType, Function, Input, OpId, OpKind, Tensor, TensorType, Type, Value, ValueId,
+    Arg, BlockId, DType, Function, Input, Op, OpId, OpKind, Tensor, TensorType, Type, Value, ValueId,
 };
 
 use crate::rewrite::{Loss, WeightReport};
-use crate::{Error, Store, float_tensor, float_values, to_f32};
+use crate::{Error, Report, Store, float_tensor, float_values};
 
-/// Converts a function to fp16.
+/// The largest finite fp16.
+pub const LARGEST: f64 = 65504.0;
+
+/// An op that was left in fp32.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptOp {
+    /// The function that the op is in.
+    pub function: String,
+    /// What it is: `log`, say.
+    pub op: &'static str,
+    /// Its name.
+    pub name: String,
+    /// Why it stays as it is.
+    pub reason: String,
+}
+
+/// The largest magnitudes that values were seen to have, where they are known.
+pub type Magnitudes = HashMap<ValueId, f64>;
+
+/// Converts a function to fp16. Values that `magnitudes` says do not fit stay in fp32.
 ///
 /// # Errors
 /// The store fails.
 pub fn convert(
     name: &str,
     function: &mut Function,
+    magnitudes: &Magnitudes,
     store: &mut dyn Store,
     progress: &mut dyn FnMut(usize),
-) -> Result<Vec<WeightReport>, Error> {
+) -> Result<Report, Error> {
     let names = function.values().map(|(_, v)| v.name.clone()).collect();
     let mut converter = Converter {
         name,
@@ -41,13 +63,15 @@ pub fn convert(
         progress,
         half: HashMap::new(),
         single: HashMap::new(),
-        reports: Vec::new(),
+        magnitudes,
+        report: Report::default(),
     };
     let body = converter.function.body;
     converter.block(body)?;
-    let reports = converter.reports;
+    let (half, report) = (converter.half, converter.report);
+    hand_names_on(function, &half);
     refresh_types(function);
-    Ok(reports)
+    Ok(report)
 }
 
 struct Converter<'a> {
@@ -61,7 +85,18 @@ struct Converter<'a> {
     half: HashMap<ValueId, ValueId>,
     /// fp16 values that were fp32 in the original, as fp32 again.
     single: HashMap<ValueId, ValueId>,
-    reports: Vec<WeightReport>,
+    magnitudes: &'a Magnitudes,
+    report: Report,
+}
+
+/// What is done with an op.
+enum Plan {
+    /// It has nothing that is fp32, or is not a computation: casts, states, blocks.
+    Leave,
+    /// It stays in fp32, for a reason.
+    Keep(String),
+    /// It computes in fp16. The parameters of these type variables stay in fp32.
+    Halve(Vec<&'static str>),
 }
 
 // Recursion over blocks is bounded: the verifier limits how deep they nest.
@@ -74,10 +109,24 @@ impl Converter<'_> {
             if self.function[op].kind == OpKind::Const {
                 // Constants are made anew, in the type that is needed, where the first op needs them.
                 self.function[block].ops.push(op);
-            } else if self.converts(op) {
-                self.halve(block, op)?;
-            } else {
-                self.keep(block, op)?;
+                continue;
+            }
+            match self.plan(op) {
+                Plan::Halve(singles) => self.halve(block, op, &singles)?,
+                Plan::Leave => self.keep(block, op)?,
+                Plan::Keep(reason) => {
+                    let kept = &self.function[op];
+                    // Ops need not have names; what they make has one.
+                    let output = kept.outputs.first().map_or("", |&v| &self.function[v].name);
+                    let name = if kept.name().is_empty() { output } else { kept.name() };
+                    self.report.kept.push(KeptOp {
+                        function: self.name.to_owned(),
+                        op: kept.kind.name(),
+                        name: name.to_owned(),
+                        reason,
+                    });
+                    self.keep(block, op)?;
+                }
             }
         }
         let outputs = self.function[block].outputs.clone();
@@ -93,28 +142,31 @@ impl Converter<'_> {
         Ok(())
     }
 
-    /// Whether the op has fp32 inputs or outputs that may all be fp16.
-    fn converts(&self, op: OpId) -> bool {
+    fn plan(&self, op: OpId) -> Plan {
         let f = &*self.function;
         let op = &f[op];
-        let Some(version) = op.kind.version(f.opset) else { return false };
+        let Some(version) = op.kind.version(f.opset) else { return Plan::Leave };
         // A cast says what its result is; a state has its own type; blocks are converted on their own.
-        if op.kind == OpKind::Cast
+        if matches!(op.kind, OpKind::Cast | OpKind::ConstexprCast)
             || !op.blocks.is_empty()
-            || op.kind.effect() == milwright_mil::ops::Effect::State
+            || op.kind.effect() == Effect::State
         {
-            return false;
+            return Plan::Leave;
         }
+        // The type that most of the op has: that of its first parameter.
+        let data = version.params.first().and_then(|p| variable(p.kind));
         let mut any = op.outputs.iter().any(|v| is_single(&f[*v].ty));
+        let mut singles = Vec::new();
         for input in &op.inputs {
-            let Some(param) = version.params.iter().find(|p| p.name == input.name) else { return false };
-            let allows_half = match param.kind {
-                Kind::Var(var) => {
-                    version.types.iter().any(|(name, types)| *name == var && types.contains(&DType::Fp16))
-                }
-                Kind::Of(types) => types.contains(&DType::Fp16),
-                _ => false,
+            let Some(param) = version.params.iter().find(|p| p.name == input.name) else {
+                return Plan::Leave;
             };
+            if let Some(var) = variable(param.kind).filter(|&v| Some(v) != data)
+                && self.mixes(op, version, var)
+            {
+                singles.push(var);
+                continue;
+            }
             for arg in &input.args {
                 let (single, constant) = match arg {
                     Arg::Value(v) => (self.is_single_now(*v), f.const_value(*v)),
@@ -124,21 +176,61 @@ impl Converter<'_> {
                     continue;
                 }
                 any = true;
-                if !allows_half || constant.and_then(Value::as_tensor).is_some_and(|t| !survives(t)) {
-                    return false;
+                if !allows(version, param.kind, DType::Fp16) {
+                    return Plan::Keep(format!("its `{}` cannot be fp16", input.name));
+                }
+                let is_norm = op.kind.family() == "normalization";
+                let epsilon = input.name == "epsilon";
+                let unfit = |t| if epsilon { unfit_epsilon(t, is_norm) } else { unfit(t) };
+                if let Some(why) = constant.and_then(Value::as_tensor).and_then(unfit) {
+                    return Plan::Keep(format!("its `{}` {why}", input.name));
                 }
             }
         }
-        any
+        if !any {
+            return Plan::Leave;
+        }
+        for value in op.outputs.iter().copied().chain(op.values()) {
+            if let Some(&largest) = self.magnitudes.get(&value).filter(|&&m| m > LARGEST) {
+                let name = &f[value].name;
+                return Plan::Keep(format!("`{name}` reaches {largest:.3e}, and fp16 ends at {LARGEST}"));
+            }
+        }
+        Plan::Halve(singles)
     }
 
-    fn halve(&mut self, block: BlockId, op: OpId) -> Result<(), Error> {
+    /// Whether the parameters of a type variable, which is not that of the data, are better left in fp32: scalars, and
+    /// vectors that do not fit fp16.
+    fn mixes(&self, op: &Op, version: &Version, var: &str) -> bool {
+        let of_var = |input: &&Input| {
+            version.params.iter().any(|p| p.name == input.name && variable(p.kind) == Some(var))
+        };
+        let mut tensors = Vec::new();
+        for arg in op.inputs.iter().filter(of_var).flat_map(|i| &i.args) {
+            let constant = match arg {
+                Arg::Value(v) => self.function.const_value(*v),
+                Arg::Const(c) => Some(c),
+            };
+            match constant.and_then(Value::as_tensor) {
+                Some(t) if t.dtype() == DType::Fp32 && t.shape().len() <= 1 => tensors.push(t),
+                _ => return false,
+            }
+        }
+        tensors.iter().all(|t| t.elements() == 1) || tensors.iter().any(|t| unfit(t).is_some())
+    }
+
+    fn halve(&mut self, block: BlockId, op: OpId, singles: &[&str]) -> Result<(), Error> {
         let mut inputs = self.function[op].inputs.clone();
-        for arg in inputs.iter_mut().flat_map(|i| &mut i.args) {
+        let version = self.function[op].kind.version(self.function.opset);
+        let param = |name: &str| version.and_then(|v| v.params.iter().find(|p| p.name == name));
+        let stays = |input: &Input| {
+            param(&input.name).and_then(|p| variable(p.kind)).is_some_and(|v| singles.contains(&v))
+        };
+        for arg in inputs.iter_mut().filter(|i| !stays(i)).flat_map(|i| &mut i.args) {
             match arg {
                 Arg::Value(v) if self.is_single_now(*v) => *v = self.as_half(block, *v)?,
                 Arg::Const(Value::Tensor(t)) if t.dtype() == DType::Fp32 => {
-                    *t = float_tensor(&to_f32(t), t.shape(), DType::Fp16);
+                    *t = to_half(t);
                 }
                 _ => {}
             }
@@ -187,6 +279,13 @@ impl Converter<'_> {
             return Ok(half);
         }
         let constant = self.function.const_value(value).and_then(Value::as_tensor).cloned();
+        if let Some(source) = self.stored_half(value) {
+            let name = self.fresh(format!("{}_source", self.function[value].name));
+            let (op, half) = self.function.make_const(name, source.into());
+            self.function[block].ops.push(op);
+            self.half.insert(value, half);
+            return Ok(half);
+        }
         let half = match constant {
             Some(tensor) => {
                 let name = self.function[value].name.clone();
@@ -203,6 +302,17 @@ impl Converter<'_> {
         };
         self.half.insert(value, half);
         Ok(half)
+    }
+
+    /// What a `constexpr_cast` makes fp32 of.
+    fn stored_half(&self, value: ValueId) -> Option<Tensor> {
+        let op = &self.function[self.function.defining_op(value)?];
+        let source = match op.args("source_val") {
+            [Arg::Const(c)] => c.as_tensor(),
+            [Arg::Value(v)] => self.function.const_value(*v)?.as_tensor(),
+            _ => None,
+        };
+        source.filter(|_| op.kind == OpKind::ConstexprCast).cloned()
     }
 
     fn as_single(&mut self, block: BlockId, value: ValueId) -> ValueId {
@@ -258,12 +368,12 @@ impl Converter<'_> {
 
     fn store_half(&mut self, name: &str, tensor: Tensor) -> Result<Tensor, Error> {
         let values = float_values(&tensor);
-        let half = float_tensor(&values, tensor.shape(), DType::Fp16);
+        let half = to_half(&tensor);
         let loss = Loss::of(&values, values.iter().copied(), DType::Fp16);
         let mut report = WeightReport::new(self.name, name, &tensor);
         report.bytes_after = half.bytes().len();
         (report.snr_db, report.max_error) = (Some(loss.snr_db()), loss.max);
-        self.reports.push(report);
+        self.report.weights.push(report);
         (self.progress)(values.len());
         Ok(self.store.store(half)?)
     }
@@ -279,18 +389,75 @@ fn set_dtype(ty: &mut Type, dtype: DType) {
     }
 }
 
-/// Whether a constant means the same in fp16: nothing overflows, and not everything that was not zero vanishes.
-fn survives(tensor: &Tensor) -> bool {
-    let (mut before, mut after) = (false, false);
-    for &x in &*float_values(tensor) {
-        let half = f16::from_f32(x);
-        if half.is_infinite() && x.is_finite() {
-            return false;
-        }
-        before |= x != 0.0;
-        after |= half != f16::ZERO;
+/// The type variable of a parameter.
+fn variable(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Var(var) => Some(var),
+        _ => None,
     }
-    after || !before
+}
+
+fn allows(version: &Version, kind: Kind, dtype: DType) -> bool {
+    match kind {
+        Kind::Var(var) => version.types.iter().any(|(name, types)| *name == var && types.contains(&dtype)),
+        Kind::Of(types) => types.contains(&dtype),
+        _ => false,
+    }
+}
+
+/// Why a constant cannot be fp16, if it cannot: something overflows, or all of it is so small that it vanishes or
+/// keeps next to no digits.
+fn unfit(tensor: &Tensor) -> Option<String> {
+    /// Of the largest number: well above what rounding costs a normal fp16, 1/2048.
+    const MOST_LOST: f32 = 0.01;
+    let mut largest = 0f32;
+    for &x in &*float_values(tensor) {
+        if f16::from_f32(x).is_infinite() && x.is_finite() {
+            return Some(format!("has {x:e}, and fp16 ends at {LARGEST}"));
+        }
+        largest = largest.max(x.abs());
+    }
+    let half = f16::from_f32(largest).to_f32();
+    if half == 0.0 && largest > 0.0 {
+        return Some(format!("is {largest:e}, which is 0 in fp16"));
+    }
+    ((half - largest).abs() > MOST_LOST * largest)
+        .then(|| format!("is {largest:e}, which is {half:e} in fp16"))
+}
+
+/// An epsilon need not be exact, but it must not vanish. That of a normalization becomes the least fp16 instead: it
+/// matters for variances only that are next to nothing themselves.
+fn unfit_epsilon(tensor: &Tensor, is_norm: bool) -> Option<String> {
+    match float_values(tensor)[..] {
+        [x] if is_norm || f16::from_f32(x) != f16::ZERO => None,
+        _ => unfit(tensor),
+    }
+}
+
+/// A constant in fp16. A number above 0 does not become 0, if it stands alone.
+fn to_half(tensor: &Tensor) -> Tensor {
+    let values = float_values(tensor);
+    let least = f16::MIN_POSITIVE_SUBNORMAL.to_f32();
+    match values[..] {
+        [x] if x > 0.0 && x < least => float_tensor(&[least], tensor.shape(), DType::Fp16),
+        _ => float_tensor(&values, tensor.shape(), DType::Fp16),
+    }
+}
+
+/// Gives the names of fp32 constants that nothing uses any more to those that were made from them.
+fn hand_names_on(function: &mut Function, half: &HashMap<ValueId, ValueId>) {
+    let uses = function.use_counts();
+    for (&single, &half) in half {
+        if single != half && function.const_value(half).is_some() && uses[single.index()] == 0 {
+            let name = std::mem::take(&mut function[single].name);
+            function[single].name = std::mem::replace(&mut function[half].name, name.clone());
+            for (value, name) in [(single, function[single].name.clone()), (half, name)] {
+                if let Some(op) = function.defining_op(value) {
+                    function[op].attributes.insert("name".into(), Value::string(name));
+                }
+            }
+        }
+    }
 }
 
 /// Some ops choose the type of an output by more than their declaration says: what inference finds is what stands.

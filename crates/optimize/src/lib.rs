@@ -26,6 +26,7 @@ use half::slice::HalfFloatSliceExt;
 use half::vec::HalfFloatVecExt;
 use milwright_mil::{DType, Program, Tensor};
 
+pub use float16::KeptOp;
 pub use rewrite::WeightReport;
 
 /// How weights are stored.
@@ -127,6 +128,23 @@ pub enum Error {
     Store(#[from] std::io::Error),
 }
 
+/// What became of a program.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Every weight, in program order.
+    pub weights: Vec<WeightReport>,
+    /// The ops that a conversion to fp16 left in fp32.
+    pub kept: Vec<KeptOp>,
+}
+
+impl Report {
+    /// Adds what became of another function, or in another step.
+    pub fn extend(&mut self, other: Report) {
+        self.weights.extend(other.weights);
+        self.kept.extend(other.kept);
+    }
+}
+
 /// Compresses the weights of every function of a program. `progress` is told the elements that were dealt with, as
 /// they are.
 ///
@@ -150,9 +168,9 @@ pub enum Error {
 /// let mut program = Program::default();
 /// program.functions.insert("main".into(), function);
 /// let report = optimize(&mut program, Quantization::Int8, &mut InMemory, &mut |_| {})?;
-/// assert_eq!(report[0].bytes_before, 4 * 4096);
-/// assert!(report[0].bytes_after < 4500);
-/// assert!(report[0].snr_db.unwrap() > 40.0);
+/// assert_eq!(report.weights[0].bytes_before, 4 * 4096);
+/// assert!(report.weights[0].bytes_after < 4500);
+/// assert!(report.weights[0].snr_db.unwrap() > 40.0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn optimize(
@@ -160,17 +178,18 @@ pub fn optimize(
     quantization: Quantization,
     store: &mut dyn Store,
     progress: &mut dyn FnMut(usize),
-) -> Result<Vec<WeightReport>, Error> {
-    let mut report = Vec::new();
+) -> Result<Report, Error> {
+    let mut report = Report::default();
     let mut compressor = rewrite::Compressor::default();
     for (name, function) in &mut program.functions {
         match quantization {
             Quantization::None => {}
             Quantization::Float16 => {
-                report.extend(float16::convert(name, function, store, progress)?);
+                let magnitudes = float16::Magnitudes::new();
+                report.extend(float16::convert(name, function, &magnitudes, store, progress)?);
             }
             Quantization::Int8 | Quantization::Palette(_) => {
-                report.extend(compressor.compress(name, function, quantization, store, progress)?);
+                report.weights.extend(compressor.compress(name, function, quantization, store, progress)?);
             }
         }
     }

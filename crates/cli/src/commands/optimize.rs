@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use milwright::{
-    Bits, OptimizeReport, Optimizer, Progress, Quantization, Result, Samples, Target, WeightReport,
+    Bits, KeptOp, OptimizeReport, Optimizer, Progress, Quantization, Result, Samples, Target, WeightReport,
 };
 
 use crate::common::{self, Global};
@@ -188,6 +188,7 @@ fn show(report: &OptimizeReport, printer: &Printer) {
         }
         printer.show(&table);
     }
+    show_kept(&report.kept, printer);
     for w in report.weights.iter().filter(|w| w.skipped.is_some()) {
         printer.note(format!("left alone: {}: {}", w.name, w.skipped.as_deref().unwrap_or_default()));
     }
@@ -196,4 +197,19 @@ fn show(report: &OptimizeReport, printer: &Printer) {
         duration(report.optimize_time),
         duration(report.proof_time)
     ));
+}
+
+/// Ops that stay in fp32, those of one reason in one line.
+fn show_kept(kept: &[KeptOp], printer: &Printer) {
+    let mut groups: Vec<(&KeptOp, usize)> = Vec::new();
+    for k in kept {
+        match groups.iter_mut().find(|(g, _)| g.op == k.op && g.reason == k.reason) {
+            Some((_, count)) => *count += 1,
+            None => groups.push((k, 1)),
+        }
+    }
+    for (k, count) in groups {
+        let others = if count > 1 { format!(" and {} others", count - 1) } else { String::new() };
+        printer.note(format!("stays in fp32: {} `{}`{others}: {}", k.op, k.name, k.reason));
+    }
 }

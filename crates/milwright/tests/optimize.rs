@@ -1,0 +1,233 @@
+//! What `Optimizer` writes, and what it refuses to write.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use milwright::{
+    Backend, Bits, Cpu, ErrorKind, InferenceRequest, LoadOptions, Model, OptimizeReport, Optimizer,
+    Quantization, Result, Samples, Tensor,
+};
+use milwright_mil::text::parse;
+use milwright_mil::{Program, verify};
+use milwright_spec::PackageWriter;
+use milwright_spec::blob::BlobType;
+use milwright_spec::proto::mil_spec::value::BlobFileValue;
+use milwright_spec::proto::{
+    ArrayFeatureType, FeatureDescription, FeatureType, FunctionDescription, Model as Spec, ModelDescription,
+    array_feature_type::ArrayDataType, feature_type, model,
+};
+
+struct Sink<'a>(&'a mut PackageWriter);
+
+impl milwright_convert::spec::WeightSink for Sink<'_> {
+    fn store(
+        &mut self,
+        dtype: BlobType,
+        elements: usize,
+        data: &[u8],
+    ) -> std::result::Result<BlobFileValue, milwright_spec::Error> {
+        self.0.append(dtype, elements as u64, data)
+    }
+}
+
+fn feature(name: &str) -> FeatureDescription {
+    let array = ArrayFeatureType {
+        shape: vec![1, 64],
+        data_type: ArrayDataType::Float32.into(),
+        ..ArrayFeatureType::default()
+    };
+    FeatureDescription {
+        name: name.into(),
+        r#type: Some(FeatureType {
+            r#type: Some(feature_type::Type::MultiArrayType(array)),
+            ..FeatureType::default()
+        }),
+        ..FeatureDescription::default()
+    }
+}
+
+/// A package whose functions take and return `x` and `y`, fp32 `[1, 64]`.
+fn write(path: &Path, program: Program) {
+    let names: Vec<String> = program.functions.keys().cloned().collect();
+    let mut description = ModelDescription::default();
+    if names.len() == 1 {
+        (description.input, description.output) = (vec![feature("x")], vec![feature("y")]);
+    } else {
+        description.default_function_name = names[0].clone();
+        description.functions = names
+            .into_iter()
+            .map(|name| FunctionDescription {
+                name,
+                input: vec![feature("x")],
+                output: vec![feature("y")],
+                ..FunctionDescription::default()
+            })
+            .collect();
+    }
+    let mut writer = PackageWriter::create(path).unwrap();
+    let checked = verify(program).unwrap();
+    let version = checked.functions.values().map(|f| f.opset.specification_version()).max().unwrap();
+    let program = milwright_convert::spec::write(&checked, &mut Sink(&mut writer)).unwrap();
+    let spec = Spec {
+        specification_version: version,
+        description: Some(Box::new(description)),
+        is_updatable: false,
+        r#type: Some(model::Type::MlProgram(program)),
+    };
+    writer.stage(&spec).unwrap().commit().unwrap();
+}
+
+/// A weight of 64 × 64, written out.
+fn weight() -> String {
+    let rows = (0..64u32).map(|r| {
+        let row: Vec<String> =
+            (0..64u32).map(|c| format!("{:e}", f64::from((r * 37 + c * 101) % 127) / 127.0 - 0.5)).collect();
+        row.join(", ")
+    });
+    format!("tensor<fp32, [64, 64]>([{}])", rows.collect::<Vec<_>>().join(", "))
+}
+
+/// A model made of the body of a function, and where its results go.
+fn model(folder: &Path, body: &str) -> (Arc<Model>, PathBuf) {
+    let text = format!(
+        "program(1.3)\n{{\n    func main<ios16>(tensor<fp32, [1, 64]> x) {{\n{}\n    }} -> (y);\n}}\n",
+        body.replace("WEIGHT", &weight())
+    );
+    let path = folder.join("model.mlpackage");
+    write(&path, parse(&text).unwrap());
+    (Arc::new(Model::open(path).unwrap()), folder.join("small.mlpackage"))
+}
+
+fn run(optimizer: &Optimizer, model: &Arc<Model>, output: &Path) -> Result<OptimizeReport> {
+    optimizer.optimize(model, Some(output), &mut |_| {})
+}
+
+const LINEAR: &str = "
+    tensor<fp32, [64, 64]> weight = const()[name = string(\"weight\"), val = WEIGHT];
+    tensor<fp32, [1, 64]> y = linear(x = x, weight = weight);";
+
+#[test]
+fn what_is_not_within_the_tolerance_is_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, output) = model(folder.path(), LINEAR);
+    let one_bit = Optimizer::new().quantization(Quantization::Palette(Bits::One)).tolerance(40.0);
+    let error = run(&one_bit, &model, &output).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Tolerance);
+    assert!(error.hint().unwrap().contains("weight ("), "{error}");
+    assert!(!output.exists());
+
+    let eight = Optimizer::new().quantization(Quantization::Palette(Bits::Eight)).tolerance(40.0);
+    run(&eight, &model, &output).unwrap();
+    let before = std::fs::read(output.join("Data/com.apple.CoreML/weights/weight.bin")).unwrap();
+    // What is there stays as it was.
+    run(&one_bit, &model, &output).unwrap_err();
+    let after = std::fs::read(output.join("Data/com.apple.CoreML/weights/weight.bin")).unwrap();
+    assert_eq!(before, after);
+    let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+}
+
+#[test]
+fn what_overflows_in_fp16_is_found_and_stays_in_fp32() {
+    let folder = tempfile::tempdir().unwrap();
+    // No constant is too large, but what comes of them is: 90,000 times x, for a while.
+    let (model, output) = model(
+        folder.path(),
+        "
+    tensor<fp32, [1, 64]> near = relu(x = x)[name = string(\"near\")];
+    tensor<fp32, [1, 64]> large = mul(x = near, y = fp32(300))[name = string(\"large\")];
+    tensor<fp32, [1, 64]> larger = mul(x = large, y = fp32(300))[name = string(\"larger\")];
+    tensor<fp32, [1, 64]> small = mul(x = larger, y = fp32(0.001))[name = string(\"small\")];
+    tensor<fp32, [1, 64]> y = tanh(x = small)[name = string(\"y\")];",
+    );
+    let samples = Samples {
+        requests: vec![
+            InferenceRequest::new()
+                .input("x", Tensor::from_vec(&[1, 64], (0..64).map(|i| i as f32 / 64.0).collect()).unwrap()),
+        ],
+    };
+    let optimizer = Optimizer::new().quantization(Quantization::Float16).samples(samples).tolerance(50.0);
+    let report = run(&optimizer, &model, &output).unwrap();
+    let kept: Vec<(&str, &str)> = report.kept.iter().map(|k| (k.name.as_str(), k.reason.as_str())).collect();
+    // It is `larger` that overflows; what makes it and what takes it stay in fp32.
+    let reason = "`larger` reaches 8.859e4, and fp16 ends at 65504";
+    assert_eq!(kept, [("larger", reason), ("small", reason)]);
+
+    // tanh(90 · 0.5) is 1 in any precision; tanh(90 · 1/64) is 0.8866.
+    let mut session = Cpu.load(&Arc::new(Model::open(&output).unwrap()), &LoadOptions::default()).unwrap();
+    let mut x = vec![0.5; 64];
+    x[0] = 1.0 / 64.0;
+    x[1] = 0.0;
+    let x = Tensor::from_vec(&[1, 64], x).unwrap();
+    let prediction = session.predict(&InferenceRequest::new().input("x", x)).unwrap();
+    let y = prediction.output("y").unwrap().to_f64();
+    assert!((y[0] - 0.886_65).abs() < 1e-3, "{}", y[0]);
+    assert_eq!((y[1], y[2]), (0.0, 1.0));
+}
+
+#[test]
+fn an_overflow_in_the_original_is_nobodys_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, output) = model(
+        folder.path(),
+        "
+    tensor<fp32, [1, 64]> one = exp(x = x);
+    tensor<fp32, [1, 64]> huge = mul(x = one, y = fp32(3e38));
+    tensor<fp32, [1, 64]> y = mul(x = huge, y = fp32(3e38));",
+    );
+    let report = run(&Optimizer::new().quantization(Quantization::Float16), &model, &output).unwrap();
+    assert_eq!(report.kept.len(), 2);
+    assert!(output.exists());
+}
+
+#[test]
+fn weights_keep_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, output) = model(
+        folder.path(),
+        "
+    tensor<fp32, [64, 64]> first = const()[name = string(\"first\"), val = WEIGHT];
+    tensor<fp32, [64, 64]> second = const()[name = string(\"second\"), val = WEIGHT];
+    tensor<fp32, [1, 64]> a = linear(x = x, weight = first);
+    tensor<fp32, [1, 64]> b = matmul(x = a, y = second);
+    tensor<fp32, [1, 64]> y = add(x = b, y = fp32(1));",
+    );
+    for quantization in [Quantization::None, Quantization::Float16, Quantization::Int8] {
+        run(&Optimizer::new().quantization(quantization), &model, &output).unwrap();
+        let result = Model::open(&output).unwrap();
+        let function = result.function(None).unwrap();
+        let names: Vec<&str> = function
+            .values()
+            .filter(|(_, v)| {
+                v.ty.as_tensor().is_some_and(|t| t.rank() == 2 && t.shape[0].fixed() == Some(64))
+            })
+            .map(|(_, v)| v.name.as_str())
+            .collect();
+        assert_eq!(names, ["first", "second"], "{quantization:?}");
+    }
+}
+
+#[test]
+fn functions_share_their_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.mlpackage");
+    let text = format!(
+        "program(1.3)\n{{\n    func main<ios18>(tensor<fp32, [1, 64]> x) {{{}\n    }} -> (y);\n}}\n",
+        LINEAR.replace("WEIGHT", &weight())
+    );
+    let mut program = parse(&text).unwrap();
+    let other = program.functions["main"].clone();
+    program.functions.insert("other".into(), other);
+    write(&path, program);
+    let model = Arc::new(Model::open(&path).unwrap());
+    let output = folder.path().join("small.mlpackage");
+    let report = run(&Optimizer::new().quantization(Quantization::None), &model, &output).unwrap();
+    assert_eq!(report.proof.functions.len(), 2);
+    // The original was written without looking for equal weights. What is optimized twice lies in the file once.
+    let shared = Arc::new(Model::open(&output).unwrap());
+    let once = folder.path().join("once.mlpackage");
+    let report = run(&Optimizer::new().quantization(Quantization::Int8), &shared, &once).unwrap();
+    let weights = std::fs::metadata(once.join("Data/com.apple.CoreML/weights/weight.bin")).unwrap().len();
+    assert!((4096 + 256..2 * 4096).contains(&weights), "{weights}");
+    assert_eq!(report.weights.len(), 2);
+}
