@@ -173,7 +173,7 @@ def optimize(milwright, path, setting, to):
     if done.returncode:
         raise RuntimeError(done.stderr.strip().replace("\n", " | "))
     report = json.loads(done.stdout)
-    return report, report["optimize_time"]["secs"] + report["optimize_time"]["nanos"] * 1e-9
+    return report, report["optimize_seconds"]
 
 
 def compare(milwright, a, b):
@@ -254,7 +254,7 @@ def check(args, path, setting, model, original, folder):
         row["speed"] = their_time / our_time
     row["seconds"] = our_time
     row["size"] = report["bytes_after"] / report["bytes_before"]
-    outputs = [o for _, f in report["proof"]["functions"] for o in f]
+    outputs = [o for f in report["proof"]["functions"].values() for o in f]
     row["snr"] = min((o["snr_db"] for o in outputs if o["snr_db"] is not None), default=float("inf"))
 
     table = max((v.size * v.itemsize for v, _ in our_weights.values()), default=0)

@@ -321,7 +321,7 @@ impl Optimizer {
         if compresses {
             let found = milwright_optimize::optimize(&mut program, self.quantization, spill, &mut advance);
             self.load.cancel.check()?;
-            report.extend(found.map_err(|e| spill.error(&e))?);
+            merge(&mut report, found.map_err(|e| spill.error(&e))?);
         }
         // The constants that were converted are dead now, and so are casts there and back.
         let names: &[&str] =
@@ -428,6 +428,22 @@ fn check_output(model: &Model, output: &Path) -> Result<()> {
             .at(output));
     }
     Ok(())
+}
+
+/// Adds a second step's report: a weight that went through both has one row.
+fn merge(report: &mut Report, second: Report) {
+    let key = |w: &WeightReport| (w.function.clone(), w.name.clone());
+    let rows: HashMap<_, usize> = report.weights.iter().enumerate().map(|(i, w)| (key(w), i)).collect();
+    for weight in second.weights {
+        match rows.get(&key(&weight)).map(|&i| &mut report.weights[i]) {
+            Some(first) if weight.skipped.is_none() => {
+                let (bytes_before, dtype) = (first.bytes_before, first.dtype);
+                *first = WeightReport { bytes_before, dtype, ..weight };
+            }
+            Some(_) => {}
+            None => report.weights.push(weight),
+        }
+    }
 }
 
 fn broken(model: &Model, error: &passes::PassError) -> Error {
