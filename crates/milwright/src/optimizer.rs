@@ -193,6 +193,7 @@ impl Optimizer {
             tracing::debug!("pass {}: {} changes in {:?}", report.pass, report.changes, report.duration);
         }
         let prepared_in = start.elapsed();
+        tracing::debug!("graph passes took {prepared_in:?}");
         let first = self.attempt(model, &program, &Overflows::new(), output, progress);
         let first = first.map(|a| Attempt { time: a.time + prepared_in, ..a });
         if !self.halves() || !self.is_poor(first.as_ref()) {
