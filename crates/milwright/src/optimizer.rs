@@ -527,11 +527,13 @@ impl Store for Spill<'_> {
     }
 }
 
-/// Puts weights into the package that is being written, each once: functions share theirs.
+/// Puts weights into the package that is being written.
+///
+/// Equal weights are written once: functions of one model often share theirs.
 struct Weights<'a, 'b> {
     writer: &'a mut PackageWriter,
     spill: &'a mut Spill<'b>,
-    written: HashMap<(usize, usize, BlobType), BlobFileValue>,
+    written: HashMap<(BlobType, usize, blake3::Hash), BlobFileValue>,
 }
 
 impl milwright_convert::spec::WeightSink for Weights<'_, '_> {
@@ -541,14 +543,13 @@ impl milwright_convert::spec::WeightSink for Weights<'_, '_> {
         elements: usize,
         data: &[u8],
     ) -> Result<BlobFileValue, milwright_spec::Error> {
-        // The program that is being written holds all of its weights: equal places are equal weights.
-        let place = (data.as_ptr().addr(), data.len(), dtype);
-        if let Some(written) = self.written.get(&place) {
+        let key = (dtype, elements, blake3::hash(data));
+        if let Some(written) = self.written.get(&key) {
             return Ok(written.clone());
         }
         let written = self.writer.append(dtype, elements as u64, data)?;
         self.spill.read(data.len());
-        self.written.insert(place, written.clone());
+        self.written.insert(key, written.clone());
         Ok(written)
     }
 }
