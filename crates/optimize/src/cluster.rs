@@ -406,7 +406,9 @@ mod tests {
             ((state >> 40) as f32 + 0.5) / (1u64 << 24) as f32
         };
         (0..n)
-            .map(|i| (0..6).map(|_| uniform() - 0.5).sum::<f32>() * if i % 97 == 0 { 0.9 } else { 0.1 })
+            .map(|i| {
+                (0..6).map(|_| uniform() - 0.5).sum::<f32>() * if i.is_multiple_of(97) { 0.9 } else { 0.1 }
+            })
             .collect()
     }
 
@@ -443,10 +445,13 @@ mod tests {
         let bell = weights(20_000, 3);
         let around = |c: f32, x: f32| c + x * 1e-3;
         let one: Vec<f32> = bell.iter().map(|&x| around(1.0, x)).collect();
-        let signs = |i: usize| if i % 2 == 0 { 1.0 } else { -1.0 };
+        let signs = |i: usize| if i.is_multiple_of(2) { 1.0 } else { -1.0 };
         let two: Vec<f32> = bell.iter().enumerate().map(|(i, &x)| around(signs(i), x)).collect();
-        let most: Vec<f32> =
-            bell.iter().enumerate().map(|(i, &x)| if i % 100 == 0 { x } else { around(1.0, x) }).collect();
+        let most: Vec<f32> = bell
+            .iter()
+            .enumerate()
+            .map(|(i, &x)| if i.is_multiple_of(100) { x } else { around(1.0, x) })
+            .collect();
         for values in [one, two, most] {
             for k in [16, 256] {
                 let centers = cluster(&values, k);
