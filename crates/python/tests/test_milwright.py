@@ -144,3 +144,13 @@ def test_a_model_without_states_has_an_empty_one(model, images):
     with pytest.raises(milwright.InputError, match="no state"):
         state.read("cache")
     assert model.predict({"image": images[:1]}, state)
+
+
+def test_floats_for_integers_are_cut_off_as_core_ml_does():
+    from milwright._libcoremlpython import _input
+
+    feature = {"kind": "multi_array", "dtype": "int32"}
+    assert _input(np.array([1.75, -2.5]), feature).tolist() == [1, -2]
+    assert _input(np.array([np.nan]), feature).dtype == np.float64
+    assert _input(np.array([3e9]), feature).dtype == np.float64
+    assert _input(np.array([1.5]), {"kind": "multi_array", "dtype": "fp32"}).dtype == np.float64

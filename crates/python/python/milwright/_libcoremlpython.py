@@ -86,11 +86,12 @@ class _MLModelProxy:
 
     def _inputs(self, data: Mapping[str, Any]) -> dict[str, Any]:
         inputs = {}
+        declared = {feature["name"]: feature["ty"] for feature in self._model.inputs}
         for name, value in data.items():
             if isinstance(value, (bytes, str, dict, list, tuple)):
                 kind = type(value).__name__
                 raise RuntimeError(f"value type not convertible: the input {name!r} is a {kind}; ML programs take arrays")
-            inputs[name] = value
+            inputs[name] = _input(value, declared.get(name))
         return inputs
 
     def _outputs(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -230,6 +231,15 @@ class _MLModelStructureProgramOperationProxy:
 
 
 class _MLModelStructureNeuralNetworkLayerProxy: ...
+
+
+def _input(value: Any, feature: Mapping[str, Any] | None) -> Any:
+    """Core ML takes floats where a model wants integers, as coremltools' tests give them: cut off towards zero."""
+    if feature is None or not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+        return value
+    if feature.get("dtype") != "int32" or not (np.abs(value) < 2.0**31).all():
+        return value
+    return value.astype(np.int32)
 
 
 def _output(value: Any, feature: Mapping[str, Any] | None) -> Any:
