@@ -16,9 +16,9 @@ use std::collections::{HashMap, HashSet};
 
 use half::f16;
 use milwright_mil::infer::infer;
-use milwright_mil::ops::{Effect, Kind, Version};
+use milwright_mil::ops::{Effect, Kind, Param, Version};
 use milwright_mil::{
-    Arg, BlockId, DType, Function, Input, Op, OpId, OpKind, Tensor, TensorType, Type, Value, ValueId,
+    Arg, BlockId, DType, Function, Input, Op, OpId, OpKind, Opset, Tensor, TensorType, Type, Value, ValueId,
 };
 
 use crate::rewrite::{Loss, WeightReport};
@@ -154,14 +154,14 @@ impl Converter<'_> {
             return Plan::Leave;
         }
         // The type that most of the op has: that of its first parameter.
-        let data = version.params.first().and_then(|p| variable(p.kind));
+        let data = version.params.first().and_then(|p| group(op, version, p));
         let mut any = op.outputs.iter().any(|v| is_single(&f[*v].ty));
         let mut singles = Vec::new();
         for input in &op.inputs {
             let Some(param) = version.params.iter().find(|p| p.name == input.name) else {
                 return Plan::Leave;
             };
-            if let Some(var) = variable(param.kind).filter(|&v| Some(v) != data)
+            if let Some(var) = group(op, version, param).filter(|&v| Some(v) != data)
                 && self.mixes(op, version, var)
             {
                 singles.push(var);
@@ -203,7 +203,7 @@ impl Converter<'_> {
     /// vectors that do not fit fp16.
     fn mixes(&self, op: &Op, version: &Version, var: &str) -> bool {
         let of_var = |input: &&Input| {
-            version.params.iter().any(|p| p.name == input.name && variable(p.kind) == Some(var))
+            version.params.iter().any(|p| p.name == input.name && group(op, version, p) == Some(var))
         };
         let mut tensors = Vec::new();
         for arg in op.inputs.iter().filter(of_var).flat_map(|i| &i.args) {
@@ -221,12 +221,16 @@ impl Converter<'_> {
 
     fn halve(&mut self, block: BlockId, op: OpId, singles: &[&str]) -> Result<(), Error> {
         let mut inputs = self.function[op].inputs.clone();
-        let version = self.function[op].kind.version(self.function.opset);
-        let param = |name: &str| version.and_then(|v| v.params.iter().find(|p| p.name == name));
+        let of = &self.function[op];
+        let version = of.kind.version(self.function.opset);
         let stays = |input: &Input| {
-            param(&input.name).and_then(|p| variable(p.kind)).is_some_and(|v| singles.contains(&v))
+            let param = version.and_then(|v| v.params.iter().find(|p| p.name == input.name));
+            let var = param.zip(version).and_then(|(p, v)| group(of, v, p));
+            var.is_some_and(|v| singles.contains(&v))
         };
-        for arg in inputs.iter_mut().filter(|i| !stays(i)).flat_map(|i| &mut i.args) {
+        let stay: Vec<bool> = inputs.iter().map(stays).collect();
+        let moving = inputs.iter_mut().zip(stay).filter(|(_, stays)| !stays);
+        for arg in moving.flat_map(|(i, _)| &mut i.args) {
             match arg {
                 Arg::Value(v) if self.is_single_now(*v) => *v = self.as_half(block, *v)?,
                 Arg::Const(Value::Tensor(t)) if t.dtype() == DType::Fp32 => {
@@ -389,12 +393,21 @@ fn set_dtype(ty: &mut Type, dtype: DType) {
     }
 }
 
-/// The type variable of a parameter.
-fn variable(kind: Kind) -> Option<&'static str> {
-    match kind {
+/// What a parameter has its element type in common with, by name. The epsilon of a normalization may have a type of its
+/// own here, but other readers want that of `gamma`, and before iOS17 that of the data.
+fn group(op: &Op, version: &Version, param: &Param) -> Option<&'static str> {
+    let variable = |p: &Param| match p.kind {
         Kind::Var(var) => Some(var),
         _ => None,
+    };
+    if param.name == "epsilon" && op.kind.family() == "normalization" {
+        let gamma = version.params.iter().find(|p| p.name == "gamma");
+        let data = version.params.first().filter(|_| version.opset < Opset::Ios17);
+        if let Some(other) = gamma.or(data) {
+            return variable(other);
+        }
     }
+    variable(param)
 }
 
 fn allows(version: &Version, kind: Kind, dtype: DType) -> bool {
