@@ -1,9 +1,9 @@
 //! The native half of the Python package `milwright`: see `python/milwright/__init__.py` for the other half, which is
 //! what users import.
 //!
-//! * [`model`]: `Model` and `State`.
-//! * [`tensors`]: NumPy arrays in and out.
-//! * [`tools`]: `optimize` and `compare`.
+//! * `model`: `Model` and `State`.
+//! * `tensors`: NumPy arrays in and out.
+//! * `tools`: `optimize` and `compare`.
 //!
 //! Reports cross the border as JSON, tensors as arrays. Long work runs without Python's lock. Errors become the
 //! exceptions of `milwright._errors`; a panic cannot cross, PyO3 turns it into an exception, too.
