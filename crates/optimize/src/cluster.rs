@@ -27,8 +27,8 @@ struct Bin {
 /// in ascending order.
 ///
 /// fp16 values are clustered exactly, or as good as: from a rough solution, every border is moved between its
-/// neighbors until the best place for all of them is found. Other values are first put into bins, then the result is refined on the values
-/// themselves: its error is within [`HIDDEN`] of the least.
+/// neighbors until the best place for all of them is found. Other values are first put into bins, then the result is
+/// refined on the values themselves: bins hide no more than a small part (`HIDDEN`) of the least error.
 ///
 /// All values must be finite. `k` is at most 256.
 pub fn cluster(values: &[f32], k: usize) -> Vec<f32> {
