@@ -51,6 +51,9 @@ pub struct Availability {
 }
 
 /// A model that is ready to run.
+///
+/// An error of the kind [`Unavailable`](ErrorKind::Unavailable) says that the session is gone (its process died, say):
+/// load the model again.
 pub trait Session: Send {
     /// Runs the model once. A stateful model keeps its states from one call to the next.
     ///
@@ -67,6 +70,25 @@ pub trait Session: Send {
     /// As `predict`; a state is of another model; or the deadline passed.
     fn predict_with(&mut self, request: &InferenceRequest, options: PredictOptions<'_>)
     -> Result<Prediction>;
+
+    /// Runs the model once for each request, in order. A backend that knows batches does it faster than one by one.
+    ///
+    /// # Errors
+    /// As `predict_with`. One request that fails fails the batch.
+    fn predict_batch(
+        &mut self,
+        requests: &[InferenceRequest],
+        mut options: PredictOptions<'_>,
+    ) -> Result<Vec<Prediction>> {
+        let mut one = |request| {
+            let (deadline, cancel) = (options.deadline, options.cancel.clone());
+            self.predict_with(
+                request,
+                PredictOptions { state: options.state.as_deref_mut(), deadline, cancel },
+            )
+        };
+        requests.iter().map(&mut one).collect()
+    }
 
     /// A new state: every tensor in it is zero. A model without states has an empty one.
     fn new_state(&self) -> State;
@@ -86,6 +108,8 @@ pub struct LoadOptions {
     pub cache: Option<Store>,
     /// What fp16 programs are computed in.
     pub precision: Precision,
+    /// The hardware that Core ML may use. Other backends have one kind only.
+    pub compute_units: ComputeUnits,
     /// Stops loading, running and optimizing.
     pub cancel: Cancel,
 }
@@ -103,6 +127,22 @@ pub enum Precision {
     Wide,
 }
 
+/// The hardware that Core ML may use, by its names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ComputeUnits {
+    /// The CPU, the GPU and the Neural Engine.
+    #[default]
+    All,
+    /// The CPU.
+    CpuOnly,
+    /// The CPU and the GPU.
+    #[serde(rename = "cpuAndGPU")]
+    CpuAndGpu,
+    /// The CPU and the Neural Engine.
+    CpuAndNeuralEngine,
+}
+
 /// What one prediction may have besides its inputs.
 #[derive(Debug, Default)]
 pub struct PredictOptions<'a> {
@@ -110,6 +150,8 @@ pub struct PredictOptions<'a> {
     pub state: Option<&'a mut State>,
     /// When to give up. It is looked at between ops, so that a loop without end does end.
     pub deadline: Option<Instant>,
+    /// Stops this prediction, and looked at when the deadline is.
+    pub cancel: Cancel,
 }
 
 /// How a model was made ready.
@@ -213,7 +255,56 @@ pub fn backends() -> Vec<Box<dyn Backend>> {
     vec![Box::new(CoreMl), Box::new(Cpu)]
 }
 
+/// A backend and the hardware that it may use: one of those that a [`Target`] tries in turn.
+#[derive(Clone)]
+pub struct Candidate {
+    /// The backend.
+    pub backend: Arc<dyn Backend>,
+    /// What Core ML may use.
+    pub compute_units: ComputeUnits,
+}
+
+impl Candidate {
+    /// A backend that may use all that it knows.
+    pub fn new(backend: impl Backend + 'static) -> Candidate {
+        Candidate { backend: Arc::new(backend), compute_units: ComputeUnits::All }
+    }
+
+    /// The name in results and metrics: the backend's, with the hardware if it is not to use all: `cpu`, `coreml/gpu`.
+    pub fn name(&self) -> String {
+        let units = match self.compute_units {
+            ComputeUnits::All => return self.backend.name().to_owned(),
+            ComputeUnits::CpuOnly => "cpu",
+            ComputeUnits::CpuAndGpu => "gpu",
+            ComputeUnits::CpuAndNeuralEngine => "ane",
+        };
+        format!("{}/{units}", self.backend.name())
+    }
+}
+
+impl fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
 impl Target {
+    /// What to try for this target, in turn: Core ML with what was asked for, then with less, then Milwright's own
+    /// engine. Candidates that this machine does not have are among them: their
+    /// [`availability`](Backend::availability) says why.
+    pub fn chain(self) -> Vec<Candidate> {
+        let units: &[ComputeUnits] = match self {
+            Target::Auto | Target::Ane => {
+                &[ComputeUnits::CpuAndNeuralEngine, ComputeUnits::CpuAndGpu, ComputeUnits::CpuOnly]
+            }
+            Target::Gpu => &[ComputeUnits::CpuAndGpu, ComputeUnits::CpuOnly],
+            Target::Cpu => &[],
+        };
+        let backend: Arc<dyn Backend> = Arc::new(CoreMl);
+        let core_ml = |&compute_units| Candidate { backend: Arc::clone(&backend), compute_units };
+        units.iter().map(core_ml).chain([Candidate::new(Cpu)]).collect()
+    }
+
     /// The backend that runs models for this target here.
     ///
     /// # Errors
@@ -229,5 +320,18 @@ impl Target {
                     .with_hint("use the target `cpu` or `auto`"))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chains_end_with_the_own_engine() {
+        let names = |target: Target| target.chain().iter().map(Candidate::name).collect::<Vec<_>>();
+        assert_eq!(names(Target::Auto), ["coreml/ane", "coreml/gpu", "coreml/cpu", "cpu"]);
+        assert_eq!(names(Target::Gpu), ["coreml/gpu", "coreml/cpu", "cpu"]);
+        assert_eq!(names(Target::Cpu), ["cpu"]);
     }
 }

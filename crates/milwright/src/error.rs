@@ -44,6 +44,8 @@ pub enum ErrorKind {
     Cancelled,
     /// The caller's deadline passed.
     DeadlineExceeded,
+    /// More is asked for than can be queued: try again later.
+    Overloaded,
 }
 
 impl Error {

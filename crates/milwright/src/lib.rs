@@ -48,8 +48,8 @@ mod state;
 mod structure;
 
 pub use backend::{
-    Availability, Backend, CoreMl, Cpu, LoadOptions, Loaded, PlanOrigin, Precision, PredictOptions, Session,
-    Target, backends,
+    Availability, Backend, Candidate, ComputeUnits, CoreMl, Cpu, LoadOptions, Loaded, PlanOrigin, Precision,
+    PredictOptions, Session, Target, backends,
 };
 pub use cancel::Cancel;
 pub use compare::{Differences, OutputDifference, largest};

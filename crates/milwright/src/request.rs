@@ -44,11 +44,14 @@ pub struct Prediction {
 }
 
 impl Prediction {
-    pub(crate) fn new(outputs: Vec<(String, Tensor)>) -> Prediction {
+    /// What a backend computed.
+    pub fn new(outputs: Vec<(String, Tensor)>) -> Prediction {
         Prediction { outputs, classes: None }
     }
 
-    pub(crate) fn with_classes(self, classes: Tensor) -> Prediction {
+    /// Adds a classifier's classes, a vector in the order of the probabilities.
+    #[must_use]
+    pub fn with_classes(self, classes: Tensor) -> Prediction {
         Prediction { classes: Some(classes), ..self }
     }
 

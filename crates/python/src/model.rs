@@ -83,7 +83,8 @@ impl Model {
         let deadline = timeout.map(deadline).transpose().or_raise(py)?;
         let prediction = py.detach(|| {
             let mut state = state.map(State::lock);
-            let options = PredictOptions { state: state.as_deref_mut(), deadline };
+            let options =
+                PredictOptions { state: state.as_deref_mut(), deadline, ..PredictOptions::default() };
             self.lock().predict_with(&request, options)
         });
         self.outputs(py, prediction.or_raise(py)?)
