@@ -9,7 +9,7 @@
 The first run makes a virtual environment (coremltools, a CPU-only torch, pytest) and builds the wheel into it;
 `--venv` and `--no-build` use what there is. The table that comes out has a row for each folder: how many cases were
 collected, how many of them predicted, and how each ended (`known`: in known_differences.json; `half`: see
-HALF_CONSTANTS in plugin.py; `xfailed` and `skipped`: coremltools says so itself); `--markdown` writes it for docs. Every result is a line of
+HALF_DATA in plugin.py; `xfailed` and `skipped`: coremltools says so itself); `--markdown` writes it for docs. Every result is a line of
 JSON in target/conformance/SUITE.jsonl. Exit code 1 if a test failed that is not a known difference.
 """
 

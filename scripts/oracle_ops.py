@@ -817,8 +817,11 @@ def resize(p):
     x, count = p["x"], p.int("resized_dims")
     wanted = p.ints("shape")[-count:]
     sizes = [size or old for size, old in zip(wanted, x.shape[-count:], strict=True)]
-    linear = p.text("interpolation_mode", "LINEAR") == "LINEAR"
-    return resized(x, sizes, p.text("sampling_mode", "DEFAULT"), linear, offset=0.5)
+    linear, mode = p.text("interpolation_mode", "LINEAR") == "LINEAR", p.text("sampling_mode", "DEFAULT")
+    # As TensorFlow's ResizeNearestNeighbor with half_pixel_centers, which coremltools converts to it.
+    if not linear and mode == "DEFAULT":
+        mode = "UNALIGN_CORNERS"
+    return resized(x, sizes, mode, linear, offset=0.5)
 
 
 @operation()

@@ -128,9 +128,10 @@ impl CpuSession {
             let fits = tensor.shape().len() == ty.rank()
                 && tensor.shape().iter().zip(&ty.shape).all(|(n, d)| d.agrees(Dim::Fixed(*n)));
             let feature = info.and_then(|f| f.inputs.iter().find(|i| i.name == name)).map(|f| &f.ty);
-            if !fits || !feature.is_none_or(|f| allows(f, tensor.shape())) {
-                let message =
-                    format!("the input `{name}` has the shape {:?}, the model takes {ty}", tensor.shape());
+            let fault = feature.and_then(|f| forbids(f, tensor.shape()));
+            if !fits || fault.is_some() {
+                let fault = fault.map_or_else(|| format!(", the model takes {ty}"), |f| format!(": {f}"));
+                let message = format!("the input `{name}` has the shape {:?}{fault}", tensor.shape());
                 let error = Error::invalid(message).at(self.model.path());
                 return Err(error.with_hint(
                     feature.and_then(flexible_hint).unwrap_or_else(|| shape_hint(tensor.shape(), ty)),
@@ -318,25 +319,38 @@ fn name(model: &Model) -> String {
     model.path().file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Whether a flexible feature allows a shape. What the program itself fixes is checked elsewhere.
-fn allows(feature: &FeatureType, shape: &[usize]) -> bool {
-    let (flexibility, shape) = match feature {
-        FeatureType::MultiArray { flexibility, .. } => (flexibility, shape),
+/// Why a flexible feature forbids a shape, if it does, in Core ML's words, which people look for. What the program itself fixes is checked elsewhere.
+fn forbids(feature: &FeatureType, shape: &[usize]) -> Option<String> {
+    let (flexibility, first) = match feature {
+        FeatureType::MultiArray { flexibility, .. } => (flexibility, 0),
         // 1 × channels × height × width
-        FeatureType::Image { flexibility, .. } => (flexibility, shape.get(2..).unwrap_or(&[])),
-        _ => return true,
+        FeatureType::Image { flexibility, .. } => (flexibility, 2),
+        _ => return None,
     };
+    let shape = shape.get(first..).unwrap_or(&[]);
     match flexibility {
-        Flexibility::Fixed => true,
+        Flexibility::Fixed => None,
         Flexibility::Enumerated { shapes } => {
-            shapes.iter().any(|s| s.iter().map(|&n| n as usize).eq(shape.iter().copied()))
+            let found = shapes.iter().any(|s| s.iter().map(|&n| n as usize).eq(shape.iter().copied()));
+            let sizes: Vec<String> = shape.iter().map(ToString::to_string).collect();
+            (!found).then(|| {
+                format!(
+                    "MultiArray Shape ({}) was not in enumerated set of allowed shapes",
+                    sizes.join(" x ")
+                )
+            })
+        }
+        Flexibility::Range { dimensions } if dimensions.len() != shape.len() => {
+            Some(format!("the model takes {} dimensions", first + dimensions.len()))
         }
         Flexibility::Range { dimensions } => {
-            dimensions.len() == shape.len()
-                && dimensions
-                    .iter()
-                    .zip(shape)
-                    .all(|(&(low, high), &n)| n as u64 >= low && (high < 0 || n as i64 <= high))
+            let outside = |&(&(low, high), &n): &(&(u64, i64), &usize)| {
+                (n as u64) < low || (high >= 0 && n as i64 > high)
+            };
+            let (i, (&(low, high), n)) =
+                dimensions.iter().zip(shape).enumerate().find(|(_, pair)| outside(pair))?;
+            let high = if high < 0 { String::new() } else { high.to_string() };
+            Some(format!("Size ({n}) of dimension ({}) is not in allowed range ({low}..{high})", first + i))
         }
     }
 }

@@ -52,7 +52,8 @@ impl Tap {
 pub(super) enum Resize {
     /// Linear interpolation at the positions of a sampling mode.
     Linear(Sampling),
-    /// The element nearest to the positions of a sampling mode; halfway the later one, for `DEFAULT` the earlier.
+    /// The element nearest to the positions of a sampling mode, halfway the later one. `DEFAULT` is half-pixel centres
+    /// here, as in TensorFlow's op that coremltools converts to it.
     Nearest(Sampling),
     /// Element ⌊i · n / m⌋ for sample i of m.
     Repeat,
@@ -67,7 +68,7 @@ impl Resize {
         };
         let tap = |i: usize| match self {
             Resize::Linear(sampling) => Tap::at(position(sampling, i, m, n), n),
-            Resize::Nearest(Sampling::Default) => exact((position(Sampling::Default, i, m, n) - 0.5).ceil()),
+            Resize::Nearest(Sampling::Default) => exact(((2 * i + 1) * n / (2 * m)) as f64),
             Resize::Nearest(sampling) => exact((position(sampling, i, m, n) + 0.5).floor()),
             Resize::Repeat => exact((i * n / m) as f64),
         };

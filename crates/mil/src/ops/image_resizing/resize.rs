@@ -9,8 +9,9 @@ use crate::{Dim, Opset, TensorType};
 op! {
     /// Resizes the last `resized_dims` dimensions of `x` to the last `resized_dims` elements of `shape`.
     ///
-    /// A 0 in `shape` keeps that dimension. `interpolation_mode` is `LINEAR` or `NEAREST_NEIGHBOR` (the
-    /// element nearest to the position; halfway the later one, for `DEFAULT` the earlier); `sampling_mode` is as for `resize_bilinear`.
+    /// A 0 in `shape` keeps that dimension. `interpolation_mode` is `LINEAR` or `NEAREST_NEIGHBOR` (the element
+    /// nearest to the position, halfway the later one; `DEFAULT` samples at half-pixel centres then); `sampling_mode` is
+    /// as for `resize_bilinear`.
     Resize,
     &[Version {
         opset: Opset::Ios17,
