@@ -19,6 +19,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("milwright-cpu", &["milwright-mil"]),
     ("milwright-apple", &[]),
     ("milwright-cache", &[]),
+    ("milwright-worker", &[]),
     (
         "milwright",
         &[
@@ -29,6 +30,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "milwright-cpu",
             "milwright-apple",
             "milwright-cache",
+            "milwright-worker",
         ],
     ),
     ("milwright-cli", &["milwright"]),
@@ -49,7 +51,11 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
         &["milwright-spec", "milwright-convert", "milwright", "milwright-testkit", "xtask"],
         "the IR, the optimizer and the engine know no protobuf",
     ),
-    ("memmap2", &["milwright-spec", "milwright-cache"], "only these two open files"),
+    (
+        "memmap2",
+        &["milwright-spec", "milwright-cache", "milwright-worker"],
+        "two open files, one shares memory",
+    ),
     ("rayon", &["milwright-cpu", "milwright-optimize"], "only the engine and the optimizer have threads"),
     ("objc2", &["milwright-apple"], "the one bridge to Core ML"),
     ("pyo3", &["milwright-python"], "the one crate that knows Python"),
@@ -69,6 +75,7 @@ const MAY_BE_UNSAFE: &[(&str, &str)] = &[
     ("milwright-cpu", "SIMD kernels"),
     ("milwright-python", "calls Python"),
     ("milwright-spec", "maps weight files into memory"),
+    ("milwright-worker", "copies to and from shared memory"),
 ];
 
 /// The most lines of a source file that was written by hand.

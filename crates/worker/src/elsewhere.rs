@@ -1,0 +1,116 @@
+//! Where there are no Unix sockets, there are no workers: the same items, without values.
+
+use std::convert::Infallible;
+use std::marker::PhantomData;
+
+use crate::{Error, Launch, Patience};
+
+/// A running worker process. There is none on this system.
+#[derive(Debug)]
+pub struct Worker(Infallible);
+
+/// What a worker answered.
+pub struct Reply<'a> {
+    /// The message.
+    pub message: Vec<u8>,
+    never: PhantomData<&'a Infallible>,
+}
+
+/// A process that was started as a worker, and its parent.
+pub struct Service(Infallible);
+
+/// What the parent asks.
+pub struct Request<'a> {
+    /// The message.
+    pub message: Vec<u8>,
+    never: PhantomData<&'a Infallible>,
+}
+
+impl Worker {
+    /// Starts a worker.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`], on this system.
+    pub fn start(_: &Launch, _: &str, _: Patience<'_>) -> Result<Worker, Error> {
+        Err(Error::Unsupported)
+    }
+
+    /// Sends a request and waits for its answer.
+    ///
+    /// # Errors
+    /// There is no worker to call.
+    pub fn call(&mut self, _: &[u8], _: &[&[u8]], _: Patience<'_>) -> Result<Reply<'_>, Error> {
+        match self.0 {}
+    }
+
+    /// The number of the process.
+    pub fn id(&self) -> u32 {
+        match self.0 {}
+    }
+
+    /// Whether it was alive after the last call.
+    pub fn is_alive(&self) -> bool {
+        match self.0 {}
+    }
+}
+
+impl Reply<'_> {
+    /// The lengths of the blobs, as the worker says.
+    pub fn blob_lens(&self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    /// Copies a blob out of shared memory.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn blob(&mut self, _: usize) -> Result<Vec<u8>, Error> {
+        Err(Error::Unsupported)
+    }
+
+    /// Ends the worker, for its answer is wrong.
+    pub fn refuse(&mut self, what: impl Into<String>) -> Error {
+        Error::Garbage(what.into())
+    }
+}
+
+impl Service {
+    /// Greets the parent.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`], on this system.
+    pub fn connect(_: &str) -> Result<Service, Error> {
+        Err(Error::Unsupported)
+    }
+
+    /// Waits for the next request.
+    ///
+    /// # Errors
+    /// There is no service.
+    pub fn receive(&mut self) -> Result<Option<Request<'_>>, Error> {
+        match self.0 {}
+    }
+
+    /// Answers the last request.
+    ///
+    /// # Errors
+    /// There is no service.
+    pub fn reply(&mut self, _: &[u8], _: &[&[u8]]) -> Result<(), Error> {
+        match self.0 {}
+    }
+}
+
+impl Request<'_> {
+    /// The lengths of the blobs.
+    pub fn blob_lens(&self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    /// Copies a blob out of shared memory.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn blob(&mut self, _: usize) -> Result<Vec<u8>, Error> {
+        Err(Error::Unsupported)
+    }
+}

@@ -1,0 +1,99 @@
+//! The child's side.
+
+use std::os::unix::net::UnixStream;
+use std::thread;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Signal, getpid, kill_process};
+
+use crate::channel::{Channel, Trouble};
+use crate::start;
+use crate::{Error, Patience};
+
+/// A process that was started as a worker, and its parent.
+pub struct Service {
+    channel: Channel,
+    number: u32,
+}
+
+/// What the parent asks.
+pub struct Request<'a> {
+    /// The message.
+    pub message: Vec<u8>,
+    places: Vec<(u64, u64)>,
+    channel: &'a mut Channel,
+}
+
+impl Service {
+    /// Greets the parent. From here on, this process ends when the parent does. Standard input is empty afterwards.
+    ///
+    /// `identity` has to be the one that the parent expects: a name and a version, at most
+    /// [`MAX_IDENTITY`](crate::limits::MAX_IDENTITY) bytes.
+    ///
+    /// # Errors
+    /// [`Error::NotAWorker`] if standard input is not a parent's socket, [`Error::Identity`] if it is that of another
+    /// version.
+    pub fn connect(identity: &str) -> Result<Service, Error> {
+        let channel = start::answer(identity)?;
+        end_with(&channel.stream)?;
+        Ok(Service { channel, number: 0 })
+    }
+
+    /// Waits for the next request; `None` when the parent wants no more.
+    ///
+    /// # Errors
+    /// The parent sent something else.
+    pub fn receive(&mut self) -> Result<Option<Request<'_>>, Error> {
+        match self.channel.receive(Patience::default()) {
+            Ok(frame) => {
+                self.number = frame.number;
+                Ok(Some(Request { message: frame.message, places: frame.blobs, channel: &mut self.channel }))
+            }
+            Err(Trouble::Closed) => Ok(None),
+            Err(Trouble::Error(error)) => Err(error),
+        }
+    }
+
+    /// Answers the last request. The blobs are copied to shared memory.
+    ///
+    /// # Errors
+    /// The answer exceeds the [limits](crate::limits) or there is no memory for it; nothing was sent then. If the parent
+    /// is gone, that is no error: the process is about to end.
+    pub fn reply(&mut self, message: &[u8], blobs: &[&[u8]]) -> Result<(), Error> {
+        match self.channel.send(self.number, message, blobs, Patience::default()) {
+            Ok(()) | Err(Trouble::Closed) => Ok(()),
+            Err(Trouble::Error(error)) => Err(error),
+        }
+    }
+}
+
+impl Request<'_> {
+    /// The lengths of the blobs.
+    pub fn blob_lens(&self) -> Vec<u64> {
+        self.places.iter().map(|&(_, len)| len).collect()
+    }
+
+    /// Copies a blob out of shared memory.
+    ///
+    /// # Errors
+    /// There is none of this number, or it is not all there.
+    pub fn blob(&mut self, n: usize) -> Result<Vec<u8>, Error> {
+        let place = self.places.get(n).ok_or_else(|| Error::Garbage(format!("there is no blob {n}")))?;
+        self.channel.blob(*place)
+    }
+}
+
+/// Kills this process when the other end of the socket is closed: the parent has ended, or wants the worker no more. A
+/// thread of its own sees it even if the others hang.
+fn end_with(stream: &UnixStream) -> Result<(), Error> {
+    let stream = stream.try_clone().map_err(Error::Memory)?;
+    let watch = move || {
+        // No events: only a hang-up ends the wait.
+        let wait = || poll(&mut [PollFd::new(&stream, PollFlags::empty())], None);
+        while let Ok(0) | Err(rustix::io::Errno::INTR) = wait() {}
+        // Not an orderly exit: handlers that run then could wait for what hangs.
+        let _ = kill_process(getpid(), Signal::KILL);
+    };
+    thread::Builder::new().name("parent watch".into()).spawn(watch).map_err(Error::Memory)?;
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! The parent's side.
+
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Child, Command, ExitStatus};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::channel::{Channel, Trouble};
+use crate::start;
+use crate::{Error, Launch, Patience};
+
+/// A running worker process. It ends when this is dropped.
+pub struct Worker {
+    process: Process,
+    channel: Channel,
+    number: u32,
+}
+
+/// What a worker answered.
+pub struct Reply<'a> {
+    /// The message.
+    pub message: Vec<u8>,
+    places: Vec<(u64, u64)>,
+    worker: &'a mut Worker,
+}
+
+impl Worker {
+    /// Starts a program and greets it. What it prints goes to this process's standard error.
+    ///
+    /// # Errors
+    /// The program cannot be started, ends, is no worker or that of another identity, or takes longer than
+    /// [`Launch::timeout`] or `patience` allow.
+    pub fn start(launch: &Launch, identity: &str, patience: Patience<'_>) -> Result<Worker, Error> {
+        let failed = |source| Error::Start { program: launch.program.clone(), source };
+        let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+        ours.set_nonblocking(true).map_err(failed)?;
+        let mut command = Command::new(&launch.program);
+        command
+            .args(&launch.args)
+            .envs(launch.environment.iter().map(|(k, v)| (k, v)))
+            .stdin(OwnedFd::from(theirs))
+            // Standard output is for results of this process.
+            .stdout(io::stderr())
+            .process_group(0);
+        let child = command.spawn().map_err(failed)?;
+        // It has the other end of the socket, which must be closed here for its death to be seen.
+        drop(command);
+        let mut process = Process { child, ended: None };
+        let latest = Instant::now().checked_add(launch.timeout);
+        let deadline = patience.deadline.into_iter().chain(latest).min();
+        match start::greet(ours, identity, Patience { deadline, ..patience }) {
+            Ok(channel) => {
+                tracing::debug!("worker process {} started", process.child.id());
+                Ok(Worker { process, channel, number: 0 })
+            }
+            Err(trouble) => Err(process.end(trouble)),
+        }
+    }
+
+    /// Sends a request and waits for its answer. The blobs are copied to shared memory.
+    ///
+    /// # Errors
+    /// After any but [`Error::TooLarge`] and [`Error::Memory`] the worker is gone, and every later call is
+    /// [`Error::Died`].
+    pub fn call(
+        &mut self,
+        message: &[u8],
+        blobs: &[&[u8]],
+        patience: Patience<'_>,
+    ) -> Result<Reply<'_>, Error> {
+        if let Some(how) = &self.process.ended {
+            return Err(Error::Died(how.clone()));
+        }
+        self.number = self.number.wrapping_add(1);
+        let sent = self.channel.send(self.number, message, blobs, patience);
+        let frame = match sent.and_then(|()| self.channel.receive(patience)) {
+            Ok(frame) if frame.number == self.number => frame,
+            Ok(frame) => {
+                let what = format!("the answer to request {}, not {}", frame.number, self.number);
+                return Err(self.process.end(Error::Garbage(what).into()));
+            }
+            Err(Trouble::Error(error @ (Error::TooLarge(_) | Error::Memory(_)))) => return Err(error),
+            Err(trouble) => return Err(self.process.end(trouble)),
+        };
+        Ok(Reply { message: frame.message, places: frame.blobs, worker: self })
+    }
+
+    /// The number of the process.
+    pub fn id(&self) -> u32 {
+        self.process.child.id()
+    }
+
+    /// Whether it was alive after the last call.
+    pub fn is_alive(&self) -> bool {
+        self.process.ended.is_none()
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("id", &self.id()).field("ended", &self.process.ended).finish()
+    }
+}
+
+impl Reply<'_> {
+    /// The lengths of the blobs, as the worker says.
+    pub fn blob_lens(&self) -> Vec<u64> {
+        self.places.iter().map(|&(_, len)| len).collect()
+    }
+
+    /// Copies a blob out of shared memory. Compare its length with what it should be before.
+    ///
+    /// # Errors
+    /// There is none of this number, or it is not all there. The worker is gone then.
+    pub fn blob(&mut self, n: usize) -> Result<Vec<u8>, Error> {
+        let Some(&place) = self.places.get(n) else {
+            return Err(self.refuse(format!("there is no blob {n}")));
+        };
+        self.worker.channel.blob(place).map_err(|error| match error {
+            Error::Garbage(what) => self.refuse(what),
+            error => error,
+        })
+    }
+
+    /// Ends the worker, for its answer is wrong.
+    pub fn refuse(&mut self, what: impl Into<String>) -> Error {
+        self.worker.process.end(Error::Garbage(what.into()).into())
+    }
+}
+
+/// The process, waited for in any case.
+struct Process {
+    child: Child,
+    /// How it ended.
+    ended: Option<String>,
+}
+
+/// How long a process that has closed its socket may take to end by itself. Only then its exit status says why.
+const LAST_BREATH: Duration = Duration::from_millis(200);
+
+impl Process {
+    /// Sees to it that the process has ended, and says why there is no answer.
+    fn end(&mut self, trouble: Trouble) -> Error {
+        match trouble {
+            Trouble::Closed => {
+                let start = Instant::now();
+                while start.elapsed() < LAST_BREATH && matches!(self.child.try_wait(), Ok(None)) {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Error::Died(self.kill("it closed its socket"))
+            }
+            Trouble::Error(error) => {
+                self.kill(&error.to_string());
+                error
+            }
+        }
+    }
+
+    /// Kills the process for a reason, if it is still there, waits for it, and returns how it ended.
+    fn kill(&mut self, reason: &str) -> String {
+        if let Some(how) = &self.ended {
+            return how.clone();
+        }
+        let how = match self.child.try_wait() {
+            Ok(Some(status)) => describe(status),
+            _ => {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                format!("killed, for {reason}")
+            }
+        };
+        tracing::debug!("worker process {}: {how}", self.child.id());
+        self.ended.insert(how).clone()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill("it is not needed any more");
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    let names = [
+        (Signal::KILL, "SIGKILL"),
+        (Signal::SEGV, "SIGSEGV"),
+        (Signal::ABORT, "SIGABRT"),
+        (Signal::BUS, "SIGBUS"),
+        (Signal::ILL, "SIGILL"),
+        (Signal::FPE, "SIGFPE"),
+        (Signal::TRAP, "SIGTRAP"),
+        (Signal::TERM, "SIGTERM"),
+    ];
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => match names.iter().find(|(s, _)| s.as_raw() == signal) {
+            Some((_, name)) => format!("signal {signal} ({name})"),
+            None => format!("signal {signal}"),
+        },
+        (None, Some(code)) => format!("exit code {code}"),
+        (None, None) => status.to_string(),
+    }
+}
