@@ -1,0 +1,242 @@
+//! How every call is made.
+
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use block2::{DynBlock, RcBlock};
+use objc2::encode::{Encode, RefEncode};
+use objc2::exception::{self, Exception};
+use objc2::rc::{Retained, autoreleasepool};
+use objc2::runtime::{AnyObject, NSObjectProtocol};
+use objc2::{Message, msg_send};
+use objc2_core_ml::{MLModel, MLState};
+use objc2_foundation::{NSError, NSException, NSString};
+
+use super::Maybe;
+use crate::error::Details;
+use crate::{Error, ErrorKind, Result};
+
+/// Runs `call` in an autorelease pool of its own, and turns an exception into an error. Everything that talks to
+/// Objective-C does it from here.
+pub(super) fn enter<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
+    autoreleasepool(|_| match exception::catch(AssertUnwindSafe(call)) {
+        Ok(result) => result,
+        Err(thrown) => Err(from_exception(thrown)),
+    })
+}
+
+fn from_exception(thrown: Maybe<Exception>) -> Error {
+    let text = |e: &NSException| {
+        // SAFETY: a getter of every NSException.
+        let name: Maybe<NSString> = unsafe { msg_send![e, name] };
+        let name = name.map(|name| name.to_string()).unwrap_or_default();
+        match e.reason() {
+            Some(reason) => format!("{name}: {reason}"),
+            None => name,
+        }
+    };
+    let object = thrown.as_deref().map(|e| -> &AnyObject { e.as_ref() });
+    let message = object.and_then(|e| e.downcast_ref::<NSException>()).map(text);
+    Error::new(
+        ErrorKind::Exception,
+        format!("Core ML threw an exception: {}", message.as_deref().unwrap_or("an unknown object")),
+    )
+}
+
+/// Levels of `NSUnderlyingError` that are followed.
+const MAX_UNDERLYING: usize = 8;
+
+/// Everything that an `NSError` says.
+pub(super) fn error(e: &NSError) -> Error {
+    error_at(e, 0)
+}
+
+fn error_at(e: &NSError, depth: usize) -> Error {
+    let key = NSString::from_str("NSUnderlyingError");
+    let underlying = e.userInfo().objectForKey(&key);
+    let underlying = underlying.as_deref().and_then(|u| u.downcast_ref::<NSError>());
+    let details = Details {
+        domain: e.domain().to_string(),
+        code: e.code() as i64,
+        reason: e.localizedFailureReason().map(|s| s.to_string()),
+        recovery: e.localizedRecoverySuggestion().map(|s| s.to_string()),
+        underlying: underlying.filter(|_| depth < MAX_UNDERLYING).map(|u| error_at(u, depth + 1)),
+    };
+    Error::framework(e.localizedDescription().to_string(), details)
+}
+
+/// The error of a method that takes an `NSError **`: what was written there, or that nothing was.
+pub(super) fn failed(what: &str, written: Maybe<NSError>) -> Error {
+    match written {
+        Some(e) => error(&e),
+        None => Error::protocol(format!("Core ML failed to {what} without saying why")),
+    }
+}
+
+pub(super) fn unsupported(what: &str, since: &str) -> Error {
+    Error::new(ErrorKind::Unsupported, format!("{what} needs {since} or newer"))
+}
+
+/// Something that may be on its way: an asynchronous prediction of a model or with a state.
+#[derive(Clone, Debug, Default)]
+pub(super) struct InFlight(Arc<AtomicBool>);
+
+/// Says that it has come back when dropped.
+pub(super) struct Pass(InFlight);
+
+impl InFlight {
+    /// # Errors
+    /// Another one has not come back.
+    pub fn claim(&self, what: &str) -> Result<Pass> {
+        if self.0.swap(true, Ordering::Acquire) {
+            return Err(Error::new(
+                ErrorKind::Busy,
+                format!("an asynchronous prediction of this {what} has not come back"),
+            ));
+        }
+        Ok(Pass(self.clone()))
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.0.0.store(false, Ordering::Release);
+    }
+}
+
+/// An object that outlives the call that made it. It is let go in a pool, for its `dealloc` may need one.
+#[derive(Debug)]
+pub(super) struct Held<T: Message>(ManuallyDrop<Retained<T>>);
+
+impl<T: Message> Held<T> {
+    pub fn new(object: Retained<T>) -> Held<T> {
+        Held(ManuallyDrop::new(object))
+    }
+}
+
+impl<T: Message> std::ops::Deref for Held<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Message> Drop for Held<T> {
+    fn drop(&mut self) {
+        // There is nobody to tell of an exception in `dealloc`.
+        let _ = enter(|| {
+            // SAFETY: this is the only place that drops it, and it runs once.
+            unsafe { ManuallyDrop::drop(&mut self.0) };
+            Ok(())
+        });
+    }
+}
+
+// SAFETY: an MLModel is bound to no thread (Core ML hands it out on threads of its own), retain and release are atomic,
+// and `Model` drives it by one thread at a time: what predicts takes `&mut self`, and an asynchronous prediction keeps
+// its `Pass` until it has come back. It is not Sync.
+unsafe impl Send for Held<MLModel> {}
+// SAFETY: as for MLModel; everything that reads or writes a state takes `&mut State` or its `Pass`. It is not Sync.
+unsafe impl Send for Held<MLState> {}
+
+/// A block that Core ML calls with a result or an error.
+type Block<T> = DynBlock<dyn Fn(*mut T, *mut NSError)>;
+
+/// A completion handler: calls `done` once, whatever Core ML does.
+pub(super) struct Handler<T: ?Sized, R: Send + 'static> {
+    finish: Arc<Finish<R>>,
+    block: RcBlock<dyn Fn(*mut T, *mut NSError)>,
+}
+
+/// `done` gets what `read` makes of the result, in a pool, on the thread that calls back.
+pub(super) fn handler<T, R, F>(
+    done: F,
+    read: impl Fn(&T) -> Result<R> + Send + Sync + 'static,
+) -> Handler<T, R>
+where
+    T: ?Sized + RefEncode + 'static,
+    *mut T: Encode,
+    R: Send + 'static,
+    F: FnOnce(Result<R>) + Send + 'static,
+{
+    let finish = Arc::new(Finish(Mutex::new(Some(Box::new(done)))));
+    let from_block = Arc::clone(&finish);
+    let block = sendable(move |value: *mut T, error: *mut NSError| {
+        from_block.with(|| {
+            enter(|| {
+                // SAFETY: Core ML calls back with nil or with an object that lives until the block returns.
+                match unsafe { (value.as_ref(), error.as_ref()) } {
+                    (Some(value), _) => read(value),
+                    (None, Some(error)) => Err(self::error(error)),
+                    (None, None) => Err(Error::protocol("Core ML called back with neither result nor error")),
+                }
+            })
+        });
+    });
+    Handler { finish, block }
+}
+
+/// A block that may be called on any thread, and by more than one.
+fn sendable<T, F>(call: F) -> RcBlock<dyn Fn(*mut T, *mut NSError)>
+where
+    F: Fn(*mut T, *mut NSError) + Send + Sync + 'static,
+    T: ?Sized + 'static,
+    *mut T: Encode,
+{
+    RcBlock::new(call)
+}
+
+impl<T: ?Sized, R: Send + 'static> Handler<T, R> {
+    /// Hands the block to Core ML. If that fails, `done` hears of it.
+    pub fn start(self, call: impl FnOnce(&Block<T>) -> Result<()>) {
+        let Handler { finish, block } = self;
+        // The block is let go in the pool, too: with it goes everything that waits for the answer.
+        let started = enter(move || call(&block));
+        if let Err(e) = started {
+            finish.with(|| Err(e));
+        }
+    }
+}
+
+type Done<R> = Box<dyn FnOnce(Result<R>) + Send>;
+
+/// A completion handler that has not been called, or nothing.
+struct Finish<R>(Mutex<Option<Done<R>>>);
+
+impl<R> Finish<R> {
+    /// Calls it with what `result` says, unless it has been called.
+    fn with(&self, result: impl FnOnce() -> Result<R>) {
+        let done = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(done) = done else { return };
+        // A panic must not unwind into Core ML.
+        let _ = catch_unwind(AssertUnwindSafe(|| done(result())));
+    }
+}
+
+impl<R> Drop for Finish<R> {
+    fn drop(&mut self) {
+        self.with(|| Err(Error::protocol("Core ML let go of the completion handler without calling it")));
+    }
+}
+
+/// Whether `object` has the method, which older systems lack.
+pub(super) fn responds(object: &(impl NSObjectProtocol + Message), selector: objc2::runtime::Sel) -> bool {
+    object.respondsToSelector(selector)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time() {
+        let flight = InFlight::default();
+        let pass = flight.claim("model").unwrap();
+        assert_eq!(flight.claim("model").err().unwrap().kind(), ErrorKind::Busy);
+        drop(pass);
+        assert!(flight.claim("model").is_ok());
+    }
+}

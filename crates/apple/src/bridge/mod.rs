@@ -1,0 +1,91 @@
+//! The bridge to Core ML itself.
+//!
+//! * `edge`: how every call is made: pool, exceptions, errors, completion handlers, who may hold an object.
+//! * `convert`: texts, paths, numbers.
+//! * `feature`, `image`: values in and out, over shared memory.
+//! * `describe`, `plan`: what Core ML says of a model, as plain data.
+//! * `model`: the calls.
+
+mod convert;
+mod describe;
+mod edge;
+mod feature;
+mod image;
+mod model;
+mod plan;
+mod state;
+
+use std::path::{Path, PathBuf};
+
+use objc2::msg_send;
+use objc2::rc::Retained;
+use objc2::runtime::AnyClass;
+use objc2_core_ml::MLModel;
+use objc2_foundation::{NSProcessInfo, NSURL};
+
+use crate::{Error, ErrorKind, Result};
+use convert::{path_of, url};
+use edge::{enter, handler, unsupported};
+
+pub use model::Model;
+pub use plan::{compute_plan, devices};
+pub use state::State;
+
+/// Whether there is a Core ML.
+///
+/// # Errors
+/// There is none: the reason.
+pub fn availability() -> Result<()> {
+    match AnyClass::get(c"MLModel") {
+        Some(_) => Ok(()),
+        None => Err(Error::new(ErrorKind::Unavailable, "this system comes without Core ML")),
+    }
+}
+
+/// The version and build of the system, which compiled models depend on.
+///
+/// # Errors
+/// There is no Core ML.
+pub fn system() -> Result<String> {
+    availability()?;
+    enter(|| Ok(NSProcessInfo::processInfo().operatingSystemVersionString().to_string()))
+}
+
+/// Compiles a `.mlmodel` or `.mlpackage` into a new temporary folder, which the caller moves or removes.
+///
+/// # Errors
+/// The path is not UTF-8, there is no such file, or Core ML does not compile it.
+pub fn compile(path: &Path) -> Result<PathBuf> {
+    availability()?;
+    enter(|| {
+        #[expect(deprecated, reason = "the one that works before macOS 13, and without a second thread")]
+        // SAFETY: the argument is a URL that lives until the call returns.
+        let compiled = unsafe { MLModel::compileModelAtURL_error(&*url(path)?) };
+        path_of(&*compiled.map_err(|e| edge::error(&e))?)
+    })
+}
+
+/// [`compile`], with a completion handler. macOS 13.
+pub fn compile_async<F>(path: &Path, done: F)
+where
+    F: FnOnce(Result<PathBuf>) + Send + 'static,
+{
+    handler(done, path_of as fn(&NSURL) -> Result<PathBuf>).start(|block| {
+        availability()?;
+        let class = AnyClass::get(c"MLModel")
+            .filter(|class| class.metaclass().responds_to(objc2::sel!(compileModelAtURL:completionHandler:)))
+            .ok_or_else(|| unsupported("compiling with a completion handler", "macOS 13"))?;
+        let url = url(path)?;
+        // SAFETY: the selector takes a URL and a block of (NSURL *, NSError *), which it copies.
+        unsafe { msg_send![class, compileModelAtURL: &*url, completionHandler: block] }
+        Ok(())
+    });
+}
+
+/// What Core ML gives, or leaves out: the types of its methods are promises of another language.
+type Maybe<T> = Option<Retained<T>>;
+
+/// What Core ML must not leave out.
+fn some<T: ?Sized>(value: Maybe<T>, what: &str) -> Result<Retained<T>> {
+    value.ok_or_else(|| Error::protocol(format!("Core ML gave no {what}")))
+}

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Builds Rust's standard library for an Apple target, from the sources that Debian ships and signs: std.sh TARGET FOLDER.
+#
+# rustup's servers need not be reached. FOLDER becomes a sysroot for `--sysroot`. The sources must be of the very version
+# of the compiler.
+set -euo pipefail
+
+target=$1 out=$(realpath -m "$2")
+version=$(rustc --version | cut -d' ' -f2)
+sources=$(dirname "$out")/rust-src-$version
+marker=$out/built-$target-$version
+[ ! -e "$marker" ] || exit 0
+
+# apt with a configuration of its own: the machine's is not touched. The package index is checked against Debian's
+# keyring, and the package against the index.
+download() {
+    local apt
+    apt=$(mktemp -d)
+    mkdir -p "$apt"/lists/partial "$apt"/cache/archives/partial
+    touch "$apt/status"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie-backports main" \
+        >"$apt/sources.list"
+    cat >"$apt/apt.conf" <<CONF
+Dir::State "$apt";
+Dir::State::lists "$apt/lists";
+Dir::State::status "$apt/status";
+Dir::Cache "$apt/cache";
+Dir::Etc::SourceList "$apt/sources.list";
+Dir::Etc::SourceParts "-";
+APT::Sandbox::User "root";
+CONF
+    export APT_CONFIG=$apt/apt.conf
+    apt-get update -qq
+    local package
+    package=$(apt-cache madison rust-src | awk -v v="$version" '$3 ~ "^" v "[+~-]" { print $3; exit }')
+    if [ -z "$package" ]; then
+        echo "Debian has no rust-src of version $version; it has: $(apt-cache madison rust-src | awk '{ print $3 }' | xargs)" >&2
+        return 1
+    fi
+    (cd "$apt" && apt-get download -qq "rust-src=$package")
+    mkdir -p "$sources.part"
+    dpkg -x "$apt"/rust-src_*.deb "$sources.part"
+    rm -rf "$sources.part"/usr/src/rustc-*/library/vendor "$apt"
+    unset APT_CONFIG
+    mv "$sources.part"/usr/src/rustc-*/library "$sources"
+    rm -rf "$sources.part"
+}
+
+[ -d "$sources" ] || download
+
+# An empty crate drags in all of std.
+crate=$(mktemp -d)
+trap 'rm -rf "$crate"' EXIT
+mkdir "$crate/src"
+printf '[package]\nname = "empty"\nversion = "0.0.0"\nedition = "2024"\n' >"$crate/Cargo.toml"
+echo '#![no_std]' >"$crate/src/lib.rs"
+(
+    cd "$crate"
+    env -u RUSTFLAGS -u RUSTC_WRAPPER RUSTC_BOOTSTRAP=1 __CARGO_TESTS_ONLY_SRC_ROOT="$sources" \
+        cargo build --quiet --release -Zbuild-std=std,panic_abort,panic_unwind,proc_macro,test \
+        --target "$target" --target-dir "$crate/target"
+)
+lib=$out/lib/rustlib/$target/lib
+mkdir -p "$lib"
+find "$crate/target/$target/release/deps" -name '*.rlib' ! -name 'libempty*' -exec cp {} "$lib/" \;
+rm -f "$out"/built-"$target"-*
+touch "$marker"
