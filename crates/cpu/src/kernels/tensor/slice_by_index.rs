@@ -88,6 +88,22 @@ mod tests {
 
     use crate::eager::run_op;
 
+    /// What TensorFlow's `x[i]` of a matrix becomes.
+    #[test]
+    fn slices_the_first_dimensions_only() {
+        let x = Tensor::from_vec(&[3, 2], (0..6).collect::<Vec<i32>>()).unwrap();
+        let (i, next) =
+            ([Tensor::from_vec(&[1], vec![1]).unwrap()], [Tensor::from_vec(&[1], vec![2]).unwrap()]);
+        let squeeze = [Tensor::from_bools(&[1], &[true]).unwrap()];
+        for known in [true, false] {
+            let inputs: [(&str, &[Tensor]); 4] =
+                [("x", std::slice::from_ref(&x)), ("begin", &i), ("end", &next), ("squeeze_mask", &squeeze)];
+            let constant = |n: &str| n != "x" && (known || n == "squeeze_mask");
+            let out = run_op(OpKind::SliceByIndex, Opset::Ios15, &inputs, constant).unwrap();
+            assert_eq!((out[0].shape(), out[0].to_vec().unwrap()), (&[2][..], vec![2, 3]));
+        }
+    }
+
     #[test]
     fn slices_constant_and_dynamic() {
         let x = Tensor::from_vec(&[3, 4], (0..12).collect::<Vec<i32>>()).unwrap();

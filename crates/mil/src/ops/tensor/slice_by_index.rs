@@ -85,33 +85,46 @@ pub struct Taken {
     pub count: usize,
 }
 
-/// The slices of a tensor of `rank` dimensions, out of the parameters of `slice_by_index` or `slice_update`.
+/// The slices of a tensor of `rank` dimensions, out of the parameters of `slice_by_index` or `slice_update`. Dimensions
+/// beyond the last element of `begin` or `end` begin or end where they do, as in NumPy's `x[1:2]` of a matrix: converters
+/// write such.
 ///
 /// # Errors
-/// A parameter has another length than `rank`, or a stride is zero.
+/// A parameter has more elements than `rank`, or a stride is zero.
 pub fn slices(op: &OpView<'_>, rank: usize) -> Result<Vec<Slice>, InferError> {
+    let fits = |name, len| {
+        require!(len <= rank, "input `{name}` has {len} elements, `x` has rank {rank}");
+        Ok(())
+    };
+    // Of each dimension that `begin` or `end` has an element for, that element if it is known.
     let indices = |name| {
-        let v = op.partial(name).unwrap_or_else(|| vec![None; rank]);
-        require!(v.len() == rank, "input `{name}` has {} elements, `x` has rank {rank}", v.len());
+        let len = op.tensor(name)?.shape.first().and_then(|d| d.fixed()).unwrap_or(rank);
+        let v = op.partial(name).unwrap_or_else(|| vec![None; len]);
+        fits(name, v.len())?;
         Ok(v)
     };
     let mask = |name| {
-        let v = op.opt_bools(name)?.unwrap_or_else(|| vec![false; rank]);
-        require!(v.len() == rank, "input `{name}` has {} elements, `x` has rank {rank}", v.len());
+        let mut v = op.opt_bools(name)?.unwrap_or_default();
+        fits(name, v.len())?;
+        v.resize(rank, false);
         Ok(v)
     };
     let (begin, end) = (indices("begin")?, indices("end")?);
     let (begin_mask, end_mask, squeeze) = (mask("begin_mask")?, mask("end_mask")?, mask("squeeze_mask")?);
-    let stride = op.opt_ints("stride")?.unwrap_or_else(|| vec![1; rank]);
-    require!(stride.len() == rank, "input `stride` has {} elements, `x` has rank {rank}", stride.len());
+    let mut stride = op.opt_ints("stride")?.unwrap_or_default();
+    fits("stride", stride.len())?;
+    stride.resize(rank, 1);
     require!(stride.iter().all(|&s| s != 0), "input `stride` has a zero");
-    let slice = |d: usize| Slice {
-        begin: begin[d].filter(|_| !begin_mask[d]),
-        end: end[d].filter(|_| !end_mask[d] && !squeeze[d]),
-        stride: stride[d],
-        from_start: begin_mask[d],
-        to_end: end_mask[d] && !squeeze[d],
-        squeeze: squeeze[d],
+    let slice = |d: usize| {
+        let (from_start, to_end) = (begin_mask[d] || d >= begin.len(), end_mask[d] || d >= end.len());
+        Slice {
+            begin: begin.get(d).copied().flatten().filter(|_| !from_start),
+            end: end.get(d).copied().flatten().filter(|_| !to_end && !squeeze[d]),
+            stride: stride[d],
+            from_start,
+            to_end: to_end && !squeeze[d],
+            squeeze: squeeze[d],
+        }
     };
     Ok((0..rank).map(slice).collect())
 }
