@@ -39,13 +39,14 @@ def main():
     parser.add_argument("--sample", type=int, default=0, help="cases of each test function; 0 is all")
     parser.add_argument("--seed", default="0", help="of the sample")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--venv", type=Path, default=ROOT / ".cache/conformance", help="the environment to use")
+    parser.add_argument("--venv", type=Path, help="the environment to use, instead of one in .cache")
     parser.add_argument("--no-build", action="store_true", help="use the wheel that is installed")
     parser.add_argument("--results", type=Path, default=ROOT / "target/conformance")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     args = parser.parse_args(arguments)
 
-    python = environment(args.venv)
+    framework = suites.get(args.suite, {}).get("framework", "torch")
+    python = environment(args.venv or ROOT / f".cache/conformance-{framework}", framework)
     if not args.no_build:
         build(python)
     args.results = args.results.resolve()
@@ -132,13 +133,16 @@ def show(table, markdown):
 FIND = "import importlib.util, os; print(os.path.dirname(importlib.util.find_spec('coremltools').origin))"
 
 
-def environment(folder):
-    """The interpreter of a virtual environment with everything that the tests import."""
+def environment(folder, framework):
+    """The interpreter of a virtual environment with everything that the tests import. PyTorch and TensorFlow want
+    different versions of NumPy."""
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if not python.exists():
         venv.create(folder, with_pip=True)
-        subprocess.check_call([python, "-m", "pip", "install", "-q", "-r", HERE / "requirements.txt"])
-        subprocess.check_call([python, HERE / "cpu_torch.py"])
+        files = ["-r", HERE / "requirements.txt", "-r", HERE / f"requirements-{framework}.txt"]
+        subprocess.check_call([python, "-m", "pip", "install", "-q", *files])
+        if framework == "torch":
+            subprocess.check_call([python, HERE / "cpu_torch.py"])
     return python
 
 
