@@ -290,14 +290,7 @@ impl Lower<'_> {
         let outputs: Option<Vec<_>> = op.outputs.iter().map(output_type).collect();
         let known = flat.iter().all(|&v| self.fixed(v));
         let Some(outputs) = outputs.filter(|_| known && kernels::support(op.kind) == Support::Kernel) else {
-            let outputs = op.outputs.iter().map(|&v| self.slot(v)).collect::<Result<_, _>>()?;
-            return other(Work::Late(Node {
-                kind: op.kind.name().into(),
-                args,
-                outputs,
-                packed: None,
-                widened: Vec::new(),
-            }));
+            return other(self.late(id, args)?);
         };
         let failed = |e| self.error(id, e);
         let packed = kernels::pack(&view, &outputs).map_err(failed)?;
@@ -315,14 +308,7 @@ impl Lower<'_> {
                 return Ok(None);
             }
             Prepared::Alias(_) | Prepared::Dynamic(_) => {
-                let outputs = op.outputs.iter().map(|&v| self.slot(v)).collect::<Result<_, _>>()?;
-                return other(Work::Late(Node {
-                    kind: op.kind.name().into(),
-                    args,
-                    outputs,
-                    packed: None,
-                    widened: Vec::new(),
-                }));
+                return other(self.late(id, args)?);
             }
             Prepared::Map(map)
                 if !outputs[0].dtype.is_float() || map.operands.len() > crate::chain::MAX_OPERANDS =>
@@ -355,6 +341,13 @@ impl Lower<'_> {
         let outputs = op.outputs.iter().map(|&v| self.output(v, body)).collect::<Result<_, _>>()?;
         let node = Node { kind: op.kind.name().into(), args, outputs, packed, widened };
         Ok(Some(Item { name, class, work: Work::Op { op: node, epilogue: Vec::new() } }))
+    }
+
+    /// An op that is prepared when it runs, for its shapes show only then.
+    fn late(&mut self, id: OpId, args: Vec<(String, Vec<u32>)>) -> Result<Work, CompileError> {
+        let op = &self.f[id];
+        let outputs = op.outputs.iter().map(|&v| self.slot(v)).collect::<Result<_, _>>()?;
+        Ok(Work::Late(Node { kind: op.kind.name().into(), args, outputs, packed: None, widened: Vec::new() }))
     }
 
     /// Whether a value is a tensor whose shape is known, or a constant.
