@@ -139,8 +139,18 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     } else {
         show(&report, printer);
     }
+    if args.tolerance.is_none() {
+        for output in report.proof.failures(POOR) {
+            printer.note(format!(
+                "warning: {output} is far from the original; --tolerance {POOR} would refuse it"
+            ));
+        }
+    }
     Ok(())
 }
+
+/// dB of an output that is warned of: the noise is a tenth of the signal.
+const POOR: f64 = 20.0;
 
 fn default_output(args: &Args) -> PathBuf {
     let stem = args.model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
