@@ -137,6 +137,11 @@ impl Store {
         &self.dir
     }
 
+    /// The settings.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
     /// Looks a key up, and marks the entry as used.
     pub fn get(&self, key: &Key) -> Lookup {
         let path = self.entry_path(key);

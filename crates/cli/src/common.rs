@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use milwright::cache::{Options, Store};
-use milwright::{Error, ErrorKind, LoadOptions, MAX_THREADS, Model, OutputDifference, Result, Samples};
+use milwright::{
+    Backend, Error, ErrorKind, Isolation, Launch, LoadOptions, MAX_THREADS, Model, OutputDifference, Process,
+    Result, Samples, Target,
+};
 
 use crate::interrupt;
 use crate::printer::{Printer, number};
@@ -63,6 +66,17 @@ impl Global {
             ..LoadOptions::default()
         }
     }
+}
+
+/// What runs models: in this process, or in one of its own.
+pub fn backend(target: Target, isolated: bool) -> Result<Arc<dyn Backend>> {
+    let isolation = if isolated {
+        let program = std::env::current_exe().map_err(|e| Error::io("find", Path::new("milwright"), e))?;
+        Isolation::Process(Process::new(Launch::new(program, ["worker"])))
+    } else {
+        Isolation::None
+    };
+    Ok(isolation.apply(target.backend()?.into()))
 }
 
 /// Parses a number of threads.

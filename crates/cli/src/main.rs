@@ -57,6 +57,9 @@ enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Runs models for another process of Milwright, which starts this by itself.
+    #[command(hide = true)]
+    Worker,
 }
 
 fn main() -> ExitCode {
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
             printer.text(&String::from_utf8_lossy(&script));
             Ok(())
         }
+        Command::Worker => milwright::worker::serve(),
     };
     let mut code = 0;
     for error in [result.err(), printer.finish().err()].into_iter().flatten() {

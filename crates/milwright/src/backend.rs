@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use milwright_cache::Store;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cpu::CpuSession;
 use crate::{Cancel, Error, ErrorKind, InferenceRequest, Model, Prediction, Result, State};
@@ -93,6 +93,15 @@ pub trait Session: Send {
     /// A new state: every tensor in it is zero. A model without states has an empty one.
     fn new_state(&self) -> State;
 
+    /// Sets the session's own states to zero.
+    ///
+    /// # Errors
+    /// The backend cannot do it; load the model again.
+    fn reset(&mut self) -> Result<()> {
+        let error = Error::new(ErrorKind::Unsupported, "this backend cannot reset the states of a session");
+        Err(error.with_hint("load the model again"))
+    }
+
     /// How the model was made ready.
     fn loaded(&self) -> &Loaded;
 }
@@ -115,7 +124,7 @@ pub struct LoadOptions {
 }
 
 /// What the results of an fp16 program's ops are rounded to. Programs that declare fp32 compute in fp32 either way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// fp16, as the program declares it, and as the Neural Engine and the GPU do it. What overflows there overflows
@@ -128,7 +137,7 @@ pub enum Precision {
 }
 
 /// The hardware that Core ML may use, by its names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ComputeUnits {
     /// The CPU, the GPU and the Neural Engine.
@@ -177,7 +186,7 @@ pub(crate) fn seconds<S: serde::Serializer>(d: &Duration, serializer: S) -> Resu
 }
 
 /// Where a compiled plan came from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PlanOrigin {
     /// It was compiled just now.

@@ -202,6 +202,11 @@ impl Session for CpuSession {
         State(self.ready.first().map(|(_, e)| e.new_state()).unwrap_or_default())
     }
 
+    fn reset(&mut self) -> Result<()> {
+        self.state = self.new_state();
+        Ok(())
+    }
+
     fn loaded(&self) -> &Loaded {
         &self.loaded
     }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 /// A result with the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -23,7 +25,7 @@ struct Inner {
 }
 
 /// Whose fault an [`Error`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A file cannot be read or written.
@@ -44,6 +46,10 @@ pub enum ErrorKind {
     Cancelled,
     /// The caller's deadline passed.
     DeadlineExceeded,
+    /// The process that the model ran in ended, or was killed, before it answered. The next request starts another.
+    WorkerDied,
+    /// The states of a session were in a process that ended: reset the session.
+    StateLost,
     /// More is asked for than can be queued: try again later.
     Overloaded,
 }
@@ -100,6 +106,11 @@ impl Error {
     /// Whose fault it is.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// The sentence, without the file.
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
     }
 
     /// The file that it is about.

@@ -24,6 +24,7 @@
 //! | compare two models | [`compare()`], [`Samples`] |
 //! | read and write tensors and images | [`npy`], [`image`], [`Files`] |
 //! | stop what is under way | [`Cancel`] |
+//! | survive a crash of a backend | [`Isolated`] |
 //!
 //! The library never prints, exits or reads the environment.
 #![forbid(unsafe_code)]
@@ -37,6 +38,7 @@ mod error;
 mod files;
 pub mod image;
 mod info;
+mod isolation;
 mod model;
 pub mod npy;
 mod optimizer;
@@ -56,6 +58,9 @@ pub use compare::{Differences, OutputDifference, largest};
 pub use error::{Error, ErrorKind, Result};
 pub use files::Files;
 pub use info::{FeatureInfo, FeatureType, Flexibility, FunctionInfo, ModelInfo};
+pub use isolation::{
+    Isolated, IsolatedSession, Isolation, Launch, Observer, Process, RestartPolicy, WorkerEvent,
+};
 pub use milwright_cache as cache;
 pub use milwright_cpu::MAX_THREADS;
 pub use milwright_mil::{DType, Element, Tensor};
@@ -66,4 +71,8 @@ pub use proof::{Proof, compare};
 pub use request::{InferenceRequest, Prediction};
 pub use samples::{Samples, read_file};
 pub use state::State;
+/// What a worker process does: see [`Isolated`].
+pub mod worker {
+    pub use crate::isolation::{serve, serve_with};
+}
 pub use structure::{BlockStructure, FunctionStructure, NamedType, OperationStructure, Structure};

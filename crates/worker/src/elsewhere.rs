@@ -31,14 +31,38 @@ impl Worker {
     ///
     /// # Errors
     /// [`Error::Unsupported`], on this system.
-    pub fn start(_: &Launch, _: &str, _: Patience<'_>) -> Result<Worker, Error> {
+    pub fn start(_: &Launch, _: &str) -> Result<Worker, Error> {
         Err(Error::Unsupported)
+    }
+
+    /// Sends a request.
+    ///
+    /// # Errors
+    /// There is no worker.
+    pub fn send(&mut self, _: &[u8], _: &[&[u8]], _: Patience<'_>) -> Result<(), Error> {
+        match self.0 {}
+    }
+
+    /// Waits until there is an answer to receive.
+    ///
+    /// # Errors
+    /// There is no worker.
+    pub fn wait(&mut self, _: Patience<'_>) -> Result<(), Error> {
+        match self.0 {}
+    }
+
+    /// Receives the answer to the last request.
+    ///
+    /// # Errors
+    /// There is no worker.
+    pub fn receive(&mut self, _: Patience<'_>) -> Result<Reply<'_>, Error> {
+        match self.0 {}
     }
 
     /// Sends a request and waits for its answer.
     ///
     /// # Errors
-    /// There is no worker to call.
+    /// There is no worker.
     pub fn call(&mut self, _: &[u8], _: &[&[u8]], _: Patience<'_>) -> Result<Reply<'_>, Error> {
         match self.0 {}
     }
@@ -50,6 +74,11 @@ impl Worker {
 
     /// Whether it was alive after the last call.
     pub fn is_alive(&self) -> bool {
+        match self.0 {}
+    }
+
+    /// Ends it.
+    pub fn end(&mut self) {
         match self.0 {}
     }
 }

@@ -35,7 +35,7 @@ mod worker;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 #[cfg(not(unix))]
 pub use elsewhere::{Reply, Request, Service, Worker};
@@ -54,8 +54,6 @@ pub struct Launch {
     pub args: Vec<OsString>,
     /// Variables to set in its environment, which is otherwise the parent's.
     pub environment: Vec<(OsString, OsString)>,
-    /// How long it may take until it answers for the first time; [`START_TIMEOUT`](limits::START_TIMEOUT) by default.
-    pub timeout: Duration,
 }
 
 impl Launch {
@@ -65,7 +63,6 @@ impl Launch {
             program: program.into(),
             args: args.into_iter().map(Into::into).collect(),
             environment: Vec::new(),
-            timeout: limits::START_TIMEOUT,
         }
     }
 }

@@ -1,7 +1,5 @@
 //! The bounds on what the other process may claim.
 
-use std::time::Duration;
-
 /// Bytes of a frame's message: names, shapes, texts. Tensors are not part of it.
 pub const MAX_MESSAGE: usize = 16 << 20;
 /// Blobs of a frame. A model has some thousand inputs, states and outputs at most.
@@ -10,7 +8,5 @@ pub const MAX_BLOBS: usize = 1 << 16;
 pub const MAX_MEMORY: u64 = 64 << 30;
 /// Bytes of the identity in a greeting.
 pub const MAX_IDENTITY: usize = 256;
-/// How long a worker may take to start, on a busy machine.
-pub const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Blobs start at multiples of this in shared memory: the width of a cache line.
 pub const ALIGN: u64 = 64;

@@ -80,7 +80,8 @@ impl Memory {
         if at.checked_add(len).is_none_or(|end| end > map.len()) {
             return Ok(None);
         }
-        let mut bytes = Vec::with_capacity(len);
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
         // SAFETY: the source is `map` from `at` on; the check above keeps its end within the mapping. The target is the
         // vector's own memory, with room for `len` bytes, all of which are written before `set_len`; any byte is a valid
         // `u8`. On what the other process may do meanwhile, see `write`.

@@ -21,12 +21,8 @@ const MAGIC: [u8; 8] = *b"MWworker";
 /// same in every version, so that two versions can tell each other which they are.
 const GREETING: usize = 8 + 2 + MAX_IDENTITY;
 
-/// The parent's part: greets, with new shared memory, and compares the answer.
-pub(crate) fn greet(
-    mut stream: UnixStream,
-    identity: &str,
-    patience: Patience<'_>,
-) -> Result<Channel, Trouble> {
+/// The parent's first part: greets, with new shared memory.
+pub(crate) fn greet(mut stream: UnixStream, identity: &str) -> Result<Channel, Trouble> {
     let memory = Memory::new().map_err(Error::Memory)?;
     let greeting = greeting(identity);
     let descriptors = [memory.fd()];
@@ -35,11 +31,15 @@ pub(crate) fn greet(
     control.push(SendAncillaryMessage::ScmRights(&descriptors));
     let sent = sendmsg(&stream, &[IoSlice::new(&greeting)], &mut control, SendFlags::empty())
         .map_err(|_| Trouble::Closed)?;
-    write_all(&mut stream, &greeting[sent..], patience)?;
-    let mut answer = [0; GREETING];
-    read_exact(&mut stream, &mut answer, patience)?;
-    compare(identity, &answer)?;
+    write_all(&mut stream, &greeting[sent..], Patience::default())?;
     Ok(Channel { stream, memory })
+}
+
+/// The parent's second part: compares the answer.
+pub(crate) fn check(channel: &mut Channel, identity: &str, patience: Patience<'_>) -> Result<(), Trouble> {
+    let mut answer = [0; GREETING];
+    read_exact(&mut channel.stream, &mut answer, patience)?;
+    Ok(compare(identity, &answer)?)
 }
 
 /// The child's part: takes the socket from standard input, answers, and compares.

@@ -9,9 +9,10 @@ use std::process::{Child, Command, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::PollFlags;
 use rustix::process::Signal;
 
-use crate::channel::{Channel, Trouble};
+use crate::channel::{Channel, Trouble, wait};
 use crate::start;
 use crate::{Error, Launch, Patience};
 
@@ -19,6 +20,8 @@ use crate::{Error, Launch, Patience};
 pub struct Worker {
     process: Process,
     channel: Channel,
+    /// The one that it has to answer with; `None` when it has.
+    identity: Option<String>,
     number: u32,
 }
 
@@ -31,12 +34,12 @@ pub struct Reply<'a> {
 }
 
 impl Worker {
-    /// Starts a program and greets it. What it prints goes to this process's standard error.
+    /// Starts a program and greets it. Whether it is a worker of this identity shows when it first answers. What it
+    /// prints goes to this process's standard error.
     ///
     /// # Errors
-    /// The program cannot be started, ends, is no worker or that of another identity, or takes longer than
-    /// [`Launch::timeout`] or `patience` allow.
-    pub fn start(launch: &Launch, identity: &str, patience: Patience<'_>) -> Result<Worker, Error> {
+    /// The program cannot be started, or there is no memory to share.
+    pub fn start(launch: &Launch, identity: &str) -> Result<Worker, Error> {
         let failed = |source| Error::Start { program: launch.program.clone(), source };
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         ours.set_nonblocking(true).map_err(failed)?;
@@ -52,43 +55,84 @@ impl Worker {
         // It has the other end of the socket, which must be closed here for its death to be seen.
         drop(command);
         let mut process = Process { child, ended: None };
-        let latest = Instant::now().checked_add(launch.timeout);
-        let deadline = patience.deadline.into_iter().chain(latest).min();
-        match start::greet(ours, identity, Patience { deadline, ..patience }) {
-            Ok(channel) => {
-                tracing::debug!("worker process {} started", process.child.id());
-                Ok(Worker { process, channel, number: 0 })
-            }
-            Err(trouble) => Err(process.end(trouble)),
-        }
+        tracing::debug!("worker process {} started", process.child.id());
+        let channel = start::greet(ours, identity).map_err(|trouble| process.end(trouble))?;
+        Ok(Worker { process, channel, identity: Some(identity.to_owned()), number: 0 })
     }
 
-    /// Sends a request and waits for its answer. The blobs are copied to shared memory.
+    /// Sends a request. The blobs are copied to shared memory. Requests are answered one by one:
+    /// [`receive`](Worker::receive) the answer before sending the next.
     ///
     /// # Errors
     /// After any but [`Error::TooLarge`] and [`Error::Memory`] the worker is gone, and every later call is
     /// [`Error::Died`].
+    pub fn send(&mut self, message: &[u8], blobs: &[&[u8]], patience: Patience<'_>) -> Result<(), Error> {
+        self.process.check()?;
+        self.number = self.number.wrapping_add(1);
+        match self.channel.send(self.number, message, blobs, patience) {
+            Ok(()) => Ok(()),
+            Err(Trouble::Error(error @ (Error::TooLarge(_) | Error::Memory(_)))) => Err(error),
+            Err(trouble) => Err(self.process.end(trouble)),
+        }
+    }
+
+    /// Waits until there is an answer to receive, and no longer than `patience` says: the worker lives on.
+    ///
+    /// # Errors
+    /// [`Error::Deadline`] and [`Error::Stopped`] when patience ends. After others the worker is gone.
+    pub fn wait(&mut self, patience: Patience<'_>) -> Result<(), Error> {
+        self.process.check()?;
+        let greeting = self.identity.is_some();
+        match wait(&self.channel.stream, PollFlags::IN, patience) {
+            Ok(()) if greeting => {
+                self.greeted(patience)?;
+                self.wait(patience)
+            }
+            Ok(()) => Ok(()),
+            Err(Trouble::Error(error @ (Error::Deadline | Error::Stopped))) => Err(error),
+            Err(trouble) => Err(self.process.end(trouble)),
+        }
+    }
+
+    /// Receives the answer to the last request.
+    ///
+    /// # Errors
+    /// The worker is gone after any, and every later call is [`Error::Died`]. [`Error::Identity`] if it is another
+    /// worker than expected.
+    pub fn receive(&mut self, patience: Patience<'_>) -> Result<Reply<'_>, Error> {
+        self.process.check()?;
+        self.greeted(patience)?;
+        let frame = match self.channel.receive(patience) {
+            Ok(frame) if frame.number == self.number => frame,
+            Ok(frame) => {
+                let what = format!("the answer to request {}, not {}", frame.number, self.number);
+                return Err(self.process.end(Error::Garbage(what).into()));
+            }
+            Err(trouble) => return Err(self.process.end(trouble)),
+        };
+        Ok(Reply { message: frame.message, places: frame.blobs, worker: self })
+    }
+
+    /// [`send`](Worker::send) and [`receive`](Worker::receive).
+    ///
+    /// # Errors
+    /// As theirs.
     pub fn call(
         &mut self,
         message: &[u8],
         blobs: &[&[u8]],
         patience: Patience<'_>,
     ) -> Result<Reply<'_>, Error> {
-        if let Some(how) = &self.process.ended {
-            return Err(Error::Died(how.clone()));
+        self.send(message, blobs, patience)?;
+        self.receive(patience)
+    }
+
+    fn greeted(&mut self, patience: Patience<'_>) -> Result<(), Error> {
+        if let Some(identity) = self.identity.take() {
+            let checked = start::check(&mut self.channel, &identity, patience);
+            checked.map_err(|trouble| self.process.end(trouble))?;
         }
-        self.number = self.number.wrapping_add(1);
-        let sent = self.channel.send(self.number, message, blobs, patience);
-        let frame = match sent.and_then(|()| self.channel.receive(patience)) {
-            Ok(frame) if frame.number == self.number => frame,
-            Ok(frame) => {
-                let what = format!("the answer to request {}, not {}", frame.number, self.number);
-                return Err(self.process.end(Error::Garbage(what).into()));
-            }
-            Err(Trouble::Error(error @ (Error::TooLarge(_) | Error::Memory(_)))) => return Err(error),
-            Err(trouble) => return Err(self.process.end(trouble)),
-        };
-        Ok(Reply { message: frame.message, places: frame.blobs, worker: self })
+        Ok(())
     }
 
     /// The number of the process.
@@ -99,6 +143,11 @@ impl Worker {
     /// Whether it was alive after the last call.
     pub fn is_alive(&self) -> bool {
         self.process.ended.is_none()
+    }
+
+    /// Ends it.
+    pub fn end(&mut self) {
+        self.process.kill("it was asked for");
     }
 }
 
@@ -145,6 +194,10 @@ struct Process {
 const LAST_BREATH: Duration = Duration::from_millis(200);
 
 impl Process {
+    fn check(&self) -> Result<(), Error> {
+        self.ended.as_ref().map_or(Ok(()), |how| Err(Error::Died(how.clone())))
+    }
+
     /// Sees to it that the process has ended, and says why there is no answer.
     fn end(&mut self, trouble: Trouble) -> Error {
         match trouble {

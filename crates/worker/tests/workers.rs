@@ -32,6 +32,7 @@ mod on_unix {
             ("echoes", echoes),
             ("a_death_is_told", a_death_is_told),
             ("a_hang_ends_at_the_deadline", a_hang_ends_at_the_deadline),
+            ("waiting_does_not_kill", waiting_does_not_kill),
             ("stop_ends_a_call", stop_ends_a_call),
             ("garbage_is_refused", garbage_is_refused),
             ("what_is_no_worker_is_refused", what_is_no_worker_is_refused),
@@ -120,7 +121,7 @@ mod on_unix {
     }
 
     fn start(args: &[&str]) -> Worker {
-        Worker::start(&launch(args), IDENTITY, Patience::default()).unwrap()
+        Worker::start(&launch(args), IDENTITY).unwrap()
     }
 
     fn in_ms(ms: u64) -> Patience<'static> {
@@ -168,8 +169,21 @@ mod on_unix {
         let mut worker = start(&["echo"]);
         assert!(matches!(worker.call(b"hang", &[], in_ms(20)), Err(Error::Deadline)));
         assert!(is_gone(worker.id()));
-        let slow = Launch { timeout: Duration::from_millis(20), ..launch(&["silent"]) };
-        assert!(matches!(Worker::start(&slow, IDENTITY, Patience::default()), Err(Error::Deadline)));
+        let mut worker = start(&["silent"]);
+        assert!(matches!(worker.call(b"x", &[], in_ms(20)), Err(Error::Deadline)));
+        assert!(is_gone(worker.id()));
+    }
+
+    fn waiting_does_not_kill() {
+        let mut worker = start(&["silent"]);
+        assert!(matches!(worker.wait(in_ms(5)), Err(Error::Deadline)));
+        assert!(worker.is_alive());
+        let mut worker = start(&["echo"]);
+        worker.call(b"hello", &[], Patience::default()).unwrap();
+        assert!(matches!(worker.wait(in_ms(5)), Err(Error::Deadline)));
+        worker.send(b"ab", &[], Patience::default()).unwrap();
+        worker.wait(Patience::default()).unwrap();
+        assert_eq!(worker.receive(Patience::default()).unwrap().message, b"ba");
     }
 
     fn stop_ends_a_call() {
@@ -192,7 +206,10 @@ mod on_unix {
     }
 
     fn what_is_no_worker_is_refused() {
-        let start = |launch| Worker::start(&launch, IDENTITY, Patience::default()).map(drop).unwrap_err();
+        let start = |launch| match Worker::start(&launch, IDENTITY) {
+            Ok(mut worker) => worker.call(b"x", &[], Patience::default()).map(drop).unwrap_err(),
+            Err(error) => error,
+        };
         let no_args: [&str; 0] = [];
         assert!(matches!(start(Launch::new("/no/such/program", no_args)), Error::Start { .. }));
         assert!(

@@ -18,6 +18,9 @@ Examples:
 pub struct Args {
     /// An .mlpackage or .mlmodelc folder, or an .mlmodel file, with an ML program.
     model: PathBuf,
+    /// Run the model in a process of its own: if that crashes, it is an error.
+    #[arg(long)]
+    isolated: bool,
     /// Threads; 0 is one per core.
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = common::threads)]
     threads: usize,
@@ -61,7 +64,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let model = common::open(&args.model)?;
     let function = args.function.as_deref();
     let options = global.load_options(function, args.threads);
-    let mut session = Target::Auto.backend()?.load(&model, &options)?;
+    let mut session = common::backend(Target::Auto, args.isolated)?.load(&model, &options)?;
     let load = start.elapsed();
     let samples = common::samples(&model, function, args.inputs.as_deref(), 0, 1)?;
     let mut requests = samples.requests.iter().cycle();

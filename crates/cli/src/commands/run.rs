@@ -37,6 +37,9 @@ pub struct Args {
     /// The function to run [default: the model's default function]
     #[arg(long, value_name = "NAME")]
     function: Option<String>,
+    /// Run the model in a process of its own: if that crashes, it is an error.
+    #[arg(long)]
+    isolated: bool,
     /// Threads; 0 is one per core.
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = common::threads)]
     threads: usize,
@@ -62,7 +65,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     if !drawn.is_empty() {
         printer.note(format!("drawn from seed {}: {}", args.seed, drawn.join(", ")));
     }
-    let mut session = Target::Auto.backend()?.load(&model, &options)?;
+    let mut session = common::backend(Target::Auto, args.isolated)?.load(&model, &options)?;
     let start = std::time::Instant::now();
     let prediction = session.predict(&request)?;
     let took = start.elapsed();

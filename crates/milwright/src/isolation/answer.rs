@@ -1,0 +1,194 @@
+//! What a worker answers, checked: it may be damaged, or another program.
+
+use milwright_mil::{DType, Dim, Tensor, TensorType, Type};
+use milwright_worker::{Error as WorkerError, Patience, Worker};
+
+use super::wire::{self, Answer, Misfit, Named, Ready};
+use crate::{Error, LoadOptions, Model, Precision, State};
+
+/// An answer, its tensors copied out of shared memory.
+pub(super) enum Answered {
+    Loaded { ready: Ready, states: Vec<(String, DType, Vec<usize>)> },
+    Predicted { outputs: Vec<(String, Tensor)>, classes: Option<Tensor>, state: Vec<(String, Tensor)> },
+    Reset,
+    Failed(Error),
+}
+
+/// What the answer has to agree with.
+pub(super) struct Expected<'a> {
+    pub model: &'a Model,
+    pub options: &'a LoadOptions,
+    /// The state that went with the request.
+    pub state: Option<&'a State>,
+}
+
+/// Receives an answer. A worker whose answer is wrong is killed.
+pub(super) fn receive(
+    worker: &mut Worker,
+    patience: Patience<'_>,
+    expected: &Expected<'_>,
+) -> Result<Answered, WorkerError> {
+    let mut reply = worker.receive(patience)?;
+    let lens = reply.blob_lens();
+    let answered = postcard::from_bytes(&reply.message)
+        .map_err(|e| Misfit(format!("a message that is none: {e}")))
+        .and_then(|answer| expected.check(answer, &lens, &mut |n| reply.blob(n)));
+    answered.map_err(|misfit| reply.refuse(misfit.0))
+}
+
+type Blob<'a> = &'a mut dyn FnMut(usize) -> Result<Vec<u8>, WorkerError>;
+
+impl Expected<'_> {
+    fn check(&self, answer: Answer, lens: &[u64], blob: Blob<'_>) -> Result<Answered, Misfit> {
+        Ok(match answer {
+            Answer::Loaded(ready) => {
+                let states = ready.states.iter().map(|state| self.state(state)).collect::<Result<_, _>>()?;
+                Answered::Loaded { ready, states }
+            }
+            Answer::Predicted { outputs, classes, state } => {
+                outputs.iter().try_for_each(|named| self.output(named))?;
+                let state = state.unwrap_or_default();
+                self.same_state(&state)?;
+                let mut unpack =
+                    |named| wire::unpack(named, lens, &mut |n| blob(n).map_err(|e| Misfit(e.to_string())));
+                Answered::Predicted {
+                    outputs: outputs.into_iter().map(&mut unpack).collect::<Result<_, _>>()?,
+                    classes: classes.map(&mut unpack).transpose()?.map(|(_, tensor)| tensor),
+                    state: state.into_iter().map(&mut unpack).collect::<Result<_, _>>()?,
+                }
+            }
+            Answer::Reset => Answered::Reset,
+            Answer::Failed(failure) => Answered::Failed(failure.into()),
+        })
+    }
+
+    /// A state that the model declares.
+    fn state(
+        &self,
+        (name, dtype, shape): &(String, String, Vec<usize>),
+    ) -> Result<(String, DType, Vec<usize>), Misfit> {
+        let misfit = || Misfit(format!("the model has no state `{name}`, {dtype} {shape:?}"));
+        let function = self.model.function(self.options.function.as_deref()).map_err(|_| misfit())?;
+        let declared = function.inputs.iter().map(|&v| &function[v]).find(|v| v.name == *name);
+        let Some(Type::State(ty)) = declared.map(|v| &v.ty) else { return Err(misfit()) };
+        let ty = ty.as_tensor().ok_or_else(misfit)?;
+        let dtype = dtype.parse().map_err(|()| misfit())?;
+        if !self.fits(ty, dtype, shape) {
+            return Err(misfit());
+        }
+        Ok((name.clone(), dtype, shape.clone()))
+    }
+
+    /// An output that the model declares, in a shape that it may have. What a classifier makes of its outputs has
+    /// names of its own.
+    fn output(&self, named: &Named) -> Result<(), Misfit> {
+        let function = self.model.function(self.options.function.as_deref());
+        let declared = function
+            .ok()
+            .and_then(|f| f[f.body].outputs.iter().map(|&v| &f[v]).find(|v| v.name == named.name));
+        let Some(ty) = declared.and_then(|v| v.ty.as_tensor()) else { return Ok(()) };
+        if named.dtype.parse().is_ok_and(|dtype| self.fits(ty, dtype, &named.shape)) {
+            return Ok(());
+        }
+        Err(Misfit(format!("the output `{}` is {ty}, not {} {:?}", named.name, named.dtype, named.shape)))
+    }
+
+    fn fits(&self, ty: &TensorType, dtype: DType, shape: &[usize]) -> bool {
+        let widened = self.options.precision == Precision::Wide && dtype == DType::Fp32;
+        (ty.dtype == dtype || widened)
+            && ty.rank() == shape.len()
+            && ty.shape.iter().zip(shape).all(|(d, &n)| d.agrees(Dim::Fixed(n)))
+    }
+
+    /// The state that went with the request, whole.
+    fn same_state(&self, state: &[Named]) -> Result<(), Misfit> {
+        let names = self.state.map(State::names).unwrap_or_default();
+        let same = |named: &Named| {
+            let ours = self.state.and_then(|s| s.read(&named.name).ok());
+            ours.is_some_and(|t| t.shape() == named.shape && t.dtype().name() == named.dtype)
+        };
+        let whole = names.iter().all(|name| state.iter().any(|named| named.name == *name));
+        if whole && names.len() == state.len() && state.iter().all(same) {
+            return Ok(());
+        }
+        Err(Misfit("other states than those that were sent".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/digits.mlpackage");
+
+    /// An answer for the digits, with its blobs.
+    fn answer(shape: &[usize], name: &str) -> (Answer, Vec<Vec<u8>>) {
+        let probabilities = Tensor::from_vec(shape, vec![0.5f32; shape.iter().product()]).unwrap();
+        let digit = Tensor::scalar(3i64);
+        let mut blobs = Vec::new();
+        let outputs =
+            vec![wire::pack("digit", &digit, &mut blobs), wire::pack(name, &probabilities, &mut blobs)];
+        let blobs = blobs.iter().map(|b| b.to_vec()).collect();
+        (Answer::Predicted { outputs, classes: None, state: None }, blobs)
+    }
+
+    fn check(answer: Answer, blobs: &[Vec<u8>]) -> Result<Answered, Misfit> {
+        let model = Model::open(DIGITS).unwrap();
+        let expected = Expected { model: &model, options: &LoadOptions::default(), state: None };
+        let lens: Vec<u64> = blobs.iter().map(|b| b.len() as u64).collect();
+        expected.check(answer, &lens, &mut |n| Ok(blobs[n].clone()))
+    }
+
+    #[test]
+    fn right_answers_pass() {
+        let (right, blobs) = answer(&[10], "probabilities");
+        let Ok(Answered::Predicted { outputs, .. }) = check(right, &blobs) else { panic!() };
+        assert_eq!(outputs[0].1, Tensor::scalar(3i64));
+        assert_eq!(outputs[1].1.shape(), [10]);
+    }
+
+    #[test]
+    fn wrong_answers_are_refused() {
+        fn change(change: impl Fn(&mut [Named], &mut Vec<Vec<u8>>)) -> String {
+            let (mut wrong, mut blobs) = answer(&[10], "probabilities");
+            let Answer::Predicted { outputs, .. } = &mut wrong else { unreachable!() };
+            change(outputs, &mut blobs);
+            check(wrong, &blobs).err().expect("it is refused").0
+        }
+        assert!(change(|outputs, _| outputs[1].shape = vec![11]).contains("another number of bytes"));
+        let huge = vec![usize::MAX, 2];
+        assert!(change(|outputs, _| outputs[1].shape = huge.clone()).contains("another number of bytes"));
+        assert!(change(|outputs, _| outputs[1].dtype = "fp7".into()).contains("no element type"));
+        assert!(change(|outputs, _| outputs[1].dtype = "string".into()).contains("another kind"));
+        assert!(change(|_, blobs| drop(blobs.pop())).contains("another number of bytes"));
+        assert!(change(|_, blobs| blobs[1].push(0)).contains("another number of bytes"));
+
+        // States that nobody sent.
+        let tensor = Tensor::scalar(1f32);
+        let state = Some(vec![wire::pack("cache", &tensor, &mut Vec::new())]);
+        let wrong = Answer::Predicted { outputs: Vec::new(), classes: None, state };
+        assert!(check(wrong, &[vec![0; 4]]).err().unwrap().0.contains("other states"));
+    }
+
+    #[test]
+    fn any_bytes_are_understood_or_refused() {
+        let (right, blobs) = answer(&[10], "probabilities");
+        let bytes = postcard::to_stdvec(&right).unwrap();
+        let model = Model::open(DIGITS).unwrap();
+        let expected = Expected { model: &model, options: &LoadOptions::default(), state: None };
+        let lens: Vec<u64> = blobs.iter().map(|b| b.len() as u64).collect();
+        for at in 0..bytes.len() {
+            for value in 0..=255 {
+                let mut wrong = bytes.clone();
+                wrong[at] = value;
+                let Ok(answer) = postcard::from_bytes::<Answer>(&wrong) else { continue };
+                let Ok(answered) = expected.check(answer, &lens, &mut |n| Ok(blobs[n].clone())) else {
+                    continue;
+                };
+                if let Answered::Predicted { outputs, .. } = answered {
+                    assert!(outputs.iter().all(|(_, t)| t.bytes().len() <= 40));
+                }
+            }
+        }
+    }
+}

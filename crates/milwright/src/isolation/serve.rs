@@ -1,0 +1,183 @@
+//! The worker process.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use milwright_mil::Tensor;
+use milwright_worker::{Request, Service};
+
+use super::wire::{self, Answer, Failure, Load, Misfit, Named, Predict, Ready};
+use crate::{
+    Backend, Error, ErrorKind, InferenceRequest, Model, PredictOptions, Result, Session, State, backends,
+};
+
+/// What a worker process does: answers the requests of an [`Isolated`](super::Isolated) backend, with all
+/// [`backends`]. Returns when the parent needs it no more; if the parent ends, the process is killed.
+///
+/// A program that is its own worker calls this at the start of `main`, before it reads standard input or starts anything:
+///
+/// ```no_run
+/// # fn main() -> milwright::Result<()> {
+/// if std::env::args().nth(1).as_deref() == Some("worker") {
+///     return milwright::worker::serve();
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// The process was not started as a worker, or by another version of Milwright.
+pub fn serve() -> Result<()> {
+    serve_with(&backends())
+}
+
+/// [`serve`] with other backends: the parent names the one it wants.
+///
+/// # Errors
+/// As `serve`.
+pub fn serve_with(backends: &[Box<dyn Backend>]) -> Result<()> {
+    let invalid = |e: milwright_worker::Error| {
+        Error::invalid(e.to_string())
+            .with_hint("Milwright starts this by itself; there is no use in doing so by hand")
+    };
+    let mut service = Service::connect(wire::IDENTITY).map_err(invalid)?;
+    let mut loaded = None;
+    while let Some(mut request) = service.receive().map_err(invalid)? {
+        let outcome = answer(&mut request, &mut loaded, backends).unwrap_or_else(|e| failed(&e));
+        let (message, blobs) = encode(&outcome)?;
+        if let Err(e) = service.reply(&message, &blobs) {
+            // Too large, or no memory: the parent gets to know.
+            let error = Error::new(ErrorKind::Runtime, format!("the outputs cannot be returned: {e}"));
+            service.reply(&encode(&failed(&error))?.0, &[]).map_err(invalid)?;
+        }
+    }
+    Ok(())
+}
+
+/// The model that this process has.
+struct Ours {
+    session: Box<dyn Session>,
+    /// For states of callers: filled anew for each request.
+    state: State,
+}
+
+/// What to answer.
+enum Outcome {
+    Message(Answer),
+    Predicted(Tensors),
+}
+
+/// The tensors of an answer, by name.
+struct Tensors {
+    outputs: Vec<(String, Tensor)>,
+    classes: Option<Tensor>,
+    state: Option<Vec<(String, Tensor)>>,
+}
+
+fn answer(
+    request: &mut Request<'_>,
+    ours: &mut Option<Ours>,
+    backends: &[Box<dyn Backend>],
+) -> Result<Outcome> {
+    let message = postcard::from_bytes(&request.message)
+        .map_err(|e| Error::from(Misfit(format!("a request that is none: {e}"))))?;
+    let loaded = ours.as_mut().ok_or_else(|| Error::invalid("no model is loaded"));
+    match message {
+        wire::Request::Load(load) => {
+            let (loaded, ready) = load_model(load, backends)?;
+            *ours = Some(loaded);
+            Ok(Outcome::Message(Answer::Loaded(ready)))
+        }
+        wire::Request::Predict(message) => Ok(Outcome::Predicted(predict(message, request, loaded?)?)),
+        wire::Request::Reset => {
+            loaded?.session.reset()?;
+            Ok(Outcome::Message(Answer::Reset))
+        }
+    }
+}
+
+fn load_model(load: Load, backends: &[Box<dyn Backend>]) -> Result<(Ours, Ready)> {
+    let backend = backends.iter().find(|b| b.name() == load.backend).ok_or_else(|| {
+        Error::new(ErrorKind::Unavailable, format!("the worker process has no backend `{}`", load.backend))
+    })?;
+    let model = Arc::new(Model::open(&load.model)?);
+    if model.digest() != load.digest {
+        let error = Error::new(ErrorKind::InvalidInput, "the file has changed since it was opened");
+        return Err(error.with_hint("open the model again").at(&load.model));
+    }
+    let session = backend.load(&model, &load.settings.into_options())?;
+    let state = session.new_state();
+    let mut states = Vec::new();
+    for name in state.names() {
+        let tensor = state.read(name)?;
+        states.push((name.to_owned(), tensor.dtype().name().to_owned(), tensor.shape().to_vec()));
+    }
+    let loaded = session.loaded().clone();
+    let ready = Ready {
+        plan: loaded.plan,
+        plan_path: loaded.plan_path,
+        duration: loaded.duration,
+        arena_bytes: loaded.arena_bytes,
+        weight_bytes: loaded.weight_bytes,
+        states,
+    };
+    Ok((Ours { session, state }, ready))
+}
+
+fn predict(message: Predict, request: &mut Request<'_>, ours: &mut Ours) -> Result<Tensors> {
+    let deadline = message.left.and_then(|left| Instant::now().checked_add(left));
+    let mut inputs = InferenceRequest::new();
+    for (name, tensor) in unpack(message.inputs, request)? {
+        inputs = inputs.input(name, tensor);
+    }
+    let given = message.state.is_some();
+    let mut missing =
+        if given { ours.state.names().into_iter().map(str::to_owned).collect() } else { Vec::new() };
+    for (name, tensor) in unpack(message.state.unwrap_or_default(), request)? {
+        ours.state.write(&name, &tensor)?;
+        missing.retain(|n| *n != name);
+    }
+    if let Some(name) = missing.first() {
+        // What is in `ours.state` is another caller's.
+        return Err(Error::invalid(format!("the state `{name}` is missing: it is of another model")));
+    }
+    let options = PredictOptions { state: given.then_some(&mut ours.state), deadline, ..Default::default() };
+    let prediction = ours.session.predict_with(&inputs, options)?;
+    let mut state = None;
+    if given {
+        let read = |name: &str| Ok((name.to_owned(), ours.state.read(name)?.clone()));
+        state = Some(ours.state.names().into_iter().map(read).collect::<Result<_>>()?);
+    }
+    let classes = prediction.classes().cloned();
+    Ok(Tensors { outputs: prediction.into_outputs(), classes, state })
+}
+
+fn unpack(named: Vec<Named>, request: &mut Request<'_>) -> Result<Vec<(String, Tensor)>> {
+    let lens = request.blob_lens();
+    let mut blob = |n| request.blob(n).map_err(|e| Misfit(e.to_string()));
+    let tensors = named.into_iter().map(|named| wire::unpack(named, &lens, &mut blob));
+    Ok(tensors.collect::<Result<_, Misfit>>()?)
+}
+
+fn failed(error: &Error) -> Outcome {
+    Outcome::Message(Answer::Failed(Failure::from(error)))
+}
+
+/// The message, and what goes to shared memory.
+fn encode(outcome: &Outcome) -> Result<(Vec<u8>, Vec<&[u8]>)> {
+    let mut blobs = Vec::new();
+    let message = match outcome {
+        Outcome::Message(answer) => wire::encode(answer)?,
+        Outcome::Predicted(Tensors { outputs, classes, state }) => {
+            let outputs = pack_all(outputs, &mut blobs);
+            let state = state.as_ref().map(|state| pack_all(state, &mut blobs));
+            let classes = classes.as_ref().map(|t| wire::pack("classes", t, &mut blobs));
+            wire::encode(&Answer::Predicted { outputs, classes, state })?
+        }
+    };
+    Ok((message, blobs))
+}
+
+fn pack_all<'a>(tensors: &'a [(String, Tensor)], blobs: &mut Vec<&'a [u8]>) -> Vec<Named> {
+    tensors.iter().map(|(name, tensor)| wire::pack(name, tensor, blobs)).collect()
+}
