@@ -162,11 +162,11 @@ fn shapes_of(constraint: &MLMultiArrayShapeConstraint, default: &[usize]) -> Res
                 }
             }
             MLMultiArrayShapeConstraintType::Range => {
-                let ranges: Maybe<NSArray<NSValue>> = msg_send![constraint, sizeRangeForDimension];
+                let ranges: Maybe<NSArray<AnyObject>> = msg_send![constraint, sizeRangeForDimension];
                 let ranges = some(ranges, "ranges of a shape")?;
                 let ranges = ranges
                     .iter()
-                    .map(|r| match r.get_range() {
+                    .map(|r| match r.downcast_ref::<NSValue>().and_then(NSValue::get_range) {
                         Some(range) => Ok(bounds(range)),
                         None => Err(Error::protocol("Core ML gave something else than a range of sizes")),
                     })

@@ -12,7 +12,7 @@ use objc2::rc::{Retained, autoreleasepool};
 use objc2::runtime::{AnyObject, NSObjectProtocol};
 use objc2::{Message, msg_send};
 use objc2_core_ml::{MLModel, MLState};
-use objc2_foundation::{NSError, NSException, NSString};
+use objc2_foundation::{NSDictionary, NSError, NSException, NSString};
 
 use super::Maybe;
 use crate::error::Details;
@@ -49,13 +49,15 @@ fn from_exception(thrown: Maybe<Exception>) -> Error {
 const MAX_UNDERLYING: usize = 8;
 
 /// Everything that an `NSError` says.
-pub(super) fn error(e: &NSError) -> Error {
+fn error(e: &NSError) -> Error {
     error_at(e, 0)
 }
 
 fn error_at(e: &NSError, depth: usize) -> Error {
     let key = NSString::from_str("NSUnderlyingError");
-    let underlying = e.userInfo().objectForKey(&key);
+    // SAFETY: a getter of every NSError, which may have nothing.
+    let info: Maybe<NSDictionary<NSString, AnyObject>> = unsafe { msg_send![e, userInfo] };
+    let underlying = info.and_then(|info| info.objectForKey(&key));
     let underlying = underlying.as_deref().and_then(|u| u.downcast_ref::<NSError>());
     let details = Details {
         domain: e.domain().to_string(),

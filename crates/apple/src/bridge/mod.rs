@@ -17,11 +17,11 @@ mod state;
 
 use std::path::{Path, PathBuf};
 
-use objc2::msg_send;
 use objc2::rc::Retained;
 use objc2::runtime::AnyClass;
+use objc2::{ClassType, msg_send};
 use objc2_core_ml::MLModel;
-use objc2_foundation::{NSProcessInfo, NSURL};
+use objc2_foundation::{NSError, NSProcessInfo, NSURL};
 
 use crate::{Error, ErrorKind, Result};
 use convert::{path_of, url};
@@ -58,10 +58,13 @@ pub fn system() -> Result<String> {
 pub fn compile(path: &Path) -> Result<PathBuf> {
     availability()?;
     enter(|| {
-        #[expect(deprecated, reason = "the one that works before macOS 13, and without a second thread")]
-        // SAFETY: the argument is a URL that lives until the call returns.
-        let compiled = unsafe { MLModel::compileModelAtURL_error(&*url(path)?) };
-        path_of(&*compiled.map_err(|e| edge::error(&e))?)
+        // The one that works before macOS 13, and without a second thread.
+        let url = url(path)?;
+        let mut error: Maybe<NSError> = None;
+        // SAFETY: the selector takes a URL; the error is written or left alone.
+        let compiled: Maybe<NSURL> =
+            unsafe { msg_send![MLModel::class(), compileModelAtURL: &*url, error: &mut error] };
+        path_of(&*compiled.ok_or_else(|| edge::failed("compile the model", error))?)
     })
 }
 
