@@ -42,7 +42,7 @@ impl Isolation {
 /// How worker processes are started, watched and replaced.
 #[derive(Clone)]
 pub struct Process {
-    /// The program, which calls [`serve`] when it is started so. `milwright worker` is one; your own program may be
+    /// The program, which calls [`worker::serve`](crate::worker::serve) when it is started so. `milwright worker` is one; your own program may be
     /// another.
     pub command: Launch,
     /// When one that died is replaced.

@@ -31,7 +31,7 @@ pub fn serve() -> Result<()> {
     serve_with(&backends())
 }
 
-/// [`serve`] with other backends: the parent names the one it wants.
+/// [`serve()`] with other backends: the parent names the one it wants.
 ///
 /// # Errors
 /// As `serve`.
