@@ -135,6 +135,9 @@ pub enum Fault {
     /// The payload does not match its checksum.
     #[error("the payload is damaged")]
     Payload,
+    /// A file of a folder is not there.
+    #[error("the file '{0}' is missing")]
+    Missing(String),
 }
 
 /// A header that has passed its own checksum.

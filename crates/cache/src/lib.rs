@@ -11,6 +11,8 @@
 //!   error: [`Store::get_or_create`] builds it again.
 //! * **Bound**: after every `put` the least recently used entries go until the total is below [`Options::max_bytes`].
 //!
+//! Artifacts that are folders have the same guarantees: [`Store::folder_or_create`].
+//!
 //! Many threads and processes may share a folder. Two that miss the same key at once build it once: the second waits on
 //! an advisory file lock. The operating system drops the lock of a dead process, and the wait for a living one is
 //! bounded by [`Options::wait`]. Correctness never rests on that lock; without it the work is done twice.
@@ -34,12 +36,14 @@
 
 mod entry;
 mod error;
+mod folder;
 mod key;
 mod storage;
 mod store;
 
 pub use entry::{Entry, Fault, Meta, PAYLOAD_ALIGN, Verify};
 pub use error::Error;
+pub use folder::{Folder, FolderError, Wait};
 pub use key::{Key, KeyBuilder, ParseKeyError};
 pub use storage::{Disk, FileInfo, LockGuard, NewFile, Storage, aligned_copy};
 pub use store::{Cleared, EntryInfo, Fetched, Lookup, Options, Origin, Store, Verified};

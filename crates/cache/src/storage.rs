@@ -42,8 +42,27 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// when the guard is dropped or its process dies.
     fn try_lock(&self, path: &Path) -> io::Result<Option<LockGuard>>;
 
-    /// Whether a living process has the file locked.
+    /// Whether a living process has the file or folder locked.
     fn is_locked(&self, path: &Path) -> io::Result<bool>;
+
+    /// The names of the folders in a folder.
+    fn list_folders(&self, dir: &Path) -> io::Result<Vec<String>>;
+
+    /// Makes a new folder, which must not exist yet. It is locked until the guard is dropped, where folders can be.
+    fn create_folder(&self, path: &Path) -> io::Result<LockGuard>;
+
+    /// The plain files in a folder and the folders in it: names with `/`, and lengths, sorted by name. Anything that is
+    /// neither file nor folder, such as a link, is an error.
+    fn files_below(&self, dir: &Path) -> io::Result<Vec<(String, u64)>>;
+
+    /// Makes the content of a file durable that others wrote.
+    fn sync_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes a folder and what is in it.
+    fn remove_folder(&self, path: &Path) -> io::Result<()>;
+
+    /// Takes a shared advisory lock of a file that exists; `None` while somebody has it for themselves.
+    fn try_lock_shared(&self, path: &Path) -> io::Result<Option<LockGuard>>;
 }
 
 /// Holds a lock until it is dropped.
@@ -149,12 +168,89 @@ impl Storage for Disk {
 
     fn try_lock(&self, path: &Path) -> io::Result<Option<LockGuard>> {
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
-        Ok(lock(&file)?.then(|| Box::new(file) as LockGuard))
+        // Between the two calls it may have been removed, and another put in its place.
+        Ok((lock(&file)? && is_at(&file, path)).then(|| Box::new(file) as LockGuard))
     }
 
     fn is_locked(&self, path: &Path) -> io::Result<bool> {
-        lock(&OpenOptions::new().write(true).open(path)?).map(|locked| !locked)
+        let file = match OpenOptions::new().write(true).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => File::open(path)?,
+            file => file?,
+        };
+        lock(&file).map(|locked| !locked)
     }
+
+    fn list_folders(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let entries = fs::read_dir(dir)?.flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|ty| ty.is_dir()));
+        Ok(folders.filter_map(|entry| entry.file_name().into_string().ok()).collect())
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<LockGuard> {
+        fs::create_dir(path)?;
+        // Not everywhere can a folder be opened or locked; there, its age tells that it was left behind.
+        let folder = match File::open(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Ok(Box::new(())),
+            folder => folder?,
+        };
+        let _ = folder.try_lock();
+        if is_at(&folder, path) { Ok(Box::new(folder)) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
+    fn files_below(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
+        let mut files = Vec::new();
+        let mut folders = vec![(dir.to_owned(), String::new())];
+        while let Some((folder, prefix)) = folders.pop() {
+            for entry in fs::read_dir(folder)? {
+                let entry = entry?;
+                let name = entry.file_name().into_string();
+                let name = name.map_err(|_| io::Error::other("a file's name is not Unicode"))?;
+                let info = entry.metadata()?;
+                if info.is_dir() {
+                    folders.push((entry.path(), format!("{prefix}{name}/")));
+                } else if info.is_file() {
+                    files.push((format!("{prefix}{name}"), info.len()));
+                } else {
+                    return Err(io::Error::other(format!("'{prefix}{name}' is neither file nor folder")));
+                }
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir_all(path)
+    }
+
+    fn try_lock_shared(&self, path: &Path) -> io::Result<Option<LockGuard>> {
+        let file = File::open(path)?;
+        match file.try_lock_shared() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // As in `try_lock`.
+        Ok(is_at(&file, path).then(|| Box::new(file) as LockGuard))
+    }
+}
+
+/// Whether a path still leads to an open file or folder.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let (Ok(ours), Ok(there)) = (file.metadata(), fs::metadata(path)) else { return false };
+    (ours.dev(), ours.ino()) == (there.dev(), there.ino())
+}
+
+/// Elsewhere, what is open is not removed.
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
 }
 
 impl NewFile for File {

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use crate::entry::{self, MAX_HEADER};
+use crate::folder::LIST;
 use crate::{
-    Disk, Entry, Error, Fault, FileInfo, Key, LockGuard, Meta, NewFile, Storage, Verify, aligned_copy,
+    Disk, Entry, Error, Fault, FileInfo, Key, LockGuard, Meta, NewFile, Storage, Verify, Wait, aligned_copy,
 };
 
 /// A temporary or lock file that no living process has locked was left by a crash. Where the file system has no locks,
@@ -41,9 +42,9 @@ impl Default for Options {
 /// A folder of compiled artifacts. Cheap to clone; clones share the folder.
 #[derive(Clone, Debug)]
 pub struct Store {
-    dir: PathBuf,
-    options: Options,
-    storage: Arc<dyn Storage>,
+    pub(crate) dir: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) storage: Arc<dyn Storage>,
 }
 
 /// What [`Store::get`] found.
@@ -191,7 +192,7 @@ impl Store {
             Lookup::Miss => Origin::Built,
             Lookup::Broken(fault) => Origin::Rebuilt(fault),
         };
-        let _lock = self.lock(key);
+        let _lock = self.lock(key, Wait::from(self));
         // Somebody may have built it since.
         if let Lookup::Hit(entry) = self.get(key) {
             return Ok(hit(entry));
@@ -212,11 +213,11 @@ impl Store {
         let mut entries: Vec<_> = self
             .entries()?
             .into_iter()
-            .filter_map(|(key, file)| {
-                let (head, len) = self.storage.load_head(&self.entry_path(&key), MAX_HEADER).ok()?;
+            .filter_map(|Stored { key, bytes, used, folder }| {
+                let path = if folder { self.folder_path(&key).join(LIST) } else { self.entry_path(&key) };
+                let (head, len) = self.storage.load_head(&path, MAX_HEADER).ok()?;
                 let header = entry::decode_header(&head, len, &key).ok()?;
-                let created = header.created;
-                Some(EntryInfo { key, meta: header.meta, bytes: len, created, used: file.modified })
+                Some(EntryInfo { key, meta: header.meta, bytes, created: header.created, used })
             })
             .collect();
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.used));
@@ -226,37 +227,72 @@ impl Store {
     /// Reads and checks every entry, and removes the broken ones.
     pub fn verify(&self) -> Result<Verified, Error> {
         let mut report = Verified::default();
-        for (key, _) in self.entries()? {
-            match self.check(&key, Verify::Full) {
-                Ok(Some(_)) => report.whole += 1,
+        for Stored { key, folder, .. } in self.entries()? {
+            let checked = if folder {
+                let checked = self.check_folder(&key, None, Verify::Full).map(|found| found.is_some());
+                checked.inspect_err(|_| drop(self.remove_folder(&key)))
+            } else {
+                self.check(&key, Verify::Full).map(|found| found.is_some())
+            };
+            match checked {
+                Ok(true) => report.whole += 1,
                 // Removed by another process since the listing.
-                Ok(None) => {}
+                Ok(false) => {}
                 Err(fault) => report.broken.push((key, fault)),
             }
         }
         Ok(report)
     }
 
-    /// Removes an entry; `false` if there was none.
+    /// Removes an entry; `false` if there was none, or it is a folder that is in use.
     pub fn remove(&self, key: &Key) -> Result<bool, Error> {
+        let file = self.remove_file(key)?;
+        Ok(self.remove_folder(key)? || file)
+    }
+
+    /// Removes every entry that is not in use, and nothing that the store did not write.
+    pub fn clear(&self) -> Result<Cleared, Error> {
+        let mut cleared = Cleared::default();
+        for Stored { key, bytes, folder, .. } in self.entries()? {
+            let removed = if folder { self.remove_folder(&key)? } else { self.remove_file(&key)? };
+            if removed {
+                cleared.entries += 1;
+                cleared.bytes += bytes;
+            }
+        }
+        Ok(cleared)
+    }
+
+    /// Removes the least recently used entries until the others take at most so many bytes. Folders in use stay.
+    pub fn prune(&self, max_bytes: u64) -> Result<Cleared, Error> {
+        let mut cleared = Cleared::default();
+        let mut entries = self.entries()?;
+        let mut total: u64 = entries.iter().map(|entry| entry.bytes).sum();
+        // The key settles ties, so that every process has the same order.
+        entries.sort_by_key(|entry| (entry.used, entry.key));
+        for Stored { key, bytes, folder, .. } in entries {
+            if total <= max_bytes {
+                break;
+            }
+            // What cannot be removed (on Windows, a mapped file) still counts: the next one goes instead.
+            let removed = if folder { self.remove_folder(&key) } else { self.remove_file(&key) };
+            if removed.is_ok_and(|removed| removed) {
+                tracing::debug!(%key, bytes, "removed a cache entry");
+                total -= bytes;
+                cleared.entries += 1;
+                cleared.bytes += bytes;
+            }
+        }
+        Ok(cleared)
+    }
+
+    fn remove_file(&self, key: &Key) -> Result<bool, Error> {
         let path = self.entry_path(key);
         match self.storage.remove(&path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(failed("remove", &path)(error)),
         }
-    }
-
-    /// Removes every entry, and nothing that the store did not write.
-    pub fn clear(&self) -> Result<Cleared, Error> {
-        let mut cleared = Cleared::default();
-        for (key, file) in self.entries()? {
-            if self.remove(&key)? {
-                cleared.entries += 1;
-                cleared.bytes += file.len;
-            }
-        }
-        Ok(cleared)
     }
 
     /// Loads and checks an entry; removes it if it is broken.
@@ -287,7 +323,7 @@ impl Store {
         written.inspect_err(|_| drop(self.storage.remove(&temporary)))
     }
 
-    fn write(&self, path: &Path, parts: &[&[u8]]) -> Result<Box<dyn NewFile>, Error> {
+    pub(crate) fn write(&self, path: &Path, parts: &[&[u8]]) -> Result<Box<dyn NewFile>, Error> {
         let mut file = self.storage.create(path).map_err(failed("create", path))?;
         for part in parts {
             file.write_all(part).map_err(failed("write", path))?;
@@ -308,50 +344,45 @@ impl Store {
         Err(failed("rename a temporary file to", &path)(error))
     }
 
-    /// Waits for whoever is building `key`, and takes the turn. `None` when the wait is over or locks do not work here:
-    /// then the work may be done twice, which is harmless.
-    fn lock(&self, key: &Key) -> Option<KeyLock<'_>> {
+    /// Waits for whoever is building `key`, and takes the turn. `Ok(None)` when the wait is over or locks do not work
+    /// here: then the work may be done twice, which is harmless.
+    pub(crate) fn lock(&self, key: &Key, wait: Wait<'_>) -> Result<Option<KeyLock<'_>>, Stopped> {
         let path = self.dir.join(format!("{key}.lock"));
         let start = Instant::now();
         loop {
+            if wait.stop.is_some_and(|stop| stop()) {
+                return Err(Stopped);
+            }
             match self.storage.try_lock(&path) {
-                Ok(Some(guard)) => return Some(KeyLock { store: self, path, _guard: guard }),
-                Ok(None) if start.elapsed() < self.options.wait => thread::sleep(POLL),
-                Ok(None) | Err(_) => return None,
+                Ok(Some(guard)) => return Ok(Some(KeyLock { store: self, path, _guard: guard })),
+                Ok(None) if start.elapsed() < wait.timeout => thread::sleep(POLL),
+                Ok(None) | Err(_) => return Ok(None),
             }
         }
     }
 
     /// Removes what crashed processes left behind, then the least recently used entries over the bound.
-    fn tidy_up(&self) -> Result<(), Error> {
+    pub(crate) fn tidy_up(&self) -> Result<(), Error> {
         let now = SystemTime::now();
-        let mut entries = Vec::new();
         for file in self.files()? {
-            match Name::parse(&file.name) {
-                Some(Name::Entry(key)) => entries.push((key, file)),
-                Some(Name::Passing) if self.is_abandoned(&file, now) => {
-                    let _ = self.storage.remove(&self.dir.join(&file.name));
-                }
-                Some(Name::Passing) | None => {}
+            if let Some(Name::Passing) = Name::parse(&file.name)
+                && self.is_abandoned(&file, now)
+            {
+                let _ = self.storage.remove(&self.dir.join(&file.name));
             }
         }
-        let mut total: u64 = entries.iter().map(|(_, file)| file.len).sum();
-        if total <= self.options.max_bytes {
-            return Ok(());
-        }
-        // The key settles ties, so that every process has the same order.
-        entries.sort_by_key(|(key, file)| (file.modified, *key));
-        for (key, file) in entries {
-            if total <= self.options.max_bytes {
-                break;
-            }
-            // A file that cannot be removed (on Windows, a mapped one) still counts: the next one goes instead.
-            if self.remove(&key).is_ok() {
-                tracing::debug!(%key, bytes = file.len, "evicted a cache entry");
-                total -= file.len;
+        for name in self.folders()? {
+            let Some(Name::Passing) = Name::parse(&name) else { continue };
+            // Its age is that of what is in it.
+            let path = self.dir.join(&name);
+            let modified =
+                self.storage.list(&path).unwrap_or_default().iter().map(|file| file.modified).max();
+            let modified = modified.unwrap_or(SystemTime::UNIX_EPOCH);
+            if self.is_abandoned(&FileInfo { name, len: 0, modified }, now) {
+                let _ = self.storage.remove_folder(&path);
             }
         }
-        Ok(())
+        self.prune(self.options.max_bytes).map(drop)
     }
 
     fn is_abandoned(&self, file: &FileInfo, now: SystemTime) -> bool {
@@ -362,12 +393,24 @@ impl Store {
         }
     }
 
-    fn entries(&self) -> Result<Vec<(Key, FileInfo)>, Error> {
-        let named = |file: FileInfo| match Name::parse(&file.name) {
-            Some(Name::Entry(key)) => Some((key, file)),
-            _ => None,
-        };
-        Ok(self.files()?.into_iter().filter_map(named).collect())
+    fn entries(&self) -> Result<Vec<Stored>, Error> {
+        let mut entries = Vec::new();
+        for FileInfo { name, len: bytes, modified: used } in self.files()? {
+            if let Some(Name::Entry(key)) = Name::parse(&name) {
+                entries.push(Stored { key, bytes, used, folder: false });
+            }
+        }
+        for name in self.folders()? {
+            let Some(Name::Folder(key)) = Name::parse(&name) else { continue };
+            // Without a list it is broken, and the first to go.
+            let (bytes, used) = self.folder_info(&key).unwrap_or((0, SystemTime::UNIX_EPOCH));
+            entries.push(Stored { key, bytes, used, folder: true });
+        }
+        Ok(entries)
+    }
+
+    fn folders(&self) -> Result<Vec<String>, Error> {
+        self.storage.list_folders(&self.dir).map_err(failed("list", &self.dir))
     }
 
     fn files(&self) -> Result<Vec<FileInfo>, Error> {
@@ -380,8 +423,20 @@ impl Store {
     }
 }
 
+/// An entry of either kind.
+struct Stored {
+    key: Key,
+    bytes: u64,
+    used: SystemTime,
+    folder: bool,
+}
+
+/// Who waited was told not to.
+#[derive(Debug)]
+pub(crate) struct Stopped;
+
 /// The turn to build one key.
-struct KeyLock<'a> {
+pub(crate) struct KeyLock<'a> {
     store: &'a Store,
     path: PathBuf,
     _guard: LockGuard,
@@ -397,7 +452,8 @@ impl Drop for KeyLock<'_> {
 /// What a file in the folder is, by its name.
 enum Name {
     Entry(Key),
-    /// A temporary or lock file.
+    Folder(Key),
+    /// A temporary file or folder, or a lock file.
     Passing,
 }
 
@@ -408,6 +464,7 @@ impl Name {
         let key = key.parse().ok()?;
         match rest {
             "mwc" => Some(Self::Entry(key)),
+            "mwd" => Some(Self::Folder(key)),
             "lock" => Some(Self::Passing),
             _ => rest.ends_with(".tmp").then_some(Self::Passing),
         }
@@ -415,12 +472,12 @@ impl Name {
 }
 
 /// A name that no other writer has, here or in a container that shares the folder and the process number.
-fn unique() -> String {
+pub(crate) fn unique() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let random = RandomState::new().build_hasher().finish();
     format!("{}-{}-{random:016x}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Io { action, path: path.to_owned(), source }
 }

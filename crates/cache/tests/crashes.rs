@@ -355,6 +355,30 @@ impl Storage for SimDisk {
     fn is_locked(&self, _path: &Path) -> io::Result<bool> {
         self.step().map(|_| false)
     }
+
+    fn list_folders(&self, _dir: &Path) -> io::Result<Vec<String>> {
+        self.step().map(|_| Vec::new())
+    }
+
+    fn create_folder(&self, _path: &Path) -> io::Result<LockGuard> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn files_below(&self, _dir: &Path) -> io::Result<Vec<(String, u64)>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn sync_file(&self, _path: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn remove_folder(&self, _path: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn try_lock_shared(&self, _path: &Path) -> io::Result<Option<LockGuard>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 struct OpenFile {

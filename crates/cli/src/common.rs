@@ -19,10 +19,10 @@ pub struct Global {
     /// Print JSON, for machines.
     #[arg(long, global = true)]
     pub json: bool,
-    /// The folder of compiled plans [env: MILWRIGHT_CACHE_DIR] [default: the user's cache folder]
+    /// The folder of compiled models [env: MILWRIGHT_CACHE_DIR] [default: the user's cache folder]
     #[arg(long, global = true, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
-    /// Compile plans anew, and keep none.
+    /// Compile models anew, and keep none.
     #[arg(long, global = true)]
     no_cache: bool,
 }

@@ -24,6 +24,7 @@
 //! | compare two models | [`compare()`], [`Samples`] |
 //! | read and write tensors and images | [`npy`], [`image`], [`Files`] |
 //! | stop what is under way | [`Cancel`] |
+//! | keep what Core ML's compiler makes | [`CompiledModels`] |
 //! | survive a crash of a backend | [`Isolated`] |
 //!
 //! The library never prints, exits or reads the environment.
@@ -33,6 +34,7 @@ mod backend;
 mod cancel;
 mod classifier;
 mod compare;
+mod compiled;
 mod cpu;
 mod error;
 mod files;
@@ -55,6 +57,7 @@ pub use backend::{
 };
 pub use cancel::Cancel;
 pub use compare::{Differences, OutputDifference, largest};
+pub use compiled::{CompileOptions, CompiledModel, CompiledModels};
 pub use error::{Error, ErrorKind, Result};
 pub use files::Files;
 pub use info::{FeatureInfo, FeatureType, Flexibility, FunctionInfo, ModelInfo};

@@ -1,17 +1,20 @@
 //! `milwright cache`
 
-use milwright::cache::{Options, Store};
-use milwright::{Error, ErrorKind, Result};
+use std::path::PathBuf;
+
+use milwright::cache::{Cleared, Options, Store};
+use milwright::{Error, ErrorKind, Result, Target};
 use serde_json::json;
 
-use crate::common::Global;
-use crate::printer::{Printer, bytes, count};
+use crate::common::{self, Global};
+use crate::printer::{Printer, bytes, count, duration};
 
-/// Shows and clears the cache of compiled plans.
+/// Shows, fills and clears the cache of compiled models.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   milwright cache list
+  milwright cache prewarm model.mlpackage && milwright cache prune --max-mb 500
   milwright cache verify && echo whole
   milwright cache clear")]
 pub struct Args {
@@ -23,11 +26,23 @@ pub struct Args {
 enum Action {
     /// Prints the folder.
     Path,
-    /// Lists the plans, the last used first.
+    /// Lists the plans and compiled models, the last used first.
     List,
-    /// Checks every plan; broken ones are removed, and rebuilt when they are needed.
+    /// Makes models ready, so that the next load is fast.
+    Prewarm {
+        /// .mlpackage or .mlmodelc folders, or .mlmodel files.
+        #[arg(required = true)]
+        models: Vec<PathBuf>,
+    },
+    /// Checks every entry; broken ones are removed, and rebuilt when they are needed.
     Verify,
-    /// Removes every plan.
+    /// Removes the entries that were not used for longest, until the others take at most so much.
+    Prune {
+        /// Megabytes (millions of bytes) to keep.
+        #[arg(long, value_name = "MB")]
+        max_mb: u64,
+    },
+    /// Removes every entry that is not in use.
     Clear,
 }
 
@@ -41,10 +56,14 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         }
         return Ok(());
     }
+    if let Action::Prewarm { models } = &args.action {
+        return prewarm(models, global, printer);
+    }
     let store = Store::open(&folder, Options::default())?;
     match args.action {
-        Action::Path => {}
+        Action::Path | Action::Prewarm { .. } => {}
         Action::List => list(&store, printer)?,
+        Action::Prune { max_mb } => show_removed(store.prune(max_mb.saturating_mul(1_000_000))?, printer),
         Action::Verify => {
             let verified = store.verify()?;
             let broken: Vec<_> =
@@ -56,23 +75,48 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
                 broken.iter().for_each(|(key, fault)| printer.line(format!("{key}: {fault}")));
             }
             if !broken.is_empty() {
-                let plans = count(broken.len(), "plan was", "plans were");
-                return Err(Error::new(ErrorKind::Io, format!("{plans} broken, and removed"))
+                let entries = count(broken.len(), "entry was", "entries were");
+                return Err(Error::new(ErrorKind::Io, format!("{entries} broken, and removed"))
                     .with_hint("they are compiled again when they are needed")
                     .at(folder));
             }
         }
-        Action::Clear => {
-            let cleared = store.clear()?;
-            if printer.is_json() {
-                printer.json(&json!({ "plans": cleared.entries, "bytes": cleared.bytes }));
-            } else {
-                let plans = count(cleared.entries, "plan", "plans");
-                printer.line(format!("removed {plans}, {}", bytes(cleared.bytes)));
-            }
-        }
+        Action::Clear => show_removed(store.clear()?, printer),
     }
     Ok(())
+}
+
+fn prewarm(models: &[PathBuf], global: &Global, printer: &Printer) -> Result<()> {
+    let mut rows = Vec::new();
+    for path in models {
+        let model = common::open(path)?;
+        let options = global.load_options(None, 0);
+        if options.cache.is_none() {
+            let error = Error::new(ErrorKind::Io, "there is no cache to fill");
+            return Err(error.with_hint("name a folder with --cache-dir, and leave out --no-cache"));
+        }
+        let session = Target::Auto.backend()?.load(&model, &options)?;
+        let loaded = session.loaded();
+        if printer.is_json() {
+            rows.push(json!({ "model": path, "loaded": loaded }));
+        } else {
+            let took = duration(loaded.duration);
+            printer.line(format!("{}: {} for {} in {took}", path.display(), loaded.plan, loaded.backend));
+        }
+    }
+    if printer.is_json() {
+        printer.json(&rows);
+    }
+    Ok(())
+}
+
+fn show_removed(cleared: Cleared, printer: &Printer) {
+    if printer.is_json() {
+        printer.json(&json!({ "entries": cleared.entries, "bytes": cleared.bytes }));
+    } else {
+        let entries = count(cleared.entries, "entry", "entries");
+        printer.line(format!("removed {entries}, {}", bytes(cleared.bytes)));
+    }
 }
 
 fn list(store: &Store, printer: &Printer) -> Result<()> {
@@ -100,11 +144,18 @@ fn list(store: &Store, printer: &Printer) -> Result<()> {
         printer.json(&rows);
         return Ok(());
     }
-    let mut table = printer.table(&["model", "size", "created", "used", "key"]);
+    let mut table = printer.table(&["model", "kind", "size", "created", "used", "key"]);
     for e in &entries {
         let key = e.key.to_string();
         let short = key.get(..12).unwrap_or(&key).to_owned();
-        table.add_row(vec![e.meta.model().to_owned(), bytes(e.bytes), age(e.created), age(e.used), short]);
+        table.add_row(vec![
+            e.meta.model().to_owned(),
+            e.meta.kind().to_owned(),
+            bytes(e.bytes),
+            age(e.created),
+            age(e.used),
+            short,
+        ]);
     }
     printer.show(&table);
     Ok(())

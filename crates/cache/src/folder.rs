@@ -1,0 +1,444 @@
+//! Entries that are folders, for compilers whose result is one (Core ML's `.mlmodelc`).
+//!
+//! An entry is a folder `KEY.mwd` with two things in it: the artifact, under the name that its reader wants, and a file
+//! `entry` in the format of all entries, whose payload lists every file of the artifact with length and checksum. It is
+//! made under a temporary name, flushed, and renamed: it is there whole, or not at all.
+//!
+//! The path of an artifact depends on its key only. Systems that keep more about a compiled model than it shows, as
+//! Core ML does by its path, find it again.
+
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::entry::{self, MAX_HEADER};
+use crate::store::{failed, unique};
+use crate::{Error, Fault, Key, LockGuard, Meta, Origin, Store, Verify};
+
+/// The list of files in a folder's entry.
+pub(crate) const LIST: &str = "entry";
+/// Files of one artifact. Compiled models have about ten.
+const MAX_FILES: usize = 100_000;
+/// Bytes of a file's path below the artifact.
+const MAX_PATH: usize = 4096;
+
+/// A folder that was stored, or is private. While this lives, the folder stays where it is: nobody evicts it.
+pub struct Folder {
+    /// The artifact.
+    pub path: PathBuf,
+    /// Where it came from.
+    pub origin: Origin,
+    /// Why it could not be stored. It is whole all the same, and removed when this is dropped.
+    pub unstored: Option<Error>,
+    key: Key,
+    /// First this, so that the folder may be removed.
+    lease: Option<LockGuard>,
+    private: Option<Private>,
+}
+
+/// How long [`Store::folder_or_create`] waits for another process that is building the same key.
+#[derive(Clone, Copy)]
+pub struct Wait<'a> {
+    /// After this time the folder is built here, too. It is harmless to do it twice.
+    pub timeout: Duration,
+    /// Asked now and then whether to give up.
+    pub stop: Option<&'a dyn Fn() -> bool>,
+}
+
+/// Why there is no folder.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError<E> {
+    /// It could not be built.
+    #[error(transparent)]
+    Build(E),
+    /// [`Wait::stop`] said so.
+    #[error("stopped")]
+    Stopped,
+    /// There is no place to build it in.
+    #[error(transparent)]
+    Store(Error),
+}
+
+impl Store {
+    /// Looks a folder up and, if there is no usable one, has it built and stores it. `build` gets a path of which only
+    /// the parent exists yet. `name` is the artifact's own, such as `model.mlmodelc`.
+    ///
+    /// What is stored was complete, and is checked against its list of checksums as [`Options::verify`] says before it is
+    /// handed out.
+    ///
+    /// # Errors
+    /// `build`'s own; the wait was stopped; or there is no folder to build in. A folder that was built and cannot be
+    /// stored is no error.
+    ///
+    /// [`Options::verify`]: crate::Options::verify
+    pub fn folder_or_create<E>(
+        &self,
+        key: &Key,
+        meta: &Meta,
+        name: &str,
+        wait: Wait<'_>,
+        build: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<Folder, FolderError<E>> {
+        let origin = match self.folder(key, name) {
+            Ok(Some(folder)) => return Ok(folder),
+            Ok(None) => Origin::Built,
+            Err(fault) => Origin::Rebuilt(fault),
+        };
+        let lock = self.lock(key, wait).map_err(|_| FolderError::Stopped)?;
+        // Somebody may have built it since.
+        if let Ok(Some(folder)) = self.folder(key, name) {
+            return Ok(folder);
+        }
+        let private = self.create_private(key).map_err(FolderError::Store)?;
+        let path = private.path.join(name);
+        build(&path).map_err(FolderError::Build)?;
+        let folder = match self.publish_folder(key, meta, name, &private) {
+            Ok((path, lease)) => Folder { path, origin, unstored: None, key: *key, lease, private: None },
+            Err(error) => {
+                tracing::debug!(%key, %error, "cannot store a folder");
+                let (unstored, private) = (Some(error), Some(private));
+                Folder { path, origin, unstored, key: *key, lease: None, private }
+            }
+        };
+        drop(lock);
+        if let Err(error) = self.tidy_up() {
+            tracing::warn!(%error, "cannot evict old cache entries");
+        }
+        Ok(folder)
+    }
+
+    /// Looks a folder up, checks it, and marks it as used. `Ok(None)` is a miss, or a folder that is being removed. A
+    /// broken one has been removed, unless it is in use.
+    pub fn folder(&self, key: &Key, name: &str) -> Result<Option<Folder>, Fault> {
+        match self.check_folder(key, Some(name), self.options.verify) {
+            Ok(Some((path, lease))) => {
+                // Without the mark it is only evicted sooner.
+                let _ = self.storage.touch(&self.folder_path(key).join(LIST));
+                let (origin, key) = (Origin::Hit, *key);
+                Ok(Some(Folder { path, origin, unstored: None, key, lease, private: None }))
+            }
+            Ok(None) => Ok(None),
+            Err(fault) => {
+                tracing::debug!(%key, %fault, "removing a broken folder");
+                let _ = self.remove_folder(key);
+                Err(fault)
+            }
+        }
+    }
+
+    /// Removes a folder that its reader could not use although its checksums are right. Whether it was removed: not if
+    /// others use it.
+    ///
+    /// # Errors
+    /// The file system refused.
+    pub fn discard(&self, folder: Folder) -> Result<bool, Error> {
+        let Folder { key, lease, private, .. } = folder;
+        drop(lease);
+        match private {
+            Some(_) => Ok(true),
+            None => self.remove_folder(&key),
+        }
+    }
+
+    /// Whether there is an entry, by its header: a file or a folder. Nothing is marked as used.
+    pub fn contains(&self, key: &Key) -> bool {
+        let sound = |path: &Path| {
+            let head = self.storage.load_head(path, MAX_HEADER);
+            head.is_ok_and(|(head, len)| entry::decode_header(&head, len, key).is_ok())
+        };
+        sound(&self.entry_path(key)) || sound(&self.folder_path(key).join(LIST))
+    }
+
+    /// Where the folder of a key is, if there is one.
+    pub(crate) fn folder_path(&self, key: &Key) -> PathBuf {
+        self.dir.join(format!("{key}.mwd"))
+    }
+
+    /// The artifact, if it is whole, and what keeps others from removing it. Any name will do if none is given.
+    pub(crate) fn check_folder(
+        &self,
+        key: &Key,
+        name: Option<&str>,
+        verify: Verify,
+    ) -> Result<Option<(PathBuf, Option<LockGuard>)>, Fault> {
+        let root = self.folder_path(key);
+        let list = root.join(LIST);
+        let unreadable = |error: io::Error| Fault::Unreadable(error.to_string());
+        let lease = match self.lease(&root) {
+            Ok(Some(lease)) => Some(lease),
+            // Somebody is removing it.
+            Ok(None) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let names = self.storage.list_folders(&self.dir).map_err(unreadable)?;
+                if !names.iter().any(|name| root.ends_with(name)) {
+                    return Ok(None);
+                }
+                // It may have been made since the first look.
+                match self.lease(&root) {
+                    Ok(Some(lease)) => Some(lease),
+                    Ok(None) => return Ok(None),
+                    Err(_) => return Err(Fault::Missing(LIST.into())),
+                }
+            }
+            // There are no locks here.
+            Err(_) => None,
+        };
+        let file = match self.storage.load(&list) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unreadable(error)),
+        };
+        let entry = entry::decode(&file, key, Verify::Full)?;
+        let (stored, files) = decode_list(&entry.payload).ok_or(Fault::Header)?;
+        if name.is_some_and(|name| name != stored) {
+            return Err(Fault::OtherKey);
+        }
+        let artifact = root.join(stored);
+        for Listed { name, len, hash } in files {
+            let content = match self.storage.load(&artifact.join(name)) {
+                Ok(content) => content,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(Fault::Missing(name.to_owned()));
+                }
+                Err(error) => return Err(unreadable(error)),
+            };
+            if content.len() as u64 != len {
+                return Err(Fault::Length { expected: len, found: content.len() as u64 });
+            }
+            if verify == Verify::Full && blake3::hash(&content) != hash {
+                return Err(Fault::Payload);
+            }
+        }
+        Ok(Some((artifact, lease)))
+    }
+
+    fn lease(&self, root: &Path) -> io::Result<Option<LockGuard>> {
+        self.storage.try_lock_shared(&root.join(LIST))
+    }
+
+    /// Removes the folder of a key, unless somebody has a lease on it. Whether it was there and is gone.
+    pub(crate) fn remove_folder(&self, key: &Key) -> Result<bool, Error> {
+        let root = self.folder_path(key);
+        let list = root.join(LIST);
+        let _lock = match self.storage.try_lock(&list) {
+            Ok(Some(lock)) => Some(lock),
+            Ok(None) => return Ok(false),
+            // It is not there at all, or has no list, or there are no locks.
+            Err(_) => None,
+        };
+        // First away from its name: a removal that is cut short leaves nothing that looks like an entry.
+        let away = self.dir.join(format!("{key}.{}.tmp", unique()));
+        match self.storage.rename(&root, &away) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(failed("remove", &root)(error)),
+        }
+        self.storage.remove_folder(&away).map_err(failed("remove", &away))?;
+        Ok(true)
+    }
+
+    /// Bytes and last use of the folder of a key.
+    pub(crate) fn folder_info(&self, key: &Key) -> Option<(u64, SystemTime)> {
+        let root = self.folder_path(key);
+        let list = self.storage.list(&root).ok()?.into_iter().find(|file| file.name == LIST)?;
+        let files = self.storage.files_below(&root).ok()?;
+        Some((files.iter().map(|(_, len)| len).sum(), list.modified))
+    }
+
+    fn create_private(&self, key: &Key) -> Result<Private, Error> {
+        let mut tries = 3;
+        loop {
+            tries -= 1;
+            let path = self.dir.join(format!("{key}.{}.tmp", unique()));
+            match self.storage.create_folder(&path) {
+                Ok(lock) => return Ok(Private { path, store: self.clone(), _lock: lock }),
+                // Another process took it for one that a crash left, between its creation and its lock.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && tries > 0 => {}
+                Err(error) => return Err(failed("create", &path)(error)),
+            }
+        }
+    }
+
+    /// Lists and flushes what was built, and gives it its final name. Returns the artifact and a lease on it.
+    fn publish_folder(
+        &self,
+        key: &Key,
+        meta: &Meta,
+        name: &str,
+        private: &Private,
+    ) -> Result<(PathBuf, Option<LockGuard>), Error> {
+        let staging = &private.path;
+        let artifact = staging.join(name);
+        let mut list = encode_name(name);
+        let files = self.storage.files_below(&artifact).map_err(failed("list", &artifact))?;
+        let mut folders = vec![artifact.clone()];
+        for (name, len) in &files {
+            let path = artifact.join(name);
+            let content = self.storage.load(&path).map_err(failed("read", &path))?;
+            if content.len() as u64 != *len {
+                let error = io::Error::other("it changes while it is stored");
+                return Err(failed("store", &path)(error));
+            }
+            list.extend(encode_name(name));
+            list.extend_from_slice(&len.to_le_bytes());
+            list.extend_from_slice(blake3::hash(&content).as_bytes());
+            self.storage.sync_file(&path).map_err(failed("flush", &path))?;
+            let parents = path.ancestors().skip(1).take_while(|parent| *parent != artifact);
+            folders.extend(parents.map(Path::to_owned));
+        }
+        let total: u64 = files.iter().map(|(_, len)| len).sum();
+        let header = entry::encode_header(key, meta, SystemTime::now(), &list);
+        let size = total.saturating_add((header.len() + list.len()) as u64);
+        if size > self.options.max_bytes {
+            return Err(Error::TooLarge { size, max: self.options.max_bytes });
+        }
+        // What cannot be read back must not be stored.
+        if decode_list(&list).is_none() {
+            let error = io::Error::other("a file in it has a name that cannot be listed");
+            return Err(failed("store", &artifact)(error));
+        }
+        drop(self.write(&staging.join(LIST), &[&header, &list])?);
+        folders.sort();
+        folders.dedup();
+        for folder in folders.iter().rev().chain([staging]) {
+            self.storage.sync_dir(folder).map_err(failed("flush", folder))?;
+        }
+        // The lock is on the file, which keeps it under its new name.
+        let lease = self.lease(staging).ok().flatten();
+        let root = self.folder_path(key);
+        if let Err(error) = self.storage.rename(staging, &root) {
+            // A broken one, or one that somebody else has just made.
+            if let Ok(Some(found)) = self.check_folder(key, Some(name), Verify::Full) {
+                return Ok(found);
+            }
+            if !self.remove_folder(key)? {
+                return Err(failed("rename a temporary folder to", &root)(error));
+            }
+            self.storage.rename(staging, &root).map_err(failed("rename a temporary folder to", &root))?;
+        }
+        // It is in its place, whether or not that survives a power cut.
+        if let Err(error) = self.storage.sync_dir(&self.dir) {
+            tracing::debug!(%key, %error, "cannot flush the cache folder");
+        }
+        Ok((root.join(name), lease))
+    }
+}
+
+/// A folder that is being built, or could not be stored. Removed when dropped; renaming it away keeps it.
+struct Private {
+    path: PathBuf,
+    store: Store,
+    /// It is taken for abandoned without.
+    _lock: LockGuard,
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        match self.store.storage.remove_folder(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::debug!(%error, "cannot remove '{}'", self.path.display());
+            }
+            _ => {}
+        }
+    }
+}
+
+impl std::fmt::Debug for Folder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Folder")
+            .field("path", &self.path)
+            .field("origin", &self.origin)
+            .field("unstored", &self.unstored)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<&Store> for Wait<'static> {
+    fn from(store: &Store) -> Self {
+        Wait { timeout: store.options.wait, stop: None }
+    }
+}
+
+fn encode_name(name: &str) -> Vec<u8> {
+    let mut out = u32::try_from(name.len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
+    out.extend_from_slice(name.as_bytes());
+    out
+}
+
+/// One file of an artifact.
+#[derive(Debug, PartialEq)]
+struct Listed<'a> {
+    name: &'a str,
+    len: u64,
+    hash: blake3::Hash,
+}
+
+/// The artifact's name, and its files. `None` if a name leads out of the folder.
+fn decode_list(mut bytes: &[u8]) -> Option<(&str, Vec<Listed<'_>>)> {
+    let root = decode_name(&mut bytes)?;
+    if Path::new(root).components().count() != 1 {
+        return None;
+    }
+    let mut files = Vec::new();
+    while !bytes.is_empty() {
+        let name = decode_name(&mut bytes)?;
+        let (len, rest) = bytes.split_first_chunk::<8>()?;
+        let (hash, rest) = rest.split_first_chunk::<32>()?;
+        bytes = rest;
+        if files.len() == MAX_FILES {
+            return None;
+        }
+        let hash = blake3::Hash::from_bytes(*hash);
+        files.push(Listed { name, len: u64::from_le_bytes(*len), hash });
+    }
+    Some((root, files))
+}
+
+fn decode_name<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
+    let (len, rest) = bytes.split_first_chunk::<4>()?;
+    let len = usize::try_from(u32::from_le_bytes(*len)).ok().filter(|&len| len <= MAX_PATH)?;
+    let (name, rest) = rest.split_at_checked(len)?;
+    *bytes = rest;
+    let name = std::str::from_utf8(name).ok()?;
+    let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+    (inside && !name.is_empty()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(root: &str, files: &[&str]) -> Vec<u8> {
+        let mut list = encode_name(root);
+        for name in files {
+            list.extend(encode_name(name));
+            list.extend_from_slice(&5u64.to_le_bytes());
+            list.extend_from_slice(&[7; 32]);
+        }
+        list
+    }
+
+    #[test]
+    fn lists_round_trip() {
+        let bytes = list("m.mlmodelc", &["model.mil", "weights/weight.bin"]);
+        let (root, files) = decode_list(&bytes).unwrap();
+        assert_eq!(root, "m.mlmodelc");
+        let hash = blake3::Hash::from_bytes([7; 32]);
+        assert_eq!(files[1], Listed { name: "weights/weight.bin", len: 5, hash });
+        for len in 0..bytes.len() {
+            // Cut between two files it is a shorter list; the checksum over it finds that.
+            if let Some((_, cut)) = decode_list(&bytes[..len]) {
+                assert!(cut.len() < 2);
+            }
+        }
+    }
+
+    #[test]
+    fn no_name_leads_out() {
+        for bad in ["", "..", "a/../../b", "/etc/passwd"] {
+            assert!(decode_list(&list("m", &[bad])).is_none(), "{bad}");
+            assert!(decode_list(&list(bad, &["x"])).is_none(), "{bad}");
+        }
+        assert!(decode_list(&list("a/b", &["x"])).is_none());
+    }
+}
