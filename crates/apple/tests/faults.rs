@@ -299,6 +299,50 @@ fn images() {
     });
 }
 
+/// Bytes that tell when they are let go.
+struct Counted([u64; 8], #[expect(dead_code, reason = "it counts")] Arc<()>);
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: the bytes of an array of numbers.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), 64) }
+    }
+}
+
+#[test]
+fn memory_is_let_go_of_whatever_core_ml_does() {
+    let places = [
+        "CVPixelBufferCreateWithBytes",
+        "featureValueWithPixelBuffer:",
+        "initWithDataPointer:shape:dataType:strides:deallocator:error:",
+        "featureValueWithMultiArray:",
+        "initWithDictionary:error:",
+        "predictionFromFeatures:options:error:",
+        "featureNames",
+    ];
+    case(|| {
+        let text = "input x array f32 2,3\ninput z image BGRA 2 3\noutput y array f32 2,3\naffine y x 2 1\n";
+        let mut model = load(text);
+        let count = Arc::new(());
+        for place in places {
+            for wanted in [Fault::Error, Fault::Silent, Fault::Throw] {
+                let bytes = || bytes::Bytes::from_owner(Counted([0; 8], Arc::clone(&count)));
+                let array = Array::new(ElementType::Float32, &[2, 3], bytes().slice(..24)).unwrap();
+                let image = Image::new(PixelFormat::Bgra8, 2, 3, 8, bytes().slice(..24)).unwrap();
+                let inputs = Features::from([
+                    ("x".to_owned(), Value::Array(array)),
+                    ("z".to_owned(), Value::Image(image)),
+                ]);
+                fault(place, wanted);
+                model.predict(&inputs, Backings::new()).unwrap_err();
+                reset();
+                drop(inputs);
+                assert_eq!(Arc::strong_count(&count), 1, "{place} with {wanted:?}");
+            }
+        }
+    });
+}
+
 #[test]
 fn states() {
     let prediction = "predictionFromFeatures:usingState:options:error:";
@@ -352,6 +396,9 @@ fn batches() {
         each(&["predictionsFromBatch:options:error:", "initWithDictionary:error:"], WITH_ERROR, predict);
         each(&["initWithFeatureProviderArray:", "featuresAtIndex:", "init"], WITHOUT_ERROR, predict);
         each(&["count"], &[Fault::Wrong, Fault::Throw], predict);
+        // As many as it should be, but not what was asked for.
+        fault("count", Fault::Wrong);
+        assert!(predict().unwrap_err().message().contains("3 results for a batch of 2"));
     });
 }
 

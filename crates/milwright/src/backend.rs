@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use milwright_cache::Store;
 use serde::{Deserialize, Serialize};
 
+use crate::coreml::CoreMl;
 use crate::cpu::CpuSession;
 use crate::{Cancel, Error, ErrorKind, InferenceRequest, Model, Prediction, Result, State};
 
@@ -232,30 +233,6 @@ impl Backend for Cpu {
 
     fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Box<dyn Session>> {
         Ok(Box::new(CpuSession::new(Arc::clone(model), options)?))
-    }
-}
-
-/// Apple's Core ML.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CoreMl;
-
-impl Backend for CoreMl {
-    fn name(&self) -> &'static str {
-        "coreml"
-    }
-
-    fn availability(&self) -> Availability {
-        let reason = if cfg!(target_vendor = "apple") {
-            "the bridge to Core ML is not part of this version"
-        } else {
-            "Core ML is a part of macOS and iOS; this is another system"
-        };
-        Availability { available: false, reason: reason.into() }
-    }
-
-    fn load(&self, _model: &Arc<Model>, _options: &LoadOptions) -> Result<Box<dyn Session>> {
-        Err(Error::new(ErrorKind::Unavailable, self.availability().reason)
-            .with_hint("use the target `cpu` or `auto`"))
     }
 }
 

@@ -35,6 +35,7 @@ mod cancel;
 mod classifier;
 mod compare;
 mod compiled;
+mod coreml;
 mod cpu;
 mod error;
 mod files;
@@ -52,12 +53,13 @@ mod state;
 mod structure;
 
 pub use backend::{
-    Availability, Backend, Candidate, ComputeUnits, CoreMl, Cpu, LoadOptions, Loaded, PlanOrigin, Precision,
+    Availability, Backend, Candidate, ComputeUnits, Cpu, LoadOptions, Loaded, PlanOrigin, Precision,
     PredictOptions, Session, Target, backends,
 };
 pub use cancel::Cancel;
 pub use compare::{Differences, OutputDifference, largest};
 pub use compiled::{CompileOptions, CompiledModel, CompiledModels};
+pub use coreml::CoreMl;
 pub use error::{Error, ErrorKind, Result};
 pub use files::Files;
 pub use info::{FeatureInfo, FeatureType, Flexibility, FunctionInfo, ModelInfo};

@@ -1,0 +1,273 @@
+//! Apple's Core ML as a backend.
+//!
+//! Tensors go to Core ML without being copied, and outputs of a known shape are written into memory of ours. The rest is
+//! `milwright_apple`'s.
+
+mod compiled;
+mod values;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use milwright_apple::{Backings, Configuration, Description, FeatureKind, Features};
+use milwright_mil::Tensor;
+
+use crate::backend::{Availability, Loaded, PlanOrigin};
+use crate::{
+    Backend, Cancel, ComputeUnits, Error, ErrorKind, InferenceRequest, LoadOptions, Model, PredictOptions,
+    Prediction, Result, Session, State,
+};
+use compiled::Compiled;
+
+/// Apple's Core ML.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CoreMl;
+
+impl Backend for CoreMl {
+    fn name(&self) -> &'static str {
+        "coreml"
+    }
+
+    fn availability(&self) -> Availability {
+        match milwright_apple::system() {
+            Ok(system) => Availability { available: true, reason: format!("Core ML of {system}") },
+            Err(e) => Availability { available: false, reason: e.to_string() },
+        }
+    }
+
+    fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Box<dyn Session>> {
+        Ok(Box::new(CoreMlSession::new(Arc::clone(model), options)?))
+    }
+}
+
+struct CoreMlSession {
+    model: Arc<Model>,
+    loaded: Loaded,
+    core_ml: milwright_apple::Model,
+    description: Description,
+    /// Of stateful models: kept from one prediction to the next.
+    state: Option<milwright_apple::State>,
+    /// Stops what has not begun: Core ML itself cannot be stopped.
+    cancel: Cancel,
+    /// What Core ML maps; it goes after the model.
+    _compiled: Compiled,
+}
+
+impl CoreMlSession {
+    fn new(model: Arc<Model>, options: &LoadOptions) -> Result<CoreMlSession> {
+        let start = Instant::now();
+        let at = |e| error(e).at(model.path());
+        let unavailable = |e| error(e).with_hint("use the target `cpu` or `auto`");
+        milwright_apple::availability().map_err(unavailable)?;
+        // Says which functions there are, better than Core ML does.
+        model.function(options.function.as_deref())?;
+        options.cancel.check()?;
+        let compiled = Compiled::new(&model)?;
+        options.cancel.check()?;
+        let configuration = Configuration {
+            compute_units: units(options.compute_units),
+            function: options.function.clone(),
+            ..Configuration::default()
+        };
+        let core_ml = milwright_apple::Model::load(compiled.path(), &configuration).map_err(at)?;
+        let description = core_ml.description().map_err(at)?;
+        let state = match description.states.is_empty() {
+            true => None,
+            false => Some(core_ml.new_state().map_err(at)?),
+        };
+        let loaded = Loaded {
+            backend: "coreml",
+            plan: PlanOrigin::Compiled,
+            plan_path: None,
+            duration: start.elapsed(),
+            // Core ML does not say.
+            arena_bytes: 0,
+            weight_bytes: 0,
+        };
+        let cancel = options.cancel.clone();
+        Ok(CoreMlSession { model, loaded, core_ml, description, state, cancel, _compiled: compiled })
+    }
+
+    /// The inputs as Core ML takes them. Names are checked here: it ignores those that it does not know.
+    fn inputs(&self, request: &InferenceRequest) -> Result<Features> {
+        let inputs = &self.description.inputs;
+        let mut features = Features::new();
+        for (name, tensor) in request.inputs() {
+            let Some(feature) = inputs.iter().find(|input| input.name == *name) else {
+                let names: Vec<&str> = inputs.iter().map(|input| &*input.name).collect();
+                return Err(Error::invalid(format!("the model has no input `{name}`"))
+                    .with_hint(format!("its inputs are: {}", names.join(", ")))
+                    .at(self.model.path()));
+            };
+            let value = values::input(&self.model, feature, tensor).map_err(|e| e.at(self.model.path()))?;
+            features.insert(name.clone(), value);
+        }
+        for input in inputs.iter().filter(|input| !input.optional) {
+            if !features.contains_key(&input.name) {
+                return Err(
+                    Error::invalid(format!("the input `{}` is missing", input.name)).at(self.model.path())
+                );
+            }
+        }
+        Ok(features)
+    }
+
+    /// Memory for every output whose shape is known.
+    fn backings(&self) -> Backings {
+        let backing = |output: &milwright_apple::Feature| match &output.kind {
+            FeatureKind::Array { element: Some(element), shape, shapes: milwright_apple::Shapes::Fixed }
+                if !shape.is_empty() =>
+            {
+                let backing = milwright_apple::Backing::new(*element, shape).ok()?;
+                Some((output.name.clone(), backing))
+            }
+            _ => None,
+        };
+        self.description.outputs.iter().filter_map(backing).collect()
+    }
+
+    fn prediction(&self, mut outputs: Features) -> Result<Prediction> {
+        let classes = values::classes(&self.description.class_labels);
+        let declared = self.model.info().function(None).map(|f| &f.outputs[..]).unwrap_or_default();
+        let order = |name: &str| declared.iter().position(|f| f.name == name).unwrap_or(usize::MAX);
+        let mut names: Vec<String> = outputs.keys().cloned().collect();
+        names.sort_by_key(|name| order(name));
+        let mut tensors = Vec::with_capacity(names.len());
+        for name in names {
+            let Some(value) = outputs.remove(&name) else { continue };
+            let tensor = values::output(&self.model, &name, value, &self.description.class_labels);
+            tensors.push((name, tensor.map_err(|e| e.at(self.model.path()))?));
+        }
+        let prediction = Prediction::new(tensors);
+        Ok(match classes {
+            Some(classes) => prediction.with_classes(classes),
+            None => prediction,
+        })
+    }
+
+    /// One prediction, with the deadline if there is one. Core ML goes on after a deadline; until it has come back, the
+    /// session refuses more.
+    fn run(
+        &mut self,
+        inputs: &Features,
+        state: Option<&mut milwright_apple::State>,
+        deadline: Option<Instant>,
+    ) -> Result<Features, milwright_apple::Error> {
+        let backings = self.backings();
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        match (state, left) {
+            (None, None) => self.core_ml.predict(inputs, backings),
+            (Some(state), None) => self.core_ml.predict_with_state(inputs, state, backings),
+            (None, left) => {
+                milwright_apple::wait(left, |done| self.core_ml.predict_async(inputs, backings, done))
+            }
+            (Some(state), left) => milwright_apple::wait(left, |done| {
+                self.core_ml.predict_with_state_async(inputs, state, backings, done);
+            }),
+        }
+    }
+
+    /// A prediction with tensors of the caller's as states: they are copied in and out.
+    fn run_with(
+        &mut self,
+        inputs: &Features,
+        tensors: &mut State,
+        deadline: Option<Instant>,
+    ) -> Result<Features> {
+        let mut state = self.core_ml.new_state().map_err(error)?;
+        for feature in &self.description.states {
+            let tensor = tensors.read(&feature.name)?;
+            let array = values::state(feature, tensor)?;
+            state.write(&feature.name, &array).map_err(error)?;
+        }
+        let outputs = self.run(inputs, Some(&mut state), deadline).map_err(error)?;
+        for feature in &self.description.states {
+            let array = state.read(&feature.name).map_err(error)?;
+            tensors.write(&feature.name, &values::tensor(&array)?)?;
+        }
+        Ok(outputs)
+    }
+}
+
+impl Session for CoreMlSession {
+    fn predict_with(
+        &mut self,
+        request: &InferenceRequest,
+        options: PredictOptions<'_>,
+    ) -> Result<Prediction> {
+        self.cancel.check()?;
+        options.cancel.check()?;
+        let inputs = self.inputs(request)?;
+        let path = Arc::clone(&self.model);
+        let outputs = match options.state {
+            Some(state) if self.state.is_some() => self.run_with(&inputs, state, options.deadline),
+            _ => {
+                let mut own = self.state.take();
+                let outputs = self.run(&inputs, own.as_mut(), options.deadline).map_err(error);
+                self.state = own;
+                outputs
+            }
+        };
+        self.prediction(outputs.map_err(|e| e.at(path.path()))?)
+    }
+
+    fn new_state(&self) -> State {
+        let mut state = State::default();
+        for feature in &self.description.states {
+            if let Some(zero) = values::zero(feature) {
+                state.0.set(&feature.name, zero);
+            }
+        }
+        state
+    }
+
+    fn reset(&mut self) -> Result<()> {
+        if self.state.is_some() {
+            self.state = Some(self.core_ml.new_state().map_err(|e| error(e).at(self.model.path()))?);
+        }
+        Ok(())
+    }
+
+    fn loaded(&self) -> &Loaded {
+        &self.loaded
+    }
+}
+
+fn units(units: ComputeUnits) -> milwright_apple::ComputeUnits {
+    match units {
+        ComputeUnits::All => milwright_apple::ComputeUnits::All,
+        ComputeUnits::CpuOnly => milwright_apple::ComputeUnits::CpuOnly,
+        ComputeUnits::CpuAndGpu => milwright_apple::ComputeUnits::CpuAndGpu,
+        ComputeUnits::CpuAndNeuralEngine => milwright_apple::ComputeUnits::CpuAndNeuralEngine,
+    }
+}
+
+/// Codes of the domain `com.apple.CoreML`.
+mod codes {
+    pub const FEATURE_TYPE: i64 = 1;
+    pub const PREDICTION_CANCELLED: i64 = 11;
+}
+
+fn error(e: milwright_apple::Error) -> Error {
+    use milwright_apple::ErrorKind as Apple;
+    let core_ml = e.code().filter(|_| e.domain() == Some("com.apple.CoreML"));
+    let kind = match (e.kind(), core_ml) {
+        (Apple::Unavailable, _) => ErrorKind::Unavailable,
+        (Apple::Unsupported, _) => ErrorKind::Unsupported,
+        (Apple::Invalid, _) | (_, Some(codes::FEATURE_TYPE)) => ErrorKind::InvalidInput,
+        (Apple::Busy, _) => ErrorKind::Overloaded,
+        (Apple::Timeout, _) => ErrorKind::DeadlineExceeded,
+        (_, Some(codes::PREDICTION_CANCELLED)) => ErrorKind::Cancelled,
+        _ => ErrorKind::Runtime,
+    };
+    let mut error = Error::new(kind, e.to_string());
+    if let Some(recovery) = e.recovery() {
+        error = error.with_hint(recovery);
+    }
+    error.with_source(e)
+}
+
+/// A tensor of the shape that the array declares, without the data being copied where the element types agree.
+fn reshaped(tensor: &Tensor, shape: &[usize]) -> Tensor {
+    tensor.reshaped(shape).unwrap_or_else(|_| tensor.clone())
+}

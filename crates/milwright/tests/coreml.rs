@@ -1,0 +1,190 @@
+//! The backend `coreml`. On Linux with the stand-in, which takes a package's file `standin.txt` for the model; on Apple
+//! with Core ML itself.
+
+use std::path::{Path, PathBuf};
+
+fn digits() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits.mlpackage")
+}
+
+#[cfg(not(any(target_vendor = "apple", milwright_standin)))]
+#[test]
+fn elsewhere_it_says_that_there_is_none() {
+    use milwright::{Backend, CoreMl, ErrorKind, LoadOptions, Model};
+
+    let availability = CoreMl.availability();
+    assert!(!availability.available && availability.reason.contains("macOS"), "{availability:?}");
+    let model = std::sync::Arc::new(Model::open(digits()).unwrap());
+    let e = CoreMl.load(&model, &LoadOptions::default()).err().unwrap();
+    assert_eq!(e.kind(), ErrorKind::Unavailable);
+}
+
+#[cfg(target_vendor = "apple")]
+mod with_core_ml {
+    use std::sync::Arc;
+
+    use milwright::{Backend, ComputeUnits, CoreMl, Cpu, InferenceRequest, LoadOptions, Model, npy};
+
+    #[test]
+    fn both_engines_agree() {
+        let model = Arc::new(Model::open(super::digits()).unwrap());
+        let images = npy::read(super::digits().with_file_name("digits_test_x.npy")).unwrap();
+        let size = images.bytes().len() / images.shape()[0];
+        for compute_units in [ComputeUnits::CpuOnly, ComputeUnits::All] {
+            let options = LoadOptions { compute_units, ..LoadOptions::default() };
+            let mut ours = Cpu.load(&model, &options).unwrap();
+            let mut theirs = CoreMl.load(&model, &options).unwrap();
+            for i in 0..20 {
+                let bytes = images.shared_bytes().slice(i * size..(i + 1) * size);
+                let image = milwright::Tensor::from_bytes(images.dtype(), &[1, 1, 8, 8], bytes).unwrap();
+                let request = InferenceRequest::new().input("image", image);
+                let (ours, theirs) = (ours.predict(&request).unwrap(), theirs.predict(&request).unwrap());
+                for (name, tensor) in ours.outputs() {
+                    let (a, b) = (tensor.to_f64(), theirs.output(name).unwrap().to_f64());
+                    assert_eq!(a.len(), b.len());
+                    assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 0.02), "{name}: {a:?} {b:?}");
+                }
+            }
+        }
+    }
+}
+
+#[cfg(milwright_standin)]
+mod with_the_stand_in {
+    use std::fs;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use milwright::{
+        Backend, Cancel, ComputeUnits, CoreMl, DType, ErrorKind, InferenceRequest, LoadOptions, Model,
+        PredictOptions, Session, Tensor,
+    };
+
+    /// A package that Milwright opens as digits, and the stand-in as `text` says.
+    fn package(text: &str) -> (tempfile::TempDir, Arc<Model>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.mlpackage");
+        copy(&super::digits(), &path);
+        fs::write(path.join("standin.txt"), text).unwrap();
+        let model = Arc::new(Model::open(&path).unwrap());
+        (folder, model)
+    }
+
+    fn copy(from: &PathBuf, to: &PathBuf) {
+        fs::create_dir(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let target = to.join(entry.file_name());
+            if entry.path().is_dir() {
+                copy(&entry.path(), &target);
+            } else {
+                fs::copy(entry.path(), target).unwrap();
+            }
+        }
+    }
+
+    fn load(text: &str) -> Box<dyn Session> {
+        let (_folder, model) = package(text);
+        CoreMl.load(&model, &LoadOptions::default()).unwrap()
+    }
+
+    fn x(values: &[f32]) -> InferenceRequest {
+        InferenceRequest::new().input("x", Tensor::from_vec(&[values.len()], values.to_vec()).unwrap())
+    }
+
+    fn y(session: &mut dyn Session, request: &InferenceRequest) -> Vec<f64> {
+        session.predict(request).unwrap().output("y").unwrap().to_f64()
+    }
+
+    const AFFINE: &str = "input x array f32 3\noutput y array f32 3\naffine y x 2 1\n";
+    const STATEFUL: &str =
+        "input x array f32 3\noutput y array f32 3\nstate s array f16 3\naccumulate y x s\n";
+
+    #[test]
+    fn it_is_there_and_predicts() {
+        assert!(CoreMl.availability().available);
+        let mut session = load(AFFINE);
+        assert_eq!(session.loaded().backend, "coreml");
+        assert_eq!(y(&mut *session, &x(&[1.0, 2.0, 3.0])), [3.0, 5.0, 7.0]);
+        // Element types are converted as those of inputs are elsewhere.
+        let whole = InferenceRequest::new().input("x", Tensor::from_vec(&[3], vec![1i32, 2, 3]).unwrap());
+        assert_eq!(y(&mut *session, &whole), [3.0, 5.0, 7.0]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_request_is_said() {
+        let mut session = load(AFFINE);
+        for (request, text) in [
+            (InferenceRequest::new(), "the input `x` is missing"),
+            (x(&[1.0; 3]).input("z", Tensor::scalar(1f32)), "the model has no input `z`"),
+            (x(&[1.0; 4]), "Feature x is of a wrong type or shape."),
+        ] {
+            let e = session.predict(&request).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::InvalidInput);
+            assert!(e.to_string().contains(text), "{e}");
+        }
+        let (_folder, model) = package(AFFINE);
+        let unknown = LoadOptions { function: Some("f".into()), ..LoadOptions::default() };
+        assert_eq!(CoreMl.load(&model, &unknown).err().unwrap().kind(), ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn states_are_kept_lent_and_reset() {
+        let mut session = load(STATEFUL);
+        assert_eq!(y(&mut *session, &x(&[1.0; 3])), [1.0; 3]);
+        assert_eq!(y(&mut *session, &x(&[1.0; 3])), [2.0; 3]);
+        let mut lent = session.new_state();
+        assert_eq!(lent.names(), ["s"]);
+        assert_eq!(lent.read("s").unwrap().dtype(), DType::Fp16);
+        for expected in [5.0, 10.0] {
+            let options = PredictOptions { state: Some(&mut lent), ..PredictOptions::default() };
+            let outputs = session.predict_with(&x(&[5.0; 3]), options).unwrap();
+            assert_eq!(outputs.output("y").unwrap().to_f64(), [expected; 3]);
+        }
+        assert_eq!(lent.read("s").unwrap().to_f64(), [10.0; 3]);
+        assert_eq!(y(&mut *session, &x(&[1.0; 3])), [3.0; 3]);
+        session.reset().unwrap();
+        assert_eq!(y(&mut *session, &x(&[1.0; 3])), [1.0; 3]);
+    }
+
+    #[test]
+    fn deadlines_and_cancelling_hold() {
+        for text in [AFFINE, STATEFUL] {
+            let mut session = load(text);
+            let soon = Some(Instant::now() + Duration::from_secs(100));
+            let options = PredictOptions { deadline: soon, ..PredictOptions::default() };
+            session.predict_with(&x(&[1.0; 3]), options).unwrap();
+            let cancel = Cancel::default();
+            cancel.cancel();
+            let options = PredictOptions { cancel, ..PredictOptions::default() };
+            let e = session.predict_with(&x(&[1.0; 3]), options).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::Cancelled);
+        }
+    }
+
+    #[test]
+    fn images_and_classes_are_converted() {
+        let text = "input x image BGRA 2 1\noutput y image BGRA 2 1\ninvert y x\n";
+        let values = vec![0f32, 1.0, 2.0, 3.0, 4.0, 5.0];
+        let image = Tensor::from_vec(&[1, 3, 1, 2], values).unwrap();
+        let mut session = load(text);
+        let request = InferenceRequest::new().input("x", image);
+        assert_eq!(y(&mut *session, &request), [255.0, 254.0, 253.0, 252.0, 251.0, 250.0]);
+        let text = "labels cat dog\ninput x array f32 1\noutput y array f32 1\naffine y x 1 0\n";
+        let prediction = load(text).predict(&x(&[1.0])).unwrap();
+        assert_eq!(prediction.classes().unwrap().strings(), ["cat", "dog"]);
+    }
+
+    #[test]
+    fn hardware_is_chosen() {
+        let (_folder, model) = package(AFFINE);
+        for compute_units in
+            [ComputeUnits::CpuOnly, ComputeUnits::CpuAndGpu, ComputeUnits::CpuAndNeuralEngine]
+        {
+            let options = LoadOptions { compute_units, ..LoadOptions::default() };
+            let mut session = CoreMl.load(&model, &options).unwrap();
+            assert_eq!(y(&mut *session, &x(&[1.0; 3])), [3.0; 3]);
+        }
+    }
+}
