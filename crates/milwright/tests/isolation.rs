@@ -36,6 +36,7 @@ mod on_unix {
             ("a_death_costs_one_request", a_death_costs_one_request),
             ("a_request_may_be_tried_twice", a_request_may_be_tried_twice),
             ("many_deaths_in_a_row_end_it", many_deaths_in_a_row_end_it),
+            ("there_is_a_pause_between_deaths", there_is_a_pause_between_deaths),
             ("ten_thousand_requests_and_a_hundred_deaths", ten_thousand_requests_and_a_hundred_deaths),
             ("killed_at_any_moment", killed_at_any_moment),
             ("a_hang_ends_at_the_deadline", a_hang_ends_at_the_deadline),
@@ -346,6 +347,18 @@ mod on_unix {
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.to_string().contains("4 worker processes died in a row"), "{error}");
         assert_eq!((session.restarts(), gave_up.load(Ordering::Relaxed)), (3, 1));
+    }
+
+    fn there_is_a_pause_between_deaths() {
+        let pause = Duration::from_secs(3600);
+        let restarts = RestartPolicy { limit: 3, pause, longest_pause: pause };
+        let backend = isolated(Process { restarts, retry: true, ..process("first") });
+        let mut session = backend.load_isolated(&digits(), &quick()).unwrap();
+        // The second try died as well; the next worker has to wait.
+        assert_eq!(session.predict(&image(0.0)).unwrap_err().kind(), ErrorKind::WorkerDied);
+        let error = session.predict(&image(0.0)).unwrap_err();
+        assert_eq!((error.kind(), session.restarts()), (ErrorKind::WorkerDied, 1));
+        assert!(error.to_string().contains("the next one may start in"), "{error}");
     }
 
     /// Every request is answered once: with the right numbers, or with the error that its worker died.

@@ -205,15 +205,17 @@ impl IsolatedSession {
 
     /// Starts a worker and asks it to load the model.
     fn start(&mut self) -> Result<()> {
-        let held = |message: String| Error::new(ErrorKind::Unavailable, message).at(self.model.path());
+        let held = |kind, message: String| Error::new(kind, message).at(self.model.path());
         match self.restarts.check(Instant::now()) {
             Ok(()) => {}
             Err(Held::For(pause)) => {
-                let error = held(format!("its worker processes died: the next one may start in {pause:.1?}"));
+                let message = format!("its worker processes died: the next one may start in {pause:.1?}");
+                let error = held(ErrorKind::WorkerDied, message);
                 return Err(error.with_hint("try again later"));
             }
             Err(Held::Forever(deaths)) => {
-                let error = held(format!("{deaths} worker processes died in a row: there will be no other"));
+                let message = format!("{deaths} worker processes died in a row: there will be no other");
+                let error = held(ErrorKind::Unavailable, message);
                 return Err(error.with_hint("the log says how they died; load the model again to go on"));
             }
         }
