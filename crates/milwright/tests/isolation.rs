@@ -1,5 +1,6 @@
 //! Sessions in worker processes that die, hang and are killed. This program is its own worker.
 #![expect(clippy::print_stdout, reason = "a parent tells whom it started")]
+#![expect(clippy::disallowed_methods, reason = "a worker learns a folder from the environment")]
 #![cfg_attr(not(unix), expect(unused, reason = "there are no workers"))]
 
 #[cfg(unix)]
@@ -42,6 +43,10 @@ mod on_unix {
             ("a_hang_ends_at_the_deadline", a_hang_ends_at_the_deadline),
             ("a_slow_load_is_waited_for_in_turns", a_slow_load_is_waited_for_in_turns),
             ("cancelling_ends_a_request", cancelling_ends_a_request),
+            (
+                "a_cancelled_request_that_is_answered_costs_no_worker",
+                a_cancelled_request_that_is_answered_costs_no_worker,
+            ),
             ("a_lost_state_is_told", a_lost_state_is_told),
             ("the_state_of_a_caller_outlives_a_worker", the_state_of_a_caller_outlives_a_worker),
             ("a_model_that_changed_is_refused", a_model_that_changed_is_refused),
@@ -81,6 +86,9 @@ mod on_unix {
     const DIE: f32 = -1001.0;
     const HANG: f32 = -1002.0;
     const PANIC: f32 = -1003.0;
+    /// Says so with a file in the folder of [`GATE`], and waits for another one.
+    const WAIT: f32 = -1004.0;
+    const GATE: &str = "MILWRIGHT_TEST_GATE";
 
     /// The CPU engine with faults.
     struct Faulty {
@@ -123,6 +131,11 @@ mod on_unix {
                 Some(DIE) => die(),
                 Some(HANG) => std::thread::sleep(Duration::from_secs(600)),
                 Some(PANIC) => panic!("as asked for"),
+                Some(WAIT) => {
+                    let gate = PathBuf::from(std::env::var_os(GATE).unwrap());
+                    std::fs::write(gate.join("waiting"), "").unwrap();
+                    wait_for(&gate.join("go"));
+                }
                 _ => {}
             }
             match self.mode.as_str() {
@@ -143,6 +156,12 @@ mod on_unix {
 
         fn loaded(&self) -> &Loaded {
             self.inner.loaded()
+        }
+    }
+
+    fn wait_for(file: &Path) {
+        while !file.exists() {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -511,6 +530,27 @@ mod on_unix {
         });
         assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
         session.predict(&image(0.0)).unwrap();
+        assert_eq!(session.restarts(), 1);
+    }
+
+    fn a_cancelled_request_that_is_answered_costs_no_worker() {
+        let gate = tempfile::tempdir().unwrap();
+        let mut process = Process { grace: LONG, ..process("faulty") };
+        process.command.environment.push((GATE.into(), gate.path().into()));
+        let mut session = isolated(process).load_isolated(&digits(), &quick()).unwrap();
+        let cancel = Cancel::default();
+        let options = PredictOptions { cancel: cancel.clone(), ..Default::default() };
+        let error = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                wait_for(&gate.path().join("waiting"));
+                cancel.cancel();
+                std::fs::write(gate.path().join("go"), "").unwrap();
+            });
+            session.predict_with(&image(WAIT), options).unwrap_err()
+        });
+        assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+        session.predict(&image(0.0)).unwrap();
+        assert_eq!(session.restarts(), 0);
     }
 
     fn a_lost_state_is_told() {

@@ -50,8 +50,8 @@ pub struct Process {
     /// Whether a request is sent once more, to a new worker, when its worker died. Never done where a state would be lost
     /// in between. Off by default: a request that kills one worker may kill the next.
     pub retry: bool,
-    /// How long a worker that is past a request's deadline may take to say so, before it is killed and its model has to
-    /// be loaded again. 50 ms by default.
+    /// How long a worker that is past a request's deadline may take to say so, and how long the answer to a cancelled
+    /// request is waited for, before the worker is killed and its model has to be loaded again. 50 ms by default.
     pub grace: Duration,
     /// How long a worker may take to start and load the model; 10 minutes by default: Core ML compiles for the Neural
     /// Engine when it loads. A request does not wait longer than its own deadline, and the next one waits on.

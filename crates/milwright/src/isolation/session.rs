@@ -132,15 +132,26 @@ impl IsolatedSession {
         let patience = Patience { deadline: latest, stop: Some(&stop) };
         let expected =
             Expected { model: &self.model, options: &self.options, state: options.state.as_deref() };
-        let answered = worker
-            .send(&message, &blobs, patience)
-            .and_then(|()| receive(worker, patience, &expected))
-            .map_err(|error| self.gone(error))?;
+        let answered = worker.send(&message, &blobs, patience).and_then(|()| {
+            let waited = match worker.wait(patience) {
+                // It may be about to answer: loading the model again costs more than a short wait.
+                Err(WorkerError::Stopped) => worker.wait(within(self.process.grace)).map_err(|e| match e {
+                    WorkerError::Deadline => WorkerError::Stopped,
+                    error => error,
+                }),
+                waited => waited,
+            };
+            waited.inspect_err(|_| worker.end())?;
+            receive(worker, if stop() { within(self.process.grace) } else { patience }, &expected)
+        });
+        let cancelled = stop();
+        let answered = answered.map_err(|error| self.gone(error))?;
         self.restarts.answered();
         if own {
             self.memory = Memory::Kept;
         }
         match answered {
+            _ if cancelled => Err(Error::new(ErrorKind::Cancelled, "cancelled").at(self.model.path())),
             Answered::Predicted { outputs, classes, state } => {
                 if let Some(ours) = options.state.as_deref_mut() {
                     state.iter().try_for_each(|(name, tensor)| ours.write(name, tensor))?;
@@ -290,6 +301,10 @@ impl IsolatedSession {
     }
 }
 
+fn within(time: Duration) -> Patience<'static> {
+    Patience { deadline: Instant::now().checked_add(time), stop: None }
+}
+
 impl Session for IsolatedSession {
     fn predict_with(
         &mut self,
@@ -322,8 +337,7 @@ impl Session for IsolatedSession {
     fn reset(&mut self) -> Result<()> {
         if let (Memory::Kept, Stage::Ready(worker)) = (&self.memory, &mut self.worker) {
             let request = wire::encode(&wire::Request::Reset)?;
-            let deadline = Instant::now().checked_add(self.process.load_timeout);
-            let patience = Patience { deadline, stop: None };
+            let patience = within(self.process.load_timeout);
             let expected = Expected { model: &self.model, options: &self.options, state: None };
             let answered =
                 worker.send(&request, &[], patience).and_then(|()| receive(worker, patience, &expected));
