@@ -58,7 +58,7 @@ mod with_the_stand_in {
 
     use milwright::{
         Backend, Cancel, ComputeUnits, CoreMl, DType, ErrorKind, InferenceRequest, LoadOptions, Model,
-        PredictOptions, Session, Tensor,
+        PlanOrigin, PredictOptions, Session, Tensor,
     };
 
     /// A package that Milwright opens as digits, and the stand-in as `text` says.
@@ -174,6 +174,19 @@ mod with_the_stand_in {
         let text = "labels cat dog\ninput x array f32 1\noutput y array f32 1\naffine y x 1 0\n";
         let prediction = load(text).predict(&x(&[1.0])).unwrap();
         assert_eq!(prediction.classes().unwrap().strings(), ["cat", "dog"]);
+    }
+
+    #[test]
+    fn compiled_models_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = milwright::cache::Store::open(folder.path(), Default::default()).unwrap();
+        let options = LoadOptions { cache: Some(store), ..LoadOptions::default() };
+        let (_folder, model) = package(AFFINE);
+        for origin in [PlanOrigin::Compiled, PlanOrigin::Cached] {
+            let mut session = CoreMl.load(&model, &options).unwrap();
+            assert_eq!(session.loaded().plan, origin);
+            assert_eq!(y(&mut *session, &x(&[1.0; 3])), [3.0; 3]);
+        }
     }
 
     #[test]

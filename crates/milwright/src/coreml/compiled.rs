@@ -1,49 +1,107 @@
 //! From a model to a folder that Core ML loads.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Model, Result};
+use crate::{CompileOptions, CompiledModel, CompiledModels, Error, LoadOptions, Model, PlanOrigin, Result};
 
 /// A compiled model on disk.
-pub(super) struct Compiled {
-    path: PathBuf,
-    /// Of models that were compiled for this session: what to remove with it.
-    temporary: Option<PathBuf>,
+pub(super) enum Compiled {
+    /// It was compiled when it was opened.
+    Given(PathBuf),
+    /// Core ML compiled it, now or before.
+    Made(CompiledModel),
 }
 
 impl Compiled {
-    /// Has Core ML compile the model, unless it is compiled. A cache of compiled models belongs here.
-    pub fn new(model: &Model) -> Result<Compiled> {
+    /// Has Core ML compile the model, unless it is compiled or the cache has it, and loads it. What the cache has but
+    /// does not load is compiled again.
+    pub fn load<T>(
+        model: &Model,
+        options: &LoadOptions,
+        mut load: impl FnMut(&Path) -> Result<T>,
+    ) -> Result<(T, Compiled)> {
         let source = model.path();
         if source.extension().is_some_and(|extension| extension == "mlmodelc") {
-            return Ok(Compiled { path: source.to_owned(), temporary: None });
+            return Ok((load(source)?, Compiled::Given(source.to_owned())));
         }
-        if !source.exists() {
-            // It came from memory. What we write compiled is what Core ML's compiler would write.
-            let folder = tempfile::Builder::new()
-                .prefix("milwright-")
-                .tempdir()
-                .map_err(|e| Error::io("make a temporary folder", &std::env::temp_dir(), e))?;
-            let path = folder.path().join("model.mlmodelc");
-            model.compile_to(&path)?;
-            return Ok(Compiled { path, temporary: Some(folder.keep()) });
-        }
-        let path = milwright_apple::compile(source).map_err(|e| super::error(e).at(source))?;
-        Ok(Compiled { temporary: Some(path.clone()), path })
+        let at = |e| super::error(e).at(source);
+        let on_disk = source.exists();
+        let compile_options = CompileOptions {
+            compute_units: options.compute_units,
+            system: milwright_apple::system().map_err(at)?,
+            device: std::env::consts::ARCH.to_owned(),
+            // What came from memory we write ourselves, as Core ML's compiler would.
+            compiler: if on_disk { "coreml" } else { concat!("milwright ", env!("CARGO_PKG_VERSION")) }
+                .to_owned(),
+            cancel: options.cancel.clone(),
+            ..CompileOptions::default()
+        };
+        let models = CompiledModels::new(options.cache.clone());
+        let compile = |to: &Path| {
+            if !on_disk {
+                return model.compile_to(to);
+            }
+            let temporary = milwright_apple::compile(source).map_err(at)?;
+            let moved = move_folder(&temporary, to);
+            // If it has been moved there is nothing left to remove.
+            let _ = fs::remove_dir_all(&temporary);
+            moved.map_err(|e| Error::io("write", to, e))
+        };
+        let (loaded, compiled) = models.load(model, &compile_options, compile, load)?;
+        Ok((loaded, Compiled::Made(compiled)))
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Compiled::Given(path) => path.clone(),
+            Compiled::Made(compiled) => compiled.path(),
+        }
+    }
+
+    pub fn origin(&self) -> PlanOrigin {
+        match self {
+            Compiled::Given(_) => PlanOrigin::Compiled,
+            Compiled::Made(compiled) => compiled.origin().clone(),
+        }
     }
 }
 
-impl Drop for Compiled {
-    fn drop(&mut self) {
-        if let Some(path) = &self.temporary
-            && let Err(e) = fs::remove_dir_all(path)
-        {
-            tracing::warn!("a compiled model could not be removed: {}: {e}", path.display());
+/// Moves a folder, to another file system if need be.
+fn move_folder(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(e) if e.kind() == io::ErrorKind::CrossesDevices => copy_folder(from, to),
+        result => result,
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => copy_folder(&entry.path(), &target)?,
+            false => fs::copy(entry.path(), target).map(drop)?,
         }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_copied_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("a"), folder.path().join("b"));
+        fs::create_dir_all(from.join("weights")).unwrap();
+        fs::write(from.join("weights/weight.bin"), [1, 2]).unwrap();
+        copy_folder(&from, &to).unwrap();
+        assert_eq!(fs::read(to.join("weights/weight.bin")).unwrap(), [1, 2]);
+        move_folder(&from, &folder.path().join("c")).unwrap();
+        assert!(!from.exists() && folder.path().join("c/weights/weight.bin").is_file());
     }
 }

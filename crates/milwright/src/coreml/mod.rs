@@ -12,7 +12,7 @@ use std::time::Instant;
 use milwright_apple::{Backings, Configuration, Description, FeatureKind, Features};
 use milwright_mil::Tensor;
 
-use crate::backend::{Availability, Loaded, PlanOrigin};
+use crate::backend::{Availability, Loaded};
 use crate::{
     Backend, Cancel, ComputeUnits, Error, ErrorKind, InferenceRequest, LoadOptions, Model, PredictOptions,
     Prediction, Result, Session, State,
@@ -62,14 +62,15 @@ impl CoreMlSession {
         // Says which functions there are, better than Core ML does.
         model.function(options.function.as_deref())?;
         options.cancel.check()?;
-        let compiled = Compiled::new(&model)?;
-        options.cancel.check()?;
         let configuration = Configuration {
             compute_units: units(options.compute_units),
             function: options.function.clone(),
             ..Configuration::default()
         };
-        let core_ml = milwright_apple::Model::load(compiled.path(), &configuration).map_err(at)?;
+        let (core_ml, compiled) = Compiled::load(&model, options, |path| {
+            options.cancel.check()?;
+            milwright_apple::Model::load(path, &configuration).map_err(at)
+        })?;
         let description = core_ml.description().map_err(at)?;
         let state = match description.states.is_empty() {
             true => None,
@@ -77,8 +78,8 @@ impl CoreMlSession {
         };
         let loaded = Loaded {
             backend: "coreml",
-            plan: PlanOrigin::Compiled,
-            plan_path: None,
+            plan: compiled.origin(),
+            plan_path: Some(compiled.path()),
             duration: start.elapsed(),
             // Core ML does not say.
             arena_bytes: 0,
