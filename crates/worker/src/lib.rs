@@ -12,9 +12,9 @@
 //! A worker that ends, is killed, exceeds the deadline, or answers what is no answer is an [`Error`] and gone: killed,
 //! waited for, its descriptors closed. Whoever wants another starts one.
 //!
-//! The child ends when its parent does, whatever it is doing: a thread of it waits for the socket to be hung up. (The
-//! death signal that Linux offers comes when the *thread* that started the child ends, which is something else.) It is in
-//! a process group of its own: Ctrl-C in a terminal reaches the parent, which decides.
+//! The child ends when its parent does, whatever it is doing: a thread of it waits for the end of a second socket, on which
+//! nothing is ever sent. (The death signal that Linux offers comes when the *thread* that started the child ends, which is
+//! something else.) It is in a process group of its own: Ctrl-C in a terminal reaches the parent, which decides.
 //!
 //! On systems without Unix sockets in the standard library (Windows) starting a worker is an error.
 

@@ -1,9 +1,9 @@
 //! The child's side.
 
+use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::thread;
 
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Signal, getpid, kill_process};
 
 use crate::channel::{Channel, Trouble};
@@ -34,8 +34,8 @@ impl Service {
     /// [`Error::NotAWorker`] if standard input is not a parent's socket, [`Error::Identity`] if it is that of another
     /// version.
     pub fn connect(identity: &str) -> Result<Service, Error> {
-        let channel = start::answer(identity)?;
-        end_with(&channel.stream)?;
+        let (channel, parent) = start::answer(identity)?;
+        end_with(parent)?;
         Ok(Service { channel, number: 0 })
     }
 
@@ -83,14 +83,11 @@ impl Request<'_> {
     }
 }
 
-/// Kills this process when the other end of the socket is closed: the parent has ended, or wants the worker no more. A
-/// thread of its own sees it even if the others hang.
-fn end_with(stream: &UnixStream) -> Result<(), Error> {
-    let stream = stream.try_clone().map_err(Error::Memory)?;
+/// Kills this process when the other end of a silent socket is closed: the parent has ended, or wants the worker no more.
+/// A thread of its own sees it even if the others hang.
+fn end_with(mut parent: UnixStream) -> Result<(), Error> {
     let watch = move || {
-        // No events: only a hang-up ends the wait.
-        let wait = || poll(&mut [PollFd::new(&stream, PollFlags::empty())], None);
-        while let Ok(0) | Err(rustix::io::Errno::INTR) = wait() {}
+        while matches!(parent.read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::Interrupted) {}
         // Not an orderly exit: handlers that run then could wait for what hangs.
         let _ = kill_process(getpid(), Signal::KILL);
     };

@@ -1,4 +1,5 @@
-//! The first words: who is who, and the descriptor of the shared memory.
+//! The first words: who is who, and two descriptors, of the shared memory and of a socket that is silent. The parent holds
+//! the other end of that one: when it is closed, the parent has ended.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -21,18 +22,19 @@ const MAGIC: [u8; 8] = *b"MWworker";
 /// same in every version, so that two versions can tell each other which they are.
 const GREETING: usize = 8 + 2 + MAX_IDENTITY;
 
-/// The parent's first part: greets, with new shared memory.
-pub(crate) fn greet(mut stream: UnixStream, identity: &str) -> Result<Channel, Trouble> {
+/// The parent's first part: greets, with new shared memory. The second stream is what the parent must hold.
+pub(crate) fn greet(mut stream: UnixStream, identity: &str) -> Result<(Channel, UnixStream), Trouble> {
     let memory = Memory::new().map_err(Error::Memory)?;
+    let (ours, theirs) = UnixStream::pair().map_err(Error::Memory)?;
     let greeting = greeting(identity);
-    let descriptors = [memory.fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let descriptors = [memory.fd(), theirs.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&descriptors));
     let sent = sendmsg(&stream, &[IoSlice::new(&greeting)], &mut control, SendFlags::empty())
         .map_err(|_| Trouble::Closed)?;
     write_all(&mut stream, &greeting[sent..], Patience::default())?;
-    Ok(Channel { stream, memory })
+    Ok((Channel { stream, memory }, ours))
 }
 
 /// The parent's second part: compares the answer.
@@ -42,21 +44,23 @@ pub(crate) fn check(channel: &mut Channel, identity: &str, patience: Patience<'_
     Ok(compare(identity, &answer)?)
 }
 
-/// The child's part: takes the socket from standard input, answers, and compares.
-pub(crate) fn answer(identity: &str) -> Result<Channel, Error> {
+/// The child's part: takes the socket from standard input, answers, and compares. The second stream ends with the parent.
+pub(crate) fn answer(identity: &str) -> Result<(Channel, UnixStream), Error> {
     let mut stream = take_socket().map_err(|_| Error::NotAWorker)?;
     let gone = |trouble| match trouble {
         Trouble::Closed => Error::NotAWorker,
         Trouble::Error(error) => error,
     };
     let mut theirs = [0; GREETING];
-    let (received, memory) = receive_descriptor(&stream, &mut theirs).map_err(|_| Error::NotAWorker)?;
+    let (received, descriptors) = receive_descriptors(&stream, &mut theirs).map_err(|_| Error::NotAWorker)?;
     stream.set_nonblocking(true).map_err(|_| Error::NotAWorker)?;
     read_exact(&mut stream, &mut theirs[received..], Patience::default()).map_err(gone)?;
     write_all(&mut stream, &greeting(identity), Patience::default()).map_err(gone)?;
     compare(identity, &theirs)?;
-    let memory = memory.ok_or_else(|| Error::Garbage("there is no shared memory in the greeting".into()))?;
-    Ok(Channel { stream, memory: Memory::from_fd(memory) })
+    let [memory, parent] = descriptors
+        .try_into()
+        .map_err(|_| Error::Garbage("there are not two descriptors in the greeting".into()))?;
+    Ok((Channel { stream, memory: Memory::from_fd(memory) }, UnixStream::from(parent)))
 }
 
 fn greeting(identity: &str) -> [u8; GREETING] {
@@ -91,16 +95,16 @@ fn take_socket() -> io::Result<UnixStream> {
     Ok(UnixStream::from(socket))
 }
 
-fn receive_descriptor(stream: &UnixStream, bytes: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+fn receive_descriptors(stream: &UnixStream, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let message = recvmsg(stream, &mut [IoSliceMut::new(bytes)], &mut control, RecvFlags::empty())?;
-    let mut found = None;
+    let mut found = Vec::new();
     for part in control.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = part {
             for descriptor in descriptors {
                 rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::CLOEXEC)?;
-                found = Some(descriptor);
+                found.push(descriptor);
             }
         }
     }

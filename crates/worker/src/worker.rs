@@ -20,6 +20,8 @@ use crate::{Error, Launch, Patience};
 pub struct Worker {
     process: Process,
     channel: Channel,
+    /// The worker ends when this is closed.
+    _alive: UnixStream,
     /// The one that it has to answer with; `None` when it has.
     identity: Option<String>,
     number: u32,
@@ -56,8 +58,8 @@ impl Worker {
         drop(command);
         let mut process = Process { child, ended: None };
         tracing::debug!("worker process {} started", process.child.id());
-        let channel = start::greet(ours, identity).map_err(|trouble| process.end(trouble))?;
-        Ok(Worker { process, channel, identity: Some(identity.to_owned()), number: 0 })
+        let (channel, alive) = start::greet(ours, identity).map_err(|trouble| process.end(trouble))?;
+        Ok(Worker { process, channel, _alive: alive, identity: Some(identity.to_owned()), number: 0 })
     }
 
     /// Sends a request. The blobs are copied to shared memory. Requests are answered one by one:
