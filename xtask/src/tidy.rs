@@ -62,7 +62,7 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ("axum", &["milwright-server"], "the one crate that knows HTTP"),
     ("hyper", &["milwright-server"], "the one crate that knows HTTP"),
     ("tonic", &["milwright-server"], "the one crate that knows gRPC"),
-    ("tokio", &["milwright-server"], "the libraries are synchronous"),
+    ("tokio", &["milwright", "milwright-server"], "the libraries are synchronous, but for the manager"),
     ("clap", &["milwright-cli", "xtask"], "libraries have no command line"),
     ("anyhow", &["milwright-cli", "xtask"], "libraries have typed errors"),
     ("tracing-subscriber", &["milwright-cli", "milwright-server"], "libraries do not choose where logs go"),

@@ -164,8 +164,9 @@ impl Session for CpuSession {
         let inputs: Vec<(&str, Tensor)> =
             request.inputs().iter().map(|(n, t)| (n.as_str(), t.clone())).collect();
         let state = options.state.unwrap_or(&mut self.state);
-        let (cancel, deadline) = (&self.options.cancel, options.deadline);
-        let stop = || cancel.is_cancelled() || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let (cancels, deadline) = ([&self.options.cancel, &options.cancel], options.deadline);
+        let is_cancelled = || cancels.iter().any(|c| c.is_cancelled());
+        let stop = || is_cancelled() || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         let options = RunOptions { state: Some(&mut state.0), cancel: Some(&stop), ..RunOptions::default() };
         let outputs = self.ready[0].1.run_with(&inputs, options).map_err(|e| {
             let (kind, message) = match &e {
@@ -182,7 +183,7 @@ impl Session for CpuSession {
                         .at(self.model.path());
                 }
                 RunError::State { .. } => (ErrorKind::InvalidInput, e.to_string()),
-                RunError::Cancelled { .. } if cancel.is_cancelled() => {
+                RunError::Cancelled { .. } if is_cancelled() => {
                     (ErrorKind::Cancelled, "cancelled".to_owned())
                 }
                 RunError::Cancelled { before } => {

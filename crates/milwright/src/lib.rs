@@ -22,10 +22,12 @@
 //! | run it | [`Target`], [`Backend`], [`Session`] |
 //! | make it smaller, to a tolerance | [`Optimizer`], [`Quantization`] |
 //! | compare two models | [`compare()`], [`Samples`] |
+//! | serve many models to many callers | the module `manager`, of the feature of that name |
 //! | read and write tensors and images | [`npy`], [`image`], [`Files`] |
 //! | stop what is under way | [`Cancel`] |
 //! | keep what Core ML's compiler makes | [`CompiledModels`] |
 //! | survive a crash of a backend | [`Isolated`] |
+//! | measure | [`telemetry`] |
 //!
 //! The library never prints, exits or reads the environment.
 #![forbid(unsafe_code)]
@@ -42,15 +44,20 @@ mod files;
 pub mod image;
 mod info;
 mod isolation;
+#[cfg(feature = "manager")]
+pub mod manager;
 mod model;
 pub mod npy;
 mod optimizer;
 mod overflow;
+#[cfg(feature = "prometheus")]
+mod prometheus;
 mod proof;
 mod request;
 mod samples;
 mod state;
 mod structure;
+pub mod telemetry;
 
 pub use backend::{
     Availability, Backend, Candidate, ComputeUnits, Cpu, LoadOptions, Loaded, PlanOrigin, Precision,

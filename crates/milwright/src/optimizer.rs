@@ -20,7 +20,7 @@ pub use milwright_optimize::Bits;
 use crate::backend::seconds;
 use crate::{
     Cancel, Error, ErrorKind, LoadOptions, Model, Proof, Result, Samples, Target, WeightReport, compare,
-    overflow,
+    overflow, telemetry,
 };
 
 /// How weights are stored.
@@ -177,6 +177,17 @@ impl Optimizer {
     /// The result is not within the tolerance, or is NaN or infinite where the original is not; it cannot be
     /// written; or one of the two cannot be run. An existing `output` is untouched then.
     pub fn optimize(
+        &self,
+        model: &Arc<Model>,
+        output: Option<&Path>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<OptimizeReport> {
+        let report = self.run(model, output, progress);
+        telemetry::optimized(report.as_ref().map(|_| ()).map_err(Error::kind));
+        report
+    }
+
+    fn run(
         &self,
         model: &Arc<Model>,
         output: Option<&Path>,

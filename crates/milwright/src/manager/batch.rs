@@ -1,0 +1,144 @@
+//! Calls that come at about the same time are run together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::clock::after;
+use super::sync::{Mutex, lock};
+use super::{BoxFuture, Call, Clock, Predict, Reply};
+use crate::{Error, ErrorKind, InferenceRequest, Result};
+
+/// How calls are put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchOptions {
+    /// At most so many calls in a batch.
+    pub size: usize,
+    /// At most so long does the first one wait for others.
+    pub delay: Duration,
+}
+
+/// Puts calls of one request together to calls of several, which a backend may run faster. If a batch fails, each of its
+/// calls is run alone: a bad request fails no other one. Calls with states, and of several requests, pass by.
+pub struct Batch<S> {
+    inner: Arc<S>,
+    options: BatchOptions,
+    clock: Arc<dyn Clock>,
+    /// The batch that more calls may join.
+    open: Mutex<Option<mpsc::Sender<Member>>>,
+}
+
+struct Member {
+    call: Call,
+    answer: oneshot::Sender<Result<Reply>>,
+}
+
+impl<S: Predict> Batch<S> {
+    /// Puts calls together in front of `inner`.
+    pub fn new(inner: S, options: BatchOptions, clock: Arc<dyn Clock>) -> Batch<S> {
+        let options = BatchOptions { size: options.size.max(1), ..options };
+        Batch { inner: Arc::new(inner), options, clock, open: Mutex::new(None) }
+    }
+
+    /// Adds a call to the batch that is open, or opens one.
+    fn join(&self, mut member: Member) {
+        let mut open = lock(&self.open);
+        if let Some(batch) = &*open {
+            match batch.try_send(member) {
+                Ok(()) => return,
+                Err(closed) => member = closed.into_inner(),
+            }
+        }
+        let (batch, members) = mpsc::channel(self.options.size);
+        let delay = self.clock.sleep_until(after(self.clock.now(), self.options.delay));
+        let (inner, size) = (Arc::clone(&self.inner), self.options.size);
+        tokio::spawn(async move {
+            for members in gather(member, members, size, delay).await {
+                run(&*inner, members).await;
+            }
+        });
+        *open = Some(batch);
+    }
+}
+
+impl<S: Predict> Predict for Batch<S> {
+    fn predict(&self, call: Call) -> BoxFuture<'_, Result<Reply>> {
+        if call.requests.len() != 1 || call.state.is_some() {
+            return self.inner.predict(call);
+        }
+        Box::pin(async move {
+            let (answer, reply) = oneshot::channel();
+            self.join(Member { call, answer });
+            let gone = |_| Error::new(ErrorKind::Unavailable, "the batch was given up");
+            reply.await.map_err(gone)?
+        })
+    }
+}
+
+/// Waits for more calls until there are enough or it is time. What came in between is a batch of its own.
+async fn gather(
+    first: Member,
+    mut more: mpsc::Receiver<Member>,
+    size: usize,
+    mut delay: BoxFuture<'static, ()>,
+) -> Vec<Vec<Member>> {
+    let mut members = vec![first];
+    while members.len() < size {
+        tokio::select! {
+            biased;
+            Some(member) = more.recv() => members.push(member),
+            () = &mut delay => break,
+        }
+    }
+    more.close();
+    let mut late = Vec::new();
+    while let Ok(member) = more.try_recv() {
+        late.push(member);
+    }
+    if late.is_empty() { vec![members] } else { vec![members, late] }
+}
+
+/// Runs a batch. Whoever does not wait for the answer any more is left out; when nobody does, it ends.
+async fn run<S: Predict>(inner: &S, mut members: Vec<Member>) {
+    members.retain(|m| !m.answer.is_closed());
+    if members.len() > 1 {
+        let merged = merge(&members);
+        let reply = tokio::select! {
+            biased;
+            reply = inner.predict(merged) => reply,
+            () = all_gone(&mut members) => return,
+        };
+        if let Ok(reply) = reply
+            && reply.predictions.len() == members.len()
+        {
+            for (member, prediction) in members.into_iter().zip(reply.predictions) {
+                let reply = Reply { predictions: vec![prediction], state: None, route: reply.route.clone() };
+                let _ = member.answer.send(Ok(reply));
+            }
+            return;
+        }
+    }
+    for Member { call, mut answer } in members {
+        tokio::select! {
+            biased;
+            () = answer.closed() => {}
+            reply = inner.predict(call) => { let _ = answer.send(reply); }
+        }
+    }
+}
+
+async fn all_gone(members: &mut [Member]) {
+    for member in members {
+        member.answer.closed().await;
+    }
+}
+
+/// All requests in one call, as urgent as the most urgent; each one's own deadline is kept by who waits for it.
+fn merge(members: &[Member]) -> Call {
+    let requests: Arc<[InferenceRequest]> =
+        members.iter().flat_map(|m| m.call.requests.iter().cloned()).collect();
+    let deadline = members.iter().map(|m| m.call.deadline).max_by_key(|d| (d.is_none(), *d)).flatten();
+    let priority = members.iter().map(|m| m.call.priority).max().unwrap_or_default();
+    Call { requests, state: None, deadline, priority, when_full: members[0].call.when_full }
+}

@@ -1,0 +1,440 @@
+//! A session on a thread of its own.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedMutexGuard, oneshot, watch};
+
+use super::clock::after;
+use super::sync::{Mutex, lock};
+use super::{BoxFuture, Call, Clock, Predict, Reply, Route};
+use crate::telemetry::{self, Labels};
+use crate::{
+    Cancel, Candidate, Error, ErrorKind, LoadOptions, Loaded, Model, PredictOptions, Prediction, Result,
+    Session, State,
+};
+
+/// How long a [`Driver`] waits for its backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DriverOptions {
+    /// Loading, compiling included, is given up after this.
+    pub load_timeout: Duration,
+    /// A model that does not load is not tried again before this.
+    pub reload_after: Duration,
+    /// What was told to stop and does not for so long hangs: its thread is given up, and the model loaded again.
+    pub grace: Duration,
+    /// When so many threads hang in the backend, no further ones are risked.
+    pub max_hung: usize,
+}
+
+impl Default for DriverOptions {
+    fn default() -> DriverOptions {
+        DriverOptions {
+            load_timeout: Duration::from_secs(300),
+            reload_after: Duration::from_secs(10),
+            grace: Duration::from_secs(1),
+            max_hung: 4,
+        }
+    }
+}
+
+/// Loads a model with one backend and runs it, on a thread of its own, one call at a time.
+///
+/// The model is loaded when it is first needed. Whatever the backend does, the caller is not held up: a call that is
+/// given up is told to stop, between ops; what hangs is left behind with its thread, and the model is loaded again on
+/// another one. A session that panics or [dies](Session) is replaced, too.
+pub struct Driver {
+    shared: Arc<Shared>,
+    /// Locked by who runs or loads.
+    slot: Arc<tokio::sync::Mutex<Slot>>,
+}
+
+struct Shared {
+    model: Arc<Model>,
+    candidate: Candidate,
+    load: LoadOptions,
+    options: DriverOptions,
+    clock: Arc<dyn Clock>,
+    labels: Labels,
+    runtime: tokio::runtime::Handle,
+    closed: watch::Sender<bool>,
+    loaded: Mutex<Option<Loaded>>,
+    /// Threads that were left behind, ever.
+    abandoned: AtomicU64,
+    /// Of these, those that have not come back.
+    hung: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Slot {
+    thread: Option<Thread>,
+    failed: Option<Failed>,
+}
+
+struct Thread {
+    jobs: mpsc::SyncSender<Job>,
+    /// Its sender goes when the thread ends.
+    end: oneshot::Receiver<()>,
+    handle: JoinHandle<()>,
+    life: Arc<Mutex<Life>>,
+}
+
+struct Job {
+    call: Call,
+    cancel: Cancel,
+    reply: oneshot::Sender<Result<Reply>>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Life {
+    Used,
+    Abandoned,
+    Ended,
+}
+
+/// An attempt to load, and when the next one may be.
+struct Failed {
+    until: Instant,
+    kind: ErrorKind,
+    message: String,
+}
+
+type Guard = OwnedMutexGuard<Slot>;
+
+impl Driver {
+    /// A driver for a model on a candidate's backend. Call it where a tokio runtime is entered; the `cancel` of
+    /// `load` is not looked at.
+    pub fn new(
+        model: Arc<Model>,
+        candidate: Candidate,
+        load: LoadOptions,
+        options: DriverOptions,
+        clock: Arc<dyn Clock>,
+        labels: Labels,
+    ) -> Driver {
+        let shared = Shared {
+            model,
+            candidate,
+            load,
+            options,
+            clock,
+            labels,
+            runtime: tokio::runtime::Handle::current(),
+            closed: watch::Sender::new(false),
+            loaded: Mutex::new(None),
+            abandoned: AtomicU64::new(0),
+            hung: AtomicUsize::new(0),
+        };
+        Driver { shared: Arc::new(shared), slot: Arc::default() }
+    }
+
+    /// Loads the model if it is not.
+    ///
+    /// # Errors
+    /// As [`Backend::load`](crate::Backend::load) has them; or it took too long.
+    pub async fn warm_up(&self) -> Result<Loaded> {
+        drop(self.ready().await?);
+        self.loaded().ok_or_else(|| self.shared.is_closed_error())
+    }
+
+    /// How the model was made ready, if it was.
+    pub fn loaded(&self) -> Option<Loaded> {
+        lock(&self.shared.loaded).clone()
+    }
+
+    /// Threads that were left behind because they hung: ever, and those that have not come back.
+    pub fn abandoned(&self) -> (u64, usize) {
+        (self.shared.abandoned.load(Ordering::Relaxed), self.shared.hung.load(Ordering::Relaxed))
+    }
+
+    /// Gives up what runs, and ends the thread. When it returns, the thread is gone, or left behind.
+    pub async fn close(&self) {
+        self.shared.closed.send_replace(true);
+        let thread = self.slot.lock().await.thread.take();
+        if let Some(thread) = thread {
+            self.shared.end(thread).await;
+        }
+    }
+
+    /// The slot, with a thread that waits for a job.
+    async fn ready(&self) -> Result<Guard> {
+        let slot = Arc::clone(&self.slot).lock_owned().await;
+        if slot.thread.is_some() {
+            return Ok(slot);
+        }
+        // A task of its own: the caller may give up, the model is loaded all the same.
+        let start = self.shared.runtime.spawn(start(Arc::clone(&self.shared), slot));
+        let slot = start.await.map_err(|_| self.shared.is_closed_error())?;
+        match (&slot.thread, &slot.failed) {
+            (Some(_), _) => Ok(slot),
+            (None, Some(failed)) => Err(Error::new(failed.kind, failed.message.clone())),
+            (None, None) => Err(self.shared.is_closed_error()),
+        }
+    }
+}
+
+impl Predict for Driver {
+    fn predict(&self, call: Call) -> BoxFuture<'_, Result<Reply>> {
+        Box::pin(async move {
+            let slot = self.ready().await?;
+            let (reply, answer) = oneshot::channel();
+            let cancel = Cancel::default();
+            let job = Job { call, cancel: cancel.clone(), reply };
+            // If its thread is gone, the job is dropped, and that is the answer.
+            let _ = slot.thread.as_ref().map(|thread| thread.jobs.try_send(job));
+            let mut running = Running { shared: &self.shared, cancel, answer, slot: Some(slot) };
+            let answer = tokio::select! {
+                biased;
+                answer = &mut running.answer => answer,
+                () = self.shared.until_closed() => return Err(self.shared.is_closed_error()),
+            };
+            match running.slot.take() {
+                Some(mut slot) => settle(&self.shared, &mut slot, answer),
+                None => Err(self.shared.is_closed_error()),
+            }
+        })
+    }
+}
+
+/// A call that its thread has. Dropped early, it is given up.
+struct Running<'a> {
+    shared: &'a Arc<Shared>,
+    cancel: Cancel,
+    answer: oneshot::Receiver<Result<Reply>>,
+    /// Until it is answered.
+    slot: Option<Guard>,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let Some(slot) = self.slot.take() else { return };
+        self.cancel.cancel();
+        let (_, none) = oneshot::channel();
+        let answer = std::mem::replace(&mut self.answer, none);
+        self.shared.runtime.spawn(recover(Arc::clone(self.shared), slot, answer));
+    }
+}
+
+/// Waits until a thread whose call was given up comes back, or leaves it behind and starts another one.
+async fn recover(shared: Arc<Shared>, mut slot: Guard, answer: oneshot::Receiver<Result<Reply>>) {
+    let grace = shared.clock.sleep_until(after(shared.clock.now(), shared.options.grace));
+    tokio::select! {
+        biased;
+        answer = answer => { let _ = settle(&shared, &mut slot, answer); }
+        () = grace => if let Some(thread) = slot.thread.take() { shared.abandon(&thread.life) },
+    }
+    if slot.thread.is_none() {
+        start(shared, slot).await;
+    }
+}
+
+/// What a thread said; if it died, or its session did, it is not used again.
+fn settle(
+    shared: &Arc<Shared>,
+    slot: &mut Guard,
+    answer: Result<Result<Reply>, oneshot::error::RecvError>,
+) -> Result<Reply> {
+    let panicked = |_| Err(Error::new(ErrorKind::Unavailable, "the backend panicked while it ran the model"));
+    let answer = answer.unwrap_or_else(panicked);
+    if answer.as_ref().is_err_and(|e| e.kind() == ErrorKind::Unavailable)
+        && let Some(thread) = slot.thread.take()
+    {
+        let shared = Arc::clone(shared);
+        shared.runtime.clone().spawn(async move { shared.end(thread).await });
+    }
+    answer
+}
+
+/// Loads the model on a new thread. Returns the slot with the thread, or with why there is none.
+async fn start(shared: Arc<Shared>, mut slot: Guard) -> Guard {
+    let now = shared.clock.now();
+    if *shared.closed.borrow() || slot.failed.as_ref().is_some_and(|f| now < f.until) {
+        return slot;
+    }
+    slot.failed = None;
+    let Labels { model, backend } = &shared.labels;
+    match shared.load(now).await {
+        Ok((thread, loaded)) => {
+            let seconds = loaded.duration.as_secs_f64();
+            tracing::info!(%model, %backend, plan = %loaded.plan, seconds, "loaded");
+            telemetry::loaded(&shared.labels, &loaded);
+            *lock(&shared.loaded) = Some(loaded);
+            slot.thread = Some(thread);
+        }
+        Err(error) => {
+            tracing::warn!(%model, %backend, %error, "not loaded");
+            telemetry::load_failed(&shared.labels, error.kind());
+            let until = after(shared.clock.now(), shared.options.reload_after);
+            slot.failed = Some(Failed { until, kind: error.kind(), message: error.to_string() });
+        }
+    }
+    slot
+}
+
+impl Shared {
+    /// Loads the model on a new thread.
+    async fn load(self: &Arc<Shared>, now: Instant) -> Result<(Thread, Loaded)> {
+        let cancel = Cancel::default();
+        let (thread, ready) = self.spawn(&cancel)?;
+        let late = self.clock.sleep_until(after(now, self.options.load_timeout));
+        let loaded = tokio::select! {
+            biased;
+            loaded = ready => loaded.unwrap_or_else(|_| {
+                Err(Error::new(ErrorKind::Runtime, "the backend panicked while it loaded the model"))
+            }),
+            () = late => {
+                let message = format!("loading took longer than {:?}", self.options.load_timeout);
+                Err(Error::new(ErrorKind::DeadlineExceeded, message))
+            }
+            () = self.until_closed() => Err(self.is_closed_error()),
+        };
+        match loaded {
+            Ok(loaded) => Ok((thread, loaded)),
+            Err(e) => {
+                cancel.cancel();
+                self.end(thread).await;
+                Err(e)
+            }
+        }
+    }
+
+    fn spawn(self: &Arc<Shared>, cancel: &Cancel) -> Result<(Thread, oneshot::Receiver<Result<Loaded>>)> {
+        let hung = self.hung.load(Ordering::Relaxed);
+        if hung >= self.options.max_hung {
+            let message = format!("{hung} threads hang in this backend: no further one is risked");
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+        let (jobs, queue) = mpsc::sync_channel(1);
+        let (ready, is_ready) = oneshot::channel();
+        let (ending, end) = oneshot::channel();
+        let life = Arc::new(Mutex::new(Life::Used));
+        let alive = Alive { shared: Arc::clone(self), life: Arc::clone(&life), _end: ending };
+        let options = LoadOptions {
+            compute_units: self.candidate.compute_units,
+            cancel: cancel.clone(),
+            ..self.load.clone()
+        };
+        let body = move || {
+            let alive = alive;
+            // Its message was printed where it panicked; who waits for an answer sees that there is none.
+            let _ = catch_unwind(AssertUnwindSafe(|| drive(&alive.shared, &options, ready, &queue)));
+        };
+        let thread = std::thread::Builder::new().name("milwright-session".into()).spawn(body);
+        let handle = thread.map_err(|e| {
+            Error::new(ErrorKind::Unavailable, format!("there is no thread to run it on: {e}"))
+        })?;
+        Ok((Thread { jobs, end, handle, life }, is_ready))
+    }
+
+    /// Ends a thread that should have nothing to do, or leaves it behind.
+    async fn end(self: &Arc<Shared>, thread: Thread) {
+        let Thread { jobs, end, handle, life } = thread;
+        drop(jobs);
+        let grace = self.clock.sleep_until(after(self.clock.now(), self.options.grace));
+        tokio::select! {
+            biased;
+            // What is left of it is the system's: this does not wait.
+            _ = end => { let _ = handle.join(); }
+            () = grace => self.abandon(&life),
+        }
+    }
+
+    fn abandon(&self, life: &Mutex<Life>) {
+        let mut life = lock(life);
+        if *life == Life::Used {
+            *life = Life::Abandoned;
+            let hung = self.hung.fetch_add(1, Ordering::Relaxed) + 1;
+            self.abandoned.fetch_add(1, Ordering::Relaxed);
+            telemetry::abandoned(&self.labels, hung);
+            let Labels { model, backend } = &self.labels;
+            tracing::error!(%model, %backend, hung, "a thread hangs in the backend: left behind");
+        }
+    }
+
+    async fn until_closed(&self) {
+        let mut closed = self.closed.subscribe();
+        // An error would say that `self` is gone.
+        let _ = closed.wait_for(|closed| *closed).await;
+    }
+
+    fn is_closed_error(&self) -> Error {
+        Error::new(ErrorKind::Unavailable, format!("`{}` is being unloaded", self.labels.model))
+    }
+}
+
+/// What a thread holds while it lives.
+struct Alive {
+    shared: Arc<Shared>,
+    life: Arc<Mutex<Life>>,
+    _end: oneshot::Sender<()>,
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        if std::mem::replace(&mut *lock(&self.life), Life::Ended) == Life::Abandoned {
+            let hung = self.shared.hung.fetch_sub(1, Ordering::Relaxed) - 1;
+            telemetry::hung(&self.shared.labels, hung);
+        }
+    }
+}
+
+/// The life of a thread: it loads the model and runs it until nobody can ask any more.
+fn drive(
+    shared: &Shared,
+    options: &LoadOptions,
+    ready: oneshot::Sender<Result<Loaded>>,
+    jobs: &mpsc::Receiver<Job>,
+) {
+    let Labels { model, backend } = &shared.labels;
+    let span = tracing::info_span!("load", %model, %backend).entered();
+    let mut session = match shared.candidate.backend.load(&shared.model, options) {
+        Ok(session) => session,
+        Err(e) => {
+            let _ = ready.send(Err(e));
+            return;
+        }
+    };
+    drop(span);
+    let is_stateful = !session.new_state().names().is_empty();
+    if ready.send(Ok(session.loaded().clone())).is_err() {
+        return;
+    }
+    while let Ok(job) = jobs.recv() {
+        if job.reply.is_closed() {
+            continue;
+        }
+        let _span =
+            tracing::debug_span!("run", %model, %backend, requests = job.call.requests.len()).entered();
+        let start = shared.clock.now();
+        let answer = run(&mut *session, &job, is_stateful).map(|(predictions, state)| {
+            let ran = shared.clock.now().saturating_duration_since(start);
+            telemetry::ran(&shared.labels, ran);
+            let route = Route { backend: backend.to_string(), ran, ..Route::default() };
+            Reply { predictions, state, route }
+        });
+        let _ = job.reply.send(answer);
+    }
+}
+
+fn run(session: &mut dyn Session, job: &Job, is_stateful: bool) -> Result<(Vec<Prediction>, Option<State>)> {
+    let Call { requests, deadline, .. } = &job.call;
+    let mut state = job.call.state.clone();
+    let options = || PredictOptions { state: None, deadline: *deadline, cancel: job.cancel.clone() };
+    let predictions = match &**requests {
+        [request] if !is_stateful && state.is_none() => vec![session.predict_with(request, options())?],
+        requests if !is_stateful && state.is_none() => session.predict_batch(requests, options())?,
+        requests => {
+            let one = |request| {
+                let mut own = state.is_none().then(|| session.new_state());
+                let state = state.as_mut().or(own.as_mut());
+                session.predict_with(request, PredictOptions { state, ..options() })
+            };
+            requests.iter().map(one).collect::<Result<_>>()?
+        }
+    };
+    Ok((predictions, state))
+}

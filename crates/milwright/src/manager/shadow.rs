@@ -1,0 +1,140 @@
+//! Outputs of two backends, compared on live traffic.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+use tokio::sync::Semaphore;
+
+use super::sync::{Mutex, lock};
+use super::{BoxFuture, Call, Predict, Reply};
+use crate::telemetry::{self, Labels};
+use crate::{Differences, OutputDifference, Result};
+
+/// Answers from one backend, and now and then asks another one the same, to compare. The caller does not wait for that,
+/// and never sees the other one's outputs. One comparison runs at a time; calls with states are not compared.
+pub struct Shadow<P> {
+    primary: P,
+    observer: Arc<Observer>,
+    /// The share of calls to compare.
+    rate: f64,
+    calls: AtomicU64,
+    busy: Arc<Semaphore>,
+}
+
+/// What a [`Shadow`] found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ShadowStatus {
+    /// Calls that were compared.
+    pub compared: u64,
+    /// Of these, calls with an output that was further away than allowed.
+    pub mismatches: u64,
+    /// Calls that the other backend failed.
+    pub failed: u64,
+    /// Calls that were due while another one was being compared.
+    pub missed: u64,
+    /// The output that was furthest away, of all that were compared.
+    pub worst: Option<OutputDifference>,
+}
+
+impl<P: Predict> Shadow<P> {
+    /// Compares a share of `rate` (0 to 1), evenly spaced, of the calls that `primary` answers with what `other` answers.
+    /// An output with less than `snr_db` dB, as [`OutputDifference::within`] has it, is a mismatch. The labels name the
+    /// other backend.
+    pub fn new(primary: P, other: Arc<dyn Predict>, rate: f64, snr_db: f64, labels: Labels) -> Shadow<P> {
+        let observer = Observer { other, snr_db, labels, status: Mutex::default() };
+        let busy = Arc::new(Semaphore::new(1));
+        Shadow { primary, observer: Arc::new(observer), rate, calls: AtomicU64::new(0), busy }
+    }
+
+    /// What was found so far.
+    pub fn status(&self) -> ShadowStatus {
+        lock(&self.observer.status).clone()
+    }
+
+    fn is_due(&self) -> bool {
+        let n = self.calls.fetch_add(1, Ordering::Relaxed) as f64;
+        ((n + 1.0) * self.rate).floor() > (n * self.rate).floor()
+    }
+}
+
+impl<P: Predict> Predict for Shadow<P> {
+    fn predict(&self, call: Call) -> BoxFuture<'_, Result<Reply>> {
+        Box::pin(async move {
+            let copy = (call.state.is_none() && self.is_due()).then(|| call.clone());
+            let reply = self.primary.predict(call).await?;
+            let Some(copy) = copy else { return Ok(reply) };
+            match Arc::clone(&self.busy).try_acquire_owned() {
+                Err(_) => lock(&self.observer.status).missed += 1,
+                Ok(turn) => {
+                    let (observer, reply) = (Arc::clone(&self.observer), reply.clone());
+                    tokio::spawn(async move {
+                        observer.compare(copy, &reply).await;
+                        drop(turn);
+                    });
+                }
+            }
+            Ok(reply)
+        })
+    }
+}
+
+struct Observer {
+    other: Arc<dyn Predict>,
+    snr_db: f64,
+    labels: Labels,
+    status: Mutex<ShadowStatus>,
+}
+
+impl Observer {
+    async fn compare(&self, call: Call, reply: &Reply) {
+        // The caller has its answer: its deadline is over.
+        let other = match self.other.predict(Call { deadline: None, ..call }).await {
+            Ok(other) => other,
+            Err(error) => {
+                tracing::warn!(model = %self.labels.model, shadow = %self.labels.backend, %error, "shadow failed");
+                lock(&self.status).failed += 1;
+                return telemetry::shadow(&self.labels, "failed");
+            }
+        };
+        let differences = differences(reply, &other);
+        let mismatch = differences.iter().find(|d| !d.within(self.snr_db));
+        if let Some(difference) = mismatch {
+            tracing::warn!(model = %self.labels.model, backend = reply.route.backend,
+                shadow = %self.labels.backend, ?difference, "outputs of two backends differ");
+        }
+        telemetry::shadow(&self.labels, if mismatch.is_some() { "mismatch" } else { "match" });
+        let mut status = lock(&self.status);
+        status.compared += 1;
+        status.mismatches += u64::from(mismatch.is_some());
+        for difference in &differences {
+            if status.worst.as_ref().is_none_or(|worst| distance(worst) < distance(difference)) {
+                status.worst = Some(difference.clone());
+            }
+        }
+    }
+}
+
+/// One for each output, over all requests of a call. An output that only one of them has is infinitely far away.
+fn differences(a: &Reply, b: &Reply) -> Vec<OutputDifference> {
+    let Some(first) = a.predictions.first() else { return Vec::new() };
+    let difference = |name: &String| {
+        let mut sum = Differences::default();
+        let mut missing = 0;
+        for (a, b) in a.predictions.iter().zip(&b.predictions) {
+            match (a.output(name), b.output(name)) {
+                (Some(a), Some(b)) => sum.add(a, b, false),
+                _ => missing += 1,
+            }
+        }
+        let mut difference = sum.finish(name);
+        difference.non_finite += missing;
+        difference
+    };
+    first.outputs().iter().map(|(name, _)| difference(name)).collect()
+}
+
+/// What makes a difference worse than another.
+fn distance(difference: &OutputDifference) -> (bool, f64) {
+    (difference.non_finite > 0, -difference.snr_db.unwrap_or(f64::INFINITY))
+}

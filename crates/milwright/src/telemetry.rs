@@ -1,0 +1,176 @@
+//! What is measured: the names of all metrics, and the functions that record them.
+//!
+//! They go to the recorder that the program installed for the [`metrics`] facade, if it did;
+#![cfg_attr(feature = "prometheus", doc = "[`Exporter`] is one.")]
+#![cfg_attr(not(feature = "prometheus"), doc = "the feature `prometheus` has one.")]
+
+use std::sync::Arc;
+
+use metrics::counter;
+
+use crate::ErrorKind;
+
+#[cfg(feature = "prometheus")]
+pub use crate::prometheus::Exporter;
+
+/// Optimizations, by `outcome`: `proved`, or the kind of the error. A counter.
+pub const OPTIMIZATIONS: &str = "milwright_optimizations_total";
+/// Seconds that compiling a model took, by `model` and `backend`. A histogram.
+pub const COMPILE_SECONDS: &str = "milwright_compile_seconds";
+/// Models that were made ready, by `model`, `backend` and `cache`: `hit`, `miss`, or `rebuilt` if the entry was broken.
+/// A counter.
+pub const LOADS: &str = "milwright_loads_total";
+/// Models that could not be made ready, by `model`, `backend` and `kind` of the error. A counter.
+pub const LOAD_FAILURES: &str = "milwright_load_failures_total";
+/// Calls that were answered, by `model` and `outcome`: `ok`, or the kind of the error. A counter.
+pub const CALLS: &str = "milwright_calls_total";
+/// Seconds from a call to its answer, by `model` and the `backend` that gave it. A histogram.
+pub const CALL_SECONDS: &str = "milwright_call_seconds";
+/// Seconds that a model ran for a call, by `model` and `backend`. A histogram.
+pub const RUN_SECONDS: &str = "milwright_run_seconds";
+/// Seconds that a call waited for its turn, by `model`. A histogram.
+pub const QUEUE_SECONDS: &str = "milwright_queue_seconds";
+/// Calls that wait, by `model`. A gauge.
+pub const QUEUE_DEPTH: &str = "milwright_queue_depth";
+/// What a breaker lets through, by `model` and `backend`: 0 all (closed), 1 a probe (half-open), 2 nothing (open).
+/// A gauge.
+pub const BREAKER_STATE: &str = "milwright_breaker_state";
+/// Calls that a backend failed and the next one got, by `model`, `from`, `to` and `kind` of the error. A counter.
+pub const FALLBACKS: &str = "milwright_fallbacks_total";
+/// Threads that hung in a backend and were left behind, by `model` and `backend`. A counter.
+pub const ABANDONED_THREADS: &str = "milwright_abandoned_threads_total";
+/// Of these, the ones that have not come back, by `model` and `backend`. A gauge.
+pub const HUNG_THREADS: &str = "milwright_hung_threads";
+/// Comparisons of two backends on live traffic, by `model`, `backend` and `outcome`: `match`, `mismatch`, `failed`.
+/// A counter.
+pub const SHADOW: &str = "milwright_shadow_total";
+/// Worker processes that were started again, by `backend`. A counter.
+pub const WORKER_RESTARTS: &str = "milwright_worker_restarts_total";
+
+/// What a metric is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Labels {
+    /// The name that the manager knows the model by.
+    pub model: Arc<str>,
+    /// The [name](crate::Candidate::name) of the candidate that runs it.
+    pub backend: Arc<str>,
+}
+
+/// A worker process was started again.
+pub fn worker_restarted(backend: &str) {
+    counter!(WORKER_RESTARTS, "backend" => backend.to_owned()).increment(1);
+}
+
+pub(crate) fn optimized(outcome: Result<(), ErrorKind>) {
+    counter!(OPTIMIZATIONS, "outcome" => outcome.map_or_else(name, |()| "proved")).increment(1);
+}
+
+/// The names of kinds, as labels.
+fn name(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Io => "io",
+        ErrorKind::Malformed => "malformed",
+        ErrorKind::Unsupported => "unsupported",
+        ErrorKind::InvalidInput => "invalid_input",
+        ErrorKind::Tolerance => "tolerance",
+        ErrorKind::Unavailable => "unavailable",
+        ErrorKind::Runtime => "runtime",
+        ErrorKind::Cancelled => "cancelled",
+        ErrorKind::DeadlineExceeded => "deadline_exceeded",
+        ErrorKind::WorkerDied => "worker_died",
+        ErrorKind::StateLost => "state_lost",
+        ErrorKind::Overloaded => "overloaded",
+    }
+}
+
+#[cfg(feature = "manager")]
+pub(crate) use of_calls::*;
+
+/// What the manager records.
+#[cfg(feature = "manager")]
+mod of_calls {
+    use std::time::Duration;
+
+    use metrics::{gauge, histogram};
+
+    use super::*;
+    use crate::manager::BreakerState;
+    use crate::{Loaded, PlanOrigin};
+
+    pub fn loaded(labels: &Labels, loaded: &Loaded) {
+        let (model, backend) = both(labels);
+        let cache = match loaded.plan {
+            PlanOrigin::Cached => "hit",
+            PlanOrigin::Rebuilt(_) => "rebuilt",
+            PlanOrigin::Compiled | PlanOrigin::Deferred(_) => "miss",
+        };
+        if matches!(loaded.plan, PlanOrigin::Compiled | PlanOrigin::Rebuilt(_)) {
+            let seconds = histogram!(COMPILE_SECONDS, "model" => model.clone(), "backend" => backend.clone());
+            seconds.record(loaded.duration);
+        }
+        counter!(LOADS, "model" => model, "backend" => backend, "cache" => cache).increment(1);
+    }
+
+    pub fn load_failed(labels: &Labels, kind: ErrorKind) {
+        let (model, backend) = both(labels);
+        counter!(LOAD_FAILURES, "model" => model, "backend" => backend, "kind" => name(kind)).increment(1);
+    }
+
+    pub fn answered(model: &Arc<str>, outcome: Result<&str, ErrorKind>, took: Duration) {
+        let label = outcome.map_or_else(name, |_| "ok");
+        counter!(CALLS, "model" => Arc::clone(model), "outcome" => label).increment(1);
+        if let Ok(backend) = outcome {
+            histogram!(CALL_SECONDS, "model" => Arc::clone(model), "backend" => backend.to_owned())
+                .record(took);
+        }
+    }
+
+    pub fn ran(labels: &Labels, took: Duration) {
+        let (model, backend) = both(labels);
+        histogram!(RUN_SECONDS, "model" => model, "backend" => backend).record(took);
+    }
+
+    pub fn queued(model: &Arc<str>, waited: Duration) {
+        histogram!(QUEUE_SECONDS, "model" => Arc::clone(model)).record(waited);
+    }
+
+    pub fn queue_depth(model: &Arc<str>, depth: usize) {
+        gauge!(QUEUE_DEPTH, "model" => Arc::clone(model)).set(depth as f64);
+    }
+
+    pub fn breaker(labels: &Labels, state: BreakerState) {
+        let (model, backend) = both(labels);
+        let value = match state {
+            BreakerState::Closed => 0.0,
+            BreakerState::HalfOpen => 1.0,
+            BreakerState::Open => 2.0,
+        };
+        gauge!(BREAKER_STATE, "model" => model, "backend" => backend).set(value);
+    }
+
+    pub fn fallback(from: &Labels, to: &Arc<str>, kind: ErrorKind) {
+        let (model, from) = both(from);
+        let (to, kind) = (Arc::clone(to), name(kind));
+        counter!(FALLBACKS, "model" => model, "from" => from, "to" => to, "kind" => kind).increment(1);
+    }
+
+    pub fn abandoned(labels: &Labels, hung_now: usize) {
+        let (model, backend) = both(labels);
+        counter!(ABANDONED_THREADS, "model" => model, "backend" => backend).increment(1);
+        hung(labels, hung_now);
+    }
+
+    pub fn hung(labels: &Labels, now: usize) {
+        let (model, backend) = both(labels);
+        gauge!(HUNG_THREADS, "model" => model, "backend" => backend).set(now as f64);
+    }
+
+    pub fn shadow(labels: &Labels, outcome: &'static str) {
+        let (model, backend) = both(labels);
+        counter!(SHADOW, "model" => model, "backend" => backend, "outcome" => outcome).increment(1);
+    }
+
+    fn both(labels: &Labels) -> (Arc<str>, Arc<str>) {
+        (Arc::clone(&labels.model), Arc::clone(&labels.backend))
+    }
+}
