@@ -14,7 +14,7 @@ use super::wire::{self, IDENTITY, Load, Predict, Settings};
 use super::{Isolated, Process, WorkerEvent};
 use crate::{
     Cancel, Error, ErrorKind, InferenceRequest, LoadOptions, Loaded, Model, PlanOrigin, PredictOptions,
-    Prediction, Result, Session, State,
+    Prediction, Result, Session, State, telemetry,
 };
 
 /// A model in a worker process.
@@ -241,6 +241,9 @@ impl IsolatedSession {
         let restart = self.started > 0;
         self.started += 1;
         self.total.fetch_add(u64::from(restart), Ordering::Relaxed);
+        if restart {
+            telemetry::worker_restarted(self.backend);
+        }
         self.process.tell(&WorkerEvent::Started { process: worker.id(), restart });
         let sent = worker.send(&message, &[], Patience::default());
         self.worker = Stage::Loading { worker, since: Instant::now() };

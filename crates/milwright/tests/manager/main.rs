@@ -144,9 +144,9 @@ async fn no_further_threads_are_risked_than_allowed() {
     let fake = Fake::new("cpu", |_| Act::Hang);
     let driver = DriverOptions { max_hung: 2, ..DriverOptions::default() };
     let (_manager, clock, m) = serve(ModelOptions { driver, ..options(&[&fake]) }).await;
-    for _ in 0..2 {
+    for hung in 1..=2 {
         let runs = start(&m, call(1.0)).await;
-        fake.until(|log| log.stuck > 0 && log.runs.len() == log.loads).await;
+        fake.until(|log| log.stuck == hung).await;
         clock.advance(30 * SECOND);
         assert_eq!(kind(runs.await.unwrap()), ErrorKind::DeadlineExceeded);
         settle().await;
