@@ -6,7 +6,7 @@ use std::time::Duration;
 use milwright_cache::{Folder, FolderError, Key, KeyBuilder, Meta, Origin, Store, Wait};
 use tempfile::TempDir;
 
-use crate::{Cancel, ComputeUnits, Error, Model, PlanOrigin, Result};
+use crate::{Cancel, ComputeUnits, Error, ErrorKind, Model, PlanOrigin, Result};
 
 /// Compiled models (`.mlmodelc` folders) in a cache, by all that they depend on. One process compiles, the others wait;
 /// what is handed out is whole, and is checked each time; the least recently used ones go when the cache is full.
@@ -150,7 +150,8 @@ impl CompiledModels {
     }
 
     /// [`compiled`](CompiledModels::compiled), and what `load` makes of it. A model of the cache that does not load is
-    /// compiled again, once, with a warning.
+    /// compiled again, once, with a warning; unless the error is that it was cancelled, or another that is no fault of the
+    /// model's.
     ///
     /// # Errors
     /// As for `compiled`; or `load`'s own, for a model that was just compiled.
@@ -164,6 +165,8 @@ impl CompiledModels {
         let first = self.compiled(model, options, &mut compile)?;
         let error = match load(&first.path()) {
             Ok(loaded) => return Ok((loaded, first)),
+            // No fault of the compiled model.
+            Err(error) if is_innocent(error.kind()) => return Err(error),
             Err(error) => error,
         };
         let cached = first.origin == PlanOrigin::Cached;
@@ -195,6 +198,14 @@ impl CompiledModels {
             _ => Ok(true),
         }
     }
+}
+
+/// Whether an error says nothing about what was loaded.
+fn is_innocent(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Cancelled | ErrorKind::DeadlineExceeded | ErrorKind::InvalidInput | ErrorKind::Unavailable
+    )
 }
 
 fn temporary(compile: impl FnOnce(&Path) -> Result<()>) -> Result<CompiledModel> {
@@ -243,7 +254,6 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::ErrorKind;
 
     const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/digits.mlpackage");
 
@@ -284,6 +294,13 @@ mod tests {
         assert_eq!((again.path(), compiled.get()), (path.clone(), 2));
         assert_eq!(loaded.info(), model.info());
         drop(again);
+        // Was told to stop.
+        let stopped = |_: &Path| -> Result<()> { Err(Error::new(ErrorKind::Cancelled, "cancelled")) };
+        assert_eq!(
+            models.load(&model, &options(), compile, stopped).unwrap_err().kind(),
+            ErrorKind::Cancelled
+        );
+        assert!(models.is_cached(&model, &options()));
         // Never loads.
         let never = |_: &Path| -> Result<()> { Err(Error::new(ErrorKind::Runtime, "error -14")) };
         let error = models.load(&model, &options(), compile, never).unwrap_err();
