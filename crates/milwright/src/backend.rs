@@ -40,6 +40,12 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// The backend is not available, or the model uses something that it does not run.
     fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Box<dyn Session>>;
+
+    /// Whether the cache of these options has what `load` would otherwise compile. It may still turn out to be damaged,
+    /// and compiled again.
+    fn is_cached(&self, _model: &Model, _options: &LoadOptions) -> bool {
+        false
+    }
 }
 
 /// Whether a backend can be used on this machine.
@@ -233,6 +239,10 @@ impl Backend for Cpu {
 
     fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Box<dyn Session>> {
         Ok(Box::new(CpuSession::new(Arc::clone(model), options)?))
+    }
+
+    fn is_cached(&self, model: &Model, options: &LoadOptions) -> bool {
+        crate::cpu::is_cached(model, options)
     }
 }
 

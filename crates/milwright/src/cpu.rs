@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use milwright_cache::{KeyBuilder, Meta, Origin};
+use milwright_cache::{Key, KeyBuilder, Meta, Origin};
 use milwright_cpu::{Executable, Plan, Pool, RunError, RunOptions, compile};
 use milwright_mil::{Dim, Function, Tensor, TensorType, Type, widen};
 
@@ -41,15 +41,7 @@ impl CpuSession {
     pub fn new(model: Arc<Model>, options: &LoadOptions) -> Result<CpuSession> {
         let program = model.function(options.function.as_deref())?;
         let function = options.function.clone().unwrap_or_else(|| model.info().default_function.clone());
-        let info = model.info().function(Some(&function));
-        let mut shapes = Shapes::new();
-        for &input in &program.inputs {
-            let value = &program[input];
-            if let Type::Tensor(ty) = &value.ty {
-                let feature = info.and_then(|f| f.inputs.iter().find(|i| i.name == value.name));
-                shapes.push((value.name.clone(), default_shape(ty, feature.map(|f| &f.ty))));
-            }
-        }
+        let shapes = default_shapes(&model, &function, program);
         let (ready, loaded) = match prepare(&model, &function, &shapes, options) {
             Ok((executable, loaded)) => (vec![(shapes, executable)], loaded),
             Err(e) if e.kind() == ErrorKind::InvalidInput && !is_stateful(program) => {
@@ -213,6 +205,41 @@ impl Session for CpuSession {
     }
 }
 
+/// Whether the cache has the plan for the model's default shapes.
+pub(crate) fn is_cached(model: &Model, options: &LoadOptions) -> bool {
+    let (Some(store), Ok(program)) = (&options.cache, model.function(options.function.as_deref())) else {
+        return false;
+    };
+    let function = options.function.as_ref().unwrap_or(&model.info().default_function);
+    store.contains(&key(model, function, &default_shapes(model, function, program), options))
+}
+
+fn default_shapes(model: &Model, function: &str, program: &Function) -> Shapes {
+    let info = model.info().function(Some(function));
+    let mut shapes = Shapes::new();
+    for &input in &program.inputs {
+        let value = &program[input];
+        if let Type::Tensor(ty) = &value.ty {
+            let feature = info.and_then(|f| f.inputs.iter().find(|i| i.name == value.name));
+            shapes.push((value.name.clone(), default_shape(ty, feature.map(|f| &f.ty))));
+        }
+    }
+    shapes
+}
+
+/// What a plan depends on.
+fn key(model: &Model, function: &str, shapes: &Shapes, options: &LoadOptions) -> Key {
+    let mut key = KeyBuilder::new("plan")
+        .field("model", model.digest())
+        .field("function", function)
+        .field("precision", format!("{:?}", options.precision))
+        .field("engine", Plan::fingerprint());
+    for (name, shape) in shapes {
+        key = key.field(name, format!("{shape:?}"));
+    }
+    key.finish()
+}
+
 /// Compiles a plan, or takes it from the cache.
 fn prepare(
     model: &Model,
@@ -251,15 +278,7 @@ fn prepare(
     let (plan, origin, path) = match &options.cache {
         None => (build()?, PlanOrigin::Compiled, None),
         Some(store) => {
-            let mut key = KeyBuilder::new("plan")
-                .field("model", model.digest())
-                .field("function", function)
-                .field("precision", format!("{:?}", options.precision))
-                .field("engine", Plan::fingerprint());
-            for (name, shape) in shapes {
-                key = key.field(name, format!("{shape:?}"));
-            }
-            let key = key.finish();
+            let key = key(model, function, shapes, options);
             let meta = Meta::new("plan", &name(model));
             let bytes = || -> Result<Vec<u8>> {
                 let mut bytes = Vec::new();

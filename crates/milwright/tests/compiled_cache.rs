@@ -6,10 +6,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use milwright::cache::{Options, Store};
-use milwright::{CompileOptions, CompiledModel, CompiledModels, ErrorKind, Model, PlanOrigin};
+use milwright::{
+    Backend as _, CompileOptions, CompiledModel, CompiledModels, Cpu, ErrorKind, LoadOptions, Model,
+    PlanOrigin, Precision,
+};
 
 const FOLDER: &str = "MILWRIGHT_TEST_COMPILED";
 const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/digits.mlpackage");
@@ -109,6 +113,21 @@ fn one_compiles_and_the_others_wait() {
     }
     let entries = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
     assert_eq!(entries.filter(|name| name.starts_with("mark-")).count(), 1);
+}
+
+#[test]
+fn plans_are_asked_for_like_models() {
+    let model = Arc::new(Model::open(DIGITS).unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let (_, store) = open(dir.path(), Options::default());
+    let options = LoadOptions { cache: Some(store.clone()), ..LoadOptions::default() };
+    assert!(!Cpu.is_cached(&model, &options));
+    drop(Cpu.load(&model, &options).unwrap());
+    assert!(Cpu.is_cached(&model, &options));
+    assert!(!Cpu.is_cached(&model, &LoadOptions { precision: Precision::Wide, ..options.clone() }));
+    assert!(!Cpu.is_cached(&model, &LoadOptions::default()), "there is no cache");
+    store.clear().unwrap();
+    assert!(!Cpu.is_cached(&model, &options));
 }
 
 #[cfg(target_os = "linux")]

@@ -27,20 +27,10 @@ impl Compiled {
             return Ok((load(source)?, Compiled::Given(source.to_owned())));
         }
         let at = |e| super::error(e).at(source);
-        let on_disk = source.exists();
-        let compile_options = CompileOptions {
-            compute_units: options.compute_units,
-            system: milwright_apple::system().map_err(at)?,
-            device: std::env::consts::ARCH.to_owned(),
-            // What came from memory we write ourselves, as Core ML's compiler would.
-            compiler: if on_disk { "coreml" } else { concat!("milwright ", env!("CARGO_PKG_VERSION")) }
-                .to_owned(),
-            cancel: options.cancel.clone(),
-            ..CompileOptions::default()
-        };
+        let compile_options = compile_options(model, options)?;
         let models = CompiledModels::new(options.cache.clone());
         let compile = |to: &Path| {
-            if !on_disk {
+            if !source.exists() {
                 return model.compile_to(to);
             }
             let temporary = milwright_apple::compile(source).map_err(at)?;
@@ -66,6 +56,28 @@ impl Compiled {
             Compiled::Made(compiled) => compiled.origin().clone(),
         }
     }
+}
+
+/// Whether the cache has a model, or it needs no compiling.
+pub(super) fn is_cached(model: &Model, options: &LoadOptions) -> bool {
+    if model.path().extension().is_some_and(|extension| extension == "mlmodelc") {
+        return true;
+    }
+    let models = CompiledModels::new(options.cache.clone());
+    compile_options(model, options).is_ok_and(|compile_options| models.is_cached(model, &compile_options))
+}
+
+fn compile_options(model: &Model, options: &LoadOptions) -> Result<CompileOptions> {
+    // What came from memory we write ourselves, as Core ML's compiler would.
+    let ours = concat!("milwright ", env!("CARGO_PKG_VERSION"));
+    Ok(CompileOptions {
+        compute_units: options.compute_units,
+        system: milwright_apple::system().map_err(|e| super::error(e).at(model.path()))?,
+        device: std::env::consts::ARCH.to_owned(),
+        compiler: if model.path().exists() { "coreml" } else { ours }.to_owned(),
+        cancel: options.cancel.clone(),
+        ..CompileOptions::default()
+    })
 }
 
 /// Moves a folder, to another file system if need be.

@@ -38,6 +38,10 @@ impl Backend for CoreMl {
     fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Box<dyn Session>> {
         Ok(Box::new(CoreMlSession::new(Arc::clone(model), options)?))
     }
+
+    fn is_cached(&self, model: &Model, options: &LoadOptions) -> bool {
+        compiled::is_cached(model, options)
+    }
 }
 
 struct CoreMlSession {

@@ -176,4 +176,8 @@ impl Backend for Isolated {
     fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Box<dyn Session>> {
         Ok(Box::new(self.load_isolated(model, options)?))
     }
+
+    fn is_cached(&self, model: &Model, options: &LoadOptions) -> bool {
+        self.backend.is_cached(model, options)
+    }
 }
