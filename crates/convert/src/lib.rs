@@ -1,9 +1,12 @@
 //! Into and out of the IR: one folder for each format.
 //!
 //! * [`spec`]: ML programs of Core ML model files.
+//! * [`neural_network`]: neural networks, the older kind of model in such files; into the IR only.
 #![forbid(unsafe_code)]
 
 mod error;
+mod labels;
+pub mod neural_network;
 pub mod spec;
 
 pub use error::{Error, ErrorKind};

@@ -15,11 +15,12 @@
 //!   here, although files up to iOS17 store them as attributes: reader and writer translate.
 //!
 //! [`mod@verify`] checks all of that; [`text`] prints and parses programs; [`infer`] finds types and known values;
-//! [`passes`] rewrite programs; [`widen()`] computes fp16 ones in fp32.
+//! [`build`] makes functions; [`passes`] rewrite programs; [`widen()`] computes fp16 ones in fp32.
 //!
 //! This crate knows no files, no protobuf and no threads.
 #![forbid(unsafe_code)]
 
+pub mod build;
 mod dtype;
 pub mod evaluate;
 pub mod infer;

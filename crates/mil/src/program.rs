@@ -203,6 +203,13 @@ impl Function {
         id
     }
 
+    /// Adds an output to an op.
+    pub(crate) fn add_output(&mut self, op: OpId, name: String, ty: Type) -> ValueId {
+        let value = self.add_value(name, ty, Def::Op(op, self[op].outputs.len()));
+        self[op].outputs.push(value);
+        value
+    }
+
     /// Makes a `const` op of the given name, in no block yet, and returns its output.
     pub fn make_const(&mut self, name: impl Into<String>, value: Value) -> (OpId, ValueId) {
         let name = name.into();

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::coreml::CoreMl;
 use crate::cpu::CpuSession;
+use crate::model::Content;
+use crate::pipeline::{ClassicSession, PipelineSession};
 use crate::{Cancel, Error, ErrorKind, InferenceRequest, Model, Prediction, Result, State};
 
 /// What a model should run on.
@@ -238,7 +240,18 @@ impl Backend for Cpu {
     }
 
     fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Box<dyn Session>> {
-        Ok(Box::new(CpuSession::new(Arc::clone(model), options)?))
+        let (name, main) = (options.function.as_deref(), &model.info().default_function);
+        if !matches!(model.content(), Content::Program(_)) && name.is_some_and(|name| name != main) {
+            return Err(Error::invalid(format!("there is no function `{}`", name.unwrap_or_default()))
+                .with_hint(format!("the functions are: {main}"))
+                .at(model.path()));
+        }
+        let model = Arc::clone(model);
+        Ok(match model.content() {
+            Content::Program(_) => Box::new(CpuSession::new(model, options)?),
+            Content::Classic(_) => Box::new(ClassicSession::new(model)),
+            Content::Pipeline(parts) => Box::new(PipelineSession::new(Arc::clone(&model), parts, options)?),
+        })
     }
 
     fn is_cached(&self, model: &Model, options: &LoadOptions) -> bool {

@@ -9,10 +9,11 @@ use milwright_cpu::{Executable, Plan, Pool, RunError, RunOptions, compile};
 use milwright_mil::{Dim, Function, Tensor, TensorType, Type, widen};
 
 use crate::classifier::Classifier;
+use crate::legacy::{self, declared_axis};
 use crate::samples::default_shape;
 use crate::{
-    Error, ErrorKind, FeatureType, Flexibility, InferenceRequest, LoadOptions, Loaded, Model, PlanOrigin,
-    Precision, PredictOptions, Prediction, Result, Session, State,
+    Error, ErrorKind, FeatureInfo, FeatureType, Flexibility, InferenceRequest, LoadOptions, Loaded, Model,
+    PlanOrigin, Precision, PredictOptions, Prediction, Result, Session, State,
 };
 
 /// The shapes of a function's inputs, in declared order.
@@ -54,7 +55,7 @@ impl CpuSession {
             Err(e) => return Err(e),
         };
         let state = State(ready.first().map(|(_, e)| e.new_state()).unwrap_or_default());
-        let classifier = Classifier::detach(model.program(), &function)?.map(|(_, c)| c);
+        let classifier = Classifier::detach(model.program()?, &function)?.map(|(_, c)| c);
         Ok(CpuSession { model, function, options: options.clone(), ready, state, classifier, loaded })
     }
 
@@ -80,14 +81,35 @@ impl CpuSession {
                 continue;
             };
             // Core ML's arrays have a dimension at least: a single number comes as one of length 1.
-            if ty.rank() == 0
-                && given.shape() == [1]
-                && let Ok(scalar) = given.reshaped(&[])
+            if given.elements() == 1
+                && ty.elements() == Some(1)
+                && let Ok(one) = given.reshaped(&vec![1; ty.rank()])
+                && (ty.rank() == 0 || given.shape().is_empty())
             {
-                complete = complete.input(&value.name, scalar);
+                complete = complete.input(&value.name, one);
+            }
+            if self.model.has_five_dimensions()
+                && let Some(FeatureType::MultiArray { shape, .. }) = feature_of(&info.inputs, &value.name)
+                && let Some(whole) = legacy::five_dimensions(given, shape.len())
+            {
+                complete = complete.input(&value.name, whole);
             }
         }
         complete
+    }
+
+    /// The outputs of an old network, without the dimensions that are not declared.
+    fn declared_form(&self, outputs: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
+        let info = self.model.info().function(Some(&self.function));
+        let Some(info) = info.filter(|_| self.model.has_five_dimensions()) else { return outputs };
+        let form = |(name, tensor): (String, Tensor)| {
+            let tensor = match feature_of(&info.outputs, &name) {
+                Some(FeatureType::MultiArray { shape, .. }) => legacy::declared_form(tensor, shape.len()),
+                _ => tensor,
+            };
+            (name, tensor)
+        };
+        outputs.into_iter().map(form).collect()
     }
 
     fn input_type(&self, name: &str) -> Option<&TensorType> {
@@ -185,6 +207,7 @@ impl Session for CpuSession {
             };
             Error::new(kind, message).at(self.model.path())
         })?;
+        let outputs = self.declared_form(outputs);
         Ok(match &self.classifier {
             Some(classifier) => classifier.finish(outputs),
             None => Prediction::new(outputs),
@@ -251,8 +274,9 @@ fn prepare(
     let start = Instant::now();
     let unusable = |e: &dyn std::fmt::Display| Error::new(ErrorKind::Runtime, e.to_string()).at(model.path());
     let build = || -> Result<Plan> {
-        let detached = Classifier::detach(model.program(), function)?;
-        let program = detached.as_ref().map_or(model.program(), |(p, _)| p);
+        let program = model.program()?;
+        let detached = Classifier::detach(program, function)?;
+        let program = detached.as_ref().map_or(program, |(p, _)| p);
         let wide = match options.precision {
             Precision::Declared => None,
             Precision::Wide => widen(program.clone())
@@ -344,6 +368,10 @@ fn name(model: &Model) -> String {
     model.path().file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
+fn feature_of<'a>(features: &'a [FeatureInfo], name: &str) -> Option<&'a FeatureType> {
+    features.iter().find(|f| f.name == name).map(|f| &f.ty)
+}
+
 /// Why a flexible feature forbids a shape, if it does, in Core ML's words, which people look for. What the program itself fixes is checked elsewhere.
 fn forbids(feature: &FeatureType, shape: &[usize]) -> Option<String> {
     let (flexibility, first) = match feature {
@@ -353,10 +381,15 @@ fn forbids(feature: &FeatureType, shape: &[usize]) -> Option<String> {
         _ => return None,
     };
     let shape = shape.get(first..).unwrap_or(&[]);
+    // Those of its sizes that the model declares, where it declares so many.
+    let declared = |declared: usize| -> Vec<usize> {
+        let is_declared = |d: usize| declared_axis(shape.len(), declared, d).is_some();
+        shape.iter().enumerate().filter(|(d, _)| is_declared(*d)).map(|(_, &n)| n).collect()
+    };
     match flexibility {
         Flexibility::Fixed => None,
         Flexibility::Enumerated { shapes } => {
-            let found = shapes.iter().any(|s| s.iter().map(|&n| n as usize).eq(shape.iter().copied()));
+            let found = shapes.iter().any(|s| s.iter().map(|&n| n as usize).eq(declared(s.len())));
             let sizes: Vec<String> = shape.iter().map(ToString::to_string).collect();
             (!found).then(|| {
                 format!(
@@ -365,15 +398,16 @@ fn forbids(feature: &FeatureType, shape: &[usize]) -> Option<String> {
                 )
             })
         }
-        Flexibility::Range { dimensions } if dimensions.len() != shape.len() => {
+        Flexibility::Range { dimensions } if dimensions.len() != declared(dimensions.len()).len() => {
             Some(format!("the model takes {} dimensions", first + dimensions.len()))
         }
         Flexibility::Range { dimensions } => {
             let outside = |&(&(low, high), &n): &(&(u64, i64), &usize)| {
                 (n as u64) < low || (high >= 0 && n as i64 > high)
             };
+            let sizes = declared(dimensions.len());
             let (i, (&(low, high), n)) =
-                dimensions.iter().zip(shape).enumerate().find(|(_, pair)| outside(pair))?;
+                dimensions.iter().zip(&sizes).enumerate().find(|(_, pair)| outside(pair))?;
             let high = if high < 0 { String::new() } else { high.to_string() };
             Some(format!("Size ({n}) of dimension ({}) is not in allowed range ({low}..{high})", first + i))
         }

@@ -48,7 +48,7 @@ pub struct FunctionInfo {
     pub predicted_probabilities: Option<String>,
     /// The opset, for ML programs.
     pub opset: Option<String>,
-    /// How often each op is used, for ML programs.
+    /// How often each op is used, for ML programs; each kind of layer, for neural networks.
     pub ops: BTreeMap<String, usize>,
 }
 
@@ -175,13 +175,13 @@ impl ModelInfo {
         ModelInfo {
             model_type: type_name(model).to_owned(),
             specification_version: model.specification_version,
-            runnable: matches!(model.r#type, Some(model::Type::MlProgram(_))),
+            runnable: runs(model),
             default_function: default.map(|f| f.name.clone()).unwrap_or_default(),
             functions,
             metadata: given.map(|(k, v)| ((*k).to_owned(), (*v).clone())).collect(),
             user_defined: metadata.user_defined.clone(),
             // The decoder bounds how deep pipelines nest.
-            pipeline: pipeline(model).iter().map(ModelInfo::new).collect(),
+            pipeline: pipeline(model).map_or(&[][..], |p| &p.models).iter().map(ModelInfo::new).collect(),
         }
     }
 
@@ -239,7 +239,29 @@ fn functions(model: &pb::Model, description: &pb::ModelDescription) -> Vec<Funct
             block.iter().for_each(|b| count_ops(b, &mut info.ops));
         }
     }
+    if let (Some(layers), [info]) = (milwright_convert::neural_network::layers(model), &mut functions[..]) {
+        for layer in layers {
+            let kind = milwright_convert::neural_network::table::kind(layer);
+            *info.ops.entry(kind.to_owned()).or_default() += 1;
+        }
+    }
     functions
+}
+
+/// Whether models of this type run.
+fn runs(model: &pb::Model) -> bool {
+    use model::Type as T;
+    let program = matches!(
+        model.r#type,
+        Some(
+            T::MlProgram(_)
+                | T::NeuralNetwork(_)
+                | T::NeuralNetworkClassifier(_)
+                | T::NeuralNetworkRegressor(_)
+        )
+    );
+    // The decoder bounds how deep pipelines nest.
+    program || crate::classic::runs(model) || pipeline(model).is_some_and(|p| p.models.iter().all(runs))
 }
 
 fn count_ops(block: &pb::mil_spec::Block, counts: &mut BTreeMap<String, usize>) {
@@ -249,14 +271,14 @@ fn count_ops(block: &pb::mil_spec::Block, counts: &mut BTreeMap<String, usize>) 
     }
 }
 
-fn pipeline(model: &pb::Model) -> &[pb::Model] {
-    let pipeline = match &model.r#type {
+/// The pipeline that a model is.
+pub(crate) fn pipeline(model: &pb::Model) -> Option<&pb::Pipeline> {
+    match &model.r#type {
         Some(model::Type::Pipeline(p)) => Some(p),
         Some(model::Type::PipelineClassifier(p)) => p.pipeline.as_ref(),
         Some(model::Type::PipelineRegressor(p)) => p.pipeline.as_ref(),
         _ => None,
-    };
-    pipeline.map_or(&[], |p| &p.models)
+    }
 }
 
 fn feature(feature: &pb::FeatureDescription) -> FeatureInfo {

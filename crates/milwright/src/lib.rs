@@ -18,7 +18,7 @@
 //! | to | use |
 //! |---|---|
 //! | describe a file of any model type | [`ModelInfo`] |
-//! | open an ML program | [`Model`] |
+//! | open an ML program, a neural network, a pipeline … | [`Model`] |
 //! | run it | [`Target`], [`Backend`], [`Session`] |
 //! | make it smaller, to a tolerance | [`Optimizer`], [`Quantization`] |
 //! | compare two models | [`compare()`], [`Samples`] |
@@ -34,6 +34,7 @@
 
 mod backend;
 mod cancel;
+mod classic;
 mod classifier;
 mod compare;
 mod compiled;
@@ -44,12 +45,14 @@ mod files;
 pub mod image;
 mod info;
 mod isolation;
+mod legacy;
 #[cfg(feature = "manager")]
 pub mod manager;
 mod model;
 pub mod npy;
 mod optimizer;
 mod overflow;
+mod pipeline;
 #[cfg(feature = "prometheus")]
 mod prometheus;
 mod proof;
@@ -87,4 +90,6 @@ pub use state::State;
 pub mod worker {
     pub use crate::isolation::{serve, serve_with};
 }
-pub use structure::{BlockStructure, FunctionStructure, NamedType, OperationStructure, Structure};
+pub use structure::{
+    BlockStructure, FunctionStructure, LayerStructure, NamedType, OperationStructure, Structure,
+};

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use milwright_mil::{Checked, Function, verify};
+use milwright_spec::proto::{self as pb, Pipeline, model};
 use milwright_spec::{CompiledProgram, Package};
 use prost::Message as _;
 
+use crate::classic::{self, Classic};
+use crate::info::pipeline;
 use crate::{Error, ErrorKind, ModelInfo, Result};
 
-/// An ML program that was opened and verified. Weights stay in the file, which is memory-mapped.
+/// A model that was opened and verified. The weights of ML programs stay in the file, which is memory-mapped.
 ///
 /// ```
 /// # let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../");
@@ -26,9 +29,20 @@ use crate::{Error, ErrorKind, ModelInfo, Result};
 pub struct Model {
     path: PathBuf,
     package: Package,
-    program: Checked,
+    content: Content,
     info: ModelInfo,
     digest: OnceLock<[u8; 32]>,
+}
+
+/// What a model computes with.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// An ML program, or what a neural network becomes.
+    Program(Checked),
+    /// Plain numbers.
+    Classic(Classic),
+    /// A chain of models.
+    Pipeline(Vec<Arc<Model>>),
 }
 
 impl Model {
@@ -58,16 +72,32 @@ impl Model {
         if !info.runnable {
             let message = format!("a model of type {}, which Milwright does not run yet", info.model_type);
             return Err(Error::new(ErrorKind::Unsupported, message).with_hint(
-                "`milwright inspect` describes it; ML programs (mlProgram) are what runs so far",
+                "`milwright inspect` describes it; ML programs, neural networks, generalized linear models, \
+                 tree ensembles, and pipelines of these are what runs so far",
             ));
         }
-        let program = milwright_convert::spec::read(&package)?;
-        let info = info.with_program(&program);
-        let program = verify(program)?;
-        for (name, function) in &program.functions {
-            tracing::debug!("{}: function {name}, {} ops", path.display(), function.walk().len());
+        let description = package.model();
+        let (content, info) = match &description.r#type {
+            Some(model::Type::MlProgram(_)) => {
+                let program = milwright_convert::spec::read(&package)?;
+                let info = info.with_program(&program);
+                (Content::Program(verify(program)?), info)
+            }
+            _ if classic::runs(description) => (Content::Classic(Classic::new(description)?), info),
+            _ => match pipeline(description) {
+                Some(pipeline) => (Content::Pipeline(parts(&path, &package, pipeline)?), info),
+                None => {
+                    let program = milwright_convert::neural_network::read(description)?;
+                    (Content::Program(verify(program)?), info)
+                }
+            },
+        };
+        if let Content::Program(program) = &content {
+            for (name, function) in &program.functions {
+                tracing::debug!("{}: function {name}, {} ops", path.display(), function.walk().len());
+            }
         }
-        Ok(Model { path, package, program, info, digest: OnceLock::new() })
+        Ok(Model { path, package, content, info, digest: OnceLock::new() })
     }
 
     /// Where it was opened.
@@ -80,9 +110,26 @@ impl Model {
         &self.info
     }
 
-    /// The program.
-    pub fn program(&self) -> &Checked {
-        &self.program
+    /// The program: that of the file, or what a neural network becomes.
+    ///
+    /// # Errors
+    /// The model has none: it is a pipeline, or a model of plain numbers.
+    pub fn program(&self) -> Result<&Checked> {
+        match &self.content {
+            Content::Program(program) => Ok(program),
+            _ => {
+                let message = format!("a model of type {} has no program", self.info.model_type);
+                Err(Error::new(ErrorKind::Unsupported, message).at(&self.path))
+            }
+        }
+    }
+
+    /// The models of a pipeline, in order; none for others.
+    pub fn pipeline(&self) -> &[Arc<Model>] {
+        match &self.content {
+            Content::Pipeline(parts) => parts,
+            _ => &[],
+        }
     }
 
     /// The function of this name, or the default one.
@@ -91,8 +138,9 @@ impl Model {
     /// There is none of this name; the hint lists those that there are.
     pub fn function(&self, name: Option<&str>) -> Result<&Function> {
         let name = name.unwrap_or(&self.info.default_function);
-        self.program.functions.get(name).ok_or_else(|| {
-            let names: Vec<&str> = self.program.functions.keys().map(String::as_str).collect();
+        let program = self.program()?;
+        program.functions.get(name).ok_or_else(|| {
+            let names: Vec<&str> = program.functions.keys().map(String::as_str).collect();
             Error::invalid(format!("there is no function `{name}`"))
                 .with_hint(format!("the functions are: {}", names.join(", ")))
                 .at(&self.path)
@@ -117,10 +165,11 @@ impl Model {
     /// It cannot be written, or something that is not a compiled model is in the way.
     pub fn compile_to(&self, path: impl AsRef<Path>) -> Result<()> {
         let tool = ("milwright-version", env!("CARGO_PKG_VERSION"));
+        let program = self.ml_program()?;
         let compiled = CompiledProgram {
             model: self.package.model(),
-            text: milwright_convert::spec::write_text(&self.program, &self.package, tool),
-            functions: milwright_convert::spec::summaries(&self.program, &self.package),
+            text: milwright_convert::spec::write_text(program, &self.package, tool),
+            functions: milwright_convert::spec::summaries(program, &self.package),
             weights: self.package.weight_files(),
             digest: self.digest(),
         };
@@ -153,7 +202,45 @@ impl Model {
         })
     }
 
+    /// The program of an ML program, for what works on these only.
+    pub(crate) fn ml_program(&self) -> Result<&Checked> {
+        if self.info.model_type == "mlProgram" {
+            return self.program();
+        }
+        let message =
+            format!("a model of type {}; this is for ML programs (mlProgram)", self.info.model_type);
+        Err(Error::new(ErrorKind::Unsupported, message)
+            .with_hint("convert the model again, as an ML program")
+            .at(&self.path))
+    }
+
+    pub(crate) fn content(&self) -> &Content {
+        &self.content
+    }
+
+    pub(crate) fn classic(&self) -> Option<&Classic> {
+        match &self.content {
+            Content::Classic(classic) => Some(classic),
+            _ => None,
+        }
+    }
+
+    /// Whether it is an old network, all of whose tensors have five dimensions.
+    pub(crate) fn has_five_dimensions(&self) -> bool {
+        milwright_convert::neural_network::has_five_dimensions(self.package.model())
+    }
+
     pub(crate) fn package(&self) -> &Package {
         &self.package
     }
+}
+
+/// The models of a pipeline. The decoder bounds how deep pipelines nest.
+fn parts(path: &Path, package: &Package, pipeline: &Pipeline) -> Result<Vec<Arc<Model>>> {
+    let part = |(i, part): (usize, &pb::Model)| {
+        let name = pipeline.names.get(i).filter(|n| !n.is_empty()).cloned().unwrap_or_else(|| i.to_string());
+        let opened = Model::new(path.to_owned(), package.part(part));
+        opened.map(Arc::new).map_err(|e| e.at(format!("model `{name}` of the pipeline")))
+    };
+    pipeline.models.iter().enumerate().map(part).collect()
 }

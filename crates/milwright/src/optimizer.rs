@@ -198,7 +198,7 @@ impl Optimizer {
         }
         // Before weights are compressed: a pass can fold a scale into a weight, but not into a palette.
         let start = Instant::now();
-        let prepared = passes::run(model.program().clone(), passes::ALL, None);
+        let prepared = passes::run(model.ml_program()?.clone(), passes::ALL, None);
         let (program, reports) = prepared.map_err(|e| broken(model, &e))?;
         for report in reports.iter().filter(|r| r.changes > 0) {
             tracing::debug!("pass {}: {} changes in {:?}", report.pass, report.changes, report.duration);
@@ -358,7 +358,7 @@ impl Optimizer {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Proof> {
         let mut functions = Vec::new();
-        for name in model.program().functions.keys() {
+        for name in model.program()?.functions.keys() {
             let samples = self.samples_of(model, name)?;
             let total = samples.requests.len();
             let mut done = 0;

@@ -8,6 +8,7 @@ use milwright_mil::{DType, Dim, Function, OpKind, Tensor, TensorType, Type, Valu
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
+use crate::legacy::declared_axis;
 use crate::{Error, FeatureType, Flexibility, FunctionInfo, InferenceRequest, Model, Result, image, npy};
 
 /// Sets of inputs for one function.
@@ -171,13 +172,16 @@ pub(crate) fn default_shape(ty: &TensorType, feature: Option<&FeatureType>) -> V
         Some(FeatureType::Image { width, height, .. }) => (vec![1, 1, *height, *width], None),
         _ => (Vec::new(), None),
     };
+    let axis = |declared: usize, d: usize| declared_axis(ty.rank(), declared, d);
     let lowest = |d: usize| match flexibility {
-        Some(Flexibility::Range { dimensions }) => dimensions.get(d).map(|r| r.0),
-        Some(Flexibility::Enumerated { shapes }) => shapes.first().and_then(|s| s.get(d)).copied(),
+        Some(Flexibility::Range { dimensions }) => dimensions.get(axis(dimensions.len(), d)?).map(|r| r.0),
+        Some(Flexibility::Enumerated { shapes }) => {
+            shapes.first().and_then(|s| s.get(axis(s.len(), d)?)).copied()
+        }
         _ => None,
     };
     let size = |(d, dim): (usize, &Dim)| {
-        let declared = default.get(d).copied().filter(|&n| n > 0 && default.len() == ty.rank());
+        let declared = axis(default.len(), d).and_then(|d| default.get(d)).copied().filter(|&n| n > 0);
         dim.fixed().unwrap_or_else(|| declared.or(lowest(d)).unwrap_or(1).max(1) as usize)
     };
     ty.shape.iter().enumerate().map(size).collect()

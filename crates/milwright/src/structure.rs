@@ -1,16 +1,37 @@
-//! Programs as plain data, for those who look into them: no weights, no values.
+//! Programs, networks and pipelines as plain data, for those who look into them: no weights, no values.
 
 use indexmap::IndexMap;
 use milwright_mil::{Arg, BlockId, Dim, Function, OpId, OpKind, ValueId};
+use milwright_spec::proto::NeuralNetworkLayer;
 use serde::Serialize;
 
 use crate::Model;
+use crate::info::pipeline;
 
-/// The functions of a program, by name.
+/// What a model is made of.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Structure {
-    /// Each function.
+    /// The functions of its program, or of the one that a neural network becomes, by name.
     pub functions: IndexMap<String, FunctionStructure>,
+    /// The layers of a neural network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<Vec<LayerStructure>>,
+    /// The models of a pipeline, by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<Vec<(String, Structure)>>,
+}
+
+/// A layer of a neural network.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LayerStructure {
+    /// The name.
+    pub name: String,
+    /// The kind, such as `innerProduct`.
+    pub kind: String,
+    /// The names of what it takes.
+    pub inputs: Vec<String>,
+    /// The names of what it gives.
+    pub outputs: Vec<String>,
 }
 
 /// A function.
@@ -72,13 +93,33 @@ impl Structure {
     /// # Ok::<(), milwright::Error>(())
     /// ```
     pub fn new(model: &Model) -> Structure {
-        let functions = model.program().functions.iter().map(|(name, function)| {
+        let functions = model.program().map(|p| p.functions.iter()).into_iter().flatten();
+        let functions = functions.map(|(name, function)| {
             let total: f64 = function.walk().iter().map(|&op| work(function, op)).sum();
             let total = total.max(1.0);
             let inputs = named(function, &function.inputs);
             (name.clone(), FunctionStructure { inputs, block: block(function, function.body, total) })
         });
-        Structure { functions: functions.collect() }
+        let proto = model.package().model();
+        let layers = milwright_convert::neural_network::layers(proto);
+        let names = pipeline(proto).map_or(&[][..], |p| &p.names);
+        let part = |(i, part)| (names.get(i).cloned().unwrap_or_default(), Structure::new(part));
+        // The decoder bounds how deep pipelines nest.
+        let parts = || model.pipeline().iter().map(|m| &**m).enumerate().map(part).collect();
+        Structure {
+            functions: functions.collect(),
+            layers: layers.map(|layers| layers.iter().map(layer).collect()),
+            pipeline: pipeline(proto).map(|_| parts()),
+        }
+    }
+}
+
+fn layer(layer: &NeuralNetworkLayer) -> LayerStructure {
+    LayerStructure {
+        name: layer.name.clone(),
+        kind: milwright_convert::neural_network::table::kind(layer).to_owned(),
+        inputs: layer.input.clone(),
+        outputs: layer.output.clone(),
     }
 }
 

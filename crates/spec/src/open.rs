@@ -103,6 +103,14 @@ impl Package {
         self.program_text.as_deref()
     }
 
+    /// A model of the pipeline that this is, as a package of its own. Weights are shared.
+    pub fn part(&self, model: &Model) -> Self {
+        let names = references::weight_files(model);
+        let weights = self.weights.iter().filter(|(name, _)| names.contains(name.as_str()));
+        let weights = weights.map(|(name, file)| (name.clone(), file.clone())).collect();
+        Self { container: self.container, model: model.clone(), program_text: None, weights }
+    }
+
     /// The model and its weight files, by their names in the model.
     pub fn into_parts(self) -> (Model, BTreeMap<String, BlobFile>) {
         (self.model, self.weights)

@@ -26,6 +26,15 @@ _DTYPES = {"fp16": np.float32, "fp32": np.float32, "fp64": np.float64, "int32": 
 """The arrays that features are returned as. NumPy has fp16, coremltools returns it as float32."""
 
 
+_KINDS = {
+    "mlProgram": "ML Program",
+    "neuralNetwork": "a neural network model",
+    "neuralNetworkClassifier": "a neural network model",
+    "neuralNetworkRegressor": "a neural network model",
+}
+"""What Core ML calls models in errors."""
+
+
 class _MLModelProxy:
     """A loaded model."""
 
@@ -46,7 +55,7 @@ class _MLModelProxy:
         if asset is not None:
             self._model = asset._load(function, precision)
         else:
-            self._model = milwright.Model(path, function=function, precision=precision)
+            self._model = milwright.Model(_inside(path), function=function, precision=precision)
         self._load_duration = time.perf_counter_ns() - start
         self._predict_duration: int | None = None
         self._path = path
@@ -62,7 +71,8 @@ class _MLModelProxy:
         except milwright.InputError as e:
             raise RuntimeError(f"Error in declared inputs: {e}") from e
         except milwright.Error as e:
-            raise RuntimeError(f"Unable to compute the prediction using ML Program: {e}") from e
+            kind = _KINDS.get(self._model.info["model_type"], "the model")
+            raise RuntimeError(f"Unable to compute the prediction using {kind}: {e}") from e
         self._predict_duration = time.perf_counter_ns() - start
         return self._outputs(outputs)
 
@@ -74,7 +84,7 @@ class _MLModelProxy:
 
     def get_compiled_model_path(self) -> str:
         if self._compiled is None:
-            self._compiled = _compile(self._model)
+            self._compiled = _compile(self._model, source=self._path)
             weakref.finalize(self, shutil.rmtree, Path(self._compiled).parent, ignore_errors=True)
         return self._compiled
 
@@ -90,7 +100,7 @@ class _MLModelProxy:
         for name, value in data.items():
             if isinstance(value, (bytes, str, dict, list, tuple)):
                 kind = type(value).__name__
-                raise RuntimeError(f"value type not convertible: the input {name!r} is a {kind}; ML programs take arrays")
+                raise RuntimeError(f"value type not convertible: the input {name!r} is a {kind}, not an array")
             inputs[name] = _input(value, declared.get(name))
         return inputs
 
@@ -109,7 +119,7 @@ class _MLModelProxy:
 
     @staticmethod
     def compileModel(path: str) -> str:
-        return _compile(milwright.Model(path), Path(path).stem)
+        return _compile(milwright.Model(path), Path(path).stem, path)
 
     @staticmethod
     def create_model_asset_from_path(path: str) -> Any:
@@ -121,7 +131,7 @@ class _MLModelProxy:
 
     @staticmethod
     def get_model_structure(path: str) -> Any:
-        return _structure(milwright.Model(path))[0]
+        return _structure(milwright.Model(_inside(path)).structure)[0]
 
     @staticmethod
     def get_compute_plan(path: str, compute_units: str) -> Any:
@@ -129,7 +139,7 @@ class _MLModelProxy:
 
         del compute_units
         proxy = _MLComputePlanProxy()
-        proxy._fill(milwright.Model(path))
+        proxy._fill(milwright.Model(_inside(path)))
         return MLComputePlan(proxy)
 
     @staticmethod
@@ -170,7 +180,7 @@ class _MLModelAssetProxy:
 
     def _load(self, function: str | None, precision: str) -> milwright.Model:
         if self._path is not None:
-            return milwright.Model(self._path, function=function, precision=precision)
+            return milwright.Model(_inside(self._path), function=function, precision=precision)
         return milwright.Model.from_bytes(self._specification, self._weights, function=function, precision=precision)
 
 
@@ -197,7 +207,7 @@ class _MLComputePlanProxy:
         self._costs: dict[int, float] = {}
 
     def _fill(self, model: milwright.Model) -> None:
-        self._model_structure, self._costs = _structure(model)
+        self._model_structure, self._costs = _structure(model.structure)
 
     @property
     def model_structure(self) -> Any:
@@ -256,11 +266,28 @@ def _output(value: Any, feature: Mapping[str, Any] | None) -> Any:
     return value.reshape(1) if value.ndim == 0 else value
 
 
-def _compile(model: milwright.Model, name: str = "model") -> str:
-    """The path of a compiled model, in a temporary folder of its own."""
+def _compile(model: milwright.Model, name: str = "model", source: str | None = None) -> str:
+    """The path of a compiled model, in a temporary folder of its own.
+
+    Only ML programs have a compiled form here. Others are kept in the folder as they are, for `_inside` to find.
+    """
     path = Path(tempfile.mkdtemp(prefix="milwright-"), f"{name}.mlmodelc")
-    model.compile_to(path)
+    if model.info["model_type"] == "mlProgram":
+        model.compile_to(path)
+    elif source is None:
+        raise RuntimeError("a model in memory, that is not an ML program, has no compiled form")
+    elif Path(source).is_dir():
+        shutil.copytree(source, path / "model.mlpackage")
+    else:
+        path.mkdir()
+        shutil.copy(source, path / "model.mlmodel")
     return str(path)
+
+
+def _inside(path: str) -> str:
+    """The model that `_compile` put into a folder, or the path itself."""
+    kept = [Path(path, name) for name in ("model.mlmodel", "model.mlpackage")]
+    return next((str(model) for model in kept if model.exists()), path)
 
 
 def _asset(proxy: _MLModelAssetProxy) -> Any:
@@ -276,8 +303,8 @@ def _weight_name(name: str) -> str:
     return "@model_path/" + (name if "/" in name else f"weights/{name}")
 
 
-def _structure(model: milwright.Model) -> tuple[Any, dict[int, float]]:
-    """coremltools' description of a program, and the estimated cost of each op by its number."""
+def _structure(data: Mapping[str, Any]) -> tuple[Any, dict[int, float]]:
+    """coremltools' description of a model, and the estimated cost of each op of its program by its number."""
     from coremltools.models import compute_plan as ct
 
     costs: dict[int, float] = {}
@@ -303,9 +330,27 @@ def _structure(model: milwright.Model) -> tuple[Any, dict[int, float]]:
         operations = [operation(op) for op in data["operations"]]
         return ct.MLModelStructureProgramBlock(named(data["inputs"]), operations, data["outputs"])
 
+    if "pipeline" in data:
+        parts = [(name, _structure(part)[0]) for name, part in data["pipeline"]]
+        pipeline = ct.MLModelStructurePipeline(sub_models=parts)
+        return ct.MLModelStructure(neuralnetwork=None, program=None, pipeline=pipeline), {}
+    if "layers" in data:
+        layers = [
+            ct.MLModelStructureNeuralNetworkLayer(
+                layer["name"],
+                layer["kind"],
+                layer["inputs"],
+                layer["outputs"],
+                _MLModelStructureNeuralNetworkLayerProxy(),
+            )
+            for layer in data["layers"]
+        ]
+        network = ct.MLModelStructureNeuralNetwork(layers)
+        return ct.MLModelStructure(neuralnetwork=network, program=None, pipeline=None), {}
+
     functions = {
         name: ct.MLModelStructureProgramFunction(named(f["inputs"]), block(f["block"]))
-        for name, f in model.structure["functions"].items()
+        for name, f in data["functions"].items()
     }
     structure = ct.MLModelStructure(neuralnetwork=None, program=ct.MLModelStructureProgram(functions), pipeline=None)
     return structure, costs

@@ -1,0 +1,414 @@
+//! The order of layers: lowering a list of them, branches, loops.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use milwright_mil::build::Builder;
+use milwright_mil::{BlockId, DType, Dim, Input, OpKind, Opset, TensorType, Type, ValueId};
+use milwright_spec::proto::neural_network_layer::Layer;
+use milwright_spec::proto::{
+    BranchLayerParams, CustomLayerParams, LoopLayerParams, NeuralNetwork, NeuralNetworkLayer,
+};
+
+use super::net::{Net, Result, op, take};
+use super::table;
+use crate::Error;
+
+/// How many layers may be lowered, those of loops' bodies as often as they are tried: nested loops multiply.
+const MAX_LOWERED: usize = 1 << 18;
+/// How many layers an error lists.
+const MAX_LISTED: usize = 20;
+/// Names, which no network has, for whether a turn of the loop was left, and for whether the whole loop was.
+const TURN_LEFT: &str = "\0turn left";
+const LOOP_LEFT: &str = "\0loop left";
+/// What networks take as zero in conditions.
+const NEARLY_ZERO: f32 = 1e-6;
+
+impl Net {
+    pub fn new(opset: Opset) -> Net {
+        Net {
+            builder: Builder::new(opset),
+            scope: HashMap::new(),
+            label: String::new(),
+            outputs: 0,
+            journal: Vec::new(),
+            faulty: HashSet::new(),
+            faults: Vec::new(),
+            lowered: 0,
+        }
+    }
+
+    /// Gives a name of the network a meaning.
+    pub fn define(&mut self, name: &str, value: ValueId) {
+        let old = self.scope.insert(name.to_owned(), value);
+        self.journal.push((name.to_owned(), old));
+    }
+
+    /// Lowers layers one by one. One that cannot be lowered is noted, and those that need its results are left out.
+    pub fn lower(&mut self, layers: &[NeuralNetworkLayer]) {
+        for (i, layer) in layers.iter().enumerate() {
+            if layer.input.iter().any(|name| self.faulty.contains(name)) {
+                self.faulty.extend(layer.output.iter().cloned());
+            } else if let Err(error) = self.lower_layer(layer) {
+                self.faulty.extend(layer.output.iter().cloned());
+                self.faults.push(error.at(format!("layer `{}` ({})", layer.name, table::kind(layer))));
+            }
+            if may_leave(layer) {
+                self.lower_unless_left(&layers[i + 1..]);
+                return;
+            }
+        }
+    }
+
+    /// Lowers what comes after a layer that may leave the turn of a loop.
+    fn lower_unless_left(&mut self, layers: &[NeuralNetworkLayer]) {
+        let Some(&left) = self.scope.get(TURN_LEFT) else { return };
+        let lowered = self.condition(left).and_then(|left| choose(self, left, [&[], layers]));
+        self.faults.extend(lowered.err());
+    }
+
+    /// Every layer that could not be lowered, in one error.
+    pub fn check(&mut self) -> Result<()> {
+        let count = self.faults.len();
+        if count <= 1 {
+            return self.faults.pop().map_or(Ok(()), Err);
+        }
+        let mut texts: Vec<String> = self.faults.iter().take(MAX_LISTED).map(ToString::to_string).collect();
+        if count > MAX_LISTED {
+            texts.push(format!("and {} more", count - MAX_LISTED));
+        }
+        let hint = self.faults.iter().find_map(|e| e.hint().map(str::to_owned));
+        let error = Error::unsupported(format!("{count} layers cannot be run:\n  {}", texts.join("\n  ")));
+        Err(match hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        })
+    }
+
+    fn lower_layer(&mut self, layer: &NeuralNetworkLayer) -> Result<()> {
+        self.lowered += 1;
+        if self.lowered > MAX_LOWERED {
+            return Err(Error::unsupported("loops are nested too deep, or there are too many layers"));
+        }
+        let undefined = |name: &String| Error::malformed(format!("its input `{name}` is not defined before"));
+        let resolve = |name: &String| self.scope.get(name).copied().ok_or_else(|| undefined(name));
+        let inputs = layer.input.iter().map(resolve).collect::<Result<Vec<_>>>()?;
+        let params = layer.layer.as_ref().ok_or_else(|| Error::unsupported("its kind is not known"))?;
+        self.label = layer.output.first().unwrap_or(&layer.name).clone();
+        self.outputs = layer.output.len();
+        let results = table::lower(self, params, &inputs)?;
+        if results.len() < layer.output.len() {
+            let (found, wanted) = (results.len(), layer.output.len());
+            return Err(Error::malformed(format!("has {wanted} outputs, where there are {found}")));
+        }
+        for (name, value) in layer.output.iter().zip(results) {
+            self.faulty.remove(name);
+            let value = self.vector(value)?;
+            self.define(name, value);
+        }
+        Ok(())
+    }
+
+    /// Forgets the meanings that were given since the journal had this length, and returns them.
+    fn undo(&mut self, mark: usize) -> BTreeMap<String, ValueId> {
+        let mut given = BTreeMap::new();
+        for (name, old) in self.journal.drain(mark..).rev() {
+            let value = match old {
+                Some(old) => self.scope.insert(name.clone(), old),
+                None => self.scope.remove(&name),
+            };
+            if let Some(value) = value {
+                given.entry(name).or_insert(value);
+            }
+        }
+        given
+    }
+
+    /// Whether a value is true, as networks see it: one bool.
+    fn condition(&mut self, value: ValueId) -> Result<ValueId> {
+        let value = self.scalar(value)?;
+        if self.ty(value)?.dtype == DType::Bool {
+            return Ok(value);
+        }
+        let value = self.float(value)?;
+        let size = op!(self, Abs, x = value)?;
+        op!(self, Greater, x = size, y = NEARLY_ZERO)
+    }
+}
+
+pub(super) fn copy(x: &[ValueId]) -> Result<ValueId> {
+    take(x).map(|[x]| x)
+}
+
+pub(super) fn branch(n: &mut Net, x: &[ValueId], p: &BranchLayerParams) -> Result<Vec<ValueId>> {
+    let [condition] = take(x)?;
+    let condition = n.condition(condition)?;
+    fn layers(network: &Option<NeuralNetwork>) -> &[NeuralNetworkLayer] {
+        network.as_ref().map_or(&[], |n| &n.layers)
+    }
+    choose(n, condition, [layers(&p.if_branch), layers(&p.else_branch)])?;
+    Ok(Vec::new())
+}
+
+/// Runs the first layers if a bool is true, the second otherwise.
+fn choose(n: &mut Net, condition: ValueId, branches: [&[NeuralNetworkLayer]; 2]) -> Result<()> {
+    let label = n.label.clone();
+    let mut blocks = Vec::with_capacity(2);
+    for layers in branches {
+        let mark = n.journal.len();
+        let (block, outer) = n.builder.enter();
+        n.lower(layers);
+        // In the block that the values are from.
+        let floats = floats_since(n, mark);
+        let mut given = n.undo(mark);
+        n.builder.leave(outer, Vec::new());
+        given.extend(floats?);
+        blocks.push((block, given));
+    }
+    n.label = label;
+    // What is visible afterwards: what has a meaning whichever branch is taken.
+    let mut names = Vec::new();
+    let mut outputs: [Vec<ValueId>; 2] = Default::default();
+    let all: Vec<String> = blocks[0].1.keys().chain(blocks[1].1.keys()).cloned().collect();
+    let mut seen = HashSet::new();
+    for name in all {
+        if !seen.insert(name.clone()) {
+            continue;
+        }
+        let mut values = Vec::with_capacity(2);
+        for (_, given) in &blocks {
+            match given.get(&name).or_else(|| n.scope.get(&name)).copied() {
+                Some(value) => values.push(n.float(value)?),
+                None => break,
+            }
+        }
+        if let [a, b] = values[..] {
+            outputs[0].push(a);
+            outputs[1].push(b);
+            names.push(name);
+        }
+    }
+    if names.is_empty() {
+        return Ok(());
+    }
+    let blocks: Vec<BlockId> = blocks.into_iter().map(|(block, _)| block).collect();
+    for (&block, outputs) in blocks.iter().zip(outputs) {
+        n.builder.set_outputs(block, outputs);
+    }
+    let inputs = vec![Input::value("pred", condition)];
+    let results = n.builder.op_with_blocks(OpKind::Cond, &n.label, inputs, blocks)?;
+    names.iter().zip(results).for_each(|(name, value)| n.define(name, value));
+    Ok(())
+}
+
+/// The meanings given since a point of the journal, as floats.
+fn floats_since(n: &mut Net, mark: usize) -> Result<Vec<(String, ValueId)>> {
+    let names: BTreeSet<String> = n.journal[mark..].iter().map(|(name, _)| name.clone()).collect();
+    let mut floats = Vec::with_capacity(names.len());
+    for name in names {
+        if let Some(&value) = n.scope.get(&name) {
+            floats.push((name, n.float(value)?));
+        }
+    }
+    Ok(floats)
+}
+
+pub(super) fn repeat(n: &mut Net, x: &[ValueId], p: &LoopLayerParams) -> Result<Vec<ValueId>> {
+    let label = n.label.clone();
+    let body = p.body_network.as_ref().ok_or_else(|| Error::malformed("the loop has no body"))?;
+    let tested = condition_network(p);
+    let limit = match x {
+        [] if tested.is_some() && p.max_loop_iterations == 0 => None,
+        [] => Some(n.ints(&[i32::try_from(p.max_loop_iterations).unwrap_or(i32::MAX)])),
+        [limit] => Some(n.int(*limit)?),
+        _ => return Err(Error::malformed(format!("takes at most one input, not {}", x.len()))),
+    };
+    let limit = limit.map(|limit| n.scalar(limit)).transpose()?;
+    let faults = n.faults.len();
+    let leaves = body.layers.iter().any(may_leave);
+    let outside = [TURN_LEFT, LOOP_LEFT].map(|name| n.scope.get(name).copied());
+    if leaves {
+        let not_left = n.constant(super::net::tensor_of(&[1], vec![0f32])?);
+        n.define(LOOP_LEFT, not_left);
+    }
+    // The condition is computed before the first turn and at the end of each.
+    if let Some(condition) = tested {
+        n.lower(&condition.layers);
+    }
+    let mut written = HashSet::new();
+    tested.into_iter().chain([body]).for_each(|network| collect_outputs(&network.layers, &mut written));
+    let mut names: Vec<String> =
+        written.into_iter().filter(|name| n.scope.contains_key(*name)).cloned().collect();
+    if leaves {
+        names.push(LOOP_LEFT.to_owned());
+    }
+    names.sort();
+    if n.faults.len() > faults {
+        return Ok(Vec::new());
+    }
+    n.label = label;
+    let mut first = Vec::with_capacity(names.len());
+    for name in &names {
+        first.push(n.float(n.scope[name])?);
+    }
+    let mut types = Vec::with_capacity(names.len());
+    for &value in &first {
+        types.push(n.ty(value)?.clone());
+    }
+    // Shapes may change from turn to turn: sizes that do are left open in the next attempt.
+    for attempt in 0..3 {
+        let (blocks, after) = loop_blocks(n, p, body, &names, &types, limit)?;
+        if n.faults.len() > faults {
+            return Ok(Vec::new());
+        }
+        let stable = types.iter().zip(&after).all(|(a, b)| a == b);
+        if !stable && attempt < 2 {
+            for (ty, after) in types.iter_mut().zip(&after) {
+                open(ty, after, attempt == 1)?;
+            }
+            continue;
+        }
+        let start = n.builder.constant(&format!("{}_turn", n.label), milwright_mil::Value::int(0));
+        let inputs = vec![Input::values("loop_vars", [start].into_iter().chain(first))];
+        let results = n.builder.op_with_blocks(OpKind::WhileLoop, &n.label, inputs, blocks)?;
+        names.iter().zip(&results[1..]).for_each(|(name, &value)| n.define(name, value));
+        break;
+    }
+    // A loop around this one has its own.
+    for (name, value) in [TURN_LEFT, LOOP_LEFT].into_iter().zip(outside) {
+        if let Some(value) = value {
+            n.define(name, value);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// The network that computes the condition; one without a name for its result is none.
+fn condition_network(p: &LoopLayerParams) -> Option<&NeuralNetwork> {
+    p.condition_network.as_ref().filter(|network| !network.layers.is_empty() || !p.condition_var.is_empty())
+}
+
+/// Lowers the condition and the body of a loop, whose variables are a counter and `names`. Also returns the types of
+/// the variables after a turn.
+fn loop_blocks(
+    n: &mut Net,
+    p: &LoopLayerParams,
+    body: &NeuralNetwork,
+    names: &[String],
+    types: &[TensorType],
+    limit: Option<ValueId>,
+) -> Result<(Vec<BlockId>, Vec<TensorType>)> {
+    let (label, tested) = (n.label.clone(), condition_network(p));
+    let (test, outer) = n.builder.enter();
+    let turn = n.builder.block_input(&format!("{label}_turn"), Type::scalar(DType::Int32));
+    let mut goes_on = match limit {
+        Some(limit) => Some(op!(n, Less, x = turn, y = limit)?),
+        None => None,
+    };
+    for (name, ty) in names.iter().zip(types) {
+        let value = n.builder.block_input(name, ty.clone().into());
+        if name == LOOP_LEFT {
+            let left = n.condition(value)?;
+            let stays = op!(n, LogicalNot, x = left)?;
+            goes_on = Some(match goes_on {
+                Some(other) => op!(n, LogicalAnd, x = stays, y = other)?,
+                None => stays,
+            });
+        }
+        if tested.is_some() && *name == p.condition_var {
+            let condition = n.condition(value)?;
+            goes_on = Some(match goes_on {
+                Some(other) => op!(n, LogicalAnd, x = condition, y = other)?,
+                None => condition,
+            });
+        }
+    }
+    n.builder.leave(outer, goes_on.into_iter().collect());
+    if goes_on.is_none() || (tested.is_some() && !names.contains(&p.condition_var)) {
+        return Err(Error::malformed(format!("its condition `{}` is not computed", p.condition_var)));
+    }
+
+    let mark = n.journal.len();
+    let (block, outer) = n.builder.enter();
+    let turn = n.builder.block_input(&format!("{label}_turn"), Type::scalar(DType::Int32));
+    for (name, ty) in names.iter().zip(types) {
+        let value = n.builder.block_input(name, ty.clone().into());
+        n.define(name, value);
+    }
+    if names.iter().any(|name| name == LOOP_LEFT) {
+        let not_left = n.constant(super::net::tensor_of(&[1], vec![0f32])?);
+        n.define(TURN_LEFT, not_left);
+    }
+    n.lower(&body.layers);
+    if let Some(condition) = tested {
+        n.lower(&condition.layers);
+    }
+    n.label = label;
+    let mut outputs = vec![op!(n, Add, x = turn, y = 1)?];
+    let mut after = Vec::with_capacity(names.len());
+    for name in names {
+        let value = n.float(n.scope[name])?;
+        after.push(n.ty(value)?.clone());
+        outputs.push(value);
+    }
+    n.undo(mark);
+    n.builder.leave(outer, outputs);
+    Ok((vec![test, block], after))
+}
+
+/// Leaves the sizes open that differ after a turn, or all of them.
+fn open(ty: &mut TensorType, after: &TensorType, all: bool) -> Result<()> {
+    if ty.rank() != after.rank() {
+        let (a, b) = (ty.rank(), after.rank());
+        return Err(Error::unsupported(format!("a tensor of rank {a} has rank {b} after a turn")));
+    }
+    for (size, after) in ty.shape.iter_mut().zip(&after.shape) {
+        if all || size != after {
+            *size = Dim::Unknown;
+        }
+    }
+    Ok(())
+}
+
+/// Every name that layers, or those of networks inside them, give a meaning. The decoder bounds how deep they nest.
+fn collect_outputs<'a>(layers: &'a [NeuralNetworkLayer], names: &mut HashSet<&'a String>) {
+    for layer in layers {
+        names.extend(&layer.output);
+        let nested = match &layer.layer {
+            Some(Layer::Branch(p)) => [&p.if_branch, &p.else_branch],
+            Some(Layer::Loop(p)) => [&p.condition_network, &p.body_network],
+            _ => continue,
+        };
+        nested.into_iter().flatten().for_each(|network| collect_outputs(&network.layers, names));
+    }
+}
+
+/// Leaves the turn, or the loop.
+pub(super) fn leave(n: &mut Net, whole_loop: bool) -> Result<Vec<ValueId>> {
+    if !n.scope.contains_key(TURN_LEFT) {
+        return Err(Error::malformed("there is no loop around it"));
+    }
+    let left = n.constant(super::net::tensor_of(&[1], vec![1f32])?);
+    n.define(TURN_LEFT, left);
+    if whole_loop {
+        n.define(LOOP_LEFT, left);
+    }
+    Ok(Vec::new())
+}
+
+/// Whether a layer may leave the turn of the loop that it is in. The decoder bounds how deep networks nest.
+fn may_leave(layer: &NeuralNetworkLayer) -> bool {
+    match &layer.layer {
+        Some(Layer::LoopBreak(_) | Layer::LoopContinue(_)) => true,
+        Some(Layer::Branch(p)) => {
+            [&p.if_branch, &p.else_branch].into_iter().flatten().any(|n| n.layers.iter().any(may_leave))
+        }
+        _ => false,
+    }
+}
+
+pub(super) fn custom(_: &mut Net, _: &[ValueId], p: &CustomLayerParams) -> Result<ValueId> {
+    let message = format!("a custom layer of the class `{}`", p.class_name);
+    Err(Error::unsupported(message).with_hint(
+        "a custom layer is code of the app that the model was made for: convert the model without it",
+    ))
+}

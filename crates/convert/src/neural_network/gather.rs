@@ -1,0 +1,56 @@
+//! Gathering elements by index, and scattering them.
+
+use milwright_mil::{DType, Input, OpKind, Value, ValueId};
+use milwright_spec::proto::ScatterMode;
+
+use super::net::{Net, Result, i32_from, take};
+use crate::Error;
+
+pub(super) fn gather(n: &mut Net, x: &[ValueId], kind: OpKind, axis: Option<i64>) -> Result<ValueId> {
+    let [x, indices] = take(x)?;
+    let x = n.number(x)?;
+    let indices = n.int(indices)?;
+    let mut inputs = vec![Input::value("x", x), Input::value("indices", indices)];
+    if let Some(axis) = axis {
+        inputs.push(Input::constant("axis", Value::int(i32_from(axis))));
+    }
+    n.op(kind, inputs)
+}
+
+pub(super) fn scatter(
+    n: &mut Net,
+    x: &[ValueId],
+    kind: OpKind,
+    axis: Option<i64>,
+    mode: i32,
+) -> Result<ValueId> {
+    let [data, indices, updates] = take(x)?;
+    let mode = match ScatterMode::try_from(mode) {
+        Ok(ScatterMode::ScatterUpdate) => "update",
+        Ok(ScatterMode::ScatterAdd) => "add",
+        Ok(ScatterMode::ScatterSub) => "sub",
+        Ok(ScatterMode::ScatterMul) => "mul",
+        Ok(ScatterMode::ScatterDiv) => "div",
+        Ok(ScatterMode::ScatterMax) => "max",
+        Ok(ScatterMode::ScatterMin) => "min",
+        Err(_) => return Err(Error::unsupported("an unknown mode")),
+    };
+    let (data, indices, updates) = (n.float(data)?, n.int(indices)?, n.float(updates)?);
+    let mut inputs = vec![
+        Input::value("data", data),
+        Input::value("indices", indices),
+        Input::value("updates", updates),
+        Input::constant("mode", Value::string(mode)),
+    ];
+    if let Some(axis) = axis {
+        inputs.push(Input::constant("axis", Value::int(i32_from(axis))));
+    }
+    n.op(kind, inputs)
+}
+
+impl Net {
+    /// The value as a number: bools become floats.
+    pub fn number(&mut self, value: ValueId) -> Result<ValueId> {
+        if self.ty(value)?.dtype == DType::Bool { self.float(value) } else { Ok(value) }
+    }
+}

@@ -1,0 +1,131 @@
+//! Neural networks: the older kind of Core ML model, a list of layers, to IR.
+//!
+//! [`read()`] lowers each layer into ops of MIL that compute the same. [`table`] says which function lowers which kind
+//! of layer; there is a file for each family. A layer that cannot be lowered is an error that names it, its kind and
+//! the reason, and all such layers are listed.
+//!
+//! Networks know floats only. The IR keeps what an op gives (bools, int32) and converts where a layer computes with
+//! it. Up to specification version 3, and later on request, every tensor has the five dimensions sequence, batch,
+//! channel, height, width: see [`has_five_dimensions`].
+
+mod activation;
+mod control;
+mod convolution;
+mod elementwise;
+mod features;
+mod gather;
+mod image;
+mod linear;
+mod net;
+mod normalization;
+mod pool;
+mod random;
+mod recurrent;
+mod reduce;
+mod select;
+mod shape;
+pub mod table;
+mod weights;
+
+use milwright_mil::{Function, Opset, Program};
+use milwright_spec::proto::{
+    self as pb, Model, NeuralNetworkLayer, NeuralNetworkMultiArrayShapeMapping as ArrayMapping,
+    NeuralNetworkPreprocessing, model, neural_network_classifier,
+};
+
+use crate::Error;
+use net::Net;
+
+/// The opset of the functions that networks become: the last one where `non_maximum_suppression` counts its boxes.
+const OPSET: Opset = Opset::Ios16;
+
+/// A network, whatever it is specialised as.
+#[derive(Clone, Copy)]
+pub(crate) struct Network<'a> {
+    pub layers: &'a [NeuralNetworkLayer],
+    pub preprocessing: &'a [NeuralNetworkPreprocessing],
+    array_mapping: i32,
+    image_mapping: i32,
+    pub classifier: Option<&'a pb::NeuralNetworkClassifier>,
+}
+
+/// Lowers a neural network, classifier or regressor.
+///
+/// # Errors
+/// The model is of another type, is malformed, or has layers that cannot be lowered; the error lists them.
+pub fn read(model: &Model) -> Result<Program, Error> {
+    let network =
+        Network::of(model).ok_or_else(|| Error::unsupported("the model is not a neural network"))?;
+    let empty = pb::ModelDescription::default();
+    let description = model.description.as_deref().unwrap_or(&empty);
+    let mut program = Program::default();
+    program.functions.insert("main".into(), function(&network, description)?);
+    Ok(program)
+}
+
+/// Whether the tensors of a network, and so those of its function, have five dimensions: sequence, batch, channel,
+/// height, width. Its inputs and outputs are described with one (channel) or three (channel, height, width).
+pub fn has_five_dimensions(model: &Model) -> bool {
+    Network::of(model).is_some_and(|n| n.has_five_dimensions())
+}
+
+/// The layers of a network, if the model is one.
+pub fn layers(model: &Model) -> Option<&[NeuralNetworkLayer]> {
+    Network::of(model).map(|n| n.layers)
+}
+
+fn function(network: &Network<'_>, description: &pb::ModelDescription) -> Result<Function, Error> {
+    let mut net = Net::new(OPSET);
+    description.output.iter().for_each(|o| net.builder.reserve(&o.name));
+    features::bind_inputs(&mut net, network, description)?;
+    net.lower(network.layers);
+    net.check()?;
+    let outputs = features::outputs(&mut net, network, description)?;
+    Ok(net.builder.finish(outputs))
+}
+
+impl<'a> Network<'a> {
+    fn of(model: &'a Model) -> Option<Network<'a>> {
+        macro_rules! network {
+            ($n:expr, $classifier:expr) => {
+                Network {
+                    layers: &$n.layers,
+                    preprocessing: &$n.preprocessing,
+                    array_mapping: $n.array_input_shape_mapping,
+                    image_mapping: $n.image_input_shape_mapping,
+                    classifier: $classifier,
+                }
+            };
+        }
+        Some(match &model.r#type {
+            Some(model::Type::NeuralNetwork(n)) => network!(n, None),
+            Some(model::Type::NeuralNetworkRegressor(n)) => network!(n, None),
+            Some(model::Type::NeuralNetworkClassifier(n)) => network!(n, Some(&**n)),
+            _ => return None,
+        })
+    }
+
+    pub fn has_five_dimensions(&self) -> bool {
+        self.array_mapping == i32::from(ArrayMapping::Rank5ArrayMapping)
+    }
+
+    pub fn has_images_of_five_dimensions(&self) -> bool {
+        self.image_mapping == i32::from(pb::NeuralNetworkImageShapeMapping::Rank5ImageMapping)
+    }
+
+    /// The blob that holds the probabilities of a classifier: the one named, or that of the last layer.
+    pub fn probabilities(&self, classifier: &'a pb::NeuralNetworkClassifier) -> Option<&'a str> {
+        let named = Some(classifier.label_probability_layer_name.as_str()).filter(|n| !n.is_empty());
+        named.or_else(|| classifier.layers.last()?.output.first().map(String::as_str))
+    }
+}
+
+/// The class labels as a constant.
+pub(crate) fn classes(classifier: &pb::NeuralNetworkClassifier) -> Result<milwright_mil::Tensor, Error> {
+    use neural_network_classifier::ClassLabels;
+    match &classifier.class_labels {
+        Some(ClassLabels::StringClassLabels(labels)) => crate::labels::strings(&labels.vector),
+        Some(ClassLabels::Int64ClassLabels(labels)) => crate::labels::ints(&labels.vector),
+        None => Err(Error::malformed("the classifier has no class labels")),
+    }
+}

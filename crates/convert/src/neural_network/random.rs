@@ -1,0 +1,66 @@
+//! Random numbers.
+
+use milwright_mil::{Input, OpKind, Value, ValueId};
+use milwright_spec::proto::CategoricalDistributionLayerParams;
+
+use super::net::{Net, Result, i32_from, i32_of, op, take};
+
+/// The op and its parameters, but for the shape.
+type Distribution = (OpKind, Vec<Input>);
+
+pub(super) fn normal(seed: i64, mean: f32, deviation: f32) -> Distribution {
+    let (mean, deviation) = (Value::float(mean), Value::float(deviation));
+    let inputs = vec![Input::constant("mean", mean), Input::constant("stddev", deviation), seeded(seed)];
+    (OpKind::RandomNormal, inputs)
+}
+
+pub(super) fn uniform(seed: i64, low: f32, high: f32) -> Distribution {
+    let (low, high) = (Value::float(low), Value::float(high));
+    (OpKind::RandomUniform, vec![Input::constant("low", low), Input::constant("high", high), seeded(seed)])
+}
+
+pub(super) fn bernoulli(seed: i64, prob: f32) -> Distribution {
+    (OpKind::RandomBernoulli, vec![Input::constant("prob", Value::float(prob)), seeded(seed)])
+}
+
+fn seeded(seed: i64) -> Input {
+    Input::constant("seed", Value::int(i32_from(seed)))
+}
+
+pub(super) fn like(n: &mut Net, x: &[ValueId], distribution: Distribution) -> Result<ValueId> {
+    let [x] = take(x)?;
+    let shape = n.shape_of(x)?;
+    draw(n, shape, distribution)
+}
+
+pub(super) fn fixed(n: &mut Net, shape: &[u64], distribution: Distribution) -> Result<ValueId> {
+    let shape = shape.iter().map(|&d| i32_of(d)).collect::<Result<Vec<i32>>>()?;
+    let shape = n.ints(&shape);
+    draw(n, shape, distribution)
+}
+
+pub(super) fn dynamic(n: &mut Net, x: &[ValueId], distribution: Distribution) -> Result<ValueId> {
+    let [shape] = take(x)?;
+    let shape = n.int(shape)?;
+    draw(n, shape, distribution)
+}
+
+fn draw(n: &mut Net, shape: ValueId, (kind, mut inputs): Distribution) -> Result<ValueId> {
+    inputs.push(Input::value("shape", shape));
+    n.op(kind, inputs)
+}
+
+pub(super) fn categorical(
+    n: &mut Net,
+    x: &[ValueId],
+    p: &CategoricalDistributionLayerParams,
+) -> Result<ValueId> {
+    let [x] = take(x)?;
+    let mut x = n.float(x)?;
+    if p.is_logits && p.temperature != 0.0 && p.temperature != 1.0 {
+        x = op!(n, Mul, x = x, y = 1.0 / p.temperature)?;
+    }
+    let mode = if p.is_logits { "logits" } else { "probs" };
+    let (size, seed) = (i32_from(p.num_samples), i32_from(p.seed));
+    n.with_rank(x, 2, |n, x| op!(n, RandomCategorical, x = x, mode = mode, size = size, seed = seed))
+}

@@ -1,0 +1,167 @@
+//! Building functions op by op: types are inferred, names made unique.
+
+use std::collections::HashSet;
+
+use crate::infer::Facts;
+use crate::ops::{InferError, Inferred, Known};
+use crate::{BlockId, Function, Input, OpId, OpKind, Opset, Tensor, TensorType, Type, Value, ValueId};
+
+/// A function that is being built.
+///
+/// ```
+/// use milwright_mil::build::Builder;
+/// use milwright_mil::{DType, Input, OpKind, Opset, Program, Type, verify};
+///
+/// let mut builder = Builder::new(Opset::Ios15);
+/// let x = builder.input("x", Type::tensor(DType::Fp32, &[2, 3]));
+/// let y = builder.op(OpKind::Relu, "y", vec![Input::value("x", x)])?[0];
+/// assert_eq!(builder.ty(y).to_string(), "tensor<fp32, [2, 3]>");
+///
+/// let mut program = Program::default();
+/// program.functions.insert("main".into(), builder.finish(vec![y]));
+/// assert!(verify(program).is_ok());
+/// # Ok::<(), milwright_mil::ops::InferError>(())
+/// ```
+#[derive(Debug)]
+pub struct Builder {
+    function: Function,
+    facts: Facts,
+    /// Where ops go.
+    block: BlockId,
+    names: HashSet<String>,
+    /// The last number that made a name unique.
+    number: usize,
+}
+
+impl Builder {
+    /// A function without inputs or ops.
+    pub fn new(opset: Opset) -> Builder {
+        let function = Function::new(opset);
+        let block = function.body;
+        Builder { function, facts: Facts::new(), block, names: HashSet::new(), number: 0 }
+    }
+
+    /// Keeps a name for [`rename`](Builder::rename): other values of that name get another one.
+    pub fn reserve(&mut self, name: impl Into<String>) {
+        self.names.insert(name.into());
+    }
+
+    /// Adds an input of exactly this name, which must not be taken.
+    pub fn input(&mut self, name: impl Into<String>, ty: Type) -> ValueId {
+        let name = name.into();
+        self.names.insert(name.clone());
+        self.function.add_input(name, ty)
+    }
+
+    /// Gives a value exactly this name, which must have been reserved and not used since.
+    pub fn rename(&mut self, value: ValueId, name: impl Into<String>) {
+        let name = name.into();
+        if let Some(op) = self.function.defining_op(value)
+            && self.function[op].outputs.first() == Some(&value)
+        {
+            self.function[op].attributes.insert("name".into(), Value::string(name.clone()));
+        }
+        self.function[value].name = name;
+    }
+
+    /// Adds a `const` op.
+    pub fn constant(&mut self, name: &str, value: impl Into<Value>) -> ValueId {
+        let value = value.into();
+        let name = self.unique(name);
+        let inferred = Inferred { ty: value.ty(), known: Some(Known::Value(value.clone())) };
+        let (op, output) = self.function.make_const(name, value);
+        self.function[self.block].ops.push(op);
+        self.facts.set(output, inferred);
+        output
+    }
+
+    /// Adds an op, and returns its outputs. The first is called `name`, or something like it if that is taken.
+    ///
+    /// # Errors
+    /// The inputs do not fit the op.
+    pub fn op(&mut self, kind: OpKind, name: &str, inputs: Vec<Input>) -> Result<Vec<ValueId>, InferError> {
+        self.op_with_blocks(kind, name, inputs, Vec::new())
+    }
+
+    /// [`op`](Builder::op) with nested blocks, which [`enter`](Builder::enter) made.
+    ///
+    /// # Errors
+    /// Inputs or blocks do not fit the op.
+    pub fn op_with_blocks(
+        &mut self,
+        kind: OpKind,
+        name: &str,
+        inputs: Vec<Input>,
+        blocks: Vec<BlockId>,
+    ) -> Result<Vec<ValueId>, InferError> {
+        let op: OpId = self.function.make_op(kind, inputs, []);
+        self.function[op].blocks = blocks;
+        let view = self.facts.view(&self.function, op)?;
+        let outputs = kind.infer(&view)?;
+        let name = self.unique(name);
+        self.function[op].attributes.insert("name".into(), Value::string(name.clone()));
+        for (i, inferred) in outputs.into_iter().enumerate() {
+            let name = if i == 0 { name.clone() } else { self.unique(&format!("{name}_{i}")) };
+            let value = self.function.add_output(op, name, inferred.ty.clone());
+            self.facts.set(value, inferred);
+        }
+        self.function[self.block].ops.push(op);
+        Ok(self.function[op].outputs.clone())
+    }
+
+    /// Begins a nested block: ops go there until [`leave`](Builder::leave). Returns the block, and the one that was
+    /// left for it.
+    pub fn enter(&mut self) -> (BlockId, BlockId) {
+        let block = self.function.add_block();
+        (block, std::mem::replace(&mut self.block, block))
+    }
+
+    /// Adds an input to the nested block that ops go to.
+    pub fn block_input(&mut self, name: &str, ty: Type) -> ValueId {
+        let name = self.unique(name);
+        self.function.add_block_input(self.block, name, ty)
+    }
+
+    /// Ends a nested block: ops go to `outer` again.
+    pub fn leave(&mut self, outer: BlockId, outputs: Vec<ValueId>) {
+        let block = std::mem::replace(&mut self.block, outer);
+        self.function[block].outputs = outputs;
+    }
+
+    /// Replaces the outputs of a nested block, before an op has it.
+    pub fn set_outputs(&mut self, block: BlockId, outputs: Vec<ValueId>) {
+        self.function[block].outputs = outputs;
+    }
+
+    /// The type of a value.
+    pub fn ty(&self, value: ValueId) -> &Type {
+        self.facts.ty(&self.function, value)
+    }
+
+    /// The type of a value, if it is a tensor.
+    pub fn tensor_type(&self, value: ValueId) -> Option<&TensorType> {
+        self.ty(value).as_tensor()
+    }
+
+    /// The tensor that a value is, where it is known.
+    pub fn known(&self, value: ValueId) -> Option<&Tensor> {
+        self.facts.value(value)?.as_tensor()
+    }
+
+    /// The function with these outputs.
+    pub fn finish(mut self, outputs: Vec<ValueId>) -> Function {
+        let body = self.function.body;
+        self.function[body].outputs = outputs;
+        self.function.compact();
+        self.function
+    }
+
+    fn unique(&mut self, name: &str) -> String {
+        let mut candidate = name.to_owned();
+        while !self.names.insert(candidate.clone()) {
+            self.number += 1;
+            candidate = format!("{name}_{}", self.number);
+        }
+        candidate
+    }
+}

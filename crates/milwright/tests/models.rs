@@ -1,0 +1,79 @@
+//! Models that are not ML programs, made by `models/make.py`, against what NumPy, PyTorch and scikit-learn compute.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use milwright::{Backend, Cpu, DType, InferenceRequest, LoadOptions, Model, Tensor};
+use serde_json::Value;
+
+/// Largest difference, relative to the largest expected value of an output where that is above 1.
+const TOLERANCE: f64 = 2e-5;
+
+fn check(name: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
+    let model = Arc::new(Model::open(folder.join(format!("{name}.mlmodel"))).unwrap());
+    assert!(model.info().runnable);
+    let mut session = Cpu.load(&model, &LoadOptions { threads: 1, ..LoadOptions::default() }).unwrap();
+    let cases = std::fs::read(folder.join(format!("{name}.json"))).unwrap();
+    let cases: Vec<Value> = serde_json::from_slice(&cases).unwrap();
+    assert!(!cases.is_empty());
+    for case in &cases {
+        let inputs = case["inputs"].as_object().unwrap();
+        let request = inputs
+            .iter()
+            .fold(InferenceRequest::new(), |request, (name, value)| request.input(name, tensor(value)));
+        let prediction = session.predict(&request).unwrap();
+        let expected = case["outputs"].as_object().unwrap();
+        assert_eq!(prediction.outputs().len(), expected.len());
+        for (output, expected) in expected {
+            let found = prediction.output(output).unwrap_or_else(|| panic!("{name}: no output {output}"));
+            match expected.as_str() {
+                Some(label) => assert_eq!(found.strings(), [label], "{name}: {output}"),
+                None => compare(&format!("{name}: {output}"), found, &tensor(expected)),
+            }
+        }
+    }
+}
+
+fn compare(what: &str, found: &Tensor, expected: &Tensor) {
+    if found.dtype() != DType::Fp64 || !found.shape().is_empty() {
+        assert_eq!(found.shape(), expected.shape(), "{what}");
+    }
+    let (found, expected) = (found.to_f64(), expected.to_f64());
+    let scale = expected.iter().fold(1.0f64, |m, x| m.max(x.abs()));
+    for (i, (a, b)) in found.iter().zip(&expected).enumerate() {
+        assert!((a - b).abs() <= TOLERANCE * scale, "{what}[{i}]: {a}, expected {b}");
+    }
+}
+
+fn tensor(value: &Value) -> Tensor {
+    let list = |key: &str| value[key].as_array().unwrap().clone();
+    let shape: Vec<usize> = list("shape").iter().map(|d| d.as_u64().unwrap() as usize).collect();
+    Tensor::from_vec(&shape, list("elements").iter().map(|x| x.as_f64().unwrap()).collect()).unwrap()
+}
+
+macro_rules! cases {
+    ($($name:ident)*) => {
+        $(
+            #[test]
+            fn $name() {
+                check(stringify!($name));
+            }
+        )*
+    };
+}
+
+cases! {
+    convolution
+    normalization
+    recurrent
+    resizing
+    quantized
+    control_flow
+    classifier
+    old_sequence
+    flexible
+    regressor
+    tree_classifier
+    pipeline
+}
