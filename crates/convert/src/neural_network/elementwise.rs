@@ -127,7 +127,7 @@ pub(super) fn bias(n: &mut Net, x: &[ValueId], p: &BiasLayerParams) -> Result<Va
     op!(n, Add, x = x, y = bias)
 }
 
-/// Weights of the shape [1], [C], [1, H, W] or [C, H, W], so that they broadcast.
+/// Weights of one size, one for each channel, for each pixel, or for each element, so that they broadcast.
 fn channels(n: &Net, shape: &[u64], weights: Option<&WeightParams>) -> Result<Tensor> {
     let shape = sizes(shape)?;
     match shape[..] {
