@@ -70,13 +70,36 @@ impl Global {
 
 /// What runs models: in this process, or in one of its own.
 pub fn backend(target: Target, isolated: bool) -> Result<Arc<dyn Backend>> {
-    let isolation = if isolated {
-        let program = std::env::current_exe().map_err(|e| Error::io("find", Path::new("milwright"), e))?;
-        Isolation::Process(Process::new(Launch::new(program, ["worker"])))
-    } else {
-        Isolation::None
-    };
-    Ok(isolation.apply(target.backend()?.into()))
+    Ok(isolation(isolated)?.apply(target.backend()?.into()))
+}
+
+/// Where models run: in this process, or in one of their own.
+pub fn isolation(isolated: bool) -> Result<Isolation> {
+    if !isolated {
+        return Ok(Isolation::None);
+    }
+    let program = std::env::current_exe().map_err(|e| Error::io("find", Path::new("milwright"), e))?;
+    Ok(Isolation::Process(Process::new(Launch::new(program, ["worker"]))))
+}
+
+/// The targets, as users write them.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum TargetArg {
+    Auto,
+    Ane,
+    Gpu,
+    Cpu,
+}
+
+impl From<TargetArg> for Target {
+    fn from(target: TargetArg) -> Target {
+        match target {
+            TargetArg::Auto => Target::Auto,
+            TargetArg::Ane => Target::Ane,
+            TargetArg::Gpu => Target::Gpu,
+            TargetArg::Cpu => Target::Cpu,
+        }
+    }
 }
 
 /// Parses a number of threads.

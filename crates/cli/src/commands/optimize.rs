@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use milwright::{
-    Bits, KeptOp, OptimizeReport, Optimizer, Progress, Quantization, Result, Samples, Target, WeightReport,
+    Bits, KeptOp, OptimizeReport, Optimizer, Progress, Quantization, Result, Samples, WeightReport,
 };
 
-use crate::common::{self, Global};
+use crate::common::{self, Global, TargetArg};
 use crate::printer::{Printer, bytes, count, duration, number};
 use crate::progress;
 
@@ -50,14 +50,6 @@ pub struct Args {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum TargetArg {
-    Auto,
-    Ane,
-    Gpu,
-    Cpu,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
 enum QuantizeArg {
     /// As they are.
     None,
@@ -75,17 +67,6 @@ enum QuantizeArg {
     Palette2,
     /// 2 values per tensor.
     Palette1,
-}
-
-impl From<TargetArg> for Target {
-    fn from(target: TargetArg) -> Target {
-        match target {
-            TargetArg::Auto => Target::Auto,
-            TargetArg::Ane => Target::Ane,
-            TargetArg::Gpu => Target::Gpu,
-            TargetArg::Cpu => Target::Cpu,
-        }
-    }
 }
 
 impl From<QuantizeArg> for Quantization {
