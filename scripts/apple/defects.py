@@ -92,7 +92,7 @@ DEFECTS = [
     ("swap: inputs and outputs", DESCRIBE, "inputs: features(&*some(inputs, \"descriptions of inputs\")?)?,\n        outputs: features(&*some(outputs, \"descriptions of outputs\")?)?,",
      "outputs: features(&*some(inputs, \"descriptions of inputs\")?)?,\n        inputs: features(&*some(outputs, \"descriptions of outputs\")?)?,"),
     ("swap: predicted names", DESCRIBE, "(inputs, outputs, feature, probabilities, metadata)", "(inputs, outputs, probabilities, feature, metadata)"),
-    ("swap: author and license", DESCRIBE, "\"MLModelAuthorKey\" => &mut metadata.author", "\"MLModelAuthorKey\" => &mut metadata.license"),
+    ("swap: author and license", DESCRIBE, "        author: field(author)?,\n        license: field(license)?,", "        author: field(license)?,\n        license: field(author)?,"),
     ("swap: ranges of a size", DESCRIBE, "width: bounds(constraint.pixelsWideRange()),\n                height: bounds(constraint.pixelsHighRange()),",
      "height: bounds(constraint.pixelsWideRange()),\n                width: bounds(constraint.pixelsHighRange()),"),
     ("swap: sides of a size", DESCRIBE, "Ok((pixels(s.pixelsWide())?, pixels(s.pixelsHigh())?))", "Ok((pixels(s.pixelsHigh())?, pixels(s.pixelsWide())?))"),

@@ -1,6 +1,7 @@
 //! Arrays as plain memory.
 
 use std::fmt;
+use std::ptr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -139,8 +140,9 @@ impl Backing {
         memory: impl AsMut<[u8]> + Send + 'static,
     ) -> Result<Backing> {
         let len = packed_len(element, shape)?;
-        let mut owner: Box<dyn Owner> = Box::new(memory);
-        let slice = owner.bytes();
+        let mut region = Region { start: ptr::null_mut(), len, owner: Box::into_raw(Box::new(memory)) };
+        // SAFETY: the owner is the region's alone, and lives as long.
+        let slice = unsafe { (*region.owner).bytes() };
         if slice.len() < len {
             let actual = slice.len();
             return Err(Error::invalid(format!(
@@ -151,8 +153,8 @@ impl Backing {
         if !start.addr().is_multiple_of(element.size()) {
             return Err(Error::invalid("the memory of an output is not aligned to its elements"));
         }
-        let memory = Memory(Arc::new(Region { start, len, _owner: owner }));
-        Ok(Backing { element, shape: shape.to_vec(), memory })
+        region.start = start;
+        Ok(Backing { element, shape: shape.to_vec(), memory: Memory(Arc::new(region)) })
     }
 
     /// The element type.
@@ -205,14 +207,22 @@ pub(crate) struct Memory(Arc<Region>);
 struct Region {
     start: *mut u8,
     len: usize,
-    /// Boxed, so that `start` stays valid wherever the region goes; never touched again, only dropped.
-    _owner: Box<dyn Owner>,
+    /// From a box, but not one: a box that moves would claim what it holds for itself, and `start` with it. Never touched
+    /// again, only dropped.
+    owner: *mut dyn Owner,
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: it comes from `Box::into_raw`, and this runs once.
+        drop(unsafe { Box::from_raw(self.owner) });
+    }
 }
 
 // SAFETY: the owner is Send, and the pointer is to memory that the owner keeps. Nobody writes through it while it is
 // shared: `Backing` is not Clone, a prediction takes it whole, and what the caller gets back can only be read.
 unsafe impl Send for Region {}
-// SAFETY: as above; `_owner` is not reachable by reference.
+// SAFETY: as above; the owner is not reachable by reference.
 unsafe impl Sync for Region {}
 
 impl Memory {

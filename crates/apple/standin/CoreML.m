@@ -481,6 +481,10 @@ static MLMultiArray *new_array(NSArray *shape, NSInteger type)
 }
 @end
 
+/* Not what they are called, so that only who uses the constants finds anything. */
+NSString *const MLModelDescriptionKey = @"what", *const MLModelVersionStringKey = @"which",
+  *const MLModelAuthorKey = @"who", *const MLModelLicenseKey = @"may", *const MLModelCreatorDefinedKey = @"more";
+
 /* MLFeatureType */
 enum { INVALID, INT64, DOUBLE, STRING, IMAGE, ARRAY, DICTIONARY, SEQUENCE, STATE };
 

@@ -7,8 +7,9 @@ use objc2::runtime::AnyObject;
 use objc2::sel;
 use objc2_core_ml::{
     MLFeatureDescription, MLFeatureType, MLImageConstraint, MLImageSize, MLImageSizeConstraint,
-    MLImageSizeConstraintType, MLModelDescription, MLMultiArrayConstraint, MLMultiArrayShapeConstraint,
-    MLMultiArrayShapeConstraintType, MLStateConstraint,
+    MLImageSizeConstraintType, MLModelAuthorKey, MLModelCreatorDefinedKey, MLModelDescription,
+    MLModelDescriptionKey, MLModelLicenseKey, MLModelVersionStringKey, MLMultiArrayConstraint,
+    MLMultiArrayShapeConstraint, MLMultiArrayShapeConstraintType, MLStateConstraint,
 };
 use objc2_foundation::{NSArray, NSDictionary, NSNumber, NSString, NSValue};
 
@@ -60,26 +61,26 @@ pub(super) fn describe(model: &MLModelDescription) -> Result<Description> {
     })
 }
 
-/// The values of `MLModelDescriptionKey` and its siblings. They are looked up by what they say, not as symbols: a
-/// dictionary has no others.
 fn read_metadata(entries: &NSDictionary<NSString, AnyObject>) -> Result<Metadata> {
-    let mut metadata = Metadata::default();
-    for key in entries.allKeys().iter() {
-        let value = some(entries.objectForKey(&key), "value of the metadata")?;
-        let field = match &*text(&key, "key of the metadata")? {
-            "MLModelDescriptionKey" => &mut metadata.description,
-            "MLModelVersionStringKey" => &mut metadata.version,
-            "MLModelAuthorKey" => &mut metadata.author,
-            "MLModelLicenseKey" => &mut metadata.license,
-            "MLModelCreatorDefinedKey" => {
-                metadata.user = user_defined(&value)?;
-                continue;
-            }
-            _ => continue,
-        };
-        *field = Some(text(&value, "metadata")?);
-    }
-    Ok(metadata)
+    // SAFETY: constants of the framework.
+    let (description, version, author, license, user) = unsafe {
+        (
+            MLModelDescriptionKey,
+            MLModelVersionStringKey,
+            MLModelAuthorKey,
+            MLModelLicenseKey,
+            MLModelCreatorDefinedKey,
+        )
+    };
+    let entry = |key: Option<&NSString>| key.and_then(|key| entries.objectForKey(key));
+    let field = |key| entry(key).map(|value| text(&value, "metadata")).transpose();
+    Ok(Metadata {
+        description: field(description)?,
+        version: field(version)?,
+        author: field(author)?,
+        license: field(license)?,
+        user: entry(user).map(|value| user_defined(&value)).transpose()?.unwrap_or_default(),
+    })
 }
 
 fn user_defined(value: &AnyObject) -> Result<BTreeMap<String, String>> {

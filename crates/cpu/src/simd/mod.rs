@@ -64,7 +64,7 @@ impl Isa {
             }
         }
         #[cfg(target_arch = "aarch64")]
-        all.push(Isa(Kind::Neon));
+        all.extend([Isa(Kind::Neon)]);
         all.push(Isa::PORTABLE);
         all
     }
