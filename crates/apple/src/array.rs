@@ -311,7 +311,7 @@ pub(crate) fn gather(data: &[u8], size: usize, shape: &[usize], strides: &[usize
 }
 
 /// Puts packed elements where the strides say. The caller has compared [`span`] with the length of `data`.
-#[cfg(any(target_vendor = "apple", milwright_standin))]
+#[cfg(any(target_vendor = "apple", milwright_standin, swift_linked))]
 pub(crate) fn scatter(packed: &[u8], data: &mut [u8], size: usize, shape: &[usize], strides: &[usize]) {
     let mut elements = packed.chunks_exact(size);
     each(shape, strides, |at| {

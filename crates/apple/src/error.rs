@@ -37,6 +37,8 @@ pub enum ErrorKind {
     Busy,
     /// It did not come back in the time that the caller gave.
     Timeout,
+    /// It was cancelled.
+    Cancelled,
     /// Core ML said no, with an `NSError`.
     Framework,
     /// Core ML threw an Objective-C exception.
@@ -54,12 +56,12 @@ impl Error {
         Error::new(ErrorKind::Invalid, message)
     }
 
-    #[cfg(any(target_vendor = "apple", milwright_standin))]
+    #[cfg(any(target_vendor = "apple", milwright_standin, swift_linked))]
     pub(crate) fn protocol(message: impl Into<String>) -> Error {
         Error::new(ErrorKind::Protocol, message)
     }
 
-    #[cfg(any(target_vendor = "apple", milwright_standin))]
+    #[cfg(any(target_vendor = "apple", milwright_standin, swift_linked))]
     pub(crate) fn framework(message: String, details: Details) -> Error {
         Error { kind: ErrorKind::Framework, message, details: Some(Box::new(details)) }
     }

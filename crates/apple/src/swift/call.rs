@@ -1,0 +1,213 @@
+//! What Swift calls back, exactly once as far as this side is concerned, and what it gives.
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+use std::sync::{Mutex, PoisonError, mpsc};
+
+use super::ffi::{
+    MILWRIGHT_SWIFT_CANCELLED, MILWRIGHT_SWIFT_DOMAIN, MILWRIGHT_SWIFT_INVALID, MILWRIGHT_SWIFT_PROTOCOL,
+    MILWRIGHT_SWIFT_UNSUPPORTED, milwright_swift_error, milwright_swift_release, milwright_swift_tensor,
+};
+use super::tensor::{Seen, read_all, see};
+use crate::error::Details;
+use crate::{Error, ErrorKind, Features, Result};
+
+/// Things by number: Swift is given the number, so that a second call, or one that comes too late, finds nothing.
+pub(super) struct Table<T>(Mutex<(u64, BTreeMap<u64, T>)>);
+
+impl<T> Table<T> {
+    const fn new() -> Table<T> {
+        Table(Mutex::new((0, BTreeMap::new())))
+    }
+
+    /// The number of a new entry, which no other one ever has.
+    pub fn add(&self, entry: T) -> u64 {
+        let (last, entries) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *last += 1;
+        entries.insert(*last, entry);
+        *last
+    }
+
+    pub fn take(&self, number: u64) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&number)
+    }
+}
+
+pub(super) type Done<T> = Box<dyn FnOnce(Result<T>) + Send>;
+/// What is done with the array of a state while it is there.
+pub(super) type Access = Box<dyn FnOnce(Result<Seen<'_>>) + Send>;
+
+pub(super) static LOADED: Table<Done<Handle>> = Table::new();
+pub(super) static PREDICTED: Table<Done<Features>> = Table::new();
+pub(super) static ACCESSED: Table<Access> = Table::new();
+/// The memory of inputs, until Core ML lets go of it.
+pub(super) static OWNERS: Table<Box<dyn Send>> = Table::new();
+
+/// An object of Swift's, whose reference is ours.
+#[derive(Debug)]
+pub(super) struct Handle(NonNull<c_void>);
+
+// SAFETY: Swift counts references atomically, and the header lets objects be released on any thread. What else is done
+// with one takes `&mut` of the type around it (`Model`, `State`), or is allowed on any thread (`Running`).
+unsafe impl Send for Handle {}
+// SAFETY: as above: nothing is done through a shared handle but reading the pointer.
+unsafe impl Sync for Handle {}
+
+impl Handle {
+    /// # Safety
+    /// `object` is null or an object with a reference that becomes ours.
+    pub unsafe fn own(object: *mut c_void) -> Option<Handle> {
+        NonNull::new(object).map(Handle)
+    }
+
+    pub fn as_ptr(&self) -> *mut c_void {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY: the reference is ours, and given up once.
+        unsafe { milwright_swift_release(self.as_ptr()) }
+    }
+}
+
+/// Gets a model or a state.
+pub(super) extern "C" fn loaded(context: u64, object: *mut c_void, error: *const milwright_swift_error) {
+    guard(|| {
+        // SAFETY: the header says that the reference comes with the call, whether or not somebody waits for it.
+        let object = unsafe { Handle::own(object) };
+        let Some(done) = LOADED.take(context) else { return };
+        // SAFETY: the header says that the error is valid until this returns.
+        done(object.ok_or_else(|| unsafe { failed(error) }));
+    });
+}
+
+/// Gets the outputs of a prediction.
+pub(super) extern "C" fn predicted(
+    context: u64,
+    outputs: *const milwright_swift_tensor,
+    count: i64,
+    error: *const milwright_swift_error,
+) {
+    guard(|| {
+        let Some(done) = PREDICTED.take(context) else { return };
+        done(match outputs.is_null() || !error.is_null() {
+            // SAFETY: the header says that the error is valid until this returns.
+            true => Err(unsafe { failed(error) }),
+            // SAFETY: the header says that there are `count` tensors, valid until this returns.
+            false => unsafe { read_all(outputs, count) },
+        });
+    });
+}
+
+/// Gets the array of a state.
+pub(super) extern "C" fn accessed(
+    context: u64,
+    array: *const milwright_swift_tensor,
+    error: *const milwright_swift_error,
+) {
+    guard(|| {
+        let Some(access) = ACCESSED.take(context) else { return };
+        // SAFETY: the header says that array and error are valid until this returns, and that the array may be written.
+        access(unsafe {
+            match array.as_ref() {
+                Some(array) => see(array),
+                None => Err(failed(error)),
+            }
+        });
+    });
+}
+
+/// Core ML has let go of the memory of an input.
+pub(super) extern "C" fn release_owner(owner: u64) {
+    guard(|| drop(OWNERS.take(owner)));
+}
+
+/// A panic must not unwind into Swift.
+fn guard(call: impl FnOnce()) {
+    // There is nobody to tell; the panic hook has been run.
+    let _ = catch_unwind(AssertUnwindSafe(call));
+}
+
+/// Calls a function that calls back before it returns.
+pub(super) fn now<E, T: Send + 'static>(
+    table: &Table<E>,
+    entry: impl FnOnce(Done<T>) -> E,
+    call: impl FnOnce(u64),
+) -> Result<T> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let context = table.add(entry(Box::new(move |result| {
+        // There is room for one, and this is called once.
+        let _ = sender.try_send(result);
+    })));
+    call(context);
+    drop(table.take(context));
+    receiver.try_recv().unwrap_or_else(|_| Err(Error::protocol("Swift did not call back")))
+}
+
+/// Says no to a completion handler.
+pub(super) fn refuse<T>(done: impl FnOnce(Result<T>), e: Error) {
+    guard(|| done(Err(e)));
+}
+
+/// What an error says.
+///
+/// # Safety
+/// `error` is null or valid, as are its texts.
+unsafe fn failed(error: *const milwright_swift_error) -> Error {
+    // SAFETY: the caller says so.
+    let Some(error) = (unsafe { error.as_ref() }) else {
+        return Error::protocol("Swift gave neither result nor error");
+    };
+    // SAFETY: as above.
+    let [domain, message, reason, recovery] =
+        unsafe { [error.domain, error.message, error.reason, error.recovery].map(|t| text(t)) };
+    let message = message.unwrap_or_default();
+    let kind = match error.code {
+        _ if domain.as_deref() != Some(MILWRIGHT_SWIFT_DOMAIN) => None,
+        MILWRIGHT_SWIFT_UNSUPPORTED => Some(ErrorKind::Unsupported),
+        MILWRIGHT_SWIFT_INVALID => Some(ErrorKind::Invalid),
+        MILWRIGHT_SWIFT_PROTOCOL => Some(ErrorKind::Protocol),
+        MILWRIGHT_SWIFT_CANCELLED => Some(ErrorKind::Cancelled),
+        _ => None,
+    };
+    match kind {
+        Some(kind) => Error::new(kind, message),
+        None => {
+            let domain = domain.unwrap_or_default();
+            Error::framework(
+                message,
+                Details { domain, code: error.code, reason, recovery, underlying: None },
+            )
+        }
+    }
+}
+
+/// # Safety
+/// `start` is null or a text that ends with a zero byte.
+pub(super) unsafe fn text(start: *const c_char) -> Option<String> {
+    // SAFETY: the caller says so.
+    let text = (!start.is_null()).then(|| unsafe { CStr::from_ptr(start) });
+    text.map(|text| text.to_string_lossy().into_owned())
+}
+
+/// A text as Swift takes it.
+pub(super) fn c_text(text: &str, what: &str) -> Result<CString> {
+    CString::new(text).map_err(|_| Error::invalid(format!("the {what} {text:?} has a zero byte")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_taken_once() {
+        let table = Table::new();
+        let (a, b) = (table.add("a"), table.add("b"));
+        assert_eq!((table.take(a), table.take(a), table.take(b)), (Some("a"), None, Some("b")));
+        assert!(table.add("c") > b);
+    }
+}
