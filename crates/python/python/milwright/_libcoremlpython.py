@@ -19,6 +19,13 @@ import numpy as np
 import milwright
 from milwright import _images
 
+# What Core ML calls some kinds of layers when it describes a compiled network.
+_ELEMENTWISE = dict.fromkeys(
+    ["add", "multiply", "average", "max", "min", "dot", "addBroadcastable", "multiplyBroadcastable"]
+    + ["subtractBroadcastable", "divideBroadcastable", "maxBroadcastable", "minBroadcastable"],
+    "elementwise",
+)
+
 # The newest specification that Milwright reads: iOS 26.
 _NEWEST_SPECIFICATION = 10
 
@@ -60,6 +67,9 @@ class _MLModelProxy:
         self._predict_duration: int | None = None
         self._path = path
         self._compiled: str | None = path if str(path).rstrip("/").endswith(".mlmodelc") else None
+        # coremltools removes the file as soon as it is loaded. An ML program is all in memory by then.
+        if asset is None and self._model.info["model_type"] != "mlProgram":
+            self.get_compiled_model_path()
 
     def predict(self, data: Mapping[str, Any], state: _State | None = None) -> dict[str, Any]:
         inputs = self._inputs(data)
@@ -214,22 +224,24 @@ class _MLComputePlanProxy:
         return self._model_structure
 
     def get_compute_device_usage_for_mlprogram_operation(self, operation: Any) -> Any:
-        from coremltools.models.compute_plan import MLComputePlanDeviceUsage
-
-        if self._cost(operation) is None:
-            return None
-        (device,) = _MLModelProxy.get_available_compute_devices()
-        return MLComputePlanDeviceUsage(preferred_compute_device=device, supported_compute_devices=[device])
+        return None if self._cost(operation) is None else self._usage()
 
     def get_compute_device_usage_for_neuralnetwork_layer(self, layer: Any) -> Any:
         del layer
-        return None
+        return self._usage()
 
     def get_estimated_cost_for_mlprogram_operation(self, operation: Any) -> Any:
         from coremltools.models.compute_plan import MLComputePlanCost
 
         cost = self._cost(operation)
         return None if cost is None else MLComputePlanCost(weight=cost)
+
+    @staticmethod
+    def _usage() -> Any:
+        from coremltools.models.compute_plan import MLComputePlanDeviceUsage
+
+        (device,) = _MLModelProxy.get_available_compute_devices()
+        return MLComputePlanDeviceUsage(preferred_compute_device=device, supported_compute_devices=[device])
 
     def _cost(self, operation: Any) -> float | None:
         return None if operation.operator_name == "const" else self._costs.get(operation.__proxy__._index)
@@ -338,7 +350,7 @@ def _structure(data: Mapping[str, Any]) -> tuple[Any, dict[int, float]]:
         layers = [
             ct.MLModelStructureNeuralNetworkLayer(
                 layer["name"],
-                layer["kind"],
+                _ELEMENTWISE.get(layer["kind"], layer["kind"]),
                 layer["inputs"],
                 layer["outputs"],
                 _MLModelStructureNeuralNetworkLayerProxy(),
