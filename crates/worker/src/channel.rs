@@ -106,9 +106,9 @@ impl Channel {
         Ok(Frame { number, message, blobs })
     }
 
-    /// Copies a blob of a frame that came out of shared memory.
-    pub fn blob(&mut self, (at, len): (u64, u64)) -> Result<Vec<u8>, Error> {
-        match self.memory.read(at, len) {
+    /// Copies a blob of a frame that came out of shared memory, to a vector whose memory is used again.
+    pub fn blob(&mut self, (at, len): (u64, u64), buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
+        match self.memory.read(at, len, buffer) {
             Ok(Some(bytes)) => Ok(bytes),
             Ok(None) => Err(Error::Garbage(format!("its {len} bytes at {at} are not in shared memory"))),
             Err(error) => Err(Error::Memory(error)),
@@ -216,7 +216,8 @@ mod tests {
             a.send(3, b"hello", blobs, Patience::default()).ok().unwrap();
             let frame = b.receive(Patience::default()).ok().unwrap();
             assert_eq!((frame.number, &frame.message[..]), (3, &b"hello"[..]));
-            let received: Vec<Vec<u8>> = frame.blobs.iter().map(|&place| b.blob(place).unwrap()).collect();
+            let received: Vec<Vec<u8>> =
+                frame.blobs.iter().map(|&place| b.blob(place, Vec::new()).unwrap()).collect();
             assert_eq!(received, blobs);
         }
         drop(a);
@@ -268,7 +269,12 @@ mod tests {
                     Ok(frame) => {
                         assert!(frame.message.len() <= 5);
                         // Nothing was written to memory: every claim of something in it is refused.
-                        assert!(frame.blobs.iter().all(|&(at, len)| len == 0 || b.blob((at, len)).is_err()));
+                        assert!(
+                            frame
+                                .blobs
+                                .iter()
+                                .all(|&(at, len)| len == 0 || b.blob((at, len), Vec::new()).is_err())
+                        );
                     }
                     Err(_) => refused += 1,
                 }

@@ -89,11 +89,11 @@ impl Reply<'_> {
         Vec::new()
     }
 
-    /// Copies a blob out of shared memory.
+    /// Copies a blob out of shared memory, to a vector whose memory is used again.
     ///
     /// # Errors
     /// There is none.
-    pub fn blob(&mut self, _: usize) -> Result<Vec<u8>, Error> {
+    pub fn blob(&mut self, _: usize, _: Vec<u8>) -> Result<Vec<u8>, Error> {
         Err(Error::Unsupported)
     }
 
@@ -135,11 +135,11 @@ impl Request<'_> {
         Vec::new()
     }
 
-    /// Copies a blob out of shared memory.
+    /// Copies a blob out of shared memory, to a vector whose memory is used again.
     ///
     /// # Errors
     /// There is none.
-    pub fn blob(&mut self, _: usize) -> Result<Vec<u8>, Error> {
+    pub fn blob(&mut self, _: usize, _: Vec<u8>) -> Result<Vec<u8>, Error> {
         Err(Error::Unsupported)
     }
 }

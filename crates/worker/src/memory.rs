@@ -61,11 +61,12 @@ impl Memory {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), map.as_mut_ptr().add(at), bytes.len()) }
     }
 
-    /// Copies `len` bytes out; `None` where the memory does not have so many.
-    pub fn read(&mut self, at: u64, len: u64) -> io::Result<Option<Vec<u8>>> {
+    /// Copies `len` bytes out, to a vector whose memory is used again; `None` where there are not so many.
+    pub fn read(&mut self, at: u64, len: u64, mut bytes: Vec<u8>) -> io::Result<Option<Vec<u8>>> {
+        bytes.clear();
         let Some(end) = at.checked_add(len).filter(|&end| end <= MAX_MEMORY) else { return Ok(None) };
         if len == 0 {
-            return Ok(Some(Vec::new()));
+            return Ok(Some(bytes));
         }
         if end > self.mapped() {
             // The other process has made it larger; or it says so.
@@ -80,7 +81,6 @@ impl Memory {
         if at.checked_add(len).is_none_or(|end| end > map.len()) {
             return Ok(None);
         }
-        let mut bytes = Vec::new();
         bytes.try_reserve_exact(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
         // SAFETY: the source is `map` from `at` on; the check above keeps its end within the mapping. The target is the
         // vector's own memory, with room for `len` bytes, all of which are written before `set_len`; any byte is a valid
@@ -156,24 +156,29 @@ mod tests {
     fn two_maps_of_the_same_memory() {
         let mut ours = Memory::new().unwrap();
         let mut theirs = Memory::from_fd(ours.fd().try_clone_to_owned().unwrap());
+        let mut buffer = vec![9; 10];
         for len in [0, 1, 1000, 64 << 10, (64 << 10) + 1, 1 << 20] {
             let bytes: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
             ours.reserve(64 + len as u64).unwrap();
             ours.write(64, &bytes);
-            assert_eq!(theirs.read(64, len as u64).unwrap(), Some(bytes), "{len}");
+            assert_eq!(
+                theirs.read(64, len as u64, std::mem::take(&mut buffer)).unwrap(),
+                Some(bytes),
+                "{len}"
+            );
         }
     }
 
     #[test]
     fn what_is_not_there_is_not_read() {
         let mut memory = Memory::new().unwrap();
-        assert_eq!(memory.read(0, 1).unwrap(), None);
+        assert_eq!(memory.read(0, 1, Vec::new()).unwrap(), None);
         memory.reserve(10).unwrap();
-        assert_eq!(memory.read(0, STEP).unwrap(), Some(vec![0; STEP as usize]));
+        assert_eq!(memory.read(0, STEP, Vec::new()).unwrap(), Some(vec![0; STEP as usize]));
         for (at, len) in [(0, STEP + 1), (STEP, 1), (u64::MAX, 1), (1, u64::MAX), (0, MAX_MEMORY + 1)] {
-            assert_eq!(memory.read(at, len).unwrap(), None, "{at} {len}");
+            assert_eq!(memory.read(at, len, Vec::new()).unwrap(), None, "{at} {len}");
         }
-        assert_eq!(memory.read(u64::MAX, 0).unwrap(), None);
+        assert_eq!(memory.read(u64::MAX, 0, Vec::new()).unwrap(), None);
     }
 
     #[cfg(target_os = "linux")]
@@ -183,7 +188,7 @@ mod tests {
         memory.reserve(1 << 20).unwrap();
         let theirs = File::from(memory.fd().try_clone_to_owned().unwrap());
         theirs.set_len(0).unwrap_err();
-        assert_eq!(memory.read(0, 1).unwrap(), Some(vec![0]));
+        assert_eq!(memory.read(0, 1, Vec::new()).unwrap(), Some(vec![0]));
     }
 
     #[test]

@@ -73,13 +73,13 @@ impl Request<'_> {
         self.places.iter().map(|&(_, len)| len).collect()
     }
 
-    /// Copies a blob out of shared memory.
+    /// Copies a blob out of shared memory, to a vector whose memory is used again.
     ///
     /// # Errors
     /// There is none of this number, or it is not all there.
-    pub fn blob(&mut self, n: usize) -> Result<Vec<u8>, Error> {
+    pub fn blob(&mut self, n: usize, buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
         let place = self.places.get(n).ok_or_else(|| Error::Garbage(format!("there is no blob {n}")))?;
-        self.channel.blob(*place)
+        self.channel.blob(*place, buffer)
     }
 }
 

@@ -165,15 +165,15 @@ impl Reply<'_> {
         self.places.iter().map(|&(_, len)| len).collect()
     }
 
-    /// Copies a blob out of shared memory. Compare its length with what it should be before.
+    /// Copies a blob out of shared memory, to a vector whose memory is used again. Compare its length with what it should be before.
     ///
     /// # Errors
     /// There is none of this number, or it is not all there. The worker is gone then.
-    pub fn blob(&mut self, n: usize) -> Result<Vec<u8>, Error> {
+    pub fn blob(&mut self, n: usize, buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
         let Some(&place) = self.places.get(n) else {
             return Err(self.refuse(format!("there is no blob {n}")));
         };
-        self.worker.channel.blob(place).map_err(|error| match error {
+        self.worker.channel.blob(place, buffer).map_err(|error| match error {
             Error::Garbage(what) => self.refuse(what),
             error => error,
         })

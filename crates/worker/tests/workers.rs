@@ -79,7 +79,7 @@ mod on_unix {
                 _ => {}
             }
             let blobs: Vec<Vec<u8>> =
-                (0..request.blob_lens().len()).map(|n| request.blob(n).unwrap()).collect();
+                (0..request.blob_lens().len()).map(|n| request.blob(n, Vec::new()).unwrap()).collect();
             let blobs: Vec<&[u8]> = blobs.iter().rev().map(Vec::as_slice).collect();
             let message: Vec<u8> = request.message.iter().rev().copied().collect();
             service.reply(&message, &blobs).unwrap();
@@ -145,8 +145,8 @@ mod on_unix {
             let mut reply = worker.call(b"abc", &[&a, b"second"], Patience::default()).unwrap();
             assert_eq!(reply.message, b"cba");
             assert_eq!(reply.blob_lens(), [6, len]);
-            assert_eq!(reply.blob(0).unwrap(), b"second");
-            assert_eq!(reply.blob(1).unwrap(), a);
+            assert_eq!(reply.blob(0, Vec::new()).unwrap(), b"second");
+            assert_eq!(reply.blob(1, Vec::new()).unwrap(), a);
         }
         assert_eq!(worker.id(), id);
         drop(worker);
@@ -199,7 +199,7 @@ mod on_unix {
         for (n, (told, _)) in raw_answers().iter().enumerate() {
             let mut worker = start(&["raw", &n.to_string()]);
             let answer = worker.call(b"x", &[], Patience::default());
-            let error = answer.and_then(|mut reply| reply.blob(0).map(drop)).expect_err(told);
+            let error = answer.and_then(|mut reply| reply.blob(0, Vec::new()).map(drop)).expect_err(told);
             assert!(matches!(&error, Error::Garbage(text) if text.contains(told)), "{n}: {error}");
             assert!(is_gone(worker.id()), "{n}");
         }

@@ -3,6 +3,7 @@
 use milwright_mil::{DType, Dim, Tensor, TensorType, Type};
 use milwright_worker::{Error as WorkerError, Patience, Worker};
 
+use super::buffers::Buffers;
 use super::wire::{self, Answer, Misfit, Named, Ready};
 use crate::{Error, LoadOptions, Model, Precision, State};
 
@@ -27,19 +28,26 @@ pub(super) fn receive(
     worker: &mut Worker,
     patience: Patience<'_>,
     expected: &Expected<'_>,
+    buffers: &mut Buffers,
 ) -> Result<Answered, WorkerError> {
     let mut reply = worker.receive(patience)?;
     let lens = reply.blob_lens();
     let answered = postcard::from_bytes(&reply.message)
         .map_err(|e| Misfit(format!("a message that is none: {e}")))
-        .and_then(|answer| expected.check(answer, &lens, &mut |n| reply.blob(n)));
+        .and_then(|answer| expected.check(answer, &lens, buffers, &mut |n, buffer| reply.blob(n, buffer)));
     answered.map_err(|misfit| reply.refuse(misfit.0))
 }
 
-type Blob<'a> = &'a mut dyn FnMut(usize) -> Result<Vec<u8>, WorkerError>;
+type Blob<'a> = &'a mut dyn FnMut(usize, Vec<u8>) -> Result<Vec<u8>, WorkerError>;
 
 impl Expected<'_> {
-    fn check(&self, answer: Answer, lens: &[u64], blob: Blob<'_>) -> Result<Answered, Misfit> {
+    fn check(
+        &self,
+        answer: Answer,
+        lens: &[u64],
+        buffers: &mut Buffers,
+        blob: Blob<'_>,
+    ) -> Result<Answered, Misfit> {
         Ok(match answer {
             Answer::Loaded(ready) => {
                 let states = ready.states.iter().map(|state| self.state(state)).collect::<Result<_, _>>()?;
@@ -49,10 +57,14 @@ impl Expected<'_> {
                 outputs.iter().try_for_each(|named| self.output(named))?;
                 let state = state.unwrap_or_default();
                 self.same_state(&state)?;
-                let mut unpack =
-                    |named| wire::unpack(named, lens, &mut |n| blob(n).map_err(|e| Misfit(e.to_string())));
+                let mut unpack = |named| {
+                    wire::unpack(named, lens, buffers, &mut |n, buffer| {
+                        blob(n, buffer).map_err(|e| Misfit(e.to_string()))
+                    })
+                };
+                let outputs: Vec<_> = outputs.into_iter().map(&mut unpack).collect::<Result<_, _>>()?;
                 Answered::Predicted {
-                    outputs: outputs.into_iter().map(&mut unpack).collect::<Result<_, _>>()?,
+                    outputs,
                     classes: classes.map(&mut unpack).transpose()?.map(|(_, tensor)| tensor),
                     state: state.into_iter().map(&mut unpack).collect::<Result<_, _>>()?,
                 }
@@ -138,7 +150,7 @@ mod tests {
         let model = Model::open(DIGITS).unwrap();
         let expected = Expected { model: &model, options: &LoadOptions::default(), state: None };
         let lens: Vec<u64> = blobs.iter().map(|b| b.len() as u64).collect();
-        expected.check(answer, &lens, &mut |n| Ok(blobs[n].clone()))
+        expected.check(answer, &lens, &mut Buffers::default(), &mut |n, _| Ok(blobs[n].clone()))
     }
 
     #[test]
@@ -184,7 +196,9 @@ mod tests {
                 let mut wrong = bytes.clone();
                 wrong[at] = value;
                 let Ok(answer) = postcard::from_bytes::<Answer>(&wrong) else { continue };
-                let Ok(answered) = expected.check(answer, &lens, &mut |n| Ok(blobs[n].clone())) else {
+                let Ok(answered) =
+                    expected.check(answer, &lens, &mut Buffers::default(), &mut |n, _| Ok(blobs[n].clone()))
+                else {
                     continue;
                 };
                 if let Answered::Predicted { outputs, .. } = answered {

@@ -1,6 +1,7 @@
 //! Backends in a process of their own, so that a crash inside Core ML costs one request and not the caller.
 
 mod answer;
+mod buffers;
 mod restarts;
 mod serve;
 mod session;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use milwright_mil::Tensor;
 use milwright_worker::{Request, Service};
 
+use super::buffers::Buffers;
 use super::wire::{self, Answer, Failure, Load, Misfit, Named, Predict, Ready};
 use crate::{
     Backend, Error, ErrorKind, InferenceRequest, Model, PredictOptions, Result, Session, State, backends,
@@ -59,6 +60,7 @@ struct Ours {
     session: Box<dyn Session>,
     /// For states of callers: filled anew for each request.
     state: State,
+    buffers: Buffers,
 }
 
 /// What to answer.
@@ -121,19 +123,20 @@ fn load_model(load: Load, backends: &[Box<dyn Backend>]) -> Result<(Ours, Ready)
         weight_bytes: loaded.weight_bytes,
         states,
     };
-    Ok((Ours { session, state }, ready))
+    Ok((Ours { session, state, buffers: Buffers::default() }, ready))
 }
 
 fn predict(message: Predict, request: &mut Request<'_>, ours: &mut Ours) -> Result<Tensors> {
     let deadline = message.left.and_then(|left| Instant::now().checked_add(left));
     let mut inputs = InferenceRequest::new();
-    for (name, tensor) in unpack(message.inputs, request)? {
+    for (name, tensor) in unpack(message.inputs, request, &mut ours.buffers)? {
         inputs = inputs.input(name, tensor);
     }
+    ours.buffers.keep(inputs.inputs().iter().map(|(_, tensor)| tensor));
     let given = message.state.is_some();
     let mut missing =
         if given { ours.state.names().into_iter().map(str::to_owned).collect() } else { Vec::new() };
-    for (name, tensor) in unpack(message.state.unwrap_or_default(), request)? {
+    for (name, tensor) in unpack(message.state.unwrap_or_default(), request, &mut Buffers::default())? {
         ours.state.write(&name, &tensor)?;
         missing.retain(|n| *n != name);
     }
@@ -152,10 +155,14 @@ fn predict(message: Predict, request: &mut Request<'_>, ours: &mut Ours) -> Resu
     Ok(Tensors { outputs: prediction.into_outputs(), classes, state })
 }
 
-fn unpack(named: Vec<Named>, request: &mut Request<'_>) -> Result<Vec<(String, Tensor)>> {
+fn unpack(
+    named: Vec<Named>,
+    request: &mut Request<'_>,
+    buffers: &mut Buffers,
+) -> Result<Vec<(String, Tensor)>> {
     let lens = request.blob_lens();
-    let mut blob = |n| request.blob(n).map_err(|e| Misfit(e.to_string()));
-    let tensors = named.into_iter().map(|named| wire::unpack(named, &lens, &mut blob));
+    let mut blob = |n, buffer| request.blob(n, buffer).map_err(|e| Misfit(e.to_string()));
+    let tensors = named.into_iter().map(|named| wire::unpack(named, &lens, buffers, &mut blob));
     Ok(tensors.collect::<Result<_, Misfit>>()?)
 }
 

@@ -9,6 +9,7 @@ use milwright_mil::{DType, Tensor};
 use milwright_worker::{Error as WorkerError, Patience, Worker};
 
 use super::answer::{Answered, Expected, receive};
+use super::buffers::Buffers;
 use super::restarts::{Held, Restarts};
 use super::wire::{self, IDENTITY, Load, Predict, Settings};
 use super::{Isolated, Process, WorkerEvent};
@@ -33,6 +34,7 @@ pub struct IsolatedSession {
     loaded: Loaded,
     states: Vec<(String, DType, Vec<usize>)>,
     memory: Memory,
+    buffers: Buffers,
 }
 
 enum Stage {
@@ -86,6 +88,7 @@ impl IsolatedSession {
             },
             states: Vec::new(),
             memory: Memory::Empty,
+            buffers: Buffers::default(),
         };
         session.ready(None, &Cancel::default())?;
         Ok(session)
@@ -142,7 +145,8 @@ impl IsolatedSession {
                 waited => waited,
             };
             waited.inspect_err(|_| worker.end())?;
-            receive(worker, if stop() { within(self.process.grace) } else { patience }, &expected)
+            let patience = if stop() { within(self.process.grace) } else { patience };
+            receive(worker, patience, &expected, &mut self.buffers)
         });
         let cancelled = stop();
         let answered = answered.map_err(|error| self.gone(error))?;
@@ -156,6 +160,7 @@ impl IsolatedSession {
                 if let Some(ours) = options.state.as_deref_mut() {
                     state.iter().try_for_each(|(name, tensor)| ours.write(name, tensor))?;
                 }
+                self.buffers.keep(outputs.iter().map(|(_, tensor)| tensor));
                 let prediction = Prediction::new(outputs);
                 Ok(match classes {
                     Some(classes) => prediction.with_classes(classes),
@@ -196,7 +201,7 @@ impl IsolatedSession {
         }
         let expected = Expected { model: &self.model, options: &self.options, state: None };
         let patience = Patience { deadline: latest, stop: Some(&stop) };
-        match receive(worker, patience, &expected).map_err(|error| self.gone(error))? {
+        match receive(worker, patience, &expected, &mut self.buffers).map_err(|error| self.gone(error))? {
             Answered::Loaded { ready, states } => {
                 (self.loaded, self.states) = (ready.loaded(self.backend), states);
                 if let Stage::Loading { worker, .. } = std::mem::replace(&mut self.worker, Stage::None) {
@@ -342,8 +347,9 @@ impl Session for IsolatedSession {
             let request = wire::encode(&wire::Request::Reset)?;
             let patience = within(self.process.load_timeout);
             let expected = Expected { model: &self.model, options: &self.options, state: None };
-            let answered =
-                worker.send(&request, &[], patience).and_then(|()| receive(worker, patience, &expected));
+            let answered = worker
+                .send(&request, &[], patience)
+                .and_then(|()| receive(worker, patience, &expected, &mut self.buffers));
             match answered {
                 Ok(Answered::Reset) => {}
                 Ok(Answered::Failed(error)) => return Err(error),

@@ -7,6 +7,7 @@ use milwright_cache::{Options, Store, Verify};
 use milwright_mil::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::buffers::Buffers;
 use crate::{ComputeUnits, Error, ErrorKind, LoadOptions, Loaded, PlanOrigin, Precision, Result};
 
 /// Both sides have to be the same version, and speak the same: change the number when a message changes.
@@ -178,11 +179,13 @@ pub(super) fn pack<'a>(name: &str, tensor: &'a Tensor, blobs: &mut Vec<&'a [u8]>
     Named { name, dtype, shape, data }
 }
 
-/// The inverse of [`pack`]. Only when element type, shape and length fit each other, `blob` is asked for the bytes.
+/// The inverse of [`pack`]. Only when element type, shape and length fit each other, `blob` is asked for the bytes,
+/// with the vector that it may use.
 pub(super) fn unpack(
     named: Named,
     lens: &[u64],
-    blob: &mut dyn FnMut(usize) -> Result<Vec<u8>, Misfit>,
+    buffers: &mut Buffers,
+    blob: &mut dyn FnMut(usize, Vec<u8>) -> Result<Vec<u8>, Misfit>,
 ) -> Result<(String, Tensor), Misfit> {
     let Named { name, dtype, shape, data } = named;
     let misfit = |what: &str| Misfit(format!("`{name}`, a {dtype} of shape {shape:?}, {what}"));
@@ -192,10 +195,10 @@ pub(super) fn unpack(
         Data::Blob(n) if parsed != DType::String => {
             let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
             let len = elements.and_then(|n| parsed.byte_len(n)).map(|n| n as u64);
-            if len.is_none() || len != lens.get(n).copied() {
+            let Some(len) = len.filter(|len| lens.get(n) == Some(len)) else {
                 return Err(misfit("has another number of bytes"));
-            }
-            Tensor::from_bytes(parsed, &shape, blob(n)?.into())
+            };
+            Tensor::from_bytes(parsed, &shape, blob(n, buffers.take(len))?.into())
         }
         _ => return Err(misfit("has data of another kind")),
     };
