@@ -21,7 +21,7 @@ from milwright import _images
 
 # What Core ML calls some kinds of layers when it describes a compiled network.
 _ELEMENTWISE = dict.fromkeys(
-    ["add", "multiply", "average", "max", "min", "dot", "addBroadcastable", "multiplyBroadcastable"]
+    ["add", "multiply", "average", "max", "min", "addBroadcastable", "multiplyBroadcastable"]
     + ["subtractBroadcastable", "divideBroadcastable", "maxBroadcastable", "minBroadcastable"],
     "elementwise",
 )
