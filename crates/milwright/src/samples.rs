@@ -27,9 +27,13 @@ impl Samples {
     /// # Errors
     /// There is no such function, or an input has a type that cannot be drawn.
     pub fn draw(model: &Model, function: Option<&str>, seed: u64, count: usize) -> Result<Samples> {
-        let program = model.function(function)?;
-        let info = model.info().function(function);
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let info = model.info().function(function);
+        if model.program().is_err() {
+            let request = |_| draw_features(model, info, &mut random);
+            return Ok(Samples { requests: (0..count).map(request).collect::<Result<_>>()? });
+        }
+        let program = model.function(function)?;
         let mut requests = Vec::with_capacity(count);
         for _ in 0..count {
             let mut request = InferenceRequest::new();
@@ -80,6 +84,37 @@ impl Samples {
         }
         Ok(samples)
     }
+}
+
+/// Inputs for a model without a program, from what it declares.
+fn draw_features(
+    model: &Model,
+    info: Option<&FunctionInfo>,
+    random: &mut Xoshiro256PlusPlus,
+) -> Result<InferenceRequest> {
+    let mut request = InferenceRequest::new();
+    for input in info.map_or(&[][..], |f| &f.inputs) {
+        let shape: Vec<usize> = match &input.ty {
+            FeatureType::Double | FeatureType::Int64 => Vec::new(),
+            FeatureType::MultiArray { shape, .. } => shape.iter().map(|&n| n as usize).collect(),
+            FeatureType::Image { width, height, color, .. } => {
+                let channels = if color.starts_with("GRAYSCALE") { 1 } else { 3 };
+                vec![1, channels, *height as usize, *width as usize]
+            }
+            _ => {
+                let error = Error::invalid(format!("the input `{}` cannot be drawn: give it", input.name));
+                return Err(error.at(model.path()));
+            }
+        };
+        let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= 1 << 30);
+        let elements = elements.ok_or_else(|| Error::invalid("an input is too large to draw"))?;
+        let unit = |random: &mut Xoshiro256PlusPlus| (random.next_u64() >> 40) as f32 / (1u64 << 24) as f32;
+        let is_image = matches!(input.ty, FeatureType::Image { .. });
+        let number = |_| if is_image { (unit(random) * 255.0).round() } else { unit(random) * 2.0 - 1.0 };
+        let tensor = Tensor::from_vec(&shape, (0..elements).map(number).collect());
+        request = request.input(&input.name, tensor.map_err(|e| Error::invalid(e.to_string()))?);
+    }
+    Ok(request)
 }
 
 fn program_inputs(program: &Function) -> impl Iterator<Item = (&str, &TensorType)> {

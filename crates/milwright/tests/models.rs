@@ -1,5 +1,6 @@
 //! Models that are not ML programs, made by `models/make.py`, against what NumPy, PyTorch and scikit-learn compute.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -76,4 +77,32 @@ cases! {
     regressor
     tree_classifier
     pipeline
+}
+
+/// Files with a few bytes changed: an error is a fine answer, and so is another model, but nothing else is.
+#[test]
+fn damaged_models_do_not_panic() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
+    let mut random = 1u64;
+    let mut next = |below: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) as usize % below
+    };
+    for name in ["regressor", "tree_classifier", "pipeline", "control_flow", "recurrent", "old_sequence"] {
+        let bytes = std::fs::read(folder.join(format!("{name}.mlmodel"))).unwrap();
+        for _ in 0..300 {
+            let mut bytes = bytes.clone();
+            for _ in 0..1 + next(3) {
+                let at = next(bytes.len());
+                bytes[at] = next(256) as u8;
+            }
+            let Ok(model) = Model::from_bytes(bytes.into(), &BTreeMap::new()) else { continue };
+            if model.program().is_err()
+                && let Ok(mut session) = Cpu.load(&Arc::new(model), &LoadOptions::default())
+            {
+                let x = Tensor::from_vec(&[4], vec![1.0f64, f64::NAN, -1.0, 0.0]).unwrap();
+                drop(session.predict(&InferenceRequest::new().input("x", x)));
+            }
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use bytes::Bytes;
+use milwright_convert::neural_network;
 use milwright_convert::spec::{self as convert, WeightSink};
 use milwright_mil::{Program, passes, text, verify};
 use milwright_spec::blob::{BlobFile, BlobType, BlobWriter};
@@ -19,11 +20,12 @@ use prost::Message as _;
 pub type Target = fn(&[u8]);
 
 /// Every target by name. A new reader gets a line here, a file in `fuzz/fuzz_targets` and inputs in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("package", package),
     ("compiled", compiled),
     ("blob", blob),
     ("import", import),
+    ("network", network),
     ("mil_text", mil_text),
 ];
 
@@ -101,6 +103,15 @@ pub fn import(input: &[u8]) {
     let Ok(package) = Package::from_bytes(Bytes::copy_from_slice(model), &files) else { return };
     if let Ok(program) = convert::read(&package) {
         check(program);
+    }
+}
+
+/// A neural network to the IR, through verifier and passes.
+pub fn network(input: &[u8]) {
+    let Ok(model) = Model::decode(Bytes::copy_from_slice(input)) else { return };
+    match neural_network::read(&model) {
+        Ok(program) => check(program),
+        Err(error) => assert!(!error.to_string().is_empty()),
     }
 }
 

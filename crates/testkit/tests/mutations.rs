@@ -39,6 +39,11 @@ fn import() {
 }
 
 #[test]
+fn network() {
+    mutate_all("network");
+}
+
+#[test]
 fn mil_text() {
     mutate_all("mil_text");
 }
@@ -52,6 +57,15 @@ fn the_committed_inputs_hold() {
     }
 }
 
+/// The networks that the library is tested with.
+fn networks() -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../milwright/tests/models");
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = files.filter(|f| f.extension().is_some_and(|e| e == "mlmodel")).collect();
+    files.sort();
+    files.iter().map(|file| fs::read(file).unwrap()).collect()
+}
+
 fn mutate_all(name: &str) {
     let (_, target) = TARGETS.into_iter().find(|(target, _)| *target == name).unwrap();
     if let Ok(file) = env::var("MILWRIGHT_MUTATION") {
@@ -61,6 +75,7 @@ fn mutate_all(name: &str) {
     let mut inputs = corpus(name);
     match name {
         "import" => inputs.push(digits()),
+        "network" => inputs.extend(networks()),
         "compiled" => inputs.extend(fuzz::compiled_input(&digits())),
         _ => {}
     }

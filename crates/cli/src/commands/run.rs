@@ -91,9 +91,14 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
 /// The given inputs, and the names of those that had to be drawn.
 fn request(args: &Args, model: &Model) -> Result<(InferenceRequest, Vec<String>)> {
     let function = args.function.as_deref();
-    let program = model.function(function)?;
     let info = model.info().function(function);
-    let names: Vec<&str> = program.inputs.iter().map(|&v| program[v].name.as_str()).collect();
+    let names: Vec<&str> = match model.program() {
+        Ok(_) => {
+            let program = model.function(function)?;
+            program.inputs.iter().map(|&v| program[v].name.as_str()).collect()
+        }
+        Err(_) => info.map(|f| f.inputs.iter().map(|i| i.name.as_str()).collect()).unwrap_or_default(),
+    };
     let mut request = InferenceRequest::new();
     for (i, (name, file)) in args.inputs.iter().enumerate() {
         if !names.contains(&name.as_str()) {
