@@ -33,6 +33,7 @@ mod on_unix {
         }
         let tests: &[(&str, fn())] = &[
             ("the_same_numbers", the_same_numbers),
+            ("every_kind_of_model", every_kind_of_model),
             ("errors_are_the_same", errors_are_the_same),
             ("a_death_costs_one_request", a_death_costs_one_request),
             ("a_request_may_be_tried_twice", a_request_may_be_tried_twice),
@@ -285,6 +286,31 @@ mod on_unix {
             assert_eq!(theirs.predict(request).unwrap(), ours.predict(request).unwrap());
         }
         assert_eq!((theirs.process(), theirs.restarts()), (first, 0));
+    }
+
+    /// Neural networks, classifiers, pipelines: whatever there is.
+    fn every_kind_of_model() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
+        let files = folder.read_dir().unwrap().map(|file| file.unwrap().path());
+        let models: Vec<_> = files.filter(|file| file.extension().is_some_and(|e| e == "mlmodel")).collect();
+        assert!(models.len() > 5);
+        for file in models {
+            let model = Arc::new(Model::open(&file).unwrap());
+            let mut ours = Cpu.load(&model, &quick()).unwrap();
+            let mut theirs = isolated(process("plain")).load(&model, &quick()).unwrap();
+            let cases = std::fs::read(file.with_extension("json")).unwrap();
+            let cases: Vec<serde_json::Value> = serde_json::from_slice(&cases).unwrap();
+            assert!(!cases.is_empty());
+            for case in cases {
+                let inputs = case["inputs"].as_object().unwrap();
+                let request = inputs.iter().fold(InferenceRequest::new(), |request, (name, value)| {
+                    let shape = serde_json::from_value::<Vec<usize>>(value["shape"].clone()).unwrap();
+                    let elements = serde_json::from_value::<Vec<f32>>(value["elements"].clone()).unwrap();
+                    request.input(name, Tensor::from_vec(&shape, elements).unwrap())
+                });
+                assert_eq!(theirs.predict(&request).unwrap(), ours.predict(&request).unwrap(), "{file:?}");
+            }
+        }
     }
 
     fn errors_are_the_same() {

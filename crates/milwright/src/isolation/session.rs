@@ -61,7 +61,9 @@ enum Memory {
 impl IsolatedSession {
     pub(super) fn new(isolated: &Isolated, model: &Arc<Model>, options: &LoadOptions) -> Result<Self> {
         // What is wrong with the request is told before a process is started.
-        model.function(options.function.as_deref())?;
+        if model.program().is_ok() {
+            model.function(options.function.as_deref())?;
+        }
         let path = std::path::absolute(model.path()).map_err(|e| Error::io("find", model.path(), e))?;
         if !path.exists() {
             let error = Error::new(ErrorKind::Unsupported, "a worker process cannot open it: it has no file");
