@@ -25,7 +25,7 @@ cache=$PWD/.cache/apple
 sysroot=$cache/sysroot
 steps=(packages compile link standin leaks sanitizers defects metadata)
 # The numbers of tests: a process that ends early, with success, is not one that passed.
-BRIDGE_TESTS=48 BACKEND_TESTS=7
+BRIDGE_TESTS=52 FLIGHT_TESTS=5 BACKEND_TESTS=7
 DEFECTS=${DEFECTS:-1/1}
 # The engine is not what is tested here.
 quick=(--config 'profile.dev.package.milwright-cpu.opt-level=0' --config 'profile.dev.package.milwright-optimize.opt-level=0')
@@ -159,6 +159,11 @@ sanitizers() {
         STANDIN_TARGET=target/standin-asan scripts/apple/standin.sh test --locked -p milwright-apple --tests \
         --target x86_64-unknown-linux-gnu -- --skip at_random 2>&1 | tee "$cache/asan.log"
     passed "$cache/asan.log" $((BRIDGE_TESTS - 1))
+    # What keeps asynchronous calls apart has no Objective-C in it.
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer' cargo test --locked \
+        -p milwright-apple --lib --target x86_64-unknown-linux-gnu --target-dir target/tsan -- flight \
+        2>&1 | tee "$cache/tsan.log"
+    passed "$cache/tsan.log" "$FLIGHT_TESTS"
 }
 
 defects() {

@@ -24,7 +24,7 @@ MOD, EDGE, CONVERT, FEATURE, IMAGE, DESCRIBE, MODEL, STATE, PLAN = (
     f"crates/apple/src/bridge/{name}.rs"
     for name in ("mod", "edge", "convert", "feature", "image", "describe", "model", "state", "plan")
 )
-ARRAY = "crates/apple/src/array.rs"
+FLIGHT = "crates/apple/src/flight.rs"
 
 # name, file, what stands there, what is put there
 DEFECTS = [
@@ -111,6 +111,10 @@ DEFECTS = [
     ("swap: reason and recovery", EDGE, "reason: e.localizedFailureReason()", "reason: e.localizedRecoverySuggestion()"),
     ("swap: domain and message", EDGE, "domain: e.domain().to_string(),", "domain: e.localizedDescription().to_string(),"),
     ("swap: start and row of a write", STATE, "call(array))));", "call(array))).filter(|_| false));"),
+    ("pool: none in predict", MODEL, "        let _pass = self.flight.claim(\"model\")?;\n        enter(|| {\n            let inputs = provider(inputs)?;",
+     "        let _pass = self.flight.claim(\"model\")?;\n        (|| -> Result<_> {\n            let inputs = provider(inputs)?;"),
+    ("pool: none in predict_with_state", MODEL, "state.flight.claim(\"state\")?);\n        enter(|| {\n            let inputs = provider(inputs)?;",
+     "state.flight.claim(\"state\")?);\n        (|| -> Result<_> {\n            let inputs = provider(inputs)?;"),
     # An error that is not told.
     ("dropped: the error of compile", MOD, "edge::failed(\"compile the model\", error)", "edge::failed(\"compile the model\", { drop(error); None })"),
     ("dropped: the error of load", MODEL, "failed(\"load the model\", error)", "failed(\"load the model\", { drop(error); None })"),
@@ -123,7 +127,7 @@ DEFECTS = [
     ("dropped: the cause", EDGE, "underlying: underlying.filter(|_| depth < MAX_UNDERLYING).map(|u| error_at(u, depth + 1)),", "underlying: { let _ = (underlying, MAX_UNDERLYING, depth); None },"),
     ("dropped: an exception", EDGE, "ErrorKind::Exception,\n", "ErrorKind::Framework,\n"),
     ("dropped: a failed start", EDGE, "            finish.with(|| Err(e));", "            let _ = e;"),
-    ("dropped: a handler that is let go", EDGE, "        self.with(|| Err(Error::protocol(\"Core ML let go", "        let _ = || self.with(|| Err(Error::protocol(\"Core ML let go"),
+    ("dropped: a handler that is let go", FLIGHT, "impl<R> Drop for Finish<R> {\n    fn drop(&mut self) {\n", "impl<R> Drop for Finish<R> {\n    fn drop(&mut self) {\n        return;\n"),
     ("dropped: a missing output", FEATURE, "        outputs.insert(key, value);", "        outputs.insert(key, value); break;"),
     ("dropped: a failed lock", IMAGE, "    if status != 0 {\n        return Err(Error::protocol(format!(\"Core Video did not lock", "    if false {\n        return Err(Error::protocol(format!(\"Core Video did not lock"),
     ("dropped: an image that stays locked", IMAGE, "        CVPixelBufferUnlockBaseAddress(buffer, READ_ONLY);", "        let _ = CVPixelBufferUnlockBaseAddress;"),
@@ -131,10 +135,10 @@ DEFECTS = [
     ("dropped: a wrong count", FEATURE, "shape.len() != strides.len() || size(count as i64, \"count\")? != elements", "shape.len() != strides.len() || (size(count as i64, \"count\")? != elements && false)"),
     ("dropped: a short batch", FEATURE, "usize::try_from(count) != Ok(expected)", "usize::try_from(count) != Ok(expected) && false"),
     # A handler that is called twice, or a prediction that begins while another one runs.
-    ("twice: two predictions of a model", EDGE, "if self.0.swap(true, Ordering::Acquire) {", "if self.0.swap(true, Ordering::Acquire) && false {"),
+    ("twice: two predictions of a model", FLIGHT, "if self.0.swap(true, Ordering::Acquire) {", "if self.0.swap(true, Ordering::Acquire) && false {"),
     ("twice: a state is not claimed", MODEL, "Ok((model, Some(state.flight.claim(\"state\")?)))", "Ok((model, None))"),
     ("twice: a state is read", STATE, "let _pass = self.flight.claim(\"state\")?;", ""),
-    ("twice: a panic unwinds", EDGE, "let _ = catch_unwind(AssertUnwindSafe(|| done(result())));", "let _ = catch_unwind::<fn(), ()>; done(result());"),
+    ("twice: a panic unwinds", FLIGHT, "let _ = catch_unwind(AssertUnwindSafe(|| done(result())));", "let _ = catch_unwind::<fn(), ()>; done(result());"),
     ("twice: the memory is let go of twice", IMAGE, "    match NonNull::new(buffer) {", "    unsafe { release(context, ptr::null()) };\n    match NonNull::new(buffer) {"),
     ("twice: an object is released twice", FEATURE, "    let options = some(options, \"prediction options\")?;",
      "    let options = some(options, \"prediction options\")?; unsafe { objc2::ffi::objc_release(Retained::as_ptr(&options) as *mut _) };"),
@@ -146,11 +150,11 @@ DEFECTS = [
 
 # Defects that need more than one place.
 DOUBLE_COMPLETION = [
-    (EDGE, "type Done<R> = Box<dyn FnOnce(Result<R>) + Send>;", "type Done<R> = Arc<dyn Fn(Result<R>) + Send + Sync>;"),
-    (EDGE, "unwrap_or_else(PoisonError::into_inner).take();\n        let Some(done)", "unwrap_or_else(PoisonError::into_inner).clone();\n        let Some(done)"),
-    (EDGE, "Finish(Mutex::new(Some(Box::new(done))))",
+    (FLIGHT, "type Done<R> = Box<dyn FnOnce(Result<R>) + Send>;", "type Done<R> = Arc<dyn Fn(Result<R>) + Send + Sync>;"),
+    (FLIGHT, "unwrap_or_else(PoisonError::into_inner).take();\n        let Some(done)", "unwrap_or_else(PoisonError::into_inner).clone();\n        let Some(done)"),
+    (FLIGHT, "Finish(Mutex::new(Some(Box::new(done))))",
      "Finish(Mutex::new(Some({ let done = Mutex::new(Box::new(done)); Arc::new(move |r: Result<R>| { let g = done.lock().unwrap(); "
-     "let f: F = unsafe { std::ptr::read(&**g) }; let f2: F = unsafe { std::ptr::read(&**g) }; std::mem::forget(f2); drop(g); f(r) }) })))"),
+     "let f = unsafe { std::ptr::read(&**g) }; drop(g); f(r) }) })))"),
 ]
 
 

@@ -36,6 +36,8 @@ mod bridge;
 #[cfg(not(any(target_vendor = "apple", milwright_standin)))]
 mod disabled;
 mod error;
+#[cfg(any(target_vendor = "apple", milwright_standin, test))]
+mod flight;
 #[cfg(feature = "swift")]
 pub mod swift;
 mod types;

@@ -1,9 +1,8 @@
 //! How every call is made.
 
 use std::mem::ManuallyDrop;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use block2::{DynBlock, RcBlock};
 use objc2::encode::{Encode, RefEncode};
@@ -16,6 +15,7 @@ use objc2_foundation::{NSDictionary, NSError, NSException, NSString};
 
 use super::Maybe;
 use crate::error::Details;
+use crate::flight::Finish;
 use crate::{Error, ErrorKind, Result};
 
 /// Runs `call` in an autorelease pool of its own, and turns an exception into an error. Everything that talks to
@@ -81,33 +81,6 @@ pub(super) fn unsupported(what: &str, since: &str) -> Error {
     Error::new(ErrorKind::Unsupported, format!("{what} needs {since} or newer"))
 }
 
-/// Something that may be on its way: an asynchronous prediction of a model or with a state.
-#[derive(Clone, Debug, Default)]
-pub(super) struct InFlight(Arc<AtomicBool>);
-
-/// Says that it has come back when dropped.
-pub(super) struct Pass(InFlight);
-
-impl InFlight {
-    /// # Errors
-    /// Another one has not come back.
-    pub fn claim(&self, what: &str) -> Result<Pass> {
-        if self.0.swap(true, Ordering::Acquire) {
-            return Err(Error::new(
-                ErrorKind::Busy,
-                format!("an asynchronous prediction of this {what} has not come back"),
-            ));
-        }
-        Ok(Pass(self.clone()))
-    }
-}
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        self.0.0.store(false, Ordering::Release);
-    }
-}
-
 /// An object that outlives the call that made it. It is let go in a pool, for its `dealloc` may need one.
 #[derive(Debug)]
 pub(super) struct Held<T: Message>(ManuallyDrop<Retained<T>>);
@@ -164,7 +137,7 @@ where
     R: Send + 'static,
     F: FnOnce(Result<R>) + Send + 'static,
 {
-    let finish = Arc::new(Finish(Mutex::new(Some(Box::new(done)))));
+    let finish = Arc::new(Finish::new(done));
     let from_block = Arc::clone(&finish);
     let block = sendable(move |value: *mut T, error: *mut NSError| {
         from_block.with(|| {
@@ -203,42 +176,7 @@ impl<T: ?Sized, R: Send + 'static> Handler<T, R> {
     }
 }
 
-type Done<R> = Box<dyn FnOnce(Result<R>) + Send>;
-
-/// A completion handler that has not been called, or nothing.
-struct Finish<R>(Mutex<Option<Done<R>>>);
-
-impl<R> Finish<R> {
-    /// Calls it with what `result` says, unless it has been called.
-    fn with(&self, result: impl FnOnce() -> Result<R>) {
-        let done = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(done) = done else { return };
-        // A panic must not unwind into Core ML.
-        let _ = catch_unwind(AssertUnwindSafe(|| done(result())));
-    }
-}
-
-impl<R> Drop for Finish<R> {
-    fn drop(&mut self) {
-        self.with(|| Err(Error::protocol("Core ML let go of the completion handler without calling it")));
-    }
-}
-
 /// Whether `object` has the method, which older systems lack.
 pub(super) fn responds(object: &(impl NSObjectProtocol + Message), selector: objc2::runtime::Sel) -> bool {
     object.respondsToSelector(selector)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_at_a_time() {
-        let flight = InFlight::default();
-        let pass = flight.claim("model").unwrap();
-        assert_eq!(flight.claim("model").err().unwrap().kind(), ErrorKind::Busy);
-        drop(pass);
-        assert!(flight.claim("model").is_ok());
-    }
 }

@@ -13,10 +13,11 @@ use objc2_foundation::{NSError, NSString};
 
 use super::convert::url;
 use super::describe::describe;
-use super::edge::{Held, InFlight, Pass, enter, failed, handler, responds, unsupported};
+use super::edge::{Held, enter, failed, handler, responds, unsupported};
 use super::feature::{Batch, Provider, backed, batch, batch_outputs, outputs, provider};
 use super::state::State;
 use super::{Maybe, availability, some};
+use crate::flight::{InFlight, Pass};
 use crate::{
     Backings, ComputeUnits, Configuration, Description, Error, Features, Hints, Reshapes, Result,
     Specialization,

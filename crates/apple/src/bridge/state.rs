@@ -11,9 +11,10 @@ use objc2_core_ml::{MLMultiArray, MLState};
 use objc2_foundation::{NSArray, NSNumber, NSString};
 
 use super::convert::sizes;
-use super::edge::{Held, InFlight, enter, responds, unsupported};
+use super::edge::{Held, enter, responds, unsupported};
 use super::feature::{layout, read_array};
 use crate::array::{scatter, span};
+use crate::flight::InFlight;
 use crate::{Array, Error, Result};
 
 /// The states of one model. Predictions that are given the same one continue each other.

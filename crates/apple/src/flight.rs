@@ -1,0 +1,143 @@
+//! What keeps asynchronous calls apart: one at a time, and each answered once. Nothing of it knows Objective-C, so that
+//! it is tested on every machine, and under ThreadSanitizer and miri.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::{Error, ErrorKind, Result};
+
+/// Something that may be on its way: an asynchronous prediction of a model or with a state.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InFlight(Arc<AtomicBool>);
+
+/// Says that it has come back when dropped.
+pub(crate) struct Pass(InFlight);
+
+impl InFlight {
+    /// # Errors
+    /// Another one has not come back.
+    pub fn claim(&self, what: &str) -> Result<Pass> {
+        if self.0.swap(true, Ordering::Acquire) {
+            return Err(Error::new(
+                ErrorKind::Busy,
+                format!("an asynchronous prediction of this {what} has not come back"),
+            ));
+        }
+        Ok(Pass(self.clone()))
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.0.0.store(false, Ordering::Release);
+    }
+}
+
+type Done<R> = Box<dyn FnOnce(Result<R>) + Send>;
+
+/// A completion handler that has not been called, or nothing.
+pub(crate) struct Finish<R>(Mutex<Option<Done<R>>>);
+
+impl<R> Finish<R> {
+    pub fn new(done: impl FnOnce(Result<R>) + Send + 'static) -> Finish<R> {
+        Finish(Mutex::new(Some(Box::new(done))))
+    }
+
+    /// Calls it with what `result` says, unless it has been called.
+    pub fn with(&self, result: impl FnOnce() -> Result<R>) {
+        let done = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(done) = done else { return };
+        // A panic must not unwind into Core ML.
+        let _ = catch_unwind(AssertUnwindSafe(|| done(result())));
+    }
+}
+
+impl<R> Drop for Finish<R> {
+    fn drop(&mut self) {
+        self.with(|| {
+            Err(Error::new(
+                ErrorKind::Protocol,
+                "Core ML let go of the completion handler without calling it",
+            ))
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn one_at_a_time() {
+        let flight = InFlight::default();
+        let pass = flight.claim("model").unwrap();
+        assert_eq!(flight.claim("model").err().unwrap().kind(), ErrorKind::Busy);
+        drop(pass);
+        assert!(flight.claim("model").is_ok());
+    }
+
+    #[test]
+    fn a_claim_is_exclusive_among_threads() {
+        let flight = InFlight::default();
+        let inside = AtomicUsize::new(0);
+        // Written by whoever has the claim, without a lock of its own: a second one is a data race.
+        let mut total = 0u64;
+        struct Shared(*mut u64);
+        // SAFETY: the claim keeps the threads apart, which is what is tested.
+        unsafe impl Sync for Shared {}
+        let shared = Shared(&mut total);
+        let claimed = AtomicUsize::new(0);
+        thread::scope(|s| {
+            for _ in 0..4 {
+                s.spawn(|| {
+                    let shared = &shared;
+                    for _ in 0..100 {
+                        let Ok(_pass) = flight.claim("model") else { continue };
+                        assert_eq!(inside.fetch_add(1, Ordering::Relaxed), 0);
+                        // SAFETY: as above; the number outlives the scope.
+                        unsafe { *shared.0 += 1 };
+                        claimed.fetch_add(1, Ordering::Relaxed);
+                        inside.fetch_sub(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!(total, claimed.into_inner() as u64);
+    }
+
+    #[test]
+    fn many_answers_are_one() {
+        for _ in 0..50 {
+            let calls = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&calls);
+            let finish = Finish::new(move |_: Result<usize>| {
+                counted.fetch_add(1, Ordering::Relaxed);
+            });
+            thread::scope(|s| {
+                for i in 0..3 {
+                    let finish = &finish;
+                    s.spawn(move || finish.with(|| Ok(i)));
+                }
+            });
+            drop(finish);
+            assert_eq!(calls.load(Ordering::Relaxed), 1);
+        }
+    }
+
+    #[test]
+    fn none_is_an_error() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        drop(Finish::new(move |result: Result<()>| sender.send(result).unwrap()));
+        assert_eq!(receiver.recv().unwrap().unwrap_err().kind(), ErrorKind::Protocol);
+    }
+
+    #[test]
+    fn a_panic_ends_there() {
+        let finish = Finish::new(|_: Result<()>| std::panic::resume_unwind(Box::new("a handler panics")));
+        finish.with(|| Ok(()));
+    }
+}
