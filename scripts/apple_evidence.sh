@@ -12,6 +12,7 @@
 # | compile    | clippy, warnings as errors, against Apple's targets and a std built from Debian's sources |
 # | link       | the command as a Mach-O executable for Apple silicon: every symbol it imports is one that a Mac has |
 # | standin    | the bridge and the backend run, against a Core ML of our own on a real Objective-C runtime |
+# | swift      | the Rust side of the Swift bridge, against the same functions in C, also under valgrind |
 # | leaks      | the same under valgrind: nothing lost, nothing read or written that is not ours |
 # | sanitizers | the same with AddressSanitizer, and the parts without Objective-C with ThreadSanitizer |
 # | defects    | that the tests see what they are for: seeded defects, one at a time, in a copy |
@@ -23,7 +24,7 @@ cd "$(dirname "$0")/.."
 
 cache=$PWD/.cache/apple
 sysroot=$cache/sysroot
-steps=(packages compile link standin leaks sanitizers defects metadata)
+steps=(packages compile link standin swift leaks sanitizers defects metadata)
 # The numbers of tests: a process that ends early, with success, is not one that passed.
 BRIDGE_TESTS=52 FLIGHT_TESTS=5 BACKEND_TESTS=7
 DEFECTS=${DEFECTS:-1/1}
@@ -143,6 +144,8 @@ standin() {
     scripts/apple/standin.sh test --locked -p milwright --test coreml "${quick[@]}" 2>&1 | tee "$cache/backend.log"
     passed "$cache/backend.log" "$BACKEND_TESTS"
 }
+
+swift() { scripts/apple/swift.sh; }
 
 leaks() {
     local runner="valgrind --quiet --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite \
