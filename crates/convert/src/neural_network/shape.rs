@@ -130,10 +130,11 @@ pub(super) fn permute(n: &mut Net, x: &[ValueId], p: &PermuteLayerParams) -> Res
 
 pub(super) fn transpose(n: &mut Net, x: &[ValueId], p: &TransposeLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
-    let perm = p.axes.iter().map(|&a| i32_of(a)).collect::<Result<Vec<i32>>>()?;
     // An image has a batch in front, which networks made for arrays do not know of.
-    let rank = perm.len().min(n.rank(x)?).max(1);
-    n.with_rank(x, rank, |n, x| op!(n, Transpose, x = x, perm = &perm[..]))
+    let leading = n.rank(x)?.saturating_sub(p.axes.len()) as i32;
+    let axis = |&a: &u64| Ok(i32_of(a)?.saturating_add(leading));
+    let perm = (0..leading).map(Ok).chain(p.axes.iter().map(axis)).collect::<Result<Vec<i32>>>()?;
+    op!(n, Transpose, x = x, perm = &perm[..])
 }
 
 pub(super) fn squeeze(n: &mut Net, x: &[ValueId], p: &SqueezeLayerParams) -> Result<ValueId> {

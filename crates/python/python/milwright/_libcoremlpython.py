@@ -7,6 +7,7 @@ look for them.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -67,6 +68,9 @@ class _MLModelProxy:
         self._predict_duration: int | None = None
         self._path = path
         self._compiled: str | None = path if str(path).rstrip("/").endswith(".mlmodelc") else None
+        if self._compiled is None and asset is None and self._model.info["model_type"] != "mlProgram":
+            # Nothing is made of these, so that the file is needed, which may be gone later.
+            self.get_compiled_model_path()
         # coremltools removes the file as soon as it is loaded. An ML program is all in memory by then.
         if asset is None and self._model.info["model_type"] != "mlProgram":
             self.get_compiled_model_path()
@@ -289,11 +293,19 @@ def _compile(model: milwright.Model, name: str = "model", source: str | None = N
     elif source is None:
         raise RuntimeError("a model in memory, that is not an ML program, has no compiled form")
     elif Path(source).is_dir():
-        shutil.copytree(source, path / "model.mlpackage")
+        shutil.copytree(source, path / "model.mlpackage", copy_function=_link)
     else:
         path.mkdir()
-        shutil.copy(source, path / "model.mlmodel")
+        _link(source, path / "model.mlmodel")
     return str(path)
+
+
+def _link(source: str, destination: str | Path) -> None:
+    """The same file under another name, or a copy where that cannot be."""
+    try:
+        os.link(source, destination)
+    except OSError:
+        shutil.copy(source, destination)
 
 
 def _inside(path: str) -> str:
