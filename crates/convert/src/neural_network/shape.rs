@@ -281,7 +281,7 @@ pub(super) fn slice(n: &mut Net, x: &[ValueId], p: &SliceLayerParams) -> Result<
 pub(super) fn slice_static(n: &mut Net, x: &[ValueId], p: &SliceStaticLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
     let rank = n.rank(x)?;
-    let slice = Slice::new(rank, &p.strides, [&p.begin_masks, &p.end_masks, &p.squeeze_masks])?;
+    let slice = Slice::new(rank, &p.strides, [&p.begin_masks, &p.end_masks, &p.squeeze_masks]);
     let ints = |values: &[i64]| values.iter().map(|&v| i32_from(v)).collect::<Vec<i32>>();
     let (begin, end) = (n.ints(&ints(&p.begin_ids)), n.ints(&ints(&p.end_ids)));
     slice.push(n, x, begin, end)
@@ -304,7 +304,7 @@ pub(super) fn slice_dynamic(n: &mut Net, x: &[ValueId], p: &SliceDynamicLayerPar
     };
     let (begin_mask, end_mask) = (mask(4, &p.begin_masks)?, mask(5, &p.end_masks)?);
     let squeeze_mask = mask(6, &p.squeeze_masks)?;
-    let slice = Slice::new(rank, &strides, [&begin_mask, &end_mask, &squeeze_mask])?;
+    let slice = Slice::new(rank, &strides, [&begin_mask, &end_mask, &squeeze_mask]);
     let begin = n.int(begin)?;
     let end = match x.get(2) {
         Some(&end) => n.int(end)?,
@@ -323,13 +323,11 @@ struct Slice {
 }
 
 impl Slice {
-    fn new(rank: usize, strides: &[i64], masks: [&[bool]; 3]) -> Result<Slice> {
-        let stride = match strides {
-            [] => vec![1; rank],
-            _ => strides.iter().map(|&s| i32_from(s)).collect(),
-        };
-        let filled = |mask: &[bool]| if mask.is_empty() { vec![false; rank] } else { mask.to_vec() };
-        Ok(Slice { stride, masks: masks.map(filled) })
+    /// Builders that do not know the rank write five of each: those beyond the rank mean nothing.
+    fn new(rank: usize, strides: &[i64], masks: [&[bool]; 3]) -> Slice {
+        let strides = strides.iter().map(|&s| i32_from(s)).chain(std::iter::repeat(1));
+        let filled = |m: &[bool]| m.iter().copied().chain(std::iter::repeat(false)).take(rank).collect();
+        Slice { stride: strides.take(rank).collect(), masks: masks.map(filled) }
     }
 
     fn push(&self, n: &mut Net, x: ValueId, begin: ValueId, end: ValueId) -> Result<ValueId> {
