@@ -14,7 +14,7 @@
 # | standin    | the bridge and the backend run, against a Core ML of our own on a real Objective-C runtime |
 # | swift      | the Rust side of the Swift bridge, against the same functions in C, also under valgrind |
 # | leaks      | the same under valgrind: nothing lost, nothing read or written that is not ours |
-# | sanitizers | the same with AddressSanitizer, and the parts without Objective-C with ThreadSanitizer |
+# | sanitizers | the same with AddressSanitizer |
 # | defects    | that the tests see what they are for: seeded defects, one at a time, in a copy |
 # | metadata   | selectors, blocks and numbers against pyobjc's, a second reading of Apple's headers |
 #
@@ -26,7 +26,7 @@ cache=$PWD/.cache/apple
 sysroot=$cache/sysroot
 steps=(packages compile link standin swift leaks sanitizers defects metadata)
 # The numbers of tests: a process that ends early, with success, is not one that passed.
-BRIDGE_TESTS=52 FLIGHT_TESTS=5 BACKEND_TESTS=7
+BRIDGE_TESTS=52 BACKEND_TESTS=7
 DEFECTS=${DEFECTS:-1/1}
 # The engine is not what is tested here.
 quick=(--config 'profile.dev.package.milwright-cpu.opt-level=0' --config 'profile.dev.package.milwright-optimize.opt-level=0')
@@ -162,11 +162,6 @@ sanitizers() {
         STANDIN_TARGET=target/standin-asan scripts/apple/standin.sh test --locked -p milwright-apple --tests \
         --target x86_64-unknown-linux-gnu -- --skip at_random 2>&1 | tee "$cache/asan.log"
     passed "$cache/asan.log" $((BRIDGE_TESTS - 1))
-    # What keeps asynchronous calls apart has no Objective-C in it.
-    RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer' cargo test --locked \
-        -p milwright-apple --lib --target x86_64-unknown-linux-gnu --target-dir target/tsan -- flight \
-        2>&1 | tee "$cache/tsan.log"
-    passed "$cache/tsan.log" "$FLIGHT_TESTS"
 }
 
 defects() {

@@ -1,5 +1,5 @@
 //! What keeps asynchronous calls apart: one at a time, and each answered once. Nothing of it knows Objective-C, so that
-//! it is tested on every machine, and under ThreadSanitizer and miri.
+//! it is tested on every machine, and under miri.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
