@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Tests the Rust side of the Swift bridge against a stand-in in C, also under valgrind, which must find a leak that is
-# put there. Needs: gcc, valgrind (or --no-valgrind).
+# Tests the Rust side of the Swift bridge, and the backend over it, against a stand-in in C, also under valgrind, which
+# must find a leak that is put there. --no-valgrind goes without that, --no-backend without the backend, which takes long
+# to build. Needs: gcc, valgrind.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-tests=22
+tests=22 backend_tests=4
+# The engine is not what is tested here.
+quick=(--config 'profile.dev.package.milwright-cpu.opt-level=0' --config 'profile.dev.package.milwright-optimize.opt-level=0')
 
 out=$PWD/.cache/apple/swift-c
 mkdir -p "$out"
@@ -11,33 +14,35 @@ build() {
     gcc -std=gnu11 -gdwarf-4 -O1 -Wall -Wextra -Werror -fPIC -shared "$@" \
         -o "$out/libMilwrightSwift.so" crates/apple/standin/swift.c -lpthread
 }
-# The program of the tests.
+# The program of a crate's tests.
 program() {
     env -u RUSTC_WRAPPER RUSTFLAGS="--cfg milwright_swift_standin" CARGO_TARGET_DIR=target/swift \
-        cargo rustc -q --locked -p milwright-apple --features swift --test swift --profile test --message-format json \
+        cargo rustc -q --locked -p "$@" --features swift --test swift --profile test --message-format json "${quick[@]}" \
         -- -L "native=$out" -C link-arg=-lMilwrightSwift -C "link-arg=-Wl,-rpath,$out" |
         sed -n 's/.*"executable":"\([^"]*\)".*/\1/p'
 }
-# Runs it, and counts.
+# run TESTS COMMAND...: runs it, and counts.
 run() {
-    local log=$out/log
+    local log=$out/log tests=$1
+    shift
     "$@" 2>&1 | tee "$log" | tail -n 40
     grep -q "^test result: ok. $tests passed; 0 failed; 0 ignored" "$log" || { echo "not $tests tests passed" >&2; exit 1; }
 }
 
 python3 scripts/apple/swift_contract.py
 build
-program=$(program)
+program=$(program milwright-apple)
 # Minutes, for what takes seconds: a test that hangs has failed.
-run timeout 60 "$program"
-[ "${1:-}" != --no-valgrind ] || exit 0
+run $tests timeout 300 "$program"
+[[ " $* " == *" --no-backend "* ]] || run $backend_tests timeout 300 "$(program milwright --no-default-features)"
+[[ " $* " != *" --no-valgrind "* ]] || exit 0
 
 # Rust's test harness keeps some memory to the end; what is lost is an error.
 checked() {
-    timeout 540 valgrind --quiet --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect \
-        --error-exitcode=99 "$program" --test-threads=1 "$@"
+    timeout 540 valgrind --quiet --leak-check=full --show-leak-kinds=definite,indirect \
+        --errors-for-leak-kinds=definite,indirect --error-exitcode=99 "$program" --test-threads=1 "$@"
 }
-run checked
+run $tests checked
 # And it does find something: objects that are never freed.
 build -DSEED_LEAK
 if checked predictions_compute >"$out/leak" 2>&1; then

@@ -53,5 +53,5 @@ else
     libraries=$work:$root/usr/libexec/swift/lib/swift/linux:$root/usr/lib/x86_64-linux-gnu
     run=("$root/lib64/ld-linux-x86-64.so.2" --library-path "$libraries" "$program")
 fi
-timeout 100 "${run[@]}" 2>&1 | tee "$out/log" | tail -n 40
+timeout 300 "${run[@]}" 2>&1 | tee "$out/log" | tail -n 40
 grep -q "^test result: ok. $tests passed; 0 failed; 0 ignored" "$out/log" || { echo "not $tests tests passed" >&2; exit 1; }

@@ -1,6 +1,6 @@
 // milwright_swift.h in C, instead of MilwrightSwift.swift: for the tests of the Rust side, where there is no Swift.
 //
-// A model is a text file, as in CoreML.swift, with more faults, which Swift cannot be made to have:
+// A model is a text file, or a folder with a file `standin.txt`, as in CoreML.swift, with more faults, which Swift cannot be made to have:
 //
 //   scale K, state N, configuration TEXT
 //   fault F
@@ -151,7 +151,10 @@ typedef struct {
 static void *load(void *pointer) {
     loading *loading = pointer;
     char message[512];
-    FILE *file = fopen(loading->path, "r");
+    char inside[4096];
+    snprintf(inside, sizeof inside, "%s/standin.txt", loading->path);
+    FILE *file = fopen(inside, "r");
+    if (!file) file = fopen(loading->path, "r");
     if (!file) {
         snprintf(message, sizeof message, "not a model: %s", loading->path);
         milwright_swift_error error = core_ml(message);

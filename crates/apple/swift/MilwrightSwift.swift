@@ -1,7 +1,8 @@
 // What only Swift offers of Core ML, behind the C functions of milwright_swift.h, which says who owns what.
 //
 // Every task ends in the one call of its callback, whatever is thrown on the way. Nothing here traps on what a caller
-// can get wrong, but for objects that are none.
+// can get wrong, but for objects that are none. What is called from outside runs in an autorelease pool of its own;
+// tasks are given one by Swift.
 
 import CMilwright
 import CoreML
@@ -14,14 +15,16 @@ public func abi() -> Int32 {
 
 @_cdecl("milwright_swift_devices")
 public func devices(_ devices: UnsafeMutablePointer<milwright_swift_device>?, _ capacity: Int64) -> Int64 {
-    guard #available(macOS 14, iOS 17, *) else { return -1 }
-    let all = MLComputeDevice.allComputeDevices
-    if let devices, capacity > 0 {
-        for (i, device) in all.prefix(Int(capacity)).enumerated() {
-            devices[i] = described(device)
+    pooled {
+        guard #available(macOS 14, iOS 17, *) else { return -1 }
+        let all = MLComputeDevice.allComputeDevices
+        if let devices, capacity > 0 {
+            for (i, device) in all.prefix(Int(capacity)).enumerated() {
+                devices[i] = described(device)
+            }
         }
+        return Int64(all.count)
     }
-    return Int64(all.count)
 }
 
 @available(macOS 14, iOS 17, *)
@@ -42,18 +45,20 @@ public func load(
     _ path: UnsafePointer<CChar>, _ configuration: UnsafePointer<milwright_swift_configuration>, _ context: UInt64,
     _ done: @escaping milwright_swift_loaded
 ) {
-    let url = URL(fileURLWithPath: String(cString: path))
-    let configuration = Result { try made(configuration.pointee) }
-    guard #available(macOS 12, iOS 15, *) else {
-        withError(unsupported("loading a model from Swift", "macOS 12")) { done(context, nil, $0) }
-        return
-    }
-    Task {
-        do {
-            let model = try await MLModel.load(contentsOf: url, configuration: configuration.get())
-            done(context, Unmanaged.passRetained(model).toOpaque(), nil)
-        } catch {
-            withError(error) { done(context, nil, $0) }
+    pooled {
+        let url = URL(fileURLWithPath: String(cString: path))
+        let configuration = Result { try made(configuration.pointee) }
+        guard #available(macOS 12, iOS 15, *) else {
+            withError(unsupported("loading a model from Swift", "macOS 12")) { done(context, nil, $0) }
+            return
+        }
+        Task {
+            do {
+                let model = try await MLModel.load(contentsOf: url, configuration: configuration.get())
+                done(context, Unmanaged.passRetained(model).toOpaque(), nil)
+            } catch {
+                withError(error) { done(context, nil, $0) }
+            }
         }
     }
 }
@@ -102,12 +107,14 @@ private final class State {
 
 @_cdecl("milwright_swift_new_state")
 public func newState(_ model: UnsafeMutableRawPointer, _ context: UInt64, _ done: milwright_swift_loaded) {
-    guard #available(macOS 15, iOS 18, *) else {
-        withError(unsupported("a state", "macOS 15")) { done(context, nil, $0) }
-        return
+    pooled {
+        guard #available(macOS 15, iOS 18, *) else {
+            withError(unsupported("a state", "macOS 15")) { done(context, nil, $0) }
+            return
+        }
+        let state = State(of: borrowed(model))
+        done(context, Unmanaged.passRetained(state).toOpaque(), nil)
     }
-    let state = State(of: borrowed(model))
-    done(context, Unmanaged.passRetained(state).toOpaque(), nil)
 }
 
 @_cdecl("milwright_swift_access_state")
@@ -115,20 +122,22 @@ public func accessState(
     _ state: UnsafeMutableRawPointer, _ name: UnsafePointer<CChar>, _ context: UInt64,
     _ access: milwright_swift_accessed
 ) {
-    guard #available(macOS 15, iOS 18, *) else {
-        withError(unsupported("a state", "macOS 15")) { access(context, nil, $0) }
-        return
-    }
-    let (state, name): (State, String) = (borrowed(state), String(cString: name))
-    // Core ML stops the process for a name that it does not know.
-    guard state.model.modelDescription.stateDescriptionsByName[name] != nil else {
-        withError(failure(MILWRIGHT_SWIFT_INVALID, "there is no state `\(name)`")) { access(context, nil, $0) }
-        return
-    }
-    state.state.withMultiArray(for: name) { array in
-        array.withUnsafeMutableBytes { bytes, strides in
-            withTensor(name, array, strides, UnsafeRawBufferPointer(bytes)) { tensor in
-                withUnsafePointer(to: tensor) { access(context, $0, nil) }
+    pooled {
+        guard #available(macOS 15, iOS 18, *) else {
+            withError(unsupported("a state", "macOS 15")) { access(context, nil, $0) }
+            return
+        }
+        let (state, name): (State, String) = (borrowed(state), String(cString: name))
+        // Core ML stops the process for a name that it does not know.
+        guard state.model.modelDescription.stateDescriptionsByName[name] != nil else {
+            withError(failure(MILWRIGHT_SWIFT_INVALID, "there is no state `\(name)`")) { access(context, nil, $0) }
+            return
+        }
+        state.state.withMultiArray(for: name) { array in
+            array.withUnsafeMutableBytes { bytes, strides in
+                withTensor(name, array, strides, UnsafeRawBufferPointer(bytes)) { tensor in
+                    withUnsafePointer(to: tensor) { access(context, $0, nil) }
+                }
             }
         }
     }
@@ -142,28 +151,32 @@ public func predict(
     _ inputs: UnsafePointer<milwright_swift_tensor>?, _ count: Int64, _ tensors: Int32, _ context: UInt64,
     _ done: @escaping milwright_swift_predicted, _ release: @escaping milwright_swift_owner_release
 ) -> UnsafeMutableRawPointer {
-    let model: MLModel = borrowed(model)
-    let state: AnyObject? = state.map { borrowed($0) }
-    let given = UnsafeBufferPointer(start: inputs, count: inputs == nil ? 0 : Int(max(count, 0)))
-    // All of them first, so that each is released when one of them is refused.
-    let owners = given.map { Owner($0.owner, release) }
-    let arrays = Result { try zip(given, owners).map { (String(cString: $0.name), try array($0, $1)) } }
-    let task = Task {
-        do {
-            try Task.checkCancellation()
-            let outputs = try await run(model, state, arrays.get(), tensors: tensors != 0)
-            withTensors(outputs[...]) { done(context, $0, Int64(outputs.count), nil) }
-        } catch {
-            withError(error) { done(context, nil, 0, $0) }
+    pooled {
+        let model: MLModel = borrowed(model)
+        let state: AnyObject? = state.map { borrowed($0) }
+        let given = UnsafeBufferPointer(start: inputs, count: inputs == nil ? 0 : Int(max(count, 0)))
+        // All of them first, so that each is released when one of them is refused.
+        let owners = given.map { Owner($0.owner, release) }
+        let arrays = Result { try zip(given, owners).map { (String(cString: $0.name), try array($0, $1)) } }
+        let task = Task {
+            do {
+                try Task.checkCancellation()
+                let outputs = try await run(model, state, arrays.get(), tensors: tensors != 0)
+                withTensors(outputs[...]) { done(context, $0, Int64(outputs.count), nil) }
+            } catch {
+                withError(error) { done(context, nil, 0, $0) }
+            }
         }
+        return Unmanaged.passRetained(Running(task)).toOpaque()
     }
-    return Unmanaged.passRetained(Running(task)).toOpaque()
 }
 
 @_cdecl("milwright_swift_cancel")
 public func cancel(_ task: UnsafeMutableRawPointer) {
-    let running: Running = borrowed(task)
-    running.task.cancel()
+    pooled {
+        let running: Running = borrowed(task)
+        running.task.cancel()
+    }
 }
 
 /// A prediction under way.
@@ -340,6 +353,15 @@ private func withTensors(
 
 // MARK: - Objects and errors
 
+/// Runs in an autorelease pool of its own: the caller's thread may have none.
+private func pooled<T>(_ body: () -> T) -> T {
+    #if canImport(ObjectiveC)
+        return autoreleasepool(invoking: body)
+    #else
+        return body()
+    #endif
+}
+
 /// The object of a reference that stays with the caller.
 private func borrowed<T: AnyObject>(_ object: UnsafeMutableRawPointer) -> T {
     Unmanaged<T>.fromOpaque(object).takeUnretainedValue()
@@ -347,7 +369,9 @@ private func borrowed<T: AnyObject>(_ object: UnsafeMutableRawPointer) -> T {
 
 @_cdecl("milwright_swift_release")
 public func release(_ object: UnsafeMutableRawPointer) {
-    Unmanaged<AnyObject>.fromOpaque(object).release()
+    pooled {
+        Unmanaged<AnyObject>.fromOpaque(object).release()
+    }
 }
 
 private func failure(_ code: Int32, _ message: String) -> NSError {

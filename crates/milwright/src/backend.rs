@@ -261,7 +261,12 @@ impl Backend for Cpu {
 
 /// Every backend, the preferred one first.
 pub fn backends() -> Vec<Box<dyn Backend>> {
-    vec![Box::new(CoreMl), Box::new(Cpu)]
+    Vec::from([
+        Box::new(CoreMl) as Box<dyn Backend>,
+        #[cfg(feature = "swift")]
+        Box::new(crate::Swift),
+        Box::new(Cpu),
+    ])
 }
 
 /// A backend and the hardware that it may use: one of those that a [`Target`] tries in turn.

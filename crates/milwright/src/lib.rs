@@ -60,6 +60,8 @@ mod request;
 mod samples;
 mod state;
 mod structure;
+#[cfg(feature = "swift")]
+mod swift;
 pub mod telemetry;
 
 pub use backend::{
@@ -86,6 +88,8 @@ pub use proof::{Proof, compare};
 pub use request::{InferenceRequest, Prediction};
 pub use samples::{Samples, read_file};
 pub use state::State;
+#[cfg(feature = "swift")]
+pub use swift::Swift;
 /// What a worker process does: see [`Isolated`].
 pub mod worker {
     pub use crate::isolation::{serve, serve_with};

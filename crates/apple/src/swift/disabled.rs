@@ -1,5 +1,6 @@
 //! Where no Swift is linked: the same functions, which all say so.
 
+use std::convert::Infallible;
 use std::path::Path;
 
 use super::Route;
@@ -27,15 +28,15 @@ pub fn devices() -> Result<Vec<Device>> {
 
 /// A loaded model: there is none.
 #[derive(Debug)]
-pub enum Model {}
+pub struct Model(Infallible);
 
 /// The states of a model: there are none.
 #[derive(Debug)]
-pub enum State {}
+pub struct State(Infallible);
 
 /// A prediction on its way: there is none.
 #[derive(Debug)]
-pub enum Running {}
+pub struct Running(Infallible);
 
 impl Model {
     /// Loads a compiled model.
@@ -57,7 +58,7 @@ impl Model {
     where
         F: FnOnce(Result<Features>) + Send + 'static,
     {
-        match *self {}
+        match self.0 {}
     }
 
     /// New states, all zero.
@@ -65,7 +66,7 @@ impl Model {
     /// # Errors
     /// None: there is no such model.
     pub fn new_state(&mut self) -> Result<State> {
-        match *self {}
+        match self.0 {}
     }
 }
 
@@ -75,7 +76,7 @@ impl State {
     /// # Errors
     /// None: there are no such states.
     pub fn read(&mut self, _name: &str) -> Result<Array> {
-        match *self {}
+        match self.0 {}
     }
 
     /// Replaces what a state holds.
@@ -83,14 +84,14 @@ impl State {
     /// # Errors
     /// None: there are no such states.
     pub fn write(&mut self, _name: &str, _array: &Array) -> Result<()> {
-        match *self {}
+        match self.0 {}
     }
 }
 
 impl Running {
     /// Asks the prediction to stop.
     pub fn cancel(&self) {
-        match *self {}
+        match self.0 {}
     }
 }
 
