@@ -53,6 +53,8 @@ mod on_unix {
             ("a_model_that_changed_is_refused", a_model_that_changed_is_refused),
             ("what_cannot_be_isolated_is_told", what_cannot_be_isolated_is_told),
             ("the_worker_ends_with_the_parent", the_worker_ends_with_the_parent),
+            #[cfg(feature = "manager")]
+            ("a_manager_answers_whatever_workers_do", a_manager_answers_whatever_workers_do),
         ];
         let test = |&(name, run): &(&str, fn())| {
             Trial::test(name, move || {
@@ -445,6 +447,120 @@ mod on_unix {
         let files = std::fs::read_dir(folder.path()).unwrap();
         let names: Vec<_> = files.map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
         assert!(names.len() == 1 && names[0].ends_with(".mwc"), "{names:?}");
+    }
+
+    /// Ten thousand calls, many at a time, of a manager whose first backend is in a worker: that is killed at every
+    /// hundredth request and hangs, panics or dies on some inputs, while the files of its cache are broken, and then the
+    /// cache as a whole. The second backend is the engine itself, so that every answer has to be right, and in time.
+    #[cfg(feature = "manager")]
+    fn a_manager_answers_whatever_workers_do() {
+        use milwright::Candidate;
+        use milwright::manager::{BreakerOptions, Call, Manager, ModelOptions};
+
+        const CALLS: usize = 10_000;
+        const CALLERS: usize = 16;
+        let folder = tempfile::tempdir().unwrap();
+        let cache = folder.path().join("cache");
+        let store = milwright::cache::Store::open(&cache, Default::default()).unwrap();
+        let model = digits();
+        let mut requests = images();
+        requests.extend([image(HANG), image(PANIC), image(DIE)]);
+        let mut ours = Cpu.load(&model, &quick()).unwrap();
+        let right: Vec<_> = requests.iter().map(|r| ours.predict(r).unwrap()).collect();
+        drop(ours);
+        let before = (count("/proc/self/fd"), count("/proc/self/task"), children());
+
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (first, second) = runtime.block_on(async {
+            let options = ModelOptions {
+                chain: vec![Candidate::new(isolated(process("every_100"))), Candidate::new(Cpu)],
+                load: LoadOptions { cache: Some(store), ..quick() },
+                deadline: Some(LONG),
+                attempt: Some(Duration::from_millis(200)),
+                breaker: BreakerOptions { cooldown: Duration::from_millis(20), ..BreakerOptions::default() },
+                ..ModelOptions::default()
+            };
+            let manager = Manager::start();
+            let handle = manager.load("digits", model, options).await.unwrap();
+            let tallies = (0..CALLERS).map(|caller| {
+                let (handle, requests, right, cache) = (handle.clone(), &requests, &right, &cache);
+                async move {
+                    let mut tally = (0, 0);
+                    for i in (caller..CALLS).step_by(CALLERS) {
+                        // Bad ones are rare, so that workers live to be killed at their hundredth request, too.
+                        let at = if i % 150 == 7 { 50 + i / 150 % 3 } else { i % 50 };
+                        match i {
+                            _ if i == CALLS / 2 => {
+                                // From here on it cannot be read or written.
+                                std::fs::remove_dir_all(cache).unwrap();
+                                std::fs::write(cache, "no folder").unwrap();
+                            }
+                            _ if i % 500 == 3 && i < CALLS / 2 => spoil(cache),
+                            _ => {}
+                        }
+                        let deadline = Instant::now() + LONG;
+                        let call = Call { deadline: Some(deadline), ..Call::from(requests[at].clone()) };
+                        let reply = handle.predict(call).await.unwrap_or_else(|e| panic!("call {i}: {e:?}"));
+                        assert_eq!(reply.predictions, [right[at].clone()], "call {i}");
+                        match reply.route.skipped.is_empty() {
+                            true => tally.0 += 1,
+                            false => tally.1 += 1,
+                        }
+                    }
+                    tally
+                }
+            });
+            let tallies: Vec<(usize, usize)> = join_all(tallies.collect()).await;
+            manager.drain(LONG).await;
+            tallies.iter().fold((0, 0), |(a, b), (c, d)| (a + c, b + d))
+        });
+        drop(runtime);
+        assert_eq!(first + second, CALLS);
+        // The bad inputs and the deaths went on to the second one.
+        assert!(second >= CALLS / 100 && first > CALLS / 2, "{first} by workers, {second} not");
+        let start = Instant::now();
+        while (count("/proc/self/fd"), count("/proc/self/task"), children()) != before {
+            assert!(start.elapsed() < LONG, "something is left behind");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Changes a byte in every file of a cache. Who has mapped the old ones keeps them.
+    #[cfg(feature = "manager")]
+    fn spoil(cache: &Path) {
+        for file in cache.read_dir().unwrap().map(|file| file.unwrap().path()) {
+            // It may be on its way out.
+            let Ok(mut bytes) = std::fs::read(&file) else { continue };
+            if let Some(byte) = bytes.last_mut() {
+                *byte ^= 1;
+            }
+            let spoilt = cache.with_extension("spoilt");
+            std::fs::write(&spoilt, bytes).unwrap();
+            let _ = std::fs::rename(spoilt, file);
+        }
+    }
+
+    /// Runs futures side by side.
+    #[cfg(feature = "manager")]
+    async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+        let mut futures: Vec<_> = futures.into_iter().map(Box::pin).collect();
+        let mut done: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
+        std::future::poll_fn(|context| {
+            for (future, done) in futures.iter_mut().zip(&mut done) {
+                if done.is_none()
+                    && let std::task::Poll::Ready(output) = future.as_mut().poll(context)
+                {
+                    *done = Some(output);
+                }
+            }
+            if done.iter().all(Option::is_some) {
+                std::task::Poll::Ready(())
+            } else {
+                std::task::Poll::Pending
+            }
+        })
+        .await;
+        done.into_iter().flatten().collect()
     }
 
     fn count(folder: &str) -> usize {
