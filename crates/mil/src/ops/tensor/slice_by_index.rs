@@ -99,6 +99,7 @@ pub fn slices(op: &OpView<'_>, rank: usize) -> Result<Vec<Slice>, InferError> {
     // Of each dimension that `begin` or `end` has an element for, that element if it is known.
     let indices = |name| {
         let len = op.tensor(name)?.shape.first().and_then(|d| d.fixed()).unwrap_or(rank);
+        fits(name, len)?;
         let v = op.partial(name).unwrap_or_else(|| vec![None; len]);
         fits(name, v.len())?;
         Ok(v)
