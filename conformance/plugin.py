@@ -136,11 +136,15 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
+def pytest_collectreport(report):
+    """A file that cannot be imported."""
+    if report.failed:
+        wants_torch = not _HAS_TORCH and "'torch'" in str(report.longrepr)
+        outcome, why = ("skipped", "PyTorch not found") if wants_torch else ("error", str(report.longrepr)[-2000:])
+        _write({"test": _name(report.nodeid), "outcome": outcome, "predictions": 0, "seconds": 0, "why": why})
+
+
 def pytest_runtest_logreport(report):
-    """Runs in every process; only the one that has no controller above it writes."""
-    path = os.environ.get("MILWRIGHT_RESULTS")
-    if not path or "PYTEST_XDIST_WORKER" in os.environ:
-        return
     if report.when != "call" and report.outcome == "passed":
         return
     entry = {
@@ -150,6 +154,14 @@ def pytest_runtest_logreport(report):
         "seconds": round(report.duration, 3),
         "why": _why(report),
     }
+    _write(entry)
+
+
+def _write(entry):
+    """Reports are seen in every process; only the one that has no controller above it writes."""
+    path = os.environ.get("MILWRIGHT_RESULTS")
+    if not path or "PYTEST_XDIST_WORKER" in os.environ:
+        return
     with open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(entry) + "\n")
 

@@ -79,7 +79,7 @@ def run(python, name, suite, sample, args, extra):
         "PYTHONHASHSEED": "0",
     }
     command = [python, "-m", "pytest", "-p", "plugin", "-q", "-o", "addopts=", "-p", "no:cacheprovider"]
-    command += ["--tb=line", "--timeout=300", "-W", "ignore", "--rootdir", str(package), "--no-header"]
+    command += ["--tb=line", "--timeout=300", "--continue-on-collection-errors", "-W", "ignore", "--rootdir", str(package), "--no-header"]
     workers = min(args.workers, suite.get("workers", args.workers))
     if workers > 1:
         command += ["-n", str(workers)]
