@@ -27,8 +27,8 @@ _half_data = False
 _largest_difference = None
 
 # Cases of the strict suite whose program has fp16 inputs or constants are compared with values that were computed from
-# fp32 ones, or in fp16: no engine that computes in fp32 gets those. A difference up to this, relative to the largest expected value where that is above
-# 1, is put down to it, and counted apart.
+# fp32 ones, or in fp16: no engine that computes in fp32 gets those. A difference up to this, relative to the largest
+# expected value where that is above 1, is put down to it, and counted apart.
 HALF_DATA = 4e-3
 
 _HAS_TORCH = importlib.util.find_spec("torch") is not None

@@ -8,9 +8,9 @@
 
 The first run makes a virtual environment (coremltools, a CPU-only torch, pytest) and builds the wheel into it;
 `--venv` and `--no-build` use what there is. The table that comes out has a row for each folder: how many cases were
-collected, how many of them predicted, and how each ended (`known`: in known_differences.json; `half`: see
-HALF_DATA in plugin.py; `xfailed` and `skipped`: coremltools says so itself); `--markdown` writes it for docs. Every result is a line of
-JSON in target/conformance/SUITE.jsonl. Exit code 1 if a test failed that is not a known difference.
+collected, how many of them predicted, and how each ended (`known`: in known_differences.json; `half`: see HALF_DATA in
+plugin.py; `xfailed` and `skipped`: coremltools says so itself); `--markdown` writes it for docs. Every result is a line
+of JSON in target/conformance/SUITE.jsonl. Exit code 1 if a test failed that is not a known difference.
 """
 
 import argparse
@@ -79,7 +79,8 @@ def run(python, name, suite, sample, args, extra):
         "PYTHONHASHSEED": "0",
     }
     command = [python, "-m", "pytest", "-p", "plugin", "-q", "-o", "addopts=", "-p", "no:cacheprovider"]
-    command += ["--tb=line", "--timeout=300", "--continue-on-collection-errors", "-W", "ignore", "--rootdir", str(package), "--no-header"]
+    command += ["--tb=line", "--timeout=300", "--continue-on-collection-errors", "-W", "ignore"]
+    command += ["--rootdir", str(package), "--no-header"]
     workers = min(args.workers, suite.get("workers", args.workers))
     if workers > 1:
         command += ["-n", str(workers)]
