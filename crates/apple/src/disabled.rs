@@ -26,6 +26,11 @@ pub fn system() -> Result<String> {
     Err(unavailable())
 }
 
+/// The architecture of this machine.
+pub fn machine() -> String {
+    std::env::consts::ARCH.to_owned()
+}
+
 /// Compiles a `.mlmodel` or `.mlpackage` into a new temporary folder, which the caller moves or removes.
 ///
 /// # Errors
@@ -88,6 +93,11 @@ impl Model {
     /// # Errors
     /// None: there is no such model.
     pub fn description(&self) -> Result<Description> {
+        match *self {}
+    }
+
+    /// Whether the system has [`predict_async`](Model::predict_async).
+    pub fn has_async(&self) -> bool {
         match *self {}
     }
 

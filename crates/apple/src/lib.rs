@@ -50,7 +50,9 @@ use disabled as platform;
 
 pub use array::{Array, Backing, ElementType};
 pub use error::{Error, ErrorKind, Result};
-pub use platform::{Model, State, availability, compile, compile_async, compute_plan, devices, system};
+pub use platform::{
+    Model, State, availability, compile, compile_async, compute_plan, devices, machine, system,
+};
 pub use types::{
     Backings, ComputePlan, ComputeUnits, Configuration, Description, Device, Feature, FeatureKind, Features,
     Hints, Image, ImageSizes, Label, Metadata, PixelFormat, PlannedOp, Reshapes, Shapes, Specialization,

@@ -102,6 +102,10 @@ pub trait Session: Send {
     /// A new state: every tensor in it is zero. A model without states has an empty one.
     fn new_state(&self) -> State;
 
+    /// Waits until nothing that was given up runs any more. A backend that cannot be stopped answers at the deadline all
+    /// the same, and goes on; until it is done, it may refuse what comes next.
+    fn rest(&mut self) {}
+
     /// Sets the session's own states to zero.
     ///
     /// # Errors

@@ -60,8 +60,6 @@ mod request;
 mod samples;
 mod state;
 mod structure;
-#[cfg(feature = "swift")]
-mod swift;
 pub mod telemetry;
 
 pub use backend::{
@@ -72,6 +70,8 @@ pub use cancel::Cancel;
 pub use compare::{Differences, OutputDifference, largest};
 pub use compiled::{CompileOptions, CompiledModel, CompiledModels};
 pub use coreml::CoreMl;
+#[cfg(feature = "swift")]
+pub use coreml::Swift;
 pub use error::{Error, ErrorKind, Result};
 pub use files::Files;
 pub use info::{FeatureInfo, FeatureType, Flexibility, FunctionInfo, ModelInfo};
@@ -88,8 +88,6 @@ pub use proof::{Proof, compare};
 pub use request::{InferenceRequest, Prediction};
 pub use samples::{Samples, read_file};
 pub use state::State;
-#[cfg(feature = "swift")]
-pub use swift::Swift;
 /// What a worker process does: see [`Isolated`].
 pub mod worker {
     pub use crate::isolation::{serve, serve_with};

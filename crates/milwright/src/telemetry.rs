@@ -154,15 +154,16 @@ mod of_calls {
         counter!(FALLBACKS, "model" => model, "from" => from, "to" => to, "kind" => kind).increment(1);
     }
 
-    pub fn abandoned(labels: &Labels, hung_now: usize) {
+    pub fn abandoned(labels: &Labels) {
         let (model, backend) = both(labels);
         counter!(ABANDONED_THREADS, "model" => model, "backend" => backend).increment(1);
-        hung(labels, hung_now);
+        let (model, backend) = both(labels);
+        gauge!(HUNG_THREADS, "model" => model, "backend" => backend).increment(1);
     }
 
-    pub fn hung(labels: &Labels, now: usize) {
+    pub fn came_back(labels: &Labels) {
         let (model, backend) = both(labels);
-        gauge!(HUNG_THREADS, "model" => model, "backend" => backend).set(now as f64);
+        gauge!(HUNG_THREADS, "model" => model, "backend" => backend).decrement(1);
     }
 
     pub fn shadow(labels: &Labels, outcome: &'static str) {

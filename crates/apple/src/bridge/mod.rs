@@ -5,12 +5,15 @@
 //! * `feature`, `image`: values in and out, over shared memory.
 //! * `describe`, `plan`: what Core ML says of a model, as plain data.
 //! * `model`: the calls.
+//! * `machine`: which Mac or iPhone this is.
 
 mod convert;
 mod describe;
 mod edge;
 mod feature;
 mod image;
+#[cfg(target_vendor = "apple")]
+mod machine;
 mod model;
 mod plan;
 mod state;
@@ -49,6 +52,20 @@ pub fn availability() -> Result<()> {
 pub fn system() -> Result<String> {
     availability()?;
     enter(|| Ok(NSProcessInfo::processInfo().operatingSystemVersionString().to_string()))
+}
+
+/// What Apple calls this machine, such as `Mac16,1`, which compiled models depend on; its architecture if that is not
+/// known.
+pub fn machine() -> String {
+    machine::name().unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+}
+
+/// The stand-in's machine has no name.
+#[cfg(not(target_vendor = "apple"))]
+mod machine {
+    pub fn name() -> Option<String> {
+        None
+    }
 }
 
 /// Compiles a `.mlmodel` or `.mlpackage` into a new temporary folder, which the caller moves or removes.

@@ -90,6 +90,12 @@ impl Model {
         })
     }
 
+    /// Whether the system has [`predict_async`](Model::predict_async): macOS 14.
+    pub fn has_async(&self) -> bool {
+        let has = || Ok(responds(&*self.model, sel!(predictionFromFeatures:options:completionHandler:)));
+        enter(has).unwrap_or(false)
+    }
+
     /// Runs the model once.
     ///
     /// # Errors

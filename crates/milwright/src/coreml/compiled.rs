@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::error;
 use crate::{CompileOptions, CompiledModel, CompiledModels, Error, LoadOptions, Model, PlanOrigin, Result};
 
 /// A compiled model on disk.
@@ -23,17 +24,16 @@ impl Compiled {
         mut load: impl FnMut(&Path) -> Result<T>,
     ) -> Result<(T, Compiled)> {
         let source = model.path();
-        if source.extension().is_some_and(|extension| extension == "mlmodelc") {
+        if is_compiled(model) {
             return Ok((load(source)?, Compiled::Given(source.to_owned())));
         }
-        let at = |e| super::error(e).at(source);
-        let compile_options = compile_options(model, options)?;
+        let compile_options = compile_options(model, options);
         let models = CompiledModels::new(options.cache.clone());
         let compile = |to: &Path| {
-            if !source.exists() {
+            if !core_ml_compiles(model) {
                 return model.compile_to(to);
             }
-            let temporary = milwright_apple::compile(source).map_err(at)?;
+            let temporary = milwright_apple::compile(source).map_err(|e| error(e).at(source))?;
             let moved = move_folder(&temporary, to);
             // If it has been moved there is nothing left to remove.
             let _ = fs::remove_dir_all(&temporary);
@@ -60,24 +60,30 @@ impl Compiled {
 
 /// Whether the cache has a model, or it needs no compiling.
 pub(super) fn is_cached(model: &Model, options: &LoadOptions) -> bool {
-    if model.path().extension().is_some_and(|extension| extension == "mlmodelc") {
-        return true;
-    }
     let models = CompiledModels::new(options.cache.clone());
-    compile_options(model, options).is_ok_and(|compile_options| models.is_cached(model, &compile_options))
+    is_compiled(model) || models.is_cached(model, &compile_options(model, options))
 }
 
-fn compile_options(model: &Model, options: &LoadOptions) -> Result<CompileOptions> {
-    // What came from memory we write ourselves, as Core ML's compiler would.
+fn is_compiled(model: &Model) -> bool {
+    model.path().extension().is_some_and(|extension| extension == "mlmodelc")
+}
+
+/// Core ML compiles what is a file. What came from memory we write ourselves, as its compiler would.
+fn core_ml_compiles(model: &Model) -> bool {
+    model.path().exists() && milwright_apple::availability().is_ok()
+}
+
+fn compile_options(model: &Model, options: &LoadOptions) -> CompileOptions {
     let ours = concat!("milwright ", env!("CARGO_PKG_VERSION"));
-    Ok(CompileOptions {
+    CompileOptions {
         compute_units: options.compute_units,
-        system: milwright_apple::system().map_err(|e| super::error(e).at(model.path()))?,
-        device: std::env::consts::ARCH.to_owned(),
-        compiler: if model.path().exists() { "coreml" } else { ours }.to_owned(),
+        // Without a system there is nothing of it that a compiled model could depend on.
+        system: milwright_apple::system().unwrap_or_default(),
+        device: milwright_apple::machine(),
+        compiler: if core_ml_compiles(model) { "coreml" } else { ours }.to_owned(),
         cancel: options.cancel.clone(),
         ..CompileOptions::default()
-    })
+    }
 }
 
 /// Moves a folder, to another file system if need be.

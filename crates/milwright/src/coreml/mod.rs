@@ -4,20 +4,26 @@
 //! `milwright_apple`'s.
 
 mod compiled;
+mod flight;
+#[cfg(feature = "swift")]
+mod swift;
 mod values;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use milwright_apple::{Backings, Configuration, Description, FeatureKind, Features};
-use milwright_mil::Tensor;
 
 use crate::backend::{Availability, Loaded};
 use crate::{
-    Backend, Cancel, ComputeUnits, Error, ErrorKind, InferenceRequest, LoadOptions, Model, PredictOptions,
-    Prediction, Result, Session, State,
+    Backend, Cancel, ComputeUnits, Error, ErrorKind, FunctionInfo, InferenceRequest, LoadOptions, Model,
+    PredictOptions, Prediction, Result, Session, State,
 };
 use compiled::Compiled;
+use flight::{Flight, Limits};
+
+#[cfg(feature = "swift")]
+pub use swift::Swift;
 
 /// Apple's Core ML.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,12 +52,13 @@ impl Backend for CoreMl {
 
 struct CoreMlSession {
     model: Arc<Model>,
+    function: FunctionInfo,
     loaded: Loaded,
     core_ml: milwright_apple::Model,
     description: Description,
     /// Of stateful models: kept from one prediction to the next.
     state: Option<milwright_apple::State>,
-    /// Stops what has not begun: Core ML itself cannot be stopped.
+    flight: Flight,
     cancel: Cancel,
     /// What Core ML maps; it goes after the model.
     _compiled: Compiled,
@@ -65,6 +72,7 @@ impl CoreMlSession {
         milwright_apple::availability().map_err(unavailable)?;
         // Says which functions there are, better than Core ML does.
         model.function(options.function.as_deref())?;
+        let function = model.info().function(options.function.as_deref()).cloned().unwrap_or_default();
         options.cancel.check()?;
         let configuration = Configuration {
             compute_units: units(options.compute_units),
@@ -89,32 +97,22 @@ impl CoreMlSession {
             arena_bytes: 0,
             weight_bytes: 0,
         };
-        let cancel = options.cancel.clone();
-        Ok(CoreMlSession { model, loaded, core_ml, description, state, cancel, _compiled: compiled })
+        Ok(CoreMlSession {
+            model,
+            function,
+            loaded,
+            core_ml,
+            description,
+            state,
+            flight: Flight::default(),
+            cancel: options.cancel.clone(),
+            _compiled: compiled,
+        })
     }
 
-    /// The inputs as Core ML takes them. Names are checked here: it ignores those that it does not know.
     fn inputs(&self, request: &InferenceRequest) -> Result<Features> {
-        let inputs = &self.description.inputs;
-        let mut features = Features::new();
-        for (name, tensor) in request.inputs() {
-            let Some(feature) = inputs.iter().find(|input| input.name == *name) else {
-                let names: Vec<&str> = inputs.iter().map(|input| &*input.name).collect();
-                return Err(Error::invalid(format!("the model has no input `{name}`"))
-                    .with_hint(format!("its inputs are: {}", names.join(", ")))
-                    .at(self.model.path()));
-            };
-            let value = values::input(&self.model, feature, tensor).map_err(|e| e.at(self.model.path()))?;
-            features.insert(name.clone(), value);
-        }
-        for input in inputs.iter().filter(|input| !input.optional) {
-            if !features.contains_key(&input.name) {
-                return Err(
-                    Error::invalid(format!("the input `{}` is missing", input.name)).at(self.model.path())
-                );
-            }
-        }
-        Ok(features)
+        let value = |input: &_, tensor: &_| values::input(&self.model, input, tensor);
+        values::inputs(request, &self.description.inputs, |input| (&input.name, input.optional), value)
     }
 
     /// Memory for every output whose shape is known.
@@ -133,15 +131,15 @@ impl CoreMlSession {
 
     fn prediction(&self, mut outputs: Features) -> Result<Prediction> {
         let classes = values::classes(&self.description.class_labels);
-        let declared = self.model.info().function(None).map(|f| &f.outputs[..]).unwrap_or_default();
-        let order = |name: &str| declared.iter().position(|f| f.name == name).unwrap_or(usize::MAX);
+        let order =
+            |name: &str| self.function.outputs.iter().position(|f| f.name == name).unwrap_or(usize::MAX);
         let mut names: Vec<String> = outputs.keys().cloned().collect();
         names.sort_by_key(|name| order(name));
         let mut tensors = Vec::with_capacity(names.len());
         for name in names {
             let Some(value) = outputs.remove(&name) else { continue };
             let tensor = values::output(&self.model, &name, value, &self.description.class_labels);
-            tensors.push((name, tensor.map_err(|e| e.at(self.model.path()))?));
+            tensors.push((name, tensor?));
         }
         let prediction = Prediction::new(tensors);
         Ok(match classes {
@@ -150,42 +148,38 @@ impl CoreMlSession {
         })
     }
 
-    /// One prediction, with the deadline if there is one. Core ML goes on after a deadline; until it has come back, the
+    /// One prediction, within limits. Core ML cannot be stopped: it goes on after them, and until it has come back, the
     /// session refuses more.
     fn run(
         &mut self,
         inputs: &Features,
         state: Option<&mut milwright_apple::State>,
-        deadline: Option<Instant>,
-    ) -> Result<Features, milwright_apple::Error> {
+        limits: &Limits<'_>,
+    ) -> Result<Features> {
         let backings = self.backings();
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        match (state, left) {
-            (None, None) => self.core_ml.predict(inputs, backings),
-            (Some(state), None) => self.core_ml.predict_with_state(inputs, state, backings),
-            (None, left) => {
-                milwright_apple::wait(left, |done| self.core_ml.predict_async(inputs, backings, done))
+        // Without a deadline, or with nobody to call back before it, the shorter way.
+        let at_once = limits.deadline.is_none() || !self.core_ml.has_async();
+        let core_ml = &mut self.core_ml;
+        match state {
+            None if at_once => core_ml.predict(inputs, backings).map_err(error),
+            Some(state) if at_once => core_ml.predict_with_state(inputs, state, backings).map_err(error),
+            None => self.flight.wait(limits, |done| core_ml.predict_async(inputs, backings, done), |()| {}),
+            Some(state) => {
+                let start = |done| core_ml.predict_with_state_async(inputs, state, backings, done);
+                self.flight.wait(limits, start, |()| {})
             }
-            (Some(state), left) => milwright_apple::wait(left, |done| {
-                self.core_ml.predict_with_state_async(inputs, state, backings, done);
-            }),
         }
     }
 
     /// A prediction with tensors of the caller's as states: they are copied in and out.
-    fn run_with(
-        &mut self,
-        inputs: &Features,
-        tensors: &mut State,
-        deadline: Option<Instant>,
-    ) -> Result<Features> {
+    fn run_with(&mut self, inputs: &Features, tensors: &mut State, limits: &Limits<'_>) -> Result<Features> {
         let mut state = self.core_ml.new_state().map_err(error)?;
         for feature in &self.description.states {
             let tensor = tensors.read(&feature.name)?;
             let array = values::state(feature, tensor)?;
             state.write(&feature.name, &array).map_err(error)?;
         }
-        let outputs = self.run(inputs, Some(&mut state), deadline).map_err(error)?;
+        let outputs = self.run(inputs, Some(&mut state), limits)?;
         for feature in &self.description.states {
             let array = state.read(&feature.name).map_err(error)?;
             tensors.write(&feature.name, &values::tensor(&array)?)?;
@@ -200,20 +194,27 @@ impl Session for CoreMlSession {
         request: &InferenceRequest,
         options: PredictOptions<'_>,
     ) -> Result<Prediction> {
-        self.cancel.check()?;
-        options.cancel.check()?;
-        let inputs = self.inputs(request)?;
-        let path = Arc::clone(&self.model);
-        let outputs = match options.state {
-            Some(state) if self.state.is_some() => self.run_with(&inputs, state, options.deadline),
-            _ => {
-                let mut own = self.state.take();
-                let outputs = self.run(&inputs, own.as_mut(), options.deadline).map_err(error);
-                self.state = own;
-                outputs
-            }
+        let (model, cancel) = (Arc::clone(&self.model), self.cancel.clone());
+        let limits = Limits { deadline: options.deadline, cancels: [&cancel, &options.cancel] };
+        let predict = || {
+            limits.check()?;
+            let inputs = self.inputs(request)?;
+            let outputs = match options.state {
+                Some(state) if self.state.is_some() => self.run_with(&inputs, state, &limits),
+                _ => {
+                    let mut own = self.state.take();
+                    let outputs = self.run(&inputs, own.as_mut(), &limits);
+                    self.state = own;
+                    outputs
+                }
+            };
+            self.prediction(outputs?)
         };
-        self.prediction(outputs.map_err(|e| e.at(path.path()))?)
+        predict().map_err(|e| e.at(model.path()))
+    }
+
+    fn rest(&mut self) {
+        self.flight.rest();
     }
 
     fn new_state(&self) -> State {
@@ -262,7 +263,7 @@ fn error(e: milwright_apple::Error) -> Error {
         (Apple::Invalid, _) | (_, Some(codes::FEATURE_TYPE)) => ErrorKind::InvalidInput,
         (Apple::Busy, _) => ErrorKind::Overloaded,
         (Apple::Timeout, _) => ErrorKind::DeadlineExceeded,
-        (_, Some(codes::PREDICTION_CANCELLED)) => ErrorKind::Cancelled,
+        (Apple::Cancelled, _) | (_, Some(codes::PREDICTION_CANCELLED)) => ErrorKind::Cancelled,
         _ => ErrorKind::Runtime,
     };
     let mut error = Error::new(kind, e.to_string());
@@ -270,9 +271,4 @@ fn error(e: milwright_apple::Error) -> Error {
         error = error.with_hint(recovery);
     }
     error.with_source(e)
-}
-
-/// A tensor of the shape that the array declares, without the data being copied where the element types agree.
-fn reshaped(tensor: &Tensor, shape: &[usize]) -> Tensor {
-    tensor.reshaped(shape).unwrap_or_else(|_| tensor.clone())
 }

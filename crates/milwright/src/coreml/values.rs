@@ -2,12 +2,35 @@
 
 use bytes::Bytes;
 use milwright_apple::{
-    Array, ElementType, Feature, FeatureKind, Image, ImageSizes, Label, PixelFormat, Value,
+    Array, ElementType, Feature, FeatureKind, Features, Image, ImageSizes, Label, PixelFormat, Value,
 };
 use milwright_mil::{DType, Tensor, TensorError};
 
-use super::reshaped;
-use crate::{Error, ErrorKind, FeatureType, Model, Result};
+use crate::{Error, ErrorKind, FeatureType, InferenceRequest, Model, Result};
+
+/// The inputs as Core ML takes them, of those that are `declared`: by name, and whether one may be missing. Names are
+/// checked here: Core ML ignores those that it does not know.
+pub(super) fn inputs<F>(
+    request: &InferenceRequest,
+    declared: &[F],
+    name: impl Fn(&F) -> (&str, bool),
+    value: impl Fn(&F, &Tensor) -> Result<Value>,
+) -> Result<Features> {
+    let mut features = Features::new();
+    for (wanted, tensor) in request.inputs() {
+        let Some(feature) = declared.iter().find(|input| name(input).0 == wanted) else {
+            let names: Vec<&str> = declared.iter().map(|input| name(input).0).collect();
+            return Err(Error::invalid(format!("the model has no input `{wanted}`"))
+                .with_hint(format!("its inputs are: {}", names.join(", "))));
+        };
+        features.insert(wanted.clone(), value(feature, tensor)?);
+    }
+    let missing = |&(name, optional): &(&str, bool)| !optional && !features.contains_key(name);
+    match declared.iter().map(name).find(missing) {
+        Some((missing, _)) => Err(Error::invalid(format!("the input `{missing}` is missing"))),
+        None => Ok(features),
+    }
+}
 
 /// An input. The bytes of a tensor of the right element type are shared, not copied.
 pub(super) fn input(model: &Model, feature: &Feature, tensor: &Tensor) -> Result<Value> {
@@ -21,7 +44,7 @@ pub(super) fn input(model: &Model, feature: &Feature, tensor: &Tensor) -> Result
             let element = element.ok_or_else(|| misfit("of a type that is not known here"))?;
             // Core ML's arrays have a dimension at least.
             let tensor = match tensor.shape() {
-                [] => &reshaped(tensor, &vec![1; shape.len().max(1)]),
+                [] => &reshaped(tensor, shape.len().max(1)),
                 _ => tensor,
             };
             Value::Array(array(element, tensor).ok_or_else(|| misfit(&format!("of {element:?}")))?)
@@ -117,11 +140,21 @@ pub(super) fn state(feature: &Feature, tensor: &Tensor) -> Result<Array> {
 /// What a state is in the beginning.
 pub(super) fn zero(feature: &Feature) -> Option<Tensor> {
     let FeatureKind::State { element: Some(element), shape } = &feature.kind else { return None };
-    let elements = shape.iter().try_fold(element.size(), |n, d| n.checked_mul(*d))?;
-    Tensor::from_bytes(dtype(*element), shape, vec![0; elements].into()).ok()
+    zeros(*element, shape)
 }
 
-fn array(element: ElementType, tensor: &Tensor) -> Option<Array> {
+pub(super) fn zeros(element: ElementType, shape: &[usize]) -> Option<Tensor> {
+    let size = shape.iter().try_fold(element.size(), |n, d| n.checked_mul(*d))?;
+    Tensor::from_bytes(dtype(element), shape, vec![0; size].into()).ok()
+}
+
+/// A scalar as a tensor with dimensions.
+pub(super) fn reshaped(scalar: &Tensor, rank: usize) -> Tensor {
+    scalar.reshaped(&vec![1; rank]).unwrap_or_else(|_| scalar.clone())
+}
+
+/// The bytes of a tensor of the right element type are shared, not copied.
+pub(super) fn array(element: ElementType, tensor: &Tensor) -> Option<Array> {
     let converted;
     let tensor = match tensor.dtype() == dtype(element) {
         true => tensor,
@@ -139,7 +172,7 @@ pub(super) fn tensor(array: &Array) -> Result<Tensor> {
         .map_err(|e| Error::new(ErrorKind::Runtime, e.to_string()))
 }
 
-fn dtype(element: ElementType) -> DType {
+pub(super) fn dtype(element: ElementType) -> DType {
     match element {
         ElementType::Float16 => DType::Fp16,
         ElementType::Float32 => DType::Fp32,

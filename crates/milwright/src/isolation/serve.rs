@@ -51,6 +51,10 @@ pub fn serve_with(backends: &[Box<dyn Backend>]) -> Result<()> {
             let error = Error::new(ErrorKind::Runtime, format!("the outputs cannot be returned: {e}"));
             service.reply(&encode(&failed(&error))?.0, &[]).map_err(invalid)?;
         }
+        // The next request waits for what was given up: if that takes too long, the parent ends this process.
+        if let Some(ours) = &mut loaded {
+            ours.session.rest();
+        }
     }
     Ok(())
 }

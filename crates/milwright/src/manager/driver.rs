@@ -27,7 +27,7 @@ pub struct DriverOptions {
     pub reload_after: Duration,
     /// What was told to stop and does not for so long hangs: its thread is given up, and the model loaded again.
     pub grace: Duration,
-    /// When so many threads hang in the backend, no further ones are risked.
+    /// When so many threads of a session hang in the backend, no further ones are risked.
     pub max_hung: usize,
 }
 
@@ -46,7 +46,8 @@ impl Default for DriverOptions {
 ///
 /// The model is loaded when it is first needed. Whatever the backend does, the caller is not held up: a call that is
 /// given up is told to stop, between ops; what hangs is left behind with its thread, and the model is loaded again on
-/// another one. A session that panics or [dies](Session) is replaced, too.
+/// another one. So is a session that answers at a deadline while its backend goes on, and does not come to
+/// [rest](Session::rest). A session that panics or [dies](Session) is replaced, too.
 pub struct Driver {
     shared: Arc<Shared>,
     /// Locked by who runs or loads.
@@ -87,6 +88,8 @@ struct Job {
     call: Call,
     cancel: Cancel,
     reply: oneshot::Sender<Result<Reply>>,
+    /// When the session is at rest again: whether it can be used again.
+    rested: oneshot::Sender<bool>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -182,20 +185,30 @@ impl Predict for Driver {
         Box::pin(async move {
             let slot = self.ready().await?;
             let (reply, answer) = oneshot::channel();
+            let (rested, rest) = oneshot::channel();
             let cancel = Cancel::default();
-            let job = Job { call, cancel: cancel.clone(), reply };
+            let job = Job { call, cancel: cancel.clone(), reply, rested };
             // If its thread is gone, the job is dropped, and that is the answer.
             let _ = slot.thread.as_ref().map(|thread| thread.jobs.try_send(job));
-            let mut running = Running { shared: &self.shared, cancel, answer, slot: Some(slot) };
+            let mut running = Running { shared: &self.shared, cancel, rest: Some(rest), slot: Some(slot) };
             let answer = tokio::select! {
                 biased;
-                answer = &mut running.answer => answer,
+                answer = answer => answer,
                 () = self.shared.until_closed() => return Err(self.shared.is_closed_error()),
             };
-            match running.slot.take() {
-                Some(mut slot) => settle(&self.shared, &mut slot, answer),
-                None => Err(self.shared.is_closed_error()),
+            let panicked =
+                |_| Err(Error::new(ErrorKind::Unavailable, "the backend panicked while it ran the model"));
+            let answer = answer.unwrap_or_else(panicked);
+            match answer.as_ref().map_err(Error::kind) {
+                // It may go on: as after a call that is given up, the session has to come to rest.
+                Err(ErrorKind::DeadlineExceeded | ErrorKind::Cancelled) => {}
+                Err(ErrorKind::Unavailable) => {
+                    let slot = running.slot.take();
+                    slot.into_iter().for_each(|mut slot| self.shared.discard(&mut slot));
+                }
+                _ => drop(running.slot.take()),
             }
+            answer
         })
     }
 }
@@ -204,49 +217,30 @@ impl Predict for Driver {
 struct Running<'a> {
     shared: &'a Arc<Shared>,
     cancel: Cancel,
-    answer: oneshot::Receiver<Result<Reply>>,
-    /// Until it is answered.
+    rest: Option<oneshot::Receiver<bool>>,
+    /// Until the thread can have another call.
     slot: Option<Guard>,
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        let Some(slot) = self.slot.take() else { return };
+        let (Some(slot), Some(rest)) = (self.slot.take(), self.rest.take()) else { return };
         self.cancel.cancel();
-        let (_, none) = oneshot::channel();
-        let answer = std::mem::replace(&mut self.answer, none);
-        self.shared.runtime.spawn(recover(Arc::clone(self.shared), slot, answer));
+        self.shared.runtime.spawn(recover(Arc::clone(self.shared), slot, rest));
     }
 }
 
 /// Waits until a thread whose call was given up comes back, or leaves it behind and starts another one.
-async fn recover(shared: Arc<Shared>, mut slot: Guard, answer: oneshot::Receiver<Result<Reply>>) {
+async fn recover(shared: Arc<Shared>, mut slot: Guard, rest: oneshot::Receiver<bool>) {
     let grace = shared.clock.sleep_until(after(shared.clock.now(), shared.options.grace));
     tokio::select! {
         biased;
-        answer = answer => { let _ = settle(&shared, &mut slot, answer); }
+        is_usable = rest => if is_usable != Ok(true) { shared.discard(&mut slot) },
         () = grace => if let Some(thread) = slot.thread.take() { shared.abandon(&thread.life) },
     }
     if slot.thread.is_none() {
         start(shared, slot).await;
     }
-}
-
-/// What a thread said; if it died, or its session did, it is not used again.
-fn settle(
-    shared: &Arc<Shared>,
-    slot: &mut Guard,
-    answer: Result<Result<Reply>, oneshot::error::RecvError>,
-) -> Result<Reply> {
-    let panicked = |_| Err(Error::new(ErrorKind::Unavailable, "the backend panicked while it ran the model"));
-    let answer = answer.unwrap_or_else(panicked);
-    if answer.as_ref().is_err_and(|e| e.kind() == ErrorKind::Unavailable)
-        && let Some(thread) = slot.thread.take()
-    {
-        let shared = Arc::clone(shared);
-        shared.runtime.clone().spawn(async move { shared.end(thread).await });
-    }
-    answer
 }
 
 /// Loads the model on a new thread. Returns the slot with the thread, or with why there is none.
@@ -330,6 +324,14 @@ impl Shared {
         Ok((Thread { jobs, end, handle, life }, is_ready))
     }
 
+    /// Does not use a thread again: it died, or its session did.
+    fn discard(self: &Arc<Shared>, slot: &mut Guard) {
+        if let Some(thread) = slot.thread.take() {
+            let shared = Arc::clone(self);
+            self.runtime.spawn(async move { shared.end(thread).await });
+        }
+    }
+
     /// Ends a thread that should have nothing to do, or leaves it behind.
     async fn end(self: &Arc<Shared>, thread: Thread) {
         let Thread { jobs, end, handle, life } = thread;
@@ -349,7 +351,7 @@ impl Shared {
             *life = Life::Abandoned;
             let hung = self.hung.fetch_add(1, Ordering::Relaxed) + 1;
             self.abandoned.fetch_add(1, Ordering::Relaxed);
-            telemetry::abandoned(&self.labels, hung);
+            telemetry::abandoned(&self.labels);
             let Labels { model, backend } = &self.labels;
             tracing::error!(%model, %backend, hung, "a thread hangs in the backend: left behind");
         }
@@ -376,8 +378,8 @@ struct Alive {
 impl Drop for Alive {
     fn drop(&mut self) {
         if std::mem::replace(&mut *lock(&self.life), Life::Ended) == Life::Abandoned {
-            let hung = self.shared.hung.fetch_sub(1, Ordering::Relaxed) - 1;
-            telemetry::hung(&self.shared.labels, hung);
+            self.shared.hung.fetch_sub(1, Ordering::Relaxed);
+            telemetry::came_back(&self.shared.labels);
         }
     }
 }
@@ -405,6 +407,7 @@ fn drive(
     }
     while let Ok(job) = jobs.recv() {
         if job.reply.is_closed() {
+            let _ = job.rested.send(true);
             continue;
         }
         let _span =
@@ -416,7 +419,12 @@ fn drive(
             let route = Route { backend: backend.to_string(), ran, ..Route::default() };
             Reply { predictions, state, route }
         });
+        let kind = answer.as_ref().err().map(Error::kind);
         let _ = job.reply.send(answer);
+        if matches!(kind, Some(ErrorKind::DeadlineExceeded | ErrorKind::Cancelled)) {
+            session.rest();
+        }
+        let _ = job.rested.send(kind != Some(ErrorKind::Unavailable));
     }
 }
 

@@ -26,8 +26,8 @@
 //! ```
 //!
 //! A [`Manager`] owns the models. Each call runs through policies that know nothing of each other: [`Deadline`],
-//! [`Limit`], [`Batch`], [`Shadow`], [`Fallback`], [`Breaker`]; at their end is a [`Driver`], the thread that loads the
-//! model and runs it. Each of them can be used alone, around anything that can [`Predict`]. They take the time from a
+//! [`Limit`], [`Batch`], [`Shadow`], [`Fallback`], [`Breaker`], [`Pool`]; at their end is a [`Driver`], the thread that
+//! loads the model and runs it. Each of them can be used alone, around anything that can [`Predict`]. They take the time from a
 //! [`Clock`].
 
 mod batch;
@@ -40,6 +40,7 @@ mod limit;
 #[cfg(all(test, loom))]
 mod loom;
 mod model;
+mod pool;
 mod predict;
 mod shadow;
 mod sync;
@@ -59,6 +60,7 @@ pub use driver::{Driver, DriverOptions};
 pub use fallback::Fallback;
 pub use limit::Limit;
 pub use model::{BackendStatus, ModelHandle, ModelOptions, ModelStatus, Phase, ShadowOptions};
+pub use pool::Pool;
 pub use predict::{BoxFuture, Call, Predict, Priority, Reply, Route, Skipped, WhenFull};
 pub use shadow::{Shadow, ShadowStatus};
 

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::{RwLock, watch};
+use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use super::clock::after;
 use super::driver::{Driver, DriverOptions};
 use super::{
-    Batch, BatchOptions, Breaker, BreakerOptions, BreakerState, Call, Clock, Deadline, Fallback, Limit,
+    Batch, BatchOptions, Breaker, BreakerOptions, BreakerState, Call, Clock, Deadline, Fallback, Limit, Pool,
     Predict, Reply, Shadow, ShadowStatus, Skipped,
 };
 use crate::telemetry::{self, Labels};
@@ -28,10 +29,15 @@ pub struct ModelOptions {
     /// Load all of the chain at once, not only what is needed: a fallback finds its model ready, for the memory of one
     /// more.
     pub standby: bool,
-    /// Run once, when the model is loaded: caches fill, and what cannot run is known before the first call.
+    /// Run once by each session, when the model is loaded: caches fill, and what cannot run is known before the first
+    /// call.
     pub warm_up: Option<InferenceRequest>,
-    /// How many calls go to the backends at a time. One session runs one at a time; more than that are of use for
-    /// batches, and where calls may fall back while the first backend is busy.
+    /// How many sessions each backend of the chain has, at least one: so many calls run side by side. Each has a thread
+    /// and the memory that it computes in; with a cache in `load`, they map the same weights. Their `load.threads`
+    /// should share the cores.
+    pub sessions: usize,
+    /// How many calls go to the backends at a time; never less than there are sessions. More are of use where calls may
+    /// fall back while the first backend is busy.
     pub concurrency: usize,
     /// How many calls may wait.
     pub queue: usize,
@@ -57,6 +63,7 @@ impl Default for ModelOptions {
             load: LoadOptions::default(),
             standby: false,
             warm_up: None,
+            sessions: 1,
             concurrency: 1,
             queue: 256,
             deadline: Some(Duration::from_secs(30)),
@@ -116,8 +123,10 @@ pub enum Phase {
 pub struct BackendStatus {
     /// The candidate's name.
     pub name: String,
-    /// How the model was made ready, if it was.
+    /// How the model was made ready, if it was: by the first session.
     pub loaded: Option<Loaded>,
+    /// Sessions that the model was made ready for.
+    pub sessions: usize,
     /// What its breaker lets through.
     pub breaker: BreakerState,
     /// Threads that hung in it and were left behind.
@@ -153,13 +162,15 @@ struct Compared {
     driver: Arc<Driver>,
 }
 
-/// One backend: its breaker, its deadline, its thread.
+/// One backend: its breaker, its deadline, its sessions.
 #[derive(Clone)]
 struct Link {
-    breaker: Arc<Breaker<Deadline<Arc<Driver>>>>,
-    driver: Arc<Driver>,
+    breaker: Arc<Breaker<Deadline<Arc<Sessions>>>>,
+    sessions: Arc<Sessions>,
     labels: Labels,
 }
+
+type Sessions = Pool<Arc<Driver>>;
 
 impl Predict for Link {
     fn predict(&self, call: Call) -> super::BoxFuture<'_, Result<Reply>> {
@@ -169,7 +180,7 @@ impl Predict for Link {
 
 impl ModelHandle {
     /// Puts the policies together. A call goes through them from the outside in: its deadline, its turn, batches, shadow,
-    /// the chain; and for each backend its breaker, its own deadline, and the thread.
+    /// the chain; and for each backend its breaker, its own deadline, and the thread of a session.
     pub(crate) fn new(
         name: &str,
         model: &Arc<Model>,
@@ -177,20 +188,12 @@ impl ModelHandle {
         clock: Arc<dyn Clock>,
     ) -> ModelHandle {
         let name: Arc<str> = name.into();
+        let labels = |c: &Candidate| Labels { model: Arc::clone(&name), backend: c.name().into() };
         let driver = |candidate: &Candidate| {
-            let labels = Labels { model: Arc::clone(&name), backend: candidate.name().into() };
+            let (model, candidate, labels) = (Arc::clone(model), candidate.clone(), labels(candidate));
             let (load, clock) = (options.load.clone(), Arc::clone(&clock));
-            let driver = Driver::new(
-                Arc::clone(model),
-                candidate.clone(),
-                load,
-                options.driver,
-                clock,
-                labels.clone(),
-            );
-            (Arc::new(driver), labels)
+            Arc::new(Driver::new(model, candidate, load, options.driver, clock, labels))
         };
-        let attempt = |driver| Deadline::new(driver, options.attempt, "the backend", Arc::clone(&clock));
         let (mut links, mut absent) = (Vec::new(), Vec::new());
         for candidate in &options.chain {
             let availability = candidate.backend.availability();
@@ -198,26 +201,31 @@ impl ModelHandle {
                 absent.push(Skipped { backend: candidate.name(), reason: availability.reason });
                 continue;
             }
-            let (driver, labels) = driver(candidate);
-            let guarded = attempt(Arc::clone(&driver));
+            let labels = labels(candidate);
+            let sessions = (0..options.sessions.max(1)).map(|_| driver(candidate)).collect();
+            let sessions = Arc::new(Pool::new(sessions));
+            let guarded = attempt(Arc::clone(&sessions), &options, &clock);
             let breaker = Breaker::new(guarded, options.breaker, Arc::clone(&clock), labels.clone());
-            links.push(Link { breaker: Arc::new(breaker), driver, labels });
+            links.push(Link { breaker: Arc::new(breaker), sessions, labels });
         }
         let chain = links.iter().map(|link| (link.labels.clone(), link.clone())).collect();
         let chain = Fallback::new(chain, absent.clone());
         let (inner, shadow): (Arc<dyn Predict>, _) = match &options.shadow {
             None => (Arc::new(chain), None),
             Some(shadow) => {
-                let (driver, labels) = driver(&shadow.candidate);
-                let other = Arc::new(attempt(Arc::clone(&driver)));
+                let driver = driver(&shadow.candidate);
+                let other = Arc::new(attempt(Arc::clone(&driver), &options, &clock));
+                let labels = labels(&shadow.candidate);
                 let chain = Arc::new(Shadow::new(chain, other, shadow.rate, shadow.snr_db, labels));
                 (Arc::clone(&chain) as Arc<dyn Predict>, Some(Compared { chain, driver }))
             }
         };
+        let concurrency = options.concurrency.max(options.sessions);
         let (inner, concurrency): (Arc<dyn Predict>, _) = match options.batch {
-            None => (inner, options.concurrency),
+            None => (inner, concurrency),
+            // Batches run side by side, too.
             Some(batch) => {
-                let concurrency = options.concurrency.max(batch.size);
+                let concurrency = concurrency.max(batch.size.saturating_mul(options.sessions.max(1)));
                 (Arc::new(Batch::new(inner, batch, Arc::clone(&clock))), concurrency)
             }
         };
@@ -284,13 +292,16 @@ impl ModelHandle {
             (false, false) => Phase::Loading,
         };
         let backend = |link: &Link| {
-            let (abandoned_threads, hung_threads) = link.driver.abandoned();
+            let drivers = link.sessions.members();
+            let threads = || drivers.iter().map(|driver| driver.abandoned());
+            let loaded: Vec<Loaded> = drivers.iter().filter_map(|driver| driver.loaded()).collect();
             BackendStatus {
                 name: link.labels.backend.to_string(),
-                loaded: link.driver.loaded(),
+                sessions: loaded.len(),
+                loaded: loaded.into_iter().next(),
                 breaker: link.breaker.state(),
-                abandoned_threads,
-                hung_threads,
+                abandoned_threads: threads().map(|(ever, _)| ever).sum(),
+                hung_threads: threads().map(|(_, now)| now).sum(),
             }
         };
         ModelStatus {
@@ -310,8 +321,8 @@ impl ModelHandle {
         let mut failed = None;
         let mut loaded = 0;
         for link in &entry.links {
-            match link.driver.warm_up().await {
-                Ok(_) => loaded += 1,
+            match self.warm_up_link(link).await {
+                Ok(()) => loaded += 1,
                 Err(e) => failed = failed.or(Some(e)),
             }
             if loaded > 0 && !entry.options.standby {
@@ -327,10 +338,19 @@ impl ModelHandle {
             };
             return Err(failed.unwrap_or_else(none));
         }
-        if let Some(request) = &entry.options.warm_up {
-            self.predict(request.clone()).await?;
-        }
         entry.is_ready.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    async fn warm_up_link(&self, link: &Link) -> Result<()> {
+        let Entry { options, clock, .. } = &*self.0;
+        for driver in link.sessions.members() {
+            driver.warm_up().await?;
+            if let Some(request) = &options.warm_up {
+                let guarded = attempt(Arc::clone(driver), options, clock);
+                guarded.predict(Call::from(request.clone())).await?;
+            }
+        }
         Ok(())
     }
 
@@ -348,9 +368,11 @@ impl ModelHandle {
                 drop(entry.calls.write().await);
             }
         }
-        for driver in entry.links.iter().map(|l| &l.driver).chain(entry.shadow.as_ref().map(|s| &s.driver)) {
-            driver.close().await;
-        }
+        let drivers = entry.links.iter().flat_map(|link| link.sessions.members());
+        let drivers = drivers.chain(entry.shadow.as_ref().map(|shadow| &shadow.driver)).cloned();
+        // All at once: each one may need its grace.
+        let closed: JoinSet<()> = drivers.map(|driver| async move { driver.close().await }).collect();
+        closed.join_all().await;
     }
 
     /// Whether it is the same model, not only one of the same name.
@@ -365,6 +387,11 @@ impl ModelHandle {
     fn closed(&self) -> Error {
         Error::new(ErrorKind::Unavailable, format!("`{}` is being unloaded", self.0.name))
     }
+}
+
+/// No backend may take longer than this for a call.
+fn attempt<S: Predict>(inner: S, options: &ModelOptions, clock: &Arc<dyn Clock>) -> Deadline<S> {
+    Deadline::new(inner, options.attempt, "the backend", Arc::clone(clock))
 }
 
 impl fmt::Debug for ModelHandle {

@@ -22,6 +22,8 @@ pub enum Act {
     Hang,
     /// Waits until it is cancelled.
     Obey,
+    /// Says that the deadline passed, and goes on until [`Fake::release`].
+    Linger,
     /// From here on, the session is dead.
     Die,
     Panic,
@@ -110,6 +112,7 @@ impl Fake {
             Act::Answer | Act::Wrong => return Ok(()),
             Act::Fail => return Err(Error::new(ErrorKind::Runtime, "it failed, as told")),
             Act::Die => return Err(Error::new(ErrorKind::Unavailable, "the session died, as told")),
+            Act::Linger => return Err(Error::new(ErrorKind::DeadlineExceeded, "it goes on, as told")),
             Act::Panic => panic!("as told"),
             Act::Hang | Act::Obey => {}
         }
@@ -148,7 +151,7 @@ impl Backend for Fake {
             arena_bytes: 0,
             weight_bytes: 0,
         };
-        Ok(Box::new(FakeSession { fake: self.clone(), loaded, dead: false }))
+        Ok(Box::new(FakeSession { fake: self.clone(), loaded, dead: false, lingers: false }))
     }
 }
 
@@ -156,6 +159,7 @@ struct FakeSession {
     fake: Fake,
     loaded: Loaded,
     dead: bool,
+    lingers: bool,
 }
 
 impl FakeSession {
@@ -171,6 +175,7 @@ impl FakeSession {
         }
         let acts: Vec<Act> = xs.iter().map(|&x| self.fake.0.runs.lock().unwrap()(x)).collect();
         self.dead = acts.contains(&Act::Die);
+        self.lingers = acts.contains(&Act::Linger);
         acts.iter().try_for_each(|&act| self.fake.act(act, options))?;
         let answer = |(x, act): (&f32, &Act)| {
             let y = 2.0 * x + if *act == Act::Wrong { 2.0 } else { 1.0 };
@@ -196,6 +201,13 @@ impl Session for FakeSession {
         options: PredictOptions<'_>,
     ) -> Result<Vec<Prediction>> {
         self.run(requests, &options)
+    }
+
+    fn rest(&mut self) {
+        if std::mem::take(&mut self.lingers) {
+            // As one that hangs, but nobody waits for what comes of it.
+            let _ = self.fake.act(Act::Hang, &PredictOptions::default());
+        }
     }
 
     fn new_state(&self) -> State {

@@ -11,7 +11,7 @@ use milwright::manager::{
     BatchOptions, BreakerOptions, BreakerState, Call, Clock, DriverOptions, Manager, ManualClock,
     ModelHandle, ModelOptions, Phase, Priority, Reply, ShadowOptions, WhenFull,
 };
-use milwright::{Error, ErrorKind, InferenceRequest, Result};
+use milwright::{Error, ErrorKind, InferenceRequest, Result, Tensor};
 use tokio::task::JoinHandle;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -137,6 +137,73 @@ async fn what_hangs_is_left_behind_and_replaced() {
     while m.status().backends[0].hung_threads > 0 {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn what_goes_on_after_its_answer_hangs_too() {
+    let fake = Fake::script("cpu", &[Act::Linger, Act::Answer, Act::Linger]);
+    let (_manager, clock, m) = serve(options(&[&fake])).await;
+    assert_eq!(kind(m.predict(call(1.0)).await), ErrorKind::DeadlineExceeded);
+    fake.until(|log| log.stuck == 1).await;
+    let next = start(&m, call(2.0)).await;
+    assert_eq!((fake.log().loads, fake.log().runs.len()), (1, 1), "it is not asked before it is at rest");
+    clock.advance(DriverOptions::default().grace);
+    assert_eq!(y(next.await.unwrap().unwrap().prediction()), 5.0);
+    let status = &m.status().backends[0];
+    assert_eq!((fake.log().loads, status.abandoned_threads, status.hung_threads), (2, 1, 1));
+    fake.release();
+    // Now it comes to rest within its grace: the session is used again.
+    assert_eq!(kind(m.predict(call(3.0)).await), ErrorKind::DeadlineExceeded);
+    assert_eq!(y(m.predict(call(4.0)).await.unwrap().prediction()), 9.0);
+    assert_eq!((fake.log().loads, m.status().backends[0].abandoned_threads), (2, 1));
+}
+
+#[tokio::test]
+async fn sessions_run_side_by_side() {
+    let fake = Fake::script("cpu", &[Act::Answer, Act::Answer, Act::Answer, Act::Hang, Act::Hang]);
+    let warm_up = Some(InferenceRequest::new().input("x", Tensor::scalar(0f32)));
+    let (_manager, clock, m) = serve(ModelOptions { sessions: 3, warm_up, ..options(&[&fake]) }).await;
+    assert_eq!((m.status().backends[0].sessions, fake.log().loads), (3, 3));
+    assert_eq!(fake.log().runs.concat(), [0.0; 3], "each was warmed up");
+    let hang = |x| Call { deadline: Some(clock.now() + SECOND), ..call(x) };
+    let stuck = [start(&m, hang(1.0)).await, start(&m, hang(2.0)).await];
+    fake.until(|log| log.stuck == 2).await;
+    // The third one serves them all, and the ones that hang are not in the way when they were given up.
+    for x in [3.0, 4.0, 5.0] {
+        assert_eq!(y(m.predict(call(x)).await.unwrap().prediction()), 2.0 * x + 1.0);
+    }
+    clock.advance(SECOND);
+    for task in stuck {
+        assert_eq!(kind(task.await.unwrap()), ErrorKind::DeadlineExceeded);
+    }
+    for x in [6.0, 7.0] {
+        assert_eq!(y(m.predict(call(x)).await.unwrap().prediction()), 2.0 * x + 1.0);
+    }
+    assert_eq!(fake.log().loads, 3);
+    clock.advance(DriverOptions::default().grace);
+    while m.status().backends[0].hung_threads < 2 || fake.log().loads < 5 {
+        tokio::task::yield_now().await;
+    }
+    fake.release();
+}
+
+#[tokio::test]
+async fn calls_wait_for_a_session_that_is_free() {
+    let fake = Fake::script("cpu", &[Act::Hang, Act::Hang]);
+    let (_manager, _, m) = serve(ModelOptions { sessions: 2, concurrency: 4, ..options(&[&fake]) }).await;
+    let mut tasks = Vec::new();
+    for x in [1.0, 2.0, 3.0, 4.0] {
+        tasks.push(start(&m, call(x)).await);
+    }
+    fake.until(|log| log.stuck == 2).await;
+    assert_eq!((m.status().running, fake.log().runs.len()), (4, 2));
+    // A call that waits can be given up.
+    tasks.remove(2).abort();
+    fake.release();
+    for (task, x) in tasks.into_iter().zip([1.0, 2.0, 4.0]) {
+        assert_eq!(y(task.await.unwrap().unwrap().prediction()), 2.0 * x + 1.0);
+    }
+    assert_eq!(fake.log().runs.len(), 3);
 }
 
 #[tokio::test]
