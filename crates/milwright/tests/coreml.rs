@@ -50,6 +50,10 @@ mod with_core_ml {
 }
 
 #[cfg(milwright_standin)]
+#[path = "../../apple/tests/standin/mod.rs"]
+mod standin;
+
+#[cfg(milwright_standin)]
 mod with_the_stand_in {
     use std::fs;
     use std::path::PathBuf;
@@ -60,6 +64,8 @@ mod with_the_stand_in {
         Backend, Cancel, ComputeUnits, CoreMl, DType, ErrorKind, InferenceRequest, LoadOptions, Model,
         PlanOrigin, PredictOptions, Session, Tensor,
     };
+
+    use super::standin::{Fault, await_late, fault, hide, release_late, reset, seed, wait_idle};
 
     /// A package that Milwright opens as digits, and the stand-in as `text` says.
     fn package(text: &str) -> (tempfile::TempDir, Arc<Model>) {
@@ -161,6 +167,141 @@ mod with_the_stand_in {
             let e = session.predict_with(&x(&[1.0; 3]), options).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::Cancelled);
         }
+    }
+
+    const LATER: &str = "predictionFromFeatures:options:completionHandler:";
+    const LATER_WITH_STATE: &str = "predictionFromFeatures:usingState:options:completionHandler:";
+
+    /// Predictions that Core ML keeps for itself: each ends in time, and the session goes on when it has come back.
+    #[test]
+    fn what_core_ml_does_not_answer_ends_all_the_same() {
+        for (text, method, expected) in [(AFFINE, LATER, [3.0; 3]), (STATEFUL, LATER_WITH_STATE, [2.0; 3])] {
+            let mut session = load(text);
+            fault(method, Fault::Late);
+            let soon = Some(Instant::now() + Duration::from_millis(30));
+            let options = PredictOptions { deadline: soon, ..PredictOptions::default() };
+            let e = session.predict_with(&x(&[1.0; 3]), options).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::DeadlineExceeded);
+            let e = session.predict(&x(&[1.0; 3])).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::Overloaded, "the first one is on its way: {e}");
+            release_late();
+            session.rest();
+            reset();
+            assert_eq!(y(&mut *session, &x(&[1.0; 3])), expected);
+            wait_idle();
+
+            let cancel = Cancel::default();
+            fault(method, Fault::Late);
+            let later = Some(Instant::now() + Duration::from_secs(600));
+            let options = PredictOptions { deadline: later, cancel: cancel.clone(), state: None };
+            std::thread::scope(|s| {
+                s.spawn(|| {
+                    await_late();
+                    cancel.cancel();
+                });
+                let e = session.predict_with(&x(&[1.0; 3]), options).unwrap_err();
+                assert_eq!(e.kind(), ErrorKind::Cancelled);
+            });
+            release_late();
+            session.rest();
+            wait_idle();
+            reset();
+        }
+    }
+
+    /// Before macOS 14 nobody calls back: a deadline is looked at once.
+    #[test]
+    fn an_older_system_predicts_under_a_deadline() {
+        hide(LATER);
+        let mut session = load(AFFINE);
+        let later = Some(Instant::now() + Duration::from_secs(600));
+        let options = PredictOptions { deadline: later, ..PredictOptions::default() };
+        let outputs = session.predict_with(&x(&[1.0; 3]), options).unwrap();
+        assert_eq!(outputs.output("y").unwrap().to_f64(), [3.0; 3]);
+        let past = PredictOptions { deadline: Some(Instant::now()), ..PredictOptions::default() };
+        let e = session.predict_with(&x(&[1.0; 3]), past).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::DeadlineExceeded);
+        reset();
+    }
+
+    /// The manager over the bridge, over a Core ML that fails at random in every way and place, and hangs.
+    #[cfg(feature = "manager")]
+    #[test]
+    fn a_manager_answers_whatever_core_ml_does() {
+        use milwright::Candidate;
+        use milwright::manager::{BreakerOptions, Call, DriverOptions, Manager, ModelOptions};
+
+        const CALLERS: usize = 8;
+        const CALLS: usize = 500;
+        let (_folder, model) = package(AFFINE);
+        let ms = Duration::from_millis;
+        let backend: Arc<dyn Backend> = Arc::new(CoreMl);
+        let units = [ComputeUnits::CpuAndNeuralEngine, ComputeUnits::CpuAndGpu, ComputeUnits::CpuOnly];
+        let options = ModelOptions {
+            chain: units
+                .map(|compute_units| Candidate { backend: Arc::clone(&backend), compute_units })
+                .into(),
+            standby: true,
+            sessions: 2,
+            attempt: Some(ms(100)),
+            driver: DriverOptions {
+                grace: ms(5),
+                reload_after: ms(1),
+                max_hung: 10_000,
+                ..Default::default()
+            },
+            breaker: BreakerOptions { cooldown: ms(1), ..Default::default() },
+            ..ModelOptions::default()
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().unwrap();
+        let (right, failed) = runtime.block_on(async {
+            let manager = Manager::start();
+            let served = manager.load("affine", model, options).await.unwrap();
+            seed(11);
+            let callers: Vec<_> = (0..CALLERS)
+                .map(|caller| {
+                    let served = served.clone();
+                    tokio::spawn(async move {
+                        let (mut right, mut failed) = (0, 0);
+                        for i in 0..CALLS {
+                            let n = (caller * CALLS + i) as f32;
+                            let deadline = Some(Instant::now() + Duration::from_secs(20));
+                            let call = Call { deadline, ..Call::from(x(&[n, -n, 0.5])) };
+                            let reply = served.predict(call).await;
+                            assert!(Instant::now() <= deadline.unwrap());
+                            match reply {
+                                Ok(reply) => {
+                                    let y = reply.prediction().output("y").unwrap().to_f64();
+                                    let n = f64::from(n);
+                                    assert_eq!(y, [2.0 * n + 1.0, -2.0 * n + 1.0, 2.0]);
+                                    right += 1;
+                                }
+                                Err(_) => failed += 1,
+                            }
+                        }
+                        (right, failed)
+                    })
+                })
+                .collect();
+            let mut sum = (0, 0);
+            for caller in callers {
+                let (right, failed) = caller.await.unwrap();
+                sum = (sum.0 + right, sum.1 + failed);
+            }
+            // What was late comes back, and nobody waits for it.
+            seed(0);
+            release_late();
+            manager.drain(Duration::from_secs(60)).await;
+            while served.status().backends.iter().any(|backend| backend.hung_threads > 0) {
+                tokio::task::yield_now().await;
+            }
+            sum
+        });
+        wait_idle();
+        reset();
+        println!("{right} right, {failed} failed");
+        assert_eq!(right + failed, CALLERS * CALLS);
+        assert!(right > CALLERS * CALLS * 3 / 4, "{right} right, {failed} failed");
     }
 
     #[test]
