@@ -15,6 +15,7 @@
 # | swift      | the Rust side of the Swift bridge, against the same functions in C, also under valgrind |
 # | leaks      | the same under valgrind: nothing lost, nothing read or written that is not ours |
 # | sanitizers | the same with AddressSanitizer |
+# | threads    | the same with ThreadSanitizer, and a std that is instrumented for it; seeded races |
 # | defects    | that the tests see what they are for: seeded defects, one at a time, in a copy |
 # | metadata   | selectors, blocks and numbers against pyobjc's, a second reading of Apple's headers |
 #
@@ -24,7 +25,7 @@ cd "$(dirname "$0")/.."
 
 cache=$PWD/.cache/apple
 sysroot=$cache/sysroot
-steps=(packages compile link standin swift leaks sanitizers defects metadata)
+steps=(packages compile link standin swift leaks sanitizers threads defects metadata)
 # The numbers of tests: a process that ends early, with success, is not one that passed.
 BRIDGE_TESTS=52 BACKEND_TESTS=10
 DEFECTS=${DEFECTS:-1/1}
@@ -162,6 +163,18 @@ sanitizers() {
         STANDIN_TARGET=target/standin-asan scripts/apple/standin.sh test --locked -p milwright-apple --tests \
         --target x86_64-unknown-linux-gnu -- --skip at_random 2>&1 | tee "$cache/asan.log"
     passed "$cache/asan.log" $((BRIDGE_TESTS - 1))
+}
+
+threads() {
+    local target=x86_64-unknown-linux-gnu
+    scripts/apple/std.sh "$target" "$cache/sysroot-tsan" thread
+    # The stand-in is instrumented, too; GNUstep is not: what it does with its locks is seen, its memory is not.
+    RUSTC_BOOTSTRAP=1 STANDIN=$cache/standin-tsan STANDIN_INSTRUMENT=-fsanitize=thread \
+        STANDIN_RUSTFLAGS="-Zsanitizer=thread --sysroot=$cache/sysroot-tsan" STANDIN_TARGET=target/standin-tsan \
+        TSAN_OPTIONS="suppressions=$PWD/scripts/apple/tsan.supp atexit_sleep_ms=0" \
+        scripts/apple/standin.sh test --locked -p milwright-apple --tests --target "$target" 2>&1 | tee "$cache/tsan.log"
+    passed "$cache/tsan.log" "$BRIDGE_TESTS"
+    python3 scripts/apple/defects.py --races
 }
 
 defects() {

@@ -2,9 +2,11 @@
 """Seeds defects into a copy of the bridge, one at a time: the tests have to catch every one.
 
 Usage: defects.py [--part I/N] [NAME...]
+       defects.py --races
 
 Each defect replaces a piece of text that has to be there exactly once, so that a change of the bridge cannot quietly
-switch one off. A defect counts as caught when the crate builds and its tests fail.
+switch one off. A defect counts as caught when the crate builds and its tests fail. Races are for ThreadSanitizer, whose
+standard library scripts/apple_evidence.sh builds (its step `threads`).
 """
 
 import argparse
@@ -148,6 +150,14 @@ DEFECTS = [
      "        let started = enter(|| call(&block)); drop(unsafe { std::ptr::read(&block) }); drop(block);"),
 ]
 
+# Only ThreadSanitizer sees that nothing keeps the threads apart.
+RACES = [
+    ("race: a claim that sees nothing of what was before it", FLIGHT, "self.0.swap(true, Ordering::Acquire)",
+     "self.0.swap(true, Ordering::Relaxed)"),
+    ("race: a pass that shows nothing of what was done", FLIGHT, "self.0.0.store(false, Ordering::Release)",
+     "self.0.0.store(false, Ordering::Relaxed)"),
+]
+
 # Defects that need more than one place.
 DOUBLE_COMPLETION = [
     (FLIGHT, "type Done<R> = Box<dyn FnOnce(Result<R>) + Send>;", "type Done<R> = Arc<dyn Fn(Result<R>) + Send + Sync>;"),
@@ -158,15 +168,39 @@ DOUBLE_COMPLETION = [
 ]
 
 
+ENVIRONMENT = {
+    "BRIDGE": str(COPY),
+    "STANDIN": str(ROOT / ".cache/apple/standin-defects"),
+    "STANDIN_TARGET": str(ROOT / ".cache/apple/defects-target"),
+    "STANDIN_RUSTFLAGS": "--cap-lints=warn -Awarnings",
+    "RUST_BACKTRACE": "0",
+}
+TARGET = []
+THREADS = {
+    "STANDIN": str(ROOT / ".cache/apple/standin-tsan"),
+    "STANDIN_INSTRUMENT": "-fsanitize=thread",
+    "STANDIN_TARGET": str(ROOT / ".cache/apple/races-target"),
+    "STANDIN_RUSTFLAGS": f"--cap-lints=warn -Awarnings -Zsanitizer=thread --sysroot={ROOT}/.cache/apple/sysroot-tsan",
+    "RUSTC_BOOTSTRAP": "1",
+    "TSAN_OPTIONS": f"suppressions={ROOT}/scripts/apple/tsan.supp atexit_sleep_ms=0",
+}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", default="1/1", help="every N-th defect, from the I-th on")
+    parser.add_argument("--races", action="store_true", help="races, which ThreadSanitizer has to find")
     parser.add_argument("names", nargs="*", help="only defects whose name contains one of these")
     options = parser.parse_args()
     first, step = map(int, options.part.split("/"))
     defects = [(name, [(file, old, new)]) for name, file, old, new in DEFECTS]
     defects.append(("twice: a handler is called as often as Core ML calls", DOUBLE_COMPLETION))
-    check(defects)
+    races = [(name, [(file, old, new)]) for name, file, old, new in RACES]
+    check(defects + races)
+    if options.races:
+        ENVIRONMENT.update(THREADS)
+        TARGET.extend(["--target", "x86_64-unknown-linux-gnu"])
+        defects = races
     if options.names:
         defects = [d for d in defects if any(name in d[0] for name in options.names)]
     defects = defects[first - 1 :: step]
@@ -196,13 +230,19 @@ def check(defects) -> None:
 
 
 def copy() -> None:
-    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
-    wanted = {name for name in files.decode().split("\0") if name and (ROOT / name).is_file()}
-    for name in wanted:
-        source, target = ROOT / name, COPY / name
-        if not target.is_file() or target.read_bytes() != source.read_bytes():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target)
+    # Not what git lists: a bare machine has no git. What a build makes, and has downloaded, stays.
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [name for name in folders if name not in (".git", ".cache", "target", "artifacts")]
+        for name in names:
+            source = Path(folder, name)
+            target = COPY / source.relative_to(ROOT)
+            if not target.is_file() or target.read_bytes() != source.read_bytes():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, target)
+    for folder, _, names in os.walk(COPY / "crates"):
+        for name in names:
+            if not (ROOT / Path(folder, name).relative_to(COPY)).is_file():
+                Path(folder, name).unlink()
 
 
 def seed(name: str, places) -> str:
@@ -239,14 +279,8 @@ def call_closure(text: str, new: str) -> str:
 
 
 def run() -> tuple[str, str]:
-    environment = os.environ | {
-        "BRIDGE": str(COPY),
-        "STANDIN": str(ROOT / ".cache/apple/standin-defects"),
-        "STANDIN_TARGET": str(ROOT / ".cache/apple/defects-target"),
-        "STANDIN_RUSTFLAGS": "--cap-lints=warn -Awarnings",
-        "RUST_BACKTRACE": "0",
-    }
-    cargo = [str(ROOT / "scripts/apple/standin.sh"), "test", "--locked", "--quiet", "-p", "milwright-apple", "--tests"]
+    environment = os.environ | ENVIRONMENT
+    cargo = [str(ROOT / "scripts/apple/standin.sh"), "test", "--locked", "--quiet", "-p", "milwright-apple", "--tests", *TARGET]
     build = subprocess.run([*cargo, "--no-run"], env=environment, capture_output=True, text=True)
     if build.returncode != 0:
         return "unbuilt", build.stderr

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Builds Rust's standard library for an Apple target, from the sources that Debian ships and signs: std.sh TARGET FOLDER.
+# Builds Rust's standard library for a target that rustup's servers are not asked for, from the sources that Debian ships
+# and signs: std.sh TARGET FOLDER [SANITIZER].
 #
-# rustup's servers need not be reached. FOLDER becomes a sysroot for `--sysroot`. The sources must be of the very version
-# of the compiler.
+# FOLDER becomes a sysroot for `--sysroot`. The sources must be of the very version of the compiler. With a sanitizer
+# (thread), the library is instrumented for it: what one thread does in it is seen to happen before what another does.
 set -euo pipefail
 
-target=$1 out=$(realpath -m "$2")
+target=$1 out=$(realpath -m "$2") sanitizer=${3:-}
 version=$(rustc --version | cut -d' ' -f2)
 sources=$(dirname "$out")/rust-src-$version
 marker=$out/built-$target-$version
@@ -56,12 +57,14 @@ printf '[package]\nname = "empty"\nversion = "0.0.0"\nedition = "2024"\n' >"$cra
 echo '#![no_std]' >"$crate/src/lib.rs"
 (
     cd "$crate"
-    env -u RUSTFLAGS -u RUSTC_WRAPPER RUSTC_BOOTSTRAP=1 __CARGO_TESTS_ONLY_SRC_ROOT="$sources" \
+    env -u RUSTC_WRAPPER RUSTFLAGS="${sanitizer:+-Zsanitizer=$sanitizer}" RUSTC_BOOTSTRAP=1 __CARGO_TESTS_ONLY_SRC_ROOT="$sources" \
         cargo build --quiet --release -Zbuild-std=std,panic_abort,panic_unwind,proc_macro,test \
         --target "$target" --target-dir "$crate/target"
 )
 lib=$out/lib/rustlib/$target/lib
 mkdir -p "$lib"
 find "$crate/target/$target/release/deps" -name '*.rlib' ! -name 'libempty*' -exec cp {} "$lib/" \;
+# The compiler looks for what a sanitizer needs at run time where its library is.
+[ -z "$sanitizer" ] || cp "$(rustc --print target-libdir)"/librustc-*_rt.*san.a "$lib/"
 rm -f "$out"/built-"$target"-*
 touch "$marker"

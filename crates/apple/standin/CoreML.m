@@ -41,6 +41,8 @@ enum fault {
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+/* Of what is hidden, which the runtime asks for under `lock`, too. */
+static pthread_mutex_t hiding = PTHREAD_MUTEX_INITIALIZER;
 static struct { char name[96]; int fault; } armed[16];
 static char hidden[16][96];
 static uint64_t seed;
@@ -58,17 +60,27 @@ void standin_fault(const char *name, int fault)
 /* A class or a method that this "system" lacks. */
 void standin_hide(const char *name)
 {
+  pthread_mutex_lock(&hiding);
   for (int i = 0; i < 16; i++) if (!hidden[i][0]) { snprintf(hidden[i], 96, "%s", name); break; }
+  pthread_mutex_unlock(&hiding);
 }
 
 int standin_hidden(const char *name)
 {
-  for (int i = 0; i < 16 && hidden[i][0]; i++) if (!strcmp(hidden[i], name)) return 1;
-  return 0;
+  int found = 0;
+  pthread_mutex_lock(&hiding);
+  for (int i = 0; i < 16 && hidden[i][0]; i++) found |= !strcmp(hidden[i], name);
+  pthread_mutex_unlock(&hiding);
+  return found;
 }
 
 /* From here on, about one call in 24 fails in some way that the seed decides; 0 ends it. */
-void standin_seed(uint64_t value) { seed = value; }
+void standin_seed(uint64_t value)
+{
+  pthread_mutex_lock(&lock);
+  seed = value;
+  pthread_mutex_unlock(&lock);
+}
 
 int standin_fault_of(const char *name)
 {
@@ -85,9 +97,13 @@ int standin_fault_of(const char *name)
 
 void standin_reset(void)
 {
+  pthread_mutex_lock(&lock);
   memset(armed, 0, sizeof armed);
-  memset(hidden, 0, sizeof hidden);
   seed = 0;
+  pthread_mutex_unlock(&lock);
+  pthread_mutex_lock(&hiding);
+  memset(hidden, 0, sizeof hidden);
+  pthread_mutex_unlock(&hiding);
 }
 
 /* What the bridge handed over, for tests that ask whether it was the right thing. */

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Builds the stand-in into the folder that is given: libCoreML.so, and linker scripts that put it before GNUstep.
+# STANDIN_INSTRUMENT has flags for a sanitizer whose run-time library is in the program that loads it.
 set -euo pipefail
 out=$1
 cd "$(dirname "$0")"
@@ -11,7 +12,7 @@ trap 'rm -rf "$objects"' EXIT
 for file in shim.m CoreML.m CoreVideo.m; do
     gcc -std=gnu99 -c -fPIC -fobjc-exceptions -fconstant-string-class=NSConstantString -D_NATIVE_OBJC_EXCEPTIONS \
         -DGNUSTEP -DGNUSTEP_BASE_LIBRARY=1 -I/usr/include/GNUstep -gdwarf-4 -O1 -Wall -Werror -Wno-unknown-pragmas \
-        ${STANDIN_CFLAGS:-} -o "$objects/$file.o" "$file"
+        ${STANDIN_CFLAGS:-} ${STANDIN_INSTRUMENT:-} -o "$objects/$file.o" "$file"
 done
 gcc -c -fPIC -O1 -o "$objects/object_getClass.o" object_getClass.c
 gcc -shared -Wl,-soname,libCoreML.so -o "$out/libCoreML.so" "$objects"/*.o \

@@ -65,6 +65,19 @@ static void *next(const char *name)
   return found;
 }
 
+/* The function of this name that stands behind ours, looked up once, on whatever thread. */
+#define REAL(type, name) ({ \
+  static type found_once; \
+  type f = __atomic_load_n(&found_once, __ATOMIC_ACQUIRE); \
+  if (!f) __atomic_store_n(&found_once, f = (type)next(name), __ATOMIC_RELEASE); \
+  f; })
+
+typedef void *(*copier)(const void *);
+typedef void (*releaser)(const void *);
+typedef const char *(*encoding)(Method);
+typedef Class (*finder)(const char *);
+typedef BOOL (*responder)(Class, SEL);
+
 /* GNUstep tells of every object that it makes and lets go, whether anybody listens or not. */
 void GSDebugAllocationAdd(Class c, id o)
 {
@@ -80,19 +93,15 @@ void GSDebugAllocationRemove(Class c, id o)
 
 void *_Block_copy(const void *block)
 {
-  static void *(*real)(const void *);
-  if (!real) real = next("_Block_copy");
-  void *copy = real(block);
+  void *copy = REAL(copier, "_Block_copy")(block);
   if (copy) __atomic_add_fetch(&blocks, 1, __ATOMIC_SEQ_CST);
   return copy;
 }
 
 void _Block_release(const void *block)
 {
-  static void (*real)(const void *);
-  if (!real) real = next("_Block_release");
   if (block) __atomic_sub_fetch(&blocks, 1, __ATOMIC_SEQ_CST);
-  real(block);
+  REAL(releaser, "_Block_release")(block);
 }
 
 /* ---- the entry points of automatic reference counting ---- */
@@ -139,10 +148,8 @@ void objc_autoreleasePoolPop(void *pool)
 /* GCC writes "^rv" where clang writes "r^v", and "^?" for a block, which is "@?": objc2 reads clang's. */
 const char *method_getTypeEncoding(Method method)
 {
-  static const char *(*real)(Method);
   static struct entry { const char *from; char *to; struct entry *next; } *known;
-  if (!real) real = next("method_getTypeEncoding");
-  const char *from = real(method);
+  const char *from = REAL(encoding, "method_getTypeEncoding")(method);
   if (!from || !(strstr(from, "^r") || strstr(from, "^?"))) return from;
   pthread_mutex_lock(&lock);
   struct entry *e = known;
@@ -167,14 +174,10 @@ const char *method_getTypeEncoding(Method method)
 /* Older systems: what is hidden is not found. */
 Class objc_getClass(const char *name)
 {
-  static Class (*real)(const char *);
-  if (!real) real = next("objc_getClass");
-  return standin_hidden(name) ? Nil : real(name);
+  return standin_hidden(name) ? Nil : REAL(finder, "objc_getClass")(name);
 }
 
 BOOL class_respondsToSelector(Class c, SEL selector)
 {
-  static BOOL (*real)(Class, SEL);
-  if (!real) real = next("class_respondsToSelector");
-  return standin_hidden(sel_getName(selector)) ? NO : real(c, selector);
+  return standin_hidden(sel_getName(selector)) ? NO : REAL(responder, "class_respondsToSelector")(c, selector);
 }
