@@ -1,5 +1,7 @@
 //! How every call is made.
 
+use std::cell::Cell;
+use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -81,13 +83,14 @@ pub(super) fn unsupported(what: &str, since: &str) -> Error {
     Error::new(ErrorKind::Unsupported, format!("{what} needs {since} or newer"))
 }
 
-/// An object that outlives the call that made it. It is let go in a pool, for its `dealloc` may need one.
+/// An object that outlives the call that made it. It is let go in a pool, for its `dealloc` may need one. Never Sync,
+/// whatever Apple's headers promise of its class.
 #[derive(Debug)]
-pub(super) struct Held<T: Message>(ManuallyDrop<Retained<T>>);
+pub(super) struct Held<T: Message>(ManuallyDrop<Retained<T>>, PhantomData<Cell<()>>);
 
 impl<T: Message> Held<T> {
     pub fn new(object: Retained<T>) -> Held<T> {
-        Held(ManuallyDrop::new(object))
+        Held(ManuallyDrop::new(object), PhantomData)
     }
 }
 

@@ -306,8 +306,8 @@ fn output(array: &MLMultiArray, backed: &Backed) -> Result<Array> {
 /// A copy of an array, without gaps.
 pub(super) fn read_array(array: &MLMultiArray) -> Result<Array> {
     let (shape, element, strides) = layout(array)?;
-    let needed = span(element, &shape, &strides)?;
-    let len = packed_len(element, &shape)?;
+    let needed = span(element, &shape, &strides).map_err(unfit)?;
+    let len = packed_len(element, &shape).map_err(unfit)?;
     let copy = RefCell::new(None);
     let handler = StackBlock::new(|start: *const c_void, available: isize| {
         // Strides that repeat elements would make more of them than there are.
@@ -332,6 +332,11 @@ pub(super) fn read_array(array: &MLMultiArray) -> Result<Array> {
     Array::new(element, &shape, data.into())
 }
 
+/// The error of a shape or of strides that Core ML gave, not the caller.
+pub(super) fn unfit(e: Error) -> Error {
+    Error::protocol(format!("Core ML gave an array that cannot be: {}", e.message()))
+}
+
 /// Shape, element type and strides.
 pub(super) fn layout(array: &MLMultiArray) -> Result<(Vec<usize>, ElementType, Vec<usize>)> {
     // SAFETY: getters of an array.
@@ -342,7 +347,7 @@ pub(super) fn layout(array: &MLMultiArray) -> Result<(Vec<usize>, ElementType, V
     let element = element_type(data_type).ok_or_else(|| {
         Error::protocol(format!("Core ML gave elements of an unknown type: {}", data_type.0))
     })?;
-    let elements = packed_len(element, &shape)? / element.size();
+    let elements = packed_len(element, &shape).map_err(unfit)? / element.size();
     if shape.len() != strides.len() || size(count as i64, "count")? != elements {
         return Err(Error::protocol(format!(
             "Core ML gave an array of {count} elements in the shape {shape:?} with the strides {strides:?}"

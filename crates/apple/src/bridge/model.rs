@@ -195,7 +195,7 @@ impl Model {
         };
         let backed = match enter(|| backed(backings)) {
             Ok(backed) => std::sync::Arc::new(backed),
-            Err(e) => return done(Err(e)),
+            Err(e) => return refuse(done, e),
         };
         let written = std::sync::Arc::clone(&backed);
         handler(done, move |result: &Provider| outputs(result, &written)).start(|block| {

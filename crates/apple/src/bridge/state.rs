@@ -12,7 +12,7 @@ use objc2_foundation::{NSArray, NSNumber, NSString};
 
 use super::convert::sizes;
 use super::edge::{Held, enter, responds, unsupported};
-use super::feature::{layout, read_array};
+use super::feature::{layout, read_array, unfit};
 use crate::array::{scatter, span};
 use crate::flight::InFlight;
 use crate::{Array, Error, Result};
@@ -96,7 +96,7 @@ fn write_array(state: &MLMultiArray, name: &str, array: &Array) -> Result<()> {
             let strides = unsafe { strides.as_ref() };
             let strides = strides.ok_or_else(|| Error::protocol("Core ML gave no strides"))?;
             let strides = sizes(strides, "stride")?;
-            let needed = span(element, &shape, &strides)?;
+            let needed = span(element, &shape, &strides).map_err(unfit)?;
             let fits = usize::try_from(available).is_ok_and(|n| needed <= n);
             let start = NonNull::new(start.cast::<u8>()).filter(|_| fits);
             let Some(start) = start else {
