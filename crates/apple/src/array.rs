@@ -361,6 +361,10 @@ mod tests {
         let array = Array::new(ElementType::Float32, &[2, 3], data.clone()).unwrap();
         assert_eq!(array.strides(), [3, 1]);
         assert_eq!(array.packed().as_ptr(), data.as_ptr());
+        // What comes behind them does not belong to them; the stride of a single row means nothing.
+        let longer = Array::strided(ElementType::Float32, &[1, 3], &[99, 1], data.slice(4..20)).unwrap();
+        assert_eq!(longer.packed(), data.slice(4..16));
+        assert_eq!(longer.packed().as_ptr(), data[4..].as_ptr());
     }
 
     #[test]
@@ -370,6 +374,8 @@ mod tests {
         assert_eq!(&rows.packed()[..], [0, 1, 2, 4, 5, 6]);
         let columns = Array::strided(ElementType::Int8, &[3, 2], &[1, 4], numbers(8)).unwrap();
         assert_eq!(&columns.packed()[..], [0, 4, 1, 5, 2, 6]);
+        let deep = Array::strided(ElementType::Int8, &[2, 2, 2], &[1, 4, 2], numbers(8)).unwrap();
+        assert_eq!(&deep.packed()[..], [0, 2, 4, 6, 1, 3, 5, 7]);
         let wide = Array::strided(ElementType::Float16, &[2], &[2], numbers(8)).unwrap();
         assert_eq!(&wide.packed()[..], [0, 1, 4, 5]);
     }
@@ -377,12 +383,26 @@ mod tests {
     #[test]
     fn what_lies_outside_is_refused() {
         assert!(Array::new(ElementType::Float32, &[2, 3], numbers(23)).is_err());
+        assert!(Array::new(ElementType::Float32, &[2, 3], numbers(25)).is_err());
         assert!(Array::strided(ElementType::Int8, &[2, 3], &[4, 1], numbers(6)).is_err());
         assert!(Array::strided(ElementType::Int8, &[2, 3], &[4], numbers(8)).is_err());
         assert!(Array::new(ElementType::Int8, &[usize::MAX, 2], numbers(0)).is_err());
         assert!(Array::new(ElementType::Int8, &[usize::MAX, 2, 0], numbers(0)).is_err());
         assert!(Array::strided(ElementType::Int8, &[2], &[usize::MAX], numbers(8)).is_err());
+        assert!(Array::strided(ElementType::Int8, &[3], &[1 << 63], numbers(8)).is_err());
+        assert!(Array::strided(ElementType::Float64, &[2], &[1 << 61], numbers(8)).is_err());
+        assert!(Array::strided(ElementType::Int8, &[2, 3], &[4, 1], numbers(7)).is_ok());
+    }
+
+    #[test]
+    fn empty_arrays_have_a_size_that_could_be() {
         assert!(Array::new(ElementType::Int8, &[0, 2], numbers(0)).is_ok());
+        assert!(Array::strided(ElementType::Int8, &[0, 2], &[2, 1], numbers(0)).is_ok());
+        assert!(Array::strided(ElementType::Int8, &[2, 0], &[9, 9], numbers(0)).unwrap().packed().is_empty());
+        assert!(Array::strided(ElementType::Int8, &[0, usize::MAX, 2], &[1, 1, 1], numbers(0)).is_err());
+        assert!(Array::new(ElementType::Int8, &[0, usize::MAX, 2], numbers(0)).is_err());
+        assert!(Array::new(ElementType::Int8, &[0, 1 << 63], numbers(0)).is_err());
+        assert_eq!(packed_strides(&[3, 0, 2]), [2, 2, 1]);
     }
 
     #[test]
@@ -403,6 +423,14 @@ mod tests {
             }
         }
         assert!(Backing::over(ElementType::Float32, &[2], At(memory, odd)).is_err());
+        // Aligned, but not to as much as its elements.
+        let mut memory = vec![0u8; 64];
+        let even = (2 + memory.as_mut_ptr().addr().wrapping_neg() % 4) % 64;
+        assert!(Backing::over(ElementType::Float32, &[2], At(memory, even)).is_err());
         assert_eq!(Backing::new(ElementType::Float64, &[3]).unwrap().memory.as_ref(), [0; 24]);
+        // Neither the whole words that it is made of, nor all that the caller has.
+        let odd = Backing::new(ElementType::Float32, &[3]).unwrap();
+        assert_eq!((odd.memory.as_ref().len(), odd.size()), (12, 12));
+        assert_eq!(Backing::over(ElementType::Int8, &[3], vec![0u8; 5]).unwrap().memory.as_ref(), [0; 3]);
     }
 }

@@ -6,20 +6,23 @@
  *     predicted NAME   probabilities NAME   labels TEXT...   integer_labels N...
  *     function NAME                                          what can be loaded beside the default
  *     input|output|state NAME KIND... [optional]             KIND:
- *         array TYPE SHAPE [enumerated SHAPE... | range LOW:HIGH,...]   TYPE f16 f32 f64 i8 i32, SHAPE 2,3
+ *         array TYPE SHAPE [enumerated SHAPE... | range LOW:HIGH,...]   TYPE f16 f32 f64 i8 i32, SHAPE 2,3; HIGH may be
+ *             -1, the end of the signed numbers, or -2, that of all
  *         image FORMAT WIDTH HEIGHT [enumerated W,H... | range LOW:HIGH LOW:HIGH]
  *         int64, double, string, dictionary string|int64, sequence
  *     affine OUT IN A B      OUT = A * IN + B, element by element
  *     accumulate OUT IN S    the state S += IN, OUT = S
  *     invert OUT IN          an image, every byte 255 - it
  *     echo OUT IN            any value
- *     op FUNCTION DEPTH OPERATOR OUTPUT PREFERRED|- SUPPORTED,...|- COST|-     layer TYPE OUTPUT PREFERRED SUPPORTED,...
+ *     op FUNCTION DEPTH OPERATOR OUTPUT,... PREFERRED|- SUPPORTED,...|- COST|-
+ *     layer TYPE OUTPUT,... PREFERRED SUPPORTED,...
  *
  * Faults: see the list below. Every method that the bridge calls begins with ENTER, which checks that the bridge has an
  * autorelease pool and looks whether a fault is wanted. */
 #include "standin.h"
 #include "CoreVideo.h"
 #include <ctype.h>
+#include <limits.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -37,6 +40,11 @@ enum fault {
   TWICE,      /* the completion handler is called twice, from two threads */
   NEVER,      /* the completion handler is let go of */
   BOTH,       /* a result and an error */
+  DEEP,       /* nil and an NSError with a long chain of causes */
+  ODD,        /* nil and an NSError whose cause is no error */
+  BARE,       /* an exception without a reason */
+  THING,      /* something thrown that is no exception */
+  NOTHING,    /* nil thrown */
   FAULTS
 };
 
@@ -48,7 +56,7 @@ static char hidden[16][96];
 static uint64_t seed;
 static NSMutableDictionary *seen;
 
-/* The next calls of `name` fail, until standin_reset(). */
+/* The next calls of `name` fail, until standin_reset(). "CLASS NAME" are those of one class. */
 void standin_fault(const char *name, int fault)
 {
   pthread_mutex_lock(&lock);
@@ -82,11 +90,16 @@ void standin_seed(uint64_t value)
   pthread_mutex_unlock(&lock);
 }
 
-int standin_fault_of(const char *name)
+static int fault_of(const char *class, const char *name)
 {
   int fault = FINE;
+  size_t n = strlen(class);
   pthread_mutex_lock(&lock);
-  for (int i = 0; i < 16 && armed[i].name[0]; i++) if (!strcmp(armed[i].name, name)) fault = armed[i].fault;
+  for (int i = 0; i < 16 && armed[i].name[0]; i++) {
+    const char *at = armed[i].name;
+    if (n && !strncmp(at, class, n) && at[n] == ' ') at += n + 1;
+    if (!strcmp(at, name)) fault = armed[i].fault;
+  }
   if (!fault && seed) {
     seed ^= seed << 13; seed ^= seed >> 7; seed ^= seed << 17;
     if ((seed >> 20) % 24 == 0) fault = 1 + (seed >> 40) % (FAULTS - 1);
@@ -94,6 +107,8 @@ int standin_fault_of(const char *name)
   pthread_mutex_unlock(&lock);
   return fault;
 }
+
+int standin_fault_of(const char *name) { return fault_of("", name); }
 
 void standin_reset(void)
 {
@@ -137,28 +152,40 @@ void standin_forget(void)
   pthread_mutex_unlock(&lock);
 }
 
-static int enter(SEL method)
+/* GNUstep's own makes a reason up where there is none. */
+@interface BareException : NSException
+@end
+@implementation BareException
+- (NSString *) reason { return nil; }
+@end
+
+static int enter(id self, SEL method)
 {
   const char *name = sel_getName(method);
   standin_pooled(name);
-  int fault = standin_fault_of(name);
+  if (standin_hidden(name)) standin_violate("a call of %s, which this system lacks", name);
+  int fault = fault_of(class_getName(object_getClass(self)), name);
   if (fault == THROW)
     [NSException raise: @"StandInException" format: @"thrown by %s", name];
+  if (fault == BARE) @throw [BareException exceptionWithName: @"StandInException" reason: nil userInfo: nil];
+  if (fault == THING) @throw @"no exception";
+  if (fault == NOTHING) @throw (id)nil;
   return fault;
 }
 
 /* An object whose init throws is lost; this one is not, so that the tests can count. */
 static int enter_init(id self, SEL method)
 {
-  @try { return enter(method); }
+  @try { return enter(self, method); }
   @catch (id e) { [self release]; @throw; }
 }
 
-static int is_nil(int fault) { return fault == ERROR || fault == SILENT; }
+static int is_nil(int fault) { return fault == ERROR || fault == SILENT || fault == DEEP || fault == ODD; }
 
-#define ENTER int fault __attribute__((unused)) = enter(_cmd)
+#define ENTER int fault __attribute__((unused)) = enter(self, _cmd)
 #define ENTER_INIT int fault __attribute__((unused)) = enter_init(self, _cmd)
 #define GET(value) do { ENTER; return is_nil(fault) ? nil : (value); } while (0)
+#define GET_OR(value, wrong) do { ENTER; return is_nil(fault) ? nil : fault == WRONG ? (wrong) : (value); } while (0)
 #define COUNT(value, wrong) do { ENTER; return fault == WRONG ? (wrong) : (value); } while (0)
 
 static NSError *error_of(NSInteger code, NSString *text)
@@ -171,15 +198,27 @@ static NSError *error_of(NSInteger code, NSString *text)
   return [NSError errorWithDomain: @"com.apple.CoreML" code: code userInfo: info];
 }
 
-static NSError *fault_error(SEL method)
+/* The error that comes with a fault, if there is one. */
+static NSError *fault_error(int fault, SEL method)
 {
-  return error_of(42, [NSString stringWithFormat: @"failed in %s", sel_getName(method)]);
+  if (fault == ERROR || fault == BOTH)
+    return error_of(42, [NSString stringWithFormat: @"failed in %s", sel_getName(method)]);
+  if (fault == ODD)
+    return [NSError errorWithDomain: @"odd" code: INT_MIN userInfo: [NSDictionary dictionaryWithObjectsAndKeys:
+      @"it is odd, as is its cause", NSLocalizedDescriptionKey, @"as is its cause", NSLocalizedFailureReasonErrorKey,
+      @"no error", @"NSUnderlyingError", nil]];
+  NSError *e = nil;
+  for (NSInteger i = 20; fault == DEEP && i-- > 0;)
+    e = [NSError errorWithDomain: @"deep" code: i userInfo: [NSDictionary dictionaryWithObjectsAndKeys:
+      @"deep", NSLocalizedDescriptionKey, e, @"NSUnderlyingError", nil]];
+  return e;
 }
 
 /* For methods with an NSError **: whether they have failed already. */
 static BOOL fails(int fault, SEL method, NSError **error)
 {
-  if (fault == ERROR && error) *error = fault_error(method);
+  NSError *e = fault_error(fault, method);
+  if (e && error) *error = e;
   return is_nil(fault);
 }
 
@@ -189,7 +228,12 @@ struct literal { void *isa; int flags, reserved; void (*invoke)(void *, ...); vo
 extern void *_Block_copy(const void *);
 extern void _Block_release(const void *);
 typedef void (*Block)(void);
-#define INVOKE(type, b, ...) ((void (*) type)((struct literal *)(b))->invoke)((void *)(b), __VA_ARGS__)
+/* What calls a block expects no exception out of it. */
+#define INVOKE(type, b, ...) \
+  do { \
+    @try { ((void (*) type)((struct literal *)(b))->invoke)((void *)(b), __VA_ARGS__); } \
+    @catch (id e) { standin_violate("an exception that leaves a block"); @throw; } \
+  } while (0)
 
 /* ---- threads ---- */
 
@@ -199,7 +243,8 @@ extern void GSUnregisterCurrentThread(void);
 static pthread_cond_t idle = PTHREAD_COND_INITIALIZER;
 static int running, late, released;
 
-struct job { void *block; id value; NSError *error; int fault; };
+/* `compute`, if there is one, makes the value of what the job keeps: model, inputs, state, options. */
+struct job { void *block; id value; NSError *error; int fault; id kept[4]; id (*compute)(id *, NSError **); };
 
 /* Calls a completion handler, which has to bring its own pool. */
 static void call_back(struct job *job)
@@ -226,9 +271,17 @@ static void *job_main(void *argument)
     while (!released) pthread_cond_wait(&idle, &lock);
     pthread_mutex_unlock(&lock);
   }
+  NSAutoreleasePool *pool = [NSAutoreleasePool new];
+  if (job->compute && !is_nil(job->fault)) {
+    NSError *error = nil;
+    job->value = [job->compute(job->kept, &error) retain];
+    if (error) { [job->error release]; job->error = [error retain]; }
+  }
+  for (int i = 0; i < 4; i++) [job->kept[i] release];
+  [pool release];
   if (job->fault != NEVER) call_back(job);
   if (job->fault == TWICE) call_back(job);
-  NSAutoreleasePool *pool = [NSAutoreleasePool new];
+  pool = [NSAutoreleasePool new];
   /* The last reference to what the bridge made may be the block's. */
   standin_internal(0);
   _Block_release(job->block);
@@ -270,17 +323,20 @@ void standin_release_late(void)
   pthread_mutex_unlock(&lock);
 }
 
-static void complete(SEL method, int fault, Block block, id value, NSError *error)
+static struct job *new_job(SEL method, int fault, Block block, id value, NSError *error)
 {
   if (is_nil(fault)) value = nil;
-  if (fault == ERROR) error = fault_error(method);
-  if (fault == SILENT) error = nil;
-  if (fault == BOTH && !error) error = fault_error(method);
+  if (is_nil(fault) || (fault == BOTH && !error)) error = fault_error(fault, method);
   struct job *job = calloc(1, sizeof *job);
   job->block = _Block_copy((void *)block);
   job->value = [value retain];
   job->error = [error retain];
   job->fault = seed && fault == LATE ? FINE : fault;
+  return job;
+}
+
+static void start(struct job *job)
+{
   pthread_mutex_lock(&lock);
   running++;
   pthread_mutex_unlock(&lock);
@@ -290,6 +346,11 @@ static void complete(SEL method, int fault, Block block, id value, NSError *erro
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   if (pthread_create(&thread, &attributes, job_main, job)) abort();
   pthread_attr_destroy(&attributes);
+}
+
+static void complete(SEL method, int fault, Block block, id value, NSError *error)
+{
+  start(new_job(method, fault, block, value, error));
 }
 
 /* ---- objects ---- */
@@ -433,7 +494,7 @@ static MLMultiArray *new_array(NSArray *shape, NSInteger type)
   a->strides = [strides copy];
   a->type = type;
   a->owned = YES;
-  a->start = calloc(MAX(span(a), 1), 1);
+  a->start = span(a) ? calloc(span(a), 1) : NULL;
   return a;
 }
 
@@ -468,21 +529,37 @@ static MLMultiArray *new_array(NSArray *shape, NSInteger type)
 {
   ENTER;
   if (fault == WRONG) return shape_of(@"9223372036854775807,9223372036854775807");
+  if (fault == BOTH) return shape_of(@"0,0");
   return is_nil(fault) ? nil : strides;
 }
 - (void) getBytesWithHandler: (Block)block
 {
   ENTER;
   if (is_nil(fault)) return;
-  INVOKE((void *, const void *, NSInteger), block, start, fault == WRONG ? span(self) - 1 : span(self));
-  if (fault == TWICE) INVOKE((void *, const void *, NSInteger), block, start, span(self));
+  NSInteger available = fault == WRONG ? span(self) - 1 : fault == LATE ? -1 : span(self);
+  INVOKE((void *, const void *, NSInteger), block, fault == NEVER ? NULL : start, available);
+  if (fault == TWICE) INVOKE((void *, const void *, NSInteger), block, start, available);
 }
 - (void) getMutableBytesWithHandler: (Block)block
 {
   ENTER;
   if (is_nil(fault)) return;
-  INVOKE((void *, void *, NSInteger, NSArray *), block, start, fault == WRONG ? span(self) - 1 : span(self),
-    fault == BOTH ? nil : strides);
+  /* A copy, column by column, that is put back: the strides that come with it are others than the array's. */
+  MLMultiArray *lent = new_array(shape, type);
+  NSMutableArray *columns = [NSMutableArray array];
+  NSInteger count = product(shape), n = 1;
+  for (NSUInteger d = 0; d < [shape count]; d++) {
+    [columns addObject: [NSNumber numberWithLongLong: n]];
+    n *= [[shape objectAtIndex: d] integerValue];
+  }
+  [lent->strides release];
+  lent->strides = [columns copy];
+  for (NSInteger i = 0; i < count; i++) memcpy(at(lent, i), at(self, i), size_of(type));
+  NSInteger available = fault == WRONG ? span(lent) - 1 : fault == LATE ? -1 : span(lent);
+  INVOKE((void *, void *, NSInteger, NSArray *), block, fault == NEVER ? NULL : lent->start, available,
+    fault == BOTH ? nil : lent->strides);
+  for (NSInteger i = 0; i < count; i++) memcpy(at(self, i), at(lent, i), size_of(type));
+  [lent release];
 }
 - (void) dealloc
 {
@@ -500,6 +577,9 @@ static MLMultiArray *new_array(NSArray *shape, NSInteger type)
 /* Not what they are called, so that only who uses the constants finds anything. */
 NSString *const MLModelDescriptionKey = @"what", *const MLModelVersionStringKey = @"which",
   *const MLModelAuthorKey = @"who", *const MLModelLicenseKey = @"may", *const MLModelCreatorDefinedKey = @"more";
+
+/* What is neither a text nor a number. */
+#define NOTHINGS [NSArray arrayWithObject: [NSNull null]]
 
 /* MLFeatureType */
 enum { INVALID, INT64, DOUBLE, STRING, IMAGE, ARRAY, DICTIONARY, SEQUENCE, STATE };
@@ -521,8 +601,8 @@ static MLSequence *new_sequence(NSArray *values, NSInteger type)
 + (MLSequence *) sequenceWithStringArray: (NSArray *)values { GET(new_sequence(values, STRING)); }
 + (MLSequence *) sequenceWithInt64Array: (NSArray *)values { GET(new_sequence(values, INT64)); }
 - (NSInteger) type { COUNT(type, 99); }
-- (NSArray *) stringValues { GET(type == STRING ? values : nil); }
-- (NSArray *) int64Values { GET(type == INT64 ? values : nil); }
+- (NSArray *) stringValues { GET_OR(type == STRING ? values : nil, NOTHINGS); }
+- (NSArray *) int64Values { GET_OR(type == INT64 ? values : nil, NOTHINGS); }
 - (void) dealloc { [values release]; [super dealloc]; }
 @end
 
@@ -558,7 +638,7 @@ static MLFeatureValue *new_value(NSInteger type, id object, int64_t integer, dou
 - (double) doubleValue { ENTER; return number; }
 - (NSString *) stringValue { GET(object); }
 - (MLMultiArray *) multiArrayValue { GET(object); }
-- (NSDictionary *) dictionaryValue { GET(object); }
+- (NSDictionary *) dictionaryValue { GET_OR(object, [NSDictionary dictionaryWithObject: [NSNull null] forKey: @"a"]); }
 - (MLSequence *) sequenceValue { GET(object); }
 - (CVPixelBufferRef) imageBufferValue { ENTER; return is_nil(fault) ? NULL : (CVPixelBufferRef)object; }
 - (void) dealloc { [object release]; [super dealloc]; }
@@ -583,7 +663,7 @@ static MLFeatureValue *new_value(NSInteger type, id object, int64_t integer, dou
   values = [d copy];
   return self;
 }
-- (NSSet *) featureNames { GET([NSSet setWithArray: [values allKeys]]); }
+- (NSSet *) featureNames { GET_OR([NSSet setWithArray: [values allKeys]], [NSSet setWithArray: NOTHINGS]); }
 - (MLFeatureValue *) featureValueForName: (NSString *)name { GET([values objectForKey: name]); }
 - (void) dealloc { [values release]; [super dealloc]; }
 @end

@@ -1,6 +1,7 @@
 /* The few functions of Core Video that the bridge calls. A pixel buffer is an object, as Apple's are. */
 #include "standin.h"
 #include "CoreVideo.h"
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,7 +31,12 @@ int CVPixelBufferCreateWithBytes(const void *allocator, size_t width, size_t hei
                                  CVPixelBufferRef *buffer)
 {
   standin_pooled("CVPixelBufferCreateWithBytes");
-  if (standin_fault_of("CVPixelBufferCreateWithBytes")) return -6662;
+  int fault = standin_fault_of("CVPixelBufferCreateWithBytes");
+  if (fault == 2) return 0; /* SILENT: it says that there is one */
+  if (fault) {
+    *buffer = (CVPixelBufferRef)(uintptr_t)16; /* what comes with an error is nothing */
+    return -6662;
+  }
   standin_see("image", [NSString stringWithFormat: @"%zu x %zu of %08x in %zu at %p", width, height, format, row_bytes, start]);
   StandInPixelBuffer *b = [[StandInPixelBuffer alloc] init];
   b->width = width; b->height = height; b->format = format; b->row_bytes = row_bytes;
@@ -74,10 +80,19 @@ size_t CVPixelBufferGetBytesPerRow(CVPixelBufferRef r)
 {
   return standin_fault_of("CVPixelBufferGetBytesPerRow") ? 1 : ((StandInPixelBuffer *)r)->row_bytes;
 }
-size_t CVPixelBufferGetWidth(CVPixelBufferRef r) { return ((StandInPixelBuffer *)r)->width; }
+size_t CVPixelBufferGetWidth(CVPixelBufferRef r)
+{
+  return standin_fault_of("CVPixelBufferGetWidth") ? 0 : ((StandInPixelBuffer *)r)->width;
+}
 size_t CVPixelBufferGetHeight(CVPixelBufferRef r)
 {
-  return standin_fault_of("CVPixelBufferGetHeight") ? (size_t)-1 / 2 : ((StandInPixelBuffer *)r)->height;
+  StandInPixelBuffer *b = (StandInPixelBuffer *)r;
+  switch (standin_fault_of("CVPixelBufferGetHeight")) {
+  case 0: return b->height;
+  case 1: return 0;                        /* ERROR */
+  case 2: return SIZE_MAX / b->row_bytes;  /* SILENT: more than there is memory */
+  default: return ((size_t)1 << 62) + 1;   /* with rows of a multiple of four bytes a product of 0 */
+  }
 }
 unsigned CVPixelBufferGetPixelFormatType(CVPixelBufferRef r)
 {

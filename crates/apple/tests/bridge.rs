@@ -59,6 +59,10 @@ fn no_model(e: &Error) {
     assert_eq!((below.domain(), below.code()), (Some("NSPOSIXErrorDomain"), Some(13)));
     assert_eq!(below.message(), "Permission denied");
     assert!(below.underlying().is_none());
+    assert_eq!(
+        std::error::Error::source(e).unwrap().to_string(),
+        "Permission denied (NSPOSIXErrorDomain 13)"
+    );
     assert_eq!(e.to_string(), "not a model: /nowhere/ä: because the test says so (com.apple.CoreML 3)");
 }
 
@@ -149,6 +153,9 @@ fn models_describe_themselves() {
                 input listed array i32 1,3 enumerated 1,3 2,4\n\
                 input once array f64 5 enumerated 5\n\
                 input ranged array i8 1,3 range 1:9,3:-1 optional\n\
+                input reaching array f32 1,2,3 range 1:2147483645,2:2147483647,3:-2\n\
+                input single array f32 1 range 1:0\n\
+                input only image BGRA 4 3 enumerated 4,3\n\
                 input gray image L008 20 10\n\
                 input sized image BGRA 4 3 enumerated 4,3 8,6\n\
                 input elastic image BGRA 4 3 range 4:100 3:-1\n\
@@ -192,13 +199,29 @@ fn models_describe_themselves() {
                 ),
                 feature("n", false, FeatureKind::Int64),
                 feature("once", false, array(ElementType::Float64, &[5], Shapes::Fixed)),
+                feature("only", false, image(4, 3, PixelFormat::Bgra8, ImageSizes::Fixed)),
                 feature("q", false, FeatureKind::Sequence),
                 feature(
                     "ranged",
                     true,
                     array(ElementType::Int8, &[1, 3], Shapes::Range(vec![(1, Some(9)), (3, None)]))
                 ),
+                // Files with numbers of 32 bits have "no bound" as the largest of those.
+                feature(
+                    "reaching",
+                    false,
+                    array(
+                        ElementType::Float32,
+                        &[1, 2, 3],
+                        Shapes::Range(vec![(1, Some(2147483645)), (2, None), (3, None)])
+                    )
+                ),
                 feature("s", false, FeatureKind::String),
+                feature(
+                    "single",
+                    false,
+                    array(ElementType::Float32, &[1], Shapes::Range(vec![(1, Some(1))]))
+                ),
                 feature(
                     "sized",
                     false,
@@ -397,7 +420,7 @@ fn other_values_go_in_and_out() {
     let kinds =
         ["int64", "double", "string", "dictionary string", "dictionary int64", "sequence", "sequence"];
     case(|| {
-        let labelled = |labels: [Label; 2]| Value::Dictionary(labels.into_iter().zip([0.25, -1.5]).collect());
+        let labelled = |labels: [Label; 2]| Value::Dictionary(labels.into_iter().zip([0.1, -1.5]).collect());
         let values = [
             Value::Int64(i64::MIN + 1),
             Value::Double(-0.1),
@@ -438,6 +461,8 @@ fn images_are_read_where_they_lie() {
             let outputs = outputs.unwrap();
             let Value::Image(y) = &outputs["y"] else { panic!() };
             assert_eq!((y.format(), y.width(), y.height(), y.row_bytes()), (format, 2, 3, 28));
+            // The last row needs no padding: who wrapped the memory need not have any.
+            assert_eq!(y.data().len(), 2 * 28 + 2 * size);
             for row in 0..3 {
                 let line = &y.data()[row * 28..][..2 * size];
                 let expected: Vec<u8> = (0..2 * size).map(|i| 255 - (row * 12 + i) as u8).collect();
@@ -479,9 +504,12 @@ fn states_are_kept_and_apart() {
         a.write("t", &t).unwrap();
         assert_eq!(a.read("t").unwrap(), t);
         assert_eq!(b.read("t").unwrap().packed(), vec![0; 24]);
-        for unfit in [("s", &t), ("t", &new)] {
+        let other_shape = Array::new(ElementType::Float16, &[2], vec![0; 4].into()).unwrap();
+        let other_type = Array::new(ElementType::Int32, &[2, 3], vec![0; 24].into()).unwrap();
+        for unfit in [("s", &t), ("t", &new), ("s", &other_shape), ("t", &other_type)] {
             assert_eq!(a.write(unfit.0, unfit.1).unwrap_err().kind(), ErrorKind::Invalid);
         }
+        assert_eq!((a.read("t").unwrap(), a.read("s").unwrap().shape()), (t.clone(), &[3][..]));
         assert_eq!(a.read("u").unwrap_err().kind(), ErrorKind::Invalid);
         assert_eq!(a.write("u", &t).unwrap_err().kind(), ErrorKind::Invalid);
         let none = model.predict(&inputs(&[3], &[0.0; 3]), Backings::new()).unwrap_err();
@@ -531,13 +559,13 @@ fn plans_name_the_device_of_every_op() {
     let text = format!(
         "{AFFINE}function zwei\n\
          op main 0 const w - - -\n\
-         op main 0 ios17.conv y ane cpu,gpu,ane 0.75\n\
+         op main 0 ios17.conv y,y2 ane cpu,gpu,ane 0.1\n\
          op main 0 cond z cpu cpu -\n\
          op main 1 add a gpu cpu,gpu 0.125\n\
          op main 2 mul b time time 0.0625\n\
          op main 1 sub c cpu cpu 0.5\n\
          op aux 0 relu r cpu cpu,ane 1\n\
-         layer convolution out gpu gpu,cpu\n\
+         layer convolution out,rest gpu gpu,cpu\n\
          layer softmax last - -\n"
     );
     case(|| {
@@ -569,10 +597,10 @@ fn plans_name_the_device_of_every_op() {
                 (
                     "main",
                     "ios17.conv",
-                    name("y"),
+                    name("y,y2"),
                     Some(ane.clone()),
                     &[cpu.clone(), gpu.clone(), ane.clone()],
-                    Some(0.75)
+                    Some(0.1)
                 ),
                 ("main", "cond", name("z"), Some(cpu.clone()), std::slice::from_ref(&cpu), None),
                 ("main", "add", name("a"), Some(gpu.clone()), &[cpu.clone(), gpu.clone()], Some(0.125)),
@@ -597,7 +625,14 @@ fn plans_name_the_device_of_every_op() {
         assert_eq!(
             layers,
             [
-                ("", "convolution", name("out"), Some(gpu.clone()), &[gpu.clone(), cpu.clone()][..], None),
+                (
+                    "",
+                    "convolution",
+                    name("out,rest"),
+                    Some(gpu.clone()),
+                    &[gpu.clone(), cpu.clone()][..],
+                    None
+                ),
                 ("", "softmax", name("last"), None, &[], None),
             ]
         );

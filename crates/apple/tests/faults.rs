@@ -3,16 +3,15 @@
 
 mod standin;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use milwright_apple::{
-    Array, Backing, Backings, ComputePlan, Configuration, Device, ElementType, Error, ErrorKind, Features,
-    Hints, Image, Label, Model, PixelFormat, Result, Value, compile, compile_async, compute_plan, devices,
-    wait,
+    Array, Backing, Backings, ComputePlan, Configuration, ElementType, Error, ErrorKind, Feature,
+    FeatureKind, Features, Hints, Image, Label, Model, PixelFormat, Result, Value, compile, compile_async,
+    compute_plan, devices, wait,
 };
-use standin::{AFFINE, Fault, IMAGE, STATEFUL, case, fault, hide, inputs, load, package, reset, seed};
+use standin::{AFFINE, Fault, IMAGE, STATEFUL, case, fault, inputs, load, package, reset, seed};
 
 /// What a fault has to become.
 fn check(e: &Error, name: &str, fault: Fault) {
@@ -34,6 +33,29 @@ fn check(e: &Error, name: &str, fault: Fault) {
             let expected = format!("Core ML threw an exception: StandInException: thrown by {name}");
             assert_eq!(e.message(), expected);
         }
+        Fault::Deep => {
+            let chain: Vec<_> = std::iter::successors(Some(e), |e| e.underlying()).collect();
+            // Not to the end: who knows how long it is.
+            assert_eq!(
+                chain.iter().map(|e| e.code().unwrap()).collect::<Vec<_>>(),
+                (0..9).collect::<Vec<_>>()
+            );
+            assert!(chain.iter().all(|e| e.domain() == Some("deep")));
+        }
+        Fault::Odd => {
+            assert_eq!((e.kind(), e.code()), (ErrorKind::Framework, Some(i32::MIN.into())));
+            assert_eq!(e.to_string(), format!("it is odd, as is its cause (odd {})", i32::MIN));
+            assert_eq!((e.reason(), e.recovery()), (Some("as is its cause"), None));
+            assert!(e.underlying().is_none());
+        }
+        Fault::Bare => {
+            assert_eq!(e.kind(), ErrorKind::Exception);
+            assert_eq!(e.message(), "Core ML threw an exception: StandInException");
+        }
+        Fault::Thing | Fault::Nothing => {
+            assert_eq!(e.kind(), ErrorKind::Exception);
+            assert_eq!(e.message(), "Core ML threw an exception: an unknown object");
+        }
         Fault::Late | Fault::Twice | Fault::Both => unreachable!(),
     }
     assert!(!e.to_string().is_empty());
@@ -54,7 +76,25 @@ fn each<T>(names: &[&str], faults: &[Fault], call: impl Fn() -> Result<T>) {
     }
 }
 
-const WITH_ERROR: &[Fault] = &[Fault::Error, Fault::Silent, Fault::Throw];
+/// A result counts, whatever stands beside it.
+fn both<T>(names: &[&str], call: impl Fn() -> Result<T>) {
+    for name in names {
+        fault(name, Fault::Both);
+        call().map(drop).unwrap_or_else(|e| panic!("{name} with a result and an error: {e}"));
+        reset();
+    }
+}
+
+const WITH_ERROR: &[Fault] = &[
+    Fault::Error,
+    Fault::Silent,
+    Fault::Throw,
+    Fault::Deep,
+    Fault::Odd,
+    Fault::Bare,
+    Fault::Thing,
+    Fault::Nothing,
+];
 const WITHOUT_ERROR: &[Fault] = &[Fault::Silent, Fault::Throw];
 const COMPLETION: &[Fault] = &[Fault::Error, Fault::Silent, Fault::Throw, Fault::Never];
 
@@ -86,10 +126,7 @@ fn compiling() {
         let compile_later =
             || wait(None, |done| compile_async(&model.path, done)).map(|path| path.as_os_str().len());
         each(&["compileModelAtURL:completionHandler:"], COMPLETION, compile_later);
-        // A result counts, whatever stands beside it.
-        fault("compileModelAtURL:error:", Fault::Both);
-        compile(&model.path).map(remove).unwrap();
-        reset();
+        both(&["compileModelAtURL:error:"], || compile(&model.path).map(remove));
         fault("compileModelAtURL:error:", Fault::Wrong);
         check(&compile(&model.path).unwrap_err(), "compileModelAtURL:error:", Fault::Wrong);
     });
@@ -103,6 +140,7 @@ fn loading() {
         let load_later = || wait(None, |done| Model::load_async(&model.path, &full(), done));
         let plan = || wait(None, |done| compute_plan(&model.path, &full(), done));
         each(&["modelWithContentsOfURL:configuration:error:"], WITH_ERROR, load);
+        both(&["modelWithContentsOfURL:configuration:error:"], load);
         each(&["loadContentsOfURL:configuration:completionHandler:"], COMPLETION, load_later);
         each(&["loadContentsOfURL:configuration:completionHandler:"], COMPLETION, plan);
         each(&["init", "new"], WITHOUT_ERROR, load);
@@ -156,8 +194,21 @@ fn describing() {
         let model = load(text);
         each(&getters, WITHOUT_ERROR, || model.description());
         each(&plain, &[Fault::Throw], || model.description());
-        let wrong = ["metadata", "classLabels", "sizeRangeForDimension", "pixelsWide", "pixelsHigh"];
+        let wrong = [
+            "metadata",
+            "classLabels",
+            "inputDescriptionsByName",
+            "MLMultiArrayConstraint shape",
+            "sizeRangeForDimension",
+            "pixelsWide",
+            "pixelsHigh",
+        ];
         each(&wrong, &[Fault::Wrong], || model.description());
+        for odd in [Fault::Both, Fault::Never, Fault::Late] {
+            fault("metadata", odd);
+            assert_eq!(model.description().unwrap_err().kind(), ErrorKind::Protocol, "{odd:?}");
+            reset();
+        }
         // These mean that there is none.
         for name in ["predictedFeatureName", "predictedProbabilitiesName", "classLabels"] {
             fault(name, Fault::Silent);
@@ -165,11 +216,19 @@ fn describing() {
             reset();
         }
         // An element type or a kind from the future is no error.
-        for name in ["dataType", "type"] {
-            fault(name, Fault::Wrong);
-            model.description().unwrap();
-            reset();
-        }
+        fault("dataType", Fault::Wrong);
+        let description = model.description().unwrap();
+        reset();
+        let unknown = |f: &&Feature| {
+            matches!(
+                f.kind,
+                FeatureKind::Array { element: None, .. } | FeatureKind::State { element: None, .. }
+            )
+        };
+        assert_eq!(description.inputs.iter().chain(&description.states).filter(unknown).count(), 3);
+        fault("MLFeatureDescription type", Fault::Wrong);
+        let description = model.description().unwrap();
+        assert!(description.inputs.iter().all(|f| f.kind == FeatureKind::Unknown(99)));
     });
 }
 
@@ -191,13 +250,17 @@ fn predicting() {
         let x = inputs(&[2, 3], &[1.0; 6]);
         let predict = || model.borrow_mut().predict(&x, Backings::new());
         each(&making, WITH_ERROR, predict);
+        both(&making, predict);
+        each(&["featureNames"], &[Fault::Wrong], predict);
         each(&["init", "featureValueWithMultiArray:"], WITHOUT_ERROR, predict);
         each(&reading, WITHOUT_ERROR, predict);
-        each(&["getBytesWithHandler:"], &[Fault::Silent, Fault::Throw, Fault::Wrong], predict);
-        each(&["type", "shape", "count", "dataType"], &[Fault::Wrong, Fault::Throw], predict);
-        // Strides that reach beyond the numbers.
-        fault("strides", Fault::Wrong);
-        assert!(matches!(predict().unwrap_err().kind(), ErrorKind::Invalid | ErrorKind::Protocol));
+        each(&["getBytesWithHandler:"], &[Fault::Silent, Fault::Throw, Fault::Wrong, Fault::Never], predict);
+        // Strides reach beyond the numbers.
+        let wrong = ["type", "shape", "strides", "count", "dataType"];
+        each(&wrong, &[Fault::Wrong, Fault::Throw], predict);
+        // A negative number of bytes.
+        fault("getBytesWithHandler:", Fault::Late);
+        assert_eq!(predict().unwrap_err().kind(), ErrorKind::Protocol);
         reset();
         let backed = || {
             let backing = Backing::new(ElementType::Float32, &[2, 3])?;
@@ -274,8 +337,16 @@ fn other_values() {
             each(objects, WITHOUT_ERROR, predict);
             each(scalars, &[Fault::Throw], predict);
             each(&["type"], &[Fault::Wrong], predict);
+            let read: &[&str] = match value {
+                Value::Dictionary(_) => &["dictionaryValue"],
+                Value::Strings(_) => &["stringValues", "MLSequence type"],
+                Value::Integers(_) => &["int64Values", "MLSequence type"],
+                _ => &[],
+            };
+            each(read, &[Fault::Wrong], predict);
             if let Value::Dictionary(_) = value {
-                each(&["featureValueWithDictionary:error:"], &[Fault::Error], predict);
+                each(&["featureValueWithDictionary:error:"], WITH_ERROR, predict);
+                both(&["featureValueWithDictionary:error:"], predict);
             }
         }
     });
@@ -292,10 +363,17 @@ fn images() {
             "CVPixelBufferLockBaseAddress",
             "CVPixelBufferGetBaseAddress",
             "CVPixelBufferGetBytesPerRow",
+            "CVPixelBufferGetWidth",
             "CVPixelBufferGetHeight",
             "CVPixelBufferGetPixelFormatType",
         ];
         each(&functions, &[Fault::Wrong], predict);
+        for wanted in [Fault::Error, Fault::Silent] {
+            fault("CVPixelBufferGetHeight", wanted);
+            assert_eq!(predict().unwrap_err().kind(), ErrorKind::Protocol);
+            reset();
+        }
+        each(&["CVPixelBufferCreateWithBytes"], &[Fault::Silent], predict);
     });
 }
 
@@ -354,6 +432,7 @@ fn states() {
         each(&["newState"], WITHOUT_ERROR, || model.borrow().new_state());
         let predict = || model.borrow_mut().predict_with_state(&x, &mut state.borrow_mut(), Backings::new());
         each(&[prediction, "initWithDictionary:error:"], WITH_ERROR, predict);
+        both(&[prediction], predict);
         let predict_later = || {
             let result = wait(None, |done| {
                 let mut state = state.borrow_mut();
@@ -371,16 +450,19 @@ fn states() {
         let new = Array::new(ElementType::Float16, &[3], vec![0; 6].into()).unwrap();
         let write = || state.borrow_mut().write("s", &new);
         each(&["getMultiArrayForStateNamed:handler:"], &[Fault::Throw], write);
-        each(&["getMutableBytesWithHandler:"], &[Fault::Silent, Fault::Throw, Fault::Wrong], write);
+        let bytes = &[Fault::Silent, Fault::Throw, Fault::Wrong, Fault::Never];
+        each(&["getMutableBytesWithHandler:"], bytes, write);
         for wanted in [Fault::Silent, Fault::Wrong] {
             fault("getMultiArrayForStateNamed:handler:", wanted);
             assert_eq!(read().unwrap_err().kind(), ErrorKind::Invalid);
             assert_eq!(write().unwrap_err().kind(), ErrorKind::Invalid);
             reset();
         }
-        fault("getMutableBytesWithHandler:", Fault::Both);
-        assert_eq!(write().unwrap_err().kind(), ErrorKind::Protocol);
-        reset();
+        for wanted in [Fault::Both, Fault::Late] {
+            fault("getMutableBytesWithHandler:", wanted);
+            assert_eq!(write().unwrap_err().kind(), ErrorKind::Protocol);
+            reset();
+        }
         fault("getMultiArrayForStateNamed:handler:", Fault::Twice);
         read().unwrap();
         write().unwrap();
@@ -394,6 +476,7 @@ fn batches() {
         let batch = [inputs(&[2, 3], &[1.0; 6]), inputs(&[2, 3], &[2.0; 6])];
         let predict = || model.borrow_mut().predict_batch(&batch);
         each(&["predictionsFromBatch:options:error:", "initWithDictionary:error:"], WITH_ERROR, predict);
+        both(&["predictionsFromBatch:options:error:"], predict);
         each(&["initWithFeatureProviderArray:", "featuresAtIndex:", "init"], WITHOUT_ERROR, predict);
         each(&["count"], &[Fault::Wrong, Fault::Throw], predict);
         // As many as it should be, but not what was asked for.
@@ -428,6 +511,7 @@ fn plans() {
             plan
         };
         each(&getters, WITHOUT_ERROR, plan);
+        each(&["outputNames"], &[Fault::Wrong], plan);
         each(&["totalCoreCount"], &[Fault::Wrong, Fault::Throw], plan);
         each(&["weight"], &[Fault::Throw], plan);
         for name in ["program", "neuralNetwork"] {
@@ -451,14 +535,17 @@ fn plans() {
 
 #[test]
 fn plans_that_nest_without_end_are_refused() {
-    let mut text = String::new();
-    for depth in 0..200 {
-        text += &format!("op main {depth} cond z cpu cpu -\n");
-    }
     case(|| {
-        let model = package(&text);
-        let plan = wait(None, |done| compute_plan(&model.path, &Configuration::default(), done));
-        assert_eq!(plan.unwrap_err().kind(), ErrorKind::Protocol);
+        let plan = |depth: usize| {
+            let lines = (0..depth).map(|depth| format!("op main {depth} cond z cpu cpu -\n"));
+            let model = package(&lines.collect::<String>());
+            wait(None, |done| compute_plan(&model.path, &Configuration::default(), done))
+        };
+        // The blocks of the last operation are one more, which is empty.
+        assert_eq!(plan(64).unwrap().ops.len(), 64);
+        for depth in [65, 200] {
+            assert_eq!(plan(depth).unwrap_err().kind(), ErrorKind::Protocol);
+        }
     });
 }
 
@@ -621,83 +708,6 @@ fn late_answers_of_those_who_gave_up_are_dropped() {
         fault("compileModelAtURL:completionHandler:", Fault::Late);
         let result = wait(Some(std::time::Duration::ZERO), |done| compile_async(&model.path, done));
         assert_eq!(result.unwrap_err().kind(), ErrorKind::Timeout);
-    });
-}
-
-#[test]
-fn older_systems_say_what_they_lack() {
-    let x = inputs(&[2, 3], &[1.0; 6]);
-    case(|| {
-        let path = package(&format!("{AFFINE}function f\n"));
-        let path: &Path = &path.path;
-        let lacks = |name: &str, call: &dyn Fn() -> Result<()>| {
-            call().unwrap_or_else(|e| panic!("with {name}: {e}"));
-            hide(name);
-            let e = call().expect_err(name);
-            reset();
-            assert_eq!(e.kind(), ErrorKind::Unsupported, "{name}: {e}");
-            assert!(e.message().contains("macOS 1"), "{name}: {e}");
-        };
-        let with = |configuration: Configuration| Model::load(path, &configuration).map(drop);
-        lacks("compileModelAtURL:completionHandler:", &|| {
-            wait(None, |done| compile_async(path, done)).map(drop)
-        });
-        lacks("availableComputeDevices", &|| devices().map(drop));
-        lacks("MLComputePlan", &|| {
-            wait(None, |done| compute_plan(path, &Configuration::default(), done)).map(drop)
-        });
-        let function = || Configuration { function: Some("f".into()), ..Configuration::default() };
-        lacks("setFunctionName:", &|| with(function()));
-        let hints = || Configuration { hints: Some(Hints::default()), ..Configuration::default() };
-        lacks("MLOptimizationHints", &|| with(hints()));
-        lacks("setOptimizationHints:", &|| with(hints()));
-        let stateful = load(STATEFUL);
-        lacks("MLState", &|| stateful.new_state().map(drop));
-        lacks("newState", &|| stateful.new_state().map(drop));
-        let model = std::cell::RefCell::new(load(AFFINE));
-        lacks("predictionFromFeatures:options:completionHandler:", &|| {
-            let result = wait(None, |done| model.borrow_mut().predict_async(&x, Backings::new(), done));
-            standin::wait_idle();
-            result.map(drop)
-        });
-        lacks("getBytesWithHandler:", &|| model.borrow_mut().predict(&x, Backings::new()).map(drop));
-        lacks("setOutputBackings:", &|| {
-            let backing = Backing::new(ElementType::Float32, &[2, 3])?;
-            model.borrow_mut().predict(&x, Backings::from([("y".into(), backing)])).map(drop)
-        });
-        let state = std::cell::RefCell::new(stateful.new_state().unwrap());
-        let array = Array::new(ElementType::Float16, &[3], vec![0; 6].into()).unwrap();
-        lacks("getMutableBytesWithHandler:", &|| state.borrow_mut().write("s", &array));
-        // Without these there is less to say, and that is all.
-        for name in ["stateDescriptionsByName", "classLabels", "setModelDisplayName:"] {
-            hide(name);
-            Model::load(path, &Configuration { display_name: Some("n".into()), ..Configuration::default() })
-                .unwrap()
-                .description()
-                .unwrap();
-            reset();
-        }
-        for (name, device) in [
-            ("MLCPUComputeDevice", "MLCPUComputeDevice"),
-            ("MLGPUComputeDevice", "MLGPUComputeDevice"),
-            ("MLNeuralEngineComputeDevice", "MLNeuralEngineComputeDevice"),
-        ] {
-            hide(name);
-            assert!(devices().unwrap().contains(&Device::Other(device.into())));
-            reset();
-        }
-        hide("MLModel");
-        let kinds = [
-            milwright_apple::availability().unwrap_err().kind(),
-            milwright_apple::system().unwrap_err().kind(),
-            compile(path).unwrap_err().kind(),
-            devices().unwrap_err().kind(),
-            wait(None, |done| compile_async(path, done)).unwrap_err().kind(),
-            Model::load(path, &Configuration::default()).unwrap_err().kind(),
-            wait(None, |done| Model::load_async(path, &Configuration::default(), done)).unwrap_err().kind(),
-            wait(None, |done| compute_plan(path, &Configuration::default(), done)).unwrap_err().kind(),
-        ];
-        assert_eq!(kinds, [ErrorKind::Unavailable; 8]);
     });
 }
 

@@ -20,6 +20,11 @@ pub enum Fault {
     Twice,
     Never,
     Both,
+    Deep,
+    Odd,
+    Bare,
+    Thing,
+    Nothing,
 }
 
 unsafe extern "C" {
