@@ -4,7 +4,7 @@
 # to build. Needs: gcc, valgrind.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-tests=22 backend_tests=4
+tests=29 backend_tests=4
 # The engine is not what is tested here.
 quick=(--config 'profile.dev.package.milwright-cpu.opt-level=0' --config 'profile.dev.package.milwright-optimize.opt-level=0')
 

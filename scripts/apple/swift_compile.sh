@@ -9,7 +9,7 @@
 # That they are Apple's, only a Mac can prove.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-tests=17
+tests=18
 out=$PWD/.cache/apple/swift
 root=$out/trixie
 mkdir -p "$out"

@@ -3,6 +3,8 @@
 // A model is a text file, or a folder with a file `standin.txt`, as in CoreML.swift, with more faults, which Swift cannot be made to have:
 //
 //   scale K, state N, configuration TEXT
+//   hints R S         the hints of the configuration as they have to arrive
+//   takes E R B T     element type, rank, bytes of the first input and the route, as they have to arrive
 //   fault F
 //     error, load, late, hang, text, missing   as there
 //     inline     calls back before the prediction returns
@@ -13,7 +15,10 @@
 //     silent     makes a state without a callback
 //     mute       accesses a state without a callback
 //     null       returns no task
-//     negative, short, shapeless, rank, type, huge, overlap, nameless, count   outputs that make no sense
+//     negative, short, shapeless, rank, type, huge, overlap, nameless, count, under, less, dataless, gaps   outputs that
+//                make no sense
+//     spread     an output with gaps between its elements
+//     echo       the output is the input, of whatever type
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -28,6 +33,8 @@ enum { FLOAT32 = 0x10020 };
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static int64_t alive, running, late;
+static int32_t abi = MILWRIGHT_SWIFT_ABI;
+static int64_t devices_there = 3;
 static bool released;
 
 static void count(int64_t *what, int64_t by) {
@@ -46,6 +53,12 @@ int64_t swift_standin_objects(void) {
     int64_t objects = alive;
     pthread_mutex_unlock(&mutex);
     return objects;
+}
+
+// Another version of the Swift side, or another number of devices: -1 on older systems.
+void swift_standin_system(int32_t version, int64_t devices) {
+    abi = version;
+    devices_there = devices;
 }
 
 // Waits until a late prediction waits.
@@ -71,6 +84,7 @@ typedef struct object {
     float scale;      // of models
     int64_t size;     // of a model's states, or -1
     char fault[16];   // of models
+    char takes[64];   // of models
     struct object *of; // of states: the model
     float *values;    // of states
     bool cancelled;   // of tasks
@@ -132,18 +146,19 @@ static milwright_swift_error core_ml(const char *message) {
 
 // The functions of the header.
 
-int32_t milwright_swift_abi(void) { return MILWRIGHT_SWIFT_ABI; }
+int32_t milwright_swift_abi(void) { return abi; }
 
 int64_t milwright_swift_devices(milwright_swift_device *devices, int64_t capacity) {
     const milwright_swift_device all[] = {
-        {MILWRIGHT_SWIFT_CPU, 0}, {MILWRIGHT_SWIFT_GPU, 0}, {MILWRIGHT_SWIFT_NEURAL_ENGINE, 16}};
-    for (int64_t i = 0; i < 3 && i < capacity; i++) devices[i] = all[i];
-    return 3;
+        {MILWRIGHT_SWIFT_CPU, 0}, {MILWRIGHT_SWIFT_GPU, 0}, {MILWRIGHT_SWIFT_NEURAL_ENGINE, 16}, {0, 0}};
+    for (int64_t i = 0; i < devices_there && i < capacity; i++) devices[i] = all[i < 3 ? i : 3];
+    return devices_there;
 }
 
 typedef struct {
     char *path;
     char configuration[256];
+    char hints[64];
     uint64_t context;
     milwright_swift_loaded done;
 } loading;
@@ -163,15 +178,18 @@ static void *load(void *pointer) {
         object *model = make(MODEL);
         model->scale = 1;
         model->size = -1;
-        char line[256], wanted[256] = "";
+        char line[256], wanted[256] = "", hints[64] = "";
         while (fgets(line, sizeof line, file)) {
             sscanf(line, "scale %f", &model->scale);
             sscanf(line, "state %ld", &model->size);
             sscanf(line, "fault %15s", model->fault);
             sscanf(line, "configuration %255[^\n]", wanted);
+            sscanf(line, "hints %63[^\n]", hints);
+            sscanf(line, "takes %63[^\n]", model->takes);
         }
         fclose(file);
-        bool misfit = *wanted && strcmp(wanted, loading->configuration) != 0;
+        bool misfit = (*wanted && strcmp(wanted, loading->configuration) != 0) ||
+                      (*hints && strcmp(hints, loading->hints) != 0);
         if (misfit || has_fault(model, "load")) {
             milwright_swift_error error = misfit ? core_ml(loading->configuration) : FAULT;
             loading->done(loading->context, NULL, &error);
@@ -211,6 +229,7 @@ void milwright_swift_load(const char *path, const milwright_swift_configuration 
              configuration->function ? configuration->function : "-",
              configuration->display_name ? configuration->display_name : "-", configuration->low_precision_accumulation,
              configuration->reshapes > 0, configuration->specialization > 0);
+    snprintf(made->hints, sizeof made->hints, "%d %d", configuration->reshapes, configuration->specialization);
     start(load, made);
 }
 
@@ -225,7 +244,8 @@ void milwright_swift_new_state(void *pointer, uint64_t context, milwright_swift_
     object *state = make(STATE);
     state->of = retain(model);
     state->size = model->size;
-    state->values = calloc(model->size > 0 ? (size_t)model->size : 1, sizeof(float));
+    // Every second one is a gap.
+    state->values = calloc(model->size > 0 ? 2 * (size_t)model->size : 1, sizeof(float));
     done(context, state, NULL);
 }
 
@@ -237,8 +257,8 @@ void milwright_swift_access_state(void *pointer, const char *name, uint64_t cont
         access(context, NULL, &error);
         return;
     }
-    int64_t one = 1;
-    milwright_swift_tensor tensor = {name, FLOAT32, 1, &state->size, &one, state->values, state->size * 4, 0};
+    int64_t two = 2;
+    milwright_swift_tensor tensor = {name, FLOAT32, 1, &state->size, &two, state->values, (2 * state->size - 1) * 4, 0};
     access(context, &tensor, NULL);
 }
 
@@ -249,10 +269,27 @@ typedef struct {
     uint64_t context;
     milwright_swift_predicted done;
     milwright_swift_owner_release release;
+    int32_t tensors;
 } prediction;
 
 static void answer(prediction *p) {
     object *model = p->model;
+    if (*model->takes) {
+        char given[64];
+        snprintf(given, sizeof given, "%d %d %ld %d", p->inputs[0].element, p->inputs[0].rank, p->inputs[0].bytes, p->tensors);
+        milwright_swift_error error = core_ml(given);
+        if (strcmp(given, model->takes) != 0) return p->done(p->context, NULL, 0, &error);
+    }
+    for (int64_t i = 0; i < p->count; i++) {
+        uintptr_t size = (uintptr_t)(p->inputs[i].element & 0xff) / 8;
+        milwright_swift_error error = core_ml("an input is not aligned");
+        if ((uintptr_t)p->inputs[i].data % size != 0) return p->done(p->context, NULL, 0, &error);
+    }
+    if (has_fault(model, "echo")) {
+        milwright_swift_tensor out = p->inputs[0];
+        out.name = "y";
+        return p->done(p->context, &out, 1, NULL);
+    }
     if (has_fault(model, "late")) {
         pthread_mutex_lock(&mutex);
         late++;
@@ -288,7 +325,8 @@ static void answer(prediction *p) {
         strides[i] = elements;
         elements *= x.shape[i];
     }
-    float *y = calloc(elements > 0 ? (size_t)elements : 1, sizeof *y);
+    float *y = calloc(elements > 0 ? 2 * (size_t)elements : 1, sizeof *y);
+    bool spread = has_fault(model, "spread");
     for (int64_t n = 0; n < elements; n++) {
         int64_t rest = n, at = 0;
         for (int32_t i = x.rank - 1; i >= 0; i--) {
@@ -297,15 +335,21 @@ static void answer(prediction *p) {
         }
         float value;
         memcpy(&value, (const char *)x.data + at * 4, sizeof value);
-        y[n] = p->state && n < p->state->size ? (p->state->values[n] += value) : model->scale * value;
+        y[spread ? 2 * n : n] = p->state && n < p->state->size ? (p->state->values[2 * n] += value) : model->scale * value;
     }
-    milwright_swift_tensor out = {"y", FLOAT32, x.rank, x.shape, strides, y, elements * 4, 0};
+    milwright_swift_tensor out = {"y", FLOAT32, x.rank, x.shape, strides, elements > 0 ? y : NULL, elements * 4, 0};
+    if (spread || has_fault(model, "gaps"))
+        for (int32_t i = 0; i < x.rank; i++) strides[i] *= 2;
+    if (spread) out.bytes = (2 * elements - 1) * 4;
     const int64_t negative[] = {2, -3}, huge[] = {INT64_MAX, 4}, zero[] = {0, 0};
     int64_t outputs = 1;
     if (has_fault(model, "negative")) out.shape = negative;
     if (has_fault(model, "huge")) out.shape = huge;
     if (has_fault(model, "overlap")) out.shape = huge, out.strides = zero;
     if (has_fault(model, "short")) out.bytes--;
+    if (has_fault(model, "less")) out.bytes = -1;
+    if (has_fault(model, "dataless")) out.data = NULL;
+    if (has_fault(model, "under")) out.rank = -1;
     if (has_fault(model, "shapeless")) out.shape = NULL;
     if (has_fault(model, "rank")) out.rank = 1000000;
     if (has_fault(model, "type")) out.element = 7;
@@ -352,10 +396,9 @@ static void *copy(const void *from, size_t size) {
 void *milwright_swift_predict(void *model, void *state, const milwright_swift_tensor *inputs, int64_t given,
                               int32_t tensors, uint64_t context, milwright_swift_predicted done,
                               milwright_swift_owner_release release) {
-    (void)tensors;
     prediction *p = calloc(1, sizeof *p);
     *p = (prediction){retain(as(model, MODEL)), state ? retain(as(state, STATE)) : NULL, make(TASK), NULL, given,
-                      context, done, release};
+                      context, done, release, tensors};
     // Names and shapes are valid during this call only.
     p->inputs = copy(inputs, (size_t)given * sizeof *inputs);
     for (int64_t i = 0; i < given; i++) {

@@ -306,6 +306,9 @@ fn states_are_checked() {
         }
         let e = state.write("s", &array(&[1, 2], &[0.0; 2])).unwrap_err();
         assert_eq!(e.message(), "the state `s` holds [2] Float32, not [1, 2] Float32");
+        let whole = Array::new(ElementType::Int32, &[2], vec![1; 8].into()).unwrap();
+        assert_eq!(state.write("s", &whole).unwrap_err().kind(), ErrorKind::Invalid);
+        assert_eq!(floats(&state.read("s").unwrap()), [0.0, 0.0]);
         let e = predict_by(&mut load("state 2\n"), &x(&[1.0]), Some(&mut state), Route::Arrays).unwrap_err();
         assert_eq!((e.kind(), e.message()), (ErrorKind::Invalid, "the state is of another model"));
         // A model without states has an empty one.
@@ -401,6 +404,30 @@ fn predictions_are_cancelled() {
 }
 
 #[test]
+fn the_model_is_free_when_the_handler_runs() {
+    case(|| {
+        let both = Arc::new(Mutex::new({
+            let mut model = load("state 1\n");
+            let state = model.new_state().unwrap();
+            (model, state)
+        }));
+        let (again, (sender, receiver)) = (Arc::clone(&both), mpsc::channel());
+        let handler = move |first| {
+            sender.send(first).unwrap();
+            let (model, state) = &mut *again.lock().unwrap();
+            let second = move |second| sender.send(second).unwrap();
+            drop(model.predict_async(&x(&[2.0]), Some(state), Route::Arrays, second));
+        };
+        {
+            let (model, state) = &mut *both.lock().unwrap();
+            drop(model.predict_async(&x(&[1.0]), Some(state), Route::Arrays, handler));
+        }
+        let answers: Vec<_> = receiver.iter().map(|r| y(r).1).collect();
+        assert_eq!(answers, [[1.0], [3.0]]);
+    });
+}
+
+#[test]
 fn panics_end_in_the_handler() {
     case(|| {
         let (sender, receiver) = mpsc::channel::<()>();
@@ -442,6 +469,126 @@ fn models_run_side_by_side() {
 #[cfg(not(milwright_swift_compiled))]
 mod broken {
     use super::*;
+
+    unsafe extern "C" {
+        fn swift_standin_system(version: i32, devices: i64);
+    }
+
+    fn system(version: i32, devices: i64) {
+        // SAFETY: plain numbers; the tests run one after the other.
+        unsafe { swift_standin_system(version, devices) }
+    }
+
+    #[test]
+    fn another_version_is_not_called() {
+        case(|| {
+            system(2, 3);
+            let e = availability().unwrap_err();
+            assert_eq!((e.kind(), devices().unwrap_err().kind()), (ErrorKind::Unavailable, e.kind()));
+            let e = load_with("scale 2\n", &Configuration::default()).unwrap_err();
+            system(1, 3);
+            assert_eq!(e.kind(), ErrorKind::Unavailable);
+        });
+    }
+
+    #[test]
+    fn there_may_be_no_devices_or_many() {
+        case(|| {
+            system(1, -1);
+            let e = devices().unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::Unsupported);
+            system(1, 0);
+            assert_eq!(devices().unwrap(), []);
+            system(1, 300);
+            let many = devices().unwrap();
+            system(1, 3);
+            assert_eq!((many.len(), &many[3]), (256, &Device::Other("unknown".into())));
+        });
+    }
+
+    #[test]
+    fn hints_arrive_only_where_there_are_some() {
+        case(|| {
+            load_with("hints -1 -1\n", &Configuration::default()).unwrap();
+            for (reshapes, specialization, expected) in [
+                (Reshapes::Frequent, Specialization::Default, "0 0"),
+                (Reshapes::Infrequent, Specialization::Default, "1 0"),
+                (Reshapes::Frequent, Specialization::FastPrediction, "0 1"),
+            ] {
+                let hints = Some(Hints { reshapes, specialization });
+                let configuration = Configuration { hints, ..Configuration::default() };
+                load_with(&format!("hints {expected}\n"), &configuration).unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn arrays_arrive_as_they_are() {
+        case(|| {
+            let types = [
+                (ElementType::Float16, 0x10010),
+                (ElementType::Float32, 0x10020),
+                (ElementType::Float64, 0x10040),
+                (ElementType::Int8, 0x20008),
+                (ElementType::Int32, 0x20020),
+            ];
+            for (element, number) in types {
+                for (route, tensors) in [(Route::Arrays, 0), (Route::Tensors, 1)] {
+                    // At every place, and with a byte more than is needed.
+                    for start in 0..9 {
+                        let bytes = 3 * element.size();
+                        let data: Vec<u8> = (0..=bytes + start).map(|b| b as u8).collect();
+                        let data = Bytes::from(data).slice(start..);
+                        let aligned = data.as_ptr().addr().is_multiple_of(element.size());
+                        let array = Array::strided(element, &[1, 3], &[9, 1], data.clone()).unwrap();
+                        let given = bytes + usize::from(aligned);
+                        let mut model = load(&format!("takes {number} 2 {given} {tensors}\nfault echo\n"));
+                        let outputs = predict_by(&mut model, &inputs(array), None, route).unwrap();
+                        let Value::Array(y) = &outputs["y"] else { panic!() };
+                        assert_eq!((y.element(), y.shape()), (element, &[1, 3][..]));
+                        assert_eq!(y.packed(), data.slice(..bytes));
+                    }
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn gaps_are_left_out() {
+        case(|| {
+            let mut model = load("scale 2\nfault spread\n");
+            let whole = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+            let (shape, values) = y(predict(&mut model, &inputs(array(&[2, 3], &whole))));
+            assert_eq!((shape, values), (vec![2, 3], vec![2.0, 4.0, 6.0, 8.0, 10.0, 12.0]));
+            // Rows of four that begin at an odd place: the copy has no gaps.
+            let mut data = vec![0];
+            data.extend_from_slice(&bytes(&[1.0, 2.0, 3.0, -1.0, 4.0, 5.0, 6.0]));
+            for data in
+                [Bytes::from(data.clone()).slice(1..), Bytes::from([vec![0; 2], data].concat()).slice(3..)]
+            {
+                let rows = Array::strided(ElementType::Float32, &[2, 3], &[4, 1], data).unwrap();
+                let (_, values) = y(predict(&mut model, &inputs(rows)));
+                assert_eq!(values, [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]);
+            }
+            let mut model = load("scale 2\n");
+            assert_eq!(y(predict(&mut model, &inputs(array(&[2, 0], &[])))), (vec![2, 0], vec![]));
+        });
+    }
+
+    #[test]
+    fn what_was_not_answered_is_forgotten() {
+        let drops = Arc::new(AtomicUsize::new(0));
+        case(|| {
+            drops.store(0, Ordering::SeqCst);
+            let mut model = load("state 2\nfault mute\n");
+            let mut state = model.new_state().unwrap();
+            let data = Bytes::from_owner(Watched(vec![0; 8], Arc::clone(&drops)));
+            let array = Array::new(ElementType::Float32, &[2], data).unwrap();
+            assert_eq!(state.write("s", &array).unwrap_err().message(), "Swift did not call back");
+            drop(array);
+            assert_eq!(drops.load(Ordering::SeqCst), 1);
+        });
+    }
 
     fn fails(fault: &str) -> Error {
         predict(&mut load(&format!("scale 2\nfault {fault}\n")), &x(&[1.0, 2.0])).unwrap_err()
@@ -529,6 +676,10 @@ mod broken {
                 "nameless",
                 "count",
                 "nothing",
+                "under",
+                "less",
+                "dataless",
+                "gaps",
             ] {
                 let e = fails(fault);
                 assert_eq!(e.kind(), ErrorKind::Protocol, "{fault}: {e}");
