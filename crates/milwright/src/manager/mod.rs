@@ -30,6 +30,7 @@
 //! loads the model and runs it. Each of them can be used alone, around anything that can [`Predict`]. They take the time from a
 //! [`Clock`].
 
+mod availability;
 mod batch;
 mod breaker;
 mod clock;
@@ -64,7 +65,7 @@ pub use pool::Pool;
 pub use predict::{BoxFuture, Call, Predict, Priority, Reply, Route, Skipped, WhenFull};
 pub use shadow::{Shadow, ShadowStatus};
 
-use crate::{Error, ErrorKind, Model, Result};
+use crate::{Availability, Error, ErrorKind, Model, Result};
 
 /// Owns many models and serves them. Clones are the same manager; when the last one is gone, models that nobody has a
 /// [`ModelHandle`] of end.
@@ -98,8 +99,8 @@ impl Manager {
     /// The name is taken; no backend of the chain loads the model in time (the error is the first one's); the manager
     /// drains.
     pub async fn load(&self, name: &str, model: Arc<Model>, options: ModelOptions) -> Result<ModelHandle> {
-        self.ask(|reply| Command::Load { name: name.to_owned(), model, options: Box::new(options), reply })
-            .await?
+        let name = name.to_owned();
+        self.ask(|reply| Command::Load(Box::new(Load { name, model, options, reply }))).await?
     }
 
     /// A model, by its name.
@@ -158,11 +159,11 @@ fn unknown(name: &str) -> Error {
 /// What the owner is asked to do.
 #[derive(Debug)]
 enum Command {
-    Load {
-        name: String,
-        model: Arc<Model>,
-        options: Box<ModelOptions>,
-        reply: oneshot::Sender<Result<ModelHandle>>,
+    Load(Box<Load>),
+    /// The backends of the chain have said whether they are there.
+    Add {
+        load: Box<Load>,
+        chain: Vec<Availability>,
     },
     Find {
         name: String,
@@ -186,6 +187,15 @@ enum Command {
     },
 }
 
+/// A model that is to be loaded.
+#[derive(Debug)]
+struct Load {
+    name: String,
+    model: Arc<Model>,
+    options: ModelOptions,
+    reply: oneshot::Sender<Result<ModelHandle>>,
+}
+
 /// The one task that owns the models. It never waits for any of them.
 struct Owner {
     models: BTreeMap<String, ModelHandle>,
@@ -199,7 +209,8 @@ impl Owner {
         while let Some(command) = queue.recv().await {
             // Whoever does not wait for the answer any more does not need it.
             match command {
-                Command::Load { name, model, options, reply } => self.load(name, &model, *options, reply),
+                Command::Load(load) => self.ask(load),
+                Command::Add { load, chain } => self.add(load, chain),
                 Command::Find { name, reply } => {
                     let _ = reply.send(self.models.get(&name).cloned());
                 }
@@ -236,23 +247,41 @@ impl Owner {
         }
     }
 
-    fn load(
-        &mut self,
-        name: String,
-        model: &Arc<Model>,
-        options: ModelOptions,
-        mut reply: oneshot::Sender<Result<ModelHandle>>,
-    ) {
-        if self.is_draining {
-            let _ = reply.send(Err(Error::new(ErrorKind::Unavailable, "the manager takes no more models")));
-            return;
-        }
-        if self.models.contains_key(&name) {
-            let error = Error::invalid(format!("a model `{name}` is loaded already"));
-            let _ = reply.send(Err(error.with_hint("unload it first, or use another name")));
-            return;
-        }
-        let model = ModelHandle::new(&name, model, options, Arc::clone(&self.clock));
+    /// Has the backends asked whether they are there, elsewhere: they may hang, or panic.
+    fn ask(&self, load: Box<Load>) {
+        let Some(mut load) = self.accept(load) else { return };
+        let (clock, commands) = (Arc::clone(&self.clock), self.commands.clone());
+        tokio::spawn(async move {
+            let asked = availability::ask(&load.options.chain, load.options.driver.load_timeout, &*clock);
+            let chain = tokio::select! {
+                biased;
+                chain = asked => chain,
+                () = load.reply.closed() => return,
+            };
+            if let Some(commands) = commands.upgrade() {
+                let _ = commands.send(Command::Add { load, chain }).await;
+            }
+        });
+    }
+
+    /// A model that may be loaded. One that may not is answered.
+    fn accept(&self, load: Box<Load>) -> Option<Box<Load>> {
+        let error = if self.is_draining {
+            Error::new(ErrorKind::Unavailable, "the manager takes no more models")
+        } else if self.models.contains_key(&load.name) {
+            let error = Error::invalid(format!("a model `{}` is loaded already", load.name));
+            error.with_hint("unload it first, or use another name")
+        } else {
+            return Some(load);
+        };
+        let _ = load.reply.send(Err(error));
+        None
+    }
+
+    fn add(&mut self, load: Box<Load>, chain: Vec<Availability>) {
+        let Some(load) = self.accept(load) else { return };
+        let Load { name, model, options, mut reply } = *load;
+        let model = ModelHandle::new(&name, &model, options, chain, Arc::clone(&self.clock));
         self.models.insert(name, model.clone());
         let commands = self.commands.clone();
         tokio::spawn(async move {

@@ -17,7 +17,9 @@ use super::{
     Predict, Reply, Shadow, ShadowStatus, Skipped,
 };
 use crate::telemetry::{self, Labels};
-use crate::{Candidate, Error, ErrorKind, InferenceRequest, LoadOptions, Loaded, Model, Result, Target};
+use crate::{
+    Availability, Candidate, Error, ErrorKind, InferenceRequest, LoadOptions, Loaded, Model, Result, Target,
+};
 
 /// How the manager serves a model.
 #[derive(Clone, Debug)]
@@ -180,11 +182,13 @@ impl Predict for Link {
 
 impl ModelHandle {
     /// Puts the policies together. A call goes through them from the outside in: its deadline, its turn, batches, shadow,
-    /// the chain; and for each backend its breaker, its own deadline, and the thread of a session.
+    /// the chain; and for each backend its breaker, its own deadline, and the thread of a session. `chain` says of each
+    /// candidate whether it is there.
     pub(crate) fn new(
         name: &str,
         model: &Arc<Model>,
         options: ModelOptions,
+        chain: Vec<Availability>,
         clock: Arc<dyn Clock>,
     ) -> ModelHandle {
         let name: Arc<str> = name.into();
@@ -195,8 +199,7 @@ impl ModelHandle {
             Arc::new(Driver::new(model, candidate, load, options.driver, clock, labels))
         };
         let (mut links, mut absent) = (Vec::new(), Vec::new());
-        for candidate in &options.chain {
-            let availability = candidate.backend.availability();
+        for (candidate, availability) in options.chain.iter().zip(chain) {
             if !availability.available {
                 absent.push(Skipped { backend: candidate.name(), reason: availability.reason });
                 continue;

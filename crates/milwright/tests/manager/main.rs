@@ -2,6 +2,7 @@
 
 #[expect(dead_code, reason = "the other test uses more of it")]
 mod fake;
+mod hostile;
 
 use std::sync::Arc;
 use std::time::Duration;

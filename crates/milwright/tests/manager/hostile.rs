@@ -1,0 +1,138 @@
+//! Backends that hang, panic and answer wrongly where it is least expected.
+
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use milwright::manager::{DriverOptions, ModelOptions};
+use milwright::{
+    Availability, Backend, Candidate, InferenceRequest, LoadOptions, Loaded, Model, PlanOrigin,
+    PredictOptions, Prediction, Result, Session, State,
+};
+
+use crate::fake::{Fake, call, model, settle, y};
+use crate::{SECOND, options, serve};
+
+/// What a test gives a backend to do.
+type Does<T> = Arc<dyn Fn() -> T + Send + Sync>;
+
+/// A backend that does what it is given. It answers as many predictions as it is told.
+#[derive(Clone)]
+struct Odd {
+    asked: Does<bool>,
+    answers: Does<Vec<Prediction>>,
+    dropped: Does<()>,
+}
+
+impl Odd {
+    fn new() -> Odd {
+        Odd { asked: Arc::new(|| true), answers: Arc::new(Vec::new), dropped: Arc::new(|| ()) }
+    }
+}
+
+impl Backend for Odd {
+    fn name(&self) -> &'static str {
+        "odd"
+    }
+
+    fn availability(&self) -> Availability {
+        Availability { available: (self.asked)(), reason: "as told".into() }
+    }
+
+    fn load(&self, _: &Arc<Model>, _: &LoadOptions) -> Result<Box<dyn Session>> {
+        let loaded = Loaded {
+            backend: "odd",
+            plan: PlanOrigin::Compiled,
+            plan_path: None,
+            duration: Duration::ZERO,
+            arena_bytes: 0,
+            weight_bytes: 0,
+        };
+        Ok(Box::new(OddSession { odd: self.clone(), loaded }))
+    }
+}
+
+struct OddSession {
+    odd: Odd,
+    loaded: Loaded,
+}
+
+impl Session for OddSession {
+    fn predict_with(&mut self, _: &InferenceRequest, _: PredictOptions<'_>) -> Result<Prediction> {
+        Ok((self.odd.answers)().remove(0))
+    }
+
+    fn predict_batch(&mut self, _: &[InferenceRequest], _: PredictOptions<'_>) -> Result<Vec<Prediction>> {
+        Ok((self.odd.answers)())
+    }
+
+    fn new_state(&self) -> State {
+        State::default()
+    }
+
+    fn loaded(&self) -> &Loaded {
+        &self.loaded
+    }
+}
+
+impl Drop for OddSession {
+    fn drop(&mut self) {
+        (self.odd.dropped)();
+    }
+}
+
+/// Holds threads up until it is opened.
+#[derive(Clone, Default)]
+struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    fn pass(&self) {
+        let (open, opened) = &*self.0;
+        drop(opened.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
+    }
+
+    fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_panics_or_hangs_when_it_is_asked_is_not_there() {
+    let (manager, clock, m) = serve(options(&[&Fake::script("good", &[])])).await;
+    let chain = |odd: Odd| {
+        let chain = vec![Candidate::new(odd), Fake::script("other", &[]).candidate()];
+        ModelOptions { chain, ..ModelOptions::default() }
+    };
+    let panics = Odd { asked: Arc::new(|| panic!("as told")), ..Odd::new() };
+    let other = manager.load("panics", model(), chain(panics)).await.unwrap();
+    let reply = other.predict(call(1.0)).await.unwrap();
+    assert_eq!((&*reply.route.backend, y(reply.prediction())), ("other", 3.0));
+    assert_eq!(reply.route.skipped[0].reason, "the backend panicked when it was asked");
+
+    let gate = Gate::default();
+    let held = gate.clone();
+    let hangs = Odd {
+        asked: Arc::new(move || {
+            held.pass();
+            true
+        }),
+        ..Odd::new()
+    };
+    let loading = {
+        let (manager, options) = (manager.clone(), chain(hangs));
+        tokio::spawn(async move { manager.load("hangs", model(), options).await })
+    };
+    settle().await;
+    // Nobody else notices.
+    m.predict(call(1.0)).await.unwrap();
+    assert_eq!(manager.list().await.unwrap().len(), 2);
+    while clock.sleepers() == 0 {
+        tokio::task::yield_now().await;
+    }
+    clock.advance(DriverOptions::default().load_timeout);
+    let other = loading.await.unwrap().unwrap();
+    let reason = "the backend did not say within 300s whether it is there";
+    assert_eq!(other.predict(call(1.0)).await.unwrap().route.skipped[0].reason, reason);
+    gate.open();
+    manager.drain(SECOND).await;
+}
