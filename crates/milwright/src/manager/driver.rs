@@ -315,7 +315,12 @@ impl Shared {
         let body = move || {
             let alive = alive;
             // Its message was printed where it panicked; who waits for an answer sees that there is none.
-            let _ = catch_unwind(AssertUnwindSafe(|| drive(&alive.shared, &options, ready, &queue)));
+            let mut session = None;
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                drive(&alive.shared, &options, ready, &queue, &mut session)
+            }));
+            // Apart: one that panics when it is dropped, too, would otherwise end the process.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(session)));
         };
         let thread = std::thread::Builder::new().name("milwright-session".into()).spawn(body);
         let handle = thread.map_err(|e| {
@@ -390,11 +395,12 @@ fn drive(
     options: &LoadOptions,
     ready: oneshot::Sender<Result<Loaded>>,
     jobs: &mpsc::Receiver<Job>,
+    session: &mut Option<Box<dyn Session>>,
 ) {
     let Labels { model, backend } = &shared.labels;
     let span = tracing::info_span!("load", %model, %backend).entered();
-    let mut session = match shared.candidate.backend.load(&shared.model, options) {
-        Ok(session) => session,
+    let session = match shared.candidate.backend.load(&shared.model, options) {
+        Ok(loaded) => session.insert(loaded),
         Err(e) => {
             let _ = ready.send(Err(e));
             return;
@@ -413,7 +419,7 @@ fn drive(
         let _span =
             tracing::debug_span!("run", %model, %backend, requests = job.call.requests.len()).entered();
         let start = shared.clock.now();
-        let answer = run(&mut *session, &job, is_stateful).map(|(predictions, state)| {
+        let answer = run(&mut **session, &job, is_stateful).map(|(predictions, state)| {
             let ran = shared.clock.now().saturating_duration_since(start);
             telemetry::ran(&shared.labels, ran);
             let route = Route { backend: backend.to_string(), ran, ..Route::default() };

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use milwright::manager::{DriverOptions, ModelOptions};
 use milwright::{
-    Availability, Backend, Candidate, InferenceRequest, LoadOptions, Loaded, Model, PlanOrigin,
+    Availability, Backend, Candidate, ErrorKind, InferenceRequest, LoadOptions, Loaded, Model, PlanOrigin,
     PredictOptions, Prediction, Result, Session, State,
 };
 
 use crate::fake::{Fake, call, model, settle, y};
-use crate::{SECOND, options, serve};
+use crate::{SECOND, kind, options, serve};
 
 /// What a test gives a backend to do.
 type Does<T> = Arc<dyn Fn() -> T + Send + Sync>;
@@ -134,5 +134,24 @@ async fn a_backend_that_panics_or_hangs_when_it_is_asked_is_not_there() {
     let reason = "the backend did not say within 300s whether it is there";
     assert_eq!(other.predict(call(1.0)).await.unwrap().route.skipped[0].reason, reason);
     gate.open();
+    manager.drain(SECOND).await;
+}
+
+/// A model with an odd backend.
+fn alone(odd: Odd) -> ModelOptions {
+    ModelOptions { chain: vec![Candidate::new(odd)], ..ModelOptions::default() }
+}
+
+#[tokio::test]
+async fn a_session_that_panics_when_it_runs_and_when_it_is_dropped_costs_one_call() {
+    let odd = Odd {
+        answers: Arc::new(|| panic!("as told")),
+        dropped: Arc::new(|| panic!("as told")),
+        ..Odd::new()
+    };
+    let (manager, _, m) = serve(alone(odd)).await;
+    for _ in 0..2 {
+        assert_eq!(kind(m.predict(call(1.0)).await), ErrorKind::Unavailable);
+    }
     manager.drain(SECOND).await;
 }
