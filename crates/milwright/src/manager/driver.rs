@@ -447,8 +447,12 @@ fn run(session: &mut dyn Session, job: &Job, is_stateful: bool) -> Result<(Vec<P
                 let state = state.as_mut().or(own.as_mut());
                 session.predict_with(request, PredictOptions { state, ..options() })
             };
-            requests.iter().map(one).collect::<Result<_>>()?
+            requests.iter().map(one).collect::<Result<Vec<_>>>()?
         }
     };
+    if predictions.len() != requests.len() {
+        let message = format!("the backend answered {} of {} requests", predictions.len(), requests.len());
+        return Err(Error::new(ErrorKind::Runtime, message));
+    }
     Ok((predictions, state))
 }

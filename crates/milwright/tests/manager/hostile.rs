@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use milwright::manager::{DriverOptions, ModelOptions};
+use milwright::manager::{Call, DriverOptions, ModelOptions};
 use milwright::{
     Availability, Backend, Candidate, ErrorKind, InferenceRequest, LoadOptions, Loaded, Model, PlanOrigin,
     PredictOptions, Prediction, Result, Session, State,
@@ -154,4 +154,16 @@ async fn a_session_that_panics_when_it_runs_and_when_it_is_dropped_costs_one_cal
         assert_eq!(kind(m.predict(call(1.0)).await), ErrorKind::Unavailable);
     }
     manager.drain(SECOND).await;
+}
+
+#[tokio::test]
+async fn a_batch_that_is_not_answered_whole_is_an_error() {
+    let odd = Odd { answers: Arc::new(|| vec![Prediction::default()]), ..Odd::new() };
+    let good = Fake::script("good", &[]);
+    let chain = vec![Candidate::new(odd), good.candidate()];
+    let (_manager, _, m) = serve(ModelOptions { chain, ..ModelOptions::default() }).await;
+    let requests = [1.0, 2.0, 3.0].map(|x| call(x).requests[0].clone());
+    let reply = m.predict(Call { requests: Arc::new(requests), ..call(0.0) }).await.unwrap();
+    assert_eq!(reply.predictions.iter().map(y).collect::<Vec<_>>(), [3.0, 5.0, 7.0]);
+    assert_eq!(reply.route.skipped[0].reason, "the backend answered 1 of 3 requests");
 }
