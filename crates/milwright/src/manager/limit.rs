@@ -32,6 +32,30 @@ impl<S: Predict> Limit<S> {
     }
 }
 
+impl<S> Limit<S> {
+    /// Records how many wait. Others do so at the same time: the last one is to be right.
+    fn measure(&self) {
+        let mut depth = self.queue.depth().1;
+        loop {
+            telemetry::queue_depth(&self.model, depth);
+            let now = self.queue.depth().1;
+            if now == depth {
+                return;
+            }
+            depth = now;
+        }
+    }
+}
+
+/// Records how many wait when it is dropped.
+struct Measured<'a, S>(&'a Limit<S>);
+
+impl<S> Drop for Measured<'_, S> {
+    fn drop(&mut self) {
+        self.0.measure();
+    }
+}
+
 impl<S: Predict> Predict for Limit<S> {
     fn predict(&self, call: Call) -> BoxFuture<'_, Result<Reply>> {
         Box::pin(async move {
@@ -40,9 +64,11 @@ impl<S: Predict> Predict for Limit<S> {
                 Error::new(ErrorKind::Overloaded, format!("{waiting} calls of `{}` wait already", self.model))
                     .with_hint("try again later, or wait for a place")
             })?;
-            telemetry::queue_depth(&self.model, self.queue.depth().1);
+            self.measure();
+            // When it is dropped, the one who waited is gone, whichever way.
+            let waits = Measured(self);
             let _place = turn.await;
-            telemetry::queue_depth(&self.model, self.queue.depth().1);
+            drop(waits);
             let queued = self.clock.now().saturating_duration_since(arrived);
             telemetry::queued(&self.model, queued);
             let mut reply = self.inner.predict(call).await?;

@@ -265,8 +265,10 @@ impl ModelHandle {
     /// [`Session::predict_with`](crate::Session::predict_with) says, of the last backend that was tried.
     pub async fn predict(&self, call: impl Into<Call>) -> Result<Reply> {
         let entry = &*self.0;
-        let _counted =
-            entry.calls.try_read().ok().filter(|_| !self.is_closing()).ok_or_else(|| self.closed())?;
+        let Some(_counted) = entry.calls.try_read().ok().filter(|_| !self.is_closing()) else {
+            telemetry::answered(&entry.name, Err(ErrorKind::Unavailable), Duration::ZERO);
+            return Err(self.closed());
+        };
         let start = entry.clock.now();
         let span = tracing::debug_span!("predict", model = %entry.name, backend = tracing::field::Empty);
         let mut stop = entry.stop.subscribe();
