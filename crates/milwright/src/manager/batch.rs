@@ -1,7 +1,7 @@
 //! Calls that come at about the same time are run together.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -15,7 +15,7 @@ use crate::{Error, ErrorKind, InferenceRequest, Result};
 pub struct BatchOptions {
     /// At most so many calls in a batch.
     pub size: usize,
-    /// At most so long does the first one wait for others.
+    /// At most so long does the first one wait for others; and no call longer than half of the time that it has.
     pub delay: Duration,
 }
 
@@ -51,10 +51,10 @@ impl<S: Predict> Batch<S> {
             }
         }
         let (batch, members) = mpsc::channel(self.options.size);
-        let delay = self.clock.sleep_until(after(self.clock.now(), self.options.delay));
-        let (inner, size) = (Arc::clone(&self.inner), self.options.size);
+        let end = after(self.clock.now(), self.options.delay);
+        let (inner, size, clock) = (Arc::clone(&self.inner), self.options.size, Arc::clone(&self.clock));
         tokio::spawn(async move {
-            for members in gather(member, members, size, delay).await {
+            for members in gather(member, members, size, end, &*clock).await {
                 run(&*inner, members).await;
             }
         });
@@ -76,24 +76,39 @@ impl<S: Predict> Predict for Batch<S> {
     }
 }
 
-/// Waits for more calls until there are enough or it is time. What came in between is a batch of its own.
+/// Waits for more calls until there are enough or it is time: no longer than half of what any of them has until its
+/// deadline. What came in between is a batch of its own.
 async fn gather(
     first: Member,
     mut more: mpsc::Receiver<Member>,
     size: usize,
-    mut delay: BoxFuture<'static, ()>,
+    end: Instant,
+    clock: &dyn Clock,
 ) -> Vec<Vec<Member>> {
+    let half = |member: &Member| {
+        let now = clock.now();
+        member.call.deadline.map(|deadline| now + deadline.saturating_duration_since(now) / 2)
+    };
+    let mut end = half(&first).map_or(end, |half| half.min(end));
+    let mut delay = clock.sleep_until(end);
     let mut members = vec![first];
     while members.len() < size {
         tokio::select! {
             biased;
-            Some(member) = more.recv() => members.push(member),
+            Some(member) = more.recv() => {
+                if let Some(sooner) = half(&member).filter(|&half| half < end) {
+                    end = sooner;
+                    delay = clock.sleep_until(end);
+                }
+                members.push(member);
+            }
             () = &mut delay => break,
         }
     }
     more.close();
     let mut late = Vec::new();
-    while let Ok(member) = more.try_recv() {
+    // Not `try_recv`: it does not wait for one who is just about to send.
+    while let Some(member) = more.recv().await {
         late.push(member);
     }
     if late.is_empty() { vec![members] } else { vec![members, late] }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use milwright::manager::{Call, Clock, DriverOptions, Manager, ManualClock, ModelOptions};
+use milwright::manager::{BatchOptions, Call, Clock, DriverOptions, Manager, ManualClock, ModelOptions};
 use milwright::{
     Availability, Backend, Candidate, ErrorKind, InferenceRequest, LoadOptions, Loaded, Model, PlanOrigin,
     PredictOptions, Prediction, Result, Session, State,
@@ -195,4 +195,19 @@ async fn metrics_are_right_when_calls_are_given_up_or_refused() {
         let line = format!("milwright_calls_total{{model=\"measured\",outcome=\"{outcome}\"}} {calls}\n");
         assert!(metrics.contains(&line), "{metrics}");
     }
+}
+
+#[tokio::test]
+async fn a_batch_does_not_wait_until_its_calls_are_too_late() {
+    let fake = Fake::script("cpu", &[]);
+    let batch = BatchOptions { size: 8, delay: SECOND };
+    let (_manager, clock, m) = serve(ModelOptions { batch: Some(batch), ..options(&[&fake]) }).await;
+    let within = |ms| Some(clock.now() + Duration::from_millis(ms));
+    let slow = start(&m, call(1.0)).await;
+    let quick = start(&m, Call { deadline: within(100), ..call(2.0) }).await;
+    assert!(fake.log().runs.is_empty());
+    clock.advance(Duration::from_millis(50));
+    assert_eq!(y(quick.await.unwrap().unwrap().prediction()), 5.0);
+    assert_eq!(y(slow.await.unwrap().unwrap().prediction()), 3.0);
+    assert_eq!(fake.log().runs, [vec![1.0, 2.0]]);
 }
