@@ -99,12 +99,10 @@ impl Gate {
 #[tokio::test]
 async fn a_backend_that_panics_or_hangs_when_it_is_asked_is_not_there() {
     let (manager, clock, m) = serve(options(&[&Fake::script("good", &[])])).await;
-    let chain = |odd: Odd| {
-        let chain = vec![Candidate::new(odd), Fake::script("other", &[]).candidate()];
-        ModelOptions { chain, ..ModelOptions::default() }
-    };
     let panics = Odd { asked: Arc::new(|| panic!("as told")), ..Odd::new() };
-    let other = manager.load("panics", model(), chain(panics)).await.unwrap();
+    let chain = vec![Candidate::new(panics), Fake::script("other", &[]).candidate()];
+    let other = ModelOptions { chain, ..ModelOptions::default() };
+    let other = manager.load("panics", model(), other).await.unwrap();
     let reply = other.predict(call(1.0)).await.unwrap();
     assert_eq!((&*reply.route.backend, y(reply.prediction())), ("other", 3.0));
     assert_eq!(reply.route.skipped[0].reason, "the backend panicked when it was asked");
@@ -119,8 +117,8 @@ async fn a_backend_that_panics_or_hangs_when_it_is_asked_is_not_there() {
         ..Odd::new()
     };
     let loading = {
-        let (manager, options) = (manager.clone(), chain(hangs));
-        tokio::spawn(async move { manager.load("hangs", model(), options).await })
+        let manager = manager.clone();
+        tokio::spawn(async move { manager.load("hangs", model(), alone(hangs)).await })
     };
     settle().await;
     // Nobody else notices.
@@ -130,9 +128,10 @@ async fn a_backend_that_panics_or_hangs_when_it_is_asked_is_not_there() {
         tokio::task::yield_now().await;
     }
     clock.advance(DriverOptions::default().load_timeout);
-    let other = loading.await.unwrap().unwrap();
-    let reason = "the backend did not say within 300s whether it is there";
-    assert_eq!(other.predict(call(1.0)).await.unwrap().route.skipped[0].reason, reason);
+    let error = loading.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    let reason = "odd: the backend did not say within 300s whether it is there";
+    assert_eq!(error.hint(), Some(reason));
     gate.open();
     manager.drain(SECOND).await;
 }
