@@ -198,6 +198,10 @@ impl ModelHandle {
             let (load, clock) = (options.load.clone(), Arc::clone(&clock));
             Arc::new(Driver::new(model, candidate, load, options.driver, clock, labels))
         };
+        // Whoever waited for most of an attempt was in no hurry.
+        let patience = options.attempt.map_or(Duration::MAX, |attempt| attempt / 4 * 3);
+        let patience = options.breaker.patience.min(patience);
+        let breaker_options = BreakerOptions { patience, ..options.breaker };
         let (mut links, mut absent) = (Vec::new(), Vec::new());
         for (candidate, availability) in options.chain.iter().zip(chain) {
             if !availability.available {
@@ -208,7 +212,7 @@ impl ModelHandle {
             let sessions = (0..options.sessions.max(1)).map(|_| driver(candidate)).collect();
             let sessions = Arc::new(Pool::new(sessions));
             let guarded = attempt(Arc::clone(&sessions), &options, &clock);
-            let breaker = Breaker::new(guarded, options.breaker, Arc::clone(&clock), labels.clone());
+            let breaker = Breaker::new(guarded, breaker_options, Arc::clone(&clock), labels.clone());
             links.push(Link { breaker: Arc::new(breaker), sessions, labels });
         }
         let chain = links.iter().map(|link| (link.labels.clone(), link.clone())).collect();

@@ -3,7 +3,10 @@
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use milwright::manager::{BatchOptions, Call, Clock, DriverOptions, Manager, ManualClock, ModelOptions};
+use milwright::manager::{
+    BatchOptions, BreakerOptions, BreakerState, Call, Clock, DriverOptions, Manager, ManualClock,
+    ModelOptions,
+};
 use milwright::{
     Availability, Backend, Candidate, ErrorKind, InferenceRequest, LoadOptions, Loaded, Model, PlanOrigin,
     PredictOptions, Prediction, Result, Session, State,
@@ -209,4 +212,22 @@ async fn a_batch_does_not_wait_until_its_calls_are_too_late() {
     assert_eq!(y(quick.await.unwrap().unwrap().prediction()), 5.0);
     assert_eq!(y(slow.await.unwrap().unwrap().prediction()), 3.0);
     assert_eq!(fake.log().runs, [vec![1.0, 2.0]]);
+}
+
+#[tokio::test]
+async fn a_backend_that_is_always_late_is_left_alone() {
+    let (slow, good) = (Fake::new("slow", |_| Act::Obey), Fake::script("good", &[]));
+    let attempt = Duration::from_millis(100);
+    let breaker = BreakerOptions { failures: 3, ..BreakerOptions::default() };
+    let (_manager, clock, m) =
+        serve(ModelOptions { attempt: Some(attempt), breaker, ..options(&[&slow, &good]) }).await;
+    for _ in 0..3 {
+        assert_eq!(m.status().backends[0].breaker, BreakerState::Closed);
+        let runs = start(&m, call(1.0)).await;
+        slow.until(|log| log.stuck == 1).await;
+        clock.advance(attempt);
+        assert_eq!(runs.await.unwrap().unwrap().route.backend, "good");
+        slow.until(|log| log.stuck == 0).await;
+    }
+    assert_eq!(m.status().backends[0].breaker, BreakerState::Open);
 }
