@@ -1,5 +1,6 @@
 //! Outputs of two backends, compared on live traffic.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::sync::{Mutex, lock};
 use super::{BoxFuture, Call, Predict, Reply};
 use crate::telemetry::{self, Labels};
-use crate::{Differences, OutputDifference, Result};
+use crate::{Differences, OutputDifference, Prediction, Result, Tensor};
 
 /// Answers from one backend, and now and then asks another one the same, to compare. The caller does not wait for that,
 /// and never sees the other one's outputs. One comparison runs at a time; calls with states are not compared.
@@ -117,24 +118,77 @@ impl Observer {
 
 /// One for each output, over all requests of a call. An output that only one of them has is infinitely far away.
 fn differences(a: &Reply, b: &Reply) -> Vec<OutputDifference> {
-    let Some(first) = a.predictions.first() else { return Vec::new() };
+    let names = |reply: &Reply| -> BTreeSet<String> {
+        let outputs = reply.predictions.iter().flat_map(Prediction::outputs);
+        outputs.map(|(name, _)| name.clone()).collect()
+    };
     let difference = |name: &String| {
         let mut sum = Differences::default();
-        let mut missing = 0;
+        let mut apart = a.predictions.len().abs_diff(b.predictions.len());
         for (a, b) in a.predictions.iter().zip(&b.predictions) {
             match (a.output(name), b.output(name)) {
-                (Some(a), Some(b)) => sum.add(a, b, false),
-                _ => missing += 1,
+                (Some(a), Some(b)) => {
+                    sum.add(a, b, false);
+                    apart += unlike(a, b);
+                }
+                (None, None) => {}
+                _ => apart += 1,
             }
         }
         let mut difference = sum.finish(name);
-        difference.non_finite += missing;
+        difference.non_finite += apart;
         difference
     };
-    first.outputs().iter().map(|(name, _)| difference(name)).collect()
+    names(a).union(&names(b)).map(difference).collect()
+}
+
+/// Elements that are not finite in the first one and something else in the other one, which [`Differences`] leaves out:
+/// neither of two backends is the original.
+fn unlike(a: &Tensor, b: &Tensor) -> usize {
+    let (a, b) = (a.to_f64(), b.to_f64());
+    let unlike = |(x, y): &(&f64, &f64)| !x.is_finite() && x != y && !(x.is_nan() && y.is_nan());
+    a.iter().zip(&b).filter(unlike).count()
 }
 
 /// What makes a difference worse than another.
 fn distance(difference: &OutputDifference) -> (bool, f64) {
     (difference.non_finite > 0, -difference.snr_db.unwrap_or(f64::INFINITY))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(predictions: &[&[(&str, f32)]]) -> Reply {
+        let prediction = |outputs: &&[(&str, f32)]| {
+            Prediction::new(outputs.iter().map(|&(n, x)| (n.to_owned(), Tensor::scalar(x))).collect())
+        };
+        let predictions = predictions.iter().map(prediction).collect();
+        Reply { predictions, state: None, route: crate::manager::Route::default() }
+    }
+
+    fn same(a: &[&[(&str, f32)]], b: &[&[(&str, f32)]]) -> bool {
+        differences(&reply(a), &reply(b)).iter().all(|d| d.within(40.0))
+    }
+
+    #[test]
+    fn what_is_not_finite_in_one_only_differs() {
+        const INF: f32 = f32::INFINITY;
+        let values = [0.0, 1.0, INF, -INF, f32::NAN];
+        for (i, &x) in values.iter().enumerate() {
+            for (j, &y) in values.iter().enumerate() {
+                assert_eq!(same(&[&[("y", x)]], &[&[("y", y)]]), i == j, "{x} {y}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_only_one_of_them_has_differs() {
+        let (one, two) = (&[("y", 1.0)][..], &[("y", 1.0), ("z", 1.0)][..]);
+        assert!(same(&[two], &[two]));
+        assert!(!same(&[two], &[one]));
+        assert!(!same(&[one], &[two]));
+        assert!(!same(&[one, one], &[one]));
+        assert!(!same(&[one], &[one, one]));
+    }
 }
