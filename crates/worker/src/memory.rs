@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use memmap2::MmapRaw;
+use rustix::process::{Resource, getrlimit};
 
 use crate::limits::{ALIGN, MAX_MEMORY};
 
@@ -40,6 +41,10 @@ impl Memory {
         }
         let len = len.min(MAX_MEMORY).next_multiple_of(STEP);
         if self.file.metadata()?.len() < len {
+            // Beyond this limit the system does not only refuse: it sends a signal, which ends the process.
+            if getrlimit(Resource::Fsize).current.is_some_and(|limit| limit < len) {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
             allocate(&self.file, len)?;
         }
         self.remap()
@@ -132,7 +137,9 @@ fn anonymous_file() -> io::Result<File> {
 /// Makes the file `len` bytes long, all of them really there: a page that is missing later would end the process.
 #[cfg(target_os = "linux")]
 fn allocate(file: &File, len: u64) -> io::Result<()> {
-    Ok(rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, len)?)
+    use rustix::fs::{FallocateFlags, fallocate};
+    // Any signal, a profiler's say, interrupts it.
+    Ok(rustix::io::retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, len))?)
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -17,11 +17,13 @@ mod on_unix {
 
     use libtest_mimic::{Arguments, Failed, Trial};
     use milwright_worker::{Error, Launch, Patience, Service, Worker, limits};
-    use rustix::process::{Pid, Signal, kill_process};
+    use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
 
     const IDENTITY: &str = "test 1";
     /// For what must happen, on a machine however busy.
     const LONG: Duration = Duration::from_secs(60);
+    /// Bytes of a blob for which there is no room.
+    const LARGE: usize = 1 << 20;
 
     pub fn main() {
         let args: Vec<String> = std::env::args().collect();
@@ -38,6 +40,7 @@ mod on_unix {
             ("what_is_no_worker_is_refused", what_is_no_worker_is_refused),
             ("it_ends_with_its_parent", it_ends_with_its_parent),
             ("too_much_is_refused_and_it_lives_on", too_much_is_refused_and_it_lives_on),
+            ("without_room_it_lives_on", without_room_it_lives_on),
             ("nothing_is_left_over", nothing_is_left_over),
         ];
         let test = |&(name, run): &(&str, fn())| {
@@ -63,6 +66,7 @@ mod on_unix {
                 println!("{}", worker.id());
                 let _ = worker.call(b"hang", &[], Patience::default());
             }
+            "limited" => limited(),
             mode => panic!("{mode}"),
         }
     }
@@ -78,11 +82,16 @@ mod on_unix {
                 b"hang" => std::thread::sleep(Duration::from_secs(600)),
                 _ => {}
             }
-            let blobs: Vec<Vec<u8>> =
+            let mut blobs: Vec<Vec<u8>> =
                 (0..request.blob_lens().len()).map(|n| request.blob(n, Vec::new()).unwrap()).collect();
+            if request.message == b"grow" {
+                blobs.push(vec![0; LARGE]);
+            }
             let blobs: Vec<&[u8]> = blobs.iter().rev().map(Vec::as_slice).collect();
             let message: Vec<u8> = request.message.iter().rev().copied().collect();
-            service.reply(&message, &blobs).unwrap();
+            if service.reply(&message, &blobs).is_err() {
+                service.reply(b"no room", &[]).unwrap();
+            }
         }
     }
 
@@ -245,6 +254,24 @@ mod on_unix {
         let large = vec![0; limits::MAX_MESSAGE + 1];
         assert!(matches!(worker.call(&large, &[], Patience::default()), Err(Error::TooLarge(_))));
         assert_eq!(worker.call(b"ab", &[], Patience::default()).unwrap().message, b"ba");
+    }
+
+    /// A parent and its worker whose files, shared memory included, may not be as large as they want.
+    fn limited() {
+        let limit = Rlimit { current: Some(LARGE as u64 / 2), maximum: None };
+        setrlimit(Resource::Fsize, limit).unwrap();
+        let mut worker = start(&["echo"]);
+        for _ in 0..3 {
+            let refused = worker.send(b"ab", &[&vec![0; LARGE]], Patience::default());
+            assert!(matches!(refused, Err(Error::Memory(_))), "{refused:?}");
+            assert_eq!(worker.call(b"grow", &[], Patience::default()).unwrap().message, b"no room");
+            assert_eq!(worker.call(b"ab", &[b"cd"], Patience::default()).unwrap().message, b"ba");
+        }
+    }
+
+    fn without_room_it_lives_on() {
+        let mut parent = Command::new(std::env::current_exe().unwrap());
+        assert!(parent.args(["worker", "limited"]).status().unwrap().success());
     }
 
     /// No descriptor, no process, however a worker ended.
