@@ -170,7 +170,7 @@ impl CompiledModels {
             Err(error) => error,
         };
         let cached = first.origin == PlanOrigin::Cached;
-        let gone = self.discard(first)?;
+        let gone = self.discard(first);
         if !cached {
             return Err(error);
         }
@@ -178,24 +178,27 @@ impl CompiledModels {
         let mut again = if gone {
             self.compiled(model, options, &mut compile)?
         } else {
-            // Another process has it, and may be content with it.
+            // Another process has it, and may be content with it; or the cache cannot be written.
             temporary(&mut compile)?
         };
         again.origin = PlanOrigin::Rebuilt(error.to_string());
         match load(&again.path()) {
             Ok(loaded) => Ok((loaded, again)),
             Err(error) => {
-                self.discard(again)?;
+                self.discard(again);
                 Err(error)
             }
         }
     }
 
     /// Whether nobody finds it any more.
-    fn discard(&self, compiled: CompiledModel) -> Result<bool> {
+    fn discard(&self, compiled: CompiledModel) -> bool {
         match (compiled.place, &self.store) {
-            (Place::Kept(folder), Some(store)) => Ok(store.discard(*folder)?),
-            _ => Ok(true),
+            (Place::Kept(folder), Some(store)) => store.discard(*folder).unwrap_or_else(|error| {
+                tracing::warn!("a compiled model that does not load stays in the cache: {error}");
+                false
+            }),
+            _ => true,
         }
     }
 }

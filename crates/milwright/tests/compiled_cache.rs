@@ -3,13 +3,14 @@
 #![expect(clippy::disallowed_methods, reason = "a child learns its folder from the environment")]
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
-use milwright::cache::{Options, Store};
+use bytes::Bytes;
+use milwright::cache::{Disk, FileInfo, LockGuard, NewFile, Options, Storage, Store};
 use milwright::{
     Backend as _, CompileOptions, CompiledModel, CompiledModels, Cpu, ErrorKind, LoadOptions, Model,
     PlanOrigin, Precision,
@@ -141,7 +142,7 @@ fn a_full_disk_fails_no_request() {
     let full = |path: &Path| {
         fs::create_dir(path).unwrap();
         fs::write(path.join("half"), "of it").unwrap();
-        Err(milwright::Error::io("write", path, std::io::ErrorKind::StorageFull.into()))
+        Err(milwright::Error::io("write", path, io::ErrorKind::StorageFull.into()))
     };
     let error = models.compiled(&model, &options(0), full).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
@@ -153,6 +154,101 @@ fn a_full_disk_fails_no_request() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o500)).unwrap();
     check(&compiled(&models, &model, 0), &model);
+}
+
+#[test]
+fn what_does_not_load_and_cannot_be_removed_is_compiled_elsewhere() {
+    let model = Model::open(DIGITS).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (models, _) = open(dir.path(), Options::default());
+    let kept = compiled(&models, &model, 0).path();
+    let stuck = Store::with_storage(dir.path(), Options::default(), Arc::new(Stuck)).unwrap();
+    let models = CompiledModels::new(Some(stuck));
+    let load = |path: &Path| match path == kept {
+        true => Err(milwright::Error::new(ErrorKind::Runtime, "error -14")),
+        false => Model::open(path),
+    };
+    let (loaded, elsewhere) = models.load(&model, &options(0), |path| model.compile_to(path), load).unwrap();
+    assert_eq!(loaded.info(), model.info());
+    assert_eq!(elsewhere.origin(), &PlanOrigin::Rebuilt("error -14".into()));
+    let never =
+        |_: &Path| -> milwright::Result<()> { Err(milwright::Error::new(ErrorKind::Runtime, "error -14")) };
+    let error = models.load(&model, &options(0), |path| model.compile_to(path), never).unwrap_err();
+    assert_eq!(error.to_string(), "error -14");
+}
+
+/// A disk on which nothing can be renamed, as one that is read-only.
+#[derive(Debug)]
+struct Stuck;
+
+impl Storage for Stuck {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        Disk.create_dir(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<FileInfo>> {
+        Disk.list(dir)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
+        Disk.create(path)
+    }
+
+    fn load(&self, path: &Path) -> io::Result<Bytes> {
+        Disk.load(path)
+    }
+
+    fn load_head(&self, path: &Path, max: usize) -> io::Result<(Vec<u8>, u64)> {
+        Disk.load_head(path, max)
+    }
+
+    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        Disk.sync_dir(dir)
+    }
+
+    fn touch(&self, path: &Path) -> io::Result<()> {
+        Disk.touch(path)
+    }
+
+    fn try_lock(&self, path: &Path) -> io::Result<Option<LockGuard>> {
+        Disk.try_lock(path)
+    }
+
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        Disk.is_locked(path)
+    }
+
+    fn list_folders(&self, dir: &Path) -> io::Result<Vec<String>> {
+        Disk.list_folders(dir)
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<LockGuard> {
+        Disk.create_folder(path)
+    }
+
+    fn files_below(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
+        Disk.files_below(dir)
+    }
+
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        Disk.sync_file(path)
+    }
+
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        Disk.remove_folder(path)
+    }
+
+    fn try_lock_shared(&self, path: &Path) -> io::Result<Option<LockGuard>> {
+        Disk.try_lock_shared(path)
+    }
 }
 
 fn open(dir: &Path, options: Options) -> (CompiledModels, Store) {
