@@ -171,7 +171,8 @@ impl Driver {
         }
         // A task of its own: the caller may give up, the model is loaded all the same.
         let start = self.shared.runtime.spawn(start(Arc::clone(&self.shared), slot));
-        let slot = start.await.map_err(|_| self.shared.is_closed_error())?;
+        let ended = |_| Error::new(ErrorKind::Unavailable, "the manager's runtime has ended");
+        let slot = start.await.map_err(ended)?;
         match (&slot.thread, &slot.failed) {
             (Some(_), _) => Ok(slot),
             (None, Some(failed)) => Err(Error::new(failed.kind, failed.message.clone())),
@@ -224,19 +225,31 @@ struct Running<'a> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        let (Some(slot), Some(rest)) = (self.slot.take(), self.rest.take()) else { return };
+        let (Some(mut slot), Some(rest)) = (self.slot.take(), self.rest.take()) else { return };
         self.cancel.cancel();
-        self.shared.runtime.spawn(recover(Arc::clone(self.shared), slot, rest));
+        // Out of the slot: if the runtime has ended, and nobody waits for it, the next call is not given to it.
+        let thread = slot.thread.take();
+        self.shared.runtime.spawn(recover(Arc::clone(self.shared), slot, thread, rest));
     }
 }
 
 /// Waits until a thread whose call was given up comes back, or leaves it behind and starts another one.
-async fn recover(shared: Arc<Shared>, mut slot: Guard, rest: oneshot::Receiver<bool>) {
+async fn recover(
+    shared: Arc<Shared>,
+    mut slot: Guard,
+    thread: Option<Thread>,
+    rest: oneshot::Receiver<bool>,
+) {
     let grace = shared.clock.sleep_until(after(shared.clock.now(), shared.options.grace));
     tokio::select! {
         biased;
-        is_usable = rest => if is_usable != Ok(true) { shared.discard(&mut slot) },
-        () = grace => if let Some(thread) = slot.thread.take() { shared.abandon(&thread.life) },
+        is_usable = rest => {
+            slot.thread = thread;
+            if is_usable != Ok(true) {
+                shared.discard(&mut slot);
+            }
+        }
+        () = grace => if let Some(thread) = thread { shared.abandon(&thread.life) },
     }
     if slot.thread.is_none() {
         start(shared, slot).await;

@@ -231,3 +231,29 @@ async fn a_backend_that_is_always_late_is_left_alone() {
     }
     assert_eq!(m.status().backends[0].breaker, BreakerState::Open);
 }
+
+#[test]
+fn a_runtime_that_ends_in_the_middle_of_a_call_leaves_nothing_that_hangs_to_the_next() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let fake = Fake::script("cpu", &[Act::Hang]);
+    let (first, second) = (runtime(), runtime());
+    let (manager, m) = first.block_on(async {
+        let manager = Manager::start();
+        let m = manager.load("m", model(), options(&[&fake])).await.unwrap();
+        drop(start(&m, call(1.0)).await);
+        fake.until(|log| log.stuck == 1).await;
+        (manager, m)
+    });
+    drop(first);
+    second.block_on(async {
+        for error in [m.predict(call(2.0)).await.unwrap_err(), manager.list().await.unwrap_err()] {
+            assert_eq!(error.kind(), ErrorKind::Unavailable);
+            assert_eq!(error.to_string(), "the manager's runtime has ended");
+        }
+    });
+    fake.release();
+    drop((manager, m));
+    while !fake.is_unused() {
+        std::thread::yield_now();
+    }
+}

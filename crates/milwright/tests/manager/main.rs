@@ -1,6 +1,5 @@
 //! The manager with backends that fail as they are told, and a clock that goes on when it is told.
 
-#[expect(dead_code, reason = "the other test uses more of it")]
 mod fake;
 mod hostile;
 
