@@ -98,7 +98,7 @@ pub struct Entry {
     pub meta: Meta,
     /// When it was stored, to the second.
     pub created: SystemTime,
-    /// Its bytes, mapped from the file where the platform can; they start at a multiple of [`PAYLOAD_ALIGN`].
+    /// Its bytes, those of a large file mapped where the platform can; they start at a multiple of [`PAYLOAD_ALIGN`].
     pub payload: Bytes,
 }
 

@@ -20,7 +20,7 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// [`is_locked`](Self::is_locked).
     fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>>;
 
-    /// The whole content of a file, mapped where possible, starting at a multiple of [`PAYLOAD_ALIGN`].
+    /// The whole content of a file, starting at a multiple of [`PAYLOAD_ALIGN`]. Large files are mapped where possible.
     fn load(&self, path: &Path) -> io::Result<Bytes>;
 
     /// At most the first `max` bytes of a file, and its length.
@@ -85,6 +85,10 @@ pub struct FileInfo {
     pub modified: SystemTime,
 }
 
+/// Files of this length and more are mapped. Copying smaller ones costs next to nothing, and whoever writes to such a file
+/// while it is in use, against the rules, changes nobody's results.
+const MAPPED_FROM: u64 = 16 << 20;
+
 /// The file system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Disk;
@@ -121,17 +125,16 @@ impl Storage for Disk {
     }
 
     fn load(&self, path: &Path) -> io::Result<Bytes> {
-        let mut file = File::open(path)?;
+        let file = File::open(path)?;
+        if file.metadata()?.len() < MAPPED_FROM {
+            return read_aligned(file);
+        }
         // SAFETY: a mapping must not change while it is borrowed. The store writes an entry under a temporary name, never
         // writes to it again after the rename, and removes it only by name, which leaves mappings alone; the folder is
         // private to its owner. What remains, an owner who truncates the file by hand, is outside the contract.
         match unsafe { memmap2::Mmap::map(&file) } {
             Ok(map) => Ok(Bytes::from_owner(map)),
-            Err(_) => {
-                let mut content = Vec::new();
-                file.read_to_end(&mut content)?;
-                Ok(aligned_copy(&content))
-            }
+            Err(_) => read_aligned(file),
         }
     }
 
@@ -266,6 +269,21 @@ pub fn aligned_copy(bytes: &[u8]) -> Bytes {
     buffer.resize(start, 0);
     buffer.extend_from_slice(bytes);
     Bytes::from_owner(buffer).slice(start..)
+}
+
+/// Reads a file to memory that starts at a multiple of [`PAYLOAD_ALIGN`].
+fn read_aligned(mut file: File) -> io::Result<Bytes> {
+    let len = usize::try_from(file.metadata()?.len()).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    let mut buffer = Vec::<u8>::new();
+    buffer.try_reserve_exact(len.saturating_add(PAYLOAD_ALIGN)).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    let start = buffer.as_ptr().align_offset(PAYLOAD_ALIGN);
+    buffer.resize(start, 0);
+    file.read_to_end(&mut buffer)?;
+    // A file that grows meanwhile moves the buffer.
+    if buffer[start..].as_ptr().align_offset(PAYLOAD_ALIGN) != 0 {
+        return Ok(aligned_copy(&buffer[start..]));
+    }
+    Ok(Bytes::from_owner(buffer).slice(start..))
 }
 
 /// Whether the lock could be taken.

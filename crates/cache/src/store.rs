@@ -202,7 +202,7 @@ impl Store {
         if let Some(error) = &unstored {
             tracing::debug!(%key, %error, "cannot store a cache entry");
         } else if let Lookup::Hit(entry) = self.get(key) {
-            // The mapped file takes the place of the copy on the heap.
+            // A mapped file takes the place of the copy on the heap.
             return Ok(Fetched { payload: entry.payload, origin, unstored });
         }
         Ok(Fetched { payload: aligned_copy(&payload), origin, unstored })

@@ -63,6 +63,20 @@ fn an_entry_outlives_its_file() {
     assert!(entry.payload.iter().all(|&byte| byte == 5));
 }
 
+/// Whoever writes to the file of an entry, against the rules, is found out by the next one who reads it. Who has it keeps
+/// what was checked.
+#[test]
+fn an_entry_in_use_does_not_change_with_its_file() {
+    let (_dir, store) = open(Options::default());
+    store.put(&key(1), &meta(), &[5; 50_000]).unwrap();
+    let Lookup::Hit(entry) = store.get(&key(1)) else { panic!("not found") };
+    for spoilt in [&[6; 60_000][..], b"cut short"] {
+        fs::write(file_of(&store, &key(1)), spoilt).unwrap();
+        assert!(entry.payload.iter().all(|&byte| byte == 5));
+    }
+    assert!(matches!(store.get(&key(1)), Lookup::Broken(_)));
+}
+
 #[test]
 fn builds_once() {
     let (_dir, store) = open(Options::default());
