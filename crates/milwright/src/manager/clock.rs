@@ -17,6 +17,9 @@ pub trait Clock: Send + Sync + 'static {
     fn sleep_until(&self, time: Instant) -> BoxFuture<'static, ()>;
 }
 
+/// Timers are up to a millisecond late, and the answer has a way to go: so much before a deadline it is given up.
+pub(crate) const MARGIN: Duration = Duration::from_millis(2);
+
 /// The time after a while; where that is past what can be told, a long time from now.
 pub(crate) fn after(now: Instant, duration: Duration) -> Instant {
     const LONG: Duration = Duration::from_secs(86_400 * 365 * 30);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::clock::after;
+use super::clock::{MARGIN, after};
 use super::{BoxFuture, Call, Clock, Predict, Reply};
 use crate::{Error, ErrorKind, Result};
 
@@ -15,9 +15,6 @@ pub struct Deadline<S> {
     what: &'static str,
     clock: Arc<dyn Clock>,
 }
-
-/// Timers are up to a millisecond late, and the answer has a way to go.
-const MARGIN: Duration = Duration::from_millis(2);
 
 impl<S: Predict> Deadline<S> {
     /// Allows what is in `inner` as long as a call's deadline says, and never longer than `limit`. Errors say that

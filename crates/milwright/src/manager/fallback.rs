@@ -1,21 +1,25 @@
 //! If one backend fails, the next one answers.
 
+use std::sync::Arc;
+
+use super::clock::{MARGIN, after};
 use super::predict::is_fault;
-use super::{BoxFuture, Call, Predict, Reply, Skipped};
+use super::{BoxFuture, Call, Clock, Predict, Reply, Skipped};
 use crate::telemetry::{self, Labels};
 use crate::{Error, ErrorKind, Result};
 
 /// Asks one after the other until one answers. What was skipped, and why, is in the reply, in the log and in the
-/// metrics. Errors that are the caller's own (a wrong input, say) end it at once.
+/// metrics. Errors that are the caller's own (a wrong input, say) end it at once, and so does the end of its time.
 pub struct Fallback<S> {
     links: Vec<(Labels, S)>,
     absent: Vec<Skipped>,
+    clock: Arc<dyn Clock>,
 }
 
 impl<S: Predict> Fallback<S> {
     /// Asks the links in this order. The `absent` ones are only reported.
-    pub fn new(links: Vec<(Labels, S)>, absent: Vec<Skipped>) -> Fallback<S> {
-        Fallback { links, absent }
+    pub fn new(links: Vec<(Labels, S)>, absent: Vec<Skipped>, clock: Arc<dyn Clock>) -> Fallback<S> {
+        Fallback { links, absent, clock }
     }
 }
 
@@ -33,13 +37,21 @@ impl<S: Predict> Predict for Fallback<S> {
                     }
                     Err(e) if !is_fault(e.kind()) => return Err(e),
                     Err(e) => {
-                        if let Some((next, _)) = self.links.get(i + 1) {
+                        let end = after(self.clock.now(), MARGIN);
+                        let is_over = e.kind() == ErrorKind::DeadlineExceeded
+                            && call.deadline.is_some_and(|deadline| deadline <= end);
+                        let next = self.links.get(i + 1).filter(|_| !is_over);
+                        if let Some((next, _)) = next {
                             telemetry::fallback(labels, &next.backend, e.kind());
                             tracing::warn!(model = %labels.model, from = %labels.backend, to = %next.backend,
                                 error = %e, "falling back");
                         }
                         skipped.push(Skipped { backend: labels.backend.to_string(), reason: e.to_string() });
                         last = e;
+                        // Nobody is loaded for a call that cannot wait for it.
+                        if is_over {
+                            break;
+                        }
                     }
                 }
             }

@@ -216,7 +216,7 @@ impl ModelHandle {
             links.push(Link { breaker: Arc::new(breaker), sessions, labels });
         }
         let chain = links.iter().map(|link| (link.labels.clone(), link.clone())).collect();
-        let chain = Fallback::new(chain, absent.clone());
+        let chain = Fallback::new(chain, absent.clone(), Arc::clone(&clock));
         let (inner, shadow): (Arc<dyn Predict>, _) = match &options.shadow {
             None => (Arc::new(chain), None),
             Some(shadow) => {

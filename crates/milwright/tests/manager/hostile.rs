@@ -257,3 +257,17 @@ fn a_runtime_that_ends_in_the_middle_of_a_call_leaves_nothing_that_hangs_to_the_
         std::thread::yield_now();
     }
 }
+
+#[tokio::test]
+async fn a_call_whose_time_is_over_does_not_fall_back() {
+    let (slow, other) = (Fake::new("slow", |_| Act::Obey), Fake::script("other", &[]));
+    let (_manager, clock, m) = serve(options(&[&slow, &other])).await;
+    let runs = start(&m, Call { deadline: Some(clock.now() + SECOND), ..call(1.0) }).await;
+    slow.until(|log| log.stuck == 1).await;
+    while !runs.is_finished() {
+        clock.advance(Duration::from_millis(1));
+        settle().await;
+    }
+    let error = runs.await.unwrap().unwrap_err();
+    assert_eq!((error.kind(), other.log().loads), (ErrorKind::DeadlineExceeded, 0));
+}
