@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedMutexGuard, oneshot, watch};
 
 use super::clock::after;
+use super::predict::is_fault;
 use super::sync::{Mutex, lock};
 use super::{BoxFuture, Call, Clock, Predict, Reply, Route};
 use crate::telemetry::{self, Labels};
@@ -184,7 +185,12 @@ impl Driver {
 impl Predict for Driver {
     fn predict(&self, call: Call) -> BoxFuture<'_, Result<Reply>> {
         Box::pin(async move {
-            let slot = self.ready().await?;
+            // Why it does not load is never the fault of a call: the next backend may load it.
+            let blameless = |e: Error| match is_fault(e.kind()) {
+                true => e,
+                false => Error::new(ErrorKind::Unavailable, e.to_string()),
+            };
+            let slot = self.ready().await.map_err(blameless)?;
             let (reply, answer) = oneshot::channel();
             let (rested, rest) = oneshot::channel();
             let cancel = Cancel::default();

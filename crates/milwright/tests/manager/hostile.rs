@@ -8,8 +8,8 @@ use milwright::manager::{
     ModelOptions,
 };
 use milwright::{
-    Availability, Backend, Candidate, ErrorKind, InferenceRequest, LoadOptions, Loaded, Model, PlanOrigin,
-    PredictOptions, Prediction, Result, Session, State,
+    Availability, Backend, Candidate, Error, ErrorKind, InferenceRequest, LoadOptions, Loaded, Model,
+    PlanOrigin, PredictOptions, Prediction, Result, Session, State,
 };
 
 use crate::fake::{Act, Fake, call, model, settle, y};
@@ -22,13 +22,19 @@ type Does<T> = Arc<dyn Fn() -> T + Send + Sync>;
 #[derive(Clone)]
 struct Odd {
     asked: Does<bool>,
+    loads: Does<Result<()>>,
     answers: Does<Vec<Prediction>>,
     dropped: Does<()>,
 }
 
 impl Odd {
     fn new() -> Odd {
-        Odd { asked: Arc::new(|| true), answers: Arc::new(Vec::new), dropped: Arc::new(|| ()) }
+        Odd {
+            asked: Arc::new(|| true),
+            loads: Arc::new(|| Ok(())),
+            answers: Arc::new(Vec::new),
+            dropped: Arc::new(|| ()),
+        }
     }
 }
 
@@ -42,6 +48,7 @@ impl Backend for Odd {
     }
 
     fn load(&self, _: &Arc<Model>, _: &LoadOptions) -> Result<Box<dyn Session>> {
+        (self.loads)()?;
         let loaded = Loaded {
             backend: "odd",
             plan: PlanOrigin::Compiled,
@@ -270,4 +277,16 @@ async fn a_call_whose_time_is_over_does_not_fall_back() {
     }
     let error = runs.await.unwrap().unwrap_err();
     assert_eq!((error.kind(), other.log().loads), (ErrorKind::DeadlineExceeded, 0));
+}
+
+#[tokio::test]
+async fn why_a_backend_does_not_load_is_never_the_fault_of_a_call() {
+    let refuses = || Err(Error::new(ErrorKind::InvalidInput, "it is not made for this model"));
+    let odd = Odd { loads: Arc::new(refuses), ..Odd::new() };
+    let chain = vec![Candidate::new(odd.clone()), Fake::script("good", &[]).candidate()];
+    let (manager, _, m) = serve(ModelOptions { chain, ..ModelOptions::default() }).await;
+    let route = m.predict(call(1.0)).await.unwrap().route;
+    assert_eq!((&*route.backend, &*route.skipped[0].reason), ("good", "it is not made for this model"));
+    let error = manager.load("alone", model(), alone(odd)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }
