@@ -108,7 +108,7 @@ fn load_model(load: Load, backends: &[Box<dyn Backend>]) -> Result<(Ours, Ready)
     })?;
     let model = Arc::new(Model::open(&load.model)?);
     if model.digest() != load.digest {
-        let error = Error::new(ErrorKind::InvalidInput, "the file has changed since it was opened");
+        let error = Error::new(ErrorKind::Unavailable, "the file has changed since it was opened");
         return Err(error.with_hint("open the model again").at(&load.model));
     }
     let session = backend.load(&model, &load.settings.into_options())?;
