@@ -186,13 +186,25 @@ impl Store {
         meta: &Meta,
         build: impl FnOnce() -> Result<Vec<u8>, E>,
     ) -> Result<Fetched, E> {
+        self.get_or_create_within(key, meta, Wait::from(self), build)
+    }
+
+    /// [`get_or_create`](Self::get_or_create), waiting for others no longer than `wait` says. Where its `stop` ends the wait,
+    /// `build` is called as well: it is to look at the same.
+    pub fn get_or_create_within<E>(
+        &self,
+        key: &Key,
+        meta: &Meta,
+        wait: Wait<'_>,
+        build: impl FnOnce() -> Result<Vec<u8>, E>,
+    ) -> Result<Fetched, E> {
         let hit = |entry: Entry| Fetched { payload: entry.payload, origin: Origin::Hit, unstored: None };
         let origin = match self.get(key) {
             Lookup::Hit(entry) => return Ok(hit(entry)),
             Lookup::Miss => Origin::Built,
             Lookup::Broken(fault) => Origin::Rebuilt(fault),
         };
-        let _lock = self.lock(key, Wait::from(self));
+        let _lock = self.lock(key, wait);
         // Somebody may have built it since.
         if let Lookup::Hit(entry) = self.get(key) {
             return Ok(hit(entry));

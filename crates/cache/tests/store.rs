@@ -1,11 +1,12 @@
 //! The store on a real disk, in one process.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};
 
 use milwright_cache::{
-    Error, Fault, Key, KeyBuilder, Lookup, Meta, Options, Origin, PAYLOAD_ALIGN, Store, Verify,
+    Error, Fault, Key, KeyBuilder, Lookup, Meta, Options, Origin, PAYLOAD_ALIGN, Store, Verify, Wait,
 };
 
 fn key(n: usize) -> Key {
@@ -119,6 +120,20 @@ fn nobody_waits_for_ever() {
         // The same key again while its lock is held, as if by a process that hangs.
         let inner = store.get_or_create(&key(1), &meta(), || Ok::<_, Infallible>(b"inner".to_vec()));
         assert_eq!(inner.unwrap().origin, Origin::Built);
+        Ok::<_, Infallible>(b"outer".to_vec())
+    });
+    assert_eq!(&outer.unwrap().payload[..], b"outer");
+}
+
+#[test]
+fn who_waits_can_be_told_to_stop() {
+    let (_dir, store) = open(Options { wait: Duration::MAX, ..Options::default() });
+    let outer = store.get_or_create(&key(1), &meta(), || {
+        let asked = Cell::new(0);
+        let stop = || asked.replace(asked.get() + 1) == 2;
+        let wait = Wait { stop: Some(&stop), ..Wait::from(&store) };
+        let inner = store.get_or_create_within(&key(1), &meta(), wait, || Err("stopped"));
+        assert_eq!((inner.unwrap_err(), asked.get()), ("stopped", 3));
         Ok::<_, Infallible>(b"outer".to_vec())
     });
     assert_eq!(&outer.unwrap().payload[..], b"outer");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use milwright_cache::{Key, KeyBuilder, Meta, Origin};
+use milwright_cache::{Key, KeyBuilder, Meta, Origin, Wait};
 use milwright_cpu::{Executable, Plan, Pool, RunError, RunOptions, compile};
 use milwright_mil::{Dim, Function, Tensor, TensorType, Type, widen};
 
@@ -305,11 +305,14 @@ fn prepare(
             let key = key(model, function, shapes, options);
             let meta = Meta::new("plan", &name(model));
             let bytes = || -> Result<Vec<u8>> {
+                options.cancel.check()?;
                 let mut bytes = Vec::new();
                 build()?.to_writer(&mut bytes).map_err(|e| unusable(&e))?;
                 Ok(bytes)
             };
-            let fetched = store.get_or_create(&key, &meta, bytes)?;
+            let stop = || options.cancel.is_cancelled();
+            let wait = Wait { timeout: store.options().wait, stop: Some(&stop) };
+            let fetched = store.get_or_create_within(&key, &meta, wait, bytes)?;
             if let Some(e) = &fetched.unstored {
                 tracing::warn!("the compiled plan could not be kept: {e}");
             }
