@@ -182,6 +182,13 @@ impl Driver {
     }
 }
 
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // What is being loaded is for nobody.
+        self.shared.closed.send_replace(true);
+    }
+}
+
 impl Predict for Driver {
     fn predict(&self, call: Call) -> BoxFuture<'_, Result<Reply>> {
         Box::pin(async move {

@@ -290,3 +290,18 @@ async fn why_a_backend_does_not_load_is_never_the_fault_of_a_call() {
     let error = manager.load("alone", model(), alone(odd)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }
+
+#[tokio::test]
+async fn what_is_loaded_for_nobody_is_given_up() {
+    let (bad, slow) = (Fake::script("bad", &[Act::Fail]), Fake::script("slow", &[]).loading(&[Act::Hang]));
+    let (manager, clock, m) = serve(options(&[&bad, &slow])).await;
+    let runs = start(&m, call(1.0)).await;
+    slow.until(|log| log.stuck == 1).await;
+    runs.abort();
+    drop((manager, m));
+    settle().await;
+    clock.advance(DriverOptions::default().grace);
+    settle().await;
+    assert_eq!(clock.sleepers(), 0, "somebody waits for it to be loaded");
+    slow.release();
+}
