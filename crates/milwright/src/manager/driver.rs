@@ -217,8 +217,9 @@ impl Predict for Driver {
                 // It may go on: as after a call that is given up, the session has to come to rest.
                 Err(ErrorKind::DeadlineExceeded | ErrorKind::Cancelled) => {}
                 Err(ErrorKind::Unavailable) => {
-                    let slot = running.slot.take();
-                    slot.into_iter().for_each(|mut slot| self.shared.discard(&mut slot));
+                    if let Some(mut slot) = running.slot.take() {
+                        self.shared.discard(&mut slot);
+                    }
                 }
                 _ => drop(running.slot.take()),
             }
