@@ -1,8 +1,12 @@
-//! Two models, many callers: a queue with priorities, a deadline for each call, and the metrics at the end.
+//! Two models, many callers: two sessions each, a queue with priorities, a deadline for each call, and metrics.
 //!
-//! `cargo run --release -p milwright --example serve_many`
+//! `cargo run --release -p milwright --example serve_many` shows some of the metrics and ends;
+//! `cargo run --release -p milwright --example serve_many -- 127.0.0.1:9464` goes on, for Prometheus and
+//! `curl http://127.0.0.1:9464/metrics`.
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,7 +33,7 @@ async fn serve() -> Result<()> {
     let load = LoadOptions { threads: 1, ..LoadOptions::default() };
     // One call in ten is asked a second time, elsewhere, to compare. With Core ML around, that would be another backend.
     let shadow = ShadowOptions { candidate: Candidate::new(Cpu), rate: 0.1, snr_db: 60.0 };
-    let options = ModelOptions { load, shadow: Some(shadow), ..ModelOptions::default() };
+    let options = ModelOptions { load, shadow: Some(shadow), sessions: 2, ..ModelOptions::default() };
     for (name, model) in [("digits", Arc::clone(&original)), ("small", Arc::new(Model::open(&small)?))] {
         let model = manager.load(name, model, options.clone()).await?;
         for backend in &model.status().absent {
@@ -65,9 +69,45 @@ async fn serve() -> Result<()> {
         );
     }
     manager.drain(Duration::from_secs(10)).await;
+    if let Some(address) = std::env::args().nth(1) {
+        return listen(&address, &exporter).map_err(|e| Error::io("listen on", Path::new(&address), e));
+    }
     println!("\nsome of the metrics:");
     let metrics = exporter.render();
     let is_short = |line: &&str| !line.contains("_bucket") && !line.starts_with('#') && !line.is_empty();
     metrics.lines().filter(is_short).for_each(|line| println!("{line}"));
     Ok(())
+}
+
+/// Answers Prometheus, one question after the other. A program with an HTTP server does it there.
+fn listen(address: &str, exporter: &Exporter) -> std::io::Result<()> {
+    let listener = TcpListener::bind(address)?;
+    println!("\nthe metrics are at http://{}/metrics", listener.local_addr()?);
+    for stream in listener.incoming() {
+        // Who goes away early has no answer.
+        let _ = stream.and_then(|stream| answer(stream, exporter));
+    }
+    Ok(())
+}
+
+fn answer(mut stream: TcpStream, exporter: &Exporter) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    let mut question = String::new();
+    let mut lines = BufReader::new((&stream).take(8192));
+    lines.read_line(&mut question)?;
+    // The rest of it, up to the empty line: who has not been listened to may not listen.
+    let mut rest = String::new();
+    while lines.read_line(&mut rest)? > 2 {
+        rest.clear();
+    }
+    let (status, body) = match question.starts_with("GET /metrics ") {
+        true => ("200 OK", exporter.render()),
+        false => ("404 Not Found", "the metrics are at /metrics\n".to_owned()),
+    };
+    let len = body.len();
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {len}\r\n\
+         Connection: close\r\n\r\n{body}"
+    )
 }

@@ -23,7 +23,7 @@ const BUCKETS: [f64; 18] = [
 ];
 
 impl Exporter {
-    /// Makes it the recorder of the process.
+    /// Makes it the recorder of the process, which knows what each metric is.
     ///
     /// # Errors
     /// The process has a recorder.
@@ -36,6 +36,7 @@ impl Exporter {
         let exporter = Exporter(recorder.handle());
         metrics::set_global_recorder(recorder)
             .map_err(|e| invalid(&e).with_hint("install one recorder, at the start of the program"))?;
+        crate::telemetry::describe();
         Ok(exporter)
     }
 

@@ -13,39 +13,53 @@ use crate::ErrorKind;
 #[cfg(feature = "prometheus")]
 pub use crate::prometheus::Exporter;
 
-/// Optimizations, by `outcome`: `proved`, or the kind of the error. A counter.
-pub const OPTIMIZATIONS: &str = "milwright_optimizations_total";
-/// Seconds that compiling a model took, by `model` and `backend`. A histogram.
-pub const COMPILE_SECONDS: &str = "milwright_compile_seconds";
-/// Models that were made ready, by `model`, `backend` and `cache`: `hit`, `miss`, or `rebuilt` if the entry was broken.
-/// A counter.
-pub const LOADS: &str = "milwright_loads_total";
-/// Models that could not be made ready, by `model`, `backend` and `kind` of the error. A counter.
-pub const LOAD_FAILURES: &str = "milwright_load_failures_total";
-/// Calls that were answered, by `model` and `outcome`: `ok`, or the kind of the error. A counter.
-pub const CALLS: &str = "milwright_calls_total";
-/// Seconds from a call to its answer, by `model` and the `backend` that gave it. A histogram.
-pub const CALL_SECONDS: &str = "milwright_call_seconds";
-/// Seconds that a model ran for a call, by `model` and `backend`. A histogram.
-pub const RUN_SECONDS: &str = "milwright_run_seconds";
-/// Seconds that a call waited for its turn, by `model`. A histogram.
-pub const QUEUE_SECONDS: &str = "milwright_queue_seconds";
-/// Calls that wait, by `model`. A gauge.
-pub const QUEUE_DEPTH: &str = "milwright_queue_depth";
-/// What a breaker lets through, by `model` and `backend`: 0 all (closed), 1 a probe (half-open), 2 nothing (open).
-/// A gauge.
-pub const BREAKER_STATE: &str = "milwright_breaker_state";
-/// Calls that a backend failed and the next one got, by `model`, `from`, `to` and `kind` of the error. A counter.
-pub const FALLBACKS: &str = "milwright_fallbacks_total";
-/// Threads that hung in a backend and were left behind, by `model` and `backend`. A counter.
-pub const ABANDONED_THREADS: &str = "milwright_abandoned_threads_total";
-/// Of these, the ones that have not come back, by `model` and `backend`. A gauge.
-pub const HUNG_THREADS: &str = "milwright_hung_threads";
-/// Comparisons of two backends on live traffic, by `model`, `backend` and `outcome`: `match`, `mismatch`, `failed`.
-/// A counter.
-pub const SHADOW: &str = "milwright_shadow_total";
-/// Worker processes that were started again, by `backend`. A counter.
-pub const WORKER_RESTARTS: &str = "milwright_worker_restarts_total";
+/// Each metric once: its name, and what the recorder is told of it.
+macro_rules! metrics {
+    ($($(#[doc = $text:literal])+ $describe:ident $name:ident = $value:literal;)+) => {
+        $($(#[doc = $text])+ pub const $name: &str = $value;)+
+
+        /// Tells the recorder what each metric is, for who reads them elsewhere.
+        pub fn describe() {
+            $(metrics::$describe!($name, [$($text),+].map(str::trim).join(" "));)+
+        }
+    };
+}
+
+metrics! {
+    /// Optimizations, by `outcome`: `proved`, or the kind of the error. A counter.
+    describe_counter OPTIMIZATIONS = "milwright_optimizations_total";
+    /// Seconds that compiling a model took, by `model` and `backend`. A histogram.
+    describe_histogram COMPILE_SECONDS = "milwright_compile_seconds";
+    /// Models that were made ready, by `model`, `backend` and `cache`: `hit`, `miss`, or `rebuilt` if the entry was
+    /// broken. A counter.
+    describe_counter LOADS = "milwright_loads_total";
+    /// Models that could not be made ready, by `model`, `backend` and `kind` of the error. A counter.
+    describe_counter LOAD_FAILURES = "milwright_load_failures_total";
+    /// Calls that were answered, by `model` and `outcome`: `ok`, or the kind of the error. A counter.
+    describe_counter CALLS = "milwright_calls_total";
+    /// Seconds from a call to its answer, by `model` and the `backend` that gave it. A histogram.
+    describe_histogram CALL_SECONDS = "milwright_call_seconds";
+    /// Seconds that a model ran for a call, by `model` and `backend`. A histogram.
+    describe_histogram RUN_SECONDS = "milwright_run_seconds";
+    /// Seconds that a call waited for its turn, by `model`. A histogram.
+    describe_histogram QUEUE_SECONDS = "milwright_queue_seconds";
+    /// Calls that wait, by `model`. A gauge.
+    describe_gauge QUEUE_DEPTH = "milwright_queue_depth";
+    /// What a breaker lets through, by `model` and `backend`: 0 all (closed), 1 a probe (half-open), 2 nothing
+    /// (open). A gauge.
+    describe_gauge BREAKER_STATE = "milwright_breaker_state";
+    /// Calls that a backend failed and the next one got, by `model`, `from`, `to` and `kind` of the error. A counter.
+    describe_counter FALLBACKS = "milwright_fallbacks_total";
+    /// Threads that hung in a backend and were left behind, by `model` and `backend`. A counter.
+    describe_counter ABANDONED_THREADS = "milwright_abandoned_threads_total";
+    /// Of these, the ones that have not come back, by `model` and `backend`. A gauge.
+    describe_gauge HUNG_THREADS = "milwright_hung_threads";
+    /// Comparisons of two backends on live traffic, by `model`, `backend` and `outcome`: `match`, `mismatch`,
+    /// `failed`. A counter.
+    describe_counter SHADOW = "milwright_shadow_total";
+    /// Worker processes that were started again, by `backend`. A counter.
+    describe_counter WORKER_RESTARTS = "milwright_worker_restarts_total";
+}
 
 /// What a metric is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
