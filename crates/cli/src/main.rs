@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use milwright::ErrorKind;
 
-use commands::{bench, cache, compare, compile, doctor, inspect, optimize, run};
+use commands::{bench, cache, compare, compile, doctor, inspect, optimize, plan, run};
 use common::Global;
 use printer::Printer;
 
@@ -47,6 +47,7 @@ enum Command {
     Compare(compare::Args),
     Compile(compile::Args),
     Bench(bench::Args),
+    Plan(plan::Args),
     Cache(cache::Args),
     Doctor(doctor::Args),
     /// Prints a completion script for a shell.
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::run(&args, &cli.global, &printer),
         Command::Compile(args) => compile::run(&args, &printer),
         Command::Bench(args) => bench::run(&args, &cli.global, &printer),
+        Command::Plan(args) => plan::run(&args, &cli.global, &printer),
         Command::Cache(args) => cache::run(&args, &cli.global, &printer),
         Command::Doctor(args) => doctor::run(&args, &cli.global, &printer),
         Command::Completions { shell } => {

@@ -49,6 +49,7 @@ pages! {
     inspect
     optimize
     outputs
+    plan
     run
     standard_output
 }

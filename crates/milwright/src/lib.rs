@@ -78,6 +78,7 @@ pub use info::{FeatureInfo, FeatureType, Flexibility, FunctionInfo, ModelInfo};
 pub use isolation::{
     Isolated, IsolatedSession, Isolation, Launch, Observer, Process, RestartPolicy, WorkerEvent,
 };
+pub use milwright_apple::{ComputePlan, Device, PlannedOp};
 pub use milwright_cache as cache;
 pub use milwright_cpu::MAX_THREADS;
 pub use milwright_mil::{DType, Element, Tensor};

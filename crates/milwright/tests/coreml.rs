@@ -17,6 +17,9 @@ fn elsewhere_it_says_that_there_is_none() {
     let model = std::sync::Arc::new(Model::open(digits()).unwrap());
     let e = CoreMl.load(&model, &LoadOptions::default()).err().unwrap();
     assert_eq!(e.kind(), ErrorKind::Unavailable);
+    let e = CoreMl.compute_plan(&model, &LoadOptions::default()).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unavailable);
+    assert_eq!(CoreMl.devices().unwrap_err().kind(), ErrorKind::Unavailable);
 }
 
 #[cfg(target_vendor = "apple")]
@@ -61,8 +64,8 @@ mod with_the_stand_in {
     use std::time::{Duration, Instant};
 
     use milwright::{
-        Backend, Cancel, ComputeUnits, CoreMl, DType, ErrorKind, InferenceRequest, LoadOptions, Model,
-        PlanOrigin, PredictOptions, Session, Tensor,
+        Backend, Cancel, ComputeUnits, CoreMl, DType, Device, ErrorKind, InferenceRequest, LoadOptions,
+        Model, PlanOrigin, PredictOptions, Session, Tensor,
     };
 
     use super::standin::{Fault, await_late, fault, hide, release_late, reset, seed, wait_idle};
@@ -328,6 +331,18 @@ mod with_the_stand_in {
             assert_eq!(session.loaded().plan, origin);
             assert_eq!(y(&mut *session, &x(&[1.0; 3])), [3.0; 3]);
         }
+    }
+
+    #[test]
+    fn a_plan_says_where_ops_run() {
+        assert!(CoreMl.devices().unwrap().contains(&Device::Cpu));
+        let (_folder, model) = package(AFFINE);
+        let plan = CoreMl.compute_plan(&model, &LoadOptions::default()).unwrap();
+        assert!(!plan.ops.is_empty());
+        let cancel = Cancel::default();
+        cancel.cancel();
+        let e = CoreMl.compute_plan(&model, &LoadOptions { cancel, ..LoadOptions::default() }).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Cancelled);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `milwright doctor`
 
-use milwright::{Result, backends};
+use milwright::{CoreMl, Device, Result, backends};
 use serde_json::json;
 
 use crate::common::Global;
@@ -19,6 +19,8 @@ pub fn run(_args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         (Ok(folder), None) => format!("{} (not usable)", folder.display()),
         (Err(e), _) => e.to_string(),
     };
+    // Where Core ML is too old to say, the table below does for it.
+    let devices = CoreMl.devices().unwrap_or_default();
     let backends: Vec<_> = backends().iter().map(|b| (b.name(), b.availability())).collect();
     if printer.is_json() {
         let backends: Vec<_> = backends
@@ -32,6 +34,7 @@ pub fn run(_args: &Args, global: &Global, printer: &Printer) -> Result<()> {
             "cores": cores,
             "cache": cache,
             "backends": backends,
+            "devices": devices.iter().map(device).collect::<Vec<_>>(),
         }));
         return Ok(());
     }
@@ -47,5 +50,16 @@ pub fn run(_args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         table.add_row(vec![name.to_owned(), if a.available { "yes" } else { "no" }.to_owned(), a.reason]);
     }
     printer.show(&table);
+    if !devices.is_empty() {
+        let devices: Vec<String> = devices.iter().map(device).collect();
+        printer.line(format!("Core ML can use: {}", devices.join(", ")));
+    }
     Ok(())
+}
+
+fn device(device: &Device) -> String {
+    match device {
+        Device::NeuralEngine { cores } => format!("ane ({cores} cores)"),
+        device => super::plan::name(device),
+    }
 }

@@ -7,4 +7,5 @@ pub mod compile;
 pub mod doctor;
 pub mod inspect;
 pub mod optimize;
+pub mod plan;
 pub mod run;

@@ -29,23 +29,27 @@ impl Limits<'_> {
 /// How often a running prediction looks whether it is cancelled. The result itself is not waited for any longer.
 const TICK: Duration = Duration::from_millis(10);
 
-type Answer = milwright_apple::Result<Features>;
-
-/// A session's predictions on their way: one, and until it has come back Core ML's side refuses another.
-#[derive(Default)]
-pub(super) struct Flight {
+/// A session's predictions on their way: one, and until it has come back Core ML's side refuses another. Or something else
+/// that Core ML does in its own time.
+pub(super) struct Flight<T = Features> {
     /// Of the prediction that was given up last: it has something, or is closed, when that has come back.
-    given_up: Option<Receiver<Answer>>,
+    given_up: Option<Receiver<milwright_apple::Result<T>>>,
 }
 
-impl Flight {
+impl<T> Default for Flight<T> {
+    fn default() -> Flight<T> {
+        Flight { given_up: None }
+    }
+}
+
+impl<T: Send + 'static> Flight<T> {
     /// Starts a prediction and waits for it. At a limit Core ML is asked to `stop`, and not waited for.
-    pub fn wait<T>(
+    pub fn wait<R>(
         &mut self,
         limits: &Limits<'_>,
-        start: impl FnOnce(Box<dyn FnOnce(Answer) + Send>) -> T,
-        stop: impl FnOnce(&T),
-    ) -> Result<Features> {
+        start: impl FnOnce(Box<dyn FnOnce(milwright_apple::Result<T>) + Send>) -> R,
+        stop: impl FnOnce(&R),
+    ) -> Result<T> {
         let (sender, answer) = mpsc::sync_channel(1);
         let running = start(Box::new(move |result| {
             // Nobody may be waiting any more.

@@ -12,7 +12,7 @@ mod values;
 use std::sync::Arc;
 use std::time::Instant;
 
-use milwright_apple::{Backings, Configuration, Description, FeatureKind, Features};
+use milwright_apple::{Backings, ComputePlan, Configuration, Description, Device, FeatureKind, Features};
 
 use crate::backend::{Availability, Loaded};
 use crate::{
@@ -50,6 +50,60 @@ impl Backend for CoreMl {
     }
 }
 
+impl CoreMl {
+    /// The devices that Core ML can use here. macOS 14.
+    ///
+    /// # Errors
+    /// There is no Core ML, or it is too old to say.
+    pub fn devices(&self) -> Result<Vec<Device>> {
+        milwright_apple::devices().map_err(error)
+    }
+
+    /// Where Core ML means to run each op of a model, and the part of the cost that it expects there. The model is
+    /// compiled for it, unless the cache has it. macOS 14.4; costs are for ML programs.
+    ///
+    /// ```no_run
+    /// # use std::sync::Arc;
+    /// use milwright::{ComputeUnits, CoreMl, LoadOptions, Model};
+    ///
+    /// let model = Arc::new(Model::open("model.mlpackage")?);
+    /// let units = ComputeUnits::CpuAndNeuralEngine;
+    /// let plan = CoreMl.compute_plan(&model, &LoadOptions { compute_units: units, ..LoadOptions::default() })?;
+    /// for op in plan.ops {
+    ///     println!("{} runs on {:?}, for {:?} of the whole", op.operator, op.preferred, op.cost);
+    /// }
+    /// # Ok::<(), milwright::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// There is no Core ML, it is too old to say, or it does not load the model; or it was cancelled.
+    pub fn compute_plan(&self, model: &Model, options: &LoadOptions) -> Result<ComputePlan> {
+        let elsewhere = |e| error(e).with_hint("ask on the machine that the model is for");
+        milwright_apple::availability().map_err(elsewhere)?;
+        let configuration = prepare(model, options)?;
+        let limits = Limits { deadline: None, cancels: [&options.cancel; 2] };
+        let (plan, _compiled) = Compiled::load(model, options, |path| {
+            let start = |done| milwright_apple::compute_plan(path, &configuration, done);
+            Flight::default().wait(&limits, start, |()| {}).map_err(|e| e.at(model.path()))
+        })?;
+        Ok(plan)
+    }
+}
+
+/// Whether Core ML can be asked for this function of a model at all, and how.
+fn prepare(model: &Model, options: &LoadOptions) -> Result<Configuration> {
+    let unavailable = |e| error(e).with_hint("use the target `cpu` or `auto`");
+    milwright_apple::availability().map_err(unavailable)?;
+    // Says which functions there are, better than Core ML does.
+    model.function(options.function.as_deref())?;
+    options.cancel.check()?;
+    Ok(Configuration {
+        compute_units: units(options.compute_units),
+        function: options.function.clone(),
+        ..Configuration::default()
+    })
+}
+
 struct CoreMlSession {
     model: Arc<Model>,
     function: FunctionInfo,
@@ -68,17 +122,8 @@ impl CoreMlSession {
     fn new(model: Arc<Model>, options: &LoadOptions) -> Result<CoreMlSession> {
         let start = Instant::now();
         let at = |e| error(e).at(model.path());
-        let unavailable = |e| error(e).with_hint("use the target `cpu` or `auto`");
-        milwright_apple::availability().map_err(unavailable)?;
-        // Says which functions there are, better than Core ML does.
-        model.function(options.function.as_deref())?;
+        let configuration = prepare(&model, options)?;
         let function = model.info().function(options.function.as_deref()).cloned().unwrap_or_default();
-        options.cancel.check()?;
-        let configuration = Configuration {
-            compute_units: units(options.compute_units),
-            function: options.function.clone(),
-            ..Configuration::default()
-        };
         let (core_ml, compiled) = Compiled::load(&model, options, |path| {
             options.cancel.check()?;
             milwright_apple::Model::load(path, &configuration).map_err(at)
