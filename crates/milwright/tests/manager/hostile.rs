@@ -4,8 +4,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use milwright::manager::{
-    BatchOptions, BreakerOptions, BreakerState, Call, Clock, DriverOptions, Manager, ManualClock,
-    ModelOptions,
+    BatchOptions, BreakerOptions, BreakerState, Call, Clock, DriverOptions, Manager, ModelOptions,
 };
 use milwright::{
     Availability, Backend, Candidate, Error, ErrorKind, InferenceRequest, LoadOptions, Loaded, Model,
@@ -175,35 +174,6 @@ async fn a_batch_that_is_not_answered_whole_is_an_error() {
     let reply = m.predict(Call { requests: Arc::new(requests), ..call(0.0) }).await.unwrap();
     assert_eq!(reply.predictions.iter().map(y).collect::<Vec<_>>(), [3.0, 5.0, 7.0]);
     assert_eq!(reply.route.skipped[0].reason, "the backend answered 1 of 3 requests");
-}
-
-#[cfg(feature = "prometheus")]
-#[tokio::test]
-async fn metrics_are_right_when_calls_are_given_up_or_refused() {
-    let exporter = milwright::telemetry::Exporter::install().unwrap();
-    let (clock, fake) = (ManualClock::default(), Fake::script("cpu", &[Act::Hang]));
-    let manager = Manager::with_clock(Arc::new(clock.clone()));
-    let m = manager.load("measured", model(), options(&[&fake])).await.unwrap();
-    let runs = start(&m, call(1.0)).await;
-    let waits = start(&m, Call { deadline: Some(clock.now() + SECOND), ..call(2.0) }).await;
-    let gone = start(&m, call(3.0)).await;
-    let depth = |n| format!("milwright_queue_depth{{model=\"measured\"}} {n}\n");
-    assert!(exporter.render().contains(&depth(2)));
-    gone.abort();
-    settle().await;
-    assert!(exporter.render().contains(&depth(1)));
-    clock.advance(SECOND);
-    assert_eq!(kind(waits.await.unwrap()), ErrorKind::DeadlineExceeded);
-    assert!(exporter.render().contains(&depth(0)));
-    fake.release();
-    runs.await.unwrap().unwrap();
-    manager.unload("measured", SECOND).await.unwrap();
-    assert_eq!(kind(m.predict(call(4.0)).await), ErrorKind::Unavailable);
-    let metrics = exporter.render();
-    for (outcome, calls) in [("ok", 1), ("deadline_exceeded", 1), ("unavailable", 1)] {
-        let line = format!("milwright_calls_total{{model=\"measured\",outcome=\"{outcome}\"}} {calls}\n");
-        assert!(metrics.contains(&line), "{metrics}");
-    }
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 mod fake;
 mod hostile;
+#[cfg(feature = "prometheus")]
+mod metrics;
 
 use std::sync::Arc;
 use std::time::Duration;
