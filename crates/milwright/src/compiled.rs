@@ -162,7 +162,14 @@ impl CompiledModels {
         mut compile: impl FnMut(&Path) -> Result<()>,
         mut load: impl FnMut(&Path) -> Result<T>,
     ) -> Result<(T, CompiledModel)> {
-        let first = self.compiled(model, options, &mut compile)?;
+        let first = match self.compiled(model, options, &mut compile) {
+            // Its disk may be full; there may be room elsewhere.
+            Err(error) if error.kind() == ErrorKind::Io && self.store.is_some() => {
+                tracing::warn!("compiling without the cache: {error}");
+                temporary(&mut compile)?
+            }
+            first => first?,
+        };
         let error = match load(&first.path()) {
             Ok(loaded) => return Ok((loaded, first)),
             // No fault of the compiled model.
@@ -350,6 +357,20 @@ mod tests {
         let different: std::collections::BTreeSet<_> = keys.iter().collect();
         assert_eq!(different.len(), keys.len());
         assert_eq!(set(|_| {}), set(|o| o.wait = Some(Duration::ZERO)));
+    }
+
+    #[test]
+    fn where_the_cache_has_no_room_it_is_temporary() {
+        let dir = tempfile::tempdir().unwrap();
+        let model = Model::open(DIGITS).unwrap();
+        let compile = |path: &Path| match path.starts_with(dir.path()) {
+            true => Err(Error::new(ErrorKind::Io, "the disk is full")),
+            false => model.compile_to(path),
+        };
+        let open = |path: &Path| Model::open(path);
+        let (loaded, compiled) = models(dir.path()).load(&model, &options(), compile, open).unwrap();
+        assert!(!compiled.path().starts_with(dir.path()));
+        assert_eq!(loaded.info(), model.info());
     }
 
     #[test]

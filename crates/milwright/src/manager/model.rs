@@ -38,8 +38,8 @@ pub struct ModelOptions {
     /// and the memory that it computes in; with a cache in `load`, they map the same weights. Their `load.threads`
     /// should share the cores.
     pub sessions: usize,
-    /// How many calls go to the backends at a time; never less than there are sessions. More are of use where calls may
-    /// fall back while the first backend is busy.
+    /// How many calls go to the backends at a time; never less than there are sessions. More wait for a session, in the
+    /// order that they came.
     pub concurrency: usize,
     /// How many calls may wait.
     pub queue: usize,
@@ -164,15 +164,13 @@ struct Compared {
     driver: Arc<Driver>,
 }
 
-/// One backend: its breaker, its deadline, its sessions.
+/// One backend: its breaker, and its sessions, each with a deadline.
 #[derive(Clone)]
 struct Link {
-    breaker: Arc<Breaker<Deadline<Arc<Sessions>>>>,
-    sessions: Arc<Sessions>,
+    breaker: Arc<Breaker<Pool<Deadline<Arc<Driver>>>>>,
+    sessions: Vec<Arc<Driver>>,
     labels: Labels,
 }
-
-type Sessions = Pool<Arc<Driver>>;
 
 impl Predict for Link {
     fn predict(&self, call: Call) -> super::BoxFuture<'_, Result<Reply>> {
@@ -182,8 +180,8 @@ impl Predict for Link {
 
 impl ModelHandle {
     /// Puts the policies together. A call goes through them from the outside in: its deadline, its turn, batches, shadow,
-    /// the chain; and for each backend its breaker, its own deadline, and the thread of a session. `chain` says of each
-    /// candidate whether it is there.
+    /// the chain; and for each backend its breaker, a session that is free, its own deadline, and its thread. `chain` says
+    /// of each candidate whether it is there.
     pub(crate) fn new(
         name: &str,
         model: &Arc<Model>,
@@ -209,10 +207,11 @@ impl ModelHandle {
                 continue;
             }
             let labels = labels(candidate);
-            let sessions = (0..options.sessions.max(1)).map(|_| driver(candidate)).collect();
-            let sessions = Arc::new(Pool::new(sessions));
-            let guarded = attempt(Arc::clone(&sessions), &options, &clock);
-            let breaker = Breaker::new(guarded, breaker_options, Arc::clone(&clock), labels.clone());
+            let sessions: Vec<_> = (0..options.sessions.max(1)).map(|_| driver(candidate)).collect();
+            // Waiting for one that is free is no fault of the backend's: its time begins after that.
+            let guarded = sessions.iter().map(|driver| attempt(Arc::clone(driver), &options, &clock));
+            let pool = Pool::new(guarded.collect());
+            let breaker = Breaker::new(pool, breaker_options, Arc::clone(&clock), labels.clone());
             links.push(Link { breaker: Arc::new(breaker), sessions, labels });
         }
         let chain = links.iter().map(|link| (link.labels.clone(), link.clone())).collect();
@@ -301,7 +300,7 @@ impl ModelHandle {
             (false, false) => Phase::Loading,
         };
         let backend = |link: &Link| {
-            let drivers = link.sessions.members();
+            let drivers = &link.sessions;
             let threads = || drivers.iter().map(|driver| driver.abandoned());
             let loaded: Vec<Loaded> = drivers.iter().filter_map(|driver| driver.loaded()).collect();
             BackendStatus {
@@ -353,7 +352,7 @@ impl ModelHandle {
 
     async fn warm_up_link(&self, link: &Link) -> Result<()> {
         let Entry { options, clock, .. } = &*self.0;
-        for driver in link.sessions.members() {
+        for driver in &link.sessions {
             driver.warm_up().await?;
             if let Some(request) = &options.warm_up {
                 let guarded = attempt(Arc::clone(driver), options, clock);
@@ -377,7 +376,7 @@ impl ModelHandle {
                 drop(entry.calls.write().await);
             }
         }
-        let drivers = entry.links.iter().flat_map(|link| link.sessions.members());
+        let drivers = entry.links.iter().flat_map(|link| &link.sessions);
         let drivers = drivers.chain(entry.shadow.as_ref().map(|shadow| &shadow.driver)).cloned();
         // All at once: each one may need its grace.
         let closed: JoinSet<()> = drivers.map(|driver| async move { driver.close().await }).collect();

@@ -19,23 +19,15 @@ pub struct Pool<S> {
 }
 
 impl<S> Pool<S> {
-    /// Shares the calls among these members. One is enough, and costs nothing.
+    /// Shares the calls among these members, at least one.
     pub fn new(members: Vec<S>) -> Pool<S> {
         let (free, places) = (Mutex::new((0..members.len()).collect()), Semaphore::new(members.len()));
         Pool { members, free, places }
-    }
-
-    /// Who shares the calls.
-    pub fn members(&self) -> &[S] {
-        &self.members
     }
 }
 
 impl<S: Predict> Predict for Pool<S> {
     fn predict(&self, call: Call) -> BoxFuture<'_, Result<Reply>> {
-        if let [only] = &self.members[..] {
-            return only.predict(call);
-        }
         Box::pin(async move {
             // It is never closed. Of the two, the place is dropped last.
             let _place = self.places.acquire().await;

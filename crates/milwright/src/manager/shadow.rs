@@ -70,7 +70,7 @@ impl<P: Predict> Predict for Shadow<P> {
                 Ok(turn) => {
                     let (observer, reply) = (Arc::clone(&self.observer), reply.clone());
                     tokio::spawn(async move {
-                        observer.compare(copy, &reply).await;
+                        observer.compare(copy, reply).await;
                         drop(turn);
                     });
                 }
@@ -88,7 +88,7 @@ struct Observer {
 }
 
 impl Observer {
-    async fn compare(&self, call: Call, reply: &Reply) {
+    async fn compare(&self, call: Call, reply: Reply) {
         // The caller has its answer: its deadline is over.
         let other = match self.other.predict(Call { deadline: None, ..call }).await {
             Ok(other) => other,
@@ -98,10 +98,14 @@ impl Observer {
                 return telemetry::shadow(&self.labels, "failed");
             }
         };
-        let differences = differences(reply, &other);
+        let backend = reply.route.backend.clone();
+        // Large outputs take a while: not on a thread that other tasks wait for.
+        let compared = tokio::task::spawn_blocking(move || differences(&reply, &other)).await;
+        // If the runtime ends, nobody wants to know.
+        let Ok(differences) = compared else { return };
         let mismatch = differences.iter().find(|d| !d.within(self.snr_db));
         if let Some(difference) = mismatch {
-            tracing::warn!(model = %self.labels.model, backend = reply.route.backend,
+            tracing::warn!(model = %self.labels.model, %backend,
                 shadow = %self.labels.backend, ?difference, "outputs of two backends differ");
         }
         telemetry::shadow(&self.labels, if mismatch.is_some() { "mismatch" } else { "match" });
