@@ -387,6 +387,7 @@ mod tests {
         assert!(Array::strided(ElementType::Int8, &[2, 3], &[4, 1], numbers(6)).is_err());
         assert!(Array::strided(ElementType::Int8, &[2, 3], &[4], numbers(8)).is_err());
         assert!(Array::new(ElementType::Int8, &[usize::MAX, 2], numbers(0)).is_err());
+        assert!(Array::new(ElementType::Int8, &[1 << 33, 1 << 32], numbers(0)).is_err());
         assert!(Array::new(ElementType::Int8, &[usize::MAX, 2, 0], numbers(0)).is_err());
         assert!(Array::strided(ElementType::Int8, &[2], &[usize::MAX], numbers(8)).is_err());
         assert!(Array::strided(ElementType::Int8, &[3], &[1 << 63], numbers(8)).is_err());

@@ -109,6 +109,7 @@ mod tests {
             }
         });
         assert_eq!(total, claimed.into_inner() as u64);
+        assert!(flight.claim("model").is_ok(), "who was refused has claimed it");
     }
 
     #[test]

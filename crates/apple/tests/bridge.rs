@@ -152,6 +152,7 @@ fn models_describe_themselves() {
                 input fixed array f16 1,3\n\
                 input listed array i32 1,3 enumerated 1,3 2,4\n\
                 input once array f64 5 enumerated 5\n\
+                input other array f64 5 enumerated 7\n\
                 input ranged array i8 1,3 range 1:9,3:-1 optional\n\
                 input reaching array f32 1,2,3 range 1:2147483645,2:2147483647,3:-2\n\
                 input single array f32 1 range 1:0\n\
@@ -200,6 +201,7 @@ fn models_describe_themselves() {
                 feature("n", false, FeatureKind::Int64),
                 feature("once", false, array(ElementType::Float64, &[5], Shapes::Fixed)),
                 feature("only", false, image(4, 3, PixelFormat::Bgra8, ImageSizes::Fixed)),
+                feature("other", false, array(ElementType::Float64, &[5], Shapes::Enumerated(vec![vec![7]]))),
                 feature("q", false, FeatureKind::Sequence),
                 feature(
                     "ranged",
