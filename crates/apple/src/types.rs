@@ -384,6 +384,7 @@ mod tests {
     #[test]
     fn formats_have_codes() {
         assert_eq!(PixelFormat::Bgra8.code(), 0x4247_5241);
+        assert_eq!(PixelFormat::Gray16Half.code(), 0x4c30_3068);
         assert_eq!(PixelFormat::from_code(0x4c30_3038), Some(PixelFormat::Gray8));
         assert_eq!(PixelFormat::from_code(32), Some(PixelFormat::Argb8));
         assert_eq!(PixelFormat::from_code(0), None);

@@ -570,8 +570,13 @@ mod broken {
                 let (_, values) = y(predict(&mut model, &inputs(rows)));
                 assert_eq!(values, [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]);
             }
-            let mut model = load("scale 2\n");
+            let mut model = load("state 2\n");
             assert_eq!(y(predict(&mut model, &inputs(array(&[2, 0], &[])))), (vec![2, 0], vec![]));
+            let mut state = model.new_state().unwrap();
+            let every_other = bytes(&[1.0, -1.0, 2.0]);
+            let two = Array::strided(ElementType::Float32, &[2], &[2], every_other).unwrap();
+            state.write("s", &two).unwrap();
+            assert_eq!(floats(&state.read("s").unwrap()), [1.0, 2.0]);
         });
     }
 
@@ -683,6 +688,11 @@ mod broken {
             ] {
                 let e = fails(fault);
                 assert_eq!(e.kind(), ErrorKind::Protocol, "{fault}: {e}");
+                assert_eq!(
+                    e.message().contains("dimensions"),
+                    ["rank", "under"].contains(&fault),
+                    "{fault}: {e}"
+                );
             }
         });
     }
