@@ -283,8 +283,6 @@ DEFECTS = [
     ("twice: a panic of who is refused unwinds", MODEL, "    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| done(Err(e))));",
      "    done(Err(e));"),
     ("twice: an exception unwinds through a block", STATE, "result.set(Some(enter(|| call(array))));", "result.set(Some(call(array)));"),
-    ("twice: a claim in two steps", FLIGHT, "self.0.swap(true, Ordering::Acquire)",
-     "{ let was = self.0.load(Ordering::Acquire); self.0.store(true, Ordering::Release); was }"),
     ("twice: a reason is told", ERROR, ".filter(|reason| !self.message.contains(reason))", ""),
     # The Rust side of the Swift bridge, which scripts/apple/swift.sh tests.
     ("swift: what was not answered is kept", CALL, "    drop(table.take(context));\n", ""),

@@ -92,7 +92,7 @@ mod tests {
         let shared = Shared(&mut total);
         let claimed = AtomicUsize::new(0);
         // Miri sees a race at once, a machine only with luck.
-        let tries = if cfg!(miri) { 100 } else { 200_000 };
+        let tries = if cfg!(miri) { 100 } else { 500_000 };
         thread::scope(|s| {
             for _ in 0..4 {
                 s.spawn(|| {
