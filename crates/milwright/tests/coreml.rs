@@ -336,9 +336,10 @@ mod with_the_stand_in {
     #[test]
     fn a_plan_says_where_ops_run() {
         assert!(CoreMl.devices().unwrap().contains(&Device::Cpu));
-        let (_folder, model) = package(AFFINE);
+        let (_folder, model) = package(&format!("{AFFINE}op main 0 ios17.mul y ane ane,cpu 0.75\n"));
         let plan = CoreMl.compute_plan(&model, &LoadOptions::default()).unwrap();
-        assert!(!plan.ops.is_empty());
+        assert_eq!((&*plan.ops[0].operator, plan.ops[0].cost), ("ios17.mul", Some(0.75)));
+        assert!(matches!(plan.ops[0].preferred, Some(Device::NeuralEngine { .. })));
         let cancel = Cancel::default();
         cancel.cancel();
         let e = CoreMl.compute_plan(&model, &LoadOptions { cancel, ..LoadOptions::default() }).unwrap_err();
