@@ -27,7 +27,7 @@ cache=$PWD/.cache/apple
 sysroot=$cache/sysroot
 steps=(packages compile link standin swift leaks sanitizers threads defects metadata)
 # The numbers of tests: a process that ends early, with success, is not one that passed.
-BRIDGE_TESTS=61 BACKEND_TESTS=11
+BRIDGE_TESTS=61 BACKEND_TESTS=12
 DEFECTS=${DEFECTS:-1/1}
 # The engine is not what is tested here.
 quick=(--config 'profile.dev.package.milwright-cpu.opt-level=0' --config 'profile.dev.package.milwright-optimize.opt-level=0')

@@ -334,6 +334,23 @@ mod with_the_stand_in {
     }
 
     #[test]
+    fn batches_are_one_call_of_core_ml() {
+        let requests = [x(&[1.0; 3]), x(&[2.0; 3]), x(&[3.0; 3])];
+        let batch = |session: &mut dyn Session| -> Vec<Vec<f64>> {
+            let all = session.predict_batch(&requests, PredictOptions::default()).unwrap();
+            all.iter().map(|prediction| prediction.output("y").unwrap().to_f64()).collect()
+        };
+        let mut session = load(AFFINE);
+        assert_eq!(batch(&mut *session), [[3.0; 3], [5.0; 3], [7.0; 3]]);
+        fault("predictionsFromBatch:options:error:", Fault::Error);
+        let e = session.predict_batch(&requests, PredictOptions::default()).unwrap_err();
+        assert!(e.to_string().contains("failed in predictionsFromBatch:options:error:"), "{e}");
+        reset();
+        // With states, each one sees what the last one left.
+        assert_eq!(batch(&mut *load(STATEFUL)), [[1.0; 3], [3.0; 3], [6.0; 3]]);
+    }
+
+    #[test]
     fn a_plan_says_where_ops_run() {
         assert!(CoreMl.devices().unwrap().contains(&Device::Cpu));
         let (_folder, model) = package(&format!("{AFFINE}op main 0 ios17.mul y ane ane,cpu 0.75\n"));

@@ -5,22 +5,26 @@
 
 mod compiled;
 mod flight;
+mod session;
 #[cfg(feature = "swift")]
 mod swift;
 mod values;
 
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
-use milwright_apple::{Backings, ComputePlan, Configuration, Description, Device, FeatureKind, Features};
+use milwright_apple::{
+    Array, Backings, ComputePlan, Configuration, Description, Device, FeatureKind, Features,
+};
 
-use crate::backend::{Availability, Loaded};
+use crate::backend::Availability;
 use crate::{
-    Backend, Cancel, ComputeUnits, Error, ErrorKind, FunctionInfo, InferenceRequest, LoadOptions, Model,
-    PredictOptions, Prediction, Result, Session, State,
+    Backend, ComputeUnits, Error, ErrorKind, FunctionInfo, InferenceRequest, LoadOptions, Model, Prediction,
+    Result, Session,
 };
 use compiled::Compiled;
 use flight::{Flight, Limits};
+use session::{Bridge, Bridged, Declared};
 
 #[cfg(feature = "swift")]
 pub use swift::Swift;
@@ -42,7 +46,8 @@ impl Backend for CoreMl {
     }
 
     fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Box<dyn Session>> {
-        Ok(Box::new(CoreMlSession::new(Arc::clone(model), options)?))
+        prepare(model, options)?;
+        Ok(Box::new(Bridged::<CoreMlModel>::new(model, options)?))
     }
 
     fn is_cached(&self, model: &Model, options: &LoadOptions) -> bool {
@@ -97,69 +102,27 @@ fn prepare(model: &Model, options: &LoadOptions) -> Result<Configuration> {
     // Says which functions there are, better than Core ML does.
     model.function(options.function.as_deref())?;
     options.cancel.check()?;
-    Ok(Configuration {
+    Ok(configuration(options))
+}
+
+fn configuration(options: &LoadOptions) -> Configuration {
+    Configuration {
         compute_units: units(options.compute_units),
         function: options.function.clone(),
         ..Configuration::default()
-    })
+    }
 }
 
-struct CoreMlSession {
+/// A model that Core ML has loaded.
+struct CoreMlModel {
     model: Arc<Model>,
     function: FunctionInfo,
-    loaded: Loaded,
     core_ml: milwright_apple::Model,
     description: Description,
-    /// Of stateful models: kept from one prediction to the next.
-    state: Option<milwright_apple::State>,
     flight: Flight,
-    cancel: Cancel,
-    /// What Core ML maps; it goes after the model.
-    _compiled: Compiled,
 }
 
-impl CoreMlSession {
-    fn new(model: Arc<Model>, options: &LoadOptions) -> Result<CoreMlSession> {
-        let start = Instant::now();
-        let at = |e| error(e).at(model.path());
-        let configuration = prepare(&model, options)?;
-        let function = model.info().function(options.function.as_deref()).cloned().unwrap_or_default();
-        let (core_ml, compiled) = Compiled::load(&model, options, |path| {
-            options.cancel.check()?;
-            milwright_apple::Model::load(path, &configuration).map_err(at)
-        })?;
-        let description = core_ml.description().map_err(at)?;
-        let state = match description.states.is_empty() {
-            true => None,
-            false => Some(core_ml.new_state().map_err(at)?),
-        };
-        let loaded = Loaded {
-            backend: "coreml",
-            plan: compiled.origin(),
-            plan_path: Some(compiled.path()),
-            duration: start.elapsed(),
-            // Core ML does not say.
-            arena_bytes: 0,
-            weight_bytes: 0,
-        };
-        Ok(CoreMlSession {
-            model,
-            function,
-            loaded,
-            core_ml,
-            description,
-            state,
-            flight: Flight::default(),
-            cancel: options.cancel.clone(),
-            _compiled: compiled,
-        })
-    }
-
-    fn inputs(&self, request: &InferenceRequest) -> Result<Features> {
-        let value = |input: &_, tensor: &_| values::input(&self.model, input, tensor);
-        values::inputs(request, &self.description.inputs, |input| (&input.name, input.optional), value)
-    }
-
+impl CoreMlModel {
     /// Memory for every output whose shape is known.
     fn backings(&self) -> Backings {
         let backing = |output: &milwright_apple::Feature| match &output.kind {
@@ -172,6 +135,53 @@ impl CoreMlSession {
             _ => None,
         };
         self.description.outputs.iter().filter_map(backing).collect()
+    }
+}
+
+impl Bridge for CoreMlModel {
+    const NAME: &'static str = "coreml";
+
+    type States = milwright_apple::State;
+
+    fn load(model: &Arc<Model>, options: &LoadOptions, path: &Path) -> Result<CoreMlModel> {
+        let configuration = prepare(model, options)?;
+        let core_ml = milwright_apple::Model::load(path, &configuration).map_err(error)?;
+        let description = core_ml.description().map_err(error)?;
+        let function = model.info().function(options.function.as_deref()).cloned().unwrap_or_default();
+        let (model, flight) = (Arc::clone(model), Flight::default());
+        Ok(CoreMlModel { model, function, core_ml, description, flight })
+    }
+
+    fn inputs(&self, request: &InferenceRequest) -> Result<Features> {
+        let value = |input: &_, tensor: &_| values::input(&self.model, input, tensor);
+        values::inputs(request, &self.description.inputs, |input| (&input.name, input.optional), value)
+    }
+
+    /// Core ML cannot be stopped.
+    fn run(
+        &mut self,
+        inputs: &Features,
+        states: Option<&mut milwright_apple::State>,
+        limits: &Limits<'_>,
+    ) -> Result<Features> {
+        let backings = self.backings();
+        // Without a deadline, or with nobody to call back before it, the shorter way.
+        let at_once = limits.deadline.is_none() || !self.core_ml.has_async();
+        let core_ml = &mut self.core_ml;
+        match states {
+            None if at_once => core_ml.predict(inputs, backings).map_err(error),
+            Some(states) if at_once => core_ml.predict_with_state(inputs, states, backings).map_err(error),
+            None => self.flight.wait(limits, |done| core_ml.predict_async(inputs, backings, done), |()| {}),
+            Some(states) => {
+                let start = |done| core_ml.predict_with_state_async(inputs, states, backings, done);
+                self.flight.wait(limits, start, |()| {})
+            }
+        }
+    }
+
+    /// Core ML has no batches with a completion handler.
+    fn run_batch(&mut self, batch: &[Features]) -> Option<Result<Vec<Features>>> {
+        Some(self.core_ml.predict_batch(batch).map_err(error))
     }
 
     fn prediction(&self, mut outputs: Features) -> Result<Prediction> {
@@ -193,94 +203,30 @@ impl CoreMlSession {
         })
     }
 
-    /// One prediction, within limits. Core ML cannot be stopped: it goes on after them, and until it has come back, the
-    /// session refuses more.
-    fn run(
-        &mut self,
-        inputs: &Features,
-        state: Option<&mut milwright_apple::State>,
-        limits: &Limits<'_>,
-    ) -> Result<Features> {
-        let backings = self.backings();
-        // Without a deadline, or with nobody to call back before it, the shorter way.
-        let at_once = limits.deadline.is_none() || !self.core_ml.has_async();
-        let core_ml = &mut self.core_ml;
-        match state {
-            None if at_once => core_ml.predict(inputs, backings).map_err(error),
-            Some(state) if at_once => core_ml.predict_with_state(inputs, state, backings).map_err(error),
-            None => self.flight.wait(limits, |done| core_ml.predict_async(inputs, backings, done), |()| {}),
-            Some(state) => {
-                let start = |done| core_ml.predict_with_state_async(inputs, state, backings, done);
-                self.flight.wait(limits, start, |()| {})
-            }
-        }
-    }
-
-    /// A prediction with tensors of the caller's as states: they are copied in and out.
-    fn run_with(&mut self, inputs: &Features, tensors: &mut State, limits: &Limits<'_>) -> Result<Features> {
-        let mut state = self.core_ml.new_state().map_err(error)?;
-        for feature in &self.description.states {
-            let tensor = tensors.read(&feature.name)?;
-            let array = values::state(feature, tensor)?;
-            state.write(&feature.name, &array).map_err(error)?;
-        }
-        let outputs = self.run(inputs, Some(&mut state), limits)?;
-        for feature in &self.description.states {
-            let array = state.read(&feature.name).map_err(error)?;
-            tensors.write(&feature.name, &values::tensor(&array)?)?;
-        }
-        Ok(outputs)
-    }
-}
-
-impl Session for CoreMlSession {
-    fn predict_with(
-        &mut self,
-        request: &InferenceRequest,
-        options: PredictOptions<'_>,
-    ) -> Result<Prediction> {
-        let (model, cancel) = (Arc::clone(&self.model), self.cancel.clone());
-        let limits = Limits { deadline: options.deadline, cancels: [&cancel, &options.cancel] };
-        let predict = || {
-            limits.check()?;
-            let inputs = self.inputs(request)?;
-            let outputs = match options.state {
-                Some(state) if self.state.is_some() => self.run_with(&inputs, state, &limits),
-                _ => {
-                    let mut own = self.state.take();
-                    let outputs = self.run(&inputs, own.as_mut(), &limits);
-                    self.state = own;
-                    outputs
-                }
-            };
-            self.prediction(outputs?)
-        };
-        predict().map_err(|e| e.at(model.path()))
-    }
-
     fn rest(&mut self) {
         self.flight.rest();
     }
 
-    fn new_state(&self) -> State {
-        let mut state = State::default();
-        for feature in &self.description.states {
-            if let Some(zero) = values::zero(feature) {
-                state.0.set(&feature.name, zero);
+    fn declared(&self) -> Vec<Declared> {
+        let declared = |feature: &milwright_apple::Feature| match &feature.kind {
+            FeatureKind::State { element, shape } => {
+                Some(Declared { name: feature.name.clone(), element: *element, shape: shape.clone() })
             }
-        }
-        state
+            _ => None,
+        };
+        self.description.states.iter().filter_map(declared).collect()
     }
 
-    fn reset(&mut self) -> Result<()> {
-        if self.state.is_some() {
-            self.state = Some(self.core_ml.new_state().map_err(|e| error(e).at(self.model.path()))?);
-        }
-        Ok(())
+    fn new_states(&mut self) -> Result<milwright_apple::State> {
+        self.core_ml.new_state().map_err(error)
     }
 
-    fn loaded(&self) -> &Loaded {
-        &self.loaded
+    fn read(states: &mut milwright_apple::State, name: &str) -> Result<Array> {
+        states.read(name).map_err(error)
+    }
+
+    fn write(states: &mut milwright_apple::State, name: &str, array: &Array) -> Result<()> {
+        states.write(name, array).map_err(error)
     }
 }
 

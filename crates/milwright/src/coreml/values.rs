@@ -123,26 +123,7 @@ pub(super) fn classes(labels: &[Label]) -> Option<Tensor> {
     }
 }
 
-/// What a state holds, from a tensor.
-pub(super) fn state(feature: &Feature, tensor: &Tensor) -> Result<Array> {
-    let array = match &feature.kind {
-        FeatureKind::State { element: Some(element), shape } if tensor.shape() == shape => {
-            array(*element, tensor)
-        }
-        _ => None,
-    };
-    array.ok_or_else(|| {
-        let (dtype, shape) = (tensor.dtype(), tensor.shape());
-        Error::invalid(format!("the state `{}` is no {dtype} of the shape {shape:?}", feature.name))
-    })
-}
-
 /// What a state is in the beginning.
-pub(super) fn zero(feature: &Feature) -> Option<Tensor> {
-    let FeatureKind::State { element: Some(element), shape } = &feature.kind else { return None };
-    zeros(*element, shape)
-}
-
 pub(super) fn zeros(element: ElementType, shape: &[usize]) -> Option<Tensor> {
     let size = shape.iter().try_fold(element.size(), |n, d| n.checked_mul(*d))?;
     Tensor::from_bytes(dtype(element), shape, vec![0; size].into()).ok()

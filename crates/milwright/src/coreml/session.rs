@@ -1,0 +1,196 @@
+//! What the sessions of both ways to Core ML have in common.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use milwright_apple::{Array, ElementType, Features};
+
+use super::compiled::Compiled;
+use super::flight::Limits;
+use super::values;
+use crate::{
+    Cancel, Error, InferenceRequest, LoadOptions, Loaded, Model, PredictOptions, Prediction, Result, Session,
+    State,
+};
+
+/// A loaded model, in one of the ways to Core ML.
+pub(super) trait Bridge: Send + Sized {
+    /// The name of the backend.
+    const NAME: &'static str;
+
+    /// The model's states, on Core ML's side.
+    type States: Send;
+
+    fn load(model: &Arc<Model>, options: &LoadOptions, path: &Path) -> Result<Self>;
+
+    /// The inputs as Core ML takes them.
+    fn inputs(&self, request: &InferenceRequest) -> Result<Features>;
+
+    /// One prediction, within limits. Core ML may go on after them, and until it has come back, it refuses more.
+    fn run(
+        &mut self,
+        inputs: &Features,
+        states: Option<&mut Self::States>,
+        limits: &Limits<'_>,
+    ) -> Result<Features>;
+
+    /// Several predictions at once, if that is faster than one after the other. Nothing ends them early.
+    fn run_batch(&mut self, _batch: &[Features]) -> Option<Result<Vec<Features>>> {
+        None
+    }
+
+    fn prediction(&self, outputs: Features) -> Result<Prediction>;
+
+    /// Waits until what was given up has come back.
+    fn rest(&mut self);
+
+    /// The states that the model has.
+    fn declared(&self) -> Vec<Declared>;
+
+    /// New ones, all zero.
+    fn new_states(&mut self) -> Result<Self::States>;
+
+    fn read(states: &mut Self::States, name: &str) -> Result<Array>;
+
+    fn write(states: &mut Self::States, name: &str, array: &Array) -> Result<()>;
+}
+
+/// A state, as the model declares it.
+pub(super) struct Declared {
+    pub name: String,
+    /// `None` if it is one that is not known here.
+    pub element: Option<ElementType>,
+    pub shape: Vec<usize>,
+}
+
+/// A session over a bridge.
+pub(super) struct Bridged<B: Bridge> {
+    bridge: B,
+    model: Arc<Model>,
+    loaded: Loaded,
+    declared: Vec<Declared>,
+    /// Of stateful models: kept from one prediction to the next.
+    states: Option<B::States>,
+    cancel: Cancel,
+    /// What Core ML maps; it goes after the model.
+    _compiled: Compiled,
+}
+
+impl<B: Bridge> Bridged<B> {
+    pub fn new(model: &Arc<Model>, options: &LoadOptions) -> Result<Bridged<B>> {
+        let start = Instant::now();
+        let at = |e: Error| e.at(model.path());
+        let (mut bridge, compiled) = Compiled::load(model, options, |path| {
+            options.cancel.check()?;
+            B::load(model, options, path).map_err(at)
+        })?;
+        let declared = bridge.declared();
+        let states = if declared.is_empty() { None } else { Some(bridge.new_states().map_err(at)?) };
+        let loaded = Loaded {
+            backend: B::NAME,
+            plan: compiled.origin(),
+            plan_path: Some(compiled.path()),
+            duration: start.elapsed(),
+            // Core ML does not say.
+            arena_bytes: 0,
+            weight_bytes: 0,
+        };
+        let (model, cancel) = (Arc::clone(model), options.cancel.clone());
+        Ok(Bridged { bridge, model, loaded, declared, states, cancel, _compiled: compiled })
+    }
+
+    fn predict_within(
+        &mut self,
+        request: &InferenceRequest,
+        tensors: Option<&mut State>,
+        limits: &Limits<'_>,
+    ) -> Result<Prediction> {
+        limits.check()?;
+        let inputs = self.bridge.inputs(request)?;
+        let outputs = match tensors {
+            Some(tensors) if self.states.is_some() => self.run_with(&inputs, tensors, limits)?,
+            _ => self.bridge.run(&inputs, self.states.as_mut(), limits)?,
+        };
+        self.bridge.prediction(outputs)
+    }
+
+    /// A prediction with tensors of the caller's as states: they are copied in and out.
+    fn run_with(&mut self, inputs: &Features, tensors: &mut State, limits: &Limits<'_>) -> Result<Features> {
+        let mut states = self.bridge.new_states()?;
+        for Declared { name, element, shape } in &self.declared {
+            let tensor = tensors.read(name)?;
+            let array = element.filter(|_| tensor.shape() == shape).and_then(|e| values::array(e, tensor));
+            let array = array.ok_or_else(|| {
+                let (dtype, shape) = (tensor.dtype(), tensor.shape());
+                Error::invalid(format!("the state `{name}` is no {dtype} of the shape {shape:?}"))
+            })?;
+            B::write(&mut states, name, &array)?;
+        }
+        let outputs = self.bridge.run(inputs, Some(&mut states), limits)?;
+        for Declared { name, .. } in &self.declared {
+            tensors.write(name, &values::tensor(&B::read(&mut states, name)?)?)?;
+        }
+        Ok(outputs)
+    }
+}
+
+impl<B: Bridge> Session for Bridged<B> {
+    fn predict_with(
+        &mut self,
+        request: &InferenceRequest,
+        options: PredictOptions<'_>,
+    ) -> Result<Prediction> {
+        let cancel = self.cancel.clone();
+        let limits = Limits { deadline: options.deadline, cancels: [&cancel, &options.cancel] };
+        let prediction = self.predict_within(request, options.state, &limits);
+        prediction.map_err(|e| e.at(self.model.path()))
+    }
+
+    fn predict_batch(
+        &mut self,
+        requests: &[InferenceRequest],
+        mut options: PredictOptions<'_>,
+    ) -> Result<Vec<Prediction>> {
+        let cancel = self.cancel.clone();
+        let limits = Limits { deadline: options.deadline, cancels: [&cancel, &options.cancel] };
+        let mut all = || -> Result<Vec<Prediction>> {
+            limits.check()?;
+            if requests.len() > 1 && self.declared.is_empty() {
+                let inputs = requests.iter().map(|request| self.bridge.inputs(request));
+                if let Some(outputs) = self.bridge.run_batch(&inputs.collect::<Result<Vec<_>>>()?) {
+                    return outputs?.into_iter().map(|outputs| self.bridge.prediction(outputs)).collect();
+                }
+            }
+            let one = |request| self.predict_within(request, options.state.as_deref_mut(), &limits);
+            requests.iter().map(one).collect()
+        };
+        let predictions = all();
+        predictions.map_err(|e| e.at(self.model.path()))
+    }
+
+    fn rest(&mut self) {
+        self.bridge.rest();
+    }
+
+    fn new_state(&self) -> State {
+        let mut state = State::default();
+        for Declared { name, element, shape } in &self.declared {
+            if let Some(zeros) = element.and_then(|element| values::zeros(element, shape)) {
+                state.0.set(name, zeros);
+            }
+        }
+        state
+    }
+
+    fn reset(&mut self) -> Result<()> {
+        if self.states.is_some() {
+            self.states = Some(self.bridge.new_states().map_err(|e| e.at(self.model.path()))?);
+        }
+        Ok(())
+    }
+
+    fn loaded(&self) -> &Loaded {
+        &self.loaded
+    }
+}
