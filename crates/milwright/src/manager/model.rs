@@ -35,8 +35,8 @@ pub struct ModelOptions {
     /// call.
     pub warm_up: Option<InferenceRequest>,
     /// How many sessions each backend of the chain has, at least one: so many calls run side by side. Each has a thread
-    /// and the memory that it computes in; with a cache in `load`, they map the same weights. Their `load.threads`
-    /// should share the cores.
+    /// and memory of its own; only with a cache in `load` do they share the weights, those of a large model. Their
+    /// `load.threads` should share the cores.
     pub sessions: usize,
     /// How many calls go to the backends at a time; never less than there are sessions. More wait for a session, in the
     /// order that they came.
