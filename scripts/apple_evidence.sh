@@ -15,7 +15,7 @@
 # | swift      | the Rust side of the Swift bridge, against the same functions in C, also under valgrind |
 # | leaks      | the same under valgrind: nothing lost, nothing read or written that is not ours |
 # | sanitizers | the same with AddressSanitizer |
-# | threads    | the same with ThreadSanitizer, and a std that is instrumented for it; seeded races |
+# | threads    | the same with ThreadSanitizer, and a std that is instrumented for it; loom; seeded races |
 # | defects    | that the tests see what they are for: seeded defects, one at a time, in a copy |
 # | metadata   | selectors, blocks and numbers against pyobjc's, a second reading of Apple's headers |
 #
@@ -174,6 +174,8 @@ threads() {
         TSAN_OPTIONS="suppressions=$PWD/scripts/apple/tsan.supp atexit_sleep_ms=0" \
         scripts/apple/standin.sh test --locked -p milwright-apple --tests --target "$target" 2>&1 | tee "$cache/tsan.log"
     passed "$cache/tsan.log" "$BRIDGE_TESTS"
+    RUSTFLAGS='--cfg loom' cargo test --locked -p milwright-apple --lib --target-dir target/loom loom 2>&1 | tee "$cache/loom.log"
+    passed "$cache/loom.log" 2
     python3 scripts/apple/defects.py --races
 }
 

@@ -5,8 +5,8 @@ Usage: defects.py [--part I/N] [NAME...]
        defects.py --races
 
 Each defect replaces a piece of text that has to be there exactly once, so that a change of the bridge cannot quietly
-switch one off. A defect counts as caught when the crate builds and its tests fail. Races are for ThreadSanitizer, whose
-standard library scripts/apple_evidence.sh builds (its step `threads`).
+switch one off. A defect counts as caught when the crate builds and its tests fail. Races are for loom and ThreadSanitizer,
+whose standard library scripts/apple_evidence.sh builds (its step `threads`).
 """
 
 import argparse
@@ -342,12 +342,14 @@ DEFECTS = [
      "scatter(array.data(),"),
 ]
 
-# Only ThreadSanitizer sees that nothing keeps the threads apart.
+# Only ThreadSanitizer and loom see that nothing keeps the threads apart.
 RACES = [
     ("race: a claim that sees nothing of what was before it", FLIGHT, "self.0.swap(true, Ordering::Acquire)",
      "self.0.swap(true, Ordering::Relaxed)"),
     ("race: a pass that shows nothing of what was done", FLIGHT, "self.0.0.store(false, Ordering::Release)",
      "self.0.0.store(false, Ordering::Relaxed)"),
+    ("race: a claim in two steps", FLIGHT, "self.0.swap(true, Ordering::Acquire)",
+     "{ let was = self.0.load(Ordering::Acquire); self.0.store(true, Ordering::Release); was }"),
 ]
 
 # Defects that need more than one place.
@@ -368,6 +370,7 @@ ENVIRONMENT = {
     "RUST_BACKTRACE": "0",
 }
 TARGET = []
+LOOM = ["cargo", "test", "--locked", "--quiet", "-p", "milwright-apple", "--lib", "loom", "--target-dir", str(ROOT / "target/loom")]
 THREADS = {
     "STANDIN": str(ROOT / ".cache/apple/standin-tsan"),
     "STANDIN_INSTRUMENT": "-fsanitize=thread",
@@ -486,6 +489,8 @@ def run(swift: bool) -> tuple[str, str]:
         return "unbuilt", build.stderr
     skip = [argument for name in SKIPPED for argument in ("--skip", name)]
     result, output = ended([*cargo, "--", *skip], environment)
+    if TARGET and result == "passed":
+        result, output = ended([*LOOM, "--manifest-path", str(COPY / "Cargo.toml")], os.environ | {"RUSTFLAGS": "--cfg loom"})
     return ("failed" if "autorelease called without pool" in output else result), output
 
 

@@ -1,9 +1,16 @@
 //! What keeps asynchronous calls apart: one at a time, and each answered once. Nothing of it knows Objective-C, so that
-//! it is tested on every machine, and under miri.
+//! it is tested on every machine, under miri, and in every order of threads:
+//!
+//! `RUSTFLAGS='--cfg loom' cargo test -p milwright-apple --lib loom`
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+#[cfg(not(all(test, loom)))]
+use std::sync::{Arc, Mutex, atomic::AtomicBool};
+use std::sync::{PoisonError, atomic::Ordering};
+
+// loom's, where it tries every order of threads.
+#[cfg(all(test, loom))]
+use ::loom::sync::{Arc, Mutex, atomic::AtomicBool};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -64,7 +71,7 @@ impl<R> Drop for Finish<R> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::thread;
@@ -142,5 +149,54 @@ mod tests {
     fn a_panic_ends_there() {
         let finish = Finish::new(|_: Result<()>| std::panic::resume_unwind(Box::new("a handler panics")));
         finish.with(|| Ok(()));
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom {
+    use ::loom::cell::UnsafeCell;
+    use ::loom::thread;
+
+    use super::*;
+
+    /// What a claim protects. loom sees who touches it when.
+    struct Protected(UnsafeCell<u32>);
+
+    // SAFETY: the claim keeps the threads apart, which is what is tested.
+    unsafe impl Sync for Protected {}
+
+    #[test]
+    fn a_claim_is_exclusive() {
+        ::loom::model(|| {
+            let flight = InFlight(Arc::new(AtomicBool::new(false)));
+            let count = Arc::new(Protected(UnsafeCell::new(0)));
+            let claim = |flight: InFlight, count: Arc<Protected>| {
+                move || match flight.claim("model") {
+                    // SAFETY: as above.
+                    Ok(_pass) => count.0.with_mut(|count| unsafe { *count += 1 }),
+                    Err(e) => assert_eq!(e.kind(), ErrorKind::Busy),
+                }
+            };
+            let threads = [0, 1].map(|_| thread::spawn(claim(flight.clone(), Arc::clone(&count))));
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn an_answer_comes_once() {
+        ::loom::model(|| {
+            let calls = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+            let counted = std::sync::Arc::clone(&calls);
+            let finish = Arc::new(Finish::new(move |_: Result<usize>| {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }));
+            let threads = [0, 1].map(|i| {
+                let finish = Arc::clone(&finish);
+                thread::spawn(move || finish.with(|| Ok(i)))
+            });
+            drop(finish);
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            assert_eq!(calls.load(Ordering::Relaxed), 1);
+        });
     }
 }

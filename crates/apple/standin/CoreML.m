@@ -277,6 +277,7 @@ static void *job_main(void *argument)
     job->value = [job->compute(job->kept, &error) retain];
     if (error) { [job->error release]; job->error = [error retain]; }
   }
+  standin_order();
   for (int i = 0; i < 4; i++) [job->kept[i] release];
   [pool release];
   if (job->fault != NEVER) call_back(job);
@@ -286,6 +287,7 @@ static void *job_main(void *argument)
   standin_internal(0);
   _Block_release(job->block);
   standin_internal(1);
+  standin_order();
   [job->value release];
   [job->error release];
   [pool release];

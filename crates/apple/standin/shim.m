@@ -91,6 +91,8 @@ void GSDebugAllocationRemove(Class c, id o)
   bury(o);
 }
 
+void standin_order(void) { __atomic_add_fetch(&objects, 0, __ATOMIC_SEQ_CST); }
+
 void *_Block_copy(const void *block)
 {
   void *copy = REAL(copier, "_Block_copy")(block);
@@ -118,6 +120,7 @@ void objc_release(id o)
 {
   if (!o || !alive(o, "release")) return;
   standin_pooled("release");
+  standin_order();
   [o release];
 }
 id objc_autorelease(id o)
@@ -139,6 +142,7 @@ void *objc_autoreleasePoolPush(void)
 
 void objc_autoreleasePoolPop(void *pool)
 {
+  standin_order();
   [(NSAutoreleasePool *)pool release];
   depth--;
 }

@@ -12,5 +12,8 @@ void standin_pooled(const char *what);
 int standin_internal(int on);
 /* Pools that the bridge has pushed on this thread. */
 long standin_pushes(void);
+/* Called before an object is released. GNUstep's counts are atomic, but ThreadSanitizer does not see that: this is seen, and so
+   is what happens when the last one lets go. */
+void standin_order(void);
 /* Whether a class or a selector is to be missing. */
 int standin_hidden(const char *name);
