@@ -38,7 +38,13 @@ fn main() -> Result<()> {
     println!("\n{CALLS} calls of {CALLERS} callers; 5 % of the runs fail, 1 % hang, 0.5 % kill the session");
     let before = (entries("/proc/self/task"), entries("/proc/self/fd"));
     many.block_on(with_faults(&model))?;
-    let after = (entries("/proc/self/task"), entries("/proc/self/fd"));
+    let now = || (entries("/proc/self/task"), entries("/proc/self/fd"));
+    // A thread that has come back takes a moment to be gone.
+    let start = Instant::now();
+    while now() != before && start.elapsed() < Duration::from_secs(5) {
+        std::thread::yield_now();
+    }
+    let after = now();
     println!(
         "threads: {} before, {} after; files: {} before, {} after",
         before.0, after.0, before.1, after.1
