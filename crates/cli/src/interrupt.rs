@@ -1,4 +1,4 @@
-//! Ctrl-C: the first asks to stop and clean up, the second ends the process at once.
+//! Signals. Ctrl-C: the first asks to stop and clean up, the second ends the process at once.
 
 use milwright::Cancel;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -20,3 +20,17 @@ pub fn cancel() -> Cancel {
     }
     cancel
 }
+
+/// From here on, a file that grows beyond what this process may write (`ulimit -f`) is an error, as on a full disk. Left
+/// alone, the system ends the process.
+#[cfg(unix)]
+pub fn outlive_file_limits() {
+    // The signal needs a handler, and nobody to read what it sets.
+    if let Err(e) = flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default()) {
+        tracing::debug!("a file that grows too large ends the process: {e}");
+    }
+}
+
+/// There is no such signal.
+#[cfg(not(unix))]
+pub fn outlive_file_limits() {}

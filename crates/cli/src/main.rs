@@ -66,6 +66,7 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     log::init();
+    interrupt::outlive_file_limits();
     let printer = Printer::new(cli.global.json);
     let result = match cli.command {
         Command::Inspect(args) => inspect::run(&args, &printer),
