@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COPY = ROOT / ".cache/apple/defects"
 # The random faults find them, too, but slowly.
 SKIPPED = ["a_core_ml_that_fails_at_random"]
-TIMEOUT = 240
+TIMEOUT = 120
 
 MOD, EDGE, CONVERT, FEATURE, IMAGE, DESCRIBE, MODEL, STATE, PLAN = (
     f"crates/apple/src/bridge/{name}.rs"
