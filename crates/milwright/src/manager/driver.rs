@@ -217,7 +217,8 @@ impl Predict for Driver {
             // If its thread is gone, the job is dropped, and that is the answer.
             let _ = slot.thread.as_ref().map(|thread| thread.jobs.try_send(job));
             let mut running = Running { shared: &self.shared, cancel, rest: Some(rest), slot: Some(slot) };
-            let soon = self.shared.briefly(|| answer.try_recv().ok());
+            // Not for long: other tasks wait for this thread.
+            let soon = self.shared.briefly(2 * QUICK, || answer.try_recv().ok());
             let answer = tokio::select! {
                 biased;
                 answer = async { match soon { Some(soon) => Ok(soon), None => answer.await } } => answer,
@@ -402,17 +403,17 @@ impl Shared {
         }
     }
 
-    /// Looks for something again and again, for about as long as it takes to wake a thread that sleeps: where models run in
-    /// less than that, calls one after the other do not wait for the system's scheduler, which on an idle machine takes
+    /// Looks for something again and again, for a little longer than it takes to wake a thread that sleeps: where models run
+    /// in less than that, calls one after the other do not wait for the system's scheduler, which on an idle machine takes
     /// more than all the rest. Nothing that anybody has to know the time of.
-    fn briefly<T>(&self, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    fn briefly<T>(&self, limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
         if self.long_runs.load(Ordering::Relaxed) >= SLOW || self.is_alone {
             return None;
         }
         let start = Instant::now();
         loop {
             let found = look();
-            if found.is_some() || start.elapsed() > 2 * QUICK {
+            if found.is_some() || start.elapsed() > limit {
                 return found;
             }
             std::hint::spin_loop();
@@ -497,7 +498,7 @@ fn drive(
 
 /// The next job; `None` when there will be none.
 fn next(shared: &Shared, jobs: &mpsc::Receiver<Job>) -> Option<Job> {
-    let soon = shared.briefly(|| match jobs.try_recv() {
+    let soon = shared.briefly(6 * QUICK, || match jobs.try_recv() {
         Err(mpsc::TryRecvError::Empty) => None,
         job => Some(job.ok()),
     });
