@@ -46,7 +46,7 @@ impl Backend for CoreMl {
     }
 
     fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Box<dyn Session>> {
-        prepare(model, options)?;
+        check(model, options)?;
         Ok(Box::new(Bridged::<CoreMlModel>::new(model, options)?))
     }
 
@@ -85,7 +85,8 @@ impl CoreMl {
     pub fn compute_plan(&self, model: &Model, options: &LoadOptions) -> Result<ComputePlan> {
         let elsewhere = |e| error(e).with_hint("ask on the machine that the model is for");
         milwright_apple::availability().map_err(elsewhere)?;
-        let configuration = prepare(model, options)?;
+        check(model, options)?;
+        let configuration = configuration(options);
         let limits = Limits { deadline: None, cancels: [&options.cancel; 2] };
         let (plan, _compiled) = Compiled::load(model, options, |path| {
             let start = |done| milwright_apple::compute_plan(path, &configuration, done);
@@ -95,14 +96,13 @@ impl CoreMl {
     }
 }
 
-/// Whether Core ML can be asked for this function of a model at all, and how.
-fn prepare(model: &Model, options: &LoadOptions) -> Result<Configuration> {
+/// Whether Core ML can be asked for this function of a model at all.
+fn check(model: &Model, options: &LoadOptions) -> Result<()> {
     let unavailable = |e| error(e).with_hint("use the target `cpu` or `auto`");
     milwright_apple::availability().map_err(unavailable)?;
     // Says which functions there are, better than Core ML does.
     model.function(options.function.as_deref())?;
-    options.cancel.check()?;
-    Ok(configuration(options))
+    options.cancel.check()
 }
 
 fn configuration(options: &LoadOptions) -> Configuration {
@@ -144,8 +144,7 @@ impl Bridge for CoreMlModel {
     type States = milwright_apple::State;
 
     fn load(model: &Arc<Model>, options: &LoadOptions, path: &Path) -> Result<CoreMlModel> {
-        let configuration = prepare(model, options)?;
-        let core_ml = milwright_apple::Model::load(path, &configuration).map_err(error)?;
+        let core_ml = milwright_apple::Model::load(path, &configuration(options)).map_err(error)?;
         let description = core_ml.description().map_err(error)?;
         let function = model.info().function(options.function.as_deref()).cloned().unwrap_or_default();
         let (model, flight) = (Arc::clone(model), Flight::default());
