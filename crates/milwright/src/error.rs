@@ -91,6 +91,15 @@ impl Error {
         self
     }
 
+    /// Says which part of a model it is about, such as `model 2 of the pipeline`.
+    #[must_use]
+    pub(crate) fn within(mut self, part: &str) -> Error {
+        // A path that was given so far is that of the whole, which whoever opened it names.
+        self.0.path = None;
+        self.0.message = format!("{part}: {}", self.0.message);
+        self
+    }
+
     /// Adds advice.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Error {

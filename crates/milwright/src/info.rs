@@ -8,7 +8,7 @@ use milwright_spec::Package;
 use milwright_spec::proto::{self as pb, model};
 use serde::Serialize;
 
-use crate::Result;
+use crate::{ModelKind, Result, Task};
 
 /// A description of a model: what `inspect` shows.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -29,6 +29,8 @@ pub struct ModelInfo {
     pub user_defined: BTreeMap<String, String>,
     /// The models of a pipeline, in order.
     pub pipeline: Vec<ModelInfo>,
+    /// Their names, where the file gives them.
+    pub pipeline_names: Vec<String>,
 }
 
 /// One function of a model.
@@ -172,17 +174,20 @@ impl ModelInfo {
         } else {
             functions.iter().find(|f| f.name == description.default_function_name)
         };
-        ModelInfo {
-            model_type: type_name(model).to_owned(),
+        let mut info = ModelInfo {
+            model_type: ModelKind::of(model).map_or("unknown", ModelKind::name).to_owned(),
             specification_version: model.specification_version,
-            runnable: runs(model),
+            runnable: false,
             default_function: default.map(|f| f.name.clone()).unwrap_or_default(),
             functions,
             metadata: given.map(|(k, v)| ((*k).to_owned(), (*v).clone())).collect(),
             user_defined: metadata.user_defined.clone(),
             // The decoder bounds how deep pipelines nest.
             pipeline: pipeline(model).map_or(&[][..], |p| &p.models).iter().map(ModelInfo::new).collect(),
-        }
+            pipeline_names: pipeline(model).map_or(Vec::new(), |p| p.names.clone()),
+        };
+        info.runnable = info.check(Task::Run).is_ok();
+        info
     }
 
     /// With opsets and ops from the program: a compiled model has them nowhere else.
@@ -246,22 +251,6 @@ fn functions(model: &pb::Model, description: &pb::ModelDescription) -> Vec<Funct
         }
     }
     functions
-}
-
-/// Whether models of this type run.
-fn runs(model: &pb::Model) -> bool {
-    use model::Type as T;
-    let program = matches!(
-        model.r#type,
-        Some(
-            T::MlProgram(_)
-                | T::NeuralNetwork(_)
-                | T::NeuralNetworkClassifier(_)
-                | T::NeuralNetworkRegressor(_)
-        )
-    );
-    // The decoder bounds how deep pipelines nest.
-    program || crate::classic::runs(model) || pipeline(model).is_some_and(|p| p.models.iter().all(runs))
 }
 
 fn count_ops(block: &pb::mil_spec::Block, counts: &mut BTreeMap<String, usize>) {
@@ -386,55 +375,4 @@ fn image_type(image: &pb::ImageFeatureType) -> FeatureType {
 
 fn sizes(shape: &[i64]) -> Vec<u64> {
     shape.iter().map(|&n| n.max(0) as u64).collect()
-}
-
-macro_rules! type_names {
-    ($($variant:ident $name:literal,)*) => {
-        fn type_name(model: &pb::Model) -> &'static str {
-            match &model.r#type {
-                $(Some(model::Type::$variant(_)) => $name,)*
-                None => "unknown",
-            }
-        }
-    };
-}
-
-type_names! {
-    PipelineClassifier "pipelineClassifier",
-    PipelineRegressor "pipelineRegressor",
-    Pipeline "pipeline",
-    GlmRegressor "glmRegressor",
-    SupportVectorRegressor "supportVectorRegressor",
-    TreeEnsembleRegressor "treeEnsembleRegressor",
-    NeuralNetworkRegressor "neuralNetworkRegressor",
-    BayesianProbitRegressor "bayesianProbitRegressor",
-    GlmClassifier "glmClassifier",
-    SupportVectorClassifier "supportVectorClassifier",
-    TreeEnsembleClassifier "treeEnsembleClassifier",
-    NeuralNetworkClassifier "neuralNetworkClassifier",
-    KNearestNeighborsClassifier "kNearestNeighborsClassifier",
-    NeuralNetwork "neuralNetwork",
-    ItemSimilarityRecommender "itemSimilarityRecommender",
-    MlProgram "mlProgram",
-    CustomModel "customModel",
-    LinkedModel "linkedModel",
-    ClassConfidenceThresholding "classConfidenceThresholding",
-    OneHotEncoder "oneHotEncoder",
-    Imputer "imputer",
-    FeatureVectorizer "featureVectorizer",
-    DictVectorizer "dictVectorizer",
-    Scaler "scaler",
-    CategoricalMapping "categoricalMapping",
-    Normalizer "normalizer",
-    ArrayFeatureExtractor "arrayFeatureExtractor",
-    NonMaximumSuppression "nonMaximumSuppression",
-    Identity "identity",
-    TextClassifier "textClassifier",
-    WordTagger "wordTagger",
-    VisionFeaturePrint "visionFeaturePrint",
-    SoundAnalysisPreprocessing "soundAnalysisPreprocessing",
-    Gazetteer "gazetteer",
-    WordEmbedding "wordEmbedding",
-    AudioFeaturePrint "audioFeaturePrint",
-    SerializedModel "serializedModel",
 }

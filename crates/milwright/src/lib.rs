@@ -18,6 +18,7 @@
 //! | to | use |
 //! |---|---|
 //! | describe a file of any model type | [`ModelInfo`] |
+//! | know what can be done with a type of model | [`ModelKind`], [`Task`] |
 //! | open an ML program, a neural network, a pipeline … | [`Model`] |
 //! | run it | [`Target`], [`Backend`], [`Session`] |
 //! | make it smaller, to a tolerance | [`Optimizer`], [`Quantization`] |
@@ -45,6 +46,7 @@ mod files;
 pub mod image;
 mod info;
 mod isolation;
+mod kinds;
 mod legacy;
 #[cfg(feature = "manager")]
 pub mod manager;
@@ -78,6 +80,7 @@ pub use info::{FeatureInfo, FeatureType, Flexibility, FunctionInfo, ModelInfo};
 pub use isolation::{
     Isolated, IsolatedSession, Isolation, Launch, Observer, Process, RestartPolicy, WorkerEvent,
 };
+pub use kinds::{Can, ModelKind, Task};
 pub use milwright_apple::{ComputePlan, Device, PlannedOp};
 pub use milwright_cache as cache;
 pub use milwright_cpu::MAX_THREADS;

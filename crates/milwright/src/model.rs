@@ -6,13 +6,14 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use milwright_mil::{Checked, Function, verify};
-use milwright_spec::proto::{self as pb, Pipeline, model};
+use milwright_spec::proto::{self as pb, Pipeline};
 use milwright_spec::{CompiledProgram, Package};
 use prost::Message as _;
 
-use crate::classic::{self, Classic};
+use crate::classic::Classic;
 use crate::info::pipeline;
-use crate::{Error, ErrorKind, ModelInfo, Result};
+use crate::kinds::{Computed, part_name};
+use crate::{Error, ErrorKind, ModelInfo, ModelKind, Result, Task};
 
 /// A model that was opened and verified. The weights of ML programs stay in the file, which is memory-mapped.
 ///
@@ -69,28 +70,21 @@ impl Model {
 
     fn new(path: PathBuf, package: Package) -> Result<Model> {
         let info = ModelInfo::new(package.model());
-        if !info.runnable {
-            let message = format!("a model of type {}, which Milwright does not run yet", info.model_type);
-            return Err(Error::new(ErrorKind::Unsupported, message).with_hint(
-                "`milwright inspect` describes it; ML programs, neural networks, generalized linear models, \
-                 tree ensembles, and pipelines of these are what runs so far",
-            ));
-        }
+        info.check(Task::Run)?;
         let description = package.model();
-        let (content, info) = match &description.r#type {
-            Some(model::Type::MlProgram(_)) => {
+        let computed = info.kind().map(ModelKind::computed);
+        let (content, info) = match (computed, pipeline(description)) {
+            (Some(Computed::Program), _) => {
                 let program = milwright_convert::spec::read(&package)?;
                 let info = info.with_program(&program);
                 (Content::Program(verify(program)?), info)
             }
-            _ if classic::runs(description) => (Content::Classic(Classic::new(description)?), info),
-            _ => match pipeline(description) {
-                Some(pipeline) => (Content::Pipeline(parts(&path, &package, pipeline)?), info),
-                None => {
-                    let program = milwright_convert::neural_network::read(description)?;
-                    (Content::Program(verify(program)?), info)
-                }
-            },
+            (Some(Computed::Numbers), _) => (Content::Classic(Classic::new(description)?), info),
+            (_, Some(pipeline)) => (Content::Pipeline(parts(&path, &package, pipeline)?), info),
+            _ => {
+                let program = milwright_convert::neural_network::read(description)?;
+                (Content::Program(verify(program)?), info)
+            }
         };
         if let Content::Program(program) = &content {
             for (name, function) in &program.functions {
@@ -209,9 +203,7 @@ impl Model {
         }
         let message =
             format!("a model of type {}; this is for ML programs (mlProgram)", self.info.model_type);
-        Err(Error::new(ErrorKind::Unsupported, message)
-            .with_hint("convert the model again, as an ML program")
-            .at(&self.path))
+        Err(Error::new(ErrorKind::Unsupported, message).at(&self.path))
     }
 
     pub(crate) fn content(&self) -> &Content {
@@ -238,9 +230,8 @@ impl Model {
 /// The models of a pipeline. The decoder bounds how deep pipelines nest.
 fn parts(path: &Path, package: &Package, pipeline: &Pipeline) -> Result<Vec<Arc<Model>>> {
     let part = |(i, part): (usize, &pb::Model)| {
-        let name = pipeline.names.get(i).filter(|n| !n.is_empty()).cloned().unwrap_or_else(|| i.to_string());
         let opened = Model::new(path.to_owned(), package.part(part));
-        opened.map(Arc::new).map_err(|e| e.at(format!("model `{name}` of the pipeline")))
+        opened.map(Arc::new).map_err(|e| e.within(&part_name(i, &pipeline.names)))
     };
     pipeline.models.iter().enumerate().map(part).collect()
 }

@@ -24,26 +24,6 @@ enum Kind {
     Features(features::Features),
 }
 
-/// Whether models of this type are computed here.
-pub(crate) fn runs(model: &pb::Model) -> bool {
-    use model::Type as T;
-    matches!(
-        model.r#type,
-        Some(
-            T::GlmRegressor(_)
-                | T::GlmClassifier(_)
-                | T::TreeEnsembleRegressor(_)
-                | T::TreeEnsembleClassifier(_)
-                | T::Scaler(_)
-                | T::Normalizer(_)
-                | T::Imputer(_)
-                | T::FeatureVectorizer(_)
-                | T::ArrayFeatureExtractor(_)
-                | T::Identity(_)
-        )
-    )
-}
-
 impl Classic {
     /// Reads a model of one of these types.
     ///

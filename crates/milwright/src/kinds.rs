@@ -1,0 +1,372 @@
+//! The table of model types: what each is, what computes it here, and what can be done with it.
+//!
+//! This is the one place that knows. Opening, optimizing, compiling and converting ask it, `inspect` shows it, and
+//! `docs/models.md` is made from it.
+
+use milwright_spec::proto::{self as pb, model};
+
+use crate::{Error, ErrorKind, ModelInfo, Result};
+
+/// One of the 37 types of model that a Core ML file can have.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ModelKind {
+    name: &'static str,
+    computed: Computed,
+}
+
+/// What computes models of a type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Computed {
+    /// The engine: it is an ML program.
+    Program,
+    /// The engine: it is a network of layers, which becomes a program.
+    Network,
+    /// Plain code in double precision.
+    Numbers,
+    /// The models that it is made of, one after the other.
+    Parts,
+    /// Nothing, and why.
+    Not(&'static str),
+}
+
+/// What people do with models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Describing it.
+    Inspect,
+    /// Running it.
+    Run,
+    /// Comparing its outputs with those of another model.
+    Compare,
+    /// Measuring how fast it is.
+    Bench,
+    /// Making it smaller.
+    Optimize,
+    /// Writing it as Core ML's compiler does.
+    Compile,
+    /// Writing it as an ML program.
+    Convert,
+}
+
+/// Whether something can be done with models of a type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Can {
+    /// Always.
+    Yes,
+    /// If it can be done with the models that this one is made of.
+    WithParts,
+    /// Never, and why.
+    No(&'static str),
+}
+
+impl Task {
+    /// Each of them.
+    pub const ALL: [Task; 7] =
+        [Task::Inspect, Task::Run, Task::Compare, Task::Bench, Task::Optimize, Task::Compile, Task::Convert];
+
+    /// The subcommand of that name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Task::Inspect => "inspect",
+            Task::Run => "run",
+            Task::Compare => "compare",
+            Task::Bench => "bench",
+            Task::Optimize => "optimize",
+            Task::Compile => "compile",
+            Task::Convert => "convert",
+        }
+    }
+}
+
+const NOT_WRITTEN: Computed = Computed::Not("it is documented, and not written yet");
+const LANGUAGE: Computed =
+    Computed::Not("its parameters are private data of Apple's Natural Language framework");
+
+macro_rules! kinds {
+    ($($variant:ident $name:literal $computed:expr,)*) => {
+        impl ModelKind {
+            /// Every type, in the order of the specification.
+            pub const ALL: &[ModelKind] = &[$(ModelKind { name: $name, computed: $computed }),*];
+
+            /// The type of a model; `None` if it has none that is known.
+            pub(crate) fn of(model: &pb::Model) -> Option<&'static ModelKind> {
+                let name = match model.r#type.as_ref()? {
+                    $(model::Type::$variant(_) => $name,)*
+                };
+                ModelKind::named(name)
+            }
+        }
+    };
+}
+
+kinds! {
+    PipelineClassifier "pipelineClassifier" Computed::Parts,
+    PipelineRegressor "pipelineRegressor" Computed::Parts,
+    Pipeline "pipeline" Computed::Parts,
+    GlmRegressor "glmRegressor" Computed::Numbers,
+    SupportVectorRegressor "supportVectorRegressor" NOT_WRITTEN,
+    TreeEnsembleRegressor "treeEnsembleRegressor" Computed::Numbers,
+    NeuralNetworkRegressor "neuralNetworkRegressor" Computed::Network,
+    BayesianProbitRegressor "bayesianProbitRegressor" NOT_WRITTEN,
+    GlmClassifier "glmClassifier" Computed::Numbers,
+    SupportVectorClassifier "supportVectorClassifier" NOT_WRITTEN,
+    TreeEnsembleClassifier "treeEnsembleClassifier" Computed::Numbers,
+    NeuralNetworkClassifier "neuralNetworkClassifier" Computed::Network,
+    KNearestNeighborsClassifier "kNearestNeighborsClassifier" NOT_WRITTEN,
+    NeuralNetwork "neuralNetwork" Computed::Network,
+    ItemSimilarityRecommender "itemSimilarityRecommender" NOT_WRITTEN,
+    MlProgram "mlProgram" Computed::Program,
+    CustomModel "customModel" Computed::Not("it is computed by code of the app that it belongs to"),
+    LinkedModel "linkedModel" Computed::Not("it names a compiled model inside an app, which is not a part of it"),
+    ClassConfidenceThresholding "classConfidenceThresholding" NOT_WRITTEN,
+    OneHotEncoder "oneHotEncoder" NOT_WRITTEN,
+    Imputer "imputer" Computed::Numbers,
+    FeatureVectorizer "featureVectorizer" Computed::Numbers,
+    DictVectorizer "dictVectorizer" NOT_WRITTEN,
+    Scaler "scaler" Computed::Numbers,
+    CategoricalMapping "categoricalMapping" NOT_WRITTEN,
+    Normalizer "normalizer" Computed::Numbers,
+    ArrayFeatureExtractor "arrayFeatureExtractor" Computed::Numbers,
+    NonMaximumSuppression "nonMaximumSuppression" NOT_WRITTEN,
+    Identity "identity" Computed::Numbers,
+    TextClassifier "textClassifier" LANGUAGE,
+    WordTagger "wordTagger" LANGUAGE,
+    VisionFeaturePrint "visionFeaturePrint"
+        Computed::Not("its network is a part of Apple's Vision framework, and in no file"),
+    SoundAnalysisPreprocessing "soundAnalysisPreprocessing" NOT_WRITTEN,
+    Gazetteer "gazetteer" LANGUAGE,
+    WordEmbedding "wordEmbedding" LANGUAGE,
+    AudioFeaturePrint "audioFeaturePrint"
+        Computed::Not("its network is a part of Apple's Sound Analysis framework, and in no file"),
+    SerializedModel "serializedModel" Computed::Not("its content is private to Apple"),
+}
+
+impl ModelKind {
+    /// The type of this name, such as `mlProgram`.
+    pub fn named(name: &str) -> Option<&'static ModelKind> {
+        ModelKind::ALL.iter().find(|kind| kind.name == name)
+    }
+
+    /// The name, as in the specification.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What computes it, in words.
+    pub fn computed_by(&self) -> &'static str {
+        match self.computed {
+            Computed::Program => "the engine",
+            Computed::Network => "the engine, as the ML program that it becomes",
+            Computed::Numbers => "plain code, in double precision",
+            Computed::Parts => "its models, one after the other",
+            Computed::Not(reason) => reason,
+        }
+    }
+
+    pub(crate) fn computed(&self) -> Computed {
+        self.computed
+    }
+
+    /// Whether something can be done with models of this type.
+    ///
+    /// ```
+    /// use milwright::{Can, ModelKind, Task};
+    ///
+    /// let network = ModelKind::named("neuralNetwork").unwrap();
+    /// assert_eq!(network.can(Task::Convert), Can::Yes);
+    /// assert!(matches!(network.can(Task::Compile), Can::No(_)));
+    /// ```
+    pub fn can(&self, task: Task) -> Can {
+        use Computed as C;
+        match (task, self.computed) {
+            (Task::Inspect, _) => Can::Yes,
+            (_, C::Not(reason)) => Can::No(reason),
+            (_, C::Parts) => Can::WithParts,
+            (Task::Run | Task::Compare | Task::Bench, _) | (_, C::Program) => Can::Yes,
+            (Task::Optimize | Task::Convert, C::Network) => Can::Yes,
+            (Task::Optimize, C::Numbers) => Can::No("it has no weights that could be stored in fewer bits"),
+            (Task::Convert, C::Numbers) => Can::No("an ML program cannot express it in double precision"),
+            (Task::Compile, C::Network) => {
+                Can::No("the compiled form of neural networks is not published; that of ML programs is known")
+            }
+            (Task::Compile, C::Numbers) => Can::No("its compiled form is not published"),
+        }
+    }
+
+    /// What to do instead, where there is something.
+    fn instead(&self, task: Task) -> Option<&'static str> {
+        match (task, self.computed) {
+            (_, Computed::Not(_)) => Some("`milwright inspect` describes it"),
+            (Task::Compile, Computed::Network) => {
+                Some("`milwright convert` writes it as an ML program, which can be compiled")
+            }
+            (Task::Compile, _) => Some("Xcode and Core ML compile it, on a Mac"),
+            _ => None,
+        }
+    }
+}
+
+impl ModelInfo {
+    /// The row of the table of model types that this is; `None` if the file is of a type that is not known.
+    pub fn kind(&self) -> Option<&'static ModelKind> {
+        ModelKind::named(&self.model_type)
+    }
+
+    /// Checks that something can be done with the model, and with each model that it is made of.
+    ///
+    /// # Errors
+    /// It cannot. The error names the model of the pipeline that is in the way, and the reason.
+    pub fn check(&self, task: Task) -> Result<()> {
+        let kind = self.kind();
+        match kind.map_or(Can::No("the type is not known"), |kind| kind.can(task)) {
+            Can::Yes => Ok(()),
+            // The decoder bounds how deep pipelines nest.
+            Can::WithParts => {
+                let check = |(i, part): (usize, &ModelInfo)| {
+                    part.check(task).map_err(|e| e.within(&part_name(i, &self.pipeline_names)))
+                };
+                self.pipeline.iter().enumerate().try_for_each(check)
+            }
+            Can::No(reason) => {
+                let verb = match task {
+                    Task::Run => "run",
+                    Task::Compare => "compared",
+                    Task::Bench => "measured",
+                    Task::Optimize => "optimized",
+                    Task::Compile => "compiled",
+                    Task::Convert => "converted to an ML program",
+                    Task::Inspect => "described",
+                };
+                let message =
+                    format!("a model of type {}, which cannot be {verb}: {reason}", self.model_type);
+                let error = Error::new(ErrorKind::Unsupported, message);
+                Err(match kind.and_then(|kind| kind.instead(task)) {
+                    Some(hint) => error.with_hint(hint),
+                    None => error,
+                })
+            }
+        }
+    }
+}
+
+/// What messages call a model of a pipeline: its number, and its name if it has one.
+pub(crate) fn part_name(i: usize, names: &[String]) -> String {
+    match names.get(i).filter(|name| !name.is_empty()) {
+        Some(name) => format!("model {} of the pipeline, `{name}`", i + 1),
+        None => format!("model {} of the pipeline", i + 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fmt::Write as _;
+    use std::fs;
+
+    use prost::Message as _;
+
+    use super::*;
+    use crate::classic::Classic;
+
+    /// An empty model of each type, by the numbers of the fields in the message.
+    fn empty_models() -> Vec<pb::Model> {
+        let made = (1u32..4096).filter_map(|code| {
+            let mut bytes = Vec::new();
+            prost::encoding::encode_key(code, prost::encoding::WireType::LengthDelimited, &mut bytes);
+            bytes.push(0);
+            let model = pb::Model::decode(bytes.as_slice()).ok()?;
+            model.r#type.is_some().then_some(model)
+        });
+        made.collect()
+    }
+
+    #[test]
+    fn every_type_of_the_specification_has_a_row() {
+        let models = empty_models();
+        assert_eq!(models.len(), 37);
+        let names: BTreeSet<&str> = models.iter().map(|m| ModelKind::of(m).unwrap().name()).collect();
+        assert_eq!(names.len(), 37);
+        assert_eq!(ModelKind::ALL.len(), 37);
+    }
+
+    /// What the table says is computed here is not refused for its type.
+    #[test]
+    fn what_runs_is_read() {
+        for model in empty_models() {
+            let kind = ModelKind::of(&model).unwrap();
+            let read = Classic::new(&model);
+            let refused = read.is_err_and(|e| e.kind() == ErrorKind::Unsupported);
+            assert_eq!(refused, kind.computed() != Computed::Numbers, "{}", kind.name());
+        }
+    }
+
+    /// `docs/models.md` is what the table says. `SNAPSHOTS=overwrite` writes it.
+    #[test]
+    fn the_page_says_what_the_table_says() {
+        let mut page = String::from(
+            "<!-- Made by `SNAPSHOTS=overwrite cargo test -p milwright --lib kinds` from the table of model types. Do not \
+             edit. -->\n\n# Models\n\nWhat can be done with each of the 37 types of model that a Core ML file can have. *parts*: with a \
+             pipeline, if it can be done with the models that it is made of.\n\n| type |",
+        );
+        Task::ALL.iter().for_each(|task| write!(page, " {} |", task.name()).unwrap());
+        page += " computed by, or why not |\n|---|";
+        Task::ALL.iter().for_each(|_| page += "---|");
+        page += "---|\n";
+        for kind in ModelKind::ALL {
+            write!(page, "| `{}` |", kind.name()).unwrap();
+            for task in Task::ALL {
+                let word = match kind.can(task) {
+                    Can::Yes => "yes",
+                    Can::WithParts => "parts",
+                    Can::No(_) => "–",
+                };
+                write!(page, " {word} |").unwrap();
+            }
+            writeln!(page, " {} |", kind.computed_by()).unwrap();
+        }
+        page += "\nWhat a type that runs does not allow, and why:\n\n";
+        let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
+        for kind in ModelKind::ALL.iter().filter(|k| !matches!(k.can(Task::Run), Can::No(_))) {
+            for task in Task::ALL {
+                let Can::No(reason) = kind.can(task) else { continue };
+                let reason = format!("`{}`: {reason}", task.name());
+                match reasons.iter_mut().find(|(r, _)| *r == reason) {
+                    Some((_, kinds)) => kinds.push(kind.name()),
+                    None => reasons.push((reason, vec![kind.name()])),
+                }
+            }
+        }
+        for (reason, kinds) in reasons {
+            let kinds: Vec<String> = kinds.iter().map(|k| format!("`{k}`")).collect();
+            writeln!(page, "* {reason} ({})", kinds.join(", ")).unwrap();
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/models.md");
+        #[expect(clippy::disallowed_methods, reason = "a test may be told to write the page")]
+        if std::env::var_os("SNAPSHOTS").is_some_and(|v| v == "overwrite") {
+            fs::write(path, &page).unwrap();
+        }
+        assert_eq!(fs::read_to_string(path).unwrap_or_default(), page, "docs/models.md is out of date");
+    }
+
+    #[test]
+    fn the_part_that_is_in_the_way_is_named() {
+        let part =
+            |r#type| pb::Model { specification_version: 3, r#type: Some(r#type), ..Default::default() };
+        let print = part(model::Type::VisionFeaturePrint(Default::default()));
+        let head = part(model::Type::Scaler(Default::default()));
+        let inner =
+            pb::Pipeline { models: vec![head.clone(), print], names: vec![String::new(), "eye".into()] };
+        let inner = part(model::Type::Pipeline(inner));
+        let outer = pb::Pipeline { models: vec![head, inner], names: Vec::new() };
+        let outer = pb::PipelineClassifier { pipeline: Some(outer) };
+        let info = ModelInfo::new(&part(model::Type::PipelineClassifier(outer)));
+        assert!(!info.runnable);
+        let error = info.check(Task::Run).unwrap_err();
+        let text = error.to_string();
+        assert_eq!(
+            text,
+            "model 2 of the pipeline: model 2 of the pipeline, `eye`: a model of type visionFeaturePrint, which cannot be \
+             run: its network is a part of Apple's Vision framework, and in no file"
+        );
+    }
+}
