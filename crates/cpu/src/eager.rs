@@ -1,6 +1,5 @@
 //! One op on given tensors.
 
-use bytes::Bytes;
 use milwright_mil::ops::{ArgView, Known, OpView};
 use milwright_mil::{Attributes, DType, Evaluate, Op, OpKind, Opset, Tensor, TensorType, Type, Value};
 use std::borrow::Cow;
@@ -8,7 +7,7 @@ use std::borrow::Cow;
 use crate::chain::{Chain, Source, Stage};
 use crate::index::{Walk, count};
 use crate::kernel::{Map, Operand, concrete, tensor_types};
-use crate::memory::{AlignedBytes, aligned};
+use crate::memory::AlignedBytes;
 use crate::{KernelError, Pool, Prepared, Run, View, ViewMut, kernels};
 
 /// The most bytes that folding a constant may make.
@@ -70,7 +69,6 @@ pub fn run(
     outputs: &[TensorType],
     pool: &Pool,
 ) -> Result<Vec<Tensor>, KernelError> {
-    let inputs = inputs.iter().map(align).collect::<Result<Vec<_>, _>>()?;
     let views: Vec<View<'_>> = inputs.iter().map(View::from).collect();
     let prepared = match kernels::pack(op, outputs)? {
         Some(packed) => kernels::prepare_packed(op, outputs, packed)?,
@@ -140,13 +138,4 @@ fn fill(
         Tensor::from_bytes(t.dtype, &shape, b.into()).map_err(|e| KernelError::invalid(e.to_string()))
     });
     made.collect()
-}
-
-/// The same tensor, with its bytes aligned so that it can be viewed.
-pub(crate) fn align(tensor: &Tensor) -> Result<Tensor, KernelError> {
-    if tensor.dtype() == DType::String {
-        return Ok(tensor.clone());
-    }
-    let bytes: Bytes = aligned(tensor.shared_bytes(), tensor.dtype().bits().div_ceil(8));
-    Tensor::from_bytes(tensor.dtype(), tensor.shape(), bytes).map_err(|e| KernelError::invalid(e.to_string()))
 }

@@ -2,7 +2,7 @@
 
 use milwright_mil::{DType, Element, Tensor, TensorType};
 
-/// A dense row-major tensor that a kernel reads. Bytes are aligned to 64; sub-byte elements are packed.
+/// A dense row-major tensor that a kernel reads. Bytes are aligned for the element type; sub-byte elements are packed.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     dtype: DType,
@@ -62,7 +62,8 @@ impl<'a> View<'a> {
     #[track_caller]
     pub fn slice<T: Element>(&self) -> &'a [T] {
         check::<T>(self.dtype);
-        bytemuck::cast_slice(self.bytes)
+        // No bytes may come from anywhere, also from an address where no element can be.
+        if self.bytes.is_empty() { &[] } else { bytemuck::cast_slice(self.bytes) }
     }
 
     /// The elements as words of the width of `T`, for kernels that only move data.
@@ -72,7 +73,7 @@ impl<'a> View<'a> {
     #[track_caller]
     pub fn words<T: bytemuck::Pod>(&self) -> &'a [T] {
         assert_eq!(size_of::<T>() * 8, self.dtype.bits(), "words of {}", self.dtype);
-        bytemuck::cast_slice(self.bytes)
+        if self.bytes.is_empty() { &[] } else { bytemuck::cast_slice(self.bytes) }
     }
 
     /// A tensor with a copy of the elements.
@@ -97,7 +98,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// A view of a whole tensor. Unaligned bytes cannot be viewed; the engine aligns every tensor that it is given.
+/// A view of a whole tensor: its bytes are aligned for its element type.
 impl<'a> From<&'a Tensor> for View<'a> {
     fn from(t: &'a Tensor) -> View<'a> {
         View { dtype: t.dtype(), shape: t.shape(), bytes: t.bytes(), strings: t.strings() }
@@ -137,7 +138,7 @@ impl<'a> ViewMut<'a> {
     #[track_caller]
     pub fn slice<T: Element>(&mut self) -> &mut [T] {
         check::<T>(self.dtype);
-        bytemuck::cast_slice_mut(self.bytes)
+        if self.bytes.is_empty() { &mut [] } else { bytemuck::cast_slice_mut(self.bytes) }
     }
 
     /// The elements as words of the width of `T`, for kernels that only move data.
@@ -147,7 +148,7 @@ impl<'a> ViewMut<'a> {
     #[track_caller]
     pub fn words<T: bytemuck::Pod>(&mut self) -> &mut [T] {
         assert_eq!(size_of::<T>() * 8, self.dtype.bits(), "words of {}", self.dtype);
-        bytemuck::cast_slice_mut(self.bytes)
+        if self.bytes.is_empty() { &mut [] } else { bytemuck::cast_slice_mut(self.bytes) }
     }
 
     /// The same tensor, to read.

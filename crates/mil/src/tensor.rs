@@ -7,7 +7,8 @@ use half::{bf16, f16};
 
 use crate::{DType, TensorType};
 
-/// A dense row-major tensor. Cloning is cheap: the bytes are shared, and may lie in a memory-mapped file.
+/// A dense row-major tensor. Cloning is cheap: the bytes are shared, and may lie in a memory-mapped file. They always start
+/// at an address that the element type can be read at.
 #[derive(Clone, Debug)]
 pub struct Tensor {
     dtype: DType,
@@ -69,7 +70,8 @@ elements! {
 }
 
 impl Tensor {
-    /// A tensor over packed little-endian bytes, without copying them.
+    /// A tensor over packed little-endian bytes. They are not copied, unless they lie at an address where their elements
+    /// cannot be read in place, as small constants in a protobuf message do.
     ///
     /// # Errors
     /// The size does not fit, or `data` has another length than dtype and shape need. Strings have no byte form.
@@ -83,7 +85,7 @@ impl Tensor {
                 actual: data.len(),
             });
         }
-        Ok(Tensor { dtype, shape: shape.to_vec(), data: Data::Bytes(data) })
+        Ok(Tensor { dtype, shape: shape.to_vec(), data: Data::Bytes(aligned(data, dtype)) })
     }
 
     /// A tensor that takes ownership of `elements`.
@@ -219,7 +221,7 @@ impl Tensor {
         Ok(bytemuck::pod_collect_to_vec(self.bytes()))
     }
 
-    /// The elements in place; `None` where the element type differs or the bytes are not aligned for `T`.
+    /// The elements in place; `None` where the element type differs.
     pub fn as_slice<T: Element>(&self) -> Option<&[T]> {
         if self.dtype != T::DTYPE { None } else { bytemuck::try_cast_slice(self.bytes()).ok() }
     }
@@ -320,6 +322,23 @@ fn byte_len(dtype: DType, shape: &[usize]) -> Result<usize, TensorError> {
     dtype.byte_len(product(shape)?).ok_or_else(|| TensorError::TooLarge(shape.to_vec()))
 }
 
+/// The same bytes, copied if elements of this type cannot be read where they are. That goes for no bytes, too: even a slice
+/// of no elements has an address.
+fn aligned(data: Bytes, dtype: DType) -> Bytes {
+    fn aligned_for<T: bytemuck::Pod + Send>(data: Bytes) -> Bytes {
+        match bytemuck::try_cast_slice::<u8, T>(&data) {
+            Ok(_) => data,
+            Err(_) => Bytes::from_owner(PodVec(bytemuck::pod_collect_to_vec::<u8, T>(&data))),
+        }
+    }
+    match dtype.bits() {
+        16 => aligned_for::<u16>(data),
+        32 => aligned_for::<u32>(data),
+        64 => aligned_for::<u64>(data),
+        _ => data,
+    }
+}
+
 /// Lets `Bytes` own a typed vector, so that its alignment is kept.
 struct PodVec<T>(Vec<T>);
 
@@ -347,6 +366,28 @@ mod tests {
     fn int4_is_sign_extended() {
         let t = Tensor::from_bytes(DType::Int4, &[3], vec![0xf1, 0x08].into()).unwrap();
         assert_eq!(t.to_i64().unwrap(), [1, -1, -8]);
+    }
+
+    #[test]
+    fn bytes_are_read_wherever_they_lie() {
+        fn check<T: Element + PartialEq + std::fmt::Debug>(elements: &[T]) {
+            for count in 0..elements.len() {
+                let bytes: &[u8] = bytemuck::cast_slice(&elements[..count]);
+                for shift in 0..16 {
+                    let block = Bytes::from([vec![0; shift], bytes.to_vec()].concat());
+                    let t = Tensor::from_bytes(T::DTYPE, &[count], block.slice(shift..)).unwrap();
+                    assert_eq!(t.as_slice::<T>(), Some(&elements[..count]), "{} at {shift}", T::DTYPE);
+                }
+            }
+        }
+        check(&[1u8, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        check(&[1i16, -2, 3, -4, 5, -6, 7, -8, 9, -10]);
+        check(&[1i32, -2, 3, -4, 5, -6, 7, -8, 9, -10]);
+        check(&[1i64, -2, 3, -4, 5, -6, 7, -8, 9, -10]);
+        check(&[f16::ONE, f16::NEG_ONE, f16::MAX]);
+        check(&[bf16::ONE, bf16::NEG_ONE, bf16::MAX]);
+        check(&[1.0f32, -2.0, 3.0]);
+        check(&[1.0f64, -2.0, 3.0]);
     }
 
     #[test]

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use milwright_mil::{DType, Tensor, Value as MilValue};
 
 use crate::View;
-use crate::eager;
 use crate::memory::{AlignedBytes, align_up};
 use crate::plan::{Constant, Graph, Place, Ty, Value, dtype_code};
 
@@ -63,7 +62,7 @@ impl Constants {
         if let Some(&wide) = self.wide.get(&c) {
             return Some(wide);
         }
-        let values = crate::convert::to_f32(&View::from(&eager::align(&half).ok()?)).into_owned();
+        let values = crate::convert::to_f32(&View::from(&half)).into_owned();
         let wide = self.value(graph, &Tensor::from_vec(half.shape(), values).ok()?.into());
         self.wide.insert(c, wide);
         Some(wide)

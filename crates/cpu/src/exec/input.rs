@@ -8,7 +8,7 @@ use crate::memory::AlignedBytes;
 use crate::{View, ViewMut};
 
 impl Executable {
-    /// The inputs in declared order, converted and aligned.
+    /// The inputs in declared order, converted.
     pub(super) fn bind(&self, given: &[(&str, Tensor)]) -> Result<Vec<Tensor>, RunError> {
         let error = |name: &str, message| RunError::Input { name: name.into(), message };
         let names = || self.inputs.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -37,7 +37,7 @@ impl Executable {
                     format!("it holds {}, which cannot be converted to {dtype}", tensor.dtype()),
                 )
             })?;
-            tensors.push(crate::eager::align(&converted).map_err(|e| error(&port.name, e.to_string()))?);
+            tensors.push(converted);
         }
         Ok(tensors)
     }
@@ -52,9 +52,8 @@ pub fn convert(tensor: &Tensor, dtype: DType) -> Option<Tensor> {
     let shape = tensor.shape();
     match dtype {
         DType::Fp16 | DType::Fp32 if tensor.dtype() != DType::String && !tensor.dtype().is_sub_byte() => {
-            let tensor = crate::eager::align(tensor).ok()?;
             let mut values = vec![0.0; tensor.elements()];
-            read_f32(&View::from(&tensor), 0, &mut values);
+            read_f32(&View::from(tensor), 0, &mut values);
             let mut bytes = AlignedBytes::zeroed(dtype.byte_len(values.len())?);
             write_f32(&mut ViewMut::new(dtype, shape, bytes.as_mut()), 0, &values);
             Tensor::from_bytes(dtype, shape, bytes.into()).ok()

@@ -185,7 +185,7 @@ fn zeros(dtype: DType, shape: &[usize]) -> Result<Tensor, KernelError> {
         ty.elements().and_then(|n| n.checked_mul(dtype.bits().div_ceil(8))).filter(|&n| n <= MAX_ELEMENT);
     let bytes = bytes.ok_or_else(|| KernelError::invalid(format!("{ty} is too large for a list")))?;
     let made = Tensor::from_bytes(dtype, shape, vec![0; bytes].into());
-    eager::align(&made.map_err(|e| KernelError::invalid(e.to_string()))?)
+    made.map_err(|e| KernelError::invalid(e.to_string()))
 }
 
 /// Joins tensors of one type along a new first dimension.
@@ -201,7 +201,7 @@ fn stack(items: &[Tensor]) -> Result<Slot, KernelError> {
     let bytes: Vec<u8> = items.iter().flat_map(|t| t.bytes()).copied().collect();
     let made = Tensor::from_bytes(first.dtype(), &shape, bytes.into());
     let made = made.map_err(|e| KernelError::invalid(e.to_string()))?;
-    Ok(Slot::Tensor(eager::align(&made)?))
+    Ok(Slot::Tensor(made))
 }
 
 /// Element `i` along the first dimension.
@@ -215,5 +215,5 @@ fn part(value: &Tensor, i: usize) -> Result<Tensor, KernelError> {
     let len = value.bytes().len() / n;
     let bytes = value.shared_bytes().slice(i * len..(i + 1) * len);
     let made = Tensor::from_bytes(value.dtype(), rest, bytes);
-    eager::align(&made.map_err(|e| KernelError::invalid(e.to_string()))?)
+    made.map_err(|e| KernelError::invalid(e.to_string()))
 }

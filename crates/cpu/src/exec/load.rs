@@ -13,6 +13,7 @@ use super::{Block, Executable, Loaded, Value, Work};
 use crate::chain::{Chain, Source, Stage};
 use crate::index::Walk;
 use crate::kernel::{Map, Operand, tensor_types};
+use crate::memory::ALIGN;
 use crate::plan::{self, Graph, Node, Place, Plan, PlanError};
 use crate::{KernelError, Packed, Pool, Prepared, kernels};
 
@@ -303,7 +304,7 @@ impl Loader<'_> {
                 let start = usize::try_from(p.offset).unwrap_or(usize::MAX);
                 let end = usize::try_from(p.len).ok().and_then(|len| start.checked_add(len));
                 let end = end
-                    .filter(|&end| end <= self.plan.data.len())
+                    .filter(|&end| end <= self.plan.data.len() && start.is_multiple_of(ALIGN))
                     .ok_or_else(|| bad("weights are cut short"))?;
                 let slots = p.slots.iter().map(|&s| s as usize).collect();
                 let packed =

@@ -272,7 +272,7 @@ impl Constant {
                 let start = usize::try_from(*offset).ok()?;
                 let end = start.checked_add(dtype.byte_len(elements)?)?;
                 let bytes = (end <= data.len()).then(|| data.slice(start..end))?;
-                Tensor::from_bytes(dtype, &shape, crate::memory::aligned(bytes, 8)).ok()
+                Tensor::from_bytes(dtype, &shape, bytes).ok()
             }
             Constant::Strings(s, strings) => Tensor::from_strings(&shape(s)?, strings.clone()).ok(),
             Constant::Packed(..) | Constant::Other => None,

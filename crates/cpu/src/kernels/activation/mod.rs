@@ -36,7 +36,7 @@ pub(super) fn channel_constant(op: &OpView<'_>, name: &str) -> Result<Operand, K
     let vector = op.known_tensor(name);
     let vector =
         vector.ok_or_else(|| KernelError::unsupported(format!("input `{name}` is not a plain constant")))?;
-    Ok(Operand::Constant(channel_vector(op, &crate::eager::align(vector)?)?))
+    Ok(Operand::Constant(channel_vector(op, vector)?))
 }
 
 /// A vector of one element for each channel, as fp32, in a shape that is broadcast to `x`.

@@ -20,7 +20,7 @@ impl Kernel for BatchNorm {
         }
         let vector = |name: &str, default: f32| -> Result<Vec<f32>, KernelError> {
             let Some(t) = op.known_tensor(name) else { return Ok(vec![default; op.shape("x")?[1]]) };
-            Ok(convert::to_f32(&View::from(&crate::eager::align(t)?)).into_owned())
+            Ok(convert::to_f32(&View::from(t)).into_owned())
         };
         let (mean, beta) = (vector("mean", 0.0)?, vector("beta", 0.0)?);
         let scale = scale(&vector("variance", 1.0)?, &vector("gamma", 1.0)?, epsilon);
