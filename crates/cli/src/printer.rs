@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use milwright::{Error, ErrorKind, Result};
 use serde::Serialize;
 
@@ -108,6 +108,47 @@ fn visible(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
+/// Aligns columns of numbers to the right.
+pub fn align_right(table: &mut Table, columns: &[usize]) {
+    for (_, column) in table.column_iter_mut().enumerate().filter(|(i, _)| columns.contains(i)) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+}
+
+/// Text in lines of at most `width` characters where its words allow that; its own line breaks become spaces.
+pub fn wrapped(text: &str, width: usize) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    let mut len = 0;
+    for word in text.split_whitespace() {
+        let word_len = word.chars().count();
+        match lines.last_mut().filter(|_| len + 1 + word_len <= width) {
+            Some(line) => {
+                line.push(' ');
+                line.push_str(word);
+                len += 1 + word_len;
+            }
+            None => {
+                lines.push(word.to_owned());
+                len = word_len;
+            }
+        }
+    }
+    lines.join("\n")
+}
+
+/// A whole number with a comma after every three digits.
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Bytes for people.
 pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 4] = ["KB", "MB", "GB", "TB"];
@@ -161,6 +202,22 @@ mod tests {
         assert_eq!(bytes(1000), "1.0 KB");
         assert_eq!(bytes(999_960), "1.0 MB");
         assert_eq!(bytes(90_900_000), "90.9 MB");
+    }
+
+    #[test]
+    fn whole_numbers() {
+        let all = [0, 12, 999, 1000, 25_557_032].map(grouped);
+        assert_eq!(all, ["0", "12", "999", "1,000", "25,557,032"]);
+    }
+
+    #[test]
+    fn lines_are_wrapped_between_words() {
+        assert_eq!(wrapped("one two\nthree", 7), "one two\nthree");
+        assert_eq!(
+            wrapped("antidisestablishmentarianism is long", 7),
+            "antidisestablishmentarianism\nis long"
+        );
+        assert_eq!(wrapped("", 7), "");
     }
 
     #[test]

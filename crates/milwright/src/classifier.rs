@@ -80,7 +80,7 @@ impl Classifier {
     }
 }
 
-fn classes(value: &Value) -> Option<Tensor> {
+pub(crate) fn classes(value: &Value) -> Option<Tensor> {
     let tensors: Vec<&Tensor> = match value {
         Value::List(_, values) => values.iter().map(Value::as_tensor).collect::<Option<_>>()?,
         Value::Tensor(t) => vec![t],

@@ -1,14 +1,20 @@
 //! What a Core ML file says about itself: any of its 37 model types, also those that cannot be run yet.
 
+mod facts;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use milwright_mil::Program;
+use milwright_mil::{Function, Program, TensorType};
 use milwright_spec::Package;
 use milwright_spec::proto::{self as pb, model};
 use serde::Serialize;
 
+use crate::storage::Storage;
 use crate::{ModelKind, Result, Task};
+use facts::{
+    class_labels, declared_sizes, first_ops, multiply_adds, network_preprocessing, program_classes, systems,
+};
 
 /// A description of a model: what `inspect` shows.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -27,10 +33,23 @@ pub struct ModelInfo {
     pub metadata: BTreeMap<String, String>,
     /// Metadata under keys of the author's choice.
     pub user_defined: BTreeMap<String, String>,
+    /// The oldest systems that can run it, if the specification version is known.
+    pub needs: Option<Systems>,
+    /// How many parameters it has, and how they are stored: of all functions and parts together.
+    pub storage: Storage,
     /// The models of a pipeline, in order.
     pub pipeline: Vec<ModelInfo>,
     /// Their names, where the file gives them.
     pub pipeline_names: Vec<String>,
+}
+
+/// The oldest systems that can run a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Systems {
+    /// The version of iOS, such as `16`.
+    pub ios: String,
+    /// The version of macOS, such as `13`.
+    pub macos: String,
 }
 
 /// One function of a model.
@@ -48,10 +67,37 @@ pub struct FunctionInfo {
     pub predicted_feature: Option<String>,
     /// The output that gives each class its probability, in a classifier.
     pub predicted_probabilities: Option<String>,
+    /// The class labels of a classifier, in the order of its probabilities.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classes: Option<ClassLabels>,
     /// The opset, for ML programs.
     pub opset: Option<String>,
+    /// Multiplications with an addition that one run takes in convolutions, matrix products and recurrent layers; none
+    /// where that depends on the inputs, or is not known.
+    pub multiply_adds: Option<u64>,
     /// How often each op is used, for ML programs; each kind of layer, for neural networks.
     pub ops: BTreeMap<String, usize>,
+}
+
+/// The class labels of a classifier.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum ClassLabels {
+    /// Texts.
+    Text(Vec<String>),
+    /// Numbers.
+    Int64(Vec<i64>),
+}
+
+/// What happens to an image before anything else: `scale · pixel + bias`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Preprocessing {
+    /// One factor, or one for each channel in the order of the input's colours.
+    pub scale: Vec<f64>,
+    /// One summand, or one for each channel.
+    pub bias: Vec<f64>,
+    /// Whether a mean image is subtracted.
+    pub mean_image: bool,
 }
 
 /// An input, output or state.
@@ -66,6 +112,13 @@ pub struct FeatureInfo {
     /// What every element is where an optional tensor is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default: Option<f64>,
+    /// How the pixels of an image are scaled first: in a network as its preprocessing says, in a program as its first
+    /// ops show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preprocessing: Option<Preprocessing>,
+    /// The shape that the program gives an array; a size that depends on the inputs is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program_shape: Option<Vec<Option<u64>>>,
     /// The type.
     pub ty: FeatureType,
 }
@@ -78,7 +131,8 @@ pub enum FeatureType {
     MultiArray {
         /// The element type by its MIL name.
         dtype: String,
-        /// The default shape; empty if none is declared.
+        /// The default shape; empty, and null in JSON, if none is declared.
+        #[serde(serialize_with = "declared_shape")]
         shape: Vec<u64>,
         /// Other shapes that it may have.
         flexibility: Flexibility,
@@ -148,12 +202,27 @@ impl ModelInfo {
     pub fn open(path: impl AsRef<Path>) -> Result<ModelInfo> {
         let path = path.as_ref();
         let package = Package::open(path)?;
-        let info = ModelInfo::new(package.model());
-        if package.program_text().is_none() {
+        ModelInfo::of_package(&package).map_err(|e| e.at(path))
+    }
+
+    fn of_package(package: &Package) -> Result<ModelInfo> {
+        let model = package.model();
+        let mut info = ModelInfo::new(model);
+        if let Some(pipeline) = pipeline(model) {
+            let parts = pipeline.models.iter().map(|m| ModelInfo::of_package(&package.part(m)));
+            info.pipeline = parts.collect::<Result<_>>()?;
             return Ok(info);
         }
-        let program = milwright_convert::spec::read(&package).map_err(|e| crate::Error::from(e).at(path))?;
-        Ok(info.with_program(&program))
+        match milwright_convert::spec::read(package) {
+            Ok(program) => Ok(info.with_program(&program)),
+            // A compiled model has its program nowhere else.
+            Err(e) if package.program_text().is_some() => Err(e.into()),
+            // A network becomes a program, which knows more shapes than the network says.
+            Err(_) => Ok(match milwright_convert::neural_network::read(model) {
+                Ok(program) => info.with_computed(&program),
+                Err(_) => info,
+            }),
+        }
     }
 
     /// Describes a model.
@@ -182,6 +251,8 @@ impl ModelInfo {
             functions,
             metadata: given.map(|(k, v)| ((*k).to_owned(), (*v).clone())).collect(),
             user_defined: metadata.user_defined.clone(),
+            needs: systems(model.specification_version),
+            storage: Storage::new(model),
             // The decoder bounds how deep pipelines nest.
             pipeline: pipeline(model).map_or(&[][..], |p| &p.models).iter().map(ModelInfo::new).collect(),
             pipeline_names: pipeline(model).map_or(Vec::new(), |p| p.names.clone()),
@@ -198,6 +269,40 @@ impl ModelInfo {
             info.ops.clear();
             for op in function.walk() {
                 *info.ops.entry(function[op].kind.name().to_owned()).or_default() += 1;
+            }
+        }
+        if self.storage == Storage::default() {
+            self.storage = Storage::of_program(program);
+        }
+        let opset = |f: &Function| f.opset.coreml_name().trim_start_matches("CoreML").parse::<i32>().ok();
+        let opset = program.functions.values().filter_map(opset).max();
+        self.needs = systems(self.specification_version.max(opset.map_or(0, |o| o + 1)));
+        self.with_computed(program)
+    }
+
+    /// With what only the program knows: shapes, class labels, the amount of computation.
+    pub(crate) fn with_computed(mut self, program: &Program) -> ModelInfo {
+        for info in &mut self.functions {
+            let Some(function) = program.functions.get(&info.name) else { continue };
+            info.multiply_adds = multiply_adds(function);
+            info.classes = info.classes.take().or_else(|| program_classes(function));
+            let inputs = function.inputs.iter().copied();
+            for value in inputs.chain(function[function.body].outputs.iter().copied()) {
+                let data = &function[value];
+                let is_input = function.inputs.contains(&value);
+                let features = if is_input { &mut info.inputs } else { &mut info.outputs };
+                let Some(feature) = features.iter_mut().find(|f| f.name == data.name) else { continue };
+                match &feature.ty {
+                    FeatureType::MultiArray { shape, .. } => {
+                        let declared = shape.len();
+                        let sizes = |t: &TensorType| declared_sizes(t, declared);
+                        feature.program_shape = data.ty.as_tensor().map(sizes);
+                    }
+                    FeatureType::Image { .. } if is_input && feature.preprocessing.is_none() => {
+                        feature.preprocessing = first_ops(function, value);
+                    }
+                    _ => {}
+                }
             }
         }
         self
@@ -235,6 +340,19 @@ fn functions(model: &pb::Model, description: &pb::ModelDescription) -> Vec<Funct
             predicted_probabilities: named(&description.predicted_probabilities_name),
             ..FunctionInfo::default()
         });
+        if let Some(info) = functions.last_mut() {
+            info.classes = class_labels(model);
+            for (name, preprocessing) in network_preprocessing(model) {
+                let mut inputs = info.inputs.iter_mut();
+                let is_image = |f: &FeatureInfo| matches!(f.ty, FeatureType::Image { .. });
+                let input = inputs.find(|i| if name.is_empty() { is_image(i) } else { i.name == name });
+                if let Some(input) = input {
+                    let color =
+                        if let FeatureType::Image { color, .. } = &input.ty { color.as_str() } else { "" };
+                    input.preprocessing = Some(preprocessing.in_order_of(color));
+                }
+            }
+        }
     }
     if let Some(model::Type::MlProgram(program)) = &model.r#type {
         for info in &mut functions {
@@ -276,6 +394,8 @@ fn feature(feature: &pb::FeatureDescription) -> FeatureInfo {
         description: feature.short_description.clone(),
         optional: feature.r#type.as_ref().is_some_and(|t| t.is_optional),
         default: feature.r#type.as_ref().and_then(default_value),
+        preprocessing: None,
+        program_shape: None,
         ty: feature.r#type.as_ref().map_or(FeatureType::Unknown, feature_type),
     }
 }
@@ -371,6 +491,10 @@ fn image_type(image: &pb::ImageFeatureType) -> FeatureType {
             None => Flexibility::Fixed,
         },
     }
+}
+
+fn declared_shape<S: serde::Serializer>(shape: &Vec<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    if shape.is_empty() { serializer.serialize_none() } else { serializer.collect_seq(shape) }
 }
 
 fn sizes(shape: &[i64]) -> Vec<u64> {

@@ -61,6 +61,7 @@ mod proof;
 mod request;
 mod samples;
 mod state;
+mod storage;
 mod structure;
 pub mod telemetry;
 
@@ -76,7 +77,9 @@ pub use coreml::CoreMl;
 pub use coreml::Swift;
 pub use error::{Error, ErrorKind, Result};
 pub use files::Files;
-pub use info::{FeatureInfo, FeatureType, Flexibility, FunctionInfo, ModelInfo};
+pub use info::{
+    ClassLabels, FeatureInfo, FeatureType, Flexibility, FunctionInfo, ModelInfo, Preprocessing, Systems,
+};
 pub use isolation::{
     Isolated, IsolatedSession, Isolation, Launch, Observer, Process, RestartPolicy, WorkerEvent,
 };
@@ -92,6 +95,7 @@ pub use proof::{Proof, compare};
 pub use request::{InferenceRequest, Prediction};
 pub use samples::{Samples, read_file};
 pub use state::State;
+pub use storage::{Storage, StorageForm};
 /// What a worker process does: see [`Isolated`].
 pub mod worker {
     pub use crate::isolation::{serve, serve_with};

@@ -83,6 +83,7 @@ impl Model {
             (_, Some(pipeline)) => (Content::Pipeline(parts(&path, &package, pipeline)?), info),
             _ => {
                 let program = milwright_convert::neural_network::read(description)?;
+                let info = info.with_computed(&program);
                 (Content::Program(verify(program)?), info)
             }
         };

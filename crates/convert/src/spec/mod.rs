@@ -14,4 +14,5 @@ mod write;
 
 pub use compiled::{summaries, write_text};
 pub use read::read;
+pub use types::read_type;
 pub use write::{WeightSink, write};

@@ -30,7 +30,11 @@ const DTYPES: &[(DType, pb::DataType)] = &[
     (DType::UInt64, pb::DataType::Uint64),
 ];
 
-pub(super) fn read_type(ty: Option<&pb::ValueType>) -> Result<Type, Error> {
+/// A type of a message.
+///
+/// # Errors
+/// It is missing, malformed, or has a form that is not known.
+pub fn read_type(ty: Option<&pb::ValueType>) -> Result<Type, Error> {
     use pb::value_type::Type as Pb;
     let missing = || Error::malformed("a type is missing");
     match ty.and_then(|t| t.r#type.as_ref()).ok_or_else(missing)? {
