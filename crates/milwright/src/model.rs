@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use milwright_mil::{Checked, Function, verify};
+use milwright_mil::{Checked, Function, OpKind, verify};
 use milwright_spec::proto::{self as pb, Pipeline};
 use milwright_spec::{CompiledProgram, Package};
 use prost::Message as _;
@@ -124,6 +124,18 @@ impl Model {
         match &self.content {
             Content::Pipeline(parts) => parts,
             _ => &[],
+        }
+    }
+
+    /// Whether it has loops, so that how long a run takes depends on its inputs.
+    pub fn has_loops(&self) -> bool {
+        match &self.content {
+            Content::Program(program) => {
+                let mut functions = program.functions.values();
+                functions.any(|f| f.walk().into_iter().any(|op| f[op].kind == OpKind::WhileLoop))
+            }
+            Content::Classic(_) => false,
+            Content::Pipeline(parts) => parts.iter().any(|part| part.has_loops()),
         }
     }
 

@@ -1,5 +1,8 @@
 //! Errors as exceptions.
 
+use std::error::Error as _;
+use std::io;
+
 use milwright::{Error, ErrorKind};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -7,11 +10,15 @@ use pyo3::types::PyDict;
 /// The exception for an error: the class says whose fault it is, attributes say the rest.
 pub fn exception(py: Python<'_>, error: &Error) -> PyErr {
     let kind = error.kind();
-    let class = match kind {
-        ErrorKind::InvalidInput => "InputError",
-        ErrorKind::Tolerance => "ToleranceError",
-        ErrorKind::DeadlineExceeded => "DeadlineError",
-        ErrorKind::Unsupported => "UnsupportedError",
+    let system = system_error(error);
+    let class = match (kind, system.map(io::Error::kind)) {
+        (ErrorKind::InvalidInput, _) => "InputError",
+        (ErrorKind::Tolerance, _) => "ToleranceError",
+        (ErrorKind::DeadlineExceeded, _) => "DeadlineError",
+        (ErrorKind::Unsupported, _) => "UnsupportedError",
+        (ErrorKind::Io, Some(io::ErrorKind::NotFound)) => "MissingFileError",
+        (ErrorKind::Io, Some(io::ErrorKind::PermissionDenied)) => "FilePermissionError",
+        (ErrorKind::Io, _) => "FileError",
         _ => "Error",
     };
     let make = || -> PyResult<Bound<'_, PyAny>> {
@@ -19,10 +26,34 @@ pub fn exception(py: Python<'_>, error: &Error) -> PyErr {
         attributes.set_item("kind", format!("{kind:?}"))?;
         attributes.set_item("hint", error.hint())?;
         attributes.set_item("path", error.path().map(|p| p.display().to_string()))?;
-        let class = py.import("milwright._errors")?.getattr(class)?;
-        class.call((error.to_string(),), Some(&attributes))
+        let exception =
+            py.import("milwright._errors")?.getattr(class)?.call((error.to_string(),), Some(&attributes))?;
+        if kind == ErrorKind::Io {
+            exception.setattr("errno", system.and_then(io::Error::raw_os_error))?;
+            exception.setattr("filename", error.path().map(|p| p.as_os_str().to_owned()))?;
+        }
+        Ok(exception)
     };
     make().map_or_else(|e| e, PyErr::from_value)
+}
+
+/// The exception for a panic, which is a bug of ours: an `Error` like the others, so that programs that handle these
+/// survive it.
+pub fn internal(py: Python<'_>, panic: &str) -> PyErr {
+    let error = Error::new(ErrorKind::Runtime, format!("Milwright failed: {panic}"));
+    exception(py, &error.with_hint("this is a bug of Milwright: please report it, with the model if you can"))
+}
+
+/// What the system said, if it is at the bottom of an error.
+fn system_error(error: &Error) -> Option<&io::Error> {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(system) = cause.downcast_ref::<io::Error>() {
+            return Some(system);
+        }
+        source = cause.source();
+    }
+    None
 }
 
 /// Results with the library's error, as Python wants them.

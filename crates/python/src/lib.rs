@@ -4,19 +4,21 @@
 //! * `model`: `Model` and `State`.
 //! * `tensors`: NumPy arrays in and out.
 //! * `tools`: `optimize` and `compare`.
+//! * `work`: how long work runs: without Python's lock, and ended by Ctrl-C.
 //!
-//! Reports cross the border as JSON, tensors as arrays. Long work runs without Python's lock. Errors become the
-//! exceptions of `milwright._errors`; a panic cannot cross, PyO3 turns it into an exception, too.
+//! Reports cross the border as JSON, tensors as arrays. Errors become the exceptions of `milwright._errors`, and so do
+//! panics.
 
 mod errors;
 mod model;
 mod tensors;
 mod tools;
+mod work;
 
 #[pyo3::pymodule]
 mod _native {
     #[pymodule_export]
-    use crate::model::{Model, State};
+    use crate::model::{Model, State, forked};
     #[pymodule_export]
     use crate::tools::{compare, optimize};
 

@@ -1,31 +1,58 @@
 //! Models, their states, and predictions.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use milwright::cache::{Options, Store};
 use milwright::{
-    DType, Error, ErrorKind, InferenceRequest, LoadOptions, Precision, PredictOptions, Prediction, Session,
-    Structure, Target, Tensor,
+    Cancel, DType, Error, ErrorKind, LoadOptions, Precision, PredictOptions, Prediction, Session, Structure,
+    Target, Tensor,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::errors::{OrRaise, exception};
-use crate::tensors;
+use crate::errors::OrRaise;
+use crate::{tensors, work};
 
 /// A Core ML model, ready to run.
 #[pyclass(frozen, module = "milwright._native")]
 pub struct Model {
     pub model: Arc<milwright::Model>,
-    function: Option<String>,
-    session: Mutex<Box<dyn Session>>,
+    options: LoadOptions,
+    /// Locked by who holds Python's lock, and for a moment only: a process that is forked, which takes Python's lock,
+    /// never inherits it locked.
+    session: Mutex<Loaded>,
+    /// Whether a prediction may take so long that Ctrl-C should end it.
+    is_slow: AtomicBool,
+}
+
+/// A session, and how often the process had been forked when it was loaded. A session's threads do not survive that.
+struct Loaded {
+    forks: u64,
+    session: Arc<Mutex<Box<dyn Session>>>,
 }
 
 /// The states of a stateful model.
 #[pyclass(frozen, module = "milwright._native")]
-pub struct State(Mutex<milwright::State>);
+pub struct State {
+    state: Mutex<milwright::State>,
+    forks: u64,
+}
+
+/// How often this process was forked, counted from its first ancestor that loaded this module.
+static FORKS: AtomicU64 = AtomicU64::new(0);
+
+/// To be called in each process that is forked off.
+#[pyfunction]
+pub fn forked() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A prediction that took less is done on the caller's thread the next time: handing it over costs 20 microseconds or
+/// so, and nobody presses Ctrl-C that fast.
+const SLOW: Duration = Duration::from_millis(20);
 
 #[pymethods]
 impl Model {
@@ -39,11 +66,7 @@ impl Model {
         cache: Option<PathBuf>,
         precision: &str,
     ) -> PyResult<Model> {
-        py.detach(|| {
-            let model = Arc::new(milwright::Model::open(path)?);
-            Model::load(model, function, threads, cache, precision)
-        })
-        .or_raise(py)
+        Model::load(py, || milwright::Model::open(path), function, threads, cache, precision)
     }
 
     /// Makes a model out of the bytes of its specification, and of its weight files by their names.
@@ -57,12 +80,11 @@ impl Model {
         threads: usize,
         precision: &str,
     ) -> PyResult<Model> {
-        py.detach(|| {
+        let open = || {
             let weights = weights.into_iter().map(|(name, bytes)| (name, bytes.into())).collect();
-            let model = Arc::new(milwright::Model::from_bytes(specification.into(), &weights)?);
-            Model::load(model, function, threads, None, precision)
-        })
-        .or_raise(py)
+            milwright::Model::from_bytes(specification.into(), &weights)
+        };
+        Model::load(py, open, function, threads, None, precision)
     }
 
     /// One prediction.
@@ -74,25 +96,33 @@ impl Model {
         state: Option<&State>,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let mut request = InferenceRequest::new();
-        for (name, value) in inputs {
-            let name: String = name.extract()?;
-            let tensor = tensors::from_python(&name, &value)?;
-            request = request.input(name, tensor);
-        }
+        let request = tensors::request(inputs)?;
         let deadline = timeout.map(deadline).transpose().or_raise(py)?;
-        let prediction = py.detach(|| {
-            let mut state = state.map(State::lock);
-            let options =
-                PredictOptions { state: state.as_deref_mut(), deadline, ..PredictOptions::default() };
-            self.lock().predict_with(&request, options)
-        });
-        self.outputs(py, prediction.or_raise(py)?)
+        let session = self.session(py)?;
+        let cancel = Cancel::default();
+        let mut took = Duration::ZERO;
+        let predict = || {
+            let mut state = state.map(State::lock).transpose()?;
+            let start = Instant::now();
+            let options = PredictOptions { state: state.as_deref_mut(), deadline, cancel: cancel.clone() };
+            let prediction = lock(&session).predict_with(&request, options);
+            took = start.elapsed();
+            prediction
+        };
+        let prediction = if self.is_slow.load(Ordering::Relaxed) {
+            work::interruptible(py, &cancel, predict)
+        } else {
+            work::detached(py, predict)
+        }?;
+        self.is_slow.store(took >= SLOW || self.model.has_loops(), Ordering::Relaxed);
+        self.outputs(py, prediction)
     }
 
     /// New states, all zero.
-    fn make_state(&self) -> State {
-        State(Mutex::new(self.lock().new_state()))
+    fn make_state(&self, py: Python<'_>) -> PyResult<State> {
+        let session = self.session(py)?;
+        let state = work::detached(py, || Ok(lock(&session).new_state()))?;
+        Ok(State { state: Mutex::new(state), forks: FORKS.load(Ordering::Relaxed) })
     }
 
     /// Everything that the file says about itself, as JSON.
@@ -103,17 +133,19 @@ impl Model {
     /// The function that this is.
     #[getter]
     fn function(&self) -> String {
-        self.function.clone().unwrap_or_else(|| self.model.info().default_function.clone())
+        self.options.function.clone().unwrap_or_else(|| self.model.info().default_function.clone())
     }
 
     /// How the model was made ready, as JSON.
-    fn loaded(&self) -> String {
-        serde_json::to_string(self.lock().loaded()).expect("plain data has a JSON form")
+    fn loaded(&self, py: Python<'_>) -> PyResult<String> {
+        let session = self.session(py)?;
+        work::detached(py, || Ok(serde_json::to_string(lock(&session).loaded())))
+            .map(|json| json.expect("plain data has a JSON form"))
     }
 
     /// Writes the model in its compiled form, a folder `.mlmodelc`.
     fn compile_to(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
-        py.detach(|| self.model.compile_to(path)).or_raise(py)
+        work::detached(py, || self.model.compile_to(path))
     }
 
     /// The program as plain data, as JSON.
@@ -124,36 +156,66 @@ impl Model {
 
 impl Model {
     fn load(
-        model: Arc<milwright::Model>,
+        py: Python<'_>,
+        open: impl FnOnce() -> milwright::Result<milwright::Model> + Send,
         function: Option<String>,
         threads: usize,
         cache: Option<PathBuf>,
         precision: &str,
-    ) -> milwright::Result<Model> {
+    ) -> PyResult<Model> {
         let precision = match precision {
             "declared" => Precision::Declared,
             "wide" => Precision::Wide,
             _ => {
                 let error =
                     Error::new(ErrorKind::InvalidInput, format!("there is no precision {precision:?}"));
-                return Err(error.with_hint("it is \"declared\" or \"wide\""));
+                return Err(error.with_hint("it is \"declared\" or \"wide\"")).or_raise(py);
             }
         };
-        let cache = cache.map(|folder| Store::open(folder, Options::default())).transpose()?;
-        let options =
-            LoadOptions { function: function.clone(), threads, cache, precision, ..LoadOptions::default() };
-        let session = Target::Cpu.backend()?.load(&model, &options)?;
-        Ok(Model { model, function, session: Mutex::new(session) })
+        let cancel = Cancel::default();
+        let load = || {
+            let cache = cache.map(|folder| Store::open(folder, Options::default())).transpose()?;
+            let options = LoadOptions {
+                function,
+                threads,
+                cache,
+                precision,
+                cancel: cancel.clone(),
+                ..LoadOptions::default()
+            };
+            let model = Arc::new(open()?);
+            let session = Target::Cpu.backend()?.load(&model, &options)?;
+            Ok((model, options, session))
+        };
+        let (model, options, session) = work::interruptible(py, &cancel, load)?;
+        let loaded = Loaded { forks: FORKS.load(Ordering::Relaxed), session: Arc::new(Mutex::new(session)) };
+        Ok(Model { model, options, session: Mutex::new(loaded), is_slow: AtomicBool::new(true) })
     }
 
-    /// A panic in another thread's prediction leaves a session that can be used: each run starts from its inputs.
-    fn lock(&self) -> MutexGuard<'_, Box<dyn Session>> {
-        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The session; in a process that was forked off, one of its own, since the threads of the old one are not there.
+    /// States that a session keeps begin at zero again.
+    fn session(&self, py: Python<'_>) -> PyResult<Arc<Mutex<Box<dyn Session>>>> {
+        let forks = FORKS.load(Ordering::Relaxed);
+        {
+            let loaded = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+            if loaded.forks == forks {
+                return Ok(Arc::clone(&loaded.session));
+            }
+        }
+        let (model, options) = (&self.model, &self.options);
+        let session = work::detached(py, || Target::Cpu.backend()?.load(model, options))?;
+        let mut loaded = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        if loaded.forks != forks {
+            let new = Loaded { forks, session: Arc::new(Mutex::new(session)) };
+            // What belongs to threads that are gone is left alone, not dropped.
+            std::mem::forget(std::mem::replace(&mut *loaded, new));
+        }
+        Ok(Arc::clone(&loaded.session))
     }
 
     fn outputs<'py>(&self, py: Python<'py>, prediction: Prediction) -> PyResult<Bound<'py, PyDict>> {
         let outputs = PyDict::new(py);
-        let info = self.model.info().function(self.function.as_deref());
+        let info = self.model.info().function(self.options.function.as_deref());
         let probabilities = info.and_then(|f| f.predicted_probabilities.clone());
         for (name, tensor) in prediction.outputs() {
             let value = match prediction.classes() {
@@ -170,6 +232,11 @@ impl Model {
         }
         Ok(outputs)
     }
+}
+
+/// A panic in another thread's prediction leaves a session that can be used: each run starts from its inputs.
+fn lock(session: &Mutex<Box<dyn Session>>) -> MutexGuard<'_, Box<dyn Session>> {
+    session.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Each class with its probability.
@@ -205,26 +272,37 @@ fn deadline(seconds: f64) -> milwright::Result<Instant> {
 impl State {
     /// The names of the states.
     #[getter]
-    fn names(&self) -> Vec<String> {
-        self.lock().names().into_iter().map(str::to_owned).collect()
+    fn names(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        work::detached(py, || Ok(self.lock()?.names().into_iter().map(str::to_owned).collect()))
     }
 
     /// What a state holds: a copy.
     fn read<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-        let state = self.lock();
-        let tensor = state.read(name).map_err(|e| exception(py, &e))?;
-        tensors::to_python(py, tensor)
+        let tensor = work::detached(py, || Ok(self.lock()?.read(name)?.clone()))?;
+        tensors::to_python(py, &tensor)
     }
 
     /// Replaces what a state holds.
     fn write(&self, py: Python<'_>, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let tensor = tensors::from_python(name, value)?;
-        self.lock().write(name, &tensor).or_raise(py)
+        work::detached(py, || self.lock()?.write(name, &tensor))
     }
 }
 
 impl State {
-    fn lock(&self) -> MutexGuard<'_, milwright::State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits for the prediction that uses it; one that was under way when this process was forked off never ends here.
+    fn lock(&self) -> milwright::Result<MutexGuard<'_, milwright::State>> {
+        if self.forks == FORKS.load(Ordering::Relaxed) {
+            return Ok(self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        match self.state.try_lock() {
+            Ok(state) => Ok(state),
+            Err(TryLockError::Poisoned(state)) => Ok(state.into_inner()),
+            Err(TryLockError::WouldBlock) => {
+                let message = "the state was in use when the process was forked, or is by another thread";
+                let error = Error::new(ErrorKind::Runtime, message);
+                Err(error.with_hint("make a state of its own in each process"))
+            }
+        }
     }
 }

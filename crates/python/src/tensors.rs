@@ -2,12 +2,23 @@
 
 use bytes::Bytes;
 use half::f16;
-use milwright::{DType, Error, ErrorKind, Tensor};
+use milwright::{DType, Error, ErrorKind, InferenceRequest, Tensor};
 use numpy::{Element, PyArray1, PyArrayDescrMethods, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString};
+use pyo3::types::{PyDict, PyList, PyString};
 
 use crate::errors::exception;
+
+/// One set of inputs.
+pub fn request(inputs: &Bound<'_, PyDict>) -> PyResult<InferenceRequest> {
+    let mut request = InferenceRequest::new();
+    for (name, value) in inputs {
+        let name: String = name.extract()?;
+        let tensor = from_python(&name, &value)?;
+        request = request.input(name, tensor);
+    }
+    Ok(request)
+}
 
 /// A tensor over an array's memory, which it keeps alive. Only what is not contiguous, or in the other byte order, is
 /// copied.

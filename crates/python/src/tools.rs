@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use milwright::{Error, ErrorKind, LoadOptions, Optimizer, Progress, Samples, Target};
+use milwright::{Cancel, Error, ErrorKind, LoadOptions, Optimizer, Progress, Samples, Target};
 use pyo3::prelude::*;
 
-use crate::errors::OrRaise;
+use crate::work;
 
 /// Optimizes the model at `path`; gives the report as JSON. `progress` is called with a stage, done and total, and
 /// ends the work by raising.
@@ -24,10 +24,19 @@ pub fn optimize(
     seed: u64,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<String> {
-    let report = py.detach(|| {
+    let cancel = Cancel::default();
+    let on_event = |(stage, done, total): (&str, usize, usize)| match &progress {
+        Some(progress) => progress.call1(py, (stage, done, total)).map(|_| ()),
+        None => Ok(()),
+    };
+    let report = work::with_events(py, &cancel, on_event, |events| {
         let model = Arc::new(milwright::Model::open(path)?);
-        let mut optimizer =
-            Optimizer::new().quantization(choice(quantize)?).target(self::target(target)?).seed(seed);
+        let load = LoadOptions { cancel: cancel.clone(), ..LoadOptions::default() };
+        let mut optimizer = Optimizer::new()
+            .quantization(choice(quantize)?)
+            .target(self::target(target)?)
+            .seed(seed)
+            .load_options(load);
         if let Some(tolerance) = tolerance {
             optimizer = optimizer.tolerance(tolerance);
         }
@@ -35,21 +44,16 @@ pub fn optimize(
             optimizer = optimizer.samples(Samples::read(&model, None, inputs)?);
         }
         optimizer.optimize(&model, output.as_deref(), &mut |at| {
-            let Some(progress) = &progress else { return };
-            let (stage, done, total) = match at {
+            let event = match at {
                 Progress::Compressing { done, total } => ("compressing", done, total),
                 Progress::Proving { done, total } => ("proving", done, total),
                 _ => ("writing", 0, 1),
             };
-            // An exception in a progress bar is no reason to lose the work; Python prints it.
-            Python::attach(|py| {
-                if let Err(e) = progress.call1(py, (stage, done, total)) {
-                    e.write_unraisable(py, None);
-                }
-            });
+            // The other end is there as long as the work is.
+            let _ = events.send(event);
         })
-    });
-    Ok(serde_json::to_string(&report.or_raise(py)?).expect("plain data has a JSON form"))
+    })?;
+    Ok(serde_json::to_string(&report).expect("plain data has a JSON form"))
 }
 
 /// Runs two models on the same inputs; gives the differences as JSON.
@@ -64,7 +68,8 @@ pub fn compare(
     seed: u64,
     samples: usize,
 ) -> PyResult<String> {
-    let differences = py.detach(|| {
+    let cancel = Cancel::default();
+    let differences = work::interruptible(py, &cancel, || {
         let a = Arc::new(milwright::Model::open(a)?);
         let b = Arc::new(milwright::Model::open(b)?);
         let function = function.as_deref();
@@ -72,9 +77,10 @@ pub fn compare(
             Some(folder) => Samples::read(&a, function, folder)?,
             None => Samples::draw(&a, function, seed, samples)?,
         };
-        milwright::compare(&a, &b, function, &samples, &LoadOptions::default(), &mut || ())
-    });
-    Ok(serde_json::to_string(&differences.or_raise(py)?).expect("plain data has a JSON form"))
+        let load = LoadOptions { cancel: cancel.clone(), ..LoadOptions::default() };
+        milwright::compare(&a, &b, function, &samples, &load, &mut || ())
+    })?;
+    Ok(serde_json::to_string(&differences).expect("plain data has a JSON form"))
 }
 
 fn choice(name: &str) -> milwright::Result<milwright::Quantization> {

@@ -14,18 +14,30 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Literal, Mapping, Sequence, Union
 
 import numpy as np
 
 from . import _images, _native
-from ._errors import DeadlineError, Error, InputError, ToleranceError, UnsupportedError
+from ._errors import (
+    DeadlineError,
+    Error,
+    FileError,
+    FilePermissionError,
+    InputError,
+    MissingFileError,
+    ToleranceError,
+    UnsupportedError,
+)
 from ._native import State, __version__
 
 __all__ = [
     "DeadlineError",
     "Error",
+    "FileError",
+    "FilePermissionError",
     "InputError",
+    "MissingFileError",
     "Model",
     "State",
     "ToleranceError",
@@ -35,6 +47,16 @@ __all__ = [
     "optimize",
 ]
 
+StrPath = Union[str, "os.PathLike[str]"]
+Precision = Literal["declared", "wide"]
+Images = Literal["pil", "array"]
+Target = Literal["auto", "ane", "gpu", "cpu"]
+Quantize = Literal["none", "float16", "int8", "palette8", "palette6", "palette4", "palette2", "palette1"]
+
+# The threads of a session are not there in a process that is forked off: models load again what they need.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_native.forked)
+
 
 class Model:
     """A Core ML model (``.mlpackage``, ``.mlmodel``), opened, verified and compiled for this machine.
@@ -42,25 +64,32 @@ class Model:
     ``function`` names one of several functions; ``threads`` is how many one prediction may use, 0 being one per
     core; ``cache`` is a folder that keeps compiled plans from one process to the next. ``precision`` says what fp16
     programs are computed in: ``declared`` rounds every result to fp16, as the Neural Engine and the GPU do; ``wide``
-    computes in fp32 and rounds nothing, outputs included, as Core ML does on the CPU.
+    computes in fp32 and rounds nothing, outputs included, as Core ML does on the CPU. ``images`` says what outputs
+    that are images come as: PIL images (which wants Pillow), or arrays.
 
-    Raises :class:`Error` where the file is damaged or the model cannot be run, and says what and where.
+    Raises :class:`Error` where the file is damaged or the model cannot be run, and says what and where;
+    :class:`MissingFileError`, which is a ``FileNotFoundError``, where there is none.
 
     Predictions of one model run one after the other; Python's lock is free meanwhile. For predictions side by side,
-    open the model several times.
+    open the model several times. Ctrl-C ends loading and predicting. A model can be pickled: what opens it is the path
+    and these options, so that the file has to be there. After ``os.fork`` the child loads a session of its own, whose
+    states begin at zero.
     """
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: StrPath,
         *,
         function: str | None = None,
         threads: int = 0,
-        cache: str | os.PathLike[str] | None = None,
-        precision: str = "declared",
+        cache: StrPath | None = None,
+        precision: Precision = "declared",
+        images: Images = "pil",
     ) -> None:
-        path = os.fspath(path)
-        self._adopt(_native.Model(path, function=function, threads=threads, cache=cache, precision=precision))
+        path, cache = os.path.abspath(path), None if cache is None else os.path.abspath(cache)
+        options = {"function": function, "threads": threads, "cache": cache, "precision": precision}
+        self._adopt(_native.Model(path, **options), images)
+        self._source = (path, {**options, "images": images})
 
     @classmethod
     def from_bytes(
@@ -70,18 +99,22 @@ class Model:
         *,
         function: str | None = None,
         threads: int = 0,
-        precision: str = "declared",
+        precision: Precision = "declared",
+        images: Images = "pil",
     ) -> Model:
         """A model out of memory: the bytes of its specification, and of its weight files by the names that the
         specification has for them, such as ``@model_path/weights/weight.bin``."""
         model = cls.__new__(cls)
         options = {"function": function, "threads": threads, "precision": precision}
         native = _native.Model.from_bytes(specification, dict(weights or {}), **options)
-        model._adopt(native)
+        model._adopt(native, images)
         return model
 
-    def _adopt(self, native: _native.Model) -> None:
+    def _adopt(self, native: _native.Model, images: str) -> None:
+        if images not in ("pil", "array"):
+            raise InputError(f'images is "pil" or "array", not {images!r}', kind="InvalidInput")
         self._native = native
+        self._source: tuple[str, dict[str, Any]] | None = None
         self.info: dict[str, Any] = json.loads(native.info())
         """Everything that the file says about itself: functions, features, metadata."""
         self.function: str = native.function
@@ -89,6 +122,14 @@ class Model:
         functions = [f for f in self.info["functions"] if f["name"] == self.function]
         self._features: dict[str, Any] = functions[0] if functions else {"inputs": [], "outputs": [], "states": []}
         self._image_inputs = {f["name"]: f["ty"] for f in self._features["inputs"] if f["ty"]["kind"] == "image"}
+        outputs = self._features["outputs"] if images == "pil" else []
+        self._image_outputs = {f["name"]: f["ty"] for f in outputs if f["ty"]["kind"] == "image"}
+
+    def __reduce__(self) -> Any:
+        if self._source is None:
+            raise TypeError("a model made from bytes cannot be pickled: save it, and open the file")
+        path, options = self._source
+        return _open, (path, options)
 
     @property
     def inputs(self) -> list[dict[str, Any]]:
@@ -125,26 +166,32 @@ class Model:
     ) -> dict[str, Any]:
         """Runs the model once.
 
-        Inputs are arrays, or what NumPy makes arrays of, or PIL images for image inputs. Numbers are converted to the
-        declared element type; shapes have to fit. Contiguous arrays are read where they are, so another thread must
-        not change them meanwhile. Outputs are new arrays; a classifier gives a label, and a dictionary from class to
-        probability.
+        Inputs are arrays, or what NumPy makes arrays of. Numbers are converted to the declared element type; shapes
+        have to fit. Contiguous arrays are read where they are, so another thread must not change them meanwhile.
+        Image inputs take PIL images, ``uint8`` pixels (height × width × RGB, or height × width), or arrays of
+        1 × channels × height × width in the declared colour order. Outputs are new arrays, and PIL images where the
+        model gives images; a classifier gives a label, and a dictionary from class to probability.
 
         ``state``, from :meth:`make_state`, is what a stateful model reads and writes; without it the model keeps one
         of its own. ``timeout`` is in seconds: beyond it, :class:`DeadlineError` is raised, also out of endless loops.
 
         Raises :class:`InputError` where an input is missing, unknown, or of a wrong shape or type.
         """
-        if self._image_inputs:
-            image = _images.to_array
-            inputs = {n: image(v, self._image_inputs[n]) if n in self._image_inputs else v for n, v in inputs.items()}
-        return self._native.predict(dict(inputs), state, timeout)
+        inputs = dict(inputs)
+        for name, feature in self._image_inputs.items():
+            if name in inputs:
+                inputs[name] = _images.to_array(name, inputs[name], feature)
+        outputs = self._native.predict(inputs, state, timeout)
+        for name, feature in self._image_outputs.items():
+            if name in outputs:
+                outputs[name] = _images.from_array(outputs[name], feature)
+        return outputs
 
     def predict_batch(self, batch: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Runs the model on each set of inputs."""
         return [self.predict(inputs) for inputs in batch]
 
-    def compile_to(self, path: str | os.PathLike[str]) -> None:
+    def compile_to(self, path: StrPath) -> None:
         """Writes the model in its compiled form: a folder ``.mlmodelc``, whole or not at all."""
         self._native.compile_to(os.fspath(path))
 
@@ -156,14 +203,19 @@ class Model:
         return f"<milwright.Model {self.info['model_type']}, function {self.function!r}>"
 
 
+def _open(path: str, options: dict[str, Any]) -> Model:
+    """What unpickles a model."""
+    return Model(path, **options)
+
+
 def optimize(
-    model: str | os.PathLike[str],
-    output: str | os.PathLike[str] | None = None,
+    model: StrPath,
+    output: StrPath | None = None,
     *,
-    quantize: str = "none",
-    target: str = "auto",
+    quantize: Quantize = "none",
+    target: Target = "auto",
     tolerance: float | None = None,
-    inputs: str | os.PathLike[str] | Sequence[Mapping[str, Any]] | None = None,
+    inputs: StrPath | Sequence[Mapping[str, Any]] | None = None,
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -191,10 +243,10 @@ def optimize(
 
 
 def compare(
-    a: str | os.PathLike[str],
-    b: str | os.PathLike[str],
+    a: StrPath,
+    b: StrPath,
     *,
-    inputs: str | os.PathLike[str] | Sequence[Mapping[str, Any]] | None = None,
+    inputs: StrPath | Sequence[Mapping[str, Any]] | None = None,
     function: str | None = None,
     seed: int = 0,
     samples: int = 4,
@@ -213,7 +265,7 @@ def compare(
 class _folder:
     """Sets of inputs as the folder that the native side reads; a folder as it is."""
 
-    def __init__(self, inputs: str | os.PathLike[str] | Sequence[Mapping[str, Any]] | None) -> None:
+    def __init__(self, inputs: StrPath | Sequence[Mapping[str, Any]] | None) -> None:
         self._inputs = inputs
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 

@@ -32,3 +32,19 @@ class ToleranceError(Error):
 
 class DeadlineError(Error, TimeoutError):
     """The time that the caller gave is over."""
+
+
+class FileError(Error, OSError):
+    """A file cannot be read or written: ``errno`` and ``filename`` are those of the system, where it said something."""
+
+    def __str__(self) -> str:
+        # The whole message, where an OSError has its number and the file only.
+        return str(self.args[0])
+
+
+class MissingFileError(FileError, FileNotFoundError):
+    """There is no such file, or one that a model needs is missing."""
+
+
+class FilePermissionError(FileError, PermissionError):
+    """A file may not be read or written."""

@@ -63,7 +63,7 @@ class _MLModelProxy:
         if asset is not None:
             self._model = asset._load(function, precision)
         else:
-            self._model = milwright.Model(_inside(path), function=function, precision=precision)
+            self._model = _model(_inside(path), function=function, precision=precision)
         self._load_duration = time.perf_counter_ns() - start
         self._predict_duration: int | None = None
         self._path = path
@@ -194,8 +194,9 @@ class _MLModelAssetProxy:
 
     def _load(self, function: str | None, precision: str) -> milwright.Model:
         if self._path is not None:
-            return milwright.Model(_inside(self._path), function=function, precision=precision)
-        return milwright.Model.from_bytes(self._specification, self._weights, function=function, precision=precision)
+            return _model(_inside(self._path), function=function, precision=precision)
+        options = {"function": function, "precision": precision, "images": "array"}
+        return milwright.Model.from_bytes(self._specification, self._weights, **options)
 
 
 class _Device:
@@ -257,6 +258,11 @@ class _MLModelStructureProgramOperationProxy:
 
 
 class _MLModelStructureNeuralNetworkLayerProxy: ...
+
+
+def _model(path: str, **options: Any) -> milwright.Model:
+    """A model whose outputs are all arrays: `_output` makes of them what coremltools expects."""
+    return milwright.Model(path, images="array", **options)
 
 
 def _input(value: Any, feature: Mapping[str, Any] | None) -> Any:

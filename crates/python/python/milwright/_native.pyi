@@ -4,6 +4,8 @@ import numpy as np
 
 __version__: str
 
+def forked() -> None: ...
+
 class Model:
     def __init__(
         self,
