@@ -168,12 +168,17 @@ def compute_types(program):
 
 
 def optimize(milwright, path, setting, to):
-    command = [milwright, "optimize", path, "--quantize", setting, "-o", to, "--json", "--no-cache"]
+    command = [milwright, "optimize", path, "--quantize", setting, "-o", to, "--json", "--no-cache", "--tolerance", "none"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr.strip().replace("\n", " | "))
     report = json.loads(done.stdout)
     return report, report["optimize_seconds"]
+
+
+def decibels(output):
+    """The signal to noise of an output: infinite where it is equal, minus infinite where there is none."""
+    return {"equal": float("inf"), None: float("-inf")}.get(output["snr_db"], output["snr_db"])
 
 
 def compare(milwright, a, b):
@@ -184,7 +189,7 @@ def compare(milwright, a, b):
         return done.stderr.strip()[:200]
     outputs = json.loads(done.stdout)
     broken = sum(o["non_finite"] for o in outputs)
-    worst = min((float("inf") if o["snr_db"] is None else o["snr_db"] for o in outputs), default=float("inf"))
+    worst = min(map(decibels, outputs), default=float("inf"))
     return f"{broken} elements are NaN or infinite" if broken else worst
 
 
@@ -255,7 +260,7 @@ def check(args, path, setting, model, original, folder):
     row["seconds"] = our_time
     row["size"] = report["bytes_after"] / report["bytes_before"]
     outputs = [o for f in report["proof"]["functions"].values() for o in f]
-    row["snr"] = min((o["snr_db"] for o in outputs if o["snr_db"] is not None), default=float("inf"))
+    row["snr"] = min(map(decibels, outputs), default=float("inf"))
 
     table = max((v.size * v.itemsize for v, _ in our_weights.values()), default=0)
     table *= 2 ** int(setting[7:]) if setting.startswith("palette") else 1

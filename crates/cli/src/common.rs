@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use milwright::cache::{Options, Store};
 use milwright::{
-    Backend, Error, ErrorKind, Isolation, Launch, LoadOptions, MAX_THREADS, Model, OutputDifference, Process,
-    Result, Samples, Target,
+    Backend, Comparison, Error, ErrorKind, Isolation, Launch, LoadOptions, MAX_THREADS, Model,
+    OutputDifference, PART_MARGIN_DB, Process, Result, Role, SampleSource, Samples, Slice, Snr, Target,
+    Tolerance,
 };
 
 use crate::interrupt;
-use crate::printer::{Printer, number};
+use crate::printer::{Printer, count, number};
 
 /// Flags that every subcommand takes.
 #[derive(clap::Args)]
@@ -108,10 +109,18 @@ pub fn threads(text: &str) -> std::result::Result<usize, String> {
     threads.ok_or_else(|| format!("not a number from 0 to {MAX_THREADS}"))
 }
 
-/// Parses a tolerance.
+/// Parses a number of decibels.
 pub fn decibels(text: &str) -> std::result::Result<f64, String> {
     let snr_db = text.parse().ok().filter(|x: &f64| x.is_finite());
     snr_db.ok_or_else(|| "not a number of decibels, such as 20".to_owned())
+}
+
+/// Parses a tolerance that can be lifted.
+pub fn tolerance(text: &str) -> std::result::Result<Tolerance, String> {
+    if text == "none" {
+        return Ok(Tolerance::None);
+    }
+    decibels(text).map(Tolerance::Decibels).map_err(|e| format!("{e}, nor `none`"))
 }
 
 /// Opens a model.
@@ -133,20 +142,78 @@ pub fn samples(
     }
 }
 
-/// Shows how far outputs are apart.
-pub fn show_differences(outputs: &[OutputDifference], printer: &Printer) {
+/// Says that a tolerance was met, or not, on drawn inputs only.
+pub fn note_smoke_test(inputs: &SampleSource, printer: &Printer) {
+    if inputs.is_drawn() {
+        printer
+            .note("note: a tolerance on drawn inputs is a smoke test; --inputs DIR proves it on real ones");
+    }
+}
+
+/// Shows what was run, and how far outputs are apart; what the table has no room for is said below it.
+pub fn show_comparison(comparison: &Comparison, what: &str, printer: &Printer) {
+    let sets = count(comparison.sets, "set", "sets");
+    match &comparison.inputs {
+        SampleSource::Given { .. } => {
+            printer.line(format!("{what}, on {sets} of inputs, {}:", comparison.inputs))
+        }
+        SampleSource::Drawn { .. } => {
+            printer.line(format!("{what}, a smoke test on {sets} of inputs, {}:", comparison.inputs));
+        }
+    }
+    show_differences(&comparison.outputs, printer);
+}
+
+fn show_differences(outputs: &[OutputDifference], printer: &Printer) {
     let mut table =
         printer.table(&["output", "SNR dB", "max error", "mean error", "cosine", "same class", "not finite"]);
+    let dash = || "–".to_owned();
     for o in outputs {
+        let state = if o.role == Role::State { " (state)" } else { "" };
         table.add_row(vec![
-            o.name.clone(),
-            o.snr_db.map_or("equal".into(), |s| format!("{s:.1}")),
-            number(o.max_abs),
-            number(o.mean_abs),
-            format!("{:.6}", o.cosine),
-            o.agreement.map_or("–".into(), |a| format!("{:.1} %", 100.0 * a)),
+            format!("{}{state}", o.name),
+            if o.snr_db == Snr::Unknown { dash() } else { o.snr_db.to_string() },
+            o.max_abs.map_or_else(dash, number),
+            o.mean_abs.map_or_else(dash, number),
+            o.cosine.map_or_else(dash, |c| format!("{c:.6}")),
+            o.agreement.map_or_else(dash, |a| format!("{:.1} %", 100.0 * a)),
             if o.non_finite == 0 { "none".into() } else { o.non_finite.to_string() },
         ]);
     }
     printer.show(&table);
+    for o in outputs {
+        for remark in remarks(o) {
+            printer.line(format!("{}: {remark}", o.name));
+        }
+    }
+}
+
+/// The error is a tenth of the signal.
+const POOR_DB: f64 = 20.0;
+
+/// What is to be said of an output besides its figures.
+fn remarks(o: &OutputDifference) -> Vec<String> {
+    let mut remarks = o.faults.clone();
+    remarks.extend(o.other_type.as_ref().map(|t| format!("it has elements of type {t} in the second model")));
+    if let Some(reason) = o.reason.as_ref().filter(|_| o.faults.is_empty()) {
+        remarks.push(format!("not judged: {reason}"));
+    } else if o.constant {
+        remarks.push("it does not depend on the inputs that were run".to_owned());
+    }
+    // Parts are worth a word where they are poor, and much worse than the whole.
+    let is_poor = |part: Snr| match (part.decibels(), o.snr_db.decibels()) {
+        (Some(part), Some(whole)) => part < (whole - PART_MARGIN_DB / 2.0).min(POOR_DB),
+        _ => false,
+    };
+    if let Some(part) = o.worst_set.filter(|p| is_poor(p.snr_db)) {
+        remarks.push(format!("{} dB on set {} of the inputs by itself", part.snr_db, part.index + 1));
+    }
+    if let Some(slice) = o.worst_slice.filter(|s| is_poor(s.snr_db)) {
+        let Slice { axis, index, snr_db } = slice;
+        remarks.push(format!("{snr_db} dB in slice {index} along dimension {axis} by itself"));
+    }
+    if let Some(varying) = o.varying_snr_db.filter(|&v| is_poor(v)) {
+        remarks.push(format!("{varying} dB in what changes with the inputs"));
+    }
+    remarks
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use milwright::cache::{Options, Store};
 use milwright::{
     Bits, DType, Error, InferenceRequest, LoadOptions, Model, Optimizer, Quantization, Result, Samples,
-    Session, Target, Tensor, npy,
+    Session, Target, Tensor, Tolerance, npy,
 };
 
 fn main() -> Result<()> {
@@ -59,11 +59,17 @@ fn main() -> Result<()> {
         let path = work.join(format!("digits-{name}.mlpackage"));
         let optimizer = Optimizer::new()
             .quantization(quantization)
-            .samples(Samples { requests: digits.requests[..32].to_vec() })
+            .samples(Samples::given(digits.requests[..32].to_vec()))
+            .tolerance(Tolerance::None)
             .load_options(load.clone());
         let report = optimizer.optimize(&original, Some(&path), &mut |_| {})?;
-        let worst =
-            report.proof.functions.iter().flat_map(|(_, o)| o).filter_map(|o| o.snr_db).reduce(f64::min);
+        let worst = report
+            .proof
+            .functions
+            .iter()
+            .flat_map(|c| &c.outputs)
+            .filter_map(|o| o.snr_db.decibels())
+            .reduce(f64::min);
         row(name, &Arc::new(Model::open(&path)?), worst)?;
     }
     println!("\nmodels: {}", work.display());

@@ -58,6 +58,7 @@ mod pipeline;
 #[cfg(feature = "prometheus")]
 mod prometheus;
 mod proof;
+mod provenance;
 mod request;
 mod samples;
 mod state;
@@ -70,7 +71,9 @@ pub use backend::{
     PredictOptions, Session, Target, backends,
 };
 pub use cancel::Cancel;
-pub use compare::{Differences, OutputDifference, largest};
+pub use compare::{
+    Differences, LOST_DB, Measure, OutputDifference, PART_MARGIN_DB, Part, Role, Slice, Snr, largest,
+};
 pub use compiled::{CompileOptions, CompiledModel, CompiledModels};
 pub use coreml::CoreMl;
 #[cfg(feature = "swift")]
@@ -90,10 +93,10 @@ pub use milwright_cpu::MAX_THREADS;
 pub use milwright_mil::{DType, Element, Tensor};
 pub use milwright_optimize::{KeptOp, WeightReport};
 pub use model::Model;
-pub use optimizer::{Bits, OptimizeReport, Optimizer, Progress, Quantization};
-pub use proof::{Proof, compare};
+pub use optimizer::{Bits, OptimizeReport, Optimizer, Progress, Quantization, Tolerance};
+pub use proof::{Comparison, Proof, compare};
 pub use request::{InferenceRequest, Prediction};
-pub use samples::{Samples, read_file};
+pub use samples::{SampleSource, Samples, read_file};
 pub use state::State;
 pub use storage::{Storage, StorageForm};
 /// What a worker process does: see [`Isolated`].

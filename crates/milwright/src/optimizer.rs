@@ -1,26 +1,29 @@
 //! Makes models smaller, and proves that they still compute the same.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use milwright_mil::{Checked, Opset, Program, Tensor, passes, verify};
-use milwright_optimize::{KeptOp, Quantization as Scheme, Report, Store, float16};
+use milwright_optimize::float16::{self, Observed};
+use milwright_optimize::{KeptOp, Quantization as Scheme, Report};
 use milwright_spec::proto::model;
-use milwright_spec::{
-    FileMap, Package, PackageWriter, StagedPackage, blob::BlobType, proto::mil_spec::value::BlobFileValue,
-};
+use milwright_spec::{PackageWriter, StagedPackage};
 use serde::Serialize;
 
+mod judge;
+mod spill;
+
+pub use judge::Tolerance;
 pub use milwright_optimize::Bits;
+
+use spill::{Spill, Weights};
 
 use crate::backend::seconds;
 use crate::{
-    Cancel, Error, ErrorKind, LoadOptions, Model, Proof, Result, Samples, Target, WeightReport, compare,
-    overflow, telemetry,
+    Error, ErrorKind, LoadOptions, Model, OutputDifference, Proof, Result, Samples, Target, WeightReport,
+    compare, overflow, telemetry,
 };
 
 /// How weights are stored.
@@ -47,7 +50,7 @@ pub type Quantization = Scheme;
 pub struct Optimizer {
     target: Target,
     quantization: Quantization,
-    tolerance: Option<f64>,
+    tolerance: Tolerance,
     samples: Option<Samples>,
     seed: u64,
     load: LoadOptions,
@@ -70,6 +73,15 @@ pub struct OptimizeReport {
     pub kept: Vec<KeptOp>,
     /// How far the outputs are from the original's.
     pub proof: Proof,
+    /// The tolerance that the proof was held to, in dB; `None` if it was lifted.
+    pub tolerance_db: Option<f64>,
+    /// Whether that is the default of the setting.
+    pub default_tolerance: bool,
+    /// Why nothing became smaller, if nothing did.
+    pub not_smaller: Option<String>,
+    /// How many times larger the values inside may become before fp16 ends, by what they were on drawn inputs; `None` if the
+    /// result does not compute in fp16, or the inputs were given, or it was not looked for.
+    pub fp16_headroom: Option<f64>,
     /// How long compressing and writing took.
     #[serde(rename = "optimize_seconds", serialize_with = "seconds")]
     pub optimize_time: Duration,
@@ -108,7 +120,7 @@ impl Default for Optimizer {
         Optimizer {
             target: Target::Auto,
             quantization: Quantization::None,
-            tolerance: None,
+            tolerance: Tolerance::Default,
             samples: None,
             seed: 0,
             load: LoadOptions::default(),
@@ -137,11 +149,12 @@ impl Optimizer {
         self
     }
 
-    /// The least signal to noise, in dB, of every output against the original's. A result that is worse is an error,
-    /// and is not written.
+    /// The least signal to noise, in dB, of every output against the original's, or that of the setting, or none. A
+    /// result that is worse is an error, and is not written. [`OutputDifference::failure`](crate::OutputDifference::failure)
+    /// says how outputs of each kind are judged.
     #[must_use]
-    pub fn tolerance(mut self, snr_db: f64) -> Optimizer {
-        self.tolerance = Some(snr_db);
+    pub fn tolerance(mut self, tolerance: impl Into<Tolerance>) -> Optimizer {
+        self.tolerance = tolerance.into();
         self
     }
 
@@ -170,8 +183,8 @@ impl Optimizer {
     /// Optimizes a model, proves the result, and writes it to `output` if one is given. The result is proved as it is
     /// written: what ran is what a reader of the file gets.
     ///
-    /// Where a conversion to fp16 goes badly, the original is run once more to find the values that fp16 cannot hold;
-    /// the ops that make and take them stay in fp32 then, and are in the report.
+    /// Where a conversion to fp16 goes badly, the original is run once more to find the values that fp16 cannot hold, and
+    /// the ops that lose something in it; what makes and takes these stays in fp32 then, and is in the report.
     ///
     /// # Errors
     /// The result is not within the tolerance, or is NaN or infinite where the original is not; it cannot be
@@ -205,20 +218,25 @@ impl Optimizer {
         }
         let prepared_in = start.elapsed();
         tracing::debug!("graph passes took {prepared_in:?}");
-        let first = self.attempt(model, &program, &Overflows::new(), output, progress);
-        let first = first.map(|a| Attempt { time: a.time + prepared_in, ..a });
-        if !self.halves() || !self.is_poor(first.as_ref()) {
-            return first?.finish(output);
-        }
-        // What overflows in fp16 shows in a run of the original; with that in fp32, it may do.
-        let overflows = self.overflows(model, &program);
-        match overflows {
-            Ok(overflows) if overflows.values().flat_map(|m| m.values()).any(|&m| m > float16::LARGEST) => {
-                drop(first);
-                self.attempt(model, &program, &overflows, output, progress)?.finish(output)
+        let mut observed = Observations::new();
+        let mut attempt = self.attempt(model, &program, &observed, output, progress);
+        if self.halves() && self.is_poor(attempt.as_ref()) {
+            // What fp16 loses shows in a run of the original and the result; with that in fp32, it may do.
+            match self.observe(model, &program) {
+                Ok(found) if found.values().any(says_something) => {
+                    observed = found;
+                    drop(attempt);
+                    attempt = self.attempt(model, &program, &observed, output, progress);
+                }
+                Ok(_) => {}
+                Err(e) if e.kind() == ErrorKind::Cancelled => return Err(e),
+                Err(error) => tracing::debug!(%error, "the values inside cannot be looked at"),
             }
-            _ => first?.finish(output),
         }
+        let mut attempt = attempt?;
+        attempt.time += prepared_in;
+        attempt.report.fp16_headroom = self.headroom(model, &program, &observed, &attempt.report);
+        attempt.finish(output)
     }
 
     /// Whether the program is converted to fp16.
@@ -226,24 +244,65 @@ impl Optimizer {
         self.quantization == Quantization::Float16 || matches!(self.target, Target::Ane | Target::Gpu)
     }
 
+    /// The tolerance in dB, if there is one.
+    fn tolerance_db(&self) -> Option<f64> {
+        match self.tolerance {
+            Tolerance::Default => Some(Tolerance::default_db(self.quantization, self.halves())),
+            Tolerance::Decibels(db) => Some(db),
+            Tolerance::None => None,
+        }
+    }
+
     /// Whether a conversion to fp16 went so badly that values may have overflown.
     fn is_poor(&self, attempt: Result<&Attempt, &Error>) -> bool {
         /// fp16 has 11 bits: 66 dB, of which a deep network may lose half.
         const POOR_DB: f64 = 30.0;
+        let poor = |o: &OutputDifference| o.failure(None).is_some() || o.snr_db.rank() < POOR_DB;
         match attempt {
-            Ok(attempt) => !attempt.report.proof.failures(POOR_DB).is_empty(),
+            Ok(attempt) => attempt.report.proof.functions.iter().any(|c| c.outputs.iter().any(poor)),
             Err(e) => e.kind() == ErrorKind::Tolerance,
         }
     }
 
-    /// How large the values of each function become.
-    fn overflows(&self, model: &Arc<Model>, program: &Checked) -> Result<Overflows> {
-        let mut found = Overflows::new();
+    /// How large the values of each function become, and which are lost in fp16.
+    fn observe(&self, model: &Model, program: &Checked) -> Result<Observations> {
+        let mut found = Observations::new();
         for name in program.functions.keys() {
             let samples = self.samples_of(model, name)?;
-            found.insert(name.clone(), overflow::magnitudes(program, name, &samples, &self.load)?);
+            let largest = overflow::magnitudes(program, name, &samples, &self.load)?;
+            let observed = Observed { largest, ..Observed::default() };
+            found.insert(name.clone(), overflow::losses(program, name, observed, &samples, &self.load)?);
         }
         Ok(found)
+    }
+
+    /// How many times larger the values inside may become before fp16 ends, where the result computes in it and only drawn
+    /// inputs say that it may. Looking for it must not take much longer than the proof did.
+    fn headroom(
+        &self,
+        model: &Model,
+        program: &Checked,
+        observed: &Observations,
+        report: &OptimizeReport,
+    ) -> Option<f64> {
+        const MAX_PROBES: usize = 4;
+        let probes = || program.functions.values().map(overflow::probes).sum::<usize>();
+        if !self.halves() || !report.proof.is_smoke_test() || (observed.is_empty() && probes() > MAX_PROBES) {
+            return None;
+        }
+        let mut largest: f64 = 0.0;
+        for name in program.functions.keys() {
+            let known = match observed.get(name) {
+                Some(observed) => observed.largest.clone(),
+                None => {
+                    let samples = self.samples_of(model, name).ok()?;
+                    overflow::magnitudes(program, name, &samples, &self.load).ok()?
+                }
+            };
+            // What overflows is in fp32 now.
+            largest = known.into_values().filter(|&m| m <= float16::LARGEST).fold(largest, f64::max);
+        }
+        (largest > 0.0).then(|| float16::LARGEST / largest)
     }
 
     /// Rewrites, writes and proves, up to where the result only has to take its place.
@@ -251,7 +310,7 @@ impl Optimizer {
         &self,
         model: &Arc<Model>,
         program: &Checked,
-        overflows: &Overflows,
+        observed: &Observations,
         output: Option<&Path>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Attempt> {
@@ -263,7 +322,7 @@ impl Optimizer {
         // A destination that cannot be written is noticed before the work, not after it.
         let mut writer = PackageWriter::create(&destination)?;
         let mut spill = Spill::create(&destination, model.package(), self.load.cancel.clone())?;
-        let (program, report) = self.rewrite(model, program, overflows, &mut spill, progress)?;
+        let (program, report) = self.rewrite(model, program, observed, &mut spill, progress)?;
 
         progress(Progress::Writing);
         let checked = verify(program)?;
@@ -294,10 +353,15 @@ impl Optimizer {
             weights: report.weights,
             kept: report.kept,
             proof,
+            tolerance_db: self.tolerance_db(),
+            default_tolerance: self.tolerance == Tolerance::Default,
+            not_smaller: None,
+            fp16_headroom: None,
             optimize_time: time,
             proof_time: start.elapsed(),
         };
-        self.judge(model, &report)?;
+        let report = OptimizeReport { not_smaller: self.not_smaller(model, &report), ..report };
+        self.judge(model, &report, observed)?;
         self.load.cancel.check()?;
         Ok(Attempt { report, time, staged, _scratch: scratch })
     }
@@ -307,7 +371,7 @@ impl Optimizer {
         &self,
         model: &Model,
         program: &Checked,
-        overflows: &Overflows,
+        observed: &Observations,
         spill: &mut Spill<'_>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Program, Report)> {
@@ -322,10 +386,10 @@ impl Optimizer {
         };
         let mut report = Report::default();
         if self.halves() {
-            let unknown = float16::Magnitudes::new();
+            let unknown = Observed::default();
             for (name, function) in &mut program.functions {
-                let magnitudes = overflows.get(name).unwrap_or(&unknown);
-                let converted = float16::convert(name, function, magnitudes, spill, &mut advance);
+                let observed = observed.get(name).unwrap_or(&unknown);
+                let converted = float16::convert(name, function, observed, spill, &mut advance);
                 self.load.cancel.check()?;
                 report.extend(converted.map_err(|e| spill.error(&e))?);
             }
@@ -366,40 +430,15 @@ impl Optimizer {
                 done += 1;
                 progress(Progress::Proving { done, total });
             };
-            let outputs = compare(model, result, Some(name), &samples, &self.load, &mut advance)?;
-            functions.push((name.clone(), outputs));
+            let mut found = compare(model, result, Some(name), &samples, &self.load, &mut advance)?;
+            // Between any two models another width is fine, but the result keeps what the original declares.
+            for output in &mut found.outputs {
+                let fault = output.other_type.as_ref().map(|t| format!("it has elements of type {t} now"));
+                output.faults.extend(fault);
+            }
+            functions.push(found);
         }
-        let samples = self.samples.as_ref().map_or(DRAWN_SAMPLES, |s| s.requests.len());
-        Ok(Proof { functions, samples })
-    }
-
-    fn judge(&self, model: &Model, report: &OptimizeReport) -> Result<()> {
-        let limit = self.tolerance.unwrap_or(f64::NEG_INFINITY);
-        let failures = report.proof.failures(limit);
-        if failures.is_empty() {
-            return Ok(());
-        }
-        let mut outputs = report.proof.functions.iter().flat_map(|(_, outputs)| outputs);
-        let overflows = outputs.any(|o| o.non_finite > 0);
-        let what = match self.tolerance {
-            Some(limit) if !overflows => format!("the result is not within {limit} dB of the original"),
-            _ => "the result is broken".to_owned(),
-        };
-        let mut worst: Vec<&WeightReport> = report.weights.iter().filter(|w| w.snr_db.is_some()).collect();
-        worst.sort_by(|a, b| a.snr_db.partial_cmp(&b.snr_db).unwrap_or(std::cmp::Ordering::Equal));
-        let worst: Vec<String> =
-            worst.iter().take(3).map(|w| format!("{} ({:.1} dB)", w.name, w.snr_db.unwrap_or(0.0))).collect();
-        let hint = if overflows && self.halves() {
-            "nothing was written; fp16 has no numbers above 65504: keep this model in fp32, where int8 or a palette \
-             makes it smaller, too"
-                .to_owned()
-        } else if worst.is_empty() {
-            "nothing was written".to_owned()
-        } else {
-            format!("nothing was written; use more bits. The weights that lost most: {}", worst.join(", "))
-        };
-        let message = format!("{what}: {}", failures.join("; "));
-        Err(Error::new(ErrorKind::Tolerance, message).with_hint(hint).at(model.path()))
+        Ok(Proof { functions })
     }
 }
 
@@ -421,8 +460,13 @@ impl Attempt {
     }
 }
 
-/// For each function, how large its values become.
-type Overflows = HashMap<String, float16::Magnitudes>;
+/// For each function, what was seen of its values.
+type Observations = HashMap<String, Observed>;
+
+/// Whether there is something that must stay in fp32.
+fn says_something(observed: &Observed) -> bool {
+    !observed.lost.is_empty() || observed.largest.values().any(|&m| m > float16::LARGEST)
+}
 
 fn check_output(model: &Model, output: &Path) -> Result<()> {
     let same = |a: &Path, b: &Path| match (a.canonicalize(), b.canonicalize()) {
@@ -469,100 +513,6 @@ fn weight_elements(program: &Program) -> usize {
             .filter_map(|w| f.const_value(w.value)?.as_tensor().map(Tensor::elements))
     });
     weights.sum()
-}
-
-/// Weights are read and written one by one. After this many bytes, the memory that mapped files have taken is given
-/// back, so that it does not grow with the model.
-const RELEASE_BYTES: usize = 16 << 20;
-
-/// Keeps compressed weights in a file until they are written, so that they need no memory. The file has no name.
-struct Spill<'a> {
-    source: &'a Package,
-    file: File,
-    destination: PathBuf,
-    end: u64,
-    maps: Vec<FileMap>,
-    /// Bytes read since memory was given back.
-    unreleased: usize,
-    cancel: Cancel,
-}
-
-impl<'a> Spill<'a> {
-    /// In the folder of the destination.
-    fn create(destination: &Path, source: &'a Package, cancel: Cancel) -> Result<Spill<'a>> {
-        let folder = destination.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = tempfile::tempfile_in(folder).map_err(|e| Error::io("write", destination, e))?;
-        let destination = destination.to_owned();
-        Ok(Spill { source, file, destination, end: 0, maps: Vec::new(), unreleased: 0, cancel })
-    }
-
-    /// What the optimizer's only error, that of a store, means to the user.
-    fn error(&self, error: &milwright_optimize::Error) -> Error {
-        Error::new(ErrorKind::Io, error.to_string())
-            .with_hint("free some space, or write to another disk")
-            .at(&self.destination)
-    }
-
-    /// Notes that so many bytes of mapped files were read.
-    fn read(&mut self, bytes: usize) {
-        self.unreleased += bytes;
-        if self.unreleased >= RELEASE_BYTES {
-            self.source.release_memory();
-            self.maps.iter().for_each(FileMap::release);
-            self.unreleased = 0;
-        }
-    }
-}
-
-impl Store for Spill<'_> {
-    fn store(&mut self, tensor: Tensor) -> io::Result<Tensor> {
-        /// Small tensors are not worth a mapping.
-        const MIN_BYTES: usize = 1 << 16;
-        /// Mappings start at pages; this is a multiple of every page size in use.
-        const PAGE: u64 = 1 << 16;
-        if self.cancel.is_cancelled() {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-        // What was compressed is at most 32 times as large as this: fp32 in one bit each.
-        self.read(tensor.bytes().len().saturating_mul(32 / tensor.dtype().bits().clamp(1, 32)));
-        if tensor.bytes().len() < MIN_BYTES {
-            return Ok(tensor);
-        }
-        let start = self.end.next_multiple_of(PAGE);
-        self.file.seek(SeekFrom::Start(start))?;
-        self.file.write_all(tensor.bytes())?;
-        self.end = start + tensor.bytes().len() as u64;
-        let map = FileMap::new(&self.file, start, tensor.bytes().len())?;
-        self.maps.push(map.clone());
-        Tensor::from_bytes(tensor.dtype(), tensor.shape(), map.bytes()).map_err(io::Error::other)
-    }
-}
-
-/// Puts weights into the package that is being written.
-///
-/// Equal weights are written once: functions of one model often share theirs.
-struct Weights<'a, 'b> {
-    writer: &'a mut PackageWriter,
-    spill: &'a mut Spill<'b>,
-    written: HashMap<(BlobType, usize, blake3::Hash), BlobFileValue>,
-}
-
-impl milwright_convert::spec::WeightSink for Weights<'_, '_> {
-    fn store(
-        &mut self,
-        dtype: BlobType,
-        elements: usize,
-        data: &[u8],
-    ) -> Result<BlobFileValue, milwright_spec::Error> {
-        let key = (dtype, elements, blake3::hash(data));
-        if let Some(written) = self.written.get(&key) {
-            return Ok(written.clone());
-        }
-        let written = self.writer.append(dtype, elements as u64, data)?;
-        self.spill.read(data.len());
-        self.written.insert(key, written.clone());
-        Ok(written)
-    }
 }
 
 fn kept<S: serde::Serializer>(kept: &[KeptOp], serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,13 +1,31 @@
-//! How large the values inside a function become, for the conversion to fp16.
+//! What a conversion to fp16 does to the values inside a function: how large they become, and where it loses them.
+
+use std::collections::HashMap;
 
 use milwright_cpu::{Executable, Pool, RunOptions, compile};
-use milwright_mil::{Checked, DType, OpKind, Tensor, Type, ValueId, verify};
-use milwright_optimize::float16::Magnitudes;
+use milwright_mil::{Checked, DType, Function, OpKind, Program, Tensor, Type, ValueId, verify};
+use milwright_optimize::InMemory;
+use milwright_optimize::float16::{self, Observed};
 
-use crate::{Error, ErrorKind, LoadOptions, Result, Samples};
+use crate::{Error, ErrorKind, LoadOptions, Result, Samples, Snr};
 
-/// Values that are looked at in one run: all of them stay in memory until its end.
-const GROUP: usize = 64;
+/// Values that are looked at in one run stay in memory until its end: at most so many,
+const GROUP: usize = 256;
+
+/// and of so many bytes.
+const GROUP_BYTES: usize = 256 << 20;
+
+/// Signal to noise of numbers that were rounded to fp16, with its 11 bits.
+const ROUNDED_DB: f64 = 66.0;
+
+/// An op whose result is worse than this, and
+const POOR_DB: f64 = 30.0;
+
+/// so much worse than what goes into it, loses something.
+const DROP_DB: f64 = 12.0;
+
+/// Rounds of keeping what loses something in fp32, and looking again.
+const ROUNDS: usize = 4;
 
 /// The largest magnitude of every fp32 value in a function's body (blocks inside it are not looked into), over sets of
 /// inputs of one shape.
@@ -19,45 +37,175 @@ pub(crate) fn magnitudes(
     function: &str,
     samples: &Samples,
     options: &LoadOptions,
-) -> Result<Magnitudes> {
-    let unusable = |e: &dyn std::fmt::Display| Error::new(ErrorKind::Runtime, e.to_string());
-    let mut found = Magnitudes::new();
-    let (Some(f), Some(first)) = (program.functions.get(function), samples.requests.first()) else {
-        return Ok(found);
-    };
-    let single = |v: &ValueId| matches!(&f[*v].ty, Type::Tensor(t) if t.dtype == DType::Fp32);
-    for &input in f.inputs.iter().filter(|v| single(v)) {
+) -> Result<HashMap<ValueId, f64>> {
+    let mut found = HashMap::new();
+    let Some(f) = program.functions.get(function) else { return Ok(found) };
+    for &input in f.inputs.iter().filter(|&&v| is_single(f, v)) {
         let given = samples.requests.iter().flat_map(|r| r.inputs()).filter(|(n, _)| *n == f[input].name);
         found.insert(input, given.map(|(_, t)| largest(t)).fold(0.0, f64::max));
     }
-    let ops = f[f.body].ops.iter().filter(|op| f[**op].kind != OpKind::Const);
-    let values: Vec<ValueId> = ops.flat_map(|op| f[*op].outputs.iter().copied()).filter(single).collect();
-    let shapes: Vec<(&str, &[usize])> = first.inputs().iter().map(|(n, t)| (n.as_str(), t.shape())).collect();
-    for group in values.chunks(GROUP) {
-        let mut probe = program.clone().into_inner();
-        probe.functions.retain(|name, _| name == function);
-        let f = &mut probe.functions[function];
-        let body = f.body;
-        f[body].outputs = group.to_vec();
-        let plan = compile(&verify(probe)?, function, &shapes).map_err(|e| unusable(&e))?;
-        let pool = Pool::new(options.threads).map_err(|e| unusable(&e))?;
-        let executable = Executable::new(&plan, pool).map_err(|e| unusable(&e))?;
-        let mut state = executable.new_state();
-        for request in &samples.requests {
-            let inputs: Vec<(&str, Tensor)> =
-                request.inputs().iter().map(|(n, t)| (n.as_str(), t.clone())).collect();
-            if inputs.iter().map(|(n, t)| (*n, t.shape())).ne(shapes.iter().copied()) {
-                continue;
-            }
-            let options = RunOptions { state: Some(&mut state), ..RunOptions::default() };
-            let outputs = executable.run_with(&inputs, options).map_err(|e| unusable(&e))?;
-            for (&value, (_, tensor)) in group.iter().zip(&outputs) {
+    for group in groups(f) {
+        let results = probe(program, function, &group, samples, options)?;
+        for results in results {
+            for (&value, tensor) in group.iter().zip(&results) {
                 let m = found.entry(value).or_default();
                 *m = m.max(largest(tensor));
             }
         }
     }
     Ok(found)
+}
+
+/// The values that a conversion to fp16 must leave alone so that no op loses what it needs, and why; what `observed` has
+/// already stays as it is. An op that is much worse than what goes into it (a logarithm of numbers that are denormal in
+/// fp16, or a difference of two that are nearly the same) is computed in fp32, and so is what it takes.
+///
+/// # Errors
+/// The function cannot be run.
+pub(crate) fn losses(
+    program: &Checked,
+    function: &str,
+    mut observed: Observed,
+    samples: &Samples,
+    options: &LoadOptions,
+) -> Result<Observed> {
+    let Some(f) = program.functions.get(function) else { return Ok(observed) };
+    for _ in 0..ROUNDS {
+        let mut half: Program = program.clone().into_inner();
+        half.functions.retain(|name, _| name == function);
+        let converted =
+            float16::convert(function, &mut half.functions[function], &observed, &mut InMemory, &mut |_| ());
+        converted.map_err(|e| unusable(&e))?;
+        let half = verify(half)?;
+        let figures = figures(program, &half, function, samples, options)?;
+        let before = observed.lost.len();
+        for &op in &f[f.body].ops {
+            let op = &f[op];
+            let known = |v: &ValueId| figures.get(v).copied();
+            let Some(after) = op.outputs.iter().filter_map(known).reduce(f64::min) else { continue };
+            let into: Vec<ValueId> =
+                op.values().filter(|&v| is_single(f, v) && f.const_value(v).is_none()).collect();
+            let best = into.iter().filter_map(known).fold(ROUNDED_DB, f64::min);
+            if after >= POOR_DB || best - after < DROP_DB {
+                continue;
+            }
+            let output = op.outputs.first().map_or("", |&v| f[v].name.as_str());
+            let after = if after.is_finite() { format!("{after:.0} dB") } else { "nothing".to_owned() };
+            let why = format!(
+                "{} `{output}` loses it in fp16: {best:.0} dB before it, {after} after",
+                op.kind.name()
+            );
+            for value in into {
+                observed.lost.entry(value).or_insert_with(|| why.clone());
+            }
+        }
+        if observed.lost.len() == before {
+            break;
+        }
+    }
+    Ok(observed)
+}
+
+/// Signal to noise of every value of the body, in dB.
+fn figures(
+    program: &Checked,
+    half: &Checked,
+    function: &str,
+    samples: &Samples,
+    options: &LoadOptions,
+) -> Result<HashMap<ValueId, f64>> {
+    let mut found = HashMap::new();
+    for group in groups(&program.functions[function]) {
+        let expected = probe(program, function, &group, samples, options)?;
+        let results = probe(half, function, &group, samples, options)?;
+        for (i, &value) in group.iter().enumerate() {
+            let (mut signal, mut noise) = (0.0, 0.0);
+            for (a, b) in expected.iter().zip(&results) {
+                for (x, y) in a[i].to_f64().into_iter().zip(b[i].to_f64()) {
+                    if x == y || !x.is_finite() {
+                        signal += if x.is_finite() { x * x } else { 0.0 };
+                        continue;
+                    }
+                    signal += x * x;
+                    noise += if y.is_finite() { (x - y) * (x - y) } else { f64::INFINITY };
+                }
+            }
+            let db = if noise.is_finite() { Snr::of_powers(signal, noise).decibels() } else { None };
+            found.insert(value, db.unwrap_or(f64::NEG_INFINITY));
+        }
+    }
+    Ok(found)
+}
+
+/// The fp32 values that the ops of a function's body make, in groups that are looked at together.
+fn groups(f: &Function) -> Vec<Vec<ValueId>> {
+    let ops = f[f.body].ops.iter().filter(|op| f[**op].kind != OpKind::Const);
+    let values = ops.flat_map(|op| f[*op].outputs.iter().copied()).filter(|&v| is_single(f, v));
+    let mut groups: Vec<Vec<ValueId>> = Vec::new();
+    let mut bytes = usize::MAX;
+    for value in values {
+        let size = f[value]
+            .ty
+            .as_tensor()
+            .and_then(|t| t.elements())
+            .map_or(GROUP_BYTES / 64, |n| n.saturating_mul(4));
+        bytes = bytes.saturating_add(size);
+        match groups.last_mut().filter(|group| bytes <= GROUP_BYTES && group.len() < GROUP) {
+            Some(group) => group.push(value),
+            None => {
+                groups.push(vec![value]);
+                bytes = size;
+            }
+        }
+    }
+    groups
+}
+
+/// How many times a function is compiled and run to look at all of its values.
+pub(crate) fn probes(f: &Function) -> usize {
+    groups(f).len()
+}
+
+/// Runs a function with other outputs: for each set of inputs that has the shapes of the first, the values of the group.
+fn probe(
+    program: &Checked,
+    function: &str,
+    group: &[ValueId],
+    samples: &Samples,
+    options: &LoadOptions,
+) -> Result<Vec<Vec<Tensor>>> {
+    let Some(first) = samples.requests.first() else { return Ok(Vec::new()) };
+    let shapes: Vec<(&str, &[usize])> = first.inputs().iter().map(|(n, t)| (n.as_str(), t.shape())).collect();
+    let mut probe = program.clone().into_inner();
+    probe.functions.retain(|name, _| name == function);
+    let f = &mut probe.functions[function];
+    let body = f.body;
+    f[body].outputs = group.to_vec();
+    let plan = compile(&verify(probe)?, function, &shapes).map_err(|e| unusable(&e))?;
+    let pool = Pool::new(options.threads).map_err(|e| unusable(&e))?;
+    let executable = Executable::new(&plan, pool).map_err(|e| unusable(&e))?;
+    let mut state = executable.new_state();
+    let mut results = Vec::new();
+    for request in &samples.requests {
+        options.cancel.check()?;
+        let inputs: Vec<(&str, Tensor)> =
+            request.inputs().iter().map(|(n, t)| (n.as_str(), t.clone())).collect();
+        if inputs.iter().map(|(n, t)| (*n, t.shape())).ne(shapes.iter().copied()) {
+            continue;
+        }
+        let options = RunOptions { state: Some(&mut state), ..RunOptions::default() };
+        let outputs = executable.run_with(&inputs, options).map_err(|e| unusable(&e))?;
+        results.push(outputs.into_iter().map(|(_, tensor)| tensor).collect());
+    }
+    Ok(results)
+}
+
+fn unusable(e: &dyn std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Runtime, e.to_string())
+}
+
+fn is_single(f: &Function, value: ValueId) -> bool {
+    matches!(&f[value].ty, Type::Tensor(t) if t.dtype == DType::Fp32)
 }
 
 /// The largest finite magnitude.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use milwright::{Backend, Cpu, LoadOptions, Model, ModelInfo, Optimizer, Quantization, Samples, compare};
+use milwright::{
+    Backend, Cpu, LoadOptions, Model, ModelInfo, Optimizer, Quantization, Samples, Snr, compare,
+};
 
 const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/digits.mlpackage");
 
@@ -45,8 +47,8 @@ fn can_be_optimized_to_a_package() {
     let again = Arc::new(Model::open(&again).unwrap());
     let samples = Samples::draw(&small, None, 0, 2).unwrap();
     let options = LoadOptions::default();
-    let outputs = compare(&small, &again, None, &samples, &options, &mut || {}).unwrap();
-    assert!(outputs.iter().all(|o| o.max_abs == 0.0 && o.non_finite == 0));
+    let found = compare(&small, &again, None, &samples, &options, &mut || {}).unwrap();
+    assert!(found.outputs.iter().all(|o| o.snr_db == Snr::Equal && o.faults.is_empty()), "{found:?}");
 
     let error = optimizer.optimize(&small, Some(&path), &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("the result is a package"), "{error}");

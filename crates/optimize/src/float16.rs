@@ -9,7 +9,7 @@
 //!
 //! Inputs and outputs keep their names and types, and weights their names. An op stays in fp32, and it is said why, if
 //! its declaration does not allow fp16, if one of its constants would overflow or would vanish altogether (an epsilon
-//! of 1e-45, say), or if a value that it takes or makes is known to be larger than what fp16 holds. Where an opset lets
+//! of 1e-45, say), or if a value that it takes or makes is known to be larger than what fp16 holds, or lost in it. Where an opset lets
 //! scalar parameters have another element type than the data, they stay as they are.
 
 use std::collections::{HashMap, HashSet};
@@ -40,17 +40,23 @@ pub struct KeptOp {
     pub reason: String,
 }
 
-/// The largest magnitudes that values were seen to have, where they are known.
-pub type Magnitudes = HashMap<ValueId, f64>;
+/// What was seen of a function's values when it ran.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// The largest magnitude of values, where it is known.
+    pub largest: HashMap<ValueId, f64>,
+    /// Values that must not become fp16, and why: so small that what is computed from them is lost, say.
+    pub lost: HashMap<ValueId, String>,
+}
 
-/// Converts a function to fp16. Values that `magnitudes` says do not fit stay in fp32.
+/// Converts a function to fp16. What makes and takes values that `observed` says do not fit stays in fp32.
 ///
 /// # Errors
 /// The store fails.
 pub fn convert(
     name: &str,
     function: &mut Function,
-    magnitudes: &Magnitudes,
+    observed: &Observed,
     store: &mut dyn Store,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Report, Error> {
@@ -63,7 +69,7 @@ pub fn convert(
         progress,
         half: HashMap::new(),
         single: HashMap::new(),
-        magnitudes,
+        observed,
         report: Report::default(),
     };
     let body = converter.function.body;
@@ -85,7 +91,7 @@ struct Converter<'a> {
     half: HashMap<ValueId, ValueId>,
     /// fp16 values that were fp32 in the original, as fp32 again.
     single: HashMap<ValueId, ValueId>,
-    magnitudes: &'a Magnitudes,
+    observed: &'a Observed,
     report: Report,
 }
 
@@ -191,9 +197,12 @@ impl Converter<'_> {
             return Plan::Leave;
         }
         for value in op.outputs.iter().copied().chain(op.values()) {
-            if let Some(&largest) = self.magnitudes.get(&value).filter(|&&m| m > LARGEST) {
+            if let Some(&largest) = self.observed.largest.get(&value).filter(|&&m| m > LARGEST) {
                 let name = &f[value].name;
                 return Plan::Keep(format!("`{name}` reaches {largest:.3e}, and fp16 ends at {LARGEST}"));
+            }
+            if let Some(why) = self.observed.lost.get(&value) {
+                return Plan::Keep(why.clone());
             }
         }
         Plan::Halve(singles)

@@ -42,6 +42,18 @@ pub enum Quantization {
     Palette(Bits),
 }
 
+/// By the names of the command line, as [`FromStr`](std::str::FromStr) reads them.
+impl std::fmt::Display for Quantization {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Quantization::None => f.write_str("none"),
+            Quantization::Float16 => f.write_str("float16"),
+            Quantization::Int8 => f.write_str("int8"),
+            Quantization::Palette(bits) => write!(f, "palette{}", bits.get()),
+        }
+    }
+}
+
 impl std::str::FromStr for Quantization {
     type Err = String;
 
@@ -185,8 +197,8 @@ pub fn optimize(
         match quantization {
             Quantization::None => {}
             Quantization::Float16 => {
-                let magnitudes = float16::Magnitudes::new();
-                report.extend(float16::convert(name, function, &magnitudes, store, progress)?);
+                let unknown = float16::Observed::default();
+                report.extend(float16::convert(name, function, &unknown, store, progress)?);
             }
             Quantization::Int8 | Quantization::Palette(_) => {
                 report.weights.extend(compressor.compress(name, function, quantization, store, progress)?);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use milwright::{Cancel, Error, ErrorKind, LoadOptions, Optimizer, Progress, Samples, Target};
+use milwright::{Cancel, Error, ErrorKind, LoadOptions, Optimizer, Progress, Samples, Target, Tolerance};
 use pyo3::prelude::*;
 
 use crate::work;
@@ -19,7 +19,7 @@ pub fn optimize(
     output: Option<PathBuf>,
     quantize: &str,
     target: &str,
-    tolerance: Option<f64>,
+    tolerance: Option<Limit>,
     inputs: Option<PathBuf>,
     seed: u64,
     progress: Option<Py<PyAny>>,
@@ -38,7 +38,7 @@ pub fn optimize(
             .seed(seed)
             .load_options(load);
         if let Some(tolerance) = tolerance {
-            optimizer = optimizer.tolerance(tolerance);
+            optimizer = optimizer.tolerance(tolerance.parse()?);
         }
         if let Some(inputs) = inputs {
             optimizer = optimizer.samples(Samples::read(&model, None, inputs)?);
@@ -81,6 +81,27 @@ pub fn compare(
         milwright::compare(&a, &b, function, &samples, &load, &mut || ())
     })?;
     Ok(serde_json::to_string(&differences).expect("plain data has a JSON form"))
+}
+
+/// A number of decibels, or the word `none`.
+#[derive(FromPyObject)]
+pub enum Limit {
+    Decibels(f64),
+    Word(String),
+}
+
+impl Limit {
+    fn parse(&self) -> milwright::Result<Tolerance> {
+        match self {
+            Limit::Decibels(db) if !db.is_nan() => Ok(Tolerance::Decibels(*db)),
+            Limit::Word(word) if word == "none" => Ok(Tolerance::None),
+            _ => {
+                let error = Error::new(ErrorKind::InvalidInput, "the tolerance is not a number of decibels");
+                Err(error
+                    .with_hint("give a number such as 20.0, `None` for the default, or \"none\" to lift it"))
+            }
+        }
+    }
 }
 
 fn choice(name: &str) -> milwright::Result<milwright::Quantization> {

@@ -116,13 +116,22 @@ def test_what_is_optimized_is_proved(tmp_path, images):
     )
     assert report["bytes_after"] < report["bytes_before"] / 4 and seen
     (difference,) = [d for d in milwright.compare(DIGITS, output) if d["name"] == "digit_probs"]
-    assert difference["snr_db"] > 10
+    assert difference["snr_db"] > 10 and difference["reason"] is None
+    assert difference["inputs"] == {"kind": "drawn", "seed": 0, "ranges": {"image": "-1 to 1"}}
+    assert report["proof"]["inputs"] == {"main": {"kind": "given", "folder": None}} and report["tolerance_db"] == 10
+    assert {d["snr_db"] for d in milwright.compare(DIGITS, DIGITS)} == {"equal"}
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
     with pytest.raises(milwright.ToleranceError):
         milwright.optimize(DIGITS, output, quantize="palette1", tolerance=100)
     assert before == {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    with pytest.raises(milwright.ToleranceError, match="the default for palette1"):
+        milwright.optimize(DIGITS, output, quantize="palette1")
+    lax = milwright.optimize(DIGITS, None, quantize="palette1", tolerance="none")
+    assert lax["tolerance_db"] is None
     with pytest.raises(milwright.InputError, match="int3"):
         milwright.optimize(DIGITS, None, quantize="int3")
+    with pytest.raises(milwright.InputError, match="decibels"):
+        milwright.optimize(DIGITS, None, tolerance="much")
 
 
 def test_a_plan_is_kept(tmp_path, images):

@@ -108,7 +108,8 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let (candidate, mut session, skipped) = load(args, &model, &options)?;
     let load = start.elapsed();
     let samples = common::samples(&model, function, args.inputs.as_deref(), 0, 1)?;
-    let timing = measure(&mut *session, &samples.requests, args.seconds)?;
+    let timing =
+        measure(&mut *session, &samples.requests, args.seconds).map_err(|e| samples.source.explain(e))?;
     let peak_memory_bytes = peak_memory();
     let is_baseline = candidate.name() == Cpu.name() && !args.isolated;
     let cpu_median_ms = if is_baseline {

@@ -4,17 +4,18 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use milwright::{
-    Bits, KeptOp, OptimizeReport, Optimizer, Progress, Quantization, Result, Samples, WeightReport,
+    Bits, KeptOp, OptimizeReport, Optimizer, Progress, Quantization, Result, Samples, Tolerance, WeightReport,
 };
 
 use crate::common::{self, Global, TargetArg};
-use crate::printer::{Printer, bytes, count, duration, number};
+use crate::printer::{Printer, bytes, duration, number};
 use crate::progress;
 
 /// Makes a model smaller and proves that it still computes the same.
 ///
-/// The original and the result run on the same inputs; every output is compared. A result that is not within the
-/// tolerance, or that is NaN or infinite where the original is not, is an error, and nothing is written.
+/// The original and the result run on the same inputs; every output is compared, as `milwright compare` does it. A result
+/// that is not within the tolerance, or that is NaN or infinite where the original is not, is an error, and nothing is
+/// written. On inputs that were drawn this is a smoke test: real ones may go elsewhere.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -35,9 +36,10 @@ pub struct Args {
     /// How weights are stored.
     #[arg(long, value_enum, default_value_t = QuantizeArg::None)]
     quantize: QuantizeArg,
-    /// The least signal-to-noise ratio of every output, in dB.
-    #[arg(long, value_name = "SNR_DB", allow_negative_numbers = true, value_parser = common::decibels)]
-    tolerance: Option<f64>,
+    /// The least signal-to-noise ratio of every output, in dB, or `none` [default: 40 for none, 30 for float16 (or ane, gpu),
+    /// 20 for int8, palette8 and palette6, 10 for smaller palettes]
+    #[arg(long, value_name = "SNR_DB", allow_negative_numbers = true, value_parser = common::tolerance)]
+    tolerance: Option<Tolerance>,
     /// A folder with inputs for the proof [default: drawn to suit the model]
     #[arg(long, value_name = "DIR")]
     inputs: Option<PathBuf>,
@@ -92,8 +94,8 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         .quantization(args.quantize.into())
         .seed(args.seed)
         .load_options(global.load_options(None, args.threads));
-    if let Some(snr_db) = args.tolerance {
-        optimizer = optimizer.tolerance(snr_db);
+    if let Some(tolerance) = args.tolerance {
+        optimizer = optimizer.tolerance(tolerance);
     }
     if let Some(folder) = &args.inputs {
         optimizer = optimizer.samples(Samples::read(&model, None, folder)?);
@@ -120,18 +122,32 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     } else {
         show(&report, printer);
     }
-    if args.tolerance.is_none() {
-        for output in report.proof.failures(POOR) {
-            printer.note(format!(
-                "warning: {output} is far from the original; --tolerance {POOR} would refuse it"
-            ));
+    if args.tolerance.is_some_and(|t| t != Tolerance::None) {
+        for comparison in report.proof.functions.iter().filter(|c| c.inputs.is_drawn()).take(1) {
+            common::note_smoke_test(&comparison.inputs, printer);
         }
+    }
+    if args.tolerance == Some(Tolerance::None) {
+        let default = Tolerance::default_db(args.quantize.into(), false);
+        for failure in report.proof.failures(default) {
+            printer.note(format!("warning: {failure}; the default tolerance of {default} dB refuses it"));
+        }
+    }
+    if let Some(headroom) = report.fp16_headroom {
+        printer.note(format!(
+            "note: on these inputs, values inside stay {} below where fp16 ends",
+            if headroom < 1000.0 {
+                format!("{headroom:.0} times")
+            } else {
+                "more than 1000 times".to_owned()
+            }
+        ));
+    }
+    if let Some(why) = &report.not_smaller {
+        printer.note(format!("nothing became smaller: {why}"));
     }
     Ok(())
 }
-
-/// dB of an output that is warned of: the noise is a tenth of the signal.
-const POOR: f64 = 20.0;
 
 fn default_output(args: &Args) -> PathBuf {
     let stem = args.model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -153,11 +169,11 @@ fn show(report: &OptimizeReport, printer: &Printer) {
             100.0 * ratio
         ));
     }
-    for (function, outputs) in &report.proof.functions {
-        let name = if report.proof.functions.len() > 1 { format!(" of {function}") } else { String::new() };
-        let sets = count(report.proof.samples, "set", "sets");
-        printer.line(format!("\noutputs{name}, on {sets} of inputs:"));
-        common::show_differences(outputs, printer);
+    for comparison in &report.proof.functions {
+        let several = report.proof.functions.len() > 1;
+        let name = if several { format!(" of {}", comparison.function) } else { String::new() };
+        printer.line("");
+        common::show_comparison(comparison, &format!("outputs{name}"), printer);
     }
     let mut lossy: Vec<&WeightReport> = report.weights.iter().filter(|w| w.snr_db.is_some()).collect();
     lossy.sort_by(|a, b| a.snr_db.partial_cmp(&b.snr_db).unwrap_or(std::cmp::Ordering::Equal));

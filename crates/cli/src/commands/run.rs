@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use milwright::{
-    Error, ErrorKind, FeatureType, Files, InferenceRequest, Loaded, Model, Prediction, Result, Samples,
-    Target, Tensor, read_file,
+    Error, ErrorKind, FeatureType, Files, InferenceRequest, Loaded, Model, Prediction, Result, SampleSource,
+    Samples, Target, Tensor, read_file,
 };
 use serde::Serialize;
 
@@ -61,13 +61,13 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
             Error::new(ErrorKind::InvalidInput, "a file of this name is in the way; outputs go to a folder");
         return Err(error.with_hint("choose another name with --output").at(folder));
     }
-    let (request, drawn) = request(args, &model)?;
+    let (request, drawn, source) = request(args, &model)?;
     if !drawn.is_empty() {
         printer.note(format!("drawn from seed {}: {}", args.seed, drawn.join(", ")));
     }
     let mut session = common::backend(Target::Auto, args.isolated)?.load(&model, &options)?;
     let start = std::time::Instant::now();
-    let prediction = session.predict(&request)?;
+    let prediction = session.predict(&request).map_err(|e| source.explain(e))?;
     let took = start.elapsed();
     if let Some(folder) = &args.output {
         write(folder, &model, function, &request, &drawn, &prediction)?;
@@ -88,8 +88,8 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     Ok(())
 }
 
-/// The given inputs, and the names of those that had to be drawn.
-fn request(args: &Args, model: &Model) -> Result<(InferenceRequest, Vec<String>)> {
+/// The given inputs, the names of those that had to be drawn, and how these were.
+fn request(args: &Args, model: &Model) -> Result<(InferenceRequest, Vec<String>, SampleSource)> {
     let function = args.function.as_deref();
     let info = model.info().function(function);
     let names: Vec<&str> = match model.program() {
@@ -113,8 +113,10 @@ fn request(args: &Args, model: &Model) -> Result<(InferenceRequest, Vec<String>)
     }
     let needs_more = names.iter().any(|name| !args.inputs.iter().any(|(n, _)| n == name));
     let mut drawn = Vec::new();
+    let mut source = SampleSource::default();
     if needs_more {
         let samples = Samples::draw(model, function, args.seed, 1)?;
+        source = samples.source;
         for (name, tensor) in samples.requests[0].inputs() {
             if !args.inputs.iter().any(|(n, _)| n == name) {
                 request = request.input(name, tensor.clone());
@@ -122,7 +124,7 @@ fn request(args: &Args, model: &Model) -> Result<(InferenceRequest, Vec<String>)
             }
         }
     }
-    Ok((request, drawn))
+    Ok((request, drawn, source))
 }
 
 fn write(

@@ -13,6 +13,12 @@ macro_rules! require {
     };
 }
 
+/// Whole numbers, some of which are not known yet, as text: `[1, ?, 24]`.
+pub(crate) fn list(numbers: &[Option<i64>]) -> String {
+    let texts: Vec<String> = numbers.iter().map(|n| n.map_or("?".into(), |n| n.to_string())).collect();
+    format!("[{}]", texts.join(", "))
+}
+
 mod declare;
 mod view;
 

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::sync::{Mutex, lock};
 use super::{BoxFuture, Call, Predict, Reply};
 use crate::telemetry::{self, Labels};
-use crate::{Differences, OutputDifference, Prediction, Result, Tensor};
+use crate::{Differences, OutputDifference, Prediction, Result};
 
 /// Answers from one backend, and now and then asks another one the same, to compare. The caller does not wait for that,
 /// and never sees the other one's outputs. One comparison runs at a time; calls with states are not compared.
@@ -127,41 +127,35 @@ fn differences(a: &Reply, b: &Reply) -> Vec<OutputDifference> {
         outputs.map(|(name, _)| name.clone()).collect()
     };
     let difference = |name: &String| {
-        let mut sum = Differences::default();
-        let mut apart = a.predictions.len().abs_diff(b.predictions.len());
-        for (a, b) in a.predictions.iter().zip(&b.predictions) {
-            match (a.output(name), b.output(name)) {
-                (Some(a), Some(b)) => {
-                    sum.add(a, b, false);
-                    apart += unlike(a, b);
-                }
+        let pairs =
+            || a.predictions.iter().zip(&b.predictions).map(|(a, b)| (a.output(name), b.output(name)));
+        let first = pairs().find_map(|(a, b)| a.or(b));
+        // One call need not tell whether an output depends on its inputs.
+        let mut sum = Differences::new(first.map(Differences::measure_of).unwrap_or_default()).fixed();
+        if a.predictions.len() != b.predictions.len() {
+            sum.fault("there are results of one backend only");
+        }
+        for pair in pairs() {
+            match pair {
+                (Some(a), Some(b)) => sum.add(a, b),
                 (None, None) => {}
-                _ => apart += 1,
+                _ => sum.fault("one backend does not give it"),
             }
         }
-        let mut difference = sum.finish(name);
-        difference.non_finite += apart;
-        difference
+        sum.finish(name)
     };
     names(a).union(&names(b)).map(difference).collect()
 }
 
-/// Elements that are not finite in the first one and something else in the other one, which [`Differences`] leaves out:
-/// neither of two backends is the original.
-fn unlike(a: &Tensor, b: &Tensor) -> usize {
-    let (a, b) = (a.to_f64(), b.to_f64());
-    let unlike = |(x, y): &(&f64, &f64)| !x.is_finite() && x != y && !(x.is_nan() && y.is_nan());
-    a.iter().zip(&b).filter(unlike).count()
-}
-
 /// What makes a difference worse than another.
 fn distance(difference: &OutputDifference) -> (bool, f64) {
-    (difference.non_finite > 0, -difference.snr_db.unwrap_or(f64::INFINITY))
+    (difference.failure(None).is_some(), -difference.snr_db.rank())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Tensor;
 
     fn reply(predictions: &[&[(&str, f32)]]) -> Reply {
         let prediction = |outputs: &&[(&str, f32)]| {

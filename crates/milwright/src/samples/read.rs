@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use milwright_mil::{Dim, Function, Tensor, TensorType};
 
-use super::Samples;
+use super::{SampleSource, Samples};
 use crate::{Error, FeatureType, FunctionInfo, InferenceRequest, Model, Result, image, npy};
 
 impl Samples {
@@ -42,6 +42,7 @@ impl Samples {
         if samples.requests.is_empty() {
             return Err(Error::invalid("it has no inputs").at(folder));
         }
+        samples.source = SampleSource::Given { folder: Some(folder.to_owned()) };
         Ok(samples)
     }
 }

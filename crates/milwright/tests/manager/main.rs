@@ -397,7 +397,7 @@ async fn a_shadow_that_differs_is_reported_and_never_seen() {
     }
     let found = m.status().shadow.unwrap();
     assert_eq!((found.compared, found.mismatches, found.failed, found.missed), (5, 1, 0, 0));
-    assert_eq!(found.worst.unwrap().max_abs, 1.0);
+    assert_eq!(found.worst.unwrap().max_abs, Some(1.0));
     assert_eq!(other.log().runs.concat(), [1.0, 3.0, 5.0, 7.0, 9.0]);
 }
 

@@ -53,7 +53,7 @@ def optimize(
     *,
     quantize: str,
     target: str,
-    tolerance: float | None,
+    tolerance: float | str | None,
     inputs: Any | None,
     seed: int,
     progress: Callable[[str, int, int], None] | None,

@@ -2,7 +2,7 @@
 
 use crate::DType::{Bool, Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16};
 use crate::op;
-use crate::ops::{InferError, Inferred, Kind, Known, OpView, Version, required};
+use crate::ops::{InferError, Inferred, Kind, Known, OpView, Version, list, required};
 use crate::{Dim, Opset, TensorType, Type};
 
 op! {
@@ -47,7 +47,11 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
 /// # Errors
 /// `wanted` is not a shape, or not one of as many elements.
 pub fn reshaped(x: &[Dim], wanted: &[Option<i64>], aligned: bool) -> Result<Vec<Dim>, InferError> {
-    require!(wanted.iter().flatten().all(|&n| n >= -1), "input `shape` has an element below -1: {wanted:?}");
+    require!(
+        wanted.iter().flatten().all(|&n| n >= -1),
+        "input `shape` has an element below -1: {}",
+        list(wanted)
+    );
     let free = wanted.iter().filter(|&&n| n == Some(-1)).count();
     require!(free <= 1, "input `shape` has {free} elements that are -1; it can have one");
     require!(
@@ -83,9 +87,15 @@ pub fn reshaped(x: &[Dim], wanted: &[Option<i64>], aligned: bool) -> Result<Vec<
     let rest = rest.iter().fold(Dim::Fixed(1), |n, &d| n.zip_with(d, usize::checked_mul));
     let (Dim::Fixed(rest), Dim::Fixed(made)) = (rest, made) else { return Ok(shape) };
     match *open {
-        [] => require!(rest == made, "{rest} elements of `x` cannot fill {made} of the shape {wanted:?}"),
+        [] => {
+            require!(rest == made, "{rest} elements of `x` cannot fill {made} of the shape {}", list(wanted))
+        }
         [i] if made > 0 => {
-            require!(rest % made == 0, "{rest} elements of `x` do not fill the shape {wanted:?} evenly");
+            require!(
+                rest % made == 0,
+                "{rest} elements of `x` do not fill the shape {} evenly",
+                list(wanted)
+            );
             shape[i] = Dim::Fixed(rest / made);
         }
         _ => {}

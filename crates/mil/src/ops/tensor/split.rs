@@ -48,7 +48,11 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
 /// The sizes of the parts of a dimension of size `whole`.
 fn sizes(op: &OpView<'_>, whole: Dim) -> Result<Vec<Dim>, InferError> {
     let parts = if op.has("num_splits") { Some(op.int("num_splits")?) } else { None };
-    require!(parts.is_none_or(|n| (1..=MAX_PARTS).contains(&n)), "input `num_splits` is {parts:?}");
+    require!(
+        parts.is_none_or(|n| (1..=MAX_PARTS).contains(&n)),
+        "input `num_splits` is {}",
+        parts.unwrap_or(0)
+    );
     if !op.has("split_sizes") {
         let Some(n) = parts else {
             return Err(InferError("either `num_splits` or `split_sizes` must be given".into()));

@@ -2,7 +2,7 @@
 
 use crate::DType::{Bool, Fp16, Fp32, Int32};
 use crate::op;
-use crate::ops::{InferError, Inferred, Kind, OpView, Version, required};
+use crate::ops::{InferError, Inferred, Kind, OpView, Version, list, required};
 use crate::{Dim, Opset, TensorType};
 
 op! {
@@ -21,7 +21,7 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
     let x = op.tensor("x")?;
     let reps = op.partial("reps").unwrap_or_else(|| vec![None; x.rank()]);
     require!(reps.len() == x.rank(), "input `reps` has {} elements, `x` has rank {}", reps.len(), x.rank());
-    require!(reps.iter().flatten().all(|&n| n >= 0), "input `reps` must not be negative: {reps:?}");
+    require!(reps.iter().flatten().all(|&n| n >= 0), "input `reps` must not be negative: {}", list(&reps));
     let repeat = |(&d, &n): (&Dim, &Option<i64>)| match n {
         Some(1) => d,
         Some(n) => d.map(|d| d.checked_mul(n as usize)),

@@ -1,0 +1,170 @@
+//! Whether a result is near enough, what to say if it is not, and why it is not smaller.
+
+use milwright_optimize::Bits;
+
+use super::{Observations, OptimizeReport, Optimizer, Quantization};
+use crate::{Error, ErrorKind, Model, OutputDifference, Result, WeightReport};
+
+/// How near the result has to be to the original, as signal to noise in dB of every output.
+///
+/// ```
+/// use milwright::{Optimizer, Tolerance};
+///
+/// let (strict, lax) = (Optimizer::new().tolerance(40.0), Optimizer::new().tolerance(Tolerance::None));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Tolerance {
+    /// What [`default_db`](Tolerance::default_db) gives for the setting.
+    #[default]
+    Default,
+    /// So many dB.
+    Decibels(f64),
+    /// Any result is taken that is not broken: outputs are all there, of the same types and shapes, and NaN and
+    /// infinite where the original is.
+    None,
+}
+
+impl From<f64> for Tolerance {
+    fn from(snr_db: f64) -> Tolerance {
+        Tolerance::Decibels(snr_db)
+    }
+}
+
+impl Tolerance {
+    /// The default for a setting: 40 dB where weights stay as they are, 20 dB for a byte or six bits for each, 10 dB
+    /// below that; and at most 30 dB where the result computes in fp16.
+    pub fn default_db(quantization: Quantization, computes_in_fp16: bool) -> f64 {
+        let weights: f64 = match quantization {
+            Quantization::None => 40.0,
+            Quantization::Float16 => 30.0,
+            Quantization::Int8 | Quantization::Palette(Bits::Eight | Bits::Six) => 20.0,
+            Quantization::Palette(_) => 10.0,
+        };
+        if computes_in_fp16 { weights.min(30.0) } else { weights }
+    }
+}
+
+impl Optimizer {
+    /// An error if the proof does not hold.
+    pub(super) fn judge(
+        &self,
+        model: &Model,
+        report: &OptimizeReport,
+        observed: &Observations,
+    ) -> Result<()> {
+        let limit = self.tolerance_db();
+        let failures = report.proof.failures(limit);
+        if failures.is_empty() {
+            return Ok(());
+        }
+        let outputs = || report.proof.functions.iter().flat_map(|c| &c.outputs);
+        let is_broken = outputs().any(|o| o.failure(None).is_some());
+        let what = match limit {
+            Some(limit) if !is_broken => {
+                let whose = match self.tolerance {
+                    Tolerance::Default => format!(", the default for {}", self.setting()),
+                    _ => String::new(),
+                };
+                format!("the result is not within {limit} dB of the original{whose}")
+            }
+            _ => "the result is broken".to_owned(),
+        };
+        let message = format!("{what}: {}", failures.join("; "));
+        let hint = self.hint(report, observed, is_broken);
+        Err(Error::new(ErrorKind::Tolerance, message).with_hint(hint).at(model.path()))
+    }
+
+    /// What may help a result that was refused.
+    fn hint(&self, report: &OptimizeReport, observed: &Observations, is_broken: bool) -> String {
+        let limit = self.tolerance_db().unwrap_or(f64::INFINITY);
+        let outputs = || report.proof.functions.iter().flat_map(|c| &c.outputs);
+        let mut advice = vec!["nothing was written".to_owned()];
+        let unjudged = |o: &OutputDifference| o.reason.is_some() && o.failure(None).is_none();
+        if outputs().filter(|o| o.failure(Some(limit)).is_some()).all(unjudged) {
+            advice.push(
+                "give inputs that it depends on, with --inputs, or lift the tolerance with `none`".to_owned(),
+            );
+            return advice.join("; ");
+        }
+        let mut lost: Vec<&str> =
+            observed.values().flat_map(|o| o.lost.values()).map(String::as_str).collect();
+        lost.sort_unstable();
+        lost.dedup();
+        if !lost.is_empty() {
+            advice.push(format!(
+                "it is not enough to keep these in fp32: {}",
+                lost[..lost.len().min(3)].join("; ")
+            ));
+        }
+        if self.halves() && outputs().any(|o| o.non_finite > 0) {
+            advice.push("fp16 has no numbers above 65504".to_owned());
+        }
+        if self.halves() && (is_broken || !lost.is_empty()) {
+            advice.push("keep this model in fp32, where int8 or a palette makes it smaller, too".to_owned());
+            return advice.join("; ");
+        }
+        // Only a weight that lost enough to be the cause is blamed.
+        let lossy = |w: &&WeightReport| w.snr_db.is_some_and(|s| s < limit + BLAME_MARGIN_DB);
+        let mut worst: Vec<&WeightReport> = report.weights.iter().filter(lossy).collect();
+        worst.sort_by(|a, b| a.snr_db.partial_cmp(&b.snr_db).unwrap_or(std::cmp::Ordering::Equal));
+        let finer = match self.quantization {
+            Quantization::Palette(Bits::Eight) | Quantization::Int8 => Some("float16 keeps more"),
+            Quantization::Palette(_) => Some("use more bits"),
+            _ => None,
+        };
+        advice.extend(finer.filter(|_| !worst.is_empty()).map(str::to_owned));
+        if !is_broken && self.tolerance == Tolerance::Default {
+            advice.push("or lift the tolerance with `none`".to_owned());
+        }
+        let worst: Vec<String> =
+            worst.iter().take(3).map(|w| format!("{} ({:.1} dB)", w.name, w.snr_db.unwrap_or(0.0))).collect();
+        let blamed = if worst.is_empty() {
+            String::new()
+        } else {
+            format!(". The weights that lost most: {}", worst.join(", "))
+        };
+        advice.join("; ") + &blamed
+    }
+
+    /// The setting, as users write it.
+    fn setting(&self) -> String {
+        let quantization = self.quantization.to_string();
+        match self.quantization {
+            Quantization::None if self.halves() => "fp16".to_owned(),
+            Quantization::None => "graph passes".to_owned(),
+            _ => quantization,
+        }
+    }
+
+    /// Why the result is not smaller than the original, if it is not.
+    pub(super) fn not_smaller(&self, model: &Model, report: &OptimizeReport) -> Option<String> {
+        if report.bytes_after < report.bytes_before {
+            return None;
+        }
+        if self.quantization == Quantization::None && !self.halves() {
+            return Some("weights stay as they are without --quantize".to_owned());
+        }
+        if report.weights.iter().any(|w| w.snr_db.is_some()) {
+            return Some("what the new form of the weights saves, the ops that go with it take".to_owned());
+        }
+        let ops = || {
+            model
+                .program()
+                .into_iter()
+                .flat_map(|p| p.functions.values())
+                .flat_map(|f| f.walk().into_iter().map(|op| f[op].kind.name()).collect::<Vec<_>>())
+        };
+        Some(if ops().any(|op| op.starts_with("constexpr_")) {
+            "its weights are compressed already".to_owned()
+        } else if self.quantization == Quantization::Float16 || self.quantization == Quantization::None {
+            "it has no fp32 weights that could be fp16".to_owned()
+        } else if report.weights.iter().any(|w| w.skipped.is_some()) {
+            "every weight that is large enough was left alone".to_owned()
+        } else {
+            "it has no weights of two or more dimensions and more than 2048 elements".to_owned()
+        })
+    }
+}
+
+/// A weight that lost less than this below the tolerance, in dB, is not what failed.
+const BLAME_MARGIN_DB: f64 = 20.0;

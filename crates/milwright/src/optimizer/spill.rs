@@ -1,0 +1,108 @@
+//! Where compressed weights are until the result is written.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use milwright_mil::Tensor;
+use milwright_optimize::Store;
+use milwright_spec::{
+    FileMap, Package, PackageWriter, blob::BlobType, proto::mil_spec::value::BlobFileValue,
+};
+
+use crate::{Cancel, Error, ErrorKind, Result};
+
+/// Weights are read and written one by one. After this many bytes, the memory that mapped files have taken is given
+/// back, so that it does not grow with the model.
+const RELEASE_BYTES: usize = 16 << 20;
+
+/// Keeps compressed weights in a file until they are written, so that they need no memory. The file has no name.
+pub(super) struct Spill<'a> {
+    source: &'a Package,
+    file: File,
+    destination: PathBuf,
+    end: u64,
+    maps: Vec<FileMap>,
+    /// Bytes read since memory was given back.
+    unreleased: usize,
+    cancel: Cancel,
+}
+
+impl<'a> Spill<'a> {
+    /// In the folder of the destination.
+    pub(super) fn create(destination: &Path, source: &'a Package, cancel: Cancel) -> Result<Spill<'a>> {
+        let folder = destination.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file = tempfile::tempfile_in(folder).map_err(|e| Error::io("write", destination, e))?;
+        let destination = destination.to_owned();
+        Ok(Spill { source, file, destination, end: 0, maps: Vec::new(), unreleased: 0, cancel })
+    }
+
+    /// What the optimizer's only error, that of a store, means to the user.
+    pub(super) fn error(&self, error: &milwright_optimize::Error) -> Error {
+        Error::new(ErrorKind::Io, error.to_string())
+            .with_hint("free some space, or write to another disk")
+            .at(&self.destination)
+    }
+
+    /// Notes that so many bytes of mapped files were read.
+    fn read(&mut self, bytes: usize) {
+        self.unreleased += bytes;
+        if self.unreleased >= RELEASE_BYTES {
+            self.source.release_memory();
+            self.maps.iter().for_each(FileMap::release);
+            self.unreleased = 0;
+        }
+    }
+}
+
+impl Store for Spill<'_> {
+    fn store(&mut self, tensor: Tensor) -> io::Result<Tensor> {
+        /// Small tensors are not worth a mapping.
+        const MIN_BYTES: usize = 1 << 16;
+        /// Mappings start at pages; this is a multiple of every page size in use.
+        const PAGE: u64 = 1 << 16;
+        if self.cancel.is_cancelled() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        // What was compressed is at most 32 times as large as this: fp32 in one bit each.
+        self.read(tensor.bytes().len().saturating_mul(32 / tensor.dtype().bits().clamp(1, 32)));
+        if tensor.bytes().len() < MIN_BYTES {
+            return Ok(tensor);
+        }
+        let start = self.end.next_multiple_of(PAGE);
+        self.file.seek(SeekFrom::Start(start))?;
+        self.file.write_all(tensor.bytes())?;
+        self.end = start + tensor.bytes().len() as u64;
+        let map = FileMap::new(&self.file, start, tensor.bytes().len())?;
+        self.maps.push(map.clone());
+        Tensor::from_bytes(tensor.dtype(), tensor.shape(), map.bytes()).map_err(io::Error::other)
+    }
+}
+
+/// Puts weights into the package that is being written.
+///
+/// Equal weights are written once: functions of one model often share theirs.
+pub(super) struct Weights<'a, 'b> {
+    pub writer: &'a mut PackageWriter,
+    pub spill: &'a mut Spill<'b>,
+    pub written: HashMap<(BlobType, usize, blake3::Hash), BlobFileValue>,
+}
+
+impl milwright_convert::spec::WeightSink for Weights<'_, '_> {
+    fn store(
+        &mut self,
+        dtype: BlobType,
+        elements: usize,
+        data: &[u8],
+    ) -> Result<BlobFileValue, milwright_spec::Error> {
+        let key = (dtype, elements, blake3::hash(data));
+        if let Some(written) = self.written.get(&key) {
+            return Ok(written.clone());
+        }
+        let written = self.writer.append(dtype, elements as u64, data)?;
+        self.spill.read(data.len());
+        self.written.insert(key, written.clone());
+        Ok(written)
+    }
+}

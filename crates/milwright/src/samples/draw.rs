@@ -1,0 +1,359 @@
+//! Inputs drawn to suit what a model declares.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use milwright_mil::{Arg, DType, Dim, Function, Op, Tensor, TensorType, Type, ValueId};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
+use super::ranges::{Range, ranges};
+use super::{SampleSource, Samples};
+use crate::classifier::Classifier;
+use crate::legacy::declared_axis;
+use crate::{Error, ErrorKind, FeatureType, Flexibility, InferenceRequest, Model, Result};
+
+impl Samples {
+    /// Draws `count` sets of inputs. The same seed gives the same inputs, on every machine.
+    ///
+    /// Floats are uniform in -1 … 1. Image pixels are from 0 to 255. Integers that index a table are uniform over it;
+    /// other integers and bools are 0 or 1. Masks are a row of ones, then zeros. Flexible shapes take their default.
+    ///
+    /// # Errors
+    /// There is no such function, or an input has a type that cannot be drawn.
+    pub fn draw(model: &Model, function: Option<&str>, seed: u64, count: usize) -> Result<Samples> {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let inputs = match model.program() {
+            Ok(_) => program_inputs(model, function)?,
+            Err(_) => features(model, function)?,
+        };
+        let mut requests = Vec::with_capacity(count);
+        for _ in 0..count {
+            let mut request = InferenceRequest::new();
+            for input in &inputs {
+                let tensor = input.draw(&mut random).map_err(|e| e.at(model.path()))?;
+                request = request.input(&input.name, tensor);
+            }
+            requests.push(request);
+        }
+        let ranges = inputs.iter().map(|i| (i.name.clone(), i.values.to_string())).collect();
+        Ok(Samples { requests, source: SampleSource::Drawn { seed, ranges } })
+    }
+}
+
+/// An input, and what to draw for it.
+struct Drawn {
+    name: String,
+    shape: Vec<usize>,
+    values: Values,
+    /// The dimensions whose size is a guess, and the most that each may be.
+    open: Vec<(usize, usize)>,
+}
+
+/// What to draw.
+#[derive(Clone, Debug, PartialEq)]
+enum Values {
+    /// Real numbers from -1 to 1.
+    Unit,
+    /// Whole numbers from 0 to 255.
+    Pixels,
+    /// Real numbers from 0 to 255: images of fp16.
+    RealPixels,
+    /// Whole numbers from 0 to one less than this.
+    Below(u64),
+    /// Truth values.
+    Truth,
+    /// Real numbers, each in a range of its own.
+    Ranges(Vec<Range>),
+    /// Ones, then zeros, along the last dimension: at least a one.
+    Mask,
+}
+
+impl fmt::Display for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Values::Unit => f.write_str("-1 to 1"),
+            Values::Pixels => f.write_str("pixels, 0 to 255"),
+            Values::RealPixels => f.write_str("pixels, 0 to 255, with fractions"),
+            Values::Below(2) => f.write_str("0 or 1"),
+            Values::Below(n) => write!(f, "whole numbers, 0 to {}", n - 1),
+            Values::Truth => f.write_str("true or false"),
+            Values::Ranges(ranges) => {
+                let low = ranges.iter().map(|r| r.0).fold(f64::INFINITY, f64::min);
+                let high = ranges.iter().map(|r| r.1).fold(f64::NEG_INFINITY, f64::max);
+                write!(f, "{low:.4} to {high:.4}, around what the model compares with")
+            }
+            Values::Mask => f.write_str("a mask: ones, then zeros"),
+        }
+    }
+}
+
+impl Drawn {
+    fn draw(&self, random: &mut Xoshiro256PlusPlus) -> Result<Tensor> {
+        let shape = &self.shape[..];
+        let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MAX_ELEMENTS);
+        let too_large = || {
+            Error::new(ErrorKind::Unsupported, format!("an input of shape {shape:?} is too large to draw"))
+                .with_hint("give it: --inputs DIR")
+        };
+        let elements = elements.ok_or_else(too_large)?;
+        let all = 0..elements;
+        let tensor = match &self.values {
+            Values::Unit => Tensor::from_vec(shape, all.map(|_| unit(random) * 2.0 - 1.0).collect()),
+            Values::Pixels => {
+                Tensor::from_vec(shape, all.map(|_| (random.next_u64() >> 56) as f32).collect())
+            }
+            Values::RealPixels => Tensor::from_vec(shape, all.map(|_| unit(random) * 255.0).collect()),
+            Values::Below(n) => Tensor::from_vec(
+                shape,
+                all.map(|_| ((random.next_u64() >> 33) % (*n).max(1)) as i32).collect(),
+            ),
+            Values::Truth => {
+                Tensor::from_bools(shape, &all.map(|_| random.next_u64() >> 63 == 1).collect::<Vec<_>>())
+            }
+            Values::Ranges(ranges) => {
+                let draw = |(low, high): &Range| low + (high - low) * f64::from(unit(random));
+                Tensor::from_vec(shape, ranges.iter().map(draw).collect())
+            }
+            Values::Mask => Tensor::from_vec(shape, mask(shape, elements, random)),
+        };
+        tensor.map_err(|e| Error::invalid(e.to_string()))
+    }
+}
+
+/// An input of more elements is not drawn.
+const MAX_ELEMENTS: usize = 1 << 30;
+
+/// Inputs of more numbers have one range for all of them.
+const MAX_RANGES: usize = 1 << 16;
+
+/// From 0 up to 1.
+fn unit(random: &mut Xoshiro256PlusPlus) -> f32 {
+    (random.next_u64() >> 40) as f32 / (1u64 << 24) as f32
+}
+
+fn mask(shape: &[usize], elements: usize, random: &mut Xoshiro256PlusPlus) -> Vec<i32> {
+    let row = shape.last().copied().unwrap_or(1).max(1);
+    let mut values = Vec::with_capacity(elements);
+    while values.len() < elements {
+        let ones = 1 + (random.next_u64() >> 33) as usize % row;
+        values.extend((0..row).map(|i| i32::from(i < ones)));
+    }
+    values
+}
+
+/// The inputs of a program.
+fn program_inputs(model: &Model, function: Option<&str>) -> Result<Vec<Drawn>> {
+    let program = model.function(function)?;
+    let info = model.info().function(function);
+    let mut inputs = Vec::new();
+    for &input in &program.inputs {
+        let value = &program[input];
+        let Type::Tensor(ty) = &value.ty else { continue };
+        let feature = info.and_then(|f| f.inputs.iter().find(|i| i.name == value.name)).map(|f| &f.ty);
+        let values = match feature {
+            Some(FeatureType::Image { color, .. }) => pixels(color),
+            _ if is_mask(&value.name) && ty.dtype != DType::Bool => Values::Mask,
+            _ => match (table_size(program, input), ty.dtype) {
+                (_, DType::Bool) => Values::Truth,
+                (Some(rows), _) => Values::Below(rows.clamp(1, i32::MAX as usize) as u64),
+                (None, dtype) if dtype.is_int() => Values::Below(2),
+                (None, dtype) if dtype.is_float() => Values::Unit,
+                (None, dtype) => {
+                    let error =
+                        Error::new(ErrorKind::Unsupported, format!("inputs of type {dtype} cannot be drawn"));
+                    return Err(error.with_hint("give it: --inputs DIR").at(model.path()));
+                }
+            },
+        };
+        let open = open_dimensions(model, ty, feature);
+        inputs.push(Drawn { name: value.name.clone(), shape: default_shape(ty, feature), values, open });
+    }
+    fit_lengths(model, function, &mut inputs);
+    Ok(inputs)
+}
+
+fn pixels(color: &str) -> Values {
+    if color == "GRAYSCALE_FLOAT16" { Values::RealPixels } else { Values::Pixels }
+}
+
+/// Whether an input is a mask, by its name: `attention_mask`, say.
+fn is_mask(name: &str) -> bool {
+    name.to_ascii_lowercase().contains("mask")
+}
+
+/// The inputs of a model without a program.
+fn features(model: &Model, function: Option<&str>) -> Result<Vec<Drawn>> {
+    let mut inputs = Vec::new();
+    for input in model.info().function(function).map_or(&[][..], |f| &f.inputs) {
+        if input.optional {
+            continue;
+        }
+        let (shape, values) = match &input.ty {
+            FeatureType::Double => (Vec::new(), Values::Unit),
+            FeatureType::Int64 => (Vec::new(), Values::Below(2)),
+            FeatureType::MultiArray { shape, dtype, .. } => {
+                let shape = shape.iter().map(|&n| n as usize).collect();
+                (shape, if dtype.starts_with("int") { Values::Below(2) } else { Values::Unit })
+            }
+            FeatureType::Image { width, height, color, .. } => {
+                let channels = if color.starts_with("GRAYSCALE") { 1 } else { 3 };
+                (vec![1, channels, *height as usize, *width as usize], pixels(color))
+            }
+            _ => {
+                let message = format!("the input `{}` cannot be drawn", input.name);
+                let error = Error::new(ErrorKind::Unsupported, message).with_hint("give it: --inputs DIR");
+                return Err(error.at(model.path()));
+            }
+        };
+        let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MAX_RANGES);
+        let ranges = count.filter(|_| values == Values::Unit).and_then(|n| ranges(model, &input.name, n));
+        let values = ranges.map_or(values, Values::Ranges);
+        inputs.push(Drawn { name: input.name.clone(), shape, values, open: Vec::new() });
+    }
+    Ok(inputs)
+}
+
+/// The shape to draw for an input: what the program fixes, then what the description gives as the default.
+pub(crate) fn default_shape(ty: &TensorType, feature: Option<&FeatureType>) -> Vec<usize> {
+    let (default, flexibility): (Vec<u64>, _) = match feature {
+        Some(FeatureType::MultiArray { shape, flexibility, .. }) => (shape.clone(), Some(flexibility)),
+        Some(FeatureType::Image { width, height, .. }) => (vec![1, 1, *height, *width], None),
+        _ => (Vec::new(), None),
+    };
+    let axis = |declared: usize, d: usize| declared_axis(ty.rank(), declared, d);
+    let lowest = |d: usize| match flexibility {
+        Some(Flexibility::Range { dimensions }) => dimensions.get(axis(dimensions.len(), d)?).map(|r| r.0),
+        Some(Flexibility::Enumerated { shapes }) => {
+            shapes.first().and_then(|s| s.get(axis(s.len(), d)?)).copied()
+        }
+        _ => None,
+    };
+    let size = |(d, dim): (usize, &Dim)| {
+        let declared = axis(default.len(), d).and_then(|d| default.get(d)).copied().filter(|&n| n > 0);
+        dim.fixed().unwrap_or_else(|| declared.or(lowest(d)).unwrap_or(1).max(1) as usize)
+    };
+    ty.shape.iter().enumerate().map(size).collect()
+}
+
+/// How many whole numbers, from 0 on, an input may have so that every table that it indexes has a row for each: that of a
+/// `gather`, or the classes of a `one_hot`. What is done to it before is followed: casts, shapes, sums and products with
+/// constants.
+fn table_size(program: &Function, input: ValueId) -> Option<usize> {
+    // What a value is of the input: a factor and a summand.
+    let mut reached: HashMap<ValueId, (f64, f64)> = HashMap::from([(input, (1.0, 0.0))]);
+    let mut smallest: Option<usize> = None;
+    for op in program.walk() {
+        let op = &program[op];
+        let found = |name: &str| op.value(name).and_then(|v| reached.get(&v)).copied();
+        let size =
+            |name: &str| op.value(name).and_then(|v| program[v].ty.as_tensor()).map(|t| t.shape.clone());
+        let constant = |name: &str| constant(program, op, name);
+        let axis = |rank: usize| {
+            let axis = constant("axis").map_or(0, |c| c[0] as i64);
+            usize::try_from(if axis < 0 { axis + rank as i64 } else { axis }).ok()
+        };
+        let row = |shape: Vec<Dim>| shape.get(axis(shape.len())?)?.fixed();
+        let (at, rows) = match op.kind.name() {
+            "gather" | "gather_along_axis" => (found("indices"), size("x").and_then(row)),
+            "gather_nd" => {
+                let count = size("indices").and_then(|s| s.last()?.fixed()).unwrap_or(1);
+                let from = constant("batch_dims").map_or(0, |c| c[0] as usize);
+                let sizes =
+                    size("x").map(|s| s.into_iter().skip(from).take(count).filter_map(Dim::fixed).min());
+                (found("indices"), sizes.flatten())
+            }
+            "one_hot" => (found("indices"), constant("one_hot_vector_size").map(|c| c[0] as usize)),
+            _ => (None, None),
+        };
+        if let (Some((factor, summand)), Some(rows)) = (at, rows) {
+            let most = ((rows as f64 - 1.0 - summand) / factor).floor() + 1.0;
+            let most = if most >= 1.0 { most as usize } else { 1 };
+            smallest = Some(smallest.map_or(most, |s| s.min(most)));
+        }
+        let of_x = found("x");
+        let y = constant("y").map(|c| c.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+        let now = match (op.kind.name(), of_x, y) {
+            ("add", Some((f, s)), Some(y)) => Some((f, s + y)),
+            ("sub", Some((f, s)), Some(y)) => Some((f, s - y)),
+            ("mul", Some((f, s)), Some(y)) if y > 0.0 => Some((f * y, s * y)),
+            ("floor_div" | "real_div", Some((f, s)), Some(y)) if y > 0.0 => Some((f / y, s / y)),
+            // Ops that hand their elements on.
+            (
+                "cast" | "reshape" | "expand_dims" | "squeeze" | "transpose" | "identity" | "slice_by_index"
+                | "slice_by_size" | "concat" | "stack" | "split" | "tile" | "greater_equal" | "select"
+                | "add",
+                ..,
+            ) => op.values().find_map(|v| reached.get(&v)).copied(),
+            _ => None,
+        };
+        if let Some(now) = now {
+            reached.extend(op.outputs.iter().map(|&v| (v, now)));
+        }
+    }
+    smallest
+}
+
+/// The numbers of a constant argument; at least one.
+fn constant(program: &Function, op: &Op, name: &str) -> Option<Vec<f64>> {
+    let value = match op.args(name) {
+        [Arg::Const(value)] => value,
+        [Arg::Value(v)] => program.const_value(*v)?,
+        _ => return None,
+    };
+    Some(value.as_tensor()?.to_f64()).filter(|c| !c.is_empty())
+}
+
+/// Lengths that are tried for an input of a length that the model does not say, or says the least of.
+const LENGTHS: [usize; 12] = [80, 96, 100, 128, 150, 160, 200, 256, 300, 384, 400, 512];
+
+/// Finds a length for inputs that do not say how long they are, where the one that they get does not fit the model: the
+/// shortest that does. An old network over words declares a single one, and flattens four.
+fn fit_lengths(model: &Model, function: Option<&str>, inputs: &mut [Drawn]) {
+    if inputs.iter().all(|i| i.open.is_empty()) || compiles(model, function, inputs) {
+        return;
+    }
+    let before: Vec<Vec<usize>> = inputs.iter().map(|i| i.shape.clone()).collect();
+    for length in (2..=64).chain(LENGTHS) {
+        for input in inputs.iter_mut() {
+            for &(d, most) in &input.open {
+                input.shape[d] = length.min(most);
+            }
+        }
+        if compiles(model, function, inputs) {
+            return;
+        }
+    }
+    inputs.iter_mut().zip(before).for_each(|(input, shape)| input.shape = shape);
+}
+
+fn compiles(model: &Model, function: Option<&str>, inputs: &[Drawn]) -> bool {
+    let function = function.unwrap_or(&model.info().default_function);
+    let shapes: Vec<(&str, &[usize])> =
+        inputs.iter().map(|i| (i.name.as_str(), i.shape.as_slice())).collect();
+    let Ok(program) = model.program() else { return true };
+    match Classifier::detach(program, function) {
+        Ok(Some((program, _))) => milwright_cpu::compile(&program, function, &shapes).is_ok(),
+        Ok(None) => milwright_cpu::compile(program, function, &shapes).is_ok(),
+        Err(_) => true,
+    }
+}
+
+/// The dimensions whose size is a guess, each with the most that it may be: those that nothing gives a size, or only a least
+/// one; and the first of a vector's in an old network, which is its place in a sequence.
+fn open_dimensions(model: &Model, ty: &TensorType, feature: Option<&FeatureType>) -> Vec<(usize, usize)> {
+    let Some(FeatureType::MultiArray { shape, flexibility, .. }) = feature else { return Vec::new() };
+    if model.has_five_dimensions() {
+        let is_vector = shape.len() == 1 && ty.shape.first().is_some_and(|d| d.fixed().is_none());
+        return if is_vector { vec![(0, usize::MAX)] } else { Vec::new() };
+    }
+    let Flexibility::Range { dimensions } = flexibility else { return Vec::new() };
+    let open = |(d, dim): (usize, &Dim)| {
+        let axis = declared_axis(ty.rank(), dimensions.len(), d)?;
+        let &(least, most) = dimensions.get(axis)?;
+        let default = shape.get(axis).copied().unwrap_or(least);
+        let is_guess = dim.fixed().is_none() && default <= least;
+        is_guess.then(|| (d, usize::try_from(most).unwrap_or(usize::MAX)))
+    };
+    ty.shape.iter().enumerate().filter_map(open).collect()
+}

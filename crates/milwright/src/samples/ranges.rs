@@ -1,0 +1,91 @@
+//! Which numbers a model of plain numbers tells apart: an input that is always on one side of every threshold tells nothing.
+
+use milwright_spec::proto::model::Type;
+use milwright_spec::proto::tree_ensemble_parameters::TreeNode;
+use milwright_spec::proto::{self as pb};
+
+use crate::{FunctionInfo, Model};
+
+/// Least and greatest number to draw.
+pub(super) type Range = (f64, f64);
+
+/// The range of each of the `count` numbers of an input, where the model says something about it.
+pub(super) fn ranges(model: &Model, input: &str, count: usize) -> Option<Vec<Range>> {
+    let parts = model.pipeline();
+    if parts.is_empty() {
+        let first = place(model.info().function(None)?, input)?;
+        return of(model.package().model(), first, count);
+    }
+    // The first model of a pipeline that takes it; one that puts numbers into a vector hands them on.
+    let mut name = input.to_owned();
+    let mut skipped = 0usize;
+    for part in parts {
+        let function = part.info().function(None)?;
+        let Some(first) = place(function, &name) else { continue };
+        match &part.package().model().r#type {
+            Some(Type::FeatureVectorizer(m)) => {
+                let before = m.input_list.iter().take_while(|c| c.input_column != name);
+                skipped = before.map(|c| c.input_dimensions as usize).fold(skipped, usize::saturating_add);
+                name = function.outputs.first()?.name.clone();
+            }
+            Some(Type::Identity(_)) => {}
+            _ => return of(part.package().model(), first.saturating_add(skipped), count),
+        }
+    }
+    None
+}
+
+/// How many numbers come before those of an input.
+fn place(function: &FunctionInfo, input: &str) -> Option<usize> {
+    let at = function.inputs.iter().position(|i| i.name == input)?;
+    let count = |i: &crate::FeatureInfo| match &i.ty {
+        crate::FeatureType::MultiArray { shape, .. } => {
+            shape.iter().fold(1, |n: u64, &d| n.saturating_mul(d)) as usize
+        }
+        _ => 1,
+    };
+    Some(function.inputs[..at].iter().map(count).fold(0, usize::saturating_add))
+}
+
+fn of(model: &pb::Model, first: usize, count: usize) -> Option<Vec<Range>> {
+    match model.r#type.as_ref()? {
+        Type::TreeEnsembleRegressor(m) => thresholds(&m.tree_ensemble.as_ref()?.nodes, first, count),
+        Type::TreeEnsembleClassifier(m) => thresholds(&m.tree_ensemble.as_ref()?.nodes, first, count),
+        // What a scaler makes −1 … 1 of.
+        Type::Scaler(m) => {
+            let at = |values: &[f64], i: usize, default: f64| match values {
+                [] => default,
+                [one] => *one,
+                many => many.get(i).copied().unwrap_or(default),
+            };
+            let range = |i: usize| {
+                let (shift, scale) = (at(&m.shift_value, i, 0.0), at(&m.scale_value, i, 1.0));
+                let width = if scale == 0.0 { 1.0 } else { 1.0 / scale.abs() };
+                (-shift - width, -shift + width)
+            };
+            Some((0..count).map(|i| range(first.saturating_add(i))).collect())
+        }
+        _ => None,
+    }
+}
+
+/// For each number, a little more than what the trees compare it with.
+fn thresholds(nodes: &[TreeNode], first: usize, count: usize) -> Option<Vec<Range>> {
+    let mut found: Vec<Option<Range>> = vec![None; count];
+    // A leaf's threshold is not set, which is zero.
+    for node in nodes.iter().filter(|n| n.true_child_node_id != n.false_child_node_id) {
+        let at = (node.branch_feature_index as usize).checked_sub(first);
+        let value = node.branch_feature_value;
+        if let Some(range) = at.and_then(|at| found.get_mut(at)).filter(|_| value.is_finite()) {
+            let (low, high) = range.unwrap_or((value, value));
+            *range = Some((low.min(value), high.max(value)));
+        }
+    }
+    let wider = |range: Option<Range>| {
+        range.map_or((-1.0, 1.0), |(low, high)| {
+            let margin = if high > low { 0.25 * (high - low) } else { 0.5 * low.abs().max(1.0) };
+            (low - margin, high + margin)
+        })
+    };
+    Some(found.into_iter().map(wider).collect())
+}

@@ -1,0 +1,263 @@
+//! What `compare` says of whole models, and on which inputs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use milwright::{
+    Comparison, ErrorKind, LoadOptions, Measure, Model, Role, SampleSource, Samples, Snr, compare,
+};
+use milwright_mil::{text, verify};
+use milwright_spec::proto::{self as pb, model};
+use prost::Message as _;
+
+/// Small constants are written into the program; there is no weight file.
+struct NoWeights;
+
+impl milwright_convert::spec::WeightSink for NoWeights {
+    fn store(
+        &mut self,
+        _: milwright_spec::blob::BlobType,
+        _: usize,
+        _: &[u8],
+    ) -> Result<pb::mil_spec::value::BlobFileValue, milwright_spec::Error> {
+        unreachable!("the constants are small")
+    }
+}
+
+fn model(inputs: &str, body: &str, outputs: &str) -> Arc<Model> {
+    let source =
+        format!("program(1.3)\n{{\n    func main<ios18>({inputs}) {{\n{body}\n    }} -> ({outputs});\n}}\n");
+    let program = verify(text::parse(&source).unwrap()).unwrap();
+    let program = milwright_convert::spec::write(&program, &mut NoWeights).unwrap();
+    let r#type = Some(model::Type::MlProgram(program));
+    let model = pb::Model { specification_version: 9, r#type, ..Default::default() };
+    Arc::new(Model::from_bytes(model.encode_to_vec().into(), &BTreeMap::new()).unwrap())
+}
+
+fn compared(a: &Arc<Model>, b: &Arc<Model>) -> Comparison {
+    let samples = Samples::draw(a, None, 0, 8).unwrap();
+    compare(a, b, None, &samples, &LoadOptions::default(), &mut || ()).unwrap()
+}
+
+const X: &str = "tensor<fp32, [1, 8]> x";
+/// So few elements are written into the program.
+const WEIGHT: &str = "tensor<fp32, [3, 3]> w = const()[name = string(\"w\"), val = tensor<fp32, [3, 3]>([
+    [1, 2, -3], [2, -1, 1], [0, 3, 1]])];\n";
+
+/// The same with a row changed: other logits, and now and then another token.
+fn damaged() -> String {
+    WEIGHT.replace("[1, 2, -3]", "[-2, 1, 2]")
+}
+
+/// Outputs of each kind that a program may have, and how each is judged.
+const HEADS: [(&str, &str, Measure); 8] = [
+    ("y", "tensor<fp32, [1, 3]> y = relu(x = h)[name = string(\"y\")];", Measure::Numbers),
+    (
+        "y",
+        "tensor<int32, [1]> y = reduce_argmax(x = h, axis = int32(1), keep_dims = bool(false))[name = string(\"y\")];",
+        Measure::Choices,
+    ),
+    (
+        "y",
+        "tensor<int32, [1, 1]> i = reduce_argmax(x = h, axis = int32(1), keep_dims = bool(true))[name = string(\"i\")];
+         tensor<fp32, [1, 1]> y = cast(x = i, dtype = string(\"fp32\"))[name = string(\"y\")];",
+        Measure::Choices,
+    ),
+    (
+        "y",
+        "tensor<fp32, [1, 2]> v, tensor<int32, [1, 2]> y = topk(x = h, k = int32(2), axis = int32(1))[name = string(\"y\")];",
+        Measure::Choices,
+    ),
+    ("y", "tensor<bool, [1, 3]> y = greater(x = h, y = fp32(0))[name = string(\"y\")];", Measure::Choices),
+    (
+        "y",
+        "tensor<bool, [1, 3]> m = greater(x = h, y = fp32(0))[name = string(\"m\")];
+         tensor<fp32, [1, 3]> y = cast(x = m, dtype = string(\"fp32\"))[name = string(\"y\")];",
+        Measure::Choices,
+    ),
+    (
+        "y",
+        "tensor<fp32, [1, 3]> s = mul(x = h, y = fp32(100))[name = string(\"s\")];
+         tensor<fp32, [1, 3]> r = round(x = s)[name = string(\"r\")];
+         tensor<int32, [1, 3]> y = cast(x = r, dtype = string(\"int32\"))[name = string(\"y\")];",
+        Measure::Numbers,
+    ),
+    ("y", "tensor<fp32, [1, 3]> y = softmax(x = h, axis = int32(1))[name = string(\"y\")];", Measure::Scores),
+];
+
+#[test]
+fn every_kind_of_output_is_judged() {
+    for (output, head, measure) in HEADS {
+        let with = |weight: &str| {
+            let body = format!(
+                "{weight} tensor<fp32, [1, 3]> h = linear(x = x, weight = w)[name = string(\"h\")];\n{head}"
+            );
+            model("tensor<fp32, [1, 3]> x", &body, output)
+        };
+        let (a, b) = (with(WEIGHT), with(&damaged()));
+        let same = compared(&a, &a);
+        assert_eq!(same.failures(1e9), [""; 0], "{head}");
+        assert_eq!((same.outputs[0].measure, same.outputs[0].snr_db), (measure, Snr::Equal), "{head}");
+        let other = compared(&a, &b);
+        assert_eq!(other.failures(60.0).len(), 1, "{head}: {other:?}");
+        assert_eq!(other.failures(None), [""; 0], "{head}");
+    }
+}
+
+#[test]
+fn lost_and_new_outputs_are_named() {
+    let body = "tensor<fp32, [1, 8]> boxes = relu(x = x)[name = string(\"boxes\")];
+        tensor<fp32, [1, 8]> scores = sigmoid(x = x)[name = string(\"scores\")];";
+    let (two, one) = (model(X, body, "boxes, scores"), model(X, body, "boxes"));
+    let lost = compared(&two, &one);
+    assert_eq!(lost.failures(None), ["scores: it is lost: the second model does not have it"]);
+    let new = compared(&one, &two);
+    assert_eq!(new.failures(None), ["scores: it is new: the first model does not have it"]);
+    let flat = "tensor<fp32, [8]> boxes = reshape(x = x, shape = tensor<int32, [1]>([8]))[name = string(\"boxes\")];";
+    let shape = compared(&one, &model(X, flat, "boxes"));
+    assert_eq!(shape.failures(None), ["boxes: it has the shape [8], not [1, 8]"]);
+    let whole =
+        "tensor<int32, [1, 8]> boxes = cast(x = x, dtype = string(\"int32\"))[name = string(\"boxes\")];";
+    let dtype = compared(&one, &model(X, whole, "boxes"));
+    assert_eq!(dtype.failures(None), ["boxes: it has elements of type int32, not fp32"]);
+}
+
+#[test]
+fn models_of_other_inputs_are_told_apart() {
+    let of = |name: &str| {
+        let body = format!("tensor<fp32, [1, 8]> y = relu(x = {name})[name = string(\"y\")];");
+        model(&format!("tensor<fp32, [1, 8]> {name}"), &body, "y")
+    };
+    let (a, b) = (described(&of("x"), &["x"]), described(&of("z"), &["z"]));
+    let samples = Samples::draw(&a, None, 0, 2).unwrap();
+    let error = compare(&a, &b, None, &samples, &LoadOptions::default(), &mut || ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("the two models take different inputs"), "{error}");
+    assert_eq!(error.hint(), Some("the inputs of the first are: x; those of the second: z"));
+}
+
+/// The same model with a description of its inputs, fp32 `[1, 8]` each.
+fn described(model: &Arc<Model>, inputs: &[&str]) -> Arc<Model> {
+    let program = milwright_convert::spec::write(model.program().unwrap(), &mut NoWeights).unwrap();
+    let array = pb::ArrayFeatureType {
+        shape: vec![1, 8],
+        data_type: pb::array_feature_type::ArrayDataType::Float32.into(),
+        ..Default::default()
+    };
+    let ty =
+        pb::FeatureType { r#type: Some(pb::feature_type::Type::MultiArrayType(array)), ..Default::default() };
+    let feature = |name: &&str| pb::FeatureDescription {
+        name: (*name).to_owned(),
+        r#type: Some(ty.clone()),
+        ..Default::default()
+    };
+    let input = inputs.iter().map(feature).collect();
+    let description = Some(Box::new(pb::ModelDescription { input, ..Default::default() }));
+    let r#type = Some(model::Type::MlProgram(program));
+    let model = pb::Model { specification_version: 9, description, r#type, ..Default::default() };
+    Arc::new(Model::from_bytes(model.encode_to_vec().into(), &BTreeMap::new()).unwrap())
+}
+
+#[test]
+fn what_is_always_zero_proves_nothing() {
+    let zero = "tensor<fp32, [1, 8]> low = sub(x = x, y = fp32(100))[name = string(\"low\")];
+        tensor<fp32, [1, 8]> y = relu(x = low)[name = string(\"y\")];";
+    let found = compared(&model(X, zero, "y"), &model(X, zero, "y"));
+    assert!(found.outputs[0].constant);
+    let why = "y: not judged: it does not depend on the inputs, so that it proves nothing";
+    assert_eq!(found.failures(-100.0), [why]);
+    assert_eq!(found.failures(None), [""; 0]);
+
+    // What cannot depend on them is another matter.
+    let table = "tensor<fp32, [4]> anchors = const()[name = string(\"anchors\"), val = tensor<fp32, [4]>([0, 0, 0, 0])];
+        tensor<fp32, [1, 8]> y = relu(x = x)[name = string(\"y\")];
+        tensor<fp32, [4]> grid = add(x = anchors, y = fp32(0))[name = string(\"grid\")];";
+    let table = model(X, table, "y, grid");
+    assert_eq!(compared(&table, &table).failures(1e9), [""; 0]);
+}
+
+#[test]
+fn states_are_compared_after_several_steps() {
+    let step = |op: &str, factor: &str| {
+        let body = format!(
+            "tensor<fp16, [1, 8]> half = cast(x = x, dtype = string(\"fp16\"))[name = string(\"half\")];
+            tensor<fp16, [1, 8]> old = read_state(input = total)[name = string(\"old\")];
+            tensor<fp16, [1, 8]> sum = {op}(x = old, y = half)[name = string(\"sum\")];
+            tensor<fp16, [1, 8]> new = mul(x = sum, y = fp16({factor}))[name = string(\"new\")];
+            write_state(input = total, data = new);
+            tensor<fp32, [1, 8]> y = relu(x = x)[name = string(\"y\")];"
+        );
+        model(&format!("{X}, state<tensor<fp16, [1, 8]>> total"), &body, "y")
+    };
+    let a = step("add", "1");
+    let same = compared(&a, &a);
+    assert_eq!(same.failures(1e9), [""; 0]);
+    assert_eq!((same.outputs[1].name.as_str(), same.outputs[1].role), ("total", Role::State));
+    // The output does not show it.
+    for b in [step("add", "0.5"), step("sub", "1"), step("maximum", "1")] {
+        let found = compared(&a, &b);
+        assert_eq!(found.outputs[0].snr_db, Snr::Equal);
+        let failures = found.failures(20.0);
+        assert!(failures.len() == 1 && failures[0].starts_with("total: "), "{failures:?}");
+    }
+}
+
+#[test]
+fn what_is_drawn_suits_the_model_and_is_said() {
+    let table = "tensor<fp32, [4, 2]> table = const()[name = string(\"table\"), val = tensor<fp32, [4, 2]>([
+            [1, 2], [3, 4], [5, 6], [7, 8]])];
+        tensor<int32, [1, 40]> moved = add(x = ids, y = int32(1))[name = string(\"moved\")];
+        tensor<fp32, [1, 40, 2]> rows = gather(x = table, indices = moved, axis = int32(0))[name = string(\"rows\")];
+        tensor<int32, [40]> whole = cast(x = words, dtype = string(\"int32\"))[name = string(\"whole\")];
+        tensor<fp32, [40, 7]> hot = one_hot(indices = whole, one_hot_vector_size = int32(7), axis = int32(-1), on_value = fp32(1), off_value = fp32(0))[name = string(\"hot\")];
+        tensor<fp32, [3, 40]> masked = cast(x = attention_mask, dtype = string(\"fp32\"))[name = string(\"masked\")];
+        tensor<fp32, [4]> z = relu(x = x)[name = string(\"z\")];";
+    let inputs = "tensor<int32, [1, 40]> ids, tensor<fp32, [40]> words, tensor<int32, [3, 40]> attention_mask, tensor<fp32, [4]> x";
+    let model = model(inputs, table, "rows, hot, masked, z");
+    let samples = Samples::draw(&model, None, 3, 8).unwrap();
+    let SampleSource::Drawn { seed, ranges } = &samples.source else { panic!("{:?}", samples.source) };
+    let ranges: Vec<(&str, &str)> = ranges.iter().map(|(n, r)| (n.as_str(), r.as_str())).collect();
+    let expected = [
+        ("attention_mask", "a mask: ones, then zeros"),
+        ("ids", "whole numbers, 0 to 2"),
+        ("words", "whole numbers, 0 to 6"),
+        ("x", "-1 to 1"),
+    ];
+    assert_eq!((*seed, &ranges[..]), (3, &expected[..]));
+    for request in &samples.requests {
+        let of = |name: &str| request.inputs().iter().find(|(n, _)| n == name).unwrap().1.to_f64();
+        assert!(of("ids").iter().all(|&x| (0.0..=2.0).contains(&x)));
+        assert!(of("words").iter().all(|&x| (0.0..=6.0).contains(&x) && x.fract() == 0.0));
+        for row in of("attention_mask").chunks(40) {
+            assert!(
+                row[0] == 1.0 && row.is_sorted_by(|a, b| a >= b) && row.iter().all(|&x| x == 0.0 || x == 1.0)
+            );
+        }
+    }
+    let found = compare(&model, &model, None, &samples, &LoadOptions::default(), &mut || ()).unwrap();
+    assert_eq!(found.failures(1e9), [""; 0]);
+    let json = serde_json::to_value(&found).unwrap();
+    assert_eq!(json[0]["inputs"]["kind"], "drawn");
+    assert_eq!(json[0]["inputs"]["ranges"]["ids"], "whole numbers, 0 to 2");
+    assert_eq!(json[0]["snr_db"], "equal");
+}
+
+/// Models of all kinds run on what is drawn for them, and are the same as themselves.
+#[test]
+fn every_kind_of_model_is_compared() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "mlmodel") {
+            let Ok(model) = Model::open(&path) else { continue };
+            let found = compared(&Arc::new(model), &Arc::new(Model::open(&path).unwrap()));
+            assert!(!found.outputs.is_empty());
+            let wrong = found.outputs.iter().find(|o| o.snr_db != Snr::Equal || o.failure(None).is_some());
+            assert_eq!(wrong, None, "{}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 12, "{seen}");
+}
