@@ -253,7 +253,7 @@ impl Backend for Cpu {
         let model = Arc::clone(model);
         Ok(match model.content() {
             Content::Program(_) => Box::new(CpuSession::new(model, options)?),
-            Content::Classic(_) => Box::new(ClassicSession::new(model)),
+            Content::Classic(_) => Box::new(ClassicSession::new(model, options)),
             Content::Pipeline(parts) => Box::new(PipelineSession::new(Arc::clone(&model), parts, options)?),
         })
     }

@@ -131,6 +131,10 @@ impl CpuSession {
                     .with_hint(format!("its inputs are: {}", names.join(", ")))
                     .at(self.model.path()));
             }
+            if request.keys(name).is_some() {
+                let message = format!("the input `{name}` is a dictionary, the model takes an array");
+                return Err(Error::invalid(message).at(self.model.path()));
+            }
         }
         let mut shapes = Shapes::new();
         for (name, ty) in inputs {

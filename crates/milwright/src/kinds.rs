@@ -78,7 +78,6 @@ impl Task {
     }
 }
 
-const NOT_WRITTEN: Computed = Computed::Not("it is documented, and not written yet");
 const LANGUAGE: Computed =
     Computed::Not("its parameters are private data of Apple's Natural Language framework");
 
@@ -104,36 +103,39 @@ kinds! {
     PipelineRegressor "pipelineRegressor" Computed::Parts,
     Pipeline "pipeline" Computed::Parts,
     GlmRegressor "glmRegressor" Computed::Numbers,
-    SupportVectorRegressor "supportVectorRegressor" NOT_WRITTEN,
+    SupportVectorRegressor "supportVectorRegressor" Computed::Numbers,
     TreeEnsembleRegressor "treeEnsembleRegressor" Computed::Numbers,
     NeuralNetworkRegressor "neuralNetworkRegressor" Computed::Network,
-    BayesianProbitRegressor "bayesianProbitRegressor" NOT_WRITTEN,
+    BayesianProbitRegressor "bayesianProbitRegressor"
+        Computed::Not("the steepness of its curve (beta in the format's formula) is in no field of it"),
     GlmClassifier "glmClassifier" Computed::Numbers,
-    SupportVectorClassifier "supportVectorClassifier" NOT_WRITTEN,
+    SupportVectorClassifier "supportVectorClassifier" Computed::Numbers,
     TreeEnsembleClassifier "treeEnsembleClassifier" Computed::Numbers,
     NeuralNetworkClassifier "neuralNetworkClassifier" Computed::Network,
-    KNearestNeighborsClassifier "kNearestNeighborsClassifier" NOT_WRITTEN,
+    KNearestNeighborsClassifier "kNearestNeighborsClassifier" Computed::Numbers,
     NeuralNetwork "neuralNetwork" Computed::Network,
-    ItemSimilarityRecommender "itemSimilarityRecommender" NOT_WRITTEN,
+    ItemSimilarityRecommender "itemSimilarityRecommender"
+        Computed::Not("the format does not say which items it lists, nor in which order those of one score come"),
     MlProgram "mlProgram" Computed::Program,
     CustomModel "customModel" Computed::Not("it is computed by code of the app that it belongs to"),
     LinkedModel "linkedModel" Computed::Not("it names a compiled model inside an app, which is not a part of it"),
-    ClassConfidenceThresholding "classConfidenceThresholding" NOT_WRITTEN,
-    OneHotEncoder "oneHotEncoder" NOT_WRITTEN,
+    ClassConfidenceThresholding "classConfidenceThresholding" Computed::Numbers,
+    OneHotEncoder "oneHotEncoder" Computed::Numbers,
     Imputer "imputer" Computed::Numbers,
     FeatureVectorizer "featureVectorizer" Computed::Numbers,
-    DictVectorizer "dictVectorizer" NOT_WRITTEN,
+    DictVectorizer "dictVectorizer" Computed::Numbers,
     Scaler "scaler" Computed::Numbers,
-    CategoricalMapping "categoricalMapping" NOT_WRITTEN,
+    CategoricalMapping "categoricalMapping" Computed::Numbers,
     Normalizer "normalizer" Computed::Numbers,
     ArrayFeatureExtractor "arrayFeatureExtractor" Computed::Numbers,
-    NonMaximumSuppression "nonMaximumSuppression" NOT_WRITTEN,
+    NonMaximumSuppression "nonMaximumSuppression" Computed::Numbers,
     Identity "identity" Computed::Numbers,
     TextClassifier "textClassifier" LANGUAGE,
     WordTagger "wordTagger" LANGUAGE,
     VisionFeaturePrint "visionFeaturePrint"
         Computed::Not("its network is a part of Apple's Vision framework, and in no file"),
-    SoundAnalysisPreprocessing "soundAnalysisPreprocessing" NOT_WRITTEN,
+    SoundAnalysisPreprocessing "soundAnalysisPreprocessing"
+        Computed::Not("the format does not say how its filters for pitches are shaped"),
     Gazetteer "gazetteer" LANGUAGE,
     WordEmbedding "wordEmbedding" LANGUAGE,
     AudioFeaturePrint "audioFeaturePrint"

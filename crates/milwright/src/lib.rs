@@ -95,7 +95,7 @@ pub use milwright_optimize::{KeptOp, WeightReport};
 pub use model::Model;
 pub use optimizer::{Bits, OptimizeReport, Optimizer, Progress, Quantization, Tolerance};
 pub use proof::{Comparison, Proof, compare};
-pub use request::{InferenceRequest, Prediction};
+pub use request::{Dictionary, InferenceRequest, Prediction};
 pub use samples::{SampleSource, Samples, read_file};
 pub use state::State;
 pub use storage::{Storage, StorageForm};

@@ -1,23 +1,36 @@
 //! Sessions that are not of one program: chains of models, and models of plain numbers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use milwright_mil::Tensor;
 
 use crate::classic::Classic;
 use crate::{
-    Backend, Cpu, Error, InferenceRequest, LoadOptions, Loaded, Model, PlanOrigin, PredictOptions,
-    Prediction, Result, Session, State,
+    Backend, Cancel, Cpu, Dictionary, Error, ErrorKind, InferenceRequest, LoadOptions, Loaded, Model,
+    PlanOrigin, PredictOptions, Prediction, Result, Session, State,
 };
 
 /// Runs models one after the other. What one gives, those after it may take, by name.
 pub(crate) struct PipelineSession {
     model: Arc<Model>,
-    /// Each with the names of its inputs.
-    stages: Vec<(Vec<String>, Box<dyn Session>)>,
+    stages: Vec<Stage>,
     loaded: Loaded,
 }
+
+/// One model of a pipeline.
+struct Stage {
+    /// The names of what it takes.
+    inputs: Vec<String>,
+    /// The output that gives each class its probability, in a classifier.
+    probabilities: Option<String>,
+    session: Box<dyn Session>,
+}
+
+/// What the models of a pipeline take and give, by name: with keys, if it is a dictionary.
+#[derive(Default)]
+struct Known(BTreeMap<String, (Tensor, Option<Tensor>)>);
 
 impl PipelineSession {
     pub fn new(model: Arc<Model>, parts: &[Arc<Model>], options: &LoadOptions) -> Result<PipelineSession> {
@@ -28,9 +41,11 @@ impl PipelineSession {
             loaded.duration += session.loaded().duration;
             loaded.arena_bytes += session.loaded().arena_bytes;
             loaded.weight_bytes += session.loaded().weight_bytes;
-            let info = part.info().function(None);
-            let inputs = info.map(|f| f.inputs.iter().map(|i| i.name.clone()).collect());
-            stages.push((inputs.unwrap_or_default(), session));
+            let declared = part.info().function(None).map_or(&[][..], |f| &f.inputs);
+            let mut inputs: Vec<String> = declared.iter().map(|i| i.name.clone()).collect();
+            inputs.extend(part.classic().map_or(&[][..], Classic::undeclared_inputs).iter().cloned());
+            let probabilities = part.info().function(None).and_then(|f| f.predicted_probabilities.clone());
+            stages.push(Stage { inputs, probabilities, session });
         }
         Ok(PipelineSession { model, stages, loaded })
     }
@@ -44,7 +59,7 @@ impl Session for PipelineSession {
     ) -> Result<Prediction> {
         let info = self.model.info().function(None);
         let info = info.ok_or_else(|| Error::invalid("the model has no description"))?;
-        let mut known: Vec<(String, Tensor)> = Vec::new();
+        let mut known = Known::default();
         for (name, tensor) in request.inputs() {
             if !info.inputs.iter().any(|i| i.name == *name) {
                 let names: Vec<&str> = info.inputs.iter().map(|i| i.name.as_str()).collect();
@@ -52,31 +67,36 @@ impl Session for PipelineSession {
                     .with_hint(format!("its inputs are: {}", names.join(", ")))
                     .at(self.model.path()));
             }
-            known.push((name.clone(), tensor.clone()));
+            known.add(name, tensor.clone(), request.keys(name).cloned());
         }
         let mut classes = None;
-        for (inputs, session) in &mut self.stages {
-            let taken = known.iter().filter(|(name, _)| inputs.contains(name));
-            let request = taken.fold(InferenceRequest::new(), |r, (n, t)| r.input(n, t.clone()));
+        for Stage { inputs, probabilities, session } in &mut self.stages {
             let options =
                 PredictOptions { state: None, deadline: options.deadline, cancel: options.cancel.clone() };
-            let prediction = session.predict_with(&request, options)?;
+            let prediction = session.predict_with(&known.request(inputs)?, options)?;
+            for (name, tensor) in prediction.outputs() {
+                let of_classes = prediction.classes().filter(|_| Some(name) == probabilities.as_ref());
+                known.add(name, tensor.clone(), prediction.keys(name).or(of_classes).cloned());
+            }
             classes = prediction.classes().cloned().or(classes);
-            for (name, tensor) in prediction.into_outputs() {
-                known.retain(|(n, _)| *n != name);
-                known.push((name, tensor));
+        }
+        let mut prediction = Prediction::default();
+        if let Some(classes) = classes {
+            prediction = prediction.with_classes(classes);
+        }
+        let mut outputs = Vec::with_capacity(info.outputs.len());
+        for output in &info.outputs {
+            let name = &output.name;
+            let (tensor, keys) = known.0.remove(name).ok_or_else(|| {
+                Error::invalid(format!("no model of the pipeline gives the output `{name}`"))
+                    .at(self.model.path())
+            })?;
+            outputs.push((name.clone(), tensor));
+            if let Some(keys) = keys.filter(|_| info.predicted_probabilities.as_ref() != Some(name)) {
+                prediction = prediction.with_keys(name, keys);
             }
         }
-        let output = |name: &String| {
-            let found = known.iter().find(|(n, _)| n == name).cloned();
-            found.ok_or_else(|| Error::invalid(format!("no model of the pipeline gives the output `{name}`")))
-        };
-        let outputs = info.outputs.iter().map(|o| output(&o.name)).collect::<Result<_>>()?;
-        let prediction = Prediction::new(outputs);
-        Ok(match classes {
-            Some(classes) => prediction.with_classes(classes),
-            None => prediction,
-        })
+        Ok(prediction.with_outputs(outputs))
     }
 
     fn new_state(&self) -> State {
@@ -84,7 +104,7 @@ impl Session for PipelineSession {
     }
 
     fn reset(&mut self) -> Result<()> {
-        self.stages.iter_mut().try_for_each(|(_, session)| session.reset())
+        self.stages.iter_mut().try_for_each(|stage| stage.session.reset())
     }
 
     fn loaded(&self) -> &Loaded {
@@ -92,23 +112,62 @@ impl Session for PipelineSession {
     }
 }
 
+impl Known {
+    fn add(&mut self, name: &str, tensor: Tensor, keys: Option<Tensor>) {
+        self.0.insert(name.to_owned(), (tensor, keys));
+    }
+
+    /// Those of these names, as the inputs of a model.
+    fn request(&self, names: &[String]) -> Result<InferenceRequest> {
+        let mut request = InferenceRequest::new();
+        for name in names {
+            request = match self.0.get(name) {
+                None => request,
+                Some((tensor, None)) => request.input(name, tensor.clone()),
+                Some((values, Some(keys))) => {
+                    request.dictionary(name, Dictionary::new(keys.clone(), values.clone())?)
+                }
+            };
+        }
+        Ok(request)
+    }
+}
+
 /// Computes a model of plain numbers.
 pub(crate) struct ClassicSession {
     model: Arc<Model>,
+    cancel: Cancel,
     loaded: Loaded,
 }
 
 impl ClassicSession {
-    pub fn new(model: Arc<Model>) -> ClassicSession {
-        ClassicSession { model, loaded: nothing_compiled() }
+    pub fn new(model: Arc<Model>, options: &LoadOptions) -> ClassicSession {
+        ClassicSession { model, cancel: options.cancel.clone(), loaded: nothing_compiled() }
     }
 }
 
 impl Session for ClassicSession {
-    fn predict_with(&mut self, request: &InferenceRequest, _: PredictOptions<'_>) -> Result<Prediction> {
+    fn predict_with(
+        &mut self,
+        request: &InferenceRequest,
+        options: PredictOptions<'_>,
+    ) -> Result<Prediction> {
         let classic: &Classic =
             self.model.classic().ok_or_else(|| Error::invalid("not a model of plain numbers"))?;
-        classic.predict(self.model.info(), request.inputs()).map_err(|e| e.at(self.model.path()))
+        let stop = || {
+            options.cancel.check()?;
+            self.cancel.check()?;
+            match options.deadline {
+                Some(deadline) if Instant::now() >= deadline => {
+                    let message = "the deadline passed before the model had an answer";
+                    Err(Error::new(ErrorKind::DeadlineExceeded, message))
+                }
+                _ => Ok(()),
+            }
+        };
+        stop()
+            .and_then(|()| classic.predict(self.model.info(), request, &stop))
+            .map_err(|e| e.at(self.model.path()))
     }
 
     fn new_state(&self) -> State {

@@ -1,18 +1,50 @@
 //! What goes into a prediction and what comes out.
 
-use milwright_mil::Tensor;
+use std::collections::BTreeMap;
+
+use indexmap::IndexMap;
+use milwright_mil::{DType, Tensor};
+
+use crate::{Error, Result};
 
 /// Named inputs for one prediction.
 ///
 /// ```
-/// use milwright::{InferenceRequest, Tensor};
+/// use milwright::{Dictionary, InferenceRequest, Tensor};
 ///
-/// let request = InferenceRequest::new().input("x", Tensor::scalar(1f32));
-/// assert_eq!(request.inputs().len(), 1);
+/// let request = InferenceRequest::new()
+///     .input("x", Tensor::scalar(1f32))
+///     .dictionary("words", Dictionary::from_strings([("good", 2.0), ("bad", 1.0)]));
+/// assert_eq!(request.inputs().len(), 2);
+/// assert_eq!(request.keys("words").unwrap().strings(), ["good", "bad"]);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct InferenceRequest {
     inputs: Vec<(String, Tensor)>,
+    keys: BTreeMap<String, Tensor>,
+}
+
+/// A feature that is a dictionary: numbers by key. Keys are all strings or all int64, each once.
+///
+/// ```
+/// use milwright::Dictionary;
+///
+/// let counts = Dictionary::from_ints([(7, 1.0), (3, 0.5)]);
+/// assert_eq!(counts.keys().to_i64().unwrap(), [7, 3]);
+/// assert_eq!(counts.values().to_f64(), [1.0, 0.5]);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dictionary {
+    keys: Tensor,
+    values: Tensor,
+}
+
+/// The outputs of one prediction, in declared order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Prediction {
+    outputs: Vec<(String, Tensor)>,
+    classes: Option<Tensor>,
+    keys: BTreeMap<String, Tensor>,
 }
 
 impl InferenceRequest {
@@ -21,32 +53,119 @@ impl InferenceRequest {
         InferenceRequest::default()
     }
 
-    /// Adds an input, or replaces it.
+    /// Adds an input, or replaces it: an array, a number, a string, or a vector for a sequence.
     #[must_use]
     pub fn input(mut self, name: impl Into<String>, tensor: Tensor) -> InferenceRequest {
         let name = name.into();
+        self.keys.remove(&name);
         self.inputs.retain(|(n, _)| *n != name);
         self.inputs.push((name, tensor));
         self
     }
 
-    /// The inputs.
+    /// Adds an input that is a dictionary, or replaces it.
+    #[must_use]
+    pub fn dictionary(self, name: impl Into<String>, dictionary: Dictionary) -> InferenceRequest {
+        let name = name.into();
+        let mut request = self.input(&name, dictionary.values);
+        request.keys.insert(name, dictionary.keys);
+        request
+    }
+
+    /// The inputs. Of a dictionary these are the values, a vector: [`keys`](InferenceRequest::keys) has its keys.
     pub fn inputs(&self) -> &[(String, Tensor)] {
         &self.inputs
     }
+
+    /// The keys of the input of this name, in the order of its values, if it is a dictionary.
+    pub fn keys(&self, name: &str) -> Option<&Tensor> {
+        self.keys.get(name)
+    }
+
+    /// The input of this name.
+    pub(crate) fn get(&self, name: &str) -> Option<&Tensor> {
+        self.inputs.iter().find(|(n, _)| n == name).map(|(_, t)| t)
+    }
 }
 
-/// The outputs of one prediction, in declared order.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Prediction {
-    outputs: Vec<(String, Tensor)>,
-    classes: Option<Tensor>,
+impl Dictionary {
+    /// A dictionary of two vectors of one length.
+    ///
+    /// # Errors
+    /// The keys are neither strings nor integers, or one comes twice; the values are not numbers; or there are more of
+    /// the one than of the other.
+    pub fn new(keys: Tensor, values: Tensor) -> Result<Dictionary> {
+        if keys.elements() != values.elements() {
+            let message = format!("{} keys for {} values", keys.elements(), values.elements());
+            return Err(Error::invalid(message));
+        }
+        if values.dtype() == DType::String {
+            return Err(Error::invalid("the values of a dictionary are numbers, not strings"));
+        }
+        let values = values.to_f64();
+        if keys.dtype() == DType::String {
+            return unique(keys.strings().iter().cloned(), values).map(Dictionary::from_strings);
+        }
+        let Some(keys) = keys.to_i64() else {
+            return Err(Error::invalid("the keys of a dictionary are strings or int64"));
+        };
+        unique(keys.into_iter(), values).map(Dictionary::from_ints)
+    }
+
+    /// A dictionary with keys that are strings; where one comes twice, the last value counts.
+    pub fn from_strings<K: Into<String>>(entries: impl IntoIterator<Item = (K, f64)>) -> Dictionary {
+        let entries: IndexMap<String, f64> = entries.into_iter().map(|(k, v)| (k.into(), v)).collect();
+        let (keys, values): (Vec<String>, Vec<f64>) = entries.into_iter().unzip();
+        let keys = Tensor::from_strings(&[keys.len()], keys).expect("the shape is the number of keys");
+        Dictionary { keys, values: vector(values) }
+    }
+
+    /// A dictionary with keys that are int64; where one comes twice, the last value counts.
+    pub fn from_ints(entries: impl IntoIterator<Item = (i64, f64)>) -> Dictionary {
+        let entries: IndexMap<i64, f64> = entries.into_iter().collect();
+        let (keys, values): (Vec<i64>, Vec<f64>) = entries.into_iter().unzip();
+        let keys = Tensor::from_vec(&[keys.len()], keys).expect("the shape is the number of keys");
+        Dictionary { keys, values: vector(values) }
+    }
+
+    /// The keys: a vector of strings or of int64.
+    pub fn keys(&self) -> &Tensor {
+        &self.keys
+    }
+
+    /// The values in the order of the keys: a vector of doubles.
+    pub fn values(&self) -> &Tensor {
+        &self.values
+    }
+}
+
+/// The entries, if no key comes twice.
+fn unique<K: Clone + Eq + std::hash::Hash + std::fmt::Debug>(
+    keys: impl Iterator<Item = K>,
+    values: Vec<f64>,
+) -> Result<Vec<(K, f64)>> {
+    let mut entries = IndexMap::with_capacity(values.len());
+    for (key, value) in keys.zip(values) {
+        if entries.insert(key.clone(), value).is_some() {
+            return Err(Error::invalid(format!("the key {key:?} comes twice")));
+        }
+    }
+    Ok(entries.into_iter().collect())
+}
+
+fn vector(values: Vec<f64>) -> Tensor {
+    Tensor::from_vec(&[values.len()], values).expect("the shape is the number of values")
 }
 
 impl Prediction {
     /// What a backend computed.
     pub fn new(outputs: Vec<(String, Tensor)>) -> Prediction {
-        Prediction { outputs, classes: None }
+        Prediction { outputs, ..Prediction::default() }
+    }
+
+    /// The same with these outputs.
+    pub(crate) fn with_outputs(self, outputs: Vec<(String, Tensor)>) -> Prediction {
+        Prediction { outputs, ..self }
     }
 
     /// Adds a classifier's classes, a vector in the order of the probabilities.
@@ -55,9 +174,27 @@ impl Prediction {
         Prediction { classes: Some(classes), ..self }
     }
 
+    /// Says that the output of this name is a dictionary with these keys.
+    #[must_use]
+    pub fn with_keys(mut self, name: impl Into<String>, keys: Tensor) -> Prediction {
+        self.keys.insert(name.into(), keys);
+        self
+    }
+
     /// A classifier's classes: a vector of strings or of int64, in the order of the probabilities.
     pub fn classes(&self) -> Option<&Tensor> {
         self.classes.as_ref()
+    }
+
+    /// The keys of the output of this name, in the order of its values, if it is a dictionary. A classifier's
+    /// probabilities have [`classes`](Prediction::classes) instead.
+    pub fn keys(&self, name: &str) -> Option<&Tensor> {
+        self.keys.get(name)
+    }
+
+    /// The keys of all outputs that are dictionaries, by name.
+    pub(crate) fn all_keys(&self) -> &BTreeMap<String, Tensor> {
+        &self.keys
     }
 
     /// The outputs, without copying them.
@@ -65,7 +202,8 @@ impl Prediction {
         self.outputs
     }
 
-    /// The outputs. The probabilities of a classifier are a vector, in the order of its classes.
+    /// The outputs. The probabilities of a classifier are a vector, in the order of its classes; so are the values of a
+    /// dictionary, in the order of its keys.
     pub fn outputs(&self) -> &[(String, Tensor)] {
         &self.outputs
     }
@@ -73,5 +211,31 @@ impl Prediction {
     /// The output of this name.
     pub fn output(&self, name: &str) -> Option<&Tensor> {
         self.outputs.iter().find(|(n, _)| n == name).map(|(_, t)| t)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dictionaries_are_two_vectors_of_one_length() {
+        let strings = |s: &[&str]| {
+            Tensor::from_strings(&[s.len()], s.iter().map(|s| (*s).to_owned()).collect()).unwrap()
+        };
+        let made = Dictionary::new(strings(&["a", "b"]), Tensor::from_vec(&[2], vec![1i32, 2]).unwrap());
+        assert_eq!(made.unwrap(), Dictionary::from_strings([("a", 1.0), ("b", 2.0)]));
+        let message = |keys: Tensor, values: Tensor| Dictionary::new(keys, values).unwrap_err().to_string();
+        assert_eq!(message(strings(&["a"]), vector(vec![])), "1 keys for 0 values");
+        assert_eq!(message(strings(&["a", "a"]), vector(vec![1.0, 2.0])), "the key \"a\" comes twice");
+        assert!(message(vector(vec![1.0]), vector(vec![1.0])).contains("strings or int64"));
+        assert!(message(strings(&["a"]), strings(&["b"])).contains("numbers"));
+    }
+
+    #[test]
+    fn an_array_takes_the_place_of_a_dictionary() {
+        let request = InferenceRequest::new().dictionary("x", Dictionary::from_ints([(1, 2.0)]));
+        assert!(request.keys("x").is_some());
+        assert!(request.input("x", Tensor::scalar(1.0)).keys("x").is_none());
     }
 }

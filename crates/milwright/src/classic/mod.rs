@@ -1,13 +1,22 @@
 //! Models of classical statistics, and what prepares features for them: computed in double precision, as they are
-//! stored. Each takes numbers by name and gives some.
+//! stored. Each takes features by name and gives some.
 
+mod categories;
 mod features;
+mod given;
 mod glm;
+mod neighbors;
+mod suppression;
+mod svm;
 mod tree;
 
 use milwright_spec::proto::{self as pb, model};
 
-use crate::{Error, ErrorKind, FeatureType, FunctionInfo, ModelInfo, Prediction, Result, Tensor, largest};
+use self::given::Given;
+use crate::{
+    Error, ErrorKind, FeatureInfo, FeatureType, FunctionInfo, InferenceRequest, ModelInfo, Prediction,
+    Result, Tensor, largest,
+};
 
 /// A model that is not a program.
 #[derive(Debug)]
@@ -21,8 +30,15 @@ pub(crate) struct Classic {
 enum Kind {
     Glm(glm::Glm),
     Trees(tree::Trees),
+    SupportVectors(svm::Machine),
+    Neighbors(neighbors::Neighbors),
     Features(features::Features),
+    Categories(categories::Categories),
+    Suppression(suppression::Suppression),
 }
+
+/// Looked at now and then in what may take long: an error if the prediction is to stop.
+pub(crate) type Stop<'a> = &'a dyn Fn() -> Result<()>;
 
 impl Classic {
     /// Reads a model of one of these types.
@@ -31,122 +47,175 @@ impl Classic {
     /// It is of another type, or malformed.
     pub fn new(model: &pb::Model) -> Result<Classic> {
         use model::Type as T;
-        let kind = match &model.r#type {
-            Some(T::GlmRegressor(m)) => Kind::Glm(glm::Glm::regressor(m)?),
-            Some(T::GlmClassifier(m)) => Kind::Glm(glm::Glm::classifier(m)?),
-            Some(T::TreeEnsembleRegressor(m)) => Kind::Trees(tree::Trees::regressor(m)?),
-            Some(T::TreeEnsembleClassifier(m)) => Kind::Trees(tree::Trees::classifier(m)?),
-            other => match features::Features::new(other.as_ref()) {
-                Some(features) => Kind::Features(features),
-                None => return Err(Error::new(ErrorKind::Unsupported, "not a model of numbers")),
+        let ty = model.r#type.as_ref();
+        let (kind, classes) = match ty {
+            Some(T::GlmRegressor(m)) => (Kind::Glm(glm::Glm::regressor(m)?), None),
+            Some(T::GlmClassifier(m)) => (Kind::Glm(glm::Glm::classifier(m)?), Some(glm::classes(m)?)),
+            Some(T::TreeEnsembleRegressor(m)) => (Kind::Trees(tree::Trees::regressor(m)?), None),
+            Some(T::TreeEnsembleClassifier(m)) => {
+                (Kind::Trees(tree::Trees::classifier(m)?), Some(tree::classes(m)?))
+            }
+            Some(T::SupportVectorRegressor(m)) => (Kind::SupportVectors(svm::Machine::regressor(m)?), None),
+            Some(T::SupportVectorClassifier(m)) => {
+                let classes = svm::classes(m)?;
+                (Kind::SupportVectors(svm::Machine::classifier(m, classes.elements())?), Some(classes))
+            }
+            Some(T::KNearestNeighborsClassifier(m)) => {
+                let (neighbors, classes) = neighbors::Neighbors::new(m)?;
+                (Kind::Neighbors(neighbors), Some(classes))
+            }
+            Some(T::NonMaximumSuppression(m)) => (Kind::Suppression(suppression::Suppression::new(m)?), None),
+            other => match (features::Features::new(other)?, categories::Categories::new(other)?) {
+                (Some(features), _) => (Kind::Features(features), None),
+                (_, Some(categories)) => (Kind::Categories(categories), None),
+                _ => return Err(Error::new(ErrorKind::Unsupported, "not a model of numbers")),
             },
         };
-        let classes = match &model.r#type {
-            Some(T::GlmClassifier(m)) => Some(glm::classes(m)?),
-            Some(T::TreeEnsembleClassifier(m)) => Some(tree::classes(m)?),
-            _ => None,
-        };
         Ok(Classic { kind, classes })
+    }
+
+    /// Names of inputs that the model takes although it need not declare them: makers of detectors declare the
+    /// thresholds for the pipeline only.
+    pub fn undeclared_inputs(&self) -> &[String] {
+        match &self.kind {
+            Kind::Suppression(suppression) => suppression.thresholds(),
+            _ => &[],
+        }
     }
 
     /// Computes the outputs that the model declares.
     ///
     /// # Errors
     /// An input is missing or of a wrong size, or an output is declared with a type that the model does not give.
-    pub fn predict(&self, info: &ModelInfo, inputs: &[(String, Tensor)]) -> Result<Prediction> {
+    pub fn predict(
+        &self,
+        info: &ModelInfo,
+        request: &InferenceRequest,
+        stop: Stop<'_>,
+    ) -> Result<Prediction> {
         let function = info.function(None).ok_or_else(|| Error::invalid("the model has no description"))?;
-        let values = gather(function, inputs)?;
-        let flat = || values.iter().flat_map(|(_, v)| v.iter().copied()).collect::<Vec<f64>>();
+        let given = Given::new(function, request, self.undeclared_inputs())?;
         let scores = match &self.kind {
-            Kind::Glm(glm) => glm.compute(&flat())?,
-            Kind::Trees(trees) => trees.compute(&flat())?,
-            Kind::Features(features) => return features.compute(function, inputs, &values),
+            Kind::Glm(glm) => glm.compute(&given.numbers()?)?,
+            Kind::Trees(trees) => trees.compute(&given.numbers()?)?,
+            Kind::SupportVectors(machine) => {
+                let outcome = machine.compute(&given.numbers()?, stop)?;
+                let Some(classes) = &self.classes else { return regress(function, &outcome.scores) };
+                let probabilities = outcome.are_probabilities.then_some(outcome.scores);
+                return classify(function, classes, outcome.best, probabilities);
+            }
+            Kind::Neighbors(neighbors) => {
+                let shares = neighbors.compute(&given.numbers()?, stop)?;
+                let classes = self.classes.as_ref().expect("a classifier has classes");
+                if shares.is_empty() {
+                    return neighbors.of_nothing(function, classes);
+                }
+                shares
+            }
+            Kind::Features(features) => return features.compute(&given),
+            Kind::Categories(categories) => return categories.compute(&given),
+            Kind::Suppression(suppression) => return suppression.compute(&given, stop),
         };
         match &self.classes {
-            Some(classes) => classify(function, classes, scores),
-            None => Ok(Prediction::new(declared(function, &scores)?)),
+            Some(classes) => classify(function, classes, largest(&scores), Some(scores)),
+            None => regress(function, &scores),
         }
     }
 }
 
-/// The numbers of each input, in the order in which the model declares them.
-fn gather<'a>(function: &'a FunctionInfo, inputs: &[(String, Tensor)]) -> Result<Vec<(&'a str, Vec<f64>)>> {
-    if let Some((unknown, _)) = inputs.iter().find(|(n, _)| !function.inputs.iter().any(|i| i.name == *n)) {
-        let names: Vec<&str> = function.inputs.iter().map(|i| i.name.as_str()).collect();
-        let error = Error::invalid(format!("the model has no input `{unknown}`"));
-        return Err(error.with_hint(format!("its inputs are: {}", names.join(", "))));
-    }
-    let numbers = |input: &'a crate::FeatureInfo| {
-        let given = inputs.iter().find(|(n, _)| *n == input.name).map(|(_, t)| t);
-        let given = given.ok_or_else(|| Error::invalid(format!("the input `{}` is missing", input.name)))?;
-        if let FeatureType::MultiArray { shape, flexibility: crate::Flexibility::Fixed, .. } = &input.ty {
-            let wanted = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
-            if wanted != Some(given.elements() as u64) {
-                let message = format!(
-                    "the input `{}` has the shape {:?}, the model takes {shape:?}",
-                    input.name,
-                    given.shape()
-                );
-                return Err(Error::invalid(message));
-            }
-        }
-        Ok((input.name.as_str(), given.to_f64()))
+/// The output of a regressor, with its declared type.
+fn regress(function: &FunctionInfo, values: &[f64]) -> Result<Prediction> {
+    let named = function.predicted_feature.as_ref();
+    let predicted = named.and_then(|name| function.outputs.iter().find(|o| o.name == *name));
+    let output = predicted.map_or_else(|| first_output(function), Ok)?;
+    Ok(Prediction::new(vec![(output.name.clone(), typed(output, values)?)]))
+}
+
+fn first_output(function: &FunctionInfo) -> Result<&FeatureInfo> {
+    function.outputs.first().ok_or_else(|| Error::invalid("the model declares no output"))
+}
+
+/// Numbers as an output of its declared type. What is declared as whole numbers has to be: nothing is cut off.
+fn typed(output: &FeatureInfo, values: &[f64]) -> Result<Tensor> {
+    let unfit = |why: &str| {
+        let name = &output.name;
+        Error::invalid(format!("{} numbers do not make the output `{name}`: {why}", values.len()))
     };
-    function.inputs.iter().map(numbers).collect()
-}
-
-/// The one output of a regressor, with its declared type.
-fn declared(function: &FunctionInfo, values: &[f64]) -> Result<Vec<(String, Tensor)>> {
-    let output = function.outputs.first().ok_or_else(|| Error::invalid("the model declares no output"))?;
-    Ok(vec![(output.name.clone(), typed(&output.ty, values)?)])
-}
-
-/// Numbers as a feature of this type.
-fn typed(ty: &FeatureType, values: &[f64]) -> Result<Tensor> {
-    let unfit =
-        || Error::invalid(format!("{} numbers do not make an output of its declared type", values.len()));
-    match (ty, values) {
+    let whole =
+        |low: f64, high: f64| match values.iter().find(|x| !(x.fract() == 0.0 && **x >= low && **x < high)) {
+            Some(x) => {
+                Err(Error::invalid(format!("the output `{}` is a whole number, {x} is not one", output.name)))
+            }
+            None => Ok(()),
+        };
+    match (&output.ty, values) {
         (FeatureType::Double, [x]) => Ok(Tensor::scalar(*x)),
-        (FeatureType::Int64, [x]) => Ok(Tensor::scalar(*x as i64)),
-        (FeatureType::MultiArray { dtype, .. }, _) => {
-            let shape = [values.len()];
-            let tensor = match dtype.as_str() {
-                "int32" => Tensor::from_vec(&shape, values.iter().map(|&x| x as i32).collect()),
-                "fp32" => Tensor::from_vec(&shape, values.iter().map(|&x| x as f32).collect()),
-                _ => Tensor::from_vec(&shape, values.to_vec()),
-            };
-            tensor.map_err(|_| unfit())
+        (FeatureType::Int64, [x]) => {
+            whole(-(2f64.powi(63)), 2f64.powi(63))?;
+            Ok(Tensor::scalar(*x as i64))
         }
-        _ => Err(unfit()),
+        (FeatureType::MultiArray { dtype, shape, .. }, _) => {
+            let declared: Vec<usize> = shape.iter().map(|&n| n as usize).collect();
+            let elements = declared.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+            let fits = !declared.is_empty() && elements == Some(values.len());
+            let shape = if fits { declared } else { vec![values.len()] };
+            if matches!(dtype.as_str(), "int32" | "int8") {
+                whole(-(2f64.powi(31)), 2f64.powi(31))?;
+            }
+            array(dtype, &shape, values).ok_or_else(|| unfit("it is an array of another size"))
+        }
+        (FeatureType::Double | FeatureType::Int64, _) => Err(unfit("it is a single number")),
+        _ => Err(unfit("it is not declared as numbers")),
     }
 }
 
-fn classify(function: &FunctionInfo, classes: &Tensor, scores: Vec<f64>) -> Result<Prediction> {
-    if classes.elements() != scores.len() {
-        let message = format!("{} class labels for {} probabilities", classes.elements(), scores.len());
-        return Err(Error::new(ErrorKind::Malformed, message));
+/// An array of a declared element type.
+fn array(dtype: &str, shape: &[usize], values: &[f64]) -> Option<Tensor> {
+    let tensor = match dtype {
+        "int32" => Tensor::from_vec(shape, values.iter().map(|&x| x as i32).collect()),
+        "fp32" => Tensor::from_vec(shape, values.iter().map(|&x| x as f32).collect()),
+        "fp16" => {
+            let wide = Tensor::from_vec(shape, values.to_vec()).ok()?;
+            return milwright_cpu::convert_input(&wide, crate::DType::Fp16);
+        }
+        _ => Tensor::from_vec(shape, values.to_vec()),
+    };
+    tensor.ok()
+}
+
+/// The outputs of a classifier: the label of the best class, and what each class is given, if that is known.
+fn classify(
+    function: &FunctionInfo,
+    classes: &Tensor,
+    best: usize,
+    scores: Option<Vec<f64>>,
+) -> Result<Prediction> {
+    let count = scores.as_ref().map_or(classes.elements(), Vec::len);
+    if classes.elements() != count {
+        let message = format!("{} class labels for {count} probabilities", classes.elements());
+        return Err(malformed(message));
     }
-    let best = largest(&scores);
     let label = match classes.to_i64() {
         Some(numbers) => numbers.get(best).copied().map(Tensor::scalar),
         None => classes.strings().get(best).map(Tensor::string),
     };
-    let probabilities =
-        Tensor::from_vec(&[scores.len()], scores).map_err(|e| Error::invalid(e.to_string()))?;
-    let mut outputs = Vec::new();
-    for output in &function.outputs {
-        let is = |name: &Option<String>| name.as_deref() == Some(output.name.as_str());
-        match &label {
-            Some(label) if is(&function.predicted_feature) => {
-                outputs.push((output.name.clone(), label.clone()))
-            }
-            _ if is(&function.predicted_probabilities) => {
-                outputs.push((output.name.clone(), probabilities.clone()));
-            }
-            _ => {}
-        }
-    }
-    Ok(Prediction::new(outputs).with_classes(classes.clone()))
+    let label = label.ok_or_else(|| malformed("the classifier has no classes"))?;
+    let probabilities = match scores {
+        Some(scores) => Some(Tensor::from_vec(&[count], scores).map_err(|e| Error::invalid(e.to_string()))?),
+        None => None,
+    };
+    Ok(labelled(function, label, probabilities).with_classes(classes.clone()))
+}
+
+/// A label and probabilities under the names that are declared for them.
+fn labelled(function: &FunctionInfo, label: Tensor, probabilities: Option<Tensor>) -> Prediction {
+    let is = |output: &FeatureInfo, name: &Option<String>| name.as_deref() == Some(output.name.as_str());
+    let value = |output: &FeatureInfo| match &probabilities {
+        _ if is(output, &function.predicted_feature) => Some((output.name.clone(), label.clone())),
+        Some(p) if is(output, &function.predicted_probabilities) => Some((output.name.clone(), p.clone())),
+        _ => None,
+    };
+    Prediction::new(function.outputs.iter().filter_map(value).collect())
 }
 
 fn labels(strings: Option<&[String]>, ints: Option<&[i64]>) -> Result<Tensor> {

@@ -9,8 +9,16 @@ use crate::{Error, LoadOptions, Model, Precision, State};
 
 /// An answer, its tensors copied out of shared memory.
 pub(super) enum Answered {
-    Loaded { ready: Ready, states: Vec<(String, DType, Vec<usize>)> },
-    Predicted { outputs: Vec<(String, Tensor)>, classes: Option<Tensor>, state: Vec<(String, Tensor)> },
+    Loaded {
+        ready: Ready,
+        states: Vec<(String, DType, Vec<usize>)>,
+    },
+    Predicted {
+        outputs: Vec<(String, Tensor)>,
+        classes: Option<Tensor>,
+        keys: Vec<(String, Tensor)>,
+        state: Vec<(String, Tensor)>,
+    },
     Reset,
     Failed(Error),
 }
@@ -53,7 +61,7 @@ impl Expected<'_> {
                 let states = ready.states.iter().map(|state| self.state(state)).collect::<Result<_, _>>()?;
                 Answered::Loaded { ready, states }
             }
-            Answer::Predicted { outputs, classes, state } => {
+            Answer::Predicted { outputs, classes, keys, state } => {
                 outputs.iter().try_for_each(|named| self.output(named))?;
                 let state = state.unwrap_or_default();
                 self.same_state(&state)?;
@@ -63,9 +71,12 @@ impl Expected<'_> {
                     })
                 };
                 let outputs: Vec<_> = outputs.into_iter().map(&mut unpack).collect::<Result<_, _>>()?;
+                let keys: Vec<_> = keys.into_iter().map(&mut unpack).collect::<Result<_, _>>()?;
+                fit(&outputs, &keys)?;
                 Answered::Predicted {
                     outputs,
                     classes: classes.map(&mut unpack).transpose()?.map(|(_, tensor)| tensor),
+                    keys,
                     state: state.into_iter().map(&mut unpack).collect::<Result<_, _>>()?,
                 }
             }
@@ -129,6 +140,18 @@ impl Expected<'_> {
     }
 }
 
+/// Keys belong to an output, one for each value.
+fn fit(outputs: &[(String, Tensor)], keys: &[(String, Tensor)]) -> Result<(), Misfit> {
+    let unfit = |(name, keys): &&(String, Tensor)| {
+        let output = outputs.iter().find(|(n, _)| n == name);
+        output.is_none_or(|(_, values)| values.elements() != keys.elements())
+    };
+    match keys.iter().find(unfit) {
+        Some((name, _)) => Err(Misfit(format!("keys of `{name}` that do not fit its values"))),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,7 +166,7 @@ mod tests {
         let outputs =
             vec![wire::pack("digit", &digit, &mut blobs), wire::pack(name, &probabilities, &mut blobs)];
         let blobs = blobs.iter().map(|b| b.to_vec()).collect();
-        (Answer::Predicted { outputs, classes: None, state: None }, blobs)
+        (Answer::Predicted { outputs, classes: None, keys: Vec::new(), state: None }, blobs)
     }
 
     fn check(answer: Answer, blobs: &[Vec<u8>]) -> Result<Answered, Misfit> {
@@ -177,10 +200,25 @@ mod tests {
         assert!(change(|_, blobs| drop(blobs.pop())).contains("another number of bytes"));
         assert!(change(|_, blobs| blobs[1].push(0)).contains("another number of bytes"));
 
+        // Keys of nothing.
+        let (_, blobs) = answer(&[10], "probabilities");
+        let all = blobs.iter().map(Vec::as_slice).collect::<Vec<&[u8]>>();
+        let (one, ten) = (Tensor::scalar(1i64), Tensor::from_vec(&[10], vec![1i64; 10]).unwrap());
+        for (name, keys) in [("digit", &ten), ("probabilities", &one), ("other", &one)] {
+            let mut blobs = all.clone();
+            let Answer::Predicted { outputs, classes, state, .. } = answer(&[10], "probabilities").0 else {
+                unreachable!()
+            };
+            let keys = vec![wire::pack(name, keys, &mut blobs)];
+            let blobs: Vec<Vec<u8>> = blobs.iter().map(|b| b.to_vec()).collect();
+            let wrong = check(Answer::Predicted { outputs, classes, keys, state }, &blobs);
+            assert!(wrong.err().unwrap().0.contains("do not fit"), "{name}");
+        }
+
         // States that nobody sent.
         let tensor = Tensor::scalar(1f32);
         let state = Some(vec![wire::pack("cache", &tensor, &mut Vec::new())]);
-        let wrong = Answer::Predicted { outputs: Vec::new(), classes: None, state };
+        let wrong = Answer::Predicted { outputs: Vec::new(), classes: None, keys: Vec::new(), state };
         assert!(check(wrong, &[vec![0; 4]]).err().unwrap().0.contains("other states"));
     }
 

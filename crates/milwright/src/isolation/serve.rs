@@ -1,5 +1,6 @@
 //! The worker process.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,7 +10,8 @@ use milwright_worker::{Request, Service};
 use super::buffers::Buffers;
 use super::wire::{self, Answer, Failure, Load, Misfit, Named, Predict, Ready};
 use crate::{
-    Backend, Error, ErrorKind, InferenceRequest, Model, PredictOptions, Result, Session, State, backends,
+    Backend, Dictionary, Error, ErrorKind, InferenceRequest, Model, PredictOptions, Result, Session, State,
+    backends,
 };
 
 /// What a worker process does: answers the requests of an [`Isolated`](super::Isolated) backend, with all
@@ -77,6 +79,7 @@ enum Outcome {
 struct Tensors {
     outputs: Vec<(String, Tensor)>,
     classes: Option<Tensor>,
+    keys: Vec<(String, Tensor)>,
     state: Option<Vec<(String, Tensor)>>,
 }
 
@@ -132,9 +135,14 @@ fn load_model(load: Load, backends: &[Box<dyn Backend>]) -> Result<(Ours, Ready)
 
 fn predict(message: Predict, request: &mut Request<'_>, ours: &mut Ours) -> Result<Tensors> {
     let deadline = message.left.and_then(|left| Instant::now().checked_add(left));
+    let keys: BTreeMap<String, Tensor> =
+        unpack(message.keys, request, &mut Buffers::default())?.into_iter().collect();
     let mut inputs = InferenceRequest::new();
     for (name, tensor) in unpack(message.inputs, request, &mut ours.buffers)? {
-        inputs = inputs.input(name, tensor);
+        inputs = match keys.get(&name) {
+            Some(keys) => inputs.dictionary(name, Dictionary::new(keys.clone(), tensor)?),
+            None => inputs.input(name, tensor),
+        };
     }
     ours.buffers.keep(inputs.inputs().iter().map(|(_, tensor)| tensor));
     let given = message.state.is_some();
@@ -156,7 +164,8 @@ fn predict(message: Predict, request: &mut Request<'_>, ours: &mut Ours) -> Resu
         state = Some(ours.state.names().into_iter().map(read).collect::<Result<_>>()?);
     }
     let classes = prediction.classes().cloned();
-    Ok(Tensors { outputs: prediction.into_outputs(), classes, state })
+    let keys = prediction.all_keys().clone().into_iter().collect();
+    Ok(Tensors { outputs: prediction.into_outputs(), classes, keys, state })
 }
 
 fn unpack(
@@ -179,11 +188,12 @@ fn encode(outcome: &Outcome) -> Result<(Vec<u8>, Vec<&[u8]>)> {
     let mut blobs = Vec::new();
     let message = match outcome {
         Outcome::Message(answer) => wire::encode(answer)?,
-        Outcome::Predicted(Tensors { outputs, classes, state }) => {
+        Outcome::Predicted(Tensors { outputs, classes, keys, state }) => {
             let outputs = pack_all(outputs, &mut blobs);
+            let keys = pack_all(keys, &mut blobs);
             let state = state.as_ref().map(|state| pack_all(state, &mut blobs));
             let classes = classes.as_ref().map(|t| wire::pack("classes", t, &mut blobs));
-            wire::encode(&Answer::Predicted { outputs, classes, state })?
+            wire::encode(&Answer::Predicted { outputs, classes, keys, state })?
         }
     };
     Ok((message, blobs))

@@ -124,6 +124,8 @@ impl IsolatedSession {
         }
         let mut blobs = Vec::new();
         let inputs = request.inputs().iter().map(|(n, t)| wire::pack(n, t, &mut blobs)).collect();
+        let names = request.inputs().iter().map(|(n, _)| n);
+        let keys = names.filter_map(|n| Some(wire::pack(n, request.keys(n)?, &mut blobs))).collect();
         let state = match options.state.as_deref() {
             None => None,
             Some(state) => {
@@ -131,7 +133,7 @@ impl IsolatedSession {
                 Some(named.collect::<Result<_>>()?)
             }
         };
-        let message = wire::encode(&wire::Request::Predict(Predict { inputs, state, left }))?;
+        let message = wire::encode(&wire::Request::Predict(Predict { inputs, keys, state, left }))?;
         let latest = options.deadline.and_then(|deadline| deadline.checked_add(self.process.grace));
         let stop = || options.cancel.is_cancelled() || self.options.cancel.is_cancelled();
         let patience = Patience { deadline: latest, stop: Some(&stop) };
@@ -158,12 +160,13 @@ impl IsolatedSession {
         }
         match answered {
             _ if cancelled => Err(Error::new(ErrorKind::Cancelled, "cancelled").at(self.model.path())),
-            Answered::Predicted { outputs, classes, state } => {
+            Answered::Predicted { outputs, classes, keys, state } => {
                 if let Some(ours) = options.state.as_deref_mut() {
                     state.iter().try_for_each(|(name, tensor)| ours.write(name, tensor))?;
                 }
                 self.buffers.keep(outputs.iter().map(|(_, tensor)| tensor));
                 let prediction = Prediction::new(outputs);
+                let prediction = keys.into_iter().fold(prediction, |p, (name, keys)| p.with_keys(name, keys));
                 Ok(match classes {
                     Some(classes) => prediction.with_classes(classes),
                     None => prediction,

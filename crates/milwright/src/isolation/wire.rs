@@ -11,7 +11,7 @@ use super::buffers::Buffers;
 use crate::{ComputeUnits, Error, ErrorKind, LoadOptions, Loaded, PlanOrigin, Precision, Result};
 
 /// Both sides have to be the same version, and speak the same: change the number when a message changes.
-pub(super) const IDENTITY: &str = concat!("milwright ", env!("CARGO_PKG_VERSION"), ", messages 1");
+pub(super) const IDENTITY: &str = concat!("milwright ", env!("CARGO_PKG_VERSION"), ", messages 2");
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
@@ -51,6 +51,8 @@ struct Cache {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Predict {
     pub inputs: Vec<Named>,
+    /// Of inputs that are dictionaries.
+    pub keys: Vec<Named>,
     /// The caller's state; `None` is the session's own.
     pub state: Option<Vec<Named>>,
     /// Time until the deadline.
@@ -60,7 +62,13 @@ pub(super) struct Predict {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
     Loaded(Ready),
-    Predicted { outputs: Vec<Named>, classes: Option<Named>, state: Option<Vec<Named>> },
+    Predicted {
+        outputs: Vec<Named>,
+        classes: Option<Named>,
+        /// Of outputs that are dictionaries.
+        keys: Vec<Named>,
+        state: Option<Vec<Named>>,
+    },
     Reset,
     Failed(Failure),
 }
