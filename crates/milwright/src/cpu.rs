@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use milwright_cache::{Key, KeyBuilder, Meta, Origin, Wait};
 use milwright_cpu::{Executable, Plan, Pool, RunError, RunOptions, compile};
-use milwright_mil::{Dim, Function, Tensor, TensorType, Type, widen};
+use milwright_mil::{DType, Dim, Function, Tensor, TensorType, Type, widen};
 
 use crate::classifier::Classifier;
 use crate::legacy::{self, declared_axis};
@@ -124,17 +124,20 @@ impl CpuSession {
         let inputs: Vec<_> = program.inputs.iter().map(|&v| &program[v]).collect();
         let inputs: Vec<_> =
             inputs.iter().filter_map(|v| v.ty.as_tensor().map(|t| (v.name.as_str(), t))).collect();
-        for (name, _) in request.inputs() {
+        for (name, tensor) in request.inputs() {
             if !inputs.iter().any(|(n, _)| n == name) {
                 let names: Vec<&str> = inputs.iter().map(|(n, _)| *n).collect();
                 return Err(Error::invalid(format!("the model has no input `{name}`"))
                     .with_hint(format!("its inputs are: {}", names.join(", ")))
                     .at(self.model.path()));
             }
-            if request.keys(name).is_some() {
-                let message = format!("the input `{name}` is a dictionary, the model takes an array");
-                return Err(Error::invalid(message).at(self.model.path()));
-            }
+            let kind = match request.keys(name) {
+                Some(_) => "a dictionary",
+                None if tensor.dtype() == DType::String => "text",
+                None => continue,
+            };
+            let message = format!("the input `{name}` is not an array of numbers, but {kind}");
+            return Err(Error::invalid(message).at(self.model.path()));
         }
         let mut shapes = Shapes::new();
         for (name, ty) in inputs {

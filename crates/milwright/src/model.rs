@@ -230,6 +230,12 @@ impl Model {
         }
     }
 
+    /// Whether the model, or one that it is made of, has a value for an input that is not given, whatever is declared.
+    pub(crate) fn has_value_for(&self, input: &str) -> bool {
+        let own = self.classic().is_some_and(|c| c.undeclared_inputs().iter().any(|name| name == input));
+        own || self.pipeline().iter().any(|part| part.has_value_for(input))
+    }
+
     /// Whether it is an old network, all of whose tensors have five dimensions.
     pub(crate) fn has_five_dimensions(&self) -> bool {
         milwright_convert::neural_network::has_five_dimensions(self.package.model())

@@ -222,6 +222,10 @@ impl Model {
                 Some(classes) if Some(name) == probabilities.as_ref() => {
                     by_class(py, classes, tensor)?.into_any()
                 }
+                _ if prediction.keys(name).is_some() => {
+                    let keys = prediction.keys(name).expect("there are some");
+                    by_class(py, keys, tensor)?.into_any()
+                }
                 // A class label is a number or a string, not an array.
                 Some(_) if tensor.dtype() == DType::Int64 && tensor.shape().is_empty() => {
                     tensor.to_i64().unwrap_or_default()[0].into_pyobject(py)?.into_any()
@@ -239,7 +243,7 @@ fn lock(session: &Mutex<Box<dyn Session>>) -> MutexGuard<'_, Box<dyn Session>> {
     session.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Each class with its probability.
+/// Each class with its probability, or each key with its value.
 fn by_class<'py>(py: Python<'py>, classes: &Tensor, probabilities: &Tensor) -> PyResult<Bound<'py, PyDict>> {
     let result = PyDict::new(py);
     let probabilities = probabilities.to_f64();

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use half::f16;
-use milwright::{DType, Error, ErrorKind, InferenceRequest, Tensor};
+use milwright::{DType, Dictionary, Error, ErrorKind, InferenceRequest, Tensor};
 use numpy::{Element, PyArray1, PyArrayDescrMethods, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
@@ -14,8 +14,7 @@ pub fn request(inputs: &Bound<'_, PyDict>) -> PyResult<InferenceRequest> {
     let mut request = InferenceRequest::new();
     for (name, value) in inputs {
         let name: String = name.extract()?;
-        let tensor = from_python(&name, &value)?;
-        request = request.input(name, tensor);
+        request = add(request, &name, &value)?;
     }
     Ok(request)
 }
@@ -52,6 +51,37 @@ pub fn from_python(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Tensor> {
     let shape = array.shape().to_vec();
     let bytes = Bytes::from_owner(Memory::of(array));
     Tensor::from_bytes(dtype, &shape, bytes).map_err(|e| wrong(format!("the input `{name}`: {e}")))
+}
+
+/// Adds an input of any kind: a dictionary, text, a list of texts, or what NumPy makes an array of numbers of.
+pub fn add(request: InferenceRequest, name: &str, value: &Bound<'_, PyAny>) -> PyResult<InferenceRequest> {
+    if let Ok(entries) = value.cast::<PyDict>() {
+        let dictionary = dictionary(name, entries)?;
+        return Ok(request.dictionary(name, dictionary));
+    }
+    if let Ok(text) = value.cast::<PyString>() {
+        return Ok(request.input(name, Tensor::string(text.to_str()?)));
+    }
+    if let Ok(texts) = value.extract::<Vec<String>>()
+        && !texts.is_empty()
+    {
+        let texts = Tensor::from_strings(&[texts.len()], texts).expect("the shape is the number of texts");
+        return Ok(request.input(name, texts));
+    }
+    Ok(request.input(name, from_python(name, value)?))
+}
+
+/// Numbers by key, all keys being texts or all of them whole numbers.
+fn dictionary(name: &str, entries: &Bound<'_, PyDict>) -> PyResult<Dictionary> {
+    let texts = entries.iter().map(|(key, value)| Ok((key.extract()?, value.extract()?)));
+    if let Ok(entries) = texts.collect::<PyResult<Vec<(String, f64)>>>() {
+        return Ok(Dictionary::from_strings(entries));
+    }
+    let numbers = entries.iter().map(|(key, value)| Ok((key.extract()?, value.extract()?)));
+    numbers.collect::<PyResult<Vec<(i64, f64)>>>().map(Dictionary::from_ints).map_err(|_| {
+        let message = format!("the input `{name}` is not a dictionary of numbers whose keys are str or int");
+        exception(entries.py(), &Error::new(ErrorKind::InvalidInput, message))
+    })
 }
 
 /// The memory of a contiguous array.

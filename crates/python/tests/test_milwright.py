@@ -163,3 +163,26 @@ def test_floats_for_integers_are_cut_off_as_core_ml_does():
     assert _input(np.array([np.nan]), feature).dtype == np.float64
     assert _input(np.array([3e9]), feature).dtype == np.float64
     assert _input(np.array([1.5]), {"kind": "multi_array", "dtype": "fp32"}).dtype == np.float64
+
+
+CLASSIC = Path(__file__).resolve().parents[2] / "milwright" / "tests" / "classic"
+
+
+def test_dictionaries_text_and_sequences_go_in_and_out():
+    words = milwright.Model(CLASSIC / "words.mlmodel").predict({"words": {"good": 2.0, "unheard": 1}})
+    assert words["label"] == max(words["scores"], key=words["scores"].get)
+    assert set(words["scores"]) == {"up", "down"}
+    numbered = milwright.Model(CLASSIC / "numbered_words.mlmodel")
+    assert numbered.predict({"x": {np.int64(70): np.float32(-2.0), 5: 9.0}}) == {"y": {0: -2.0}}
+    assert numbered.predict({"x": {}}) == {"y": {}}
+    assert milwright.Model(CLASSIC / "fill_text.mlmodel").predict({"x": ""})["y"] == "unknown"
+    sequence = milwright.Model(CLASSIC / "mapping_of_sequence.mlmodel").predict({"x": ["b", "a"]})
+    assert sequence["y"].tolist() == [-(2**60), 1]
+    boxes = {"raw_confidence": np.array([[0.9, 0, 0]]), "raw_coordinates": np.ones((1, 4)), "least": 0.95}
+    assert milwright.Model(CLASSIC / "detector.mlmodel").predict(boxes)["coordinates"].shape == (0, 4)
+
+
+@pytest.mark.parametrize("value", [{"a": 1, 2: 3}, {"a": "b"}, {(1,): 2.0}, ["a", 1], 3.0])
+def test_what_is_no_dictionary_is_refused(value):
+    with pytest.raises(milwright.InputError, match="`words`"):
+        milwright.Model(CLASSIC / "words.mlmodel").predict({"words": value})

@@ -92,7 +92,7 @@ impl<'a> Given<'a> {
             )));
         }
         if tensor.dtype() == DType::String {
-            return Err(Error::invalid(format!("the input `{name}` is text, the model takes numbers")));
+            return Err(Error::invalid(format!("the input `{name}` is not an array of numbers, but text")));
         }
         Ok(tensor)
     }

@@ -8,6 +8,8 @@ mod glm;
 mod neighbors;
 mod suppression;
 mod svm;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use milwright_spec::proto::{self as pb, model};

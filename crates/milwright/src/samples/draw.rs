@@ -186,7 +186,8 @@ fn is_mask(name: &str) -> bool {
 fn features(model: &Model, function: Option<&str>) -> Result<Vec<Drawn>> {
     let mut inputs = Vec::new();
     for input in model.info().function(function).map_or(&[][..], |f| &f.inputs) {
-        if input.optional {
+        // What may be left out is: the model has a value for it.
+        if input.optional || model.has_value_for(&input.name) {
             continue;
         }
         let (shape, values) = match &input.ty {

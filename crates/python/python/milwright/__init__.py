@@ -166,8 +166,9 @@ class Model:
     ) -> dict[str, Any]:
         """Runs the model once.
 
-        Inputs are arrays, or what NumPy makes arrays of. Numbers are converted to the declared element type; shapes
-        have to fit. Contiguous arrays are read where they are, so another thread must not change them meanwhile.
+        Inputs are arrays, or what NumPy makes arrays of; text, lists of text, and dictionaries from text or whole
+        numbers to numbers, where a model takes such. Numbers are converted to the declared element type; shapes have to
+        fit. Contiguous arrays are read where they are, so another thread must not change them meanwhile.
         Image inputs take PIL images, ``uint8`` pixels (height × width × RGB, or height × width), or arrays of
         1 × channels × height × width in the declared colour order. Outputs are new arrays, and PIL images where the
         model gives images; a classifier gives a label, and a dictionary from class to probability.

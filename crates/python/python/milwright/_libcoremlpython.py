@@ -34,6 +34,9 @@ _DTYPES = {"fp16": np.float32, "fp32": np.float32, "fp64": np.float64, "int32": 
 """The arrays that features are returned as. NumPy has fp16, coremltools returns it as float32."""
 
 
+_NOT_ARRAYS = {"dictionary": dict, "string": str, "sequence": (list, tuple)}
+"""What Python has for features that are not arrays."""
+
 _KINDS = {
     "mlProgram": "ML Program",
     "neuralNetwork": "a neural network model",
@@ -112,7 +115,8 @@ class _MLModelProxy:
         inputs = {}
         declared = {feature["name"]: feature["ty"] for feature in self._model.inputs}
         for name, value in data.items():
-            if isinstance(value, (bytes, str, dict, list, tuple)):
+            kinds = _NOT_ARRAYS.get(declared.get(name, {}).get("kind", ""), ())
+            if isinstance(value, (bytes, str, dict, list, tuple)) and not isinstance(value, kinds):
                 kind = type(value).__name__
                 raise RuntimeError(f"value type not convertible: the input {name!r} is a {kind}, not an array")
             inputs[name] = _input(value, declared.get(name))
@@ -279,6 +283,8 @@ def _output(value: Any, feature: Mapping[str, Any] | None) -> Any:
         return value
     if feature["kind"] == "image":
         return _images.from_array(value, feature)
+    if feature["kind"] == "sequence":
+        return value.tolist()
     if feature["kind"] in ("int64", "double"):
         return value.reshape(-1)[0].item()
     dtype = _DTYPES.get(feature.get("dtype", ""))
