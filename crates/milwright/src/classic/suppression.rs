@@ -149,6 +149,10 @@ fn candidates(confidences: &[f64], classes: usize, coordinates: &[f64], least: f
 
 /// The area that two boxes share, of the area that they cover; 0 where that cannot be said.
 fn overlap(a: &[f64; 4], b: &[f64; 4]) -> f64 {
+    // The least and the greatest of two numbers would pass over it.
+    if a.iter().chain(b).any(|x| x.is_nan()) {
+        return 0.0;
+    }
     let area = |c: &[f64; 4]| (c[2] - c[0]).max(0.0) * (c[3] - c[1]).max(0.0);
     let shared = area(&[a[0].max(b[0]), a[1].max(b[1]), a[2].min(b[2]), a[3].min(b[3])]);
     let share = shared / (area(a) + area(b) - shared);
