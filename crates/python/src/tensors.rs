@@ -5,7 +5,7 @@ use half::f16;
 use milwright::{DType, Dictionary, Error, ErrorKind, InferenceRequest, Tensor};
 use numpy::{Element, PyArray1, PyArrayDescrMethods, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::errors::exception;
 
@@ -62,7 +62,8 @@ pub fn add(request: InferenceRequest, name: &str, value: &Bound<'_, PyAny>) -> P
     if let Ok(text) = value.cast::<PyString>() {
         return Ok(request.input(name, Tensor::string(text.to_str()?)));
     }
-    if let Ok(texts) = value.extract::<Vec<String>>()
+    if (value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>())
+        && let Ok(texts) = value.extract::<Vec<String>>()
         && !texts.is_empty()
     {
         let texts = Tensor::from_strings(&[texts.len()], texts).expect("the shape is the number of texts");
