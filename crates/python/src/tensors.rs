@@ -60,7 +60,7 @@ pub fn add(request: InferenceRequest, name: &str, value: &Bound<'_, PyAny>) -> P
         return Ok(request.dictionary(name, dictionary));
     }
     if let Ok(text) = value.cast::<PyString>() {
-        return Ok(request.input(name, Tensor::string(text.to_str()?)));
+        return Ok(request.input(name, Tensor::string(text.extract::<String>()?)));
     }
     if (value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>())
         && let Ok(texts) = value.extract::<Vec<String>>()
