@@ -114,7 +114,8 @@ impl Neighbors {
         let mut shares = vec![0.0; self.classes];
         distances.iter().for_each(|&(distance, i)| shares[self.class_of[i]] += weight(distance));
         let sum: f64 = shares.iter().sum();
-        if !distances.is_empty() && !(sum > 0.0 && sum.is_finite()) {
+        let are_comparable = sum > 0.0 && sum.is_finite();
+        if !distances.is_empty() && !are_comparable {
             return Err(Error::invalid("the neighbours are too far away for distances to be compared"));
         }
         Ok(shares.iter().map(|share| share / sum).collect())
