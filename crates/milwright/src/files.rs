@@ -1,11 +1,12 @@
 //! Files that a run leaves behind: they appear together, each whole.
 
-use std::io::{BufWriter, IntoInnerError, Write};
+use std::fs::File;
+use std::io::{BufWriter, IntoInnerError, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use milwright_spec::StagedFile;
+use milwright_spec::{StagedFile, lfs_pointer, open_regular};
 
-use crate::{Error, FeatureType, Result, Tensor, image, npy};
+use crate::{Error, ErrorKind, FeatureType, Result, Tensor, image, npy};
 
 /// Files that are written under temporary names and then renamed, all of them. After an error, and when it is dropped
 /// before [`commit`](Files::commit), older files of these names are as they were.
@@ -69,6 +70,22 @@ impl Files {
     pub fn commit(self) -> Result<()> {
         self.staged.into_iter().try_for_each(|(_, file)| Ok(file.commit()?))
     }
+}
+
+/// Opens a file that a user gave as an input: a plain file, and not what Git LFS leaves in its place.
+pub(crate) fn open_input(path: &Path) -> Result<File> {
+    let mut file = open_regular(path).map_err(|e| match e.kind() {
+        milwright_spec::ErrorKind::NotAFile => Error::from(e).of_kind(ErrorKind::InvalidInput),
+        _ => e.into(),
+    })?;
+    let io = |e| Error::io("read", path, e);
+    let mut start = Vec::new();
+    (&mut file).take(1024).read_to_end(&mut start).map_err(io)?;
+    if let Some(e) = lfs_pointer(&start) {
+        return Err(Error::from(e).at(path));
+    }
+    file.rewind().map_err(io)?;
+    Ok(file)
 }
 
 #[cfg(test)]

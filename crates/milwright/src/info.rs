@@ -41,6 +41,9 @@ pub struct ModelInfo {
     pub pipeline: Vec<ModelInfo>,
     /// Their names, where the file gives them.
     pub pipeline_names: Vec<String>,
+    /// What a reader of the rest should know, such as that weights are missing and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// The oldest systems that can run a model.
@@ -195,14 +198,21 @@ pub enum Flexibility {
 }
 
 impl ModelInfo {
-    /// Describes a model file of any type.
+    /// Describes a model file of any type. Its weights may be missing, or be pointers that Git LFS has not replaced
+    /// yet: that is a warning.
     ///
     /// # Errors
     /// The file cannot be read or is not a Core ML model.
     pub fn open(path: impl AsRef<Path>) -> Result<ModelInfo> {
         let path = path.as_ref();
-        let package = Package::open(path)?;
-        ModelInfo::of_package(&package).map_err(|e| e.at(path))
+        let package = Package::open_without_weights(path)?;
+        let mut info = ModelInfo::of_package(&package).map_err(|e| e.at(path))?;
+        let unreadable = package.unreadable_weights().values();
+        info.warnings.extend(unreadable.map(|error| {
+            let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+            format!("the weights cannot be read, and the model cannot be run: {error}{hint}")
+        }));
+        Ok(info)
     }
 
     fn of_package(package: &Package) -> Result<ModelInfo> {
@@ -215,7 +225,8 @@ impl ModelInfo {
         }
         match milwright_convert::spec::read(package) {
             Ok(program) => Ok(info.with_program(&program)),
-            // A compiled model has its program nowhere else.
+            // A compiled model has its program nowhere else, and only the whole, with its weights, says which ops there are.
+            Err(_) if !package.unreadable_weights().is_empty() => Ok(info),
             Err(e) if package.program_text().is_some() => Err(e.into()),
             // A network becomes a program, which knows more shapes than the network says.
             Err(_) => Ok(match milwright_convert::neural_network::read(model) {
@@ -256,6 +267,7 @@ impl ModelInfo {
             // The decoder bounds how deep pipelines nest.
             pipeline: pipeline(model).map_or(&[][..], |p| &p.models).iter().map(ModelInfo::new).collect(),
             pipeline_names: pipeline(model).map_or(Vec::new(), |p| p.names.clone()),
+            warnings: Vec::new(),
         };
         info.runnable = info.check(Task::Run).is_ok();
         info

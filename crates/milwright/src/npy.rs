@@ -1,9 +1,9 @@
 //! NumPy's `.npy` files.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+use crate::files::open_input;
 use crate::{DType, Error, Files, Result, Tensor};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -19,10 +19,7 @@ const MAX_RANK: usize = 64;
 /// The file cannot be read, is damaged, or has another element type.
 pub fn read(path: impl AsRef<Path>) -> Result<Tensor> {
     let path = path.as_ref();
-    let mut file = File::open(path).map_err(|e| Error::io("open", path, e))?;
-    if file.metadata().is_ok_and(|m| m.is_dir()) {
-        return Err(Error::invalid("a folder, not a .npy file").at(path));
-    }
+    let mut file = open_input(path)?;
     read_from(&mut file).map_err(|e| e.at(path))
 }
 

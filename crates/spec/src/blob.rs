@@ -27,7 +27,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 use crate::map::{FileMap, map_file};
-use crate::{Error, Result};
+use crate::{Error, Result, lfs_pointer};
 
 /// Alignment of metadata and data, in bytes, and the size of the header and of one blob's metadata.
 pub const ALIGNMENT: u64 = 64;
@@ -158,6 +158,9 @@ impl BlobFile {
     ///
     /// If it is not a weight file of version 2.
     pub fn from_bytes(data: Bytes) -> Result<Self> {
+        if let Some(error) = lfs_pointer(&data) {
+            return Err(error);
+        }
         let header = Fields::at(&data, 0).ok_or_else(|| {
             Error::malformed(format!("not a weight file: {} bytes, shorter than its header", data.len()))
         })?;

@@ -28,6 +28,8 @@ struct Inner {
 pub enum ErrorKind {
     /// There is no such file, or the model refers to one that is missing.
     NotFound,
+    /// Something is where a file should be: a folder, a pipe, a device.
+    NotAFile,
     /// The operating system refused: permissions, a full disk, a broken device.
     Io,
     /// The bytes do not follow the format.
@@ -100,6 +102,13 @@ impl Error {
             hint: hint.map(Cow::from),
             source: Some(error.into()),
         }))
+    }
+
+    /// The same error once more; what the system said about it stays with the first.
+    pub(crate) fn again(&self) -> Self {
+        let Inner { kind, message, path, hint, .. } = &*self.0;
+        let (message, path, hint) = (message.clone(), path.clone(), hint.clone());
+        Self(Box::new(Inner { kind: *kind, message, path, hint, source: None }))
     }
 
     /// Names the file, unless a lower layer named a more precise one.

@@ -1,14 +1,14 @@
 //! `Manifest.json`, the table of contents of an `.mlpackage`.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{MAX_MANIFEST_BYTES, MAX_MANIFEST_ITEMS};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, lfs_pointer, open_regular};
 
 pub(crate) const FILE_NAME: &str = "Manifest.json";
 /// The folder that item paths are relative to.
@@ -20,6 +20,10 @@ pub(crate) const WEIGHTS_FOLDER: &str = "weights";
 
 /// Advice where parts are missing or damaged.
 pub(crate) const COPY_AGAIN: &str = "the package is damaged or incomplete: copy or download it again";
+
+/// Caches of downloads (that of Hugging Face) make packages of links to files elsewhere.
+const LINKS: &str = "nothing outside is read: copy the package with its links resolved (`cp -RL PACKAGE COPY`) and open \
+                     the copy, or download it into a plain folder (`hf download … --local-dir FOLDER`)";
 
 /// Identifiers need to be unique inside one manifest only; fixed ones keep the written bytes deterministic.
 const MODEL_ID: &str = "5C0F7A1E-8D3B-5E41-9A6C-2B7E40D19F01";
@@ -72,20 +76,26 @@ impl Manifest {
 
     /// Reads and checks the manifest of `package`; returns the model file's path, as one inside `package`.
     ///
-    /// Every item must exist and lie inside `Data`, symbolic links resolved.
-    pub(crate) fn find_model(package: &Path) -> Result<PathBuf> {
-        let path = package.join(FILE_NAME);
+    /// Every item must lie inside `Data`, symbolic links resolved, and exist: unless it is `lenient`, which asks that
+    /// of the model only.
+    pub(crate) fn find_model(package: &Path, lenient: bool) -> Result<PathBuf> {
+        let path = beside(package, FILE_NAME)?;
         let mut text = Vec::new();
-        File::open(&path)
-            .and_then(|file| file.take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut text))
+        open_regular(&path)?
+            .take(MAX_MANIFEST_BYTES + 1)
+            .read_to_end(&mut text)
             .map_err(|error| Error::io("read it", error).at(&path))?;
         if text.len() as u64 > MAX_MANIFEST_BYTES {
             return Err(Error::limit(format!("more than {MAX_MANIFEST_BYTES} bytes")).at(path));
         }
-        Self::parse(&text).and_then(|manifest| manifest.resolve(package)).map_err(|error| error.at(path))
+        let found = Self::parse(&text).and_then(|manifest| manifest.resolve(package, lenient));
+        found.map_err(|error| error.at(path))
     }
 
     fn parse(text: &[u8]) -> Result<Self> {
+        if let Some(error) = lfs_pointer(text) {
+            return Err(error);
+        }
         let manifest: Self = serde_json::from_slice(text).map_err(|error| {
             Error::malformed(format!("not a package manifest: {error}"))
                 .with_hint(COPY_AGAIN)
@@ -101,15 +111,20 @@ impl Manifest {
         Ok(manifest)
     }
 
-    fn resolve(&self, package: &Path) -> Result<PathBuf> {
-        let data = package.join(DATA_FOLDER);
-        let data = data.canonicalize().map_err(|error| Error::io("open it", error).at(&data))?;
+    fn resolve(&self, package: &Path, lenient: bool) -> Result<PathBuf> {
+        let real = fs::canonicalize(package).map_err(|error| Error::io("open it", error).at(package))?;
+        let data = inside(&real, DATA_FOLDER)?;
         let mut model = None;
         for (id, item) in &self.item_info_entries {
-            let path = inside(&data, &item.path)?;
-            if *id == self.root_model_identifier {
+            let is_model = *id == self.root_model_identifier;
+            let path = match inside(&data, &item.path) {
+                Err(error) if lenient && !is_model && error.kind() == ErrorKind::NotFound => continue,
+                path => path?,
+            };
+            if is_model {
                 if path.is_dir() {
-                    return Err(Error::malformed("rootModelIdentifier names a folder, not a model file"));
+                    let error = Error::malformed("rootModelIdentifier names a folder, not a model file");
+                    return Err(error.with_hint(COPY_AGAIN));
                 }
                 model = Some(package.join(DATA_FOLDER).join(&item.path));
             }
@@ -147,7 +162,7 @@ pub(crate) fn inside(root: &Path, relative: &str) -> Result<PathBuf> {
         return Err(Error::malformed(format!(
             "{relative:?} is a symbolic link that leads out of the package"
         ))
-        .with_hint("copy the package with its links resolved (cp -RL) and open the copy"));
+        .with_hint(LINKS));
     }
     Ok(real)
 }

@@ -1,13 +1,13 @@
 //! Read-only memory maps as `Bytes`.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use memmap2::Mmap;
 
-use crate::{Error, Result};
+use crate::{Error, Result, open_regular};
 
 /// A file, or a part of one, that is mapped into memory. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -52,11 +52,8 @@ impl AsRef<[u8]> for FileMap {
 
 /// Maps a regular file of at most `max_len` bytes. An empty file has no map.
 pub(crate) fn map_file(path: &Path, max_len: u64) -> Result<Option<FileMap>> {
-    // Looked at before it is opened: opening a FIFO would block.
-    let metadata = fs::metadata(path).map_err(|error| Error::io("open it", error).at(path))?;
-    if !metadata.is_file() {
-        return Err(Error::malformed("not a regular file").at(path));
-    }
+    let file = open_regular(path)?;
+    let metadata = file.metadata().map_err(|error| Error::io("open it", error).at(path))?;
     if metadata.len() > max_len {
         return Err(
             Error::limit(format!("{} bytes, more than the limit of {max_len}", metadata.len())).at(path)
@@ -65,7 +62,6 @@ pub(crate) fn map_file(path: &Path, max_len: u64) -> Result<Option<FileMap>> {
     if metadata.len() == 0 {
         return Ok(None);
     }
-    let file = File::open(path).map_err(|error| Error::io("open it", error).at(path))?;
     // SAFETY: the map is read-only and private to this process, and it lives as long as the `Bytes` that own it. What
     // cannot be ruled out is that another process truncates the file meanwhile, which turns a later read into SIGBUS,
     // or rewrites it in place, which changes bytes that were already checked. The crate's documentation asks users not

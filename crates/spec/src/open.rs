@@ -14,7 +14,7 @@ use crate::manifest::{self, Manifest};
 use crate::map::map_bytes;
 use crate::proto::mil_spec::value::BlobFileValue;
 use crate::proto::{Model, ModelDescription};
-use crate::{Error, ErrorKind, Result, references};
+use crate::{Error, ErrorKind, Result, lfs_pointer, references};
 
 /// How references to weight files start: the folder of the model file.
 pub(crate) const MODEL_PATH: &str = "@model_path/";
@@ -28,6 +28,17 @@ pub struct Package {
     program_text: Option<String>,
     /// By the name in the model, such as `@model_path/weights/weight.bin`.
     weights: BTreeMap<String, BlobFile>,
+    /// Why a weight file could not be opened, by its name in the model.
+    unreadable: BTreeMap<String, Error>,
+}
+
+/// What happens if a weight file cannot be opened.
+#[derive(Clone, Copy, PartialEq)]
+enum Weights {
+    /// The model cannot be opened either.
+    Required,
+    /// It is opened without.
+    Optional,
 }
 
 /// The kinds of container.
@@ -53,9 +64,24 @@ impl Package {
     /// If there is no such file, if it is not a Core ML model, or a damaged one, or if a weight file that the model
     /// refers to is missing. Weights themselves are checked by [`blob`](Self::blob).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
+        Self::open_with(path.as_ref(), Weights::Required)
+    }
+
+    /// Like [`open`](Self::open), for those who want to know what the model is and not to run it: weight files that
+    /// are missing, damaged, or not fetched yet (Git LFS pointers) are listed by
+    /// [`unreadable_weights`](Self::unreadable_weights). The specification of a package is opened without its package,
+    /// too.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open), weight files aside.
+    pub fn open_without_weights(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path.as_ref(), Weights::Optional)
+    }
+
+    fn open_with(path: &Path, mode: Weights) -> Result<Self> {
         let metadata = fs::metadata(path).map_err(|error| Error::io("open it", error).at(path))?;
-        let opened = if metadata.is_dir() { open_folder(path) } else { open_file(path) };
+        let opened = if metadata.is_dir() { open_folder(path, mode) } else { open_file(path, mode) };
         opened.map_err(|error| error.at(path))
     }
 
@@ -71,8 +97,10 @@ impl Package {
         weights: &BTreeMap<String, Bytes>,
     ) -> Result<Self> {
         let model = compiled::shell(specification_version, description)?;
-        let weights = load_weights(compiled::weight_files(&text), |name| from_memory(weights, name))?;
-        Ok(Self { container: Container::Mlmodelc, model, program_text: Some(text), weights })
+        let names = compiled::weight_files(&text);
+        let (weights, unreadable) =
+            load_weights(names, Weights::Required, |name| from_memory(weights, name))?;
+        Ok(Self { container: Container::Mlmodelc, model, program_text: Some(text), weights, unreadable })
     }
 
     /// Reads a serialized model with the contents of its weight files, by their names in the model (such as
@@ -84,8 +112,10 @@ impl Package {
     pub fn from_bytes(model: Bytes, weights: &BTreeMap<String, Bytes>) -> Result<Self> {
         let container = if weights.is_empty() { Container::Mlmodel } else { Container::Mlpackage };
         let model = decode(model)?;
-        let weights = load_weights(references::weight_files(&model), |name| from_memory(weights, name))?;
-        Ok(Self { container, model, program_text: None, weights })
+        let names = references::weight_files(&model);
+        let (weights, unreadable) =
+            load_weights(names, Weights::Required, |name| from_memory(weights, name))?;
+        Ok(Self { container, model, program_text: None, weights, unreadable })
     }
 
     /// What kind of container it was.
@@ -108,7 +138,9 @@ impl Package {
         let names = references::weight_files(model);
         let weights = self.weights.iter().filter(|(name, _)| names.contains(name.as_str()));
         let weights = weights.map(|(name, file)| (name.clone(), file.clone())).collect();
-        Self { container: self.container, model: model.clone(), program_text: None, weights }
+        let unreadable = self.unreadable.iter().filter(|(name, _)| names.contains(name.as_str()));
+        let unreadable = unreadable.map(|(name, error)| (name.clone(), error.again())).collect();
+        Self { container: self.container, model: model.clone(), program_text: None, weights, unreadable }
     }
 
     /// The model and its weight files, by their names in the model.
@@ -119,6 +151,12 @@ impl Package {
     /// The weight files that the model refers to, by their names in it (such as `@model_path/weights/weight.bin`).
     pub fn weight_files(&self) -> &BTreeMap<String, BlobFile> {
         &self.weights
+    }
+
+    /// The weight files that could not be opened, and why, by their names in the model: see
+    /// [`open_without_weights`](Self::open_without_weights).
+    pub fn unreadable_weights(&self) -> &BTreeMap<String, Error> {
+        &self.unreadable
     }
 
     /// The weights that a value of the program refers to. Not a copy.
@@ -136,6 +174,9 @@ impl Package {
     ///
     /// If there is no such file, or the blob is damaged.
     pub fn blob_at(&self, file_name: &str, offset: u64) -> Result<Blob> {
+        if let Some(error) = self.unreadable.get(file_name) {
+            return Err(error.again());
+        }
         let file = self.weights.get(file_name);
         let file =
             file.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no weight file {file_name:?}")))?;
@@ -149,18 +190,28 @@ impl Package {
     }
 }
 
-fn open_folder(path: &Path) -> Result<Package> {
-    if path.join(manifest::FILE_NAME).exists() {
-        let file = Manifest::find_model(path)?;
+fn open_folder(path: &Path, mode: Weights) -> Result<Package> {
+    // A link that leads nowhere counts: it says better what is missing.
+    if path.join(manifest::FILE_NAME).symlink_metadata().is_ok() {
+        let file = Manifest::find_model(path, mode == Weights::Optional)?;
         let model = map_bytes(&file, MAX_SPEC_BYTES).and_then(decode).map_err(|error| error.at(&file))?;
         let folder = file.parent().unwrap_or(path);
-        let weights = load_weights(references::weight_files(&model), |name| open_beside(folder, name))?;
-        return Ok(Package { container: Container::Mlpackage, model, program_text: None, weights });
+        let names = references::weight_files(&model);
+        let (weights, unreadable) = load_weights(names, mode, |name| open_beside(folder, name))?;
+        return Ok(Package {
+            container: Container::Mlpackage,
+            model,
+            program_text: None,
+            weights,
+            unreadable,
+        });
     }
     if compiled::is_compiled(path) {
         let (model, text) = compiled::open(path)?;
-        let weights = load_weights(compiled::weight_files(&text), |name| open_beside(path, name))?;
-        return Ok(Package { container: Container::Mlmodelc, model, program_text: Some(text), weights });
+        let names = compiled::weight_files(&text);
+        let (weights, unreadable) = load_weights(names, mode, |name| open_beside(path, name))?;
+        let (container, program_text) = (Container::Mlmodelc, Some(text));
+        return Ok(Package { container, model, program_text, weights, unreadable });
     }
     if has_extension(path, "mlmodelc") {
         return Err(Error::malformed("not a compiled model: it has no coremldata.bin")
@@ -192,7 +243,7 @@ fn open_beside(folder: &Path, name: &str) -> Result<BlobFile> {
     BlobFile::open(manifest::beside(folder, relative)?)
 }
 
-fn open_file(path: &Path) -> Result<Package> {
+fn open_file(path: &Path, mode: Weights) -> Result<Package> {
     if let Some(package) = enclosing_package(path) {
         return Err(Error::malformed("a part of a package").with_hint(open_instead(&package)));
     }
@@ -205,16 +256,19 @@ fn open_file(path: &Path) -> Result<Package> {
         return Err(error);
     }
     let model = decode(data)?;
-    let weights = load_weights(references::weight_files(&model), |_| {
+    let (weights, unreadable) = load_weights(references::weight_files(&model), mode, |_| {
         Err(Error::malformed("the model keeps weights in a separate file, which an .mlmodel cannot have")
             .with_hint("an ML program with weights comes as an .mlpackage folder: open that"))
     })?;
-    Ok(Package { container: Container::Mlmodel, model, program_text: None, weights })
+    Ok(Package { container: Container::Mlmodel, model, program_text: None, weights, unreadable })
 }
 
 fn decode(data: Bytes) -> Result<Model> {
     if data.len() as u64 > MAX_SPEC_BYTES {
         return Err(Error::limit(format!("{} bytes, more than the limit of {MAX_SPEC_BYTES}", data.len())));
+    }
+    if let Some(error) = lfs_pointer(&data) {
+        return Err(error);
     }
     if data.is_empty() {
         return Err(Error::malformed("the model file is empty").with_hint(manifest::COPY_AGAIN));
@@ -261,26 +315,28 @@ fn not_decoded(error: prost::DecodeError) -> Error {
 /// Opens each weight file that the model refers to, once.
 fn load_weights(
     names: BTreeSet<&str>,
+    mode: Weights,
     open: impl Fn(&str) -> Result<BlobFile>,
-) -> Result<BTreeMap<String, BlobFile>> {
-    let mut files = BTreeMap::new();
+) -> Result<(BTreeMap<String, BlobFile>, BTreeMap<String, Error>)> {
+    let (mut files, mut unreadable) = (BTreeMap::new(), BTreeMap::new());
     for name in names {
-        if files.len() == MAX_WEIGHT_FILES {
+        if files.len() + unreadable.len() == MAX_WEIGHT_FILES {
             return Err(Error::limit(format!(
                 "the model refers to more than {MAX_WEIGHT_FILES} weight files"
             )));
         }
-        let file = open(name).map_err(|error| error.at(name))?;
-        files.insert(name.to_owned(), file);
+        match open(name).map_err(|error| error.at(name)) {
+            Ok(file) => drop(files.insert(name.to_owned(), file)),
+            Err(error) if mode == Weights::Optional => drop(unreadable.insert(name.to_owned(), error)),
+            Err(error) => return Err(error),
+        }
     }
-    Ok(files)
+    Ok((files, unreadable))
 }
 
 /// An error for files that people mistake for models.
 fn recognise_foreign(data: &[u8]) -> Option<Error> {
-    let (what, hint) = if data.starts_with(b"version https://git-lfs") {
-        ("a Git LFS pointer, not the model itself", "fetch the file with `git lfs pull`")
-    } else if data.starts_with(b"PK\x03\x04") {
+    let (what, hint) = if data.starts_with(b"PK\x03\x04") {
         ("a zip archive", "unpack it and open the .mlpackage or .mlmodel inside")
     } else if data.starts_with(b"{") && data.windows(17).take(4096).any(|part| part == b"itemInfoEntries\":")
     {

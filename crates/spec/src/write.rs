@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -24,7 +24,8 @@ use crate::manifest::{self, DATA_FOLDER, MODEL_FILE, MODEL_FOLDER, Manifest, WEI
 use crate::open::MODEL_PATH;
 use crate::proto::Model;
 use crate::proto::mil_spec::value::BlobFileValue;
-use crate::{Error, Result, references};
+use crate::regular::check_destination;
+use crate::{Error, Result, open_regular, references};
 
 const WEIGHT_FILE: &str = "weight.bin";
 const BUFFER: usize = 1 << 20;
@@ -69,6 +70,7 @@ impl StagedFile {
     /// If the folder of the destination is missing or cannot be written, or if a folder is in the way.
     pub fn create(destination: impl AsRef<Path>) -> Result<Self> {
         let destination = destination.as_ref();
+        check_destination(destination)?;
         if destination.is_dir() {
             let error = Error::invalid("a folder of this name is in the way");
             return Err(error.with_hint("choose another name").at(destination));
@@ -136,6 +138,7 @@ impl PackageWriter {
     /// the way.
     pub fn create(destination: impl AsRef<Path>) -> Result<Self> {
         let destination = destination.as_ref();
+        check_destination(destination)?;
         if destination.is_file() {
             return Err(Error::invalid("a file of this name is in the way; a package is a folder")
                 .with_hint("choose another name")
@@ -354,7 +357,7 @@ fn remove_stale(parent: &Path, prefix: &str, destination: &Path) {
         }
         let folder = entry.path();
         // All of this is best effort: the write itself does not depend on it.
-        match File::open(folder.join(LOCK)) {
+        match open_regular(folder.join(LOCK)) {
             Ok(lock) => {
                 if lock.try_lock().is_ok() {
                     let aside = folder.join(ASIDE);

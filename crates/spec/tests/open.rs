@@ -1,10 +1,13 @@
 //! What people are told when they open something else than a model.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use milwright_spec::proto::{Identity, Model, model};
-use milwright_spec::{Container, ErrorKind, Package, PackageWriter, write_mlmodel};
+use milwright_spec::blob::BlobType;
+use milwright_spec::proto::{Identity, Model, mil_spec, model};
+use milwright_spec::{
+    CompiledProgram, Container, ErrorKind, Package, PackageWriter, write_mlmodel, write_mlmodelc,
+};
 use prost::Message as _;
 
 fn identity(version: i32) -> Model {
@@ -156,5 +159,165 @@ fn damaged_packages() {
     fs::remove_file(&spec).unwrap();
     assert_error(&path, ErrorKind::NotFound, "missing", "incomplete");
     fs::remove_dir_all(path.join("Data")).unwrap();
-    assert_error(&path, ErrorKind::NotFound, "cannot open it", "");
+    assert_error(&path, ErrorKind::NotFound, "\"Data\" is missing", "incomplete");
+}
+
+/// A package with one blob, and the paths of its files.
+fn write_program(path: &Path) -> [PathBuf; 3] {
+    let mut writer = PackageWriter::create(path).unwrap();
+    let reference = writer.append(BlobType::UInt8, 3, &[1, 2, 3]).unwrap();
+    let value = mil_spec::Value {
+        value: Some(mil_spec::value::Value::BlobFileValue(reference)),
+        ..mil_spec::Value::default()
+    };
+    let program = mil_spec::Program { attributes: [("w".into(), value)].into(), ..Default::default() };
+    let model = Model {
+        specification_version: 7,
+        description: Some(Box::default()),
+        is_updatable: false,
+        r#type: Some(model::Type::MlProgram(program)),
+    };
+    writer.stage(&model).unwrap().commit().unwrap();
+    let data = path.join("Data/com.apple.CoreML");
+    [path.join("Manifest.json"), data.join("model.mlmodel"), data.join("weights/weight.bin")]
+}
+
+const WEIGHTS: &str = "@model_path/weights/weight.bin";
+const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 8448\n";
+
+#[test]
+fn without_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.mlpackage");
+    let [_, spec, weights] = write_program(&path);
+    assert!(Package::open_without_weights(&path).unwrap().unreadable_weights().is_empty());
+    let bare = folder.path().join("bare.mlmodel");
+    fs::copy(&spec, &bare).unwrap();
+
+    let unreadable = |path: &Path| {
+        let package = Package::open_without_weights(path).unwrap();
+        assert!(package.weight_files().is_empty());
+        let error = &package.unreadable_weights()[WEIGHTS];
+        let again = package.blob_at(WEIGHTS, 64).unwrap_err();
+        assert_eq!((again.to_string(), again.hint()), (error.to_string(), error.hint()));
+        let strict = Package::open(path).unwrap_err();
+        assert_eq!(strict.kind(), again.kind());
+        error.to_string()
+    };
+    assert!(unreadable(&bare).contains("separate file"));
+    fs::write(&weights, POINTER).unwrap();
+    assert!(unreadable(&path).contains("weight.bin: a Git LFS pointer"));
+    fs::write(&weights, "damaged").unwrap();
+    assert!(unreadable(&path).contains("not a weight file"));
+    fs::remove_file(&weights).unwrap();
+    fs::create_dir(&weights).unwrap();
+    assert!(unreadable(&path).contains("a folder"));
+    fs::remove_dir(&weights).unwrap();
+    assert!(unreadable(&path).contains("missing"));
+    // With the folder, which the manifest names.
+    fs::remove_dir(weights.parent().unwrap()).unwrap();
+    assert!(unreadable(&path).contains("missing"));
+}
+
+#[test]
+fn pointers_of_git_lfs() {
+    let folder = tempfile::tempdir().unwrap();
+    for part in 0..3 {
+        let path = folder.path().join(format!("{part}.mlpackage"));
+        let file = &write_program(&path)[part];
+        fs::write(file, POINTER).unwrap();
+        assert_error(&path, ErrorKind::Malformed, "a Git LFS pointer", "git lfs pull");
+        assert_eq!(Package::open(&path).unwrap_err().path(), Some(file.as_path()));
+    }
+    for part in ["coremldata.bin", "model.mil"] {
+        let path = folder.path().join(format!("{part}.mlmodelc"));
+        compiled(&path);
+        fs::write(path.join(part), POINTER).unwrap();
+        assert_error(&path, ErrorKind::Malformed, "a Git LFS pointer", "git lfs pull");
+    }
+}
+
+/// A compiled model.
+fn compiled(path: &Path) {
+    let model = Model {
+        specification_version: 7,
+        description: Some(Box::default()),
+        is_updatable: false,
+        r#type: Some(model::Type::MlProgram(mil_spec::Program::default())),
+    };
+    let program = CompiledProgram {
+        model: &model,
+        text: "program(1.0) {}".to_owned(),
+        functions: Default::default(),
+        weights: &Default::default(),
+        digest: [0; 32],
+    };
+    write_mlmodelc(path, &program).unwrap();
+}
+
+/// Every file of a package and of a compiled model, replaced by everything that is no file, and by links.
+#[cfg(unix)]
+#[test]
+fn parts_that_are_no_files() {
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+    use std::process::Command;
+
+    let folder = tempfile::tempdir().unwrap();
+    let replace_by: [(&str, fn(&Path)); 6] = [
+        ("pipe", |p| assert!(Command::new("mkfifo").arg(p).status().unwrap().success())),
+        // By a short name: those of sockets are limited.
+        ("socket", |p| {
+            let short = tempfile::Builder::new().prefix("s").tempdir_in("/tmp").unwrap();
+            drop(UnixListener::bind(short.path().join("s")).unwrap());
+            fs::rename(short.path().join("s"), p).unwrap();
+        }),
+        ("folder", |p| fs::create_dir(p).unwrap()),
+        ("device", |p| symlink("/dev/zero", p).unwrap()),
+        ("outside", |p| symlink("/etc/hostname", p).unwrap()),
+        ("dangling", |p| symlink("none", p).unwrap()),
+    ];
+    let packages = |path: &Path| write_program(path).to_vec();
+    let compiled_models = |path: &Path| {
+        compiled(path);
+        vec![path.join("coremldata.bin"), path.join("model.mil")]
+    };
+    let makers: [&dyn Fn(&Path) -> Vec<PathBuf>; 2] = [&packages, &compiled_models];
+    for (kind, make) in makers.iter().enumerate() {
+        let files = make(&folder.path().join(format!("sound-{kind}"))).len();
+        for (what, replace) in replace_by {
+            for part in 0..files {
+                let path = folder.path().join(format!("{kind}-{what}-{part}"));
+                let file = make(&path)[part].clone();
+                fs::remove_file(&file).unwrap();
+                replace(&file);
+                let error = Package::open(&path).unwrap_err();
+                assert!(error.path().is_some_and(|found| found.starts_with(&path)), "{error}");
+                assert!(error.hint().is_some(), "{error}");
+                let text = error.to_string();
+                let said = match what {
+                    "pipe" | "socket" => text.contains(what) || text.contains("no coremldata.bin"),
+                    "folder" => text.contains("folder"),
+                    "dangling" => text.contains("missing"),
+                    _ => text.contains("leads out of the package"),
+                };
+                assert!(said || text.contains("not a Core ML package"), "{what} {part}: {text}");
+            }
+        }
+    }
+    // A whole folder somewhere else; and links that stay inside.
+    let path = folder.path().join("m.mlpackage");
+    let [_, spec, weights] = write_program(&path);
+    let inside = weights.with_file_name("real.bin");
+    fs::rename(&weights, &inside).unwrap();
+    symlink("real.bin", &weights).unwrap();
+    fs::rename(&spec, spec.with_file_name("real.mlmodel")).unwrap();
+    symlink("real.mlmodel", &spec).unwrap();
+    assert!(Package::open(&path).is_ok());
+    let link = folder.path().join("link.mlpackage");
+    symlink("m.mlpackage", &link).unwrap();
+    assert!(Package::open(&link).is_ok(), "what the user names may be a link");
+    fs::rename(path.join("Data"), folder.path().join("Elsewhere")).unwrap();
+    symlink("../Elsewhere", path.join("Data")).unwrap();
+    assert_error(&path, ErrorKind::Malformed, "leads out of the package", "cp -RL");
 }

@@ -38,6 +38,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<()> {
             printer.json(&info);
         } else {
             show(&info, printer, 0);
+            info.warnings.iter().for_each(|warning| printer.note(format!("warning: {warning}")));
         }
         return Ok(());
     }

@@ -24,11 +24,16 @@ pub const ALL: &[(&str, Change)] = &[
     ("flipped-blob", |p| edit_weights(p, |w| w[64] ^= 1)),
     ("gray", |p| edit(p, |m| set_image_input(m, 8, 8))),
     ("integers", |p| edit(p, integers)),
+    ("lfs", |p| {
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 40384\n";
+        fs::write(weight_file(p), pointer).unwrap();
+    }),
     ("link-outside", link_outside),
     ("nested", nested),
     ("newer", |p| edit(p, |m| m.specification_version = 99)),
     ("no-manifest", |p| fs::remove_file(p.join("Manifest.json")).unwrap()),
     ("no-model", |p| fs::remove_file(model_file(p)).unwrap()),
+    ("no-weights-folder", |p| fs::remove_dir_all(weight_file(p).parent().unwrap()).unwrap()),
     ("no-weights", |p| fs::remove_file(weight_file(p)).unwrap()),
     ("not-json", |p| fs::write(p.join("Manifest.json"), "{").unwrap()),
     ("overflow", |p| edit(p, overflow)),

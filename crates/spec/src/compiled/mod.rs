@@ -27,7 +27,7 @@ use crate::manifest::beside;
 use crate::map::map_bytes;
 use crate::open::{MODEL_PATH, check_version};
 use crate::proto::{Model, ModelDescription, mil_spec, model};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, lfs_pointer};
 
 pub use write::{CompiledProgram, FunctionSummary, write_mlmodelc};
 
@@ -64,6 +64,9 @@ pub(crate) fn open(folder: &Path) -> Result<(Model, String)> {
     })?;
     let path = in_folder(PROGRAM_FILE)?;
     let text = map_bytes(&path, MAX_PROGRAM_TEXT_BYTES)?;
+    if let Some(error) = lfs_pointer(&text) {
+        return Err(error.at(path));
+    }
     // A copy: what was checked to be UTF-8 must stay so, whoever writes the file meanwhile.
     let text = String::from_utf8(text.to_vec())
         .map_err(|error| Error::malformed(format!("not a text in UTF-8: {error}")).at(path))?;
@@ -72,6 +75,9 @@ pub(crate) fn open(folder: &Path) -> Result<(Model, String)> {
 
 /// Reads `coremldata.bin`.
 fn decode(data: &Bytes) -> Result<Model> {
+    if let Some(error) = lfs_pointer(data) {
+        return Err(error);
+    }
     let mut rest = Reader(data.clone());
     let code = rest.u32()?;
     if code != ML_PROGRAM {

@@ -10,6 +10,7 @@ use crate::blob::BlobFile;
 use crate::disk;
 use crate::open::MODEL_PATH;
 use crate::proto::{Model, ModelDescription};
+use crate::regular::check_destination;
 use crate::write::{Staging, is_empty, write_synced};
 use crate::{Error, Result};
 
@@ -47,6 +48,7 @@ pub struct FunctionSummary {
 /// or if the text refers to weight files that are not given.
 pub fn write_mlmodelc(path: impl AsRef<Path>, program: &CompiledProgram<'_>) -> Result<()> {
     let path = path.as_ref();
+    check_destination(path)?;
     if path.is_file() {
         return Err(Error::invalid("a file of this name is in the way; a compiled model is a folder")
             .with_hint("choose a name that ends in .mlmodelc")

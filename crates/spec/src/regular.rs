@@ -1,0 +1,149 @@
+//! Opening files that are nothing but files: no pipe that waits for a writer, no device that never ends.
+
+use std::fs::{self, File, FileType, OpenOptions};
+use std::io;
+use std::path::Path;
+
+use crate::{Error, ErrorKind, Result};
+
+/// Opens a regular file for reading. Links are followed: what a package's parts may point to is checked before.
+///
+/// Pipes, sockets, devices and folders are refused, and never waited for: not even if one takes the file's place while
+/// it is opened.
+///
+/// # Errors
+///
+/// If there is no such file, if it is something else (kind [`NotAFile`](ErrorKind::NotAFile)), or if the system refuses.
+pub fn open_regular(path: impl AsRef<Path>) -> Result<File> {
+    let path = path.as_ref();
+    let failed = |error| Error::io("open it", error).at(path);
+    // Looked at before it is opened: opening a device may already do something.
+    check(fs::metadata(path).map_err(failed)?.file_type(), path)?;
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        // For a pipe that took the file's place meanwhile. It means nothing for regular files.
+        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    }
+    let file = options.open(path).map_err(failed)?;
+    check(file.metadata().map_err(failed)?.file_type(), path)?;
+    Ok(file)
+}
+
+fn check(found: FileType, path: &Path) -> Result<()> {
+    if cfg!(windows) && is_device_name(path) {
+        return Err(not_a_file("a device").at(path));
+    }
+    if found.is_file() { Ok(()) } else { Err(not_a_file(describe(found)).at(path)) }
+}
+
+fn not_a_file(what: &str) -> Error {
+    Error::new(ErrorKind::NotAFile, format!("not a regular file, but {what}"))
+        .with_hint("copy what it holds into a plain file, and give that")
+}
+
+/// Something that is neither a file nor a folder must not be replaced by one.
+pub(crate) fn check_destination(path: &Path) -> Result<()> {
+    let found = match fs::metadata(path) {
+        Ok(metadata) => metadata.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => {
+            return Err(Error::invalid("a symbolic link that points to nothing is in the way")
+                .with_hint("remove the link, or choose another name")
+                .at(path));
+        }
+        Err(_) => return Ok(()),
+    };
+    if found.is_file() || found.is_dir() {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("{} of this name is in the way", describe(found)))
+        .with_hint("choose another name")
+        .at(path))
+}
+
+/// What something on disk is, in words.
+fn describe(found: FileType) -> &'static str {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt as _;
+        if found.is_fifo() {
+            return "a named pipe";
+        }
+        if found.is_char_device() || found.is_block_device() {
+            return "a device";
+        }
+        if found.is_socket() {
+            return "a socket";
+        }
+    }
+    if found.is_dir() { "a folder" } else { "something else" }
+}
+
+/// Whether Windows takes a name for a device, in whatever folder and with whatever extension: `NUL`, `com1.npy`.
+pub fn is_device_name(path: impl AsRef<Path>) -> bool {
+    let Some(name) = path.as_ref().file_name().and_then(|name| name.to_str()) else { return false };
+    let stem = name.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
+    if ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"].contains(&stem.as_str()) {
+        return true;
+    }
+    let numbered = stem.strip_prefix("COM").or_else(|| stem.strip_prefix("LPT"));
+    numbered.is_some_and(|number| {
+        let mut digits = number.chars();
+        matches!((digits.next(), digits.next()), (Some('0'..='9' | '¹' | '²' | '³'), None))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_of_windows() {
+        for name in ["NUL", "nul.npy", "con", "a/COM1", "lpt9.tar.gz", "Aux .npy", "com²"] {
+            assert!(is_device_name(name), "{name}");
+        }
+        for name in ["NULL", "com", "com10", "console.npy", "x.con", "lptx", ""] {
+            assert!(!is_device_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn folders_are_no_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = open_regular(folder.path()).unwrap_err();
+        assert_eq!((error.kind(), error.path()), (ErrorKind::NotAFile, Some(folder.path())));
+        assert!(error.to_string().contains("a folder"), "{error}");
+        assert_eq!(open_regular(folder.path().join("none")).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let made = std::process::Command::new("mkfifo").arg(path("pipe")).status().unwrap();
+        assert!(made.success());
+        let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+        symlink("/dev/zero", path("zero")).unwrap();
+        symlink("pipe", path("link")).unwrap();
+        fs::write(path("file"), "x").unwrap();
+        symlink("file", path("good")).unwrap();
+        for (name, what) in
+            [("pipe", "a named pipe"), ("link", "a named pipe"), ("socket", "a socket"), ("zero", "a device")]
+        {
+            let error = open_regular(path(name)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotAFile);
+            assert!(error.to_string().ends_with(&format!("not a regular file, but {what}")), "{error}");
+            assert!(check_destination(&path(name)).unwrap_err().to_string().contains(what), "{name}");
+        }
+        assert!(open_regular(path("good")).is_ok());
+        for name in ["file", "good", "none"] {
+            assert!(check_destination(&path(name)).is_ok(), "{name}");
+        }
+        symlink("nowhere", path("dangling")).unwrap();
+        assert!(check_destination(&path("dangling")).unwrap_err().to_string().contains("nothing"));
+    }
+}
