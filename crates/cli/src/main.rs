@@ -22,7 +22,7 @@ Exit codes:
   0    success
   1    a file cannot be read or written, or the run failed
   2    the command line or an input is wrong
-  3    a result is not within the tolerance, or is NaN or infinite where the original is not
+  3    a result is not within the tolerance, cannot be judged by it, or is broken: docs/proof.md
   4    the model is malformed, or uses something that is not supported
   130  interrupted (Ctrl-C cleans up; a second one ends at once)
 

@@ -230,3 +230,67 @@ fn functions_share_their_weights() {
     let weights = std::fs::metadata(output.join("Data/com.apple.CoreML/weights/weight.bin")).unwrap().len();
     assert!((4096 + 256..2 * 4096).contains(&weights), "{weights}");
 }
+
+#[test]
+fn what_underflows_in_fp16_is_found_and_stays_in_fp32() {
+    let folder = tempfile::tempdir().unwrap();
+    // Most classes are far below 6e-8, which is the least fp16, and the logarithm tells.
+    let (model, output) = model(
+        folder.path(),
+        "
+    tensor<fp32, [64, 64]> weight = const()[name = string(\"weight\"), val = WEIGHT];
+    tensor<fp32, [1, 64]> h = linear(x = x, weight = weight)[name = string(\"h\")];
+    tensor<fp32, [1, 64]> s = mul(x = h, y = fp32(8))[name = string(\"s\")];
+    tensor<fp32, [1, 64]> p = softmax(x = s, axis = int32(1))[name = string(\"p\")];
+    tensor<fp32, [1, 64]> y = log(x = p, epsilon = fp32(1e-45))[name = string(\"y\")];",
+    );
+    let half = Optimizer::new().quantization(Quantization::Float16).tolerance(40.0);
+    let report = run(&half, &model, &output).unwrap();
+    let kept: Vec<(&str, &str)> = report.kept.iter().map(|k| (k.op, k.name.as_str())).collect();
+    assert_eq!(kept, [("softmax", "p"), ("log", "y")], "{:?}", report.kept);
+    assert!(report.kept[0].reason.starts_with("log `y` loses it in fp16"), "{}", report.kept[0].reason);
+    // The inputs were drawn: the report says so, and how much larger they may be.
+    assert!(report.proof.is_smoke_test());
+    assert!(report.fp16_headroom.is_some_and(|n| n > 10.0), "{:?}", report.fp16_headroom);
+}
+
+#[test]
+fn a_proof_that_proves_nothing_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, output) = model(
+        folder.path(),
+        "
+    tensor<fp32, [64, 64]> weight = const()[name = string(\"weight\"), val = WEIGHT];
+    tensor<fp32, [1, 64]> h = linear(x = x, weight = weight)[name = string(\"h\")];
+    tensor<fp32, [1, 64]> low = sub(x = h, y = fp32(1000))[name = string(\"low\")];
+    tensor<fp32, [1, 64]> y = relu(x = low)[name = string(\"y\")];",
+    );
+    let one_bit = Optimizer::new().quantization(Quantization::Palette(Bits::One));
+    for tolerance in [Tolerance::Default, Tolerance::Decibels(60.0), Tolerance::Decibels(-60.0)] {
+        let error = run(&one_bit.clone().tolerance(tolerance), &model, &output).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Tolerance);
+        assert!(error.to_string().contains("it proves nothing"), "{error}");
+        // More bits would not help.
+        assert!(!error.hint().unwrap().contains("bits"), "{error:?}");
+        assert!(!output.exists());
+    }
+    run(&one_bit.tolerance(Tolerance::None), &model, &output).unwrap();
+}
+
+/// Signal to noise by default: nothing that is far off is written, and what was lifted is.
+#[test]
+fn every_setting_has_a_tolerance() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, output) = model(folder.path(), LINEAR);
+    let one_bit = Optimizer::new().quantization(Quantization::Palette(Bits::One));
+    let error = run(&one_bit, &model, &output).unwrap_err();
+    assert!(
+        error.to_string().contains("not within 10 dB of the original, the default for palette1"),
+        "{error}"
+    );
+    let report = run(&one_bit.tolerance(Tolerance::None), &model, &output).unwrap();
+    assert_eq!((report.tolerance_db, report.not_smaller), (None, None));
+    let plain = run(&Optimizer::new(), &model, &output).unwrap();
+    assert_eq!(plain.tolerance_db, Some(40.0));
+    assert!(plain.not_smaller.unwrap().contains("weights stay as they are"));
+}

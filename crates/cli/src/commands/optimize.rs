@@ -135,12 +135,8 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     }
     if let Some(headroom) = report.fp16_headroom {
         printer.note(format!(
-            "note: on these inputs, values inside stay {} below where fp16 ends",
-            if headroom < 1000.0 {
-                format!("{headroom:.0} times")
-            } else {
-                "more than 1000 times".to_owned()
-            }
+            "note: on these inputs nothing that is fp16 inside is above {}; real ones may go beyond 65504, where fp16 ends",
+            number(65504.0 / headroom)
         ));
     }
     if let Some(why) = &report.not_smaller {
@@ -175,7 +171,8 @@ fn show(report: &OptimizeReport, printer: &Printer) {
         printer.line("");
         common::show_comparison(comparison, &format!("outputs{name}"), printer);
     }
-    let mut lossy: Vec<&WeightReport> = report.weights.iter().filter(|w| w.snr_db.is_some()).collect();
+    let mut lossy: Vec<&WeightReport> =
+        report.weights.iter().filter(|w| w.snr_db.is_some_and(f64::is_finite)).collect();
     lossy.sort_by(|a, b| a.snr_db.partial_cmp(&b.snr_db).unwrap_or(std::cmp::Ordering::Equal));
     if !lossy.is_empty() {
         let shown = lossy.len().min(8);

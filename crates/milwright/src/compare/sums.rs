@@ -178,7 +178,7 @@ impl Differences {
     }
 
     fn add_slices(&mut self, shape: &[usize], x: &[f64], errors: &[f64]) {
-        if x.len() > MAX_SLICED || self.changes.uneven {
+        if x.is_empty() || x.len() > MAX_SLICED || self.changes.uneven {
             return self.slices.clear();
         }
         if self.sets.is_empty() {

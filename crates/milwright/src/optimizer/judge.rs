@@ -65,7 +65,11 @@ impl Optimizer {
                     Tolerance::Default => format!(", the default for {}", self.setting()),
                     _ => String::new(),
                 };
-                format!("the result is not within {limit} dB of the original{whose}")
+                if outputs().filter(|o| o.failure(Some(limit)).is_some()).all(is_unjudged) {
+                    format!("the result cannot be judged to be within {limit} dB{whose}")
+                } else {
+                    format!("the result is not within {limit} dB of the original{whose}")
+                }
             }
             _ => "the result is broken".to_owned(),
         };
@@ -79,8 +83,7 @@ impl Optimizer {
         let limit = self.tolerance_db().unwrap_or(f64::INFINITY);
         let outputs = || report.proof.functions.iter().flat_map(|c| &c.outputs);
         let mut advice = vec!["nothing was written".to_owned()];
-        let unjudged = |o: &OutputDifference| o.reason.is_some() && o.failure(None).is_none();
-        if outputs().filter(|o| o.failure(Some(limit)).is_some()).all(unjudged) {
+        if outputs().filter(|o| o.failure(Some(limit)).is_some()).all(is_unjudged) {
             advice.push(
                 "give inputs that it depends on, with --inputs, or lift the tolerance with `none`".to_owned(),
             );
@@ -168,3 +171,8 @@ impl Optimizer {
 
 /// A weight that lost less than this below the tolerance, in dB, is not what failed.
 const BLAME_MARGIN_DB: f64 = 20.0;
+
+/// Whether nothing can be said about an output, and nothing is wrong with it as far as one sees.
+fn is_unjudged(output: &OutputDifference) -> bool {
+    output.reason.is_some() && output.failure(None).is_none()
+}

@@ -198,8 +198,8 @@ impl Outputs<'_> {
 
     /// The keys of an output that is a dictionary, in the order of its values.
     fn keys<'b>(&self, prediction: &'b Prediction, name: &str) -> Option<&'b Tensor> {
-        let probabilities = self.model.info().function(self.function)?.predicted_probabilities.as_deref()?;
-        prediction.classes().filter(|_| name == probabilities)
+        let probabilities = || self.model.info().function(self.function)?.predicted_probabilities.as_deref();
+        prediction.keys(name).or_else(|| prediction.classes().filter(|_| Some(name) == probabilities()))
     }
 
     fn sums(&mut self, name: &str, first: &Tensor) -> &mut Differences {

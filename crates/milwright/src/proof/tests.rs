@@ -409,6 +409,10 @@ fn what_does_not_depend_on_the_inputs_proves_nothing() {
         *p = Prediction::new(outputs.collect());
     });
     assert_eq!(judge(&label, &label, Some(1e9)), [""; 0]);
+    // Nothing found, twice, is the same, and no proof.
+    let nothing = vec![Prediction::new(vec![("boxes".to_owned(), numbers(DType::Fp32, &[0, 4], &[]))]); 2];
+    caught("nothing", "boxes", &nothing, &nothing, Some(20.0));
+    assert_eq!(judge(&nothing, &nothing, None), [""; 0]);
     // Zero that becomes something else has no signal to noise, and fails.
     let zero = results(&[("x", vec![0.0])], DType::Fp32);
     let other = results(&[("x", vec![0.0, 0.0, 0.0, 1e-30])], DType::Fp32);

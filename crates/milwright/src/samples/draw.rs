@@ -7,11 +7,11 @@ use milwright_mil::{Arg, DType, Dim, Function, Op, Tensor, TensorType, Type, Val
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-use super::ranges::{Range, ranges};
+use super::ranges::{Known, Range, known, ranges};
 use super::{SampleSource, Samples};
 use crate::classifier::Classifier;
 use crate::legacy::declared_axis;
-use crate::{Error, ErrorKind, FeatureType, Flexibility, InferenceRequest, Model, Result};
+use crate::{Dictionary, Error, ErrorKind, FeatureType, Flexibility, InferenceRequest, Model, Result};
 
 impl Samples {
     /// Draws `count` sets of inputs. The same seed gives the same inputs, on every machine.
@@ -31,8 +31,13 @@ impl Samples {
         for _ in 0..count {
             let mut request = InferenceRequest::new();
             for input in &inputs {
-                let tensor = input.draw(&mut random).map_err(|e| e.at(model.path()))?;
-                request = request.input(&input.name, tensor);
+                request = match &input.values {
+                    Values::Counts(keys) => request.dictionary(&input.name, counts(keys, &mut random)),
+                    _ => {
+                        let tensor = input.draw(&mut random).map_err(|e| e.at(model.path()))?;
+                        request.input(&input.name, tensor)
+                    }
+                };
             }
             requests.push(request);
         }
@@ -63,6 +68,10 @@ enum Values {
     Below(u64),
     /// Truth values.
     Truth,
+    /// Some that the model knows; or, of texts, any.
+    Of(Known),
+    /// A dictionary: for some of these a whole number, 1 to 3.
+    Counts(Known),
     /// Real numbers, each in a range of its own.
     Ranges(Vec<Range>),
     /// Ones, then zeros, along the last dimension: at least a one.
@@ -78,6 +87,8 @@ impl fmt::Display for Values {
             Values::Below(2) => f.write_str("0 or 1"),
             Values::Below(n) => write!(f, "whole numbers, 0 to {}", n - 1),
             Values::Truth => f.write_str("true or false"),
+            Values::Of(known) => write!(f, "of {known}"),
+            Values::Counts(known) => write!(f, "1 to 3 for some of {known}"),
             Values::Ranges(ranges) => {
                 let low = ranges.iter().map(|r| r.0).fold(f64::INFINITY, f64::min);
                 let high = ranges.iter().map(|r| r.1).fold(f64::NEG_INFINITY, f64::max);
@@ -111,6 +122,16 @@ impl Drawn {
             Values::Truth => {
                 Tensor::from_bools(shape, &all.map(|_| random.next_u64() >> 63 == 1).collect::<Vec<_>>())
             }
+            // A dictionary is no tensor: `counts` draws it.
+            Values::Counts(_) => Tensor::from_vec(shape, vec![0f64; elements]),
+            Values::Of(Known::Words(words)) => {
+                let draw = |_| words[(random.next_u64() >> 33) as usize % words.len()].clone();
+                Tensor::from_strings(shape, all.map(draw).collect())
+            }
+            Values::Of(Known::Numbers(numbers)) => {
+                let draw = |_| numbers[(random.next_u64() >> 33) as usize % numbers.len()];
+                Tensor::from_vec(shape, all.map(draw).collect())
+            }
             Values::Ranges(ranges) => {
                 let draw = |(low, high): &Range| low + (high - low) * f64::from(unit(random));
                 Tensor::from_vec(shape, ranges.iter().map(draw).collect())
@@ -123,6 +144,41 @@ impl Drawn {
 
 /// An input of more elements is not drawn.
 const MAX_ELEMENTS: usize = 1 << 30;
+
+/// What a model knows of an input of texts or whole numbers, or something that may do.
+fn known_or_any(model: &Model, input: &str, element: &str) -> Known {
+    known(model, input).unwrap_or_else(|| match element {
+        "int64" => Known::Numbers(vec![0, 1, 2, 3]),
+        _ => Known::Words(WORDS.map(str::to_owned).into()),
+    })
+}
+
+/// Texts for a model that says nothing about them.
+const WORDS: [&str; 4] = ["a", "good day", "Milwright", "0"];
+
+/// A dictionary with half of the keys, and one at least.
+fn counts(keys: &Known, random: &mut Xoshiro256PlusPlus) -> Dictionary {
+    let first = (random.next_u64() >> 33) as usize;
+    let mut count = |i: usize, n: usize| {
+        let bits = random.next_u64() >> 32;
+        (i == first % n || bits & 1 == 0).then_some(1.0 + (bits >> 1) as f64 % 3.0)
+    };
+    match keys {
+        Known::Words(words) => {
+            let entries =
+                words.iter().enumerate().filter_map(|(i, w)| Some((w.clone(), count(i, words.len())?)));
+            Dictionary::from_strings(entries.collect::<Vec<_>>())
+        }
+        Known::Numbers(numbers) => {
+            let entries =
+                numbers.iter().enumerate().filter_map(|(i, &k)| Some((k, count(i, numbers.len())?)));
+            Dictionary::from_ints(entries.collect::<Vec<_>>())
+        }
+    }
+}
+
+/// How long a drawn sequence is.
+const SEQUENCE: usize = 3;
 
 /// Inputs of more numbers have one range for all of them.
 const MAX_RANGES: usize = 1 << 16;
@@ -192,7 +248,16 @@ fn features(model: &Model, function: Option<&str>) -> Result<Vec<Drawn>> {
         }
         let (shape, values) = match &input.ty {
             FeatureType::Double => (Vec::new(), Values::Unit),
-            FeatureType::Int64 => (Vec::new(), Values::Below(2)),
+            FeatureType::Int64 => {
+                (Vec::new(), known(model, &input.name).map_or(Values::Below(2), Values::Of))
+            }
+            FeatureType::String => (Vec::new(), Values::Of(known_or_any(model, &input.name, "string"))),
+            FeatureType::Sequence { element } => {
+                (vec![SEQUENCE], Values::Of(known_or_any(model, &input.name, element)))
+            }
+            FeatureType::Dictionary { key } => {
+                (Vec::new(), Values::Counts(known_or_any(model, &input.name, key)))
+            }
             FeatureType::MultiArray { shape, dtype, .. } => {
                 let shape = shape.iter().map(|&n| n as usize).collect();
                 (shape, if dtype.starts_with("int") { Values::Below(2) } else { Values::Unit })

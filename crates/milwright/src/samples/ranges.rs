@@ -1,5 +1,7 @@
 //! Which numbers a model of plain numbers tells apart: an input that is always on one side of every threshold tells nothing.
 
+use std::fmt;
+
 use milwright_spec::proto::model::Type;
 use milwright_spec::proto::tree_ensemble_parameters::TreeNode;
 use milwright_spec::proto::{self as pb};
@@ -33,6 +35,56 @@ pub(super) fn ranges(model: &Model, input: &str, count: usize) -> Option<Vec<Ran
         }
     }
     None
+}
+
+/// The words or whole numbers that a model knows.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Known {
+    Words(Vec<String>),
+    Numbers(Vec<i64>),
+}
+
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Known::Words(words) => write!(f, "{} texts", words.len()),
+            Known::Numbers(numbers) => write!(f, "{} numbers", numbers.len()),
+        }
+    }
+}
+
+/// What the first model that takes an input knows of it.
+pub(super) fn known(model: &Model, input: &str) -> Option<Known> {
+    if let Some(part) = model
+        .pipeline()
+        .iter()
+        .find(|part| part.info().function(None).is_some_and(|f| f.inputs.iter().any(|i| i.name == input)))
+    {
+        return known(part, input);
+    }
+    use pb::categorical_mapping::MappingType as M;
+    use pb::dict_vectorizer::Map as D;
+    use pb::one_hot_encoder::CategoryType as C;
+    let found = match model.package().model().r#type.as_ref()? {
+        Type::DictVectorizer(m) => match m.map.as_ref()? {
+            D::StringToIndex(words) => Known::Words(words.vector.clone()),
+            D::Int64ToIndex(numbers) => Known::Numbers(numbers.vector.clone()),
+        },
+        Type::OneHotEncoder(m) => match m.category_type.as_ref()? {
+            C::StringCategories(words) => Known::Words(words.vector.clone()),
+            C::Int64Categories(numbers) => Known::Numbers(numbers.vector.clone()),
+        },
+        Type::CategoricalMapping(m) => match m.mapping_type.as_ref()? {
+            M::StringToInt64Map(m) => Known::Words(m.map.keys().cloned().collect()),
+            M::Int64ToStringMap(m) => Known::Numbers(m.map.keys().copied().collect()),
+        },
+        _ => return None,
+    };
+    let is_empty = match &found {
+        Known::Words(words) => words.is_empty(),
+        Known::Numbers(numbers) => numbers.is_empty(),
+    };
+    (!is_empty).then_some(found)
 }
 
 /// How many numbers come before those of an input.
