@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use milwright_mil::{Checked, Function, OpKind, verify};
+use milwright_mil::{Checked, Function, OpKind, Program, verify};
 use milwright_spec::proto::{self as pb, Pipeline};
-use milwright_spec::{CompiledProgram, Package};
+use milwright_spec::{CompiledProgram, Container, Package};
 use prost::Message as _;
 
 use crate::classic::Classic;
@@ -70,6 +70,9 @@ impl Model {
 
     fn new(path: PathBuf, package: Package) -> Result<Model> {
         let info = ModelInfo::new(package.model());
+        if !package.unread_layers().is_empty() {
+            return Err(unread(package.unread_layers()));
+        }
         info.check(Task::Run)?;
         let description = package.model();
         let computed = info.kind().map(ModelKind::computed);
@@ -82,7 +85,7 @@ impl Model {
             (Some(Computed::Numbers), _) => (Content::Classic(Classic::new(description)?), info),
             (_, Some(pipeline)) => (Content::Pipeline(parts(&path, &package, pipeline)?), info),
             _ => {
-                let program = milwright_convert::neural_network::read(description)?;
+                let program = network(&package)?;
                 let info = info.with_computed(&program);
                 (Content::Program(verify(program)?), info)
             }
@@ -244,6 +247,35 @@ impl Model {
     pub(crate) fn package(&self) -> &Package {
         &self.package
     }
+}
+
+/// The program that a neural network becomes.
+fn network(package: &Package) -> Result<Program> {
+    let model = package.model();
+    Ok(match package.container() {
+        // Its layers say what shapes they give.
+        Container::Mlmodelc => milwright_convert::neural_network::read_with_shapes(model)?,
+        _ => milwright_convert::neural_network::read(model)?,
+    })
+}
+
+/// Layers of a compiled network that are not understood.
+fn unread(layers: &[String]) -> Error {
+    /// How many an error lists.
+    const MAX: usize = 20;
+    let mut message = match layers {
+        [layer] => format!("a compiled network that is not understood: {layer}"),
+        _ => {
+            let listed: Vec<&str> = layers.iter().take(MAX).map(String::as_str).collect();
+            let message = format!("{} layers of the compiled network are not understood:\n  ", layers.len());
+            message + &listed.join("\n  ")
+        }
+    };
+    if layers.len() > MAX {
+        message += &format!("\n  and {} more", layers.len() - MAX);
+    }
+    Error::new(ErrorKind::Unsupported, message)
+        .with_hint("open the .mlpackage or .mlmodel that it was compiled from")
 }
 
 /// The models of a pipeline. The decoder bounds how deep pipelines nest.

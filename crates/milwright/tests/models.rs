@@ -1,4 +1,4 @@
-//! Models that are not ML programs, made by `models/make.py`, against what NumPy, PyTorch and scikit-learn compute.
+//! Models that are not ML programs, made by `models/make.py` and `models/make_compiled.py`, against what NumPy, PyTorch and scikit-learn compute.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,9 @@ const TOLERANCE: f64 = 2e-5;
 
 fn check(name: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
-    let model = Arc::new(Model::open(folder.join(format!("{name}.mlmodel"))).unwrap());
+    let paths = ["mlmodel", "mlmodelc"].map(|extension| folder.join(format!("{name}.{extension}")));
+    let path = paths.iter().find(|path| path.exists()).unwrap();
+    let model = Arc::new(Model::open(path).unwrap());
     assert!(model.info().runnable);
     let mut session = Cpu.load(&model, &LoadOptions { threads: 1, ..LoadOptions::default() }).unwrap();
     let cases = std::fs::read(folder.join(format!("{name}.json"))).unwrap();
@@ -77,6 +79,9 @@ cases! {
     regressor
     tree_classifier
     pipeline
+    compiled_classifier
+    compiled_layers
+    compiled_pipeline
 }
 
 /// Files with a few bytes changed: an error is a fine answer, and so is another model, but nothing else is.

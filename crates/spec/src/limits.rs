@@ -28,3 +28,17 @@ pub const MAX_MANIFEST_ITEMS: usize = 1000;
 
 /// Distinct weight files that one model refers to.
 pub const MAX_WEIGHT_FILES: usize = 1000;
+
+/// Size of a file of a compiled network that is JSON, in bytes: some thousand layers take a few hundred kilobytes. What
+/// is parsed takes some thirty times as much memory.
+pub const MAX_COMPILED_JSON_BYTES: u64 = 1 << 24;
+
+/// Size of the weights of a compiled network, in bytes. Unlike those of programs they are copied, as those in an
+/// `.mlmodel` are.
+pub const MAX_WEIGHT_FILE_BYTES: u64 = (1 << 31) - 1;
+
+/// Depth of pipelines inside compiled pipelines.
+pub const MAX_COMPILED_DEPTH: usize = 8;
+
+/// Models in a compiled pipeline, those of nested ones included.
+pub const MAX_COMPILED_MODELS: usize = 200;

@@ -30,6 +30,8 @@ pub struct Package {
     weights: BTreeMap<String, BlobFile>,
     /// Why a weight file could not be opened, by its name in the model.
     unreadable: BTreeMap<String, Error>,
+    /// What of a compiled network is not understood.
+    unread_layers: Vec<String>,
 }
 
 /// What happens if a weight file cannot be opened.
@@ -49,7 +51,7 @@ pub enum Container {
     Mlmodel,
     /// A folder with a manifest, `.mlpackage`.
     Mlpackage,
-    /// A folder with a compiled ML program, `.mlmodelc`.
+    /// A folder with a compiled model, `.mlmodelc`: an ML program, a neural network, or a pipeline of networks.
     Mlmodelc,
 }
 
@@ -100,7 +102,14 @@ impl Package {
         let names = compiled::weight_files(&text);
         let (weights, unreadable) =
             load_weights(names, Weights::Required, |name| from_memory(weights, name))?;
-        Ok(Self { container: Container::Mlmodelc, model, program_text: Some(text), weights, unreadable })
+        Ok(Self {
+            container: Container::Mlmodelc,
+            model,
+            program_text: Some(text),
+            weights,
+            unreadable,
+            unread_layers: Vec::new(),
+        })
     }
 
     /// Reads a serialized model with the contents of its weight files, by their names in the model (such as
@@ -115,7 +124,7 @@ impl Package {
         let names = references::weight_files(&model);
         let (weights, unreadable) =
             load_weights(names, Weights::Required, |name| from_memory(weights, name))?;
-        Ok(Self { container, model, program_text: None, weights, unreadable })
+        Ok(Self { container, model, program_text: None, weights, unreadable, unread_layers: Vec::new() })
     }
 
     /// What kind of container it was.
@@ -133,6 +142,12 @@ impl Package {
         self.program_text.as_deref()
     }
 
+    /// The layers of a compiled network that are not understood, each with the reason. In [`model`](Self::model) they
+    /// have no content, so that the model can be described and not run.
+    pub fn unread_layers(&self) -> &[String] {
+        &self.unread_layers
+    }
+
     /// A model of the pipeline that this is, as a package of its own. Weights are shared.
     pub fn part(&self, model: &Model) -> Self {
         let names = references::weight_files(model);
@@ -140,7 +155,14 @@ impl Package {
         let weights = weights.map(|(name, file)| (name.clone(), file.clone())).collect();
         let unreadable = self.unreadable.iter().filter(|(name, _)| names.contains(name.as_str()));
         let unreadable = unreadable.map(|(name, error)| (name.clone(), error.again())).collect();
-        Self { container: self.container, model: model.clone(), program_text: None, weights, unreadable }
+        Self {
+            container: self.container,
+            model: model.clone(),
+            program_text: None,
+            weights,
+            unreadable,
+            unread_layers: Vec::new(),
+        }
     }
 
     /// The model and its weight files, by their names in the model.
@@ -204,14 +226,15 @@ fn open_folder(path: &Path, mode: Weights) -> Result<Package> {
             program_text: None,
             weights,
             unreadable,
+            unread_layers: Vec::new(),
         });
     }
     if compiled::is_compiled(path) {
-        let (model, text) = compiled::open(path)?;
-        let names = compiled::weight_files(&text);
+        let compiled::Opened { model, text: program_text, unread: unread_layers } = compiled::open(path)?;
+        let names = program_text.as_deref().map(compiled::weight_files).unwrap_or_default();
         let (weights, unreadable) = load_weights(names, mode, |name| open_beside(path, name))?;
-        let (container, program_text) = (Container::Mlmodelc, Some(text));
-        return Ok(Package { container, model, program_text, weights, unreadable });
+        let container = Container::Mlmodelc;
+        return Ok(Package { container, model, program_text, weights, unreadable, unread_layers });
     }
     if has_extension(path, "mlmodelc") {
         return Err(Error::malformed("not a compiled model: it has no coremldata.bin")
@@ -260,7 +283,14 @@ fn open_file(path: &Path, mode: Weights) -> Result<Package> {
         Err(Error::malformed("the model keeps weights in a separate file, which an .mlmodel cannot have")
             .with_hint("an ML program with weights comes as an .mlpackage folder: open that"))
     })?;
-    Ok(Package { container: Container::Mlmodel, model, program_text: None, weights, unreadable })
+    Ok(Package {
+        container: Container::Mlmodel,
+        model,
+        program_text: None,
+        weights,
+        unreadable,
+        unread_layers: Vec::new(),
+    })
 }
 
 fn decode(data: Bytes) -> Result<Model> {

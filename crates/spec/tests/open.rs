@@ -89,12 +89,12 @@ fn compiled_models_that_are_not_read() {
     };
     let (malformed, unsupported) = (ErrorKind::Malformed, ErrorKind::Unsupported);
     let header = |number: u32| number.to_le_bytes();
+    let trees = folder_of("t.mlmodelc", &[("coremldata.bin", &header(402))]);
+    assert_error(&trees, unsupported, "compiled model of type treeEnsembleClassifier", ".mlpackage");
     let network = folder_of("n.mlmodelc", &[("model.espresso.net", b""), ("coremldata.bin", &header(403))]);
-    assert_error(&network, unsupported, "compiled model of type neuralNetworkClassifier", ".mlpackage");
-    let pipeline = folder_of("p.mlmodelc", &[("coremldata.bin", &header(202))]);
-    assert_error(&pipeline, unsupported, "of type pipeline;", "compiled from");
+    assert_error(&network, malformed, "cut off", "");
     let old = folder_of("old", &[("model.espresso.net", b"")]);
-    assert_error(&old, unsupported, "of type neuralNetwork;", "");
+    assert_error(&old, ErrorKind::NotFound, "without a coremldata.bin", "incomplete");
     let other = folder_of("other", &[("coremldata.bin", &header(7))]);
     assert_error(&other, malformed, "7 is the number of no model type", "");
     let cut = folder_of("cut", &[("coremldata.bin", &header(502))]);

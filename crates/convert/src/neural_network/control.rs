@@ -34,6 +34,7 @@ impl Net {
             faulty: HashSet::new(),
             faults: Vec::new(),
             lowered: 0,
+            checks_shapes: false,
         }
     }
 
@@ -100,10 +101,29 @@ impl Net {
             let (found, wanted) = (results.len(), layer.output.len());
             return Err(Error::malformed(format!("has {wanted} outputs, where there are {found}")));
         }
+        if self.checks_shapes {
+            self.check_shapes(layer, &results)?;
+        }
         for (name, value) in layer.output.iter().zip(results) {
             self.faulty.remove(name);
             let value = self.vector(value)?;
             self.define(name, value);
+        }
+        Ok(())
+    }
+
+    /// Makes sure that results have the shapes that the layer says they have; sizes that are not known may be any.
+    fn check_shapes(&self, layer: &NeuralNetworkLayer, results: &[ValueId]) -> Result<()> {
+        for (declared, &value) in layer.output_tensor.iter().zip(results) {
+            let found = &self.ty(value)?.shape;
+            let same = |(dim, &size): (&Dim, &i64)| dim.fixed().is_none_or(|n| i64::try_from(n) == Ok(size));
+            if found.len() != declared.dim_value.len() || !found.iter().zip(&declared.dim_value).all(same) {
+                return Err(Error::unsupported(format!(
+                    "it is understood as giving the type {}, where the model says that the shape is {:?}",
+                    self.ty(value)?,
+                    declared.dim_value
+                )));
+            }
         }
         Ok(())
     }

@@ -54,12 +54,25 @@ pub(crate) struct Network<'a> {
 /// # Errors
 /// The model is of another type, is malformed, or has layers that cannot be lowered; the error lists them.
 pub fn read(model: &Model) -> Result<Program, Error> {
+    lower(model, false)
+}
+
+/// Lowers a network as [`read()`] does, one whose layers say what shapes they give: a compiled one. What is lowered has
+/// to give the same.
+///
+/// # Errors
+/// As for [`read()`], or a layer was understood in a way that gives another shape.
+pub fn read_with_shapes(model: &Model) -> Result<Program, Error> {
+    lower(model, true)
+}
+
+fn lower(model: &Model, checks_shapes: bool) -> Result<Program, Error> {
     let network =
         Network::of(model).ok_or_else(|| Error::unsupported("the model is not a neural network"))?;
     let empty = pb::ModelDescription::default();
     let description = model.description.as_deref().unwrap_or(&empty);
     let mut program = Program::default();
-    program.functions.insert("main".into(), function(&network, description)?);
+    program.functions.insert("main".into(), function(&network, description, checks_shapes)?);
     Ok(program)
 }
 
@@ -74,8 +87,13 @@ pub fn layers(model: &Model) -> Option<&[NeuralNetworkLayer]> {
     Network::of(model).map(|n| n.layers)
 }
 
-fn function(network: &Network<'_>, description: &pb::ModelDescription) -> Result<Function, Error> {
+fn function(
+    network: &Network<'_>,
+    description: &pb::ModelDescription,
+    checks_shapes: bool,
+) -> Result<Function, Error> {
     let mut net = Net::new(OPSET);
+    net.checks_shapes = checks_shapes;
     description.output.iter().for_each(|o| net.builder.reserve(&o.name));
     features::bind_inputs(&mut net, network, description)?;
     net.lower(network.layers);

@@ -40,6 +40,8 @@ pub(super) struct Net {
     pub faults: Vec<Error>,
     /// How many layers were lowered.
     pub lowered: usize,
+    /// Whether results are compared with the shapes that layers say they have.
+    pub checks_shapes: bool,
 }
 
 /// What may be bound to a parameter.

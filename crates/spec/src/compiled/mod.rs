@@ -1,4 +1,5 @@
-//! Compiled ML programs, `.mlmodelc` folders: what Core ML's compiler makes of a package.
+//! Compiled models, `.mlmodelc` folders: what Core ML's compiler makes of a package or an `.mlmodel`. That of an ML
+//! program has
 //!
 //! ```text
 //! coremldata.bin            type and version of the model, its description as a protobuf message
@@ -12,7 +13,12 @@
 //! the compiler. Little endian, without alignment: the number of the model type's field in `Model` (`u32`), a version
 //! (`u32`), 20 bytes, a string, the specification version (`u32`), 28 bytes, the description, and 16 bytes for each
 //! function. Strings and messages have their length in front (`u64`).
+//!
+//! Those of neural networks are read by [`espresso`]. That of a pipeline has a folder for each of its models (`model0`,
+//! `model1` and so on), which is a compiled model of its own. What other types of models keep behind their description
+//! is not known.
 
+mod espresso;
 mod metadata;
 mod write;
 
@@ -22,11 +28,13 @@ use std::path::Path;
 use bytes::Bytes;
 use prost::Message as _;
 
-use crate::limits::{MAX_PROGRAM_TEXT_BYTES, MAX_SPEC_BYTES};
+use crate::limits::{MAX_COMPILED_DEPTH, MAX_COMPILED_MODELS, MAX_PROGRAM_TEXT_BYTES, MAX_SPEC_BYTES};
 use crate::manifest::beside;
 use crate::map::map_bytes;
 use crate::open::{MODEL_PATH, check_version};
-use crate::proto::{Model, ModelDescription, mil_spec, model};
+use crate::proto::{
+    Model, ModelDescription, Pipeline, PipelineClassifier, PipelineRegressor, mil_spec, model,
+};
 use crate::{Error, ErrorKind, Result, lfs_pointer};
 
 pub use write::{CompiledProgram, FunctionSummary, write_mlmodelc};
@@ -37,8 +45,18 @@ const PROGRAM_FILE: &str = "model.mil";
 const NETWORK_FILE: &str = "model.espresso.net";
 const FILES: [&str; 3] = [HEADER_FILE, PROGRAM_FILE, NETWORK_FILE];
 
-/// The number of `mlProgram` in `Model`.
+/// The numbers of model types in `Model`.
 const ML_PROGRAM: u32 = 502;
+const PIPELINES: [u32; 3] = [200, 201, 202];
+
+/// A compiled model that was read, but for the weights of a program.
+pub(crate) struct Opened {
+    pub model: Model,
+    /// The program's text, if it is one.
+    pub text: Option<String>,
+    /// The layers of compiled networks that are not understood, each with the reason.
+    pub unread: Vec<String>,
+}
 
 /// Whether a folder holds a compiled model of any type, by what is in it.
 pub(crate) fn is_compiled(folder: &Path) -> bool {
@@ -50,18 +68,40 @@ pub(crate) fn is_part(file: &Path) -> bool {
     file.file_name().is_some_and(|name| FILES.iter().any(|part| name == *part))
 }
 
-/// Reads a compiled model but its weights: a message with its description and no program, and the program's text.
-pub(crate) fn open(folder: &Path) -> Result<(Model, String)> {
+/// Reads a compiled model.
+pub(crate) fn open(folder: &Path) -> Result<Opened> {
+    read(folder, 0, &mut 0)
+}
+
+/// Reads a compiled model, which may be one of a pipeline. `models` counts all of them.
+fn read(folder: &Path, depth: usize, models: &mut usize) -> Result<Opened> {
+    *models += 1;
+    if depth > MAX_COMPILED_DEPTH || *models > MAX_COMPILED_MODELS {
+        return Err(Error::limit("pipelines are nested too deep, or there are too many models"));
+    }
     let in_folder = |name: &str| beside(folder, name);
     if folder.join(NETWORK_FILE).exists() && !folder.join(HEADER_FILE).exists() {
-        return Err(other_type("neuralNetwork"));
+        let error = Error::new(ErrorKind::NotFound, "a compiled network without a coremldata.bin");
+        return Err(error.with_hint("the folder is incomplete: copy or download the whole folder again"));
     }
     let path = in_folder(HEADER_FILE)?;
-    let header = map_bytes(&path, MAX_SPEC_BYTES)?;
-    let model = decode(&header).map_err(|error| match error.kind() {
+    let data = map_bytes(&path, MAX_SPEC_BYTES)?;
+    let header = Header::decode(&data).map_err(|error| match error.kind() {
         ErrorKind::Unsupported => error,
         _ => error.at(path),
     })?;
+    let description = header.model.description.as_deref().cloned().unwrap_or_default();
+    let mut model = header.model;
+    if espresso::is_network(header.code) {
+        let (network, unread) = espresso::read(folder, header.code, &description, &header.rest)?;
+        model.r#type = Some(network);
+        return Ok(Opened { model, text: None, unread });
+    }
+    if PIPELINES.contains(&header.code) {
+        let (pipeline, unread) = read_parts(folder, header.code, depth, models)?;
+        model.r#type = Some(pipeline);
+        return Ok(Opened { model, text: None, unread });
+    }
     let path = in_folder(PROGRAM_FILE)?;
     let text = map_bytes(&path, MAX_PROGRAM_TEXT_BYTES)?;
     if let Some(error) = lfs_pointer(&text) {
@@ -70,31 +110,81 @@ pub(crate) fn open(folder: &Path) -> Result<(Model, String)> {
     // A copy: what was checked to be UTF-8 must stay so, whoever writes the file meanwhile.
     let text = String::from_utf8(text.to_vec())
         .map_err(|error| Error::malformed(format!("not a text in UTF-8: {error}")).at(path))?;
-    Ok((model, text))
+    Ok(Opened { model, text: Some(text), unread: Vec::new() })
 }
 
-/// Reads `coremldata.bin`.
-fn decode(data: &Bytes) -> Result<Model> {
-    if let Some(error) = lfs_pointer(data) {
-        return Err(error);
+/// The models of a pipeline: they are numbered, in the order in which they run.
+fn read_parts(
+    folder: &Path,
+    code: u32,
+    depth: usize,
+    models: &mut usize,
+) -> Result<(model::Type, Vec<String>)> {
+    let name = |i: usize| format!("model{i}");
+    let mut pipeline = Pipeline::default();
+    let mut unread = Vec::new();
+    for i in 0.. {
+        let part = folder.join(name(i));
+        if !part.exists() {
+            break;
+        }
+        let opened = read(&beside(folder, &name(i))?, depth + 1, models).map_err(|error| error.at(&part))?;
+        if opened.text.is_some() {
+            let error = Error::unsupported("an ML program inside a compiled pipeline, which is not read");
+            return Err(recompile(error).at(part));
+        }
+        pipeline.names.push(name(i));
+        pipeline.models.push(opened.model);
+        unread.extend(opened.unread.into_iter().map(|reason| format!("{}: {reason}", name(i))));
     }
-    let mut rest = Reader(data.clone());
-    let code = rest.u32()?;
-    if code != ML_PROGRAM {
-        return Err(match type_name(code) {
-            Some(name) => other_type(&name),
-            None => Error::malformed(format!("not a compiled model: {code} is the number of no model type")),
-        });
+    if pipeline.models.is_empty() {
+        let error = Error::new(ErrorKind::NotFound, "a compiled pipeline without its models");
+        return Err(error.with_hint("the folder is incomplete: copy or download the whole folder again"));
     }
-    rest.skip(24)?;
-    rest.sized()?;
-    let version = rest.u32()?;
-    rest.skip(28)?;
-    let description = ModelDescription::decode(rest.sized()?).map_err(|error| {
-        Error::malformed(format!("the description is damaged: {error}")).with_source(error)
-    })?;
-    // Every version that there is fits.
-    shell(i32::try_from(version).unwrap_or(i32::MAX), description)
+    let pipeline = match code {
+        200 => model::Type::PipelineClassifier(PipelineClassifier { pipeline: Some(pipeline) }),
+        201 => model::Type::PipelineRegressor(PipelineRegressor { pipeline: Some(pipeline) }),
+        _ => model::Type::Pipeline(pipeline),
+    };
+    Ok((pipeline, unread))
+}
+
+/// `coremldata.bin`.
+struct Header {
+    /// The number of the model's type.
+    code: u32,
+    /// A model without content.
+    model: Model,
+    /// What follows after the description.
+    rest: Bytes,
+}
+
+impl Header {
+    fn decode(data: &Bytes) -> Result<Header> {
+        if let Some(error) = lfs_pointer(data) {
+            return Err(error);
+        }
+        let mut rest = Reader(data.clone());
+        let code = rest.u32()?;
+        if code != ML_PROGRAM && !espresso::is_network(code) && !PIPELINES.contains(&code) {
+            return Err(match type_name(code) {
+                Some(name) => other_type(&name),
+                None => {
+                    Error::malformed(format!("not a compiled model: {code} is the number of no model type"))
+                }
+            });
+        }
+        rest.skip(24)?;
+        rest.sized()?;
+        let version = rest.u32()?;
+        rest.skip(28)?;
+        let description = ModelDescription::decode(rest.sized()?).map_err(|error| {
+            Error::malformed(format!("the description is damaged: {error}")).with_source(error)
+        })?;
+        // Every version that there is fits.
+        let model = shell(i32::try_from(version).unwrap_or(i32::MAX), description)?;
+        Ok(Header { code, model, rest: rest.0 })
+    }
 }
 
 /// The model of a program that is elsewhere.
@@ -130,16 +220,33 @@ impl Reader {
         Ok(u32::from_le_bytes(*self.take(4)?.first_chunk().expect("four bytes were taken")))
     }
 
+    fn u64(&mut self) -> Result<u64> {
+        Ok(u64::from_le_bytes(*self.take(8)?.first_chunk().expect("eight bytes were taken")))
+    }
+
     /// Bytes with their length in front.
     fn sized(&mut self) -> Result<Bytes> {
-        let len = u64::from_le_bytes(*self.take(8)?.first_chunk().expect("eight bytes were taken"));
+        let len = self.u64()?;
         self.take(len)
+    }
+
+    /// A text with its length in front.
+    fn text(&mut self) -> Result<String> {
+        let text = String::from_utf8(self.sized()?.to_vec());
+        text.map_err(|error| Error::malformed(format!("not a text in UTF-8: {error}")))
     }
 }
 
 fn other_type(name: &str) -> Error {
-    Error::unsupported(format!("a compiled model of type {name}; of compiled models, ML programs are read"))
-        .with_hint("open the .mlpackage or .mlmodel that it was compiled from")
+    recompile(Error::unsupported(format!(
+        "a compiled model of type {name}, whose compiled form is not known; ML programs, neural networks and \
+         pipelines of networks are read"
+    )))
+}
+
+/// What to do about a compiled model that is not read.
+fn recompile(error: Error) -> Error {
+    error.with_hint("open the .mlpackage or .mlmodel that it was compiled from")
 }
 
 /// The name of the model type whose field in `Model` has this number.
