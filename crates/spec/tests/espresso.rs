@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use milwright_spec::proto::{
-    ArrayFeatureType, FeatureDescription, FeatureType, ModelDescription, feature_type, model,
-    neural_network_classifier::ClassLabels, neural_network_layer::Layer,
+    ArrayFeatureType, FeatureDescription, FeatureType, ImageFeatureType, ModelDescription, feature_type,
+    model, neural_network_classifier::ClassLabels, neural_network_layer::Layer,
 };
 use milwright_spec::{Error, ErrorKind, Package};
 use prost::Message as _;
@@ -80,8 +80,12 @@ fn array(name: &str, shape: &[i64]) -> FeatureDescription {
 }
 
 fn header(code: u32, rest: &[u8]) -> Vec<u8> {
+    header_of(code, array("x", &[3]), rest)
+}
+
+fn header_of(code: u32, input: FeatureDescription, rest: &[u8]) -> Vec<u8> {
     let description = ModelDescription {
-        input: vec![array("x", &[3])],
+        input: vec![input],
         output: vec![array("y", &[2])],
         ..ModelDescription::default()
     };
@@ -323,6 +327,44 @@ fn damaged_files() {
     fs::write(optionals.join("coremldata.bin"), [0, 0, 1, 0]).unwrap();
     let error = Package::open(folder.path()).unwrap_err();
     assert!(error.to_string().contains("optional parts"), "{error}");
+}
+
+#[test]
+fn images_that_are_prepared_in_another_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = Files::good();
+    let gray = ImageFeatureType { width: 3, height: 1, color_space: 10, ..ImageFeatureType::default() };
+    let ty = FeatureType { r#type: Some(feature_type::Type::ImageType(gray)), ..FeatureType::default() };
+    let image = FeatureDescription { r#type: Some(ty), ..array("x", &[]) };
+    files.header = header_of(NETWORK, image, &[]);
+    files.shape["layer_shapes"] = json!({ "x": { "w": 3, "_rank": 4 }, "y": { "w": 2, "_rank": 1 } });
+    files.write(folder.path());
+    fs::create_dir(folder.path().join("model")).unwrap();
+    let table = |name: &str| {
+        let mut data = 1u64.to_le_bytes().to_vec();
+        data.extend((name.len() as u64).to_le_bytes());
+        data.extend(name.as_bytes());
+        data.extend(0.5f32.to_le_bytes());
+        data
+    };
+    let open = |content: &[u8]| {
+        fs::write(folder.path().join("model/coremldata.bin"), content).unwrap();
+        Package::open(folder.path())
+    };
+    assert!(open(&table("x").repeat(8)).is_ok());
+    assert!(open(&[0; 64]).is_ok());
+    for bad in [
+        vec![],
+        table("x").repeat(7),
+        table("x").repeat(9),
+        table("z").repeat(8),
+        vec![0xff; 200],
+        [table("x").repeat(8), vec![0]].concat(),
+    ] {
+        let error = open(&bad).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("prepared in a way that is not known"), "{error}");
+    }
 }
 
 fn pipeline(parts: &[(&str, Files)]) -> (TempDir, PathBuf) {

@@ -51,6 +51,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
 
+    let models = root.join("crates/milwright/tests/models");
+    for name in ["compiled_classifier", "compiled_layers"] {
+        let input = fuzz::compiled_network_input(&models.join(format!("{name}.mlmodelc")))?;
+        fs::write(corpus.join("compiled_network").join(name), input)?;
+    }
+
     let mut all = BlobWriter::new(Cursor::new(Vec::new()))?;
     for (n, dtype) in (0..64).filter_map(|code| Some((code, BlobType::from_code(code)?))) {
         let len = 7 + u64::from(n);

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 use bytes::Bytes;
 use milwright_convert::neural_network;
@@ -20,9 +21,10 @@ use prost::Message as _;
 pub type Target = fn(&[u8]);
 
 /// Every target by name. A new reader gets a line here, a file in `fuzz/fuzz_targets` and inputs in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("package", package),
     ("compiled", compiled),
+    ("compiled_network", compiled_network),
     ("blob", blob),
     ("import", import),
     ("network", network),
@@ -89,6 +91,45 @@ pub fn compiled(input: &[u8]) {
     check(program);
 }
 
+/// An `.mlmodelc` of a neural network on disk, to the IR, through verifier and passes: `coremldata.bin`,
+/// `model.espresso.net` and the rest, which is shapes and weights, are three parts of the input.
+pub fn compiled_network(input: &[u8]) {
+    let [header, network, rest] = split(input);
+    let [shapes, weights, _] = split(rest);
+    let Ok(folder) = tempfile::tempdir() else { return };
+    let parts = [header, network, shapes, weights];
+    let written = NETWORK_FILES
+        .iter()
+        .zip(parts)
+        .try_for_each(|(name, part)| fs::write(folder.path().join(name), part));
+    if written.is_err() {
+        return;
+    }
+    let package = match Package::open(folder.path()) {
+        Ok(package) => package,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    match neural_network::read_with_shapes(package.model()) {
+        Ok(program) => check(program),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// The files of a compiled neural network.
+const NETWORK_FILES: [&str; 4] =
+    ["coremldata.bin", "model.espresso.net", "model.espresso.shape", "model.espresso.weights"];
+
+/// The folder of a compiled neural network as an input of [`compiled_network`].
+///
+/// # Errors
+/// One of its files cannot be read.
+pub fn compiled_network_input(folder: &Path) -> std::io::Result<Vec<u8>> {
+    let read = |name: &str| fs::read(folder.join(name));
+    let [header, network, shapes, weights] = NETWORK_FILES;
+    let rest = join([&read(shapes)?, &read(weights)?, b""]);
+    Ok(join([&read(header)?, &read(network)?, &rest]))
+}
+
 /// A weight file.
 pub fn blob(input: &[u8]) {
     if let Ok(file) = BlobFile::from_bytes(Bytes::copy_from_slice(input)) {
@@ -142,7 +183,7 @@ fn read_weights(files: &BTreeMap<String, BlobFile>) {
     }
 }
 
-/// The input of [`package`], [`compiled`] and [`import`]: each part but the last with its length in front (`u32`, little-endian).
+/// The input of [`package`], [`compiled`], [`compiled_network`] and [`import`]: each part but the last with its length in front (`u32`, little-endian).
 pub fn join([manifest, model, weights]: [&[u8]; 3]) -> Vec<u8> {
     let mut input = Vec::new();
     for part in [manifest, model] {

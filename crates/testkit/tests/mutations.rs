@@ -29,6 +29,11 @@ fn compiled() {
 }
 
 #[test]
+fn compiled_network() {
+    mutate_all("compiled_network");
+}
+
+#[test]
 fn blob() {
     mutate_all("blob");
 }

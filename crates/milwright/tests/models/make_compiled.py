@@ -114,6 +114,14 @@ class Network:
             table += struct.pack("<QQQQ", 2 * i, gap, 2 * i + 1, len(blob))
             data += bytes(gap) + blob
         (folder / "model.espresso.weights").write_bytes(table + data)
+        if self.transforms:
+            tables = [[value] * len(self.transforms) for value in (1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)]
+            tables.append([transform["scale"] for transform in self.transforms.values()])
+            entries = lambda table: b"".join(
+                sized(name.encode()) + struct.pack("<f", value) for name, value in zip(self.transforms, table))
+            (folder / "model").mkdir()
+            (folder / "model/coremldata.bin").write_bytes(
+                b"".join(struct.pack("<Q", len(table)) + entries(table) for table in tables))
         (folder / "neural_network_optionals").mkdir()
         (folder / "neural_network_optionals/coremldata.bin").write_bytes(bytes(40))
 

@@ -6,7 +6,7 @@
 //! model.espresso.shape                the shape of every tensor, as JSON
 //! model.espresso.weights              a table of numbered blobs
 //! neural_network_optionals/coremldata.bin   zeros, if there is nothing out of the ordinary
-//! model/coremldata.bin                how images are scaled; the layers' file says it, too
+//! model/coremldata.bin                how images are scaled, in eight tables; the layers' file says it, too
 //! ```
 //!
 //! [`read`] gives the network of the specification that computes the same, so that everything that follows knows one
@@ -37,8 +37,8 @@ use crate::proto::image_feature_type::ColorSpace;
 use crate::proto::neural_network_classifier::ClassLabels;
 use crate::proto::neural_network_preprocessing::Preprocessor;
 use crate::proto::{
-    Int64Vector, ModelDescription, NeuralNetwork, NeuralNetworkClassifier, NeuralNetworkImageScaler,
-    NeuralNetworkImageShapeMapping as ImageMapping, NeuralNetworkLayer,
+    FeatureDescription, Int64Vector, ModelDescription, NeuralNetwork, NeuralNetworkClassifier,
+    NeuralNetworkImageScaler, NeuralNetworkImageShapeMapping as ImageMapping, NeuralNetworkLayer,
     NeuralNetworkMultiArrayShapeMapping as ArrayMapping, NeuralNetworkPreprocessing, NeuralNetworkRegressor,
     StringVector, model,
 };
@@ -78,6 +78,7 @@ pub(super) fn read(
     let (weights, weights_path) = file(WEIGHTS_FILE, MAX_WEIGHT_FILE_BYTES)?;
     let blobs = Blobs::new(weights).map_err(|error| error.at(&weights_path))?;
     check_optionals(folder)?;
+    check_scaling(folder, description)?;
 
     let flexible = description.input.iter().any(|input| is_flexible(input.r#type.as_ref()));
     let context = Context { blobs, shapes, flexible };
@@ -288,6 +289,34 @@ fn check_optionals(folder: &Path) -> Result<()> {
     Err(recompile(error).at(path))
 }
 
+/// How images are scaled is said in a second file, too: eight tables, each the number of its entries and these (a name
+/// and a number). It is not read. Where it has another form, images are prepared in a way that is not known.
+fn check_scaling(folder: &Path, description: &ModelDescription) -> Result<()> {
+    const FOLDER: &str = "model";
+    const TABLES: usize = 8;
+    const MAX: u64 = 1 << 24;
+    if !description.input.iter().any(is_image) || !folder.join(FOLDER).join(HEADER_FILE).exists() {
+        return Ok(());
+    }
+    let path = beside(folder, &format!("{FOLDER}/{HEADER_FILE}"))?;
+    let mut rest = Reader(map_bytes(&path, MAX)?);
+    let mut table = || -> Result<bool> {
+        let entries = rest.u64()?;
+        let mut known = true;
+        for _ in 0..entries {
+            let name = rest.text()?;
+            known &= description.input.iter().any(|input| input.name == name);
+            rest.skip(4)?;
+        }
+        Ok(known)
+    };
+    let known = (0..TABLES).try_fold(true, |known, _| Ok::<_, Error>(table()? && known));
+    if known.is_ok_and(|known| known) && rest.0.is_empty() {
+        return Ok(());
+    }
+    Err(recompile(Error::unsupported("images are prepared in a way that is not known")).at(path))
+}
+
 /// The class labels of a classifier, and the name of the tensor with their probabilities.
 ///
 /// The model type (`u64`); which labels there are (`u64`, the number of the field in `NeuralNetworkClassifier`); their
@@ -377,8 +406,7 @@ fn scaler(name: &str, transform: &Value, description: &ModelDescription) -> Resu
 fn image_mapping(shapes: &Shapes, description: &ModelDescription) -> Result<ImageMapping> {
     let mut mapping = None;
     for input in &description.input {
-        if !matches!(input.r#type.as_ref().and_then(|ty| ty.r#type.as_ref()), Some(FeatureType::ImageType(_)))
-        {
+        if !is_image(input) {
             continue;
         }
         let found = match shapes.of(&input.name)?.rank {
@@ -424,6 +452,10 @@ fn check_inputs(shapes: &Shapes, description: &ModelDescription) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn is_image(input: &FeatureDescription) -> bool {
+    matches!(input.r#type.as_ref().and_then(|ty| ty.r#type.as_ref()), Some(FeatureType::ImageType(_)))
 }
 
 fn is_flexible(ty: Option<&crate::proto::FeatureType>) -> bool {
