@@ -212,6 +212,8 @@ impl ModelInfo {
             let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
             format!("the weights cannot be read, and the model cannot be run: {error}{hint}")
         }));
+        // Layers of a compiled network may not be understood.
+        info.runnable &= package.unread_layers().is_empty();
         Ok(info)
     }
 

@@ -42,7 +42,7 @@ use crate::proto::{
     NeuralNetworkMultiArrayShapeMapping as ArrayMapping, NeuralNetworkPreprocessing, NeuralNetworkRegressor,
     StringVector, model,
 };
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, lfs_pointer};
 
 const SHAPE_FILE: &str = "model.espresso.shape";
 const WEIGHTS_FILE: &str = "model.espresso.weights";
@@ -68,7 +68,11 @@ pub(super) fn read(
 ) -> Result<(model::Type, Vec<String>)> {
     let file = |name: &str, len: u64| {
         let path = beside(folder, name)?;
-        Ok::<_, Error>((map_bytes(&path, len)?, path))
+        let data = map_bytes(&path, len)?;
+        match lfs_pointer(&data) {
+            Some(error) => Err(error.at(path)),
+            None => Ok((data, path)),
+        }
     };
     let (network, path) = file(NETWORK_FILE, MAX_COMPILED_JSON_BYTES)?;
     let network = json(&network).map_err(|error| error.at(&path))?;
