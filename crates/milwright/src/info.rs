@@ -212,8 +212,11 @@ impl ModelInfo {
             let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
             format!("the weights cannot be read, and the model cannot be run: {error}{hint}")
         }));
-        // Layers of a compiled network may not be understood.
-        info.runnable &= package.unread_layers().is_empty();
+        let unread = package.unread_layers();
+        info.runnable &= unread.is_empty();
+        info.warnings.extend(
+            unread.iter().map(|layer| format!("not understood, so that the model cannot be run: {layer}")),
+        );
         Ok(info)
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use milwright::{Backend, Cpu, DType, InferenceRequest, LoadOptions, Model, Tensor};
+use milwright::{Backend, Cpu, DType, InferenceRequest, LoadOptions, Model, ModelInfo, Tensor};
 use serde_json::Value;
 
 /// Largest difference, relative to the largest expected value of an output where that is above 1.
@@ -36,6 +36,33 @@ fn check(name: &str) {
             }
         }
     }
+}
+
+/// A compiled network with a layer that nobody knows is described, and refused by the layer's name.
+#[test]
+fn compiled_layers_that_are_not_understood() {
+    let folder = tempfile::tempdir().unwrap();
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/compiled_classifier.mlmodelc");
+    for file in ["coremldata.bin", "model.espresso.net", "model.espresso.shape", "model.espresso.weights"] {
+        std::fs::copy(from.join(file), folder.path().join(file)).unwrap();
+    }
+    let net = folder.path().join("model.espresso.net");
+    let text = std::fs::read_to_string(&net).unwrap();
+    let open = |from: &str, to: &str| {
+        assert!(text.contains(from));
+        std::fs::write(&net, text.replace(from, to)).unwrap();
+        Model::open(folder.path()).unwrap_err()
+    };
+    let error = open("\"softmax\"", "\"hardmax\"");
+    assert!(error.to_string().contains("layer `scores_layer` (hardmax)"), "{error}");
+    assert!(error.hint().unwrap().contains("compiled from"));
+    let info = ModelInfo::open(folder.path()).unwrap();
+    assert_eq!((info.runnable, info.warnings.len()), (false, 1));
+    assert_eq!(info.function(None).unwrap().inputs[0].name, "image");
+    // A layer that would give another shape than the file says.
+    let error = open("\"pad_mode\": 4", "\"pad_mode\": 2");
+    assert!(error.to_string().contains("layer `conv_layer` (convolution)"), "{error}");
+    assert!(error.to_string().contains("where the model says that the shape is [1, 1, 4, 9, 11]"), "{error}");
 }
 
 fn compare(what: &str, found: &Tensor, expected: &Tensor) {
