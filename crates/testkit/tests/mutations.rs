@@ -103,7 +103,8 @@ fn mutate_all(name: &str) {
             }
         }
     });
-    let mut random = Random(name.bytes().fold(7, |seed, byte| seed * 31 + u64::from(byte)));
+    let mut random =
+        Random(name.bytes().fold(7, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte))));
     for n in 0..count {
         let mut input = inputs[n % inputs.len()].clone();
         for _ in 0..=random.below(5) {
