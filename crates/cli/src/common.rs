@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use milwright::cache::{Options, Store};
 use milwright::{
-    Backend, Comparison, Error, ErrorKind, Isolation, Launch, LoadOptions, MAX_THREADS, Model,
+    Backend, Comparison, Error, ErrorKind, Isolation, Launch, Limits, LoadOptions, MAX_THREADS, Model,
     OutputDifference, PART_MARGIN_DB, Process, Result, Role, SampleSource, Samples, Slice, Snr, Target,
     Tolerance,
 };
@@ -26,6 +27,12 @@ pub struct Global {
     /// Compile models anew, and keep none.
     #[arg(long, global = true)]
     no_cache: bool,
+    /// Give up after this long, such as 30s [default: 10m per prediction]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = time)]
+    timeout: Option<Duration>,
+    /// What intermediate results may take, such as 16GB [default: 8GiB]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = size)]
+    memory_limit: Option<u64>,
 }
 
 impl Global {
@@ -58,15 +65,74 @@ impl Global {
 
     /// How to make models ready. From here on, Ctrl-C cleans up.
     pub fn load_options(&self, function: Option<&str>, threads: usize) -> LoadOptions {
-        let cancel = interrupt::cancel();
+        let mut cancel = interrupt::cancel();
+        let mut limits = Limits::default();
+        if let Some(memory) = self.memory_limit {
+            limits.memory = memory;
+        }
+        if let Some(timeout) = self.timeout {
+            limits.prediction = None;
+            if let Some(deadline) = Instant::now().checked_add(timeout) {
+                cancel = cancel.with_deadline(deadline);
+            }
+            give_up_after(timeout);
+        }
         LoadOptions {
             function: function.map(str::to_owned),
             threads,
             cache: self.cache(),
             cancel,
+            limits,
             ..LoadOptions::default()
         }
     }
+}
+
+/// Ends the process when it is long past the time: work is asked to stop between ops, and one op may be endless itself.
+/// What was being written is removed by the next command, as after `kill -9`.
+fn give_up_after(timeout: Duration) {
+    /// How long work may take to stop.
+    const GRACE: Duration = Duration::from_secs(10);
+    std::thread::spawn(move || {
+        std::thread::sleep(timeout.saturating_add(GRACE));
+        let message = "the time for all of it is over, and an op did not end";
+        crate::printer::error(&Error::new(ErrorKind::DeadlineExceeded, message));
+        std::process::exit(1);
+    });
+}
+
+/// Parses a duration.
+fn time(text: &str) -> std::result::Result<Duration, String> {
+    let units = [("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("", 1.0)];
+    let seconds = with_unit(text, &units).filter(|s| *s > 0.0);
+    seconds
+        .and_then(|s| Duration::try_from_secs_f64(s).ok())
+        .ok_or_else(|| "not a duration, such as 30s, 5m or 2h".to_owned())
+}
+
+/// Parses a number of bytes.
+fn size(text: &str) -> std::result::Result<u64, String> {
+    let units = [
+        ("KiB", 1024.0),
+        ("MiB", 1_048_576.0),
+        ("GiB", 1_073_741_824.0),
+        ("TiB", 1_099_511_627_776.0),
+        ("kB", 1e3),
+        ("KB", 1e3),
+        ("MB", 1e6),
+        ("GB", 1e9),
+        ("TB", 1e12),
+        ("B", 1.0),
+        ("", 1.0),
+    ];
+    let bytes = with_unit(text, &units).filter(|n| *n >= 0.0 && *n < 1e18);
+    bytes.map(|n| n as u64).ok_or_else(|| "not a size, such as 500MB or 16GB".to_owned())
+}
+
+/// A number with one of these units, the first that fits.
+fn with_unit(text: &str, units: &[(&str, f64)]) -> Option<f64> {
+    let (number, unit) = units.iter().find_map(|(unit, x)| Some((text.strip_suffix(unit)?, x)))?;
+    number.trim().parse().ok().filter(|x: &f64| x.is_finite()).map(|x| x * unit)
 }
 
 /// What runs models: in this process, or in one of its own.

@@ -7,11 +7,8 @@ use std::borrow::Cow;
 use crate::chain::{Chain, Source, Stage};
 use crate::index::{Walk, count};
 use crate::kernel::{Map, Operand, concrete, tensor_types};
-use crate::memory::AlignedBytes;
-use crate::{KernelError, Pool, Prepared, Run, View, ViewMut, kernels};
-
-/// The most bytes that folding a constant may make.
-const MAX_FOLDED_BYTES: usize = 1 << 30;
+use crate::memory::ask_for;
+use crate::{KernelError, Memory, Pool, Prepared, Run, View, ViewMut, kernels};
 
 /// Runs ops on constants, for inference and constant folding.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,11 +16,23 @@ pub struct Engine;
 
 impl Evaluate for Engine {
     fn evaluate(&self, op: &OpView<'_>, outputs: &[Type]) -> Result<Vec<Tensor>, String> {
+        self.evaluate_within(op, outputs, &Memory::default())
+    }
+}
+
+impl Engine {
+    /// [`evaluate`](Evaluate::evaluate), within an account.
+    pub(crate) fn evaluate_within(
+        self,
+        op: &OpView<'_>,
+        outputs: &[Type],
+        memory: &Memory,
+    ) -> Result<Vec<Tensor>, String> {
         let known = |a: &ArgView<'_>| a.value().and_then(Value::as_tensor).cloned();
         let inputs: Option<Vec<Tensor>> = op.args.iter().flat_map(|(_, a)| a).map(known).collect();
         let inputs = inputs.ok_or("its inputs are not tensors")?;
         let outputs = tensor_types(outputs).map_err(|e| e.to_string())?;
-        run(op, &inputs, &outputs, &Pool::inline()).map_err(|e| e.to_string())
+        run(op, &inputs, &outputs, &Pool::inline(), memory).map_err(|e| e.to_string())
     }
 }
 
@@ -56,7 +65,7 @@ pub fn run_op(
     let view = OpView { kind, version, op: &op, args, outputs: Vec::new(), block_outputs: Vec::new() };
     let types: Vec<Type> = kind.infer(&view)?.into_iter().map(|i| i.ty).collect();
     let tensors: Vec<Tensor> = inputs.iter().flat_map(|(_, ts)| ts.iter().cloned()).collect();
-    run(&view, &tensors, &tensor_types(&types)?, &Pool::inline())
+    run(&view, &tensors, &tensor_types(&types)?, &Pool::inline(), &Memory::default())
 }
 
 /// Prepares and runs an op on tensors, one for each slot.
@@ -68,21 +77,25 @@ pub fn run(
     inputs: &[Tensor],
     outputs: &[TensorType],
     pool: &Pool,
+    memory: &Memory,
 ) -> Result<Vec<Tensor>, KernelError> {
     let views: Vec<View<'_>> = inputs.iter().map(View::from).collect();
+    ask_for(temporary(
+        inputs.iter().map(Tensor::elements).chain(outputs.iter().filter_map(TensorType::elements)),
+    ))?;
     let prepared = match kernels::pack(op, outputs)? {
         Some(packed) => kernels::prepare_packed(op, outputs, packed)?,
         None => kernels::prepare(op, outputs)?,
     };
     match prepared {
-        Prepared::Dynamic(run) => run(&views, pool),
+        Prepared::Dynamic(run) => run(&views, pool, memory),
         Prepared::Alias(slot) => {
             let shape = concrete(&outputs[0])?;
             Ok(vec![inputs[slot].reshaped(&shape).map_err(|e| KernelError::invalid(e.to_string()))?])
         }
         Prepared::Step(step) => {
-            let mut scratch = AlignedBytes::zeroed(step.scratch);
-            fill(outputs, |outputs| {
+            let mut scratch = memory.zeroed(step.scratch)?;
+            fill(outputs, memory, |outputs| {
                 let mut run = Run {
                     inputs: &views,
                     outputs,
@@ -98,12 +111,17 @@ pub fn run(
             let shapes: Vec<&[usize]> = views.iter().map(View::shape).collect();
             let mut chain = Chain::default();
             chain.push(stage(map, &shapes, &shape, outputs[0].dtype));
-            fill(outputs, |mut outputs| {
+            fill(outputs, memory, |mut outputs| {
                 chain.run(&views, &mut outputs[0], pool);
                 Ok(())
             })
         }
     }
+}
+
+/// Bytes that a kernel may want for copies of what it reads and writes, in wider elements.
+pub(crate) fn temporary(elements: impl Iterator<Item = usize>) -> usize {
+    elements.fold(0, |sum: usize, n| sum.saturating_add(n.saturating_mul(8)))
 }
 
 /// A map as a stage of a chain whose inputs are the op's slots.
@@ -121,16 +139,17 @@ fn stage(map: Map, slots: &[&[usize]], shape: &[usize], dtype: DType) -> Stage {
 /// Allocates tensors, lets `f` fill them, and returns them.
 fn fill(
     types: &[TensorType],
+    memory: &Memory,
     f: impl FnOnce(Vec<ViewMut<'_>>) -> Result<(), KernelError>,
 ) -> Result<Vec<Tensor>, KernelError> {
     let shapes = types.iter().map(concrete).collect::<Result<Vec<_>, _>>()?;
     let mut buffers = Vec::with_capacity(types.len());
     for (ty, shape) in types.iter().zip(&shapes) {
-        let bytes = ty.elements().and_then(|n| ty.dtype.byte_len(n)).filter(|&n| n <= MAX_FOLDED_BYTES);
+        let bytes = ty.elements().and_then(|n| ty.dtype.byte_len(n));
         debug_assert_eq!(ty.elements(), Some(count(shape)));
-        buffers.push(AlignedBytes::zeroed(
-            bytes.ok_or_else(|| KernelError::unsupported(format!("a result of type {ty}")))?,
-        ));
+        buffers.push(memory.zeroed(
+            bytes.ok_or_else(|| KernelError::Memory(format!("a result of type {ty} is too large")))?,
+        )?);
     }
     let views = types.iter().zip(&shapes).zip(&mut buffers);
     f(views.map(|((t, shape), b)| ViewMut::new(t.dtype, shape, b.as_mut())).collect())?;

@@ -12,7 +12,7 @@ use milwright_mil::ops::{InferError, OpView};
 use milwright_mil::{DType, Tensor, TensorType, Type};
 
 use crate::chain::Epilogue;
-use crate::{Pool, View, ViewMut};
+use crate::{Memory, Pool, View, ViewMut};
 
 /// The code of one op.
 ///
@@ -75,7 +75,8 @@ pub enum Prepared {
 }
 
 /// Makes outputs from inputs.
-pub type DynamicFn = Box<dyn Fn(&[View<'_>], &Pool) -> Result<Vec<Tensor>, KernelError> + Send + Sync>;
+pub type DynamicFn =
+    Box<dyn Fn(&[View<'_>], &Pool, &Memory) -> Result<Vec<Tensor>, KernelError> + Send + Sync>;
 
 /// A function that fills the outputs of an op.
 pub struct Step {
@@ -147,6 +148,9 @@ pub enum KernelError {
     /// The op's inputs are wrong in a way that shows only when it runs.
     #[error("{0}")]
     Invalid(String),
+    /// It needs more memory than it may take, or than there is.
+    #[error("{0}")]
+    Memory(String),
     /// A parameter is missing or not known.
     #[error(transparent)]
     Parameter(#[from] InferError),
@@ -172,7 +176,7 @@ impl Prepared {
 
     /// A step with data-dependent output shapes.
     pub fn dynamic(
-        run: impl Fn(&[View<'_>], &Pool) -> Result<Vec<Tensor>, KernelError> + Send + Sync + 'static,
+        run: impl Fn(&[View<'_>], &Pool, &Memory) -> Result<Vec<Tensor>, KernelError> + Send + Sync + 'static,
     ) -> Prepared {
         Prepared::Dynamic(Box::new(run))
     }

@@ -50,6 +50,13 @@ pub fn gelu_sigmoid(x: &[f32], out: &mut [f32]) {
     each(x, out, gelu_sigmoid1);
 }
 
+/// min(max(x, low), high), as NumPy has it: NaN stays NaN, and a bound that is NaN makes everything NaN.
+#[inline(always)]
+pub fn bound(x: f32, low: f32, high: f32) -> f32 {
+    let x = if x > low || x.is_nan() { x } else { low };
+    if x < high || x.is_nan() { x } else { high }
+}
+
 /// Calls a function of one float for each element.
 pub fn each(x: &[f32], out: &mut [f32], f: impl Fn(f32) -> f32) {
     Isa::detect().run(Each(x, out, f));

@@ -1,9 +1,90 @@
-//! Aligned memory.
+//! Aligned memory, and how much of it may be taken.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
+use crate::KernelError;
+
 /// Every buffer starts at a multiple of this many bytes: a cache line, and the widest vector register.
 pub const ALIGN: usize = 64;
+
+/// The bytes that intermediate results may take where the caller does not say: more than the models of phones and desktop
+/// machines need, and less than such machines have.
+pub const DEFAULT_MEMORY: u64 = 8 << 30;
+
+/// A step whose temporary copies may take this many bytes asks for them before it begins.
+const LARGE: usize = 64 << 20;
+
+/// An account of the memory that values take whose size shows only when they are made. Clones are the same account.
+#[derive(Clone, Debug)]
+pub struct Memory(Arc<Account>);
+
+#[derive(Debug)]
+struct Account {
+    limit: u64,
+    taken: AtomicU64,
+}
+
+impl Memory {
+    /// An account with a limit in bytes, of which some are taken already.
+    pub fn new(limit: u64, taken: u64) -> Memory {
+        Memory(Arc::new(Account { limit, taken: taken.into() }))
+    }
+
+    /// `len` zero bytes, which are given back to the account when they are freed.
+    ///
+    /// # Errors
+    /// They are more than the limit leaves, or than the system has.
+    pub(crate) fn zeroed(&self, len: usize) -> Result<AlignedBytes, KernelError> {
+        let Account { limit, taken } = &*self.0;
+        let before = taken.fetch_add(len as u64, Ordering::Relaxed);
+        let charge = Charge { account: Arc::clone(&self.0), len: len as u64 };
+        if before.saturating_add(len as u64) > *limit {
+            return Err(exceeds(len as u64, before, *limit));
+        }
+        Ok(AlignedBytes { _charge: Some(charge), ..AlignedBytes::try_zeroed(len)? })
+    }
+}
+
+/// No more than the default.
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory::new(DEFAULT_MEMORY, 0)
+    }
+}
+
+/// Says that something does not fit into a limit.
+pub(crate) fn exceeds(len: u64, taken: u64, limit: u64) -> KernelError {
+    let taken = if taken == 0 { String::new() } else { format!(" on top of {}", size(taken)) };
+    KernelError::Memory(format!("it needs {} of memory{taken}; the limit is {}", size(len), size(limit)))
+}
+
+/// Asks for the memory that a step may want besides its results, if that is much, and gives it back.
+///
+/// # Errors
+/// The system does not have it.
+pub(crate) fn ask_for(len: usize) -> Result<(), KernelError> {
+    if len >= LARGE && Vec::<u8>::new().try_reserve_exact(len).is_err() {
+        return Err(unavailable(len));
+    }
+    Ok(())
+}
+
+fn unavailable(len: usize) -> KernelError {
+    KernelError::Memory(format!("the system does not have {} of memory for it", size(len as u64)))
+}
+
+/// A number of bytes for people.
+pub(crate) fn size(bytes: u64) -> String {
+    let units = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    let (mut value, mut unit) = (bytes as f64 / 1e3, 0);
+    while value >= 1e3 && unit + 1 < units.len() {
+        (value, unit) = (value / 1e3, unit + 1);
+    }
+    if bytes < 1000 { format!("{bytes} bytes") } else { format!("{value:.1} {}", units[unit]) }
+}
 
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
@@ -13,12 +94,35 @@ struct Line([u8; ALIGN]);
 pub(crate) struct AlignedBytes {
     lines: Vec<Line>,
     len: usize,
+    /// Given back when this is dropped.
+    _charge: Option<Charge>,
+}
+
+/// Bytes that are taken from an account.
+struct Charge {
+    account: Arc<Account>,
+    len: u64,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.account.taken.fetch_sub(self.len, Ordering::Relaxed);
+    }
 }
 
 impl AlignedBytes {
     /// `len` zero bytes. The pages are taken from the system when they are first touched.
+    ///
+    /// Where the size is a model's to say, [`Memory::zeroed`] and [`try_zeroed`](AlignedBytes::try_zeroed) do not end the
+    /// process.
     pub(crate) fn zeroed(len: usize) -> AlignedBytes {
-        AlignedBytes { lines: bytemuck::zeroed_vec(len.div_ceil(ALIGN)), len }
+        AlignedBytes { lines: bytemuck::zeroed_vec(len.div_ceil(ALIGN)), len, _charge: None }
+    }
+
+    /// [`zeroed`](AlignedBytes::zeroed), or an error if the system does not have them.
+    pub(crate) fn try_zeroed(len: usize) -> Result<AlignedBytes, KernelError> {
+        let lines = bytemuck::try_zeroed_vec(len.div_ceil(ALIGN)).map_err(|()| unavailable(len))?;
+        Ok(AlignedBytes { lines, len, _charge: None })
     }
 
     pub(crate) fn as_mut(&mut self) -> &mut [u8] {
@@ -60,4 +164,31 @@ pub(crate) fn aligned(bytes: Bytes, align: usize) -> Bytes {
 /// Rounds a size up to a multiple of [`ALIGN`].
 pub(crate) fn align_up(len: usize) -> Option<usize> {
     len.checked_next_multiple_of(ALIGN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_has_a_limit() {
+        let memory = Memory::new(1000, 100);
+        let first = memory.zeroed(800).unwrap();
+        let error = memory.zeroed(101).err().unwrap().to_string();
+        assert_eq!(error, "it needs 101 bytes of memory on top of 900 bytes; the limit is 1.0 kB");
+        // What is freed can be taken again, and shared memory is taken once.
+        let shared: Bytes = first.into();
+        let again = shared.clone();
+        drop(shared);
+        assert!(memory.zeroed(101).is_err());
+        drop(again);
+        assert!(memory.zeroed(900).is_ok());
+    }
+
+    #[test]
+    fn what_the_system_does_not_have_is_an_error() {
+        assert!(Memory::new(u64::MAX, 0).zeroed(isize::MAX as usize / 2).is_err());
+        assert!(ask_for(isize::MAX as usize / 2).is_err());
+        assert!(ask_for(LARGE).is_ok());
+    }
 }

@@ -2,6 +2,8 @@
 
 use milwright_mil::{DType, Element, Tensor, TensorType};
 
+use crate::{KernelError, Memory};
+
 /// A dense row-major tensor that a kernel reads. Bytes are aligned for the element type; sub-byte elements are packed.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
@@ -81,11 +83,20 @@ impl<'a> View<'a> {
         let made = if self.dtype == DType::String {
             Tensor::from_strings(self.shape, self.strings.to_vec())
         } else {
-            let mut copy = crate::memory::AlignedBytes::zeroed(self.bytes.len());
-            copy.as_mut().copy_from_slice(self.bytes);
-            Tensor::from_bytes(self.dtype, self.shape, copy.into())
+            Tensor::from_bytes(self.dtype, self.shape, self.bytes.to_vec().into())
         };
         made.expect("a view is as long as its shape says")
+    }
+
+    /// [`to_tensor`](View::to_tensor), within an account.
+    pub(crate) fn to_tensor_in(self, memory: &Memory) -> Result<Tensor, KernelError> {
+        if self.dtype == DType::String {
+            return Ok(self.to_tensor());
+        }
+        let mut copy = memory.zeroed(self.bytes.len())?;
+        copy.as_mut().copy_from_slice(self.bytes);
+        Tensor::from_bytes(self.dtype, self.shape, copy.into())
+            .map_err(|e| KernelError::invalid(e.to_string()))
     }
 
     /// Every element as `i64`: for small integer inputs, such as indices, whatever their width.

@@ -134,6 +134,27 @@ pub struct LoadOptions {
     pub compute_units: ComputeUnits,
     /// Stops loading, running and optimizing.
     pub cancel: Cancel,
+    /// What the model may take.
+    pub limits: Limits,
+}
+
+/// What a model may take on Milwright's own engine. The defaults let any usual model run, and end what would fill the
+/// machine or run for ever. Core ML has no such limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The bytes that intermediate results may take in one prediction. A model that would take more is refused with
+    /// [`OutOfMemory`](ErrorKind::OutOfMemory), before anything is allocated where sizes are known before it runs.
+    /// Weights are not counted, nor the copies that a single op makes for itself. The default is 8 GiB.
+    pub memory: u64,
+    /// How long one prediction may take, besides its own deadline. It is looked at between ops. The default is ten minutes;
+    /// `None` is no limit.
+    pub prediction: Option<Duration>,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { memory: milwright_cpu::DEFAULT_MEMORY, prediction: Some(Duration::from_secs(600)) }
+    }
 }
 
 /// What the results of an fp16 program's ops are rounded to. Programs that declare fp32 compute in fp32 either way.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use crate::{Error, ErrorKind, Result};
 
@@ -18,25 +19,42 @@ use crate::{Error, ErrorKind, Result};
 /// assert!(options.cancel.is_cancelled());
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+pub struct Cancel {
+    flag: Arc<AtomicBool>,
+    deadline: Option<Instant>,
+}
 
 impl Cancel {
     /// Asks to stop.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.flag.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it was asked for.
+    /// The same request, which is also made when a time has come. The error is of the kind
+    /// [`DeadlineExceeded`](ErrorKind::DeadlineExceeded) then.
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Instant) -> Cancel {
+        self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+        self
+    }
+
+    /// Whether it was asked for, or the time has come.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.flag.load(Ordering::Relaxed) || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// What is set when it is asked for: something that a signal handler can do.
     pub fn flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.flag)
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        if self.is_cancelled() { Err(Error::new(ErrorKind::Cancelled, "cancelled")) } else { Ok(()) }
+        if self.flag.load(Ordering::Relaxed) {
+            Err(Error::new(ErrorKind::Cancelled, "cancelled"))
+        } else if self.is_cancelled() {
+            Err(Error::new(ErrorKind::DeadlineExceeded, "the time for all of it is over"))
+        } else {
+            Ok(())
+        }
     }
 }

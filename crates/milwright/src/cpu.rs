@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use milwright_cache::{Key, KeyBuilder, Meta, Origin, Wait};
-use milwright_cpu::{Executable, Plan, Pool, RunError, RunOptions, compile};
+use milwright_cpu::{
+    CompileOptions, Executable, KernelError, Plan, Pool, RunError, RunOptions, compile_with,
+};
 use milwright_mil::{DType, Dim, Function, Tensor, TensorType, Type, widen};
 
 use crate::classifier::Classifier;
@@ -185,9 +187,12 @@ impl Session for CpuSession {
         let inputs: Vec<(&str, Tensor)> =
             request.inputs().iter().map(|(n, t)| (n.as_str(), t.clone())).collect();
         let state = options.state.unwrap_or(&mut self.state);
+        let limits = self.options.limits;
         let (cancels, deadline) = ([&self.options.cancel, &options.cancel], options.deadline);
-        let is_cancelled = || cancels.iter().any(|c| c.is_cancelled());
-        let stop = || is_cancelled() || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let own = limits.prediction.and_then(|limit| Instant::now().checked_add(limit));
+        let until = [deadline, own].into_iter().flatten().min();
+        let is_over = |until: Option<Instant>| until.is_some_and(|until| Instant::now() >= until);
+        let stop = || cancels.iter().any(|c| c.is_cancelled()) || is_over(until);
         let options = RunOptions { state: Some(&mut state.0), cancel: Some(&stop), ..RunOptions::default() };
         let outputs = self.ready[0].1.run_with(&inputs, options).map_err(|e| {
             let (kind, message) = match &e {
@@ -198,18 +203,30 @@ impl Session for CpuSession {
                         None => error,
                     };
                 }
+                RunError::Op { error: KernelError::Memory(_), .. } | RunError::Memory { .. } => {
+                    return out_of_memory(e.to_string()).at(self.model.path());
+                }
                 RunError::Op { .. } => {
                     return Error::new(ErrorKind::Runtime, e.to_string())
                         .with_hint("the inputs may hold values that the model is not made for")
                         .at(self.model.path());
                 }
                 RunError::State { .. } => (ErrorKind::InvalidInput, e.to_string()),
-                RunError::Cancelled { .. } if is_cancelled() => {
-                    (ErrorKind::Cancelled, "cancelled".to_owned())
-                }
-                RunError::Cancelled { before } => {
-                    (ErrorKind::DeadlineExceeded, format!("the deadline passed before the op `{before}`"))
-                }
+                RunError::Cancelled { before } => match cancels.iter().find_map(|c| c.check().err()) {
+                    Some(e) if e.kind() == ErrorKind::Cancelled => (e.kind(), e.message().to_owned()),
+                    Some(e) => (e.kind(), format!("{}; it was before the op `{before}`", e.message())),
+                    None if is_over(deadline) => {
+                        (ErrorKind::DeadlineExceeded, format!("the deadline passed before the op `{before}`"))
+                    }
+                    None => {
+                        let limit = limits.prediction.unwrap_or_default().as_secs_f64();
+                        let message = format!(
+                            "one prediction took longer than {limit} seconds; it was before the op `{before}`"
+                        );
+                        let error = Error::new(ErrorKind::DeadlineExceeded, message).at(self.model.path());
+                        return error.with_hint("a loop may never end; if it does, allow more time");
+                    }
+                },
                 _ => (ErrorKind::Runtime, e.to_string()),
             };
             Error::new(kind, message).at(self.model.path())
@@ -292,7 +309,15 @@ fn prepare(
         };
         let program = wide.as_ref().unwrap_or(program);
         let named: Vec<(&str, &[usize])> = shapes.iter().map(|(n, s)| (n.as_str(), s.as_slice())).collect();
-        compile(program, function, &named).map_err(|e| {
+        let cancel = || options.cancel.is_cancelled();
+        let limits = CompileOptions { memory: options.limits.memory, cancel: Some(&cancel) };
+        compile_with(program, function, &named, limits).map_err(|e| {
+            if let (true, Err(e)) = (e.is_cancelled(), options.cancel.check()) {
+                return e;
+            }
+            if e.exceeds_memory() {
+                return out_of_memory(e.to_string()).at(model.path());
+            }
             let fault = e.depends_on_shapes() && model.function(Some(function)).is_ok_and(is_flexible);
             let kind = if fault { ErrorKind::InvalidInput } else { ErrorKind::Unsupported };
             let error = Error::new(kind, e.to_string()).at(model.path());
@@ -348,7 +373,12 @@ fn prepare(
     };
     let (arena_bytes, weight_bytes) = (plan.arena_bytes(), plan.weight_bytes());
     let pool = Pool::new(options.threads).map_err(|e| unusable(&e))?;
-    let executable = Executable::new(&plan, pool).map_err(|e| unusable(&e))?;
+    let memory = options.limits.memory;
+    if arena_bytes > memory {
+        let message = format!("its intermediate results take {arena_bytes} bytes; the limit is {memory}");
+        return Err(out_of_memory(message).at(model.path()));
+    }
+    let executable = Executable::within(memory, &plan, pool).map_err(|e| unusable(&e))?;
     let duration = start.elapsed();
     tracing::debug!(
         "{}: plan of {function} for {shapes:?} {origin} in {duration:?}: {arena_bytes} bytes of intermediate results, \
@@ -358,6 +388,11 @@ fn prepare(
     let loaded =
         Loaded { backend: "cpu", plan: origin, plan_path: path, duration, arena_bytes, weight_bytes };
     Ok((executable, loaded))
+}
+
+pub(crate) fn out_of_memory(message: String) -> Error {
+    Error::new(ErrorKind::OutOfMemory, message)
+        .with_hint("smaller inputs take less; allow more memory only for a model that you trust")
 }
 
 fn is_flexible(function: &Function) -> bool {

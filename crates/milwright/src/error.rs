@@ -42,6 +42,8 @@ pub enum ErrorKind {
     Unavailable,
     /// A model failed while it ran.
     Runtime,
+    /// A model needs more memory than it may take ([`Limits`](crate::Limits)), or than there is.
+    OutOfMemory,
     /// It was cancelled.
     Cancelled,
     /// The caller's deadline passed.

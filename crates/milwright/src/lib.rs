@@ -67,7 +67,7 @@ mod structure;
 pub mod telemetry;
 
 pub use backend::{
-    Availability, Backend, Candidate, ComputeUnits, Cpu, LoadOptions, Loaded, PlanOrigin, Precision,
+    Availability, Backend, Candidate, ComputeUnits, Cpu, Limits, LoadOptions, Loaded, PlanOrigin, Precision,
     PredictOptions, Session, Target, backends,
 };
 pub use cancel::Cancel;

@@ -1,8 +1,9 @@
 //! What a conversion to fp16 does to the values inside a function: how large they become, and where it loses them.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
-use milwright_cpu::{Executable, Pool, RunOptions, compile};
+use milwright_cpu::{CompileOptions, Executable, Pool, RunOptions, compile_with};
 use milwright_mil::{Checked, DType, Function, OpKind, Program, Tensor, Type, ValueId, verify};
 use milwright_optimize::InMemory;
 use milwright_optimize::float16::{self, Observed};
@@ -181,9 +182,11 @@ fn probe(
     let f = &mut probe.functions[function];
     let body = f.body;
     f[body].outputs = group.to_vec();
-    let plan = compile(&verify(probe)?, function, &shapes).map_err(|e| unusable(&e))?;
+    let stop = || options.cancel.is_cancelled();
+    let limits = CompileOptions { memory: options.limits.memory, cancel: Some(&stop) };
+    let plan = compile_with(&verify(probe)?, function, &shapes, limits).map_err(|e| unusable(&e))?;
     let pool = Pool::new(options.threads).map_err(|e| unusable(&e))?;
-    let executable = Executable::new(&plan, pool).map_err(|e| unusable(&e))?;
+    let executable = Executable::within(options.limits.memory, &plan, pool).map_err(|e| unusable(&e))?;
     let mut state = executable.new_state();
     let mut results = Vec::new();
     for request in &samples.requests {
@@ -193,8 +196,13 @@ fn probe(
         if inputs.iter().map(|(n, t)| (*n, t.shape())).ne(shapes.iter().copied()) {
             continue;
         }
-        let options = RunOptions { state: Some(&mut state), ..RunOptions::default() };
-        let outputs = executable.run_with(&inputs, options).map_err(|e| unusable(&e))?;
+        let until = options.limits.prediction.and_then(|limit| Instant::now().checked_add(limit));
+        let stop = || options.cancel.is_cancelled() || until.is_some_and(|until| Instant::now() >= until);
+        let run = RunOptions { state: Some(&mut state), cancel: Some(&stop), ..RunOptions::default() };
+        let outputs = executable.run_with(&inputs, run).map_err(|e| match options.cancel.check() {
+            Err(stopped) => stopped,
+            Ok(()) => unusable(&e),
+        })?;
         results.push(outputs.into_iter().map(|(_, tensor)| tensor).collect());
     }
     Ok(results)

@@ -90,6 +90,7 @@ fn name(kind: ErrorKind) -> &'static str {
         ErrorKind::Unavailable => "unavailable",
         ErrorKind::Runtime => "runtime",
         ErrorKind::Cancelled => "cancelled",
+        ErrorKind::OutOfMemory => "out_of_memory",
         ErrorKind::DeadlineExceeded => "deadline_exceeded",
         ErrorKind::WorkerDied => "worker_died",
         ErrorKind::StateLost => "state_lost",

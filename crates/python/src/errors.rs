@@ -15,6 +15,7 @@ pub fn exception(py: Python<'_>, error: &Error) -> PyErr {
         (ErrorKind::InvalidInput, _) => "InputError",
         (ErrorKind::Tolerance, _) => "ToleranceError",
         (ErrorKind::DeadlineExceeded, _) => "DeadlineError",
+        (ErrorKind::OutOfMemory, _) => "OutOfMemoryError",
         (ErrorKind::Unsupported, _) => "UnsupportedError",
         (ErrorKind::Io, Some(io::ErrorKind::NotFound)) => "MissingFileError",
         (ErrorKind::Io, Some(io::ErrorKind::PermissionDenied)) => "FilePermissionError",

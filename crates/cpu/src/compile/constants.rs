@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use milwright_mil::{DType, Tensor, Value as MilValue};
 
-use crate::View;
 use crate::memory::{AlignedBytes, align_up};
 use crate::plan::{Constant, Graph, Place, Ty, Value, dtype_code};
+use crate::{KernelError, View};
 
 /// Constants up to this size lie in the graph, not in the data section.
 const INLINE_BYTES: usize = 64;
@@ -85,8 +85,11 @@ impl Constants {
         offset
     }
 
-    /// Adds the constants that something reads to the data section, and returns it; `None` if it does not fit.
-    pub(super) fn finish(mut self, graph: &mut Graph) -> Option<Bytes> {
+    /// Adds the constants that something reads to the data section, and returns it.
+    ///
+    /// # Errors
+    /// There is no memory for them.
+    pub(super) fn finish(mut self, graph: &mut Graph) -> Result<Bytes, KernelError> {
         let mut read = vec![false; graph.constants.len()];
         let outputs = graph.outputs.iter().map(|p| p.value);
         for v in graph.body.iter().flat_map(|s| s.work.values()).chain(outputs) {
@@ -99,13 +102,14 @@ impl Constants {
                 graph.constants[c] = Constant::Data(dtype, shape, self.data(t.shared_bytes()));
             }
         }
-        let len = usize::try_from(self.len).ok().filter(|&n| n <= isize::MAX as usize)?;
-        let mut section = AlignedBytes::zeroed(len);
+        let len = usize::try_from(self.len).ok().filter(|&n| n <= isize::MAX as usize);
+        let len = len.ok_or_else(|| KernelError::Memory("its weights do not fit in memory".into()))?;
+        let mut section = AlignedBytes::try_zeroed(len)?;
         for (offset, bytes) in &self.chunks {
             let start = *offset as usize;
             section.as_mut()[start..start + bytes.len()].copy_from_slice(bytes);
         }
-        Some(section.into())
+        Ok(section.into())
     }
 }
 

@@ -16,13 +16,15 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use milwright_mil::infer::{Facts, infer};
-use milwright_mil::ops::{Effect, Inferred, Known};
+use milwright_mil::ops::{Effect, Inferred, Known, OpView};
 use milwright_mil::{
-    Arg, BlockId, Checked, Dim, Evaluate, Function, OpId, OpKind, Program, Type, ValueId, passes, verify,
+    Arg, BlockId, Checked, DType, Dim, Evaluate, Function, OpId, OpKind, Program, Tensor, Type, ValueId,
+    passes, verify,
 };
 
+use crate::memory::exceeds;
 use crate::plan::{Block, Graph, Node, PackedData, Place, Plan, Port, Ty, Value, Work};
-use crate::{Engine, KernelError, Prepared, Support, kernels};
+use crate::{Engine, KernelError, Memory, Prepared, Support, kernels};
 use constants::Constants;
 use memory::Buffer;
 
@@ -33,7 +35,33 @@ pub struct CompileError {
     op: Option<(OpKind, String)>,
     message: String,
     hint: Option<&'static str>,
-    shapes: bool,
+    cause: Cause,
+}
+
+/// What a compile error lies in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Cause {
+    Program,
+    Shapes,
+    Memory,
+    Cancelled,
+}
+
+/// What compiling may take, and when it stops.
+#[derive(Clone, Copy)]
+pub struct CompileOptions<'a> {
+    /// The bytes that all intermediate results of one run may take. What would take more is refused before anything is
+    /// allocated.
+    pub memory: u64,
+    /// Asked between ops whether to stop.
+    pub cancel: Option<&'a (dyn Fn() -> bool + Sync)>,
+}
+
+/// The [default](crate::DEFAULT_MEMORY) amount of memory, and no end.
+impl Default for CompileOptions<'_> {
+    fn default() -> Self {
+        CompileOptions { memory: crate::DEFAULT_MEMORY, cancel: None }
+    }
 }
 
 /// Compiles a function for the given shapes of its inputs; inputs that are not named have the shape that they
@@ -42,18 +70,33 @@ pub struct CompileError {
 /// # Errors
 /// There is no such function, an input has no fixed shape, or an op cannot be run.
 pub fn compile(program: &Checked, function: &str, shapes: &[(&str, &[usize])]) -> Result<Plan, CompileError> {
+    compile_with(program, function, shapes, CompileOptions::default())
+}
+
+/// [`compile`], within limits.
+///
+/// # Errors
+/// As `compile`; a run would take more memory than allowed; or it was cancelled.
+pub fn compile_with(
+    program: &Checked,
+    function: &str,
+    shapes: &[(&str, &[usize])],
+    options: CompileOptions<'_>,
+) -> Result<Plan, CompileError> {
     let error = |message: String, hint| CompileError {
         function: function.into(),
         op: None,
         message,
         hint,
-        shapes: false,
+        cause: Cause::Program,
     };
+    let folding = Folding(options);
     let f = program.functions.get(function).ok_or_else(|| {
         let names = program.functions.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         error(format!("there is no such function; the program has: {names}"), None)
     })?;
-    let optimized = optimize(function, f);
+    let optimized = optimize(function, f, &folding);
+    folding.go_on(function)?;
     let f = optimized.as_ref().and_then(|p| p.functions.get(function)).unwrap_or(f);
     let types = f.inputs.iter().map(|&v| input_type(f, v, shapes)).collect::<Result<Vec<_>, _>>();
     let types =
@@ -62,7 +105,8 @@ pub fn compile(program: &Checked, function: &str, shapes: &[(&str, &[usize])]) -
         let names = f.inputs.iter().map(|&v| f[v].name.as_str()).collect::<Vec<_>>().join(", ");
         return Err(error(format!("there is no input `{name}`; the inputs are: {names}"), None));
     }
-    let (mut facts, errors) = infer(f, &types, Some(&Engine));
+    let (mut facts, errors) = infer(f, &types, Some(&folding));
+    folding.go_on(function)?;
     if let Some(e) = errors.first() {
         let op = Some((f[e.op].kind, op_name(f, e.op)));
         return Err(CompileError {
@@ -70,10 +114,10 @@ pub fn compile(program: &Checked, function: &str, shapes: &[(&str, &[usize])]) -
             op,
             message: e.to_string(),
             hint: None,
-            shapes: true,
+            cause: Cause::Shapes,
         });
     }
-    expand(f, &mut facts);
+    expand(f, &mut facts, &folding);
     let mut lower = Lower {
         name: function,
         f,
@@ -83,24 +127,49 @@ pub fn compile(program: &Checked, function: &str, shapes: &[(&str, &[usize])]) -
         ids: HashMap::new(),
         constants: Constants::default(),
         aliases: HashMap::new(),
+        folding,
     };
     lower.function()?;
     let Lower { mut graph, constants, .. } = lower;
-    let data =
-        constants.finish(&mut graph).ok_or_else(|| error("its weights do not fit in memory".into(), None))?;
+    let memory = |e: KernelError| CompileError { cause: Cause::Memory, ..error(e.to_string(), None) };
+    let data = constants.finish(&mut graph).map_err(memory)?;
     Ok(Plan { graph, data })
+}
+
+/// Runs ops on constants, within the limits, until it is cancelled.
+#[derive(Clone, Copy)]
+struct Folding<'a>(CompileOptions<'a>);
+
+impl Evaluate for Folding<'_> {
+    fn evaluate(&self, op: &OpView<'_>, outputs: &[Type]) -> Result<Vec<Tensor>, String> {
+        if self.0.cancel.is_some_and(|cancel| cancel()) {
+            return Err("it was cancelled".into());
+        }
+        Engine.evaluate_within(op, outputs, &Memory::new(self.0.memory, 0))
+    }
+}
+
+impl Folding<'_> {
+    /// Fails if it was cancelled.
+    fn go_on(&self, function: &str) -> Result<(), CompileError> {
+        if self.0.cancel.is_some_and(|cancel| cancel()) {
+            let (message, cause) = ("it was cancelled".into(), Cause::Cancelled);
+            return Err(CompileError { function: function.into(), op: None, message, hint: None, cause });
+        }
+        Ok(())
+    }
 }
 
 /// Makes plain constants of compressed ones, so that they are expanded once, and packed like any weight. One that cannot
 /// be expanded here is left to be refused, with its name, when it is lowered.
-fn expand(f: &Function, facts: &mut Facts) {
+fn expand(f: &Function, facts: &mut Facts, folding: &Folding<'_>) {
     for id in f.walk() {
         if f[id].kind.family() != "constexpr" {
             continue;
         }
         let types: Vec<Type> = f[id].outputs.iter().map(|&v| facts.ty(f, v).clone()).collect();
         let Ok(view) = facts.view(f, id) else { continue };
-        let Ok(tensors) = Engine.evaluate(&view, &types) else { continue };
+        let Ok(tensors) = folding.evaluate(&view, &types) else { continue };
         for (&value, tensor) in f[id].outputs.iter().zip(tensors) {
             let ty = Type::Tensor(tensor.ty());
             facts.set(value, Inferred { ty, known: Some(Known::Value(tensor.into())) });
@@ -109,13 +178,13 @@ fn expand(f: &Function, facts: &mut Facts) {
 }
 
 /// The function after all graph passes; `None` if a pass has a bug, which must not keep a model from running.
-fn optimize(name: &str, f: &Function) -> Option<Checked> {
+fn optimize(name: &str, f: &Function, folding: &Folding<'_>) -> Option<Checked> {
     let mut program = Program::default();
     program.functions.insert(name.into(), f.clone());
     let checked = verify(program).inspect_err(|errors| {
         tracing::warn!(%errors, "one function of a checked program does not check");
     });
-    let optimized = passes::run(checked.ok()?, passes::ALL, Some(&Engine));
+    let optimized = passes::run(checked.ok()?, passes::ALL, Some(folding));
     optimized.inspect_err(|error| tracing::warn!(%error, "compiling without passes")).ok().map(|(p, _)| p)
 }
 
@@ -178,6 +247,7 @@ struct Lower<'a> {
     constants: Constants,
     /// Values that are other values in another shape.
     aliases: HashMap<u32, u32>,
+    folding: Folding<'a>,
 }
 
 /// Ops that compute with `f32` weights, whatever their element type: fp16 weights are widened once, not in each run.
@@ -207,6 +277,13 @@ impl Lower<'_> {
             let state = matches!(self.facts.ty(self.f, v), Type::State(_));
             let ports = if state { &self.graph.states } else { &self.graph.inputs };
             let number = ports.len() as u32;
+            self.check_size(v).map_err(|e| CompileError {
+                function: self.name.into(),
+                op: None,
+                message: format!("`{}`: {e}", self.f[v].name),
+                hint: None,
+                cause: Cause::Memory,
+            })?;
             let value = self.value(v, if state { Place::State(number) } else { Place::Input(number) })?;
             let port = Port { name: self.f[v].name.clone(), value };
             if state { &mut self.graph.states } else { &mut self.graph.inputs }.push(port);
@@ -249,6 +326,10 @@ impl Lower<'_> {
     fn op(&mut self, id: OpId, body: bool) -> Result<Option<Item>, CompileError> {
         let op = &self.f[id];
         let name = op_name(self.f, id);
+        self.folding.go_on(self.name)?;
+        for &v in &op.outputs {
+            self.check_size(v).map_err(|e| self.error(id, e))?;
+        }
         let other = |work| Ok(Some(Item { name: name.clone(), class: Class::Other, work }));
         match (op.kind.name(), op.blocks.as_slice()) {
             ("cond", &[then, otherwise]) => {
@@ -411,7 +492,7 @@ impl Lower<'_> {
             op: self.f.defining_op(v).map(|op| (self.f[op].kind, op_name(self.f, op))),
             message: format!("`{}` is of type {ty}, which this engine does not run", self.f[v].name),
             hint: None,
-            shapes: false,
+            cause: Cause::Program,
         })?;
         let id = self.graph.values.len() as u32;
         self.graph.values.push(Value { ty, place });
@@ -471,22 +552,32 @@ impl Lower<'_> {
             Some(Type::Tensor(t)) => t.elements().and_then(|n| t.dtype.byte_len(n)),
             _ => None,
         };
-        let too_large = || CompileError {
+        let too_large = |message: String| CompileError {
             function: self.name.into(),
             op: None,
-            message: "its intermediate results do not fit in memory".into(),
+            message,
             hint: None,
-            shapes: false,
+            cause: Cause::Memory,
         };
+        let unfit = || too_large("its intermediate results do not fit in memory".into());
         let mut buffers = Vec::with_capacity(order.len());
         for &v in &order {
             let (first, last) = spans[&v];
-            buffers.push(Buffer { size: size(v).ok_or_else(too_large)? as u64, first, last });
+            buffers.push(Buffer { size: size(v).ok_or_else(unfit)? as u64, first, last });
         }
         for (i, step) in self.graph.body.iter().enumerate().filter(|(_, s)| s.scratch.1 > 0) {
             buffers.push(Buffer { size: step.scratch.1, first: i, last: i });
         }
-        let (offsets, arena) = memory::place(&buffers).ok_or_else(too_large)?;
+        let (offsets, arena) = memory::place(&buffers).ok_or_else(unfit)?;
+        let limit = self.folding.0.memory;
+        if arena > limit {
+            let largest = order.iter().zip(&buffers).max_by_key(|(_, b)| b.size).map(|(v, _)| *v);
+            let made = self.ids.iter().find(|(_, id)| Some(**id) == largest);
+            let op = made.and_then(|(&v, _)| self.f.defining_op(v));
+            let message = format!("with all that is kept meanwhile, {}", exceeds(arena, 0, limit));
+            let op = op.map(|op| (self.f[op].kind, op_name(self.f, op)));
+            return Err(CompileError { op, ..too_large(message) });
+        }
         self.graph.arena = arena;
         for (&v, &offset) in order.iter().zip(&offsets) {
             values[v as usize].place = Place::Arena(offset);
@@ -503,14 +594,39 @@ impl Lower<'_> {
         Ok(())
     }
 
+    /// Refuses a value that alone is larger than all may be, before anything of its size is allocated.
+    fn check_size(&self, v: ValueId) -> Result<(), KernelError> {
+        let ty = match self.facts.ty(self.f, v) {
+            Type::Tensor(t) => t,
+            Type::State(t) => match &**t {
+                Type::Tensor(t) => t,
+                _ => return Ok(()),
+            },
+            _ => return Ok(()),
+        };
+        if ty.dtype == DType::String || ty.fixed_shape().is_none() {
+            return Ok(());
+        }
+        let limit = self.folding.0.memory;
+        match ty.elements().and_then(|n| ty.dtype.byte_len(n)) {
+            Some(bytes) if bytes as u64 > limit => Err(exceeds(bytes as u64, 0, limit)),
+            Some(_) => Ok(()),
+            None => Err(KernelError::Memory(format!("a value of type {ty} is too large"))),
+        }
+    }
+
     fn error(&self, op: OpId, e: KernelError) -> CompileError {
         let hint = match e {
             KernelError::Unsupported(_) => Some("run the model on another backend, or replace this op"),
             _ => None,
         };
         let op = Some((self.f[op].kind, op_name(self.f, op)));
-        let shapes = !matches!(e, KernelError::Unsupported(_));
-        CompileError { function: self.name.into(), op, message: e.to_string(), hint, shapes }
+        let cause = match e {
+            KernelError::Unsupported(_) => Cause::Program,
+            KernelError::Memory(_) => Cause::Memory,
+            _ => Cause::Shapes,
+        };
+        CompileError { function: self.name.into(), op, message: e.to_string(), hint, cause }
     }
 }
 
@@ -566,7 +682,17 @@ impl CompileError {
 
     /// Whether it may well compile for other shapes of the inputs: an op does not take what these make.
     pub fn depends_on_shapes(&self) -> bool {
-        self.shapes
+        self.cause == Cause::Shapes
+    }
+
+    /// Whether it would take more memory than allowed, or than there is.
+    pub fn exceeds_memory(&self) -> bool {
+        self.cause == Cause::Memory
+    }
+
+    /// Whether it was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        self.cause == Cause::Cancelled
     }
 
     /// What can be done about it.

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::ptr::NonNull;
 
+use crate::KernelError;
 use crate::memory::AlignedBytes;
 
 /// One allocation whose ranges can be borrowed apart from each other.
@@ -18,10 +19,13 @@ unsafe impl Send for Arena {}
 
 impl Arena {
     /// Zeroed memory, aligned to 64.
-    pub(super) fn new(len: usize) -> Arena {
-        let mut memory = AlignedBytes::zeroed(len);
+    ///
+    /// # Errors
+    /// The system does not have it.
+    pub(super) fn new(len: usize) -> Result<Arena, KernelError> {
+        let mut memory = AlignedBytes::try_zeroed(len)?;
         let start = NonNull::from(memory.as_mut()).cast();
-        Arena { _memory: memory, start, len }
+        Ok(Arena { _memory: memory, start, len })
     }
 
     pub(super) fn len(&self) -> usize {

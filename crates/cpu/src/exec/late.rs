@@ -8,7 +8,7 @@ use milwright_mil::{Attributes, DType, Dim, Op, OpKind, Tensor, TensorType, Type
 use super::{Executable, Frame, Slot};
 use crate::kernel::tensor_types;
 use crate::plan::{Node, Place};
-use crate::{KernelError, eager};
+use crate::{KernelError, Memory, eager};
 
 /// Integer tensors up to this size may be shapes or indices, which inference wants to know.
 const MAX_KNOWN: usize = 64;
@@ -41,12 +41,12 @@ impl Executable {
         };
         let declared = node.outputs.iter().map(|&v| &self.values[v as usize].ty).collect();
         let view = OpView { kind, version, op: &op, args, outputs: declared, block_outputs: Vec::new() };
-        if let Some(made) = list_op(&view, &tensors) {
+        if let Some(made) = list_op(&view, &tensors, &frame.memory) {
             return self.put(&node.outputs, vec![made?], frame);
         }
         let types: Vec<Type> = kind.infer(&view)?.into_iter().map(|i| i.ty).collect();
         let tensors: Vec<Tensor> = tensors.into_iter().map(tensor).collect::<Result<_, _>>()?;
-        let made = eager::run(&view, &tensors, &tensor_types(&types)?, &self.pool)?;
+        let made = eager::run(&view, &tensors, &tensor_types(&types)?, &self.pool, &frame.memory)?;
         self.put(&node.outputs, made.into_iter().map(Slot::Tensor).collect(), frame)
     }
 }
@@ -79,7 +79,7 @@ fn tensor(value: Slot) -> Result<Tensor, KernelError> {
 }
 
 /// Runs the ops on lists; `None` for other ops.
-fn list_op(op: &OpView<'_>, values: &[Slot]) -> Option<Result<Slot, KernelError>> {
+fn list_op(op: &OpView<'_>, values: &[Slot], memory: &Memory) -> Option<Result<Slot, KernelError>> {
     let slot = |name: &str| {
         let slot = crate::kernel::OpViewExt::slot(op, name)?;
         values.get(slot).ok_or_else(|| KernelError::invalid(format!("input `{name}` is missing")))
@@ -109,12 +109,12 @@ fn list_op(op: &OpView<'_>, values: &[Slot]) -> Option<Result<Slot, KernelError>
         }
     };
     Some(match op.kind.name() {
-        "make_list" => make(op, || plain("init_length")).map(Slot::List),
+        "make_list" => make(op, memory, || plain("init_length")).map(Slot::List),
         "list_length" => list().map(|l| Slot::Tensor(Tensor::scalar(l.len() as i32))),
         "list_write" => (|| {
             let mut items = list()?;
             let at = indices("index", items.len())?;
-            write(&mut items, *at.first().unwrap_or(&0), plain("value")?)?;
+            write(&mut items, memory, *at.first().unwrap_or(&0), plain("value")?)?;
             Ok(Slot::List(items))
         })(),
         "list_read" => (|| {
@@ -126,13 +126,13 @@ fn list_op(op: &OpView<'_>, values: &[Slot]) -> Option<Result<Slot, KernelError>
             let items = list()?;
             let at = indices("indices", items.len())?;
             let picked = at.into_iter().map(|i| Ok(items[in_range(i, items.len())?].clone()));
-            stack(&picked.collect::<Result<Vec<_>, KernelError>>()?)
+            stack(&picked.collect::<Result<Vec<_>, KernelError>>()?, memory)
         })(),
         "list_scatter" => (|| {
             let mut items = list()?;
             let (at, value) = (indices("indices", items.len())?, plain("value")?);
             for (i, at) in at.into_iter().enumerate() {
-                write(&mut items, at, part(&value, i)?)?;
+                write(&mut items, memory, at, part(&value, i)?)?;
             }
             Ok(Slot::List(items))
         })(),
@@ -147,6 +147,7 @@ const MAX_LIST: usize = 1 << 20;
 /// nothing that could be read: then it has none.
 fn make(
     op: &OpView<'_>,
+    memory: &Memory,
     init_length: impl Fn() -> Result<Tensor, KernelError>,
 ) -> Result<Vec<Tensor>, KernelError> {
     let made = op.kind.infer(op)?;
@@ -161,35 +162,31 @@ fn make(
     };
     let length = usize::try_from(length).ok().filter(|&n| n <= MAX_LIST);
     let length = length.ok_or_else(|| KernelError::invalid("`init_length` is no length of a list"))?;
-    Ok(vec![zeros(dtype, &shape)?; length])
+    Ok(vec![zeros(dtype, &shape, memory)?; length])
 }
 
-fn write(items: &mut Vec<Tensor>, at: usize, value: Tensor) -> Result<(), KernelError> {
+fn write(items: &mut Vec<Tensor>, memory: &Memory, at: usize, value: Tensor) -> Result<(), KernelError> {
     if at >= MAX_LIST {
         return Err(KernelError::invalid(format!("index {at} is too large for a list")));
     }
     // What was never written reads as zeros of the same shape.
     if items.len() <= at {
-        items.resize(at + 1, zeros(value.dtype(), value.shape())?);
+        items.resize(at + 1, zeros(value.dtype(), value.shape(), memory)?);
     }
     items[at] = value;
     Ok(())
 }
 
-/// The most bytes of an element that a list begins with.
-const MAX_ELEMENT: usize = 1 << 30;
-
-fn zeros(dtype: DType, shape: &[usize]) -> Result<Tensor, KernelError> {
+fn zeros(dtype: DType, shape: &[usize], memory: &Memory) -> Result<Tensor, KernelError> {
     let ty = TensorType::fixed(dtype, shape);
-    let bytes =
-        ty.elements().and_then(|n| n.checked_mul(dtype.bits().div_ceil(8))).filter(|&n| n <= MAX_ELEMENT);
-    let bytes = bytes.ok_or_else(|| KernelError::invalid(format!("{ty} is too large for a list")))?;
-    let made = Tensor::from_bytes(dtype, shape, vec![0; bytes].into());
+    let bytes = ty.elements().and_then(|n| dtype.byte_len(n));
+    let bytes = bytes.ok_or_else(|| KernelError::Memory(format!("{ty} is too large for a list")))?;
+    let made = Tensor::from_bytes(dtype, shape, memory.zeroed(bytes)?.into());
     made.map_err(|e| KernelError::invalid(e.to_string()))
 }
 
 /// Joins tensors of one type along a new first dimension.
-fn stack(items: &[Tensor]) -> Result<Slot, KernelError> {
+fn stack(items: &[Tensor], memory: &Memory) -> Result<Slot, KernelError> {
     let Some(first) = items.first() else {
         return Err(KernelError::unsupported("gathering nothing from a list"));
     };
@@ -198,7 +195,9 @@ fn stack(items: &[Tensor]) -> Result<Slot, KernelError> {
     }
     let mut shape = vec![items.len()];
     shape.extend(first.shape());
-    let bytes: Vec<u8> = items.iter().flat_map(|t| t.bytes()).copied().collect();
+    let mut bytes = memory.zeroed(items.len() * first.bytes().len())?;
+    let each = first.bytes().len().max(1);
+    bytes.as_mut().chunks_exact_mut(each).zip(items).for_each(|(to, t)| to.copy_from_slice(t.bytes()));
     let made = Tensor::from_bytes(first.dtype(), &shape, bytes.into());
     let made = made.map_err(|e| KernelError::invalid(e.to_string()))?;
     Ok(Slot::Tensor(made))

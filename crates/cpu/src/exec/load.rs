@@ -13,22 +13,25 @@ use super::{Block, Executable, Loaded, Value, Work};
 use crate::chain::{Chain, Source, Stage};
 use crate::index::Walk;
 use crate::kernel::{Map, Operand, tensor_types};
-use crate::memory::ALIGN;
+use crate::memory::{ALIGN, exceeds};
 use crate::plan::{self, Graph, Node, Place, Plan, PlanError};
-use crate::{KernelError, Packed, Pool, Prepared, kernels};
+use crate::{KernelError, Packed, Pool, Prepared, eager, kernels};
 
 /// How deep the blocks of a plan may nest.
 const MAX_NESTING: usize = 64;
-/// How much memory a plan may want for intermediate results.
-const MAX_ARENA: u64 = 1 << 40;
+/// How much memory a step may want for itself.
+const MAX_SCRATCH: u64 = 1 << 40;
 /// How many slots a plan may have for each of its values.
 const MAX_SLOTS: usize = 1;
 
-pub(super) fn load(plan: &Plan, pool: Pool) -> Result<Executable, PlanError> {
+pub(super) fn load(memory: u64, plan: &Plan, pool: Pool) -> Result<Executable, PlanError> {
     let Graph { inputs, outputs, states, .. } = &plan.graph;
     let graph = &plan.graph;
     let opset = graph.opset().ok_or_else(|| bad("its opset is not known"))?;
-    if graph.arena > MAX_ARENA || graph.slots as usize > MAX_SLOTS * graph.values.len() {
+    if graph.arena > memory {
+        return Err(bad(&exceeds(graph.arena, 0, memory).to_string()));
+    }
+    if graph.slots as usize > MAX_SLOTS * graph.values.len() {
         return Err(bad("it wants too much memory"));
     }
     let arena = usize::try_from(graph.arena).map_err(|_| bad("it wants too much memory"))?;
@@ -59,6 +62,7 @@ pub(super) fn load(plan: &Plan, pool: Pool) -> Result<Executable, PlanError> {
         body: Vec::new(),
         slots: graph.slots as usize,
         arena,
+        memory,
         idle: Mutex::default(),
         pool,
     };
@@ -113,7 +117,7 @@ impl Loader<'_> {
         }
         let (start, size) = step.scratch;
         // In a nested block the scratch memory is allocated when the step runs.
-        let limit = if depth == 0 { self.plan.graph.arena } else { 1 << 40 };
+        let limit = if depth == 0 { self.plan.graph.arena } else { MAX_SCRATCH };
         let scratch = range(start, size, limit).ok_or_else(|| bad("scratch memory is out of range"))?;
         let work = match &step.work {
             plan::Work::Op { op, epilogue } => self.op(op, epilogue, &scratch)?,
@@ -144,7 +148,13 @@ impl Loader<'_> {
             }
             plan::Work::WriteState { state, value } => Work::WriteState { state: *state, value: *value },
         };
-        Ok(Loaded { name: step.name.clone(), work, scratch })
+        let temporary = match &work {
+            Work::Step { inputs, outputs, .. } => eager::temporary(
+                inputs.iter().chain(outputs).filter_map(|&v| self.shape(v).ok()).map(|s| s.iter().product()),
+            ),
+            _ => 0,
+        };
+        Ok(Loaded { name: step.name.clone(), work, scratch, temporary })
     }
 
     fn block(&self, block: &plan::Block, depth: usize) -> Result<Block, PlanError> {

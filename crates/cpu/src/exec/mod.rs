@@ -15,9 +15,9 @@ use smallvec::SmallVec;
 
 use crate::chain::{Chain, Epilogue};
 use crate::kernel::DynamicFn;
-use crate::memory::AlignedBytes;
+use crate::memory::{AlignedBytes, ask_for};
 use crate::plan::{Node, Place, Plan, PlanError, Port};
-use crate::{KernelError, Pool, Run, Step, View, ViewMut};
+use crate::{KernelError, Memory, Pool, Run, Step, View, ViewMut};
 use arena::Arena;
 
 pub use input::convert as convert_input;
@@ -34,6 +34,8 @@ pub struct Executable {
     body: Vec<Loaded>,
     slots: usize,
     arena: usize,
+    /// The bytes that intermediate results of one run may take.
+    memory: u64,
     idle: Mutex<Vec<Arena>>,
     pool: Pool,
 }
@@ -53,6 +55,8 @@ struct Loaded {
     name: String,
     work: Work,
     scratch: Range<usize>,
+    /// Bytes that it may want for copies of what it reads and writes.
+    temporary: usize,
 }
 
 enum Work {
@@ -152,6 +156,14 @@ pub enum RunError {
         /// Why.
         error: KernelError,
     },
+    /// The memory for intermediate results is not there.
+    #[error("function `{function}`: {error}")]
+    Memory {
+        /// The function.
+        function: String,
+        /// How much is missing.
+        error: KernelError,
+    },
     /// The run was cancelled.
     #[error("the run was cancelled before `{before}`")]
     Cancelled {
@@ -167,6 +179,7 @@ struct Frame<'a> {
     slots: Vec<Option<Slot>>,
     state: Option<&'a mut State>,
     cancel: Option<&'a (dyn Fn() -> bool + Sync)>,
+    memory: Memory,
 }
 
 /// A value whose size shows only at run time.
@@ -180,12 +193,20 @@ enum Slot {
 const MAX_TURNS: usize = 100_000_000;
 
 impl Executable {
-    /// Prepares every step of a plan. `threads` as in [`Pool::new`].
+    /// Prepares every step of a plan, which may take the [default](crate::DEFAULT_MEMORY) amount of memory.
     ///
     /// # Errors
     /// The plan is damaged.
     pub fn new(plan: &Plan, pool: Pool) -> Result<Executable, PlanError> {
-        load::load(plan, pool)
+        Executable::within(crate::DEFAULT_MEMORY, plan, pool)
+    }
+
+    /// Prepares every step of a plan, whose intermediate results may take so many bytes in each run.
+    ///
+    /// # Errors
+    /// The plan is damaged, or wants more.
+    pub fn within(memory: u64, plan: &Plan, pool: Pool) -> Result<Executable, PlanError> {
+        load::load(memory, plan, pool)
     }
 
     /// Runs the function. Inputs are named; floats of another width than declared are converted.
@@ -211,11 +232,16 @@ impl Executable {
             return Err(RunError::State { name: port.name.clone(), message });
         }
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let arena = idle.unwrap_or_else(|| Arena::new(self.arena));
+        let arena = match idle {
+            Some(arena) => arena,
+            None => Arena::new(self.arena)
+                .map_err(|error| RunError::Memory { function: self.function.clone(), error })?,
+        };
         let RunOptions { state, cancel, times } = options;
         let (result, arena) = self.pool.install(move || {
             let slots = vec![None; self.slots];
-            let mut frame = Frame { inputs: &tensors, arena: &arena, slots, state, cancel };
+            let memory = Memory::new(self.memory, self.arena as u64);
+            let mut frame = Frame { inputs: &tensors, arena: &arena, slots, state, cancel, memory };
             let result = self.steps(&self.body, &mut frame, times).and_then(|()| {
                 let output = |p: &Port| Ok((p.name.clone(), self.tensor(p.value, &frame)?));
                 self.outputs.iter().map(output).collect()
@@ -227,12 +253,12 @@ impl Executable {
         result
     }
 
-    /// A state of zeros.
+    /// A state of zeros. Tensors that the system has no memory for are missing, which the next run says.
     pub fn new_state(&self) -> State {
         let zeros = |p: &Port| {
             let ty = self.state_type(p.value)?;
             let shape = ty.fixed_shape()?;
-            let bytes = AlignedBytes::zeroed(ty.dtype.byte_len(ty.elements()?)?);
+            let bytes = AlignedBytes::try_zeroed(ty.dtype.byte_len(ty.elements()?)?).ok()?;
             Some((p.name.clone(), Tensor::from_bytes(ty.dtype, &shape, bytes.into()).ok()?))
         };
         State { tensors: self.states.iter().filter_map(zeros).collect() }
@@ -279,6 +305,7 @@ impl Executable {
             name: step.name.clone(),
             error,
         };
+        ask_for(step.temporary).map_err(failed)?;
         match &step.work {
             Work::Step { step: s, inputs, outputs, epilogue, .. } => {
                 let made = {
@@ -307,7 +334,8 @@ impl Executable {
                 self.put(&[*output], made.map_err(failed)?, frame).map_err(failed)
             }
             Work::Dynamic { run, inputs, outputs, .. } => {
-                let made = run(&self.views(inputs, frame).map_err(failed)?, &self.pool).map_err(failed)?;
+                let made = run(&self.views(inputs, frame).map_err(failed)?, &self.pool, &frame.memory)
+                    .map_err(failed)?;
                 self.put(outputs, made.into_iter().map(Slot::Tensor).collect(), frame).map_err(failed)
             }
             Work::Late(node) => self.late(node, frame).map_err(failed),
@@ -320,6 +348,10 @@ impl Executable {
                 let take = |v: &u32| self.any(*v, frame);
                 let mut vars = init.iter().map(take).collect::<Result<Vec<_>, _>>().map_err(failed)?;
                 for _ in 0..MAX_TURNS {
+                    // A loop's blocks may have no steps.
+                    if frame.cancel.is_some_and(|cancel| cancel()) {
+                        return Err(RunError::Cancelled { before: step.name.clone() });
+                    }
                     let go = self.block(cond, vars.clone(), frame)?;
                     if !truth(go.first()).map_err(failed)? {
                         return self.put(outputs, vars, frame).map_err(failed);
@@ -387,7 +419,7 @@ impl Executable {
                 _ => {
                     let (dtype, shape) = value.tensor.as_ref().ok_or_else(|| unsized_value(&value.ty))?;
                     let bytes = dtype.byte_len(shape.iter().product()).unwrap_or(0);
-                    Some(AlignedBytes::zeroed(bytes))
+                    Some(frame.memory.zeroed(bytes)?)
                 }
             });
         }
@@ -398,7 +430,7 @@ impl Executable {
             // only one step runs at a time on an arena.
             unsafe { frame.arena.write(scratch) }
         } else {
-            nested = AlignedBytes::zeroed(scratch.len());
+            nested = frame.memory.zeroed(scratch.len())?;
             nested.as_mut()
         };
         let views = outputs.iter().zip(&mut made).map(|(&v, made)| {
@@ -495,7 +527,7 @@ impl Executable {
         {
             return Ok(value.clone());
         }
-        self.view(v, frame).map(|view| Slot::Tensor(view.to_tensor()))
+        self.view(v, frame)?.to_tensor_in(&frame.memory).map(Slot::Tensor)
     }
 
     fn truth(&self, v: u32, frame: &Frame<'_>) -> Result<bool, KernelError> {

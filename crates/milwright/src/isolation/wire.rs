@@ -8,7 +8,7 @@ use milwright_mil::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::buffers::Buffers;
-use crate::{ComputeUnits, Error, ErrorKind, LoadOptions, Loaded, PlanOrigin, Precision, Result};
+use crate::{ComputeUnits, Error, ErrorKind, Limits, LoadOptions, Loaded, PlanOrigin, Precision, Result};
 
 /// Both sides have to be the same version, and speak the same: change the number when a message changes.
 pub(super) const IDENTITY: &str = concat!("milwright ", env!("CARGO_PKG_VERSION"), ", messages 2");
@@ -38,6 +38,8 @@ pub(super) struct Settings {
     cache: Option<Cache>,
     precision: Precision,
     compute_units: ComputeUnits,
+    /// Bytes, and the time of one prediction.
+    limits: (u64, Option<Duration>),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -111,7 +113,7 @@ enum Data {
 impl Settings {
     pub fn new(options: &LoadOptions) -> Settings {
         // Every field is named: a new one has to travel, or to be left out on purpose.
-        let LoadOptions { function, threads, cache, precision, compute_units, cancel: _ } = options;
+        let LoadOptions { function, threads, cache, precision, compute_units, cancel: _, limits } = options;
         let cache = cache.as_ref().map(|store| {
             let options = store.options();
             Cache {
@@ -122,7 +124,8 @@ impl Settings {
             }
         });
         let (precision, compute_units) = (*precision, *compute_units);
-        Settings { function: function.clone(), threads: *threads, cache, precision, compute_units }
+        let limits = (limits.memory, limits.prediction);
+        Settings { function: function.clone(), threads: *threads, cache, precision, compute_units, limits }
     }
 
     pub fn into_options(self) -> LoadOptions {
@@ -138,6 +141,7 @@ impl Settings {
             cache: self.cache.and_then(open),
             precision: self.precision,
             compute_units: self.compute_units,
+            limits: Limits { memory: self.limits.0, prediction: self.limits.1 },
             ..LoadOptions::default()
         }
     }

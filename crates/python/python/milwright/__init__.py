@@ -26,6 +26,7 @@ from ._errors import (
     FilePermissionError,
     InputError,
     MissingFileError,
+    OutOfMemoryError,
     ToleranceError,
     UnsupportedError,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "InputError",
     "MissingFileError",
     "Model",
+    "OutOfMemoryError",
     "State",
     "ToleranceError",
     "UnsupportedError",

@@ -30,6 +30,10 @@ class ToleranceError(Error):
     """A result differs from the original by more than was allowed, or is NaN or infinite where it must not be."""
 
 
+class OutOfMemoryError(Error, MemoryError):
+    """A model needs more memory than it may take, or than there is."""
+
+
 class DeadlineError(Error, TimeoutError):
     """The time that the caller gave is over."""
 

@@ -81,7 +81,12 @@ class _MLModelProxy:
     def predict(self, data: Mapping[str, Any], state: _State | None = None) -> dict[str, Any]:
         inputs = self._inputs(data)
         if state is None and self._model.states:
-            state = self.newState()
+            # As Core ML has it: an answer from zeros would hide that a program forgets its state.
+            name = self._model.states[0]["name"]
+            raise RuntimeError(
+                f"Error in declared inputs: The input feature for {name} must be an MLState, but it was not: "
+                "pass `predict` a state, which `make_state` makes"
+            )
         start = time.perf_counter_ns()
         try:
             outputs = self._model.predict(inputs, None if state is None else state._state)

@@ -11,6 +11,6 @@ impl Kernel for Const {
     fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
         let value = op.op.attributes.get("val").and_then(Value::as_tensor).cloned();
         let value = value.ok_or_else(|| KernelError::unsupported("a constant that is not a tensor"))?;
-        Ok(Prepared::dynamic(move |_, _| Ok(vec![value.clone()])))
+        Ok(Prepared::dynamic(move |_, _, _| Ok(vec![value.clone()])))
     }
 }

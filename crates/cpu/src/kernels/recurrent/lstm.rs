@@ -7,6 +7,7 @@ use milwright_mil::ops::defs::Lstm;
 use crate::convert::to_f32;
 use crate::kernel::OpViewExt;
 use crate::kernels::recurrent::{Activation, Layer, States, Weights};
+use crate::math::bound;
 use crate::{Kernel, KernelError, Prepared};
 
 impl Kernel for Lstm {
@@ -42,7 +43,7 @@ impl Kernel for Lstm {
                         gate.apply(&mut gates[..2 * n]);
                         cell.apply(z);
                         for i in 0..n {
-                            c[i] = (gates[n + i] * c[i] + gates[i] * z[i]).clamp(-clip, clip);
+                            c[i] = bound(gates[n + i] * c[i] + gates[i] * z[i], -clip, clip);
                             gates[2 * n + i] += peephole[2 * n + i] * c[i];
                         }
                         gate.apply(&mut gates[2 * n..]);

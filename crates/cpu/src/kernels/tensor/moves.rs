@@ -5,13 +5,10 @@ use milwright_mil::{DType, Tensor, TensorType};
 
 use crate::index::{Walk, count, strides};
 use crate::kernel::concrete;
-use crate::memory::AlignedBytes;
-use crate::{KernelError, Pool, Prepared, View, ViewMut};
+use crate::{KernelError, Memory, Pool, Prepared, View, ViewMut};
 
 /// The least elements that are worth a hand-over to another thread.
 const LEAST: usize = 1 << 15;
-/// The most bytes that an output of a data-dependent shape may take.
-const MAX_DYNAMIC_BYTES: usize = 1 << 32;
 
 /// Calls a function that is generic over the width of elements: `by_width!(dtype, f(arguments))`.
 macro_rules! by_width {
@@ -129,23 +126,24 @@ pub(crate) fn produce(
     if outputs[0].fixed_shape().is_some() {
         return Ok(Prepared::step(move |run| fill(run.inputs, &mut run.outputs[0], run.pool)));
     }
-    Ok(Prepared::dynamic(move |inputs, pool| {
-        let tensor = make(dtype, &shape(inputs)?, |out| fill(inputs, out, pool))?;
+    Ok(Prepared::dynamic(move |inputs, pool, memory| {
+        let tensor = make(memory, dtype, &shape(inputs)?, |out| fill(inputs, out, pool))?;
         Ok(vec![tensor])
     }))
 }
 
 /// Makes a tensor of a shape that depends on data.
 pub(crate) fn make(
+    memory: &Memory,
     dtype: DType,
     shape: &[usize],
     fill: impl FnOnce(&mut ViewMut<'_>) -> Result<(), KernelError>,
 ) -> Result<Tensor, KernelError> {
     let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-    let bytes = elements.and_then(|n| dtype.byte_len(n)).filter(|&n| n <= MAX_DYNAMIC_BYTES);
+    let bytes = elements.and_then(|n| dtype.byte_len(n));
     let bytes =
-        bytes.ok_or_else(|| KernelError::invalid(format!("a result of shape {shape:?} is too large")))?;
-    let mut data = AlignedBytes::zeroed(bytes);
+        bytes.ok_or_else(|| KernelError::Memory(format!("a result of shape {shape:?} is too large")))?;
+    let mut data = memory.zeroed(bytes)?;
     fill(&mut ViewMut::new(dtype, shape, data.as_mut()))?;
     Tensor::from_bytes(dtype, shape, data.into()).map_err(|e| KernelError::invalid(e.to_string()))
 }

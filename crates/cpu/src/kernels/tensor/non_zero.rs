@@ -13,11 +13,11 @@ use crate::{Kernel, KernelError, Prepared, View};
 impl Kernel for NonZero {
     fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
         let slot = op.slot("x")?;
-        Ok(Prepared::dynamic(move |inputs, _| {
+        Ok(Prepared::dynamic(move |inputs, _, memory| {
             let x = inputs[slot];
             let (found, own) = (places(x)?, strides(x.shape()));
             let rank = own.len();
-            let tensor = make(DType::Int32, &[found.len(), rank], |out| {
+            let tensor = make(memory, DType::Int32, &[found.len(), rank], |out| {
                 if rank > 0 {
                     for (row, place) in out.slice::<i32>().chunks_exact_mut(rank).zip(found) {
                         for (d, index) in row.iter_mut().enumerate() {

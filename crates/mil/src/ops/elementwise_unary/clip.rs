@@ -7,7 +7,7 @@ use crate::ops::elementwise_unary::same_as_x;
 use crate::ops::{InferError, Inferred, Kind, OpView, Version, required};
 
 op! {
-    /// `x`, but not less than `alpha` and not more than `beta`. NaN stays NaN.
+    /// `x`, but not less than `alpha` and not more than `beta`. NaN stays NaN, and a bound that is NaN makes everything NaN.
     ///
     /// The result has the type of `x`. From iOS17 on `alpha` must be less than `beta`.
     Clip,

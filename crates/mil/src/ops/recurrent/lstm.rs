@@ -11,7 +11,7 @@ op! {
     ///
     /// * i, f, o = `recurrent_activation`(W_i x + W_h h + b + p · c), z = `cell_activation`(W_iz x + W_hz h +
     ///   b_z)
-    /// * the next cell is f · c + i · z, clipped to \[-clip, clip\] if there is `clip`
+    /// * the next cell is f · c + i · z, clipped to \[-clip, clip\] if there is `clip` (NaN if that is NaN)
     /// * the next state is o · `activation`(c), with the next cell
     ///
     /// The peephole p is there only with `peephole`; for the gate o it looks at the next cell.
