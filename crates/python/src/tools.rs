@@ -3,10 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use milwright::{Cancel, Error, ErrorKind, LoadOptions, Optimizer, Progress, Samples, Target, Tolerance};
+use milwright::{
+    Cancel, Error, ErrorKind, InferenceRequest, LoadOptions, Model, ModelInfo, Optimizer, Progress, Samples,
+    Target, Tolerance,
+};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
-use crate::work;
+use crate::{tensors, work};
 
 /// Optimizes the model at `path`; gives the report as JSON. `progress` is called with a stage, done and total, and
 /// ends the work by raising.
@@ -20,17 +24,18 @@ pub fn optimize(
     quantize: &str,
     target: &str,
     tolerance: Option<Limit>,
-    inputs: Option<PathBuf>,
+    inputs: Option<Inputs<'_>>,
     seed: u64,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<String> {
+    let inputs = inputs.map(Inputs::unbind).transpose()?;
     let cancel = Cancel::default();
     let on_event = |(stage, done, total): (&str, usize, usize)| match &progress {
         Some(progress) => progress.call1(py, (stage, done, total)).map(|_| ()),
         None => Ok(()),
     };
     let report = work::with_events(py, &cancel, on_event, |events| {
-        let model = Arc::new(milwright::Model::open(path)?);
+        let model = Arc::new(Model::open(path)?);
         let load = LoadOptions { cancel: cancel.clone(), ..LoadOptions::default() };
         let mut optimizer = Optimizer::new()
             .quantization(choice(quantize)?)
@@ -41,7 +46,7 @@ pub fn optimize(
             optimizer = optimizer.tolerance(tolerance.parse()?);
         }
         if let Some(inputs) = inputs {
-            optimizer = optimizer.samples(Samples::read(&model, None, inputs)?);
+            optimizer = optimizer.samples(inputs.samples(&model, None)?);
         }
         optimizer.optimize(&model, output.as_deref(), &mut |at| {
             let event = match at {
@@ -63,24 +68,67 @@ pub fn compare(
     py: Python<'_>,
     a: PathBuf,
     b: PathBuf,
-    inputs: Option<PathBuf>,
+    inputs: Option<Inputs<'_>>,
     function: Option<String>,
     seed: u64,
     samples: usize,
 ) -> PyResult<String> {
+    let inputs = inputs.map(Inputs::unbind).transpose()?;
     let cancel = Cancel::default();
     let differences = work::interruptible(py, &cancel, || {
-        let a = Arc::new(milwright::Model::open(a)?);
-        let b = Arc::new(milwright::Model::open(b)?);
+        let a = Arc::new(Model::open(a)?);
+        let b = Arc::new(Model::open(b)?);
         let function = function.as_deref();
         let samples = match inputs {
-            Some(folder) => Samples::read(&a, function, folder)?,
+            Some(inputs) => inputs.samples(&a, function)?,
             None => Samples::draw(&a, function, seed, samples)?,
         };
         let load = LoadOptions { cancel: cancel.clone(), ..LoadOptions::default() };
         milwright::compare(&a, &b, function, &samples, &load, &mut || ())
     })?;
     Ok(serde_json::to_string(&differences).expect("plain data has a JSON form"))
+}
+
+/// What the model file at `path` says about itself, as JSON.
+#[pyfunction]
+pub fn info(py: Python<'_>, path: PathBuf) -> PyResult<String> {
+    let info = work::detached(py, || ModelInfo::open(path))?;
+    Ok(serde_json::to_string(&info).expect("plain data has a JSON form"))
+}
+
+/// Sets of inputs, or the folder that they are in.
+#[derive(FromPyObject)]
+pub enum Inputs<'py> {
+    Folder(PathBuf),
+    Sets(Vec<Bound<'py, PyDict>>),
+}
+
+/// [`Inputs`] that need Python no more.
+enum Given {
+    Folder(PathBuf),
+    Sets(Vec<InferenceRequest>),
+}
+
+impl Inputs<'_> {
+    fn unbind(self) -> PyResult<Given> {
+        Ok(match self {
+            Inputs::Folder(folder) => Given::Folder(folder),
+            Inputs::Sets(sets) => Given::Sets(sets.iter().map(tensors::request).collect::<PyResult<_>>()?),
+        })
+    }
+}
+
+impl Given {
+    fn samples(self, model: &Model, function: Option<&str>) -> milwright::Result<Samples> {
+        match self {
+            Given::Folder(folder) => Samples::read(model, function, folder),
+            Given::Sets(sets) if sets.is_empty() => {
+                let error = Error::new(ErrorKind::InvalidInput, "the list of inputs is empty");
+                Err(error.with_hint("leave `inputs` out to have them drawn"))
+            }
+            Given::Sets(sets) => Ok(Samples::given(sets)),
+        }
+    }
 }
 
 /// A number of decibels, or the word `none`.

@@ -79,3 +79,23 @@ def test_image_outputs_are_pil_images(color):
 def test_the_form_of_images_is_checked():
     with pytest.raises(milwright.InputError, match="jpeg"):
         model(small_models.RGB, images="jpeg")
+
+
+def test_sets_of_pictures_prove_a_model(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    path = tmp_path / "picture.mlmodel"
+    path.write_bytes(small_models.picture(small_models.BGR, HEIGHT, WIDTH))
+    for photo in (RGB, image.fromarray(RGB), planes(small_models.BGR)):
+        (copy,) = milwright.compare(path, path, inputs=[{"photo": photo}] * 2)
+        assert copy["snr_db"] == "equal" and copy["inputs"] == {"kind": "given", "folder": None}
+    with pytest.raises(milwright.InputError, match="photo"):
+        milwright.compare(path, path, inputs=[{"photo": RGB.astype(np.float32)}])
+    with pytest.raises(milwright.InputError, match="empty"):
+        milwright.compare(path, path, inputs=[])
+
+
+def test_a_file_is_described_without_being_loaded(tmp_path):
+    path = tmp_path / "picture.mlmodel"
+    path.write_bytes(small_models.picture(small_models.RGB, HEIGHT, WIDTH))
+    (function,) = milwright.inspect(path)["functions"]
+    assert function["inputs"][0]["name"] == "photo" and function["inputs"][0]["ty"]["kind"] == "image"

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from pathlib import Path
-from typing import Any, Callable, Iterable, Literal, Mapping, Sequence, Union
+from typing import Any, Callable, Literal, Mapping, Sequence, Union
 
 import numpy as np
 
@@ -46,6 +44,7 @@ __all__ = [
     "UnsupportedError",
     "__version__",
     "compare",
+    "inspect",
     "optimize",
 ]
 
@@ -234,21 +233,17 @@ def optimize(
     Gives a report: sizes, what was done to each weight, and how far each output is from the original's (as
     :func:`compare`), on which inputs.
     """
-    given = _folder(inputs)
-    with given as folder:
-        report = _native.optimize(
-            os.fspath(model),
-            output,
-            quantize=quantize,
-            target=target,
-            tolerance=tolerance,
-            inputs=folder,
-            seed=seed,
-            progress=progress,
-        )
-    report = json.loads(report)
-    given.forget(report["proof"]["inputs"].values())
-    return report
+    report = _native.optimize(
+        os.fspath(model),
+        None if output is None else os.fspath(output),
+        quantize=quantize,
+        target=target,
+        tolerance=tolerance,
+        inputs=_given(model, inputs),
+        seed=seed,
+        progress=progress,
+    )
+    return json.loads(report)
 
 
 def compare(
@@ -266,40 +261,27 @@ def compare(
     is none. ``faults`` is what is wrong at any tolerance (a lost output, another shape), ``inputs`` what was run: given, or
     drawn with which seed and ranges. ``inputs`` is as for :func:`optimize`.
     """
-    given = _folder(inputs)
-    with given as folder:
-        differences = _native.compare(
-            os.fspath(a), os.fspath(b), inputs=folder, function=function, seed=seed, samples=samples
-        )
-    differences = json.loads(differences)
-    given.forget(difference["inputs"] for difference in differences)
-    return differences
+    differences = _native.compare(
+        os.fspath(a), os.fspath(b), inputs=_given(a, inputs, function), function=function, seed=seed, samples=samples
+    )
+    return json.loads(differences)
 
 
-class _folder:
-    """Sets of inputs as the folder that the native side reads; a folder as it is."""
+def inspect(model: StrPath) -> dict[str, Any]:
+    """What a model file of any type says about itself: functions, features, metadata. Nothing is loaded or run."""
+    return json.loads(_native.info(os.fspath(model)))
 
-    def __init__(self, inputs: StrPath | Sequence[Mapping[str, Any]] | None) -> None:
-        self._inputs = inputs
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
-    def __enter__(self) -> str | None:
-        if self._inputs is None or isinstance(self._inputs, (str, os.PathLike)):
-            return None if self._inputs is None else os.fspath(self._inputs)
-        self._temporary = tempfile.TemporaryDirectory(prefix="milwright-")
-        for i, inputs in enumerate(self._inputs):
-            folder = Path(self._temporary.name, f"{i:06}")
-            folder.mkdir()
-            for name, value in inputs.items():
-                np.save(folder / f"{name}.npy", np.asarray(value), allow_pickle=False)
-        return self._temporary.name
-
-    def __exit__(self, *_: object) -> None:
-        if self._temporary is not None:
-            self._temporary.cleanup()
-
-    def forget(self, sources: Iterable[dict[str, Any]]) -> None:
-        """Takes the name of a folder that is gone out of what a report says of its inputs."""
-        for source in sources:
-            if self._temporary is not None and "folder" in source:
-                source["folder"] = None
+def _given(
+    model: StrPath, inputs: StrPath | Sequence[Mapping[str, Any]] | None, function: str | None = None
+) -> str | list[dict[str, Any]] | None:
+    """Inputs as the native side takes them: a folder, or sets in which images are arrays."""
+    if inputs is None or isinstance(inputs, (str, os.PathLike)):
+        return None if inputs is None else os.fspath(inputs)
+    info = inspect(model)
+    name = info["default_function"] if function is None else function
+    features = [f for declared in info["functions"] if declared["name"] == name for f in declared["inputs"]]
+    images = {f["name"]: f["ty"] for f in features if f["ty"]["kind"] == "image"}
+    return [
+        {n: _images.to_array(n, value, images[n]) if n in images else value for n, value in one.items()} for one in inputs
+    ]
