@@ -263,8 +263,13 @@ fn parts_that_are_no_files() {
     use std::os::unix::net::UnixListener;
     use std::process::Command;
 
+    /// Puts something in the place of a file.
+    type Replace = fn(&Path);
+    /// Writes a sound model, and returns its files.
+    type Make<'a> = &'a dyn Fn(&Path) -> Vec<PathBuf>;
+
     let folder = tempfile::tempdir().unwrap();
-    let replace_by: [(&str, fn(&Path)); 6] = [
+    let replace_by: [(&str, Replace); 6] = [
         ("pipe", |p| assert!(Command::new("mkfifo").arg(p).status().unwrap().success())),
         // By a short name: those of sockets are limited.
         ("socket", |p| {
@@ -282,7 +287,7 @@ fn parts_that_are_no_files() {
         compiled(path);
         vec![path.join("coremldata.bin"), path.join("model.mil")]
     };
-    let makers: [&dyn Fn(&Path) -> Vec<PathBuf>; 2] = [&packages, &compiled_models];
+    let makers: [Make<'_>; 2] = [&packages, &compiled_models];
     for (kind, make) in makers.iter().enumerate() {
         let files = make(&folder.path().join(format!("sound-{kind}"))).len();
         for (what, replace) in replace_by {
