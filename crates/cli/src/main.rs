@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use milwright::ErrorKind;
 
-use commands::{bench, cache, compare, compile, doctor, inspect, optimize, plan, run};
+use commands::{bench, cache, compare, compile, convert, doctor, inspect, optimize, plan, run};
 use common::Global;
 use printer::Printer;
 
@@ -46,6 +46,7 @@ enum Command {
     Run(run::Args),
     Compare(compare::Args),
     Compile(compile::Args),
+    Convert(convert::Args),
     Bench(bench::Args),
     Plan(plan::Args),
     Cache(cache::Args),
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args, &cli.global, &printer),
         Command::Compare(args) => compare::run(&args, &cli.global, &printer),
         Command::Compile(args) => compile::run(&args, &printer),
+        Command::Convert(args) => convert::run(&args, &cli.global, &printer),
         Command::Bench(args) => bench::run(&args, &cli.global, &printer),
         Command::Plan(args) => plan::run(&args, &cli.global, &printer),
         Command::Cache(args) => cache::run(&args, &cli.global, &printer),

@@ -78,6 +78,7 @@ impl Task {
     }
 }
 
+const PIPELINE_NOT_COMPILED: &str = "compiled pipelines are not written yet";
 const LANGUAGE: Computed =
     Computed::Not("its parameters are private data of Apple's Natural Language framework");
 
@@ -183,14 +184,13 @@ impl ModelKind {
         match (task, self.computed) {
             (Task::Inspect, _) => Can::Yes,
             (_, C::Not(reason)) => Can::No(reason),
+            (Task::Compile, C::Parts) => Can::No(PIPELINE_NOT_COMPILED),
             (_, C::Parts) => Can::WithParts,
             (Task::Run | Task::Compare | Task::Bench, _) | (_, C::Program) => Can::Yes,
             (Task::Optimize | Task::Convert, C::Network) => Can::Yes,
             (Task::Optimize, C::Numbers) => Can::No("it has no weights that could be stored in fewer bits"),
             (Task::Convert, C::Numbers) => Can::No("an ML program cannot express it in double precision"),
-            (Task::Compile, C::Network) => {
-                Can::No("the compiled form of neural networks is not published; that of ML programs is known")
-            }
+            (Task::Compile, C::Network) => Can::No("compiled neural networks are not written"),
             (Task::Compile, C::Numbers) => Can::No("its compiled form is not published"),
         }
     }
@@ -214,7 +214,8 @@ impl ModelInfo {
         ModelKind::named(&self.model_type)
     }
 
-    /// Checks that something can be done with the model, and with each model that it is made of.
+    /// Checks that something can be done with the model; of a pipeline with each model that it is made of, or, where models
+    /// in it are made smaller or converted, with one of them.
     ///
     /// # Errors
     /// It cannot. The error names the model of the pipeline that is in the way, and the reason.
@@ -227,7 +228,18 @@ impl ModelInfo {
                 let check = |(i, part): (usize, &ModelInfo)| {
                     part.check(task).map_err(|e| e.within(&part_name(i, &self.pipeline_names)))
                 };
-                self.pipeline.iter().enumerate().try_for_each(check)
+                let mut parts = self.pipeline.iter().enumerate().map(check);
+                match task {
+                    // The others stay as they are.
+                    Task::Optimize | Task::Convert => {
+                        let refusals: Vec<Error> = parts.clone().filter_map(Result::err).collect();
+                        match refusals.len() == self.pipeline.len() {
+                            true => refusals.into_iter().next().map_or(Ok(()), Err),
+                            false => Ok(()),
+                        }
+                    }
+                    _ => parts.try_for_each(|part| part),
+                }
             }
             Can::No(reason) => {
                 let verb = match task {

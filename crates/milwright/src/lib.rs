@@ -22,6 +22,7 @@
 //! | open an ML program, a neural network, a pipeline … | [`Model`] |
 //! | run it | [`Target`], [`Backend`], [`Session`] |
 //! | make it smaller, to a tolerance | [`Optimizer`], [`Quantization`] |
+//! | write a neural network as an ML program | [`Converter`] |
 //! | compare two models | [`compare()`], [`Samples`] |
 //! | serve many models to many callers | the module `manager`, of the feature of that name |
 //! | read and write tensors and images | [`npy`], [`image`], [`Files`] |
@@ -39,6 +40,7 @@ mod classic;
 mod classifier;
 mod compare;
 mod compiled;
+mod convert;
 mod coreml;
 mod cpu;
 mod error;
@@ -75,6 +77,7 @@ pub use compare::{
     Differences, LOST_DB, Measure, OutputDifference, PART_MARGIN_DB, Part, Role, Slice, Snr, largest,
 };
 pub use compiled::{CompileOptions, CompiledModel, CompiledModels};
+pub use convert::{ComputePrecision, ConvertReport, Converter, TargetOs};
 pub use coreml::CoreMl;
 #[cfg(feature = "swift")]
 pub use coreml::Swift;

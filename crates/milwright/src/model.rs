@@ -175,7 +175,8 @@ impl Model {
     /// It cannot be written, or something that is not a compiled model is in the way.
     pub fn compile_to(&self, path: impl AsRef<Path>) -> Result<()> {
         let tool = ("milwright-version", env!("CARGO_PKG_VERSION"));
-        let program = self.ml_program()?;
+        self.info.check(Task::Compile).map_err(|e| e.at(&self.path))?;
+        let program = self.program()?;
         let compiled = CompiledProgram {
             model: self.package.model(),
             text: milwright_convert::spec::write_text(program, &self.package, tool),
@@ -212,14 +213,9 @@ impl Model {
         })
     }
 
-    /// The program of an ML program, for what works on these only.
-    pub(crate) fn ml_program(&self) -> Result<&Checked> {
-        if self.info.model_type == "mlProgram" {
-            return self.program();
-        }
-        let message =
-            format!("a model of type {}; this is for ML programs (mlProgram)", self.info.model_type);
-        Err(Error::new(ErrorKind::Unsupported, message).at(&self.path))
+    /// The model with another message in place of its own, such as one with other names.
+    pub(crate) fn with_proto(&self, model: &pb::Model) -> Result<Model> {
+        Model::new(self.path.clone(), self.package.part(model))
     }
 
     pub(crate) fn content(&self) -> &Content {

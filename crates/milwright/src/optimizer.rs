@@ -5,22 +5,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use milwright_mil::{Checked, Opset, Program, Tensor, passes, verify};
+use milwright_mil::{Opset, Program, Tensor, passes, verify};
 use milwright_optimize::float16::{self, Observed};
 use milwright_optimize::{KeptOp, Quantization as Scheme, Report};
-use milwright_spec::proto::model;
 use milwright_spec::{PackageWriter, StagedPackage};
 use serde::Serialize;
 
 mod judge;
+mod parts;
 mod spill;
 
 pub use judge::Tolerance;
 pub use milwright_optimize::Bits;
 
+use parts::{Part, Source};
 use spill::{Spill, Weights};
 
 use crate::backend::seconds;
+use crate::kinds::Task;
 use crate::{
     Error, ErrorKind, LoadOptions, Model, OutputDifference, Proof, Result, Samples, Target, WeightReport,
     compare, overflow, telemetry,
@@ -54,6 +56,9 @@ pub struct Optimizer {
     samples: Option<Samples>,
     seed: u64,
     load: LoadOptions,
+    /// The opset that programs are to have; `None` is that of an ML program, and the oldest for a network.
+    opset: Option<Opset>,
+    task: Task,
 }
 
 /// What an optimization did.
@@ -71,6 +76,10 @@ pub struct OptimizeReport {
     /// The ops that a conversion to fp16 left in fp32, and why.
     #[serde(serialize_with = "kept")]
     pub kept: Vec<KeptOp>,
+    /// The specification version of the result.
+    pub specification_version: i32,
+    /// What is not as it was besides weights, in sentences: what a neural network loses as an ML program, say.
+    pub notes: Vec<String>,
     /// How far the outputs are from the original's.
     pub proof: Proof,
     /// The tolerance that the proof was held to, in dB; `None` if it was lifted.
@@ -124,6 +133,8 @@ impl Default for Optimizer {
             samples: None,
             seed: 0,
             load: LoadOptions::default(),
+            opset: None,
+            task: Task::Optimize,
         }
     }
 }
@@ -180,8 +191,18 @@ impl Optimizer {
         self
     }
 
+    /// For what converts: programs for this opset, changed no more than that needs.
+    pub(crate) fn converting(mut self, opset: Option<Opset>) -> Optimizer {
+        self.opset = opset;
+        self.task = Task::Convert;
+        self
+    }
+
     /// Optimizes a model, proves the result, and writes it to `output` if one is given. The result is proved as it is
     /// written: what ran is what a reader of the file gets.
+    ///
+    /// A neural network is written as an ML program. Of a pipeline, the ML programs and networks in it are optimized, each
+    /// with weights of its own, and the pipeline is proved as a whole.
     ///
     /// Where a conversion to fp16 goes badly, the original is run once more to find the values that fp16 cannot hold, and
     /// the ops that lose something in it; what makes and takes these stays in fp32 then, and is in the report.
@@ -211,22 +232,28 @@ impl Optimizer {
         }
         // Before weights are compressed: a pass can fold a scale into a weight, but not into a palette.
         let start = Instant::now();
-        let prepared = passes::run(model.ml_program()?.clone(), passes::ALL, None);
-        let (program, reports) = prepared.map_err(|e| broken(model, &e))?;
-        for report in reports.iter().filter(|r| r.changes > 0) {
-            tracing::debug!("pass {}: {} changes in {:?}", report.pass, report.changes, report.duration);
+        let mut source = Source::new(model, self.opset, self.task)?;
+        for part in &mut source.parts {
+            let prepared = passes::run(part.program.clone(), &self.passes(), None);
+            let (program, reports) = prepared.map_err(|e| broken(model, &e))?;
+            for report in reports.iter().filter(|r| r.changes > 0) {
+                tracing::debug!("pass {}: {} changes in {:?}", report.pass, report.changes, report.duration);
+            }
+            part.program = program;
         }
+        let source = source;
         let prepared_in = start.elapsed();
         tracing::debug!("graph passes took {prepared_in:?}");
-        let mut observed = Observations::new();
-        let mut attempt = self.attempt(model, &program, &observed, output, progress);
+        let mut observed: Vec<Observations> = source.parts.iter().map(|_| Observations::new()).collect();
+        let mut attempt = self.attempt(model, &source, &observed, output, progress);
         if self.halves() && self.is_poor(attempt.as_ref()) {
             // What fp16 loses shows in a run of the original and the result; with that in fp32, it may do.
-            match self.observe(model, &program) {
-                Ok(found) if found.values().any(says_something) => {
+            let found = source.parts.iter().map(|part| self.observe(&source, part));
+            match found.collect::<Result<Vec<_>>>() {
+                Ok(found) if found.iter().flat_map(HashMap::values).any(says_something) => {
                     observed = found;
                     drop(attempt);
-                    attempt = self.attempt(model, &program, &observed, output, progress);
+                    attempt = self.attempt(model, &source, &observed, output, progress);
                 }
                 Ok(_) => {}
                 Err(e) if e.kind() == ErrorKind::Cancelled => return Err(e),
@@ -235,8 +262,19 @@ impl Optimizer {
         }
         let mut attempt = attempt?;
         attempt.time += prepared_in;
-        attempt.report.fp16_headroom = self.headroom(model, &program, &observed, &attempt.report);
+        attempt.report.fp16_headroom = self.headroom(&source, &observed, &attempt.report);
         attempt.finish(output)
+    }
+
+    /// The graph passes that programs go through.
+    fn passes(&self) -> Vec<passes::Pass> {
+        match self.task {
+            // What is converted stays as it is: only what a network's form left behind goes.
+            Task::Convert => {
+                ["remove_noops", "eliminate_dead"].iter().filter_map(|name| passes::by_name(name)).collect()
+            }
+            _ => passes::ALL.to_vec(),
+        }
     }
 
     /// Whether the program is converted to fp16.
@@ -264,43 +302,48 @@ impl Optimizer {
         }
     }
 
-    /// How large the values of each function become, and which are lost in fp16.
-    fn observe(&self, model: &Model, program: &Checked) -> Result<Observations> {
+    /// How large the values of each function of a part become, and which are lost in fp16.
+    fn observe(&self, source: &Source, part: &Part) -> Result<Observations> {
         let mut found = Observations::new();
-        for name in program.functions.keys() {
-            let samples = self.samples_of(model, name)?;
-            let largest = overflow::magnitudes(program, name, &samples, &self.load)?;
+        for name in part.program.functions.keys() {
+            let samples = self.samples_inside(source, part, name)?;
+            let largest = overflow::magnitudes(&part.program, name, &samples, &self.load)?;
             let observed = Observed { largest, ..Observed::default() };
-            found.insert(name.clone(), overflow::losses(program, name, observed, &samples, &self.load)?);
+            found
+                .insert(name.clone(), overflow::losses(&part.program, name, observed, &samples, &self.load)?);
         }
         Ok(found)
     }
 
+    /// Inputs for a function of a part: those that it gets where the whole model runs on its own.
+    fn samples_inside(&self, source: &Source, part: &Part, function: &str) -> Result<Samples> {
+        let outer = if part.is_whole() { function } else { &source.model.info().default_function };
+        source.samples_of(part, function, &self.samples_of(&source.model, outer)?, &self.load)
+    }
+
     /// How many times larger the values inside may become before fp16 ends, where the result computes in it and only drawn
     /// inputs say that it may. Looking for it must not take much longer than the proof did.
-    fn headroom(
-        &self,
-        model: &Model,
-        program: &Checked,
-        observed: &Observations,
-        report: &OptimizeReport,
-    ) -> Option<f64> {
+    fn headroom(&self, source: &Source, observed: &[Observations], report: &OptimizeReport) -> Option<f64> {
         const MAX_PROBES: usize = 4;
-        let probes = || program.functions.values().map(overflow::probes).sum::<usize>();
-        if !self.halves() || !report.proof.is_smoke_test() || (observed.is_empty() && probes() > MAX_PROBES) {
+        let functions = || source.parts.iter().flat_map(|part| part.program.functions.values());
+        let is_costly = observed.iter().all(HashMap::is_empty)
+            && functions().map(overflow::probes).sum::<usize>() > MAX_PROBES;
+        if !self.halves() || !report.proof.is_smoke_test() || is_costly {
             return None;
         }
         let mut largest: f64 = 0.0;
-        for name in program.functions.keys() {
-            let known = match observed.get(name) {
-                Some(observed) => observed.largest.clone(),
-                None => {
-                    let samples = self.samples_of(model, name).ok()?;
-                    overflow::magnitudes(program, name, &samples, &self.load).ok()?
-                }
-            };
-            // What overflows is in fp32 now.
-            largest = known.into_values().filter(|&m| m <= float16::LARGEST).fold(largest, f64::max);
+        for (part, observed) in source.parts.iter().zip(observed) {
+            for name in part.program.functions.keys() {
+                let known = match observed.get(name) {
+                    Some(observed) => observed.largest.clone(),
+                    None => {
+                        let samples = self.samples_inside(source, part, name).ok()?;
+                        overflow::magnitudes(&part.program, name, &samples, &self.load).ok()?
+                    }
+                };
+                // What overflows is in fp32 now.
+                largest = known.into_values().filter(|&m| m <= float16::LARGEST).fold(largest, f64::max);
+            }
         }
         (largest > 0.0).then(|| float16::LARGEST / largest)
     }
@@ -309,8 +352,8 @@ impl Optimizer {
     fn attempt(
         &self,
         model: &Arc<Model>,
-        program: &Checked,
-        observed: &Observations,
+        source: &Source,
+        observed: &[Observations],
         output: Option<&Path>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Attempt> {
@@ -322,36 +365,42 @@ impl Optimizer {
         // A destination that cannot be written is noticed before the work, not after it.
         let mut writer = PackageWriter::create(&destination)?;
         let mut spill = Spill::create(&destination, model.package(), self.load.cancel.clone())?;
-        let (program, report) = self.rewrite(model, program, observed, &mut spill, progress)?;
-
+        let mut spec = source.model.package().model().clone();
+        let mut report = Report::default();
+        let total = source.parts.iter().map(|part| self.stages() * weight_elements(&part.program)).sum();
+        let mut done = 0;
+        for (part, observed) in source.parts.iter().zip(observed) {
+            let mut advance = |n| {
+                done += n;
+                progress(Progress::Compressing { done: done.min(total), total });
+            };
+            let (program, found) = self.rewrite(model, part, observed, &mut spill, &mut advance)?;
+            report.extend(found);
+            let checked = verify(program)?;
+            let written = HashMap::new();
+            let sink = &mut Weights { writer: &mut writer, file: &part.file, spill: &mut spill, written };
+            let program = milwright_convert::spec::write(&checked, sink);
+            let program = program.map_err(|e| Error::from(e).at(&destination))?;
+            self.load.cancel.check()?;
+            let opset = checked.functions.values().map(|f| f.opset).max().unwrap_or(Opset::Ios15);
+            part.put(&mut spec, program, opset);
+        }
         progress(Progress::Writing);
-        let checked = verify(program)?;
-        let mut spec = model.package().model().clone();
-        let sink = &mut Weights { writer: &mut writer, spill: &mut spill, written: HashMap::new() };
-        let program = milwright_convert::spec::write(&checked, sink);
-        let program = program.map_err(|e| Error::from(e).at(&destination))?;
-        self.load.cancel.check()?;
-        let opset = checked.functions.values().map(|f| f.opset).max().unwrap_or(Opset::Ios15);
-        spec.specification_version = spec.specification_version.max(opset.specification_version());
-        let doc_string = match &mut spec.r#type {
-            Some(model::Type::MlProgram(p)) => std::mem::take(&mut p.doc_string),
-            _ => String::new(),
-        };
-        spec.r#type =
-            Some(model::Type::MlProgram(milwright_spec::proto::mil_spec::Program { doc_string, ..program }));
-        drop((checked, spill));
+        drop(spill);
         let staged = writer.stage(&spec)?;
         let time = start.elapsed();
 
         let start = Instant::now();
         let result = Arc::new(Model::open(staged.path())?);
-        let proof = self.prove(model, &result, progress)?;
+        let proof = self.prove(&source.model, &result, progress)?;
         let report = OptimizeReport {
             output: output.map(Path::to_owned),
             bytes_before: model.size(),
             bytes_after: result.size(),
             weights: report.weights,
             kept: report.kept,
+            specification_version: result.info().specification_version,
+            notes: source.notes.clone(),
             proof,
             tolerance_db: self.tolerance_db(),
             default_tolerance: self.tolerance == Tolerance::Default,
@@ -361,29 +410,30 @@ impl Optimizer {
             proof_time: start.elapsed(),
         };
         let report = OptimizeReport { not_smaller: self.not_smaller(model, &report), ..report };
-        self.judge(model, &report, observed)?;
+        self.judge(model, &report, &named(source, observed))?;
         self.load.cancel.check()?;
         Ok(Attempt { report, time, staged, _scratch: scratch })
+    }
+
+    /// How often each weight is looked at.
+    fn stages(&self) -> usize {
+        usize::from(self.halves()) + usize::from(self.compresses())
+    }
+
+    fn compresses(&self) -> bool {
+        !matches!(self.quantization, Quantization::None | Quantization::Float16)
     }
 
     /// The optimized program, with its new weights in a scratch file.
     fn rewrite(
         &self,
         model: &Model,
-        program: &Checked,
+        part: &Part,
         observed: &Observations,
         spill: &mut Spill<'_>,
-        progress: &mut dyn FnMut(Progress),
+        mut advance: &mut dyn FnMut(usize),
     ) -> Result<(Program, Report)> {
-        let mut program = program.clone().into_inner();
-        let compresses = !matches!(self.quantization, Quantization::None | Quantization::Float16);
-        let stages = usize::from(self.halves()) + usize::from(compresses);
-        let total = stages * weight_elements(&program);
-        let mut done = 0;
-        let mut advance = |n| {
-            done += n;
-            progress(Progress::Compressing { done: done.min(total), total });
-        };
+        let mut program = part.program.clone().into_inner();
         let mut report = Report::default();
         if self.halves() {
             let unknown = Observed::default();
@@ -394,7 +444,7 @@ impl Optimizer {
                 report.extend(converted.map_err(|e| spill.error(&e))?);
             }
         }
-        if compresses {
+        if self.compresses() {
             let found = milwright_optimize::optimize(&mut program, self.quantization, spill, &mut advance);
             self.load.cancel.check()?;
             merge(&mut report, found.map_err(|e| spill.error(&e))?);
@@ -404,6 +454,8 @@ impl Optimizer {
             if self.halves() { &["remove_noops", "eliminate_dead"] } else { &["eliminate_dead"] };
         let clean: Vec<passes::Pass> = names.iter().filter_map(|name| passes::by_name(name)).collect();
         let (program, _) = passes::run(verify(program)?, &clean, None).map_err(|e| broken(model, &e))?;
+        report.weights.iter_mut().for_each(|w| w.function = part.function(&w.function));
+        report.kept.iter_mut().for_each(|k| k.function = part.function(&k.function));
         Ok((program.into_inner(), report))
     }
 
@@ -422,7 +474,7 @@ impl Optimizer {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Proof> {
         let mut functions = Vec::new();
-        for name in model.program()?.functions.keys() {
+        for name in function_names(model) {
             let samples = self.samples_of(model, name)?;
             let total = samples.requests.len();
             let mut done = 0;
@@ -484,6 +536,20 @@ fn check_output(model: &Model, output: &Path) -> Result<()> {
             .at(output));
     }
     Ok(())
+}
+
+/// The functions of a model: those of its program, or the one of a pipeline.
+fn function_names(model: &Model) -> Vec<&str> {
+    match model.program() {
+        Ok(program) => program.functions.keys().map(String::as_str).collect(),
+        Err(_) => model.info().functions.iter().map(|f| f.name.as_str()).collect(),
+    }
+}
+
+/// What was seen in each function, by the name that reports have for it.
+fn named(source: &Source, observed: &[Observations]) -> Observations {
+    let parts = source.parts.iter().zip(observed);
+    parts.flat_map(|(part, o)| o.iter().map(|(name, o)| (part.function(name), o.clone()))).collect()
 }
 
 /// Adds a second step's report: a weight that went through both has one row.

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use milwright_mil::Function;
+
 use crate::{Error, ErrorKind, InferenceRequest};
 
 pub(crate) use draw::default_shape;
@@ -98,6 +100,22 @@ impl fmt::Display for SampleSource {
 }
 
 impl Samples {
+    /// In the shapes that a function declares: those for an old network may have more dimensions of size 1.
+    pub(crate) fn fitted(&self, function: &Function) -> Samples {
+        let mut fitted = self.clone();
+        for request in &mut fitted.requests {
+            for (name, tensor) in request.clone().inputs() {
+                let input = function.inputs.iter().find(|&&v| function[v].name == *name);
+                let shape = input.and_then(|&v| function[v].ty.as_tensor()?.fixed_shape());
+                let shape = shape.filter(|shape| shape.len() != tensor.shape().len());
+                if let Some(tensor) = shape.and_then(|shape| tensor.reshaped(&shape).ok()) {
+                    *request = std::mem::take(request).input(name, tensor);
+                }
+            }
+        }
+        fitted
+    }
+
     /// The caller's own.
     pub fn given(requests: Vec<InferenceRequest>) -> Samples {
         Samples { requests, source: SampleSource::default() }

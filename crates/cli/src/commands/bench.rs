@@ -25,7 +25,7 @@ What the target stands for is tried in turn, and what was skipped is said. If it
 own engine in this process that runs the model in the end, that is measured, too: the speed-up is
 the ratio of the medians.")]
 pub struct Args {
-    /// An .mlpackage or .mlmodelc folder, or an .mlmodel file, with an ML program.
+    /// An .mlpackage or .mlmodelc folder, or an .mlmodel file.
     model: PathBuf,
     /// What the model should run on.
     #[arg(long, value_enum, default_value_t = TargetArg::Auto)]

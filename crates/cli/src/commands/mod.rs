@@ -4,6 +4,7 @@ pub mod bench;
 pub mod cache;
 pub mod compare;
 pub mod compile;
+pub mod convert;
 pub mod doctor;
 pub mod inspect;
 pub mod optimize;

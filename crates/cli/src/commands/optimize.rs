@@ -25,7 +25,7 @@ Examples:
 
 The folder of --inputs has a file NAME.npy (or NAME.png for an image) for each input.")]
 pub struct Args {
-    /// An .mlpackage or .mlmodelc folder, or an .mlmodel file, with an ML program.
+    /// An .mlpackage or .mlmodelc folder, or an .mlmodel file: an ML program, a neural network, or a pipeline of such.
     model: PathBuf,
     /// Where the result goes [default: NAME-QUANTIZATION.mlpackage in the current folder]
     #[arg(short, long, value_name = "OUT")]
@@ -192,6 +192,7 @@ fn show(report: &OptimizeReport, printer: &Printer) {
         }
         printer.show(&table);
     }
+    report.notes.iter().for_each(|note| printer.note(note.clone()));
     show_kept(&report.kept, printer);
     for w in report.weights.iter().filter(|w| w.skipped.is_some()) {
         printer.note(format!("left alone: {}: {}", w.name, w.skipped.as_deref().unwrap_or_default()));

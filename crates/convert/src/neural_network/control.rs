@@ -35,6 +35,7 @@ impl Net {
             faults: Vec::new(),
             lowered: 0,
             checks_shapes: false,
+            as_declared: false,
         }
     }
 

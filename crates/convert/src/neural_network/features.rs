@@ -1,6 +1,6 @@
 //! The inputs and outputs of a network, as the model describes them.
 
-use milwright_mil::{DType, Dim, Input, OpKind, TensorType, Value, ValueId};
+use milwright_mil::{DType, Dim, Input, OpKind, TensorType, Type, Value, ValueId};
 use milwright_spec::proto::array_feature_type::{ArrayDataType, ShapeFlexibility};
 use milwright_spec::proto::image_feature_type::{ColorSpace, SizeFlexibility};
 use milwright_spec::proto::neural_network_preprocessing::Preprocessor;
@@ -42,12 +42,16 @@ fn bind_input(
     match feature(input) {
         Some(feature_type::Type::MultiArrayType(array)) => {
             let mut shape = array_shape(array)?;
-            if network.has_five_dimensions() {
+            let axes = if network.has_five_dimensions() { added_axes(shape.len())? } else { &[] };
+            if network.has_five_dimensions() && !net.as_declared {
                 shape = five_dimensions(&shape)?;
             }
             let is_int = array.data_type == i32::from(ArrayDataType::Int32);
             let dtype = if is_int { DType::Int32 } else { DType::Fp32 };
-            let value = net.builder.input(&input.name, TensorType::new(dtype, shape).into());
+            let mut value = net.builder.input(&input.name, TensorType::new(dtype, shape).into());
+            if net.as_declared && !axes.is_empty() {
+                value = op!(net, ExpandDims, x = value, axes = axes)?;
+            }
             preprocess(net, network.preprocessing, &input.name, None, value, only_image)
         }
         Some(feature_type::Type::ImageType(image)) => {
@@ -61,9 +65,14 @@ fn bind_input(
             Ok(value)
         }
         Some(feature_type::Type::DoubleType(_) | feature_type::Type::Int64Type(_)) => {
-            let rank = if network.has_five_dimensions() { 5 } else { 1 };
+            let five = network.has_five_dimensions();
+            let rank = if five && !net.as_declared { 5 } else { 1 };
             let ty = TensorType::new(DType::Fp32, vec![Dim::Fixed(1); rank]);
-            Ok(net.builder.input(&input.name, ty.into()))
+            let value = net.builder.input(&input.name, ty.into());
+            match five && net.as_declared {
+                true => op!(net, ExpandDims, x = value, axes = added_axes(1)?),
+                false => Ok(value),
+            }
         }
         _ => Err(Error::unsupported("neither an array nor an image")),
     }
@@ -112,6 +121,17 @@ fn in_range(range: &SizeRange) -> Dim {
     match usize::try_from(range.upper_bound) {
         Ok(n) if n as u64 == range.lower_bound => Dim::Fixed(n),
         _ => Dim::Unknown,
+    }
+}
+
+/// The axes that a tensor of a declared rank lacks for sequence, batch, channel, height, width.
+fn added_axes(rank: usize) -> Result<&'static [i32]> {
+    match rank {
+        1 => Ok(&[0, 1, 3, 4]),
+        3 => Ok(&[0, 1]),
+        4 => Ok(&[0]),
+        5 => Ok(&[]),
+        _ => Err(Error::unsupported(format!("a shape of {rank} dimensions, in an old network"))),
     }
 }
 
@@ -226,11 +246,36 @@ pub(super) fn outputs(
         net.label = name.clone();
         let value = net.scope.get(name).copied();
         let value = value.ok_or_else(|| Error::malformed(format!("no layer gives the output `{name}`")))?;
+        let value = match net.as_declared && network.has_five_dimensions() {
+            true => without_five_dimensions(net, output, value)?,
+            false => value,
+        };
         let value = declared(net, output, value).map_err(|e| e.at(format_args!("output `{name}`")))?;
         net.builder.rename(value, name);
         outputs.push(value);
     }
     Ok(outputs)
+}
+
+/// An output of an old network without the dimensions that are not declared, where these are 1.
+fn without_five_dimensions(net: &mut Net, output: &FeatureDescription, value: ValueId) -> Result<ValueId> {
+    let one = Some(Dim::Fixed(1));
+    let shape = net.ty(value)?.shape.clone();
+    let is_one = |d: usize| shape.get(d).copied() == one;
+    if shape.len() != 5 || !is_one(0) || !is_one(1) {
+        return Ok(value);
+    }
+    let (declared, is_array) = match feature(output) {
+        Some(feature_type::Type::MultiArrayType(array)) => (array.shape.len(), true),
+        _ => (0, false),
+    };
+    if is_array && declared <= 1 && is_one(3) && is_one(4) {
+        return op!(net, Squeeze, x = value, axes = &[0, 1, 3, 4][..]);
+    }
+    match is_array && declared != 5 {
+        true => op!(net, Squeeze, x = value, axes = &[0, 1][..]),
+        false => Ok(value),
+    }
 }
 
 /// The value as a feature of the declared type, and one of its own.
@@ -270,6 +315,20 @@ fn in_declared_shape(net: &mut Net, output: &FeatureDescription, value: ValueId)
     net.reshape(value, &array.shape)
 }
 
+/// The elements of a vector of strings or of int64 as a list, which is what Core ML wants class labels to be.
+fn list_of(labels: &milwright_mil::Tensor) -> Value {
+    match labels.to_i64() {
+        Some(numbers) => {
+            let number = |n| Value::Tensor(milwright_mil::Tensor::scalar(n));
+            Value::List(Type::scalar(DType::Int64), numbers.into_iter().map(number).collect())
+        }
+        None => Value::List(
+            Type::scalar(DType::String),
+            labels.strings().iter().map(|s| Value::string(s.clone())).collect(),
+        ),
+    }
+}
+
 /// The class label and the probability of each class.
 fn classify(net: &mut Net, network: &Network<'_>, description: &ModelDescription) -> Result<Vec<ValueId>> {
     let classifier = network.classifier.ok_or_else(|| Error::malformed("not a classifier"))?;
@@ -279,14 +338,18 @@ fn classify(net: &mut Net, network: &Network<'_>, description: &ModelDescription
         .ok_or_else(|| Error::malformed(format!("no layer gives the probabilities `{name}`")))?;
     net.label = "classify".into();
     let probabilities = net.float(probabilities)?;
+    let probabilities = match net.as_declared && net.rank(probabilities)? != 1 {
+        true => net.reshape(probabilities, &[-1])?,
+        false => probabilities,
+    };
     let labels = classes(classifier)?;
     let count = usize_of(labels.elements() as u64)?;
     if net.ty(probabilities)?.elements().is_some_and(|n| n != count) {
         let ty = net.ty(probabilities)?;
         return Err(Error::malformed(format!("{count} class labels for probabilities of the type {ty}")));
     }
-    let inputs =
-        vec![Input::value("probabilities", probabilities), Input::constant("classes", Value::Tensor(labels))];
+    let labels = if net.as_declared { list_of(&labels) } else { Value::Tensor(labels) };
+    let inputs = vec![Input::value("probabilities", probabilities), Input::constant("classes", labels)];
     let values = net.ops(OpKind::Classify, inputs)?;
     let names = [&description.predicted_feature_name, &description.predicted_probabilities_name];
     for (&value, name) in values.iter().zip(names) {

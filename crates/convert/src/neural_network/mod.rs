@@ -18,6 +18,7 @@ mod image;
 mod linear;
 mod net;
 mod normalization;
+mod package;
 mod pool;
 mod random;
 mod recurrent;
@@ -35,6 +36,7 @@ use milwright_spec::proto::{
 
 use crate::Error;
 use net::Net;
+pub use package::{MlProgram, to_ml_program, with_identifiers};
 
 /// The opset of the functions that networks become: the last one where `non_maximum_suppression` counts its boxes.
 const OPSET: Opset = Opset::Ios16;

@@ -42,6 +42,8 @@ pub(super) struct Net {
     pub lowered: usize,
     /// Whether results are compared with the shapes that layers say they have.
     pub checks_shapes: bool,
+    /// Whether the function takes and gives tensors as the model describes them, also where the network is an old one.
+    pub as_declared: bool,
 }
 
 /// What may be bound to a parameter.

@@ -85,6 +85,8 @@ impl Store for Spill<'_> {
 /// Equal weights are written once: functions of one model often share theirs.
 pub(super) struct Weights<'a, 'b> {
     pub writer: &'a mut PackageWriter,
+    /// The weight file of the package.
+    pub file: &'a str,
     pub spill: &'a mut Spill<'b>,
     pub written: HashMap<(BlobType, usize, blake3::Hash), BlobFileValue>,
 }
@@ -100,7 +102,7 @@ impl milwright_convert::spec::WeightSink for Weights<'_, '_> {
         if let Some(written) = self.written.get(&key) {
             return Ok(written.clone());
         }
-        let written = self.writer.append(dtype, elements as u64, data)?;
+        let written = self.writer.append_to(self.file, dtype, elements as u64, data)?;
         self.spill.read(data.len());
         self.written.insert(key, written.clone());
         Ok(written)

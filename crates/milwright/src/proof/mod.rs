@@ -108,6 +108,10 @@ pub fn compare(
 ) -> Result<Comparison> {
     let options = LoadOptions { function: function.map(str::to_owned), ..options.clone() };
     check_inputs(a, b, function)?;
+    // An old network takes the declared form, too; what is compared with it need not take five dimensions.
+    let fitted =
+        a.has_five_dimensions().then(|| b.function(function).ok().map(|f| samples.fitted(f))).flatten();
+    let samples = fitted.as_ref().unwrap_or(samples);
     // One after the other: both at once would take twice the memory.
     let mut expected = Vec::with_capacity(samples.requests.len());
     let states = run(a, &options, samples, &mut |prediction| expected.push(prediction));

@@ -1,0 +1,309 @@
+//! Neural networks as ML programs that Core ML loads: with the inputs and outputs that the model describes.
+//!
+//! The function that [`read`](super::read()) makes is for an engine: tensors of old networks have five dimensions there.
+//! Here the function takes and gives what the description says, and the description says what an ML program can have.
+
+use std::collections::{HashMap, HashSet};
+
+use milwright_mil::{DType, Function, Opset, Program, Value, ValueId, verify};
+use milwright_spec::proto::array_feature_type::{ArrayDataType, ShapeFlexibility};
+use milwright_spec::proto::neural_network_layer::Layer;
+use milwright_spec::proto::{
+    self as pb, ArrayFeatureType, FeatureDescription, Model, ModelDescription, NeuralNetworkLayer,
+    NeuralNetworkPreprocessing, feature_type, mil_spec, model,
+};
+
+use super::net::Net;
+use super::{Network, OPSET, features};
+use crate::Error;
+
+/// A network as an ML program.
+#[derive(Clone, Debug)]
+pub struct MlProgram {
+    /// The program.
+    pub program: Program,
+    /// The model without it: description, metadata and version.
+    pub model: Model,
+    /// What is not as it was, in sentences.
+    pub notes: Vec<String>,
+}
+
+/// Turns a neural network, classifier or regressor into an ML program for systems that have `opset`, or for the oldest
+/// that it can be for.
+///
+/// Names of inputs and outputs have to be [`with_identifiers`] already.
+///
+/// # Errors
+/// As for [`read`](super::read()), or an op that the network becomes is not in that opset; the error names it.
+pub fn to_ml_program(model: &Model, opset: Option<Opset>) -> Result<MlProgram, Error> {
+    let network =
+        Network::of(model).ok_or_else(|| Error::unsupported("the model is not a neural network"))?;
+    let mut notes = Vec::new();
+    let mut description = model.description.as_deref().cloned().unwrap_or_default();
+    let mut function = function(&network, &description)?;
+    make_identifiers(&mut function);
+    describe(&mut description, &network, &function, &mut notes);
+    if model.is_updatable {
+        notes.push("an ML program cannot be trained on a device: how to train it is left out".to_owned());
+    }
+    let program = for_opset(function, opset)?;
+    let opset = program.functions["main"].opset;
+    let specification_version = opset.specification_version().max(needed_by(&description));
+    let model = Model {
+        specification_version,
+        description: Some(Box::new(description)),
+        is_updatable: false,
+        r#type: Some(model::Type::MlProgram(mil_spec::Program::default())),
+    };
+    Ok(MlProgram { program, model, notes })
+}
+
+fn function(network: &Network<'_>, description: &ModelDescription) -> Result<Function, Error> {
+    let mut net = Net::new(OPSET);
+    net.as_declared = true;
+    description.output.iter().for_each(|o| net.builder.reserve(&o.name));
+    features::bind_inputs(&mut net, network, description)?;
+    net.lower(network.layers);
+    net.check()?;
+    let outputs = features::outputs(&mut net, network, description)?;
+    Ok(net.builder.finish(outputs))
+}
+
+/// The program for the opset that is wanted, or for the oldest one for ML programs that will do.
+fn for_opset(function: Function, wanted: Option<Opset>) -> Result<Program, Error> {
+    let mut program = Program::default();
+    program.functions.insert("main".into(), function);
+    let candidates = wanted.map_or(vec![Opset::Ios15, OPSET], |opset| vec![opset]);
+    let mut refused = None;
+    for opset in candidates {
+        program.functions["main"].opset = opset;
+        match fits(&program, opset) {
+            Ok(()) => return Ok(program),
+            Err(error) => refused = Some(error),
+        }
+    }
+    Err(refused.unwrap_or_else(|| Error::unsupported("there is no opset")))
+}
+
+/// Whether a program is one of this opset.
+fn fits(program: &Program, opset: Opset) -> Result<(), Error> {
+    let refuse = |what: String| {
+        Error::unsupported(format!("it cannot be an ML program for {}: {what}", opset.text_name()))
+            .with_hint(format!("it can be one for {}", OPSET.text_name()))
+    };
+    let function = &program.functions["main"];
+    if let Some(&id) = function.walk().iter().find(|&&id| function[id].kind.version(opset).is_none()) {
+        let op = &function[id];
+        return Err(refuse(format!("that has no op `{}`, which `{}` becomes", op.kind.name(), op.name())));
+    }
+    verify(program.clone()).map(|_| ()).map_err(|errors| refuse(errors.to_string()))
+}
+
+/// Makes every name inside a function an identifier of MIL, and keeps those of inputs and outputs.
+fn make_identifiers(function: &mut Function) {
+    let mut values: Vec<ValueId> = Vec::new();
+    let ops = function.walk();
+    for &op in &ops {
+        values.extend(&function[op].outputs);
+        function[op].blocks.iter().for_each(|&b| values.extend(&function[b].inputs));
+    }
+    let taken = values.iter().chain(&function.inputs).map(|&v| function[v].name.clone());
+    let mut taken: HashSet<String> = taken.filter(|name| is_identifier(name)).collect();
+    for value in values {
+        if !is_identifier(&function[value].name) {
+            let name = unique(&identifier(&function[value].name), &mut taken);
+            function[value].name = name;
+        }
+    }
+    for op in ops {
+        let Some(&first) = function[op].outputs.first() else { continue };
+        let name = function[first].name.clone();
+        function[op].attributes.insert("name".into(), Value::string(name));
+    }
+}
+
+fn is_identifier(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// The name with what no identifier can have replaced.
+fn identifier(name: &str) -> String {
+    let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    if is_identifier(&plain) { plain } else { format!("_{plain}") }
+}
+
+fn unique(name: &str, taken: &mut HashSet<String>) -> String {
+    let mut candidate = name.to_owned();
+    let mut number = 0;
+    while !taken.insert(candidate.clone()) {
+        number += 1;
+        candidate = format!("{name}_{number}");
+    }
+    candidate
+}
+
+/// The specification version that the types of features need.
+fn needed_by(description: &ModelDescription) -> i32 {
+    use pb::image_feature_type::ColorSpace;
+    let new = |f: &FeatureDescription| match feature(f) {
+        Some(feature_type::Type::ImageType(i)) => i.color_space == i32::from(ColorSpace::GrayscaleFloat16),
+        _ => false,
+    };
+    let features = description.input.iter().chain(&description.output);
+    if features.into_iter().any(new) { Opset::Ios16.specification_version() } else { 0 }
+}
+
+fn feature(description: &FeatureDescription) -> Option<&feature_type::Type> {
+    description.r#type.as_ref()?.r#type.as_ref()
+}
+
+/// Makes the description say what the function takes and gives, as an ML program can have it.
+fn describe(
+    description: &mut ModelDescription,
+    network: &Network<'_>,
+    function: &Function,
+    notes: &mut Vec<String>,
+) {
+    let label_and_probabilities =
+        [description.predicted_feature_name.clone(), description.predicted_probabilities_name.clone()];
+    if network.classifier.is_none() {
+        // These are what makes an ML program a classifier.
+        description.predicted_feature_name.clear();
+        description.predicted_probabilities_name.clear();
+    }
+    description.training_input.clear();
+    let outputs = &function[function.body].outputs;
+    for (input, &value) in description.input.iter_mut().zip(&function.inputs) {
+        describe_feature(input, function, value, "input", notes);
+    }
+    for (output, &value) in description.output.iter_mut().zip(outputs) {
+        if network.classifier.is_some() && label_and_probabilities.contains(&output.name) {
+            continue;
+        }
+        describe_feature(output, function, value, "output", notes);
+    }
+}
+
+fn describe_feature(
+    described: &mut FeatureDescription,
+    function: &Function,
+    value: ValueId,
+    what: &str,
+    notes: &mut Vec<String>,
+) {
+    let Some(ty) = function[value].ty.as_tensor() else { return };
+    let Some(feature) = described.r#type.as_mut() else { return };
+    let dtype = match ty.dtype {
+        DType::Int32 => ArrayDataType::Int32,
+        _ => ArrayDataType::Float32,
+    };
+    let fixed = ty.fixed_shape().map(|shape| shape.iter().map(|&n| n as i64).collect::<Vec<i64>>());
+    match &mut feature.r#type {
+        Some(feature_type::Type::MultiArrayType(array)) => {
+            let is_double = array.data_type == i32::from(ArrayDataType::Double);
+            array.data_type = dtype.into();
+            if is_double {
+                notes.push(format!("the {what} `{}` is of float32, which was double", described.name));
+            }
+            let ranked = match &array.shape_flexibility {
+                Some(ShapeFlexibility::ShapeRange(r)) => r.size_ranges.len() == ty.rank(),
+                Some(ShapeFlexibility::EnumeratedShapes(e)) => {
+                    e.shapes.iter().all(|s| s.shape.len() == ty.rank())
+                }
+                None => false,
+            };
+            match fixed {
+                Some(shape) => {
+                    array.shape = shape;
+                    array.shape_flexibility = None;
+                }
+                None if array.shape.len() == ty.rank() || ranked => {}
+                // What it said does not fit what is given.
+                None => {
+                    array.shape.clear();
+                    array.shape_flexibility = None;
+                }
+            }
+        }
+        Some(feature_type::Type::ImageType(_)) => {}
+        other => {
+            notes.push(format!(
+                "the {what} `{}` is an array of one number, which was a number",
+                described.name
+            ));
+            *other = Some(feature_type::Type::MultiArrayType(ArrayFeatureType {
+                shape: fixed.unwrap_or_default(),
+                data_type: dtype.into(),
+                ..ArrayFeatureType::default()
+            }));
+        }
+    }
+}
+
+/// The network with names of inputs and outputs that MIL can have. With it come the old and the new name of those that
+/// had to change; `None` if none had to.
+pub fn with_identifiers(model: &Model) -> Option<(Model, Vec<(String, String)>)> {
+    let description = model.description.as_deref()?;
+    let features = || description.input.iter().chain(&description.output).map(|f| &f.name);
+    let mut taken: HashSet<String> = features().filter(|name| is_identifier(name)).cloned().collect();
+    let mut renamed: Vec<(String, String)> = Vec::new();
+    for name in features().filter(|name| !is_identifier(name)) {
+        if !renamed.iter().any(|(old, _)| old == name) {
+            renamed.push((name.clone(), unique(&identifier(name), &mut taken)));
+        }
+    }
+    if renamed.is_empty() {
+        return None;
+    }
+    let names: HashMap<&str, &str> = renamed.iter().map(|(old, new)| (old.as_str(), new.as_str())).collect();
+    let rename = &|name: &mut String| {
+        if let Some(&new) = names.get(name.as_str()) {
+            new.clone_into(name);
+        }
+    };
+    let mut model = model.clone();
+    if let Some(description) = &mut model.description {
+        let d = &mut **description;
+        for feature in d.input.iter_mut().chain(&mut d.output).chain(&mut d.training_input) {
+            rename(&mut feature.name);
+        }
+        rename(&mut d.predicted_feature_name);
+        rename(&mut d.predicted_probabilities_name);
+    }
+    match &mut model.r#type {
+        Some(model::Type::NeuralNetwork(n)) => rename_in(&mut n.layers, &mut n.preprocessing, rename),
+        Some(model::Type::NeuralNetworkRegressor(n)) => {
+            rename_in(&mut n.layers, &mut n.preprocessing, rename)
+        }
+        Some(model::Type::NeuralNetworkClassifier(n)) => {
+            rename_in(&mut n.layers, &mut n.preprocessing, rename);
+            rename(&mut n.label_probability_layer_name);
+        }
+        _ => {}
+    }
+    Some((model, renamed))
+}
+
+/// Renames in layers, and in the layers that these have inside; the decoder bounds how deep they nest.
+fn rename_in(
+    layers: &mut [NeuralNetworkLayer],
+    preprocessing: &mut [NeuralNetworkPreprocessing],
+    rename: &dyn Fn(&mut String),
+) {
+    preprocessing.iter_mut().for_each(|step| rename(&mut step.feature_name));
+    for layer in layers {
+        layer.input.iter_mut().chain(&mut layer.output).for_each(rename);
+        let inside = match &mut layer.layer {
+            Some(Layer::Branch(branch)) => [branch.if_branch.as_mut(), branch.else_branch.as_mut()],
+            Some(Layer::Loop(l)) => {
+                rename(&mut l.condition_var);
+                [l.condition_network.as_mut(), l.body_network.as_mut()]
+            }
+            _ => [None, None],
+        };
+        for network in inside.into_iter().flatten() {
+            rename_in(&mut network.layers, &mut network.preprocessing, rename);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Writes models as ML programs, and proves that these compute the same.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use milwright_mil::Opset;
+use serde::Serialize;
+
+use crate::{LoadOptions, Model, OptimizeReport, Optimizer, Progress, Quantization, Result, Samples};
+
+/// Writes neural networks as ML programs: what Core ML loads since iOS 15, and what can be optimized and compiled.
+///
+/// Inputs and outputs keep their names, shapes, image types and class labels; description and metadata stay. Of a pipeline, the
+/// networks in it are converted. What cannot stay as it is (numbers and arrays of doubles, which ML programs do not have), is
+/// said in the report.
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use milwright::{Converter, Model};
+///
+/// let model = Arc::new(Model::open("old.mlmodel")?);
+/// let report = Converter::new().convert(&model, Some("new.mlpackage".as_ref()), &mut |_| {})?;
+/// println!("needs {}", report.target_os);
+/// # Ok::<(), milwright::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Converter {
+    optimizer: Optimizer,
+    target_os: Option<TargetOs>,
+    precision: ComputePrecision,
+}
+
+/// The systems that a model is for, by the version of iOS; those of Apple's other systems of that year go with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TargetOs {
+    /// iOS 15, macOS 12.
+    Ios15,
+    /// iOS 16, macOS 13.
+    Ios16,
+    /// iOS 17, macOS 14.
+    Ios17,
+    /// iOS 18, macOS 15.
+    Ios18,
+}
+
+impl From<TargetOs> for Opset {
+    fn from(target: TargetOs) -> Opset {
+        match target {
+            TargetOs::Ios15 => Opset::Ios15,
+            TargetOs::Ios16 => Opset::Ios16,
+            TargetOs::Ios17 => Opset::Ios17,
+            TargetOs::Ios18 => Opset::Ios18,
+        }
+    }
+}
+
+/// What a converted program computes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ComputePrecision {
+    /// fp32: the outputs are those of the original.
+    #[default]
+    Float32,
+    /// fp16, as the Neural Engine and the GPU do.
+    Float16,
+}
+
+/// What a conversion did.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConvertReport {
+    /// The type that the model had.
+    pub model_type: String,
+    /// The oldest system that loads the result, such as `iOS 15`.
+    pub target_os: String,
+    /// The result's specification version.
+    pub specification_version: i32,
+    /// What it took, what changed, and the proof.
+    #[serde(flatten)]
+    pub optimized: OptimizeReport,
+}
+
+/// Outputs of a program that computes in fp32 agree with the network's as far as fp32 goes.
+const FLOAT32_DB: f64 = 80.0;
+
+impl Converter {
+    /// A converter to fp32, for the oldest system that will do.
+    pub fn new() -> Converter {
+        Converter::default()
+    }
+
+    /// The oldest system that the result is for. One that lacks an op of the result is an error.
+    #[must_use]
+    pub fn target_os(mut self, target: TargetOs) -> Converter {
+        self.target_os = Some(target);
+        self
+    }
+
+    /// What the result computes in.
+    #[must_use]
+    pub fn precision(mut self, precision: ComputePrecision) -> Converter {
+        self.precision = precision;
+        self
+    }
+
+    /// Inputs for the proof, instead of drawn ones.
+    #[must_use]
+    pub fn samples(mut self, samples: Samples) -> Converter {
+        self.optimizer = self.optimizer.samples(samples);
+        self
+    }
+
+    /// The seed of drawn inputs.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Converter {
+        self.optimizer = self.optimizer.seed(seed);
+        self
+    }
+
+    /// How models are made ready for the proof, and what stops the work.
+    #[must_use]
+    pub fn load_options(mut self, load: LoadOptions) -> Converter {
+        self.optimizer = self.optimizer.load_options(load);
+        self
+    }
+
+    /// Converts a model, proves the result, and writes it to `output`, an `.mlpackage`, if one is given.
+    ///
+    /// # Errors
+    /// The model, or a layer of it, has no form as an ML program, or none for the target; the result does not compute the
+    /// same as the model; or it cannot be written. An existing `output` is untouched then.
+    pub fn convert(
+        &self,
+        model: &Arc<Model>,
+        output: Option<&Path>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<ConvertReport> {
+        let opset = self.target_os.map(Opset::from);
+        let optimizer = self.optimizer.clone().converting(opset);
+        let optimizer = match self.precision {
+            ComputePrecision::Float32 => optimizer.tolerance(FLOAT32_DB),
+            ComputePrecision::Float16 => optimizer.quantization(Quantization::Float16).tolerance(FLOAT16_DB),
+        };
+        let optimized = optimizer.optimize(model, output, progress)?;
+        let specification_version = optimized.specification_version;
+        Ok(ConvertReport {
+            model_type: model.info().model_type.clone(),
+            target_os: system(specification_version).to_owned(),
+            specification_version,
+            optimized,
+        })
+    }
+}
+
+/// The least signal to noise of a program in fp16.
+const FLOAT16_DB: f64 = 30.0;
+
+/// The first iOS that loads a specification version.
+fn system(specification_version: i32) -> &'static str {
+    match specification_version {
+        ..=6 => "iOS 15",
+        7 => "iOS 16",
+        8 => "iOS 17",
+        9 => "iOS 18",
+        _ => "iOS 26",
+    }
+}

@@ -1,0 +1,213 @@
+//! The programs inside a model that is optimized: its own, the one that a neural network becomes, or those of the models
+//! of a pipeline.
+
+use std::sync::Arc;
+
+use milwright_convert::neural_network;
+use milwright_mil::{Checked, Opset, verify};
+use milwright_spec::proto::{self as pb, mil_spec, model};
+
+use crate::kinds::part_name;
+use crate::model::Content;
+use crate::{Backend, Cpu, Error, ErrorKind, InferenceRequest, LoadOptions, Model, Result, Samples, Task};
+
+/// A model and the programs in it.
+pub(super) struct Source {
+    /// What the result is compared with: the model, with other names of inputs and outputs if some cannot stay.
+    pub model: Arc<Model>,
+    pub parts: Vec<Part>,
+    /// What will not be as it was, besides the programs.
+    pub notes: Vec<String>,
+}
+
+/// One program.
+pub(super) struct Part {
+    /// The numbers of the models that lead to it through pipelines; none for the model itself.
+    path: Vec<usize>,
+    /// What messages call it; empty for the model itself.
+    name: String,
+    /// The weight file that it gets.
+    pub file: String,
+    pub program: Checked,
+    /// What a neural network is described as once it is a program.
+    described: Option<pb::Model>,
+}
+
+impl Source {
+    /// The programs of a model, for systems that have `opset` if one is given.
+    pub fn new(model: &Arc<Model>, opset: Option<Opset>, task: Task) -> Result<Source> {
+        model.info().check(task).map_err(|e| e.at(model.path()))?;
+        let mut notes = Vec::new();
+        let proto = model.package().model();
+        let model = match neural_network::with_identifiers(proto)
+            .filter(|_| neural_network::layers(proto).is_some())
+        {
+            None => Arc::clone(model),
+            Some((renamed, names)) => {
+                notes.extend(names.iter().map(|(old, new)| {
+                    format!("`{old}` is called `{new}`: names in ML programs have letters, digits and _ only")
+                }));
+                Arc::new(model.with_proto(&renamed)?)
+            }
+        };
+        let mut source = Source { model: Arc::clone(&model), parts: Vec::new(), notes };
+        source.collect(&model, &[], "", opset).map_err(|e| e.at(model.path()))?;
+        match &mut source.parts[..] {
+            [only] if only.path.is_empty() => "weight.bin".clone_into(&mut only.file),
+            parts => parts.iter_mut().enumerate().for_each(|(i, p)| p.file = format!("{i}-weight.bin")),
+        }
+        Ok(source)
+    }
+
+    // Recursion is bounded: the decoder bounds how deep pipelines nest.
+    fn collect(
+        &mut self,
+        model: &Arc<Model>,
+        path: &[usize],
+        name: &str,
+        opset: Option<Opset>,
+    ) -> Result<()> {
+        let named = |e: Error| if name.is_empty() { e } else { e.within(name) };
+        let proto = model.package().model();
+        let (program, described) = match model.content() {
+            Content::Classic(_) => return Ok(()),
+            Content::Pipeline(parts) => {
+                for (i, part) in parts.iter().enumerate() {
+                    let outer = if name.is_empty() { String::new() } else { format!("{name}: ") };
+                    let name = outer + &part_name(i, &model.info().pipeline_names);
+                    self.collect(part, &[path, &[i]].concat(), &name, opset)?;
+                }
+                return Ok(());
+            }
+            Content::Program(_) if neural_network::layers(proto).is_some() => {
+                if !path.is_empty() && neural_network::with_identifiers(proto).is_some() {
+                    let message = "an input or output whose name an ML program cannot have";
+                    return Err(named(Error::new(ErrorKind::Unsupported, message)));
+                }
+                let made = neural_network::to_ml_program(proto, opset).map_err(|e| named(e.into()))?;
+                let prefix = if name.is_empty() { String::new() } else { format!("{name}: ") };
+                self.notes.extend(made.notes.into_iter().map(|note| prefix.clone() + &note));
+                (verify(made.program).map_err(|e| named(e.into()))?, Some(made.model))
+            }
+            Content::Program(program) => (for_opset(program, opset).map_err(named)?, None),
+        };
+        self.parts.push(Part {
+            path: path.to_vec(),
+            name: name.to_owned(),
+            file: String::new(),
+            program,
+            described,
+        });
+        Ok(())
+    }
+
+    /// Sets of inputs for a part's function, where the whole model runs on these.
+    pub fn samples_of(
+        &self,
+        part: &Part,
+        function: &str,
+        samples: &Samples,
+        load: &LoadOptions,
+    ) -> Result<Samples> {
+        let mut inner = samples.clone();
+        let mut model = &self.model;
+        for &i in &part.path {
+            inner.requests = through(&model.pipeline()[..i], &inner.requests, load)?;
+            model = &model.pipeline()[i];
+            let inputs = model.info().function(None).map_or(&[][..], |f| &f.inputs);
+            for request in &mut inner.requests {
+                let taken =
+                    request.inputs().iter().filter(|(name, _)| inputs.iter().any(|i| i.name == *name));
+                *request = taken.fold(InferenceRequest::new(), |r, (name, t)| r.input(name, t.clone()));
+            }
+        }
+        Ok(match part.program.functions.get(function) {
+            Some(function) => inner.fitted(function),
+            None => inner,
+        })
+    }
+}
+
+/// The requests with what the models give, which run one after the other.
+fn through(
+    models: &[Arc<Model>],
+    requests: &[InferenceRequest],
+    load: &LoadOptions,
+) -> Result<Vec<InferenceRequest>> {
+    let mut known = requests.to_vec();
+    for model in models {
+        let mut session = Cpu.load(model, &LoadOptions { function: None, ..load.clone() })?;
+        let inputs = model.info().function(None).map_or(&[][..], |f| &f.inputs);
+        for request in &mut known {
+            let taken = request.inputs().iter().filter(|(name, _)| inputs.iter().any(|i| i.name == *name));
+            let taken = taken.fold(InferenceRequest::new(), |r, (name, t)| r.input(name, t.clone()));
+            for (name, tensor) in session.predict(&taken)?.into_outputs() {
+                *request = std::mem::take(request).input(&name, tensor);
+            }
+        }
+    }
+    Ok(known)
+}
+
+/// The program for another opset.
+fn for_opset(program: &Checked, opset: Option<Opset>) -> Result<Checked> {
+    let Some(opset) = opset else { return Ok(program.clone()) };
+    let mut changed = program.clone().into_inner();
+    for function in changed.functions.values_mut() {
+        function.opset = opset;
+        if let Some(&id) = function.walk().iter().find(|&&id| function[id].kind.version(opset).is_none()) {
+            let (kind, name) = (function[id].kind.name(), function[id].name());
+            let message = format!("{} has no op `{kind}`, which `{name}` is", opset.text_name());
+            return Err(Error::new(ErrorKind::Unsupported, message).with_hint("choose a newer --target-os"));
+        }
+    }
+    verify(changed).map_err(|errors| {
+        let message = format!("it cannot be a program for {}: {errors}", opset.text_name());
+        Error::new(ErrorKind::Unsupported, message).with_hint("choose another --target-os")
+    })
+}
+
+impl Part {
+    /// Whether it is the model's own program, not that of a model in a pipeline.
+    pub fn is_whole(&self) -> bool {
+        self.path.is_empty()
+    }
+
+    /// What reports call a function of this part.
+    pub fn function(&self, name: &str) -> String {
+        match (self.name.as_str(), name) {
+            ("", name) => name.to_owned(),
+            (part, "main") => part.to_owned(),
+            (part, name) => format!("{part}: {name}"),
+        }
+    }
+
+    /// Puts the part's new program into the whole model.
+    pub fn put(&self, whole: &mut pb::Model, program: mil_spec::Program, opset: Opset) {
+        let mut target = whole;
+        let mut version = opset.specification_version();
+        if let Some(described) = &self.described {
+            version = version.max(described.specification_version);
+        }
+        for &i in &self.path {
+            target.specification_version = target.specification_version.max(version);
+            let pipeline = match &mut target.r#type {
+                Some(model::Type::Pipeline(p)) => Some(p),
+                Some(model::Type::PipelineClassifier(p)) => p.pipeline.as_mut(),
+                Some(model::Type::PipelineRegressor(p)) => p.pipeline.as_mut(),
+                _ => None,
+            };
+            let Some(part) = pipeline.and_then(|p| p.models.get_mut(i)) else { return };
+            target = part;
+        }
+        let doc_string = match &mut target.r#type {
+            Some(model::Type::MlProgram(p)) => std::mem::take(&mut p.doc_string),
+            _ => String::new(),
+        };
+        if let Some(described) = &self.described {
+            target.clone_from(described);
+        }
+        target.specification_version = target.specification_version.max(version);
+        target.r#type = Some(model::Type::MlProgram(mil_spec::Program { doc_string, ..program }));
+    }
+}
