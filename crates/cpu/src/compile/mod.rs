@@ -570,11 +570,14 @@ impl Lower<'_> {
         }
         let (offsets, arena) = memory::place(&buffers).ok_or_else(unfit)?;
         let limit = self.folding.0.memory;
-        if arena > limit {
+        // Results leave the arena as copies.
+        let copied = outputs.iter().filter(|&&v| matches!(values[v as usize].place, Place::Arena(_)));
+        let needed = copied.filter_map(|&v| size(v)).fold(arena, |sum, n| sum.saturating_add(n as u64));
+        if needed > limit {
             let largest = order.iter().zip(&buffers).max_by_key(|(_, b)| b.size).map(|(v, _)| *v);
             let made = self.ids.iter().find(|(_, id)| Some(**id) == largest);
             let op = made.and_then(|(&v, _)| self.f.defining_op(v));
-            let message = format!("with all that is kept meanwhile, {}", exceeds(arena, 0, limit));
+            let message = format!("with all that is kept beside it, {}", exceeds(needed, 0, limit));
             let op = op.map(|op| (self.f[op].kind, op_name(self.f, op)));
             return Err(CompileError { op, ..too_large(message) });
         }
