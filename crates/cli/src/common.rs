@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use milwright::cache::{Options, Store};
+use milwright::image::Fit;
 use milwright::{
-    Backend, Comparison, Error, ErrorKind, Isolation, Launch, Limits, LoadOptions, MAX_THREADS, Model,
-    OutputDifference, PART_MARGIN_DB, Process, Result, Role, SampleSource, Samples, Slice, Snr, Target,
-    Tolerance,
+    Backend, Comparison, Error, ErrorKind, InputFolder, Isolation, Launch, Limits, LoadOptions, MAX_THREADS,
+    Model, OutputDifference, PART_MARGIN_DB, Process, Result, Role, SampleSource, Samples, Slice, Snr,
+    Target, Tolerance,
 };
 
 use crate::interrupt;
@@ -169,6 +170,31 @@ impl From<TargetArg> for Target {
     }
 }
 
+/// How images of another size are made to fit, as users write it.
+#[derive(Clone, Copy, Default, clap::ValueEnum)]
+pub enum FitArg {
+    /// Scaled in proportion to cover the model's size, and cut off on both sides.
+    #[default]
+    Crop,
+    /// Scaled in proportion to lie within the model's size, on black.
+    Pad,
+    /// Scaled out of proportion.
+    Stretch,
+    /// Not at all: another size is an error.
+    Exact,
+}
+
+impl From<FitArg> for Fit {
+    fn from(fit: FitArg) -> Fit {
+        match fit {
+            FitArg::Crop => Fit::Crop,
+            FitArg::Pad => Fit::Pad,
+            FitArg::Stretch => Fit::Stretch,
+            FitArg::Exact => Fit::Exact,
+        }
+    }
+}
+
 /// Parses a number of threads.
 pub fn threads(text: &str) -> std::result::Result<usize, String> {
     let threads = text.parse().ok().filter(|&n| n <= MAX_THREADS);
@@ -192,6 +218,17 @@ pub fn tolerance(text: &str) -> std::result::Result<Tolerance, String> {
 /// Opens a model.
 pub fn open(path: &Path) -> Result<Arc<Model>> {
     Model::open(path).map(Arc::new)
+}
+
+/// Says which files of a folder are no inputs.
+pub fn note_ignored(folder: &InputFolder, printer: &Printer) {
+    const SHOWN: usize = 3;
+    let name = |p: &PathBuf| p.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let names: Vec<String> = folder.ignored().iter().take(SHOWN).map(name).collect();
+    if !names.is_empty() {
+        let more = if folder.ignored().len() > SHOWN { " …" } else { "" };
+        printer.note(format!("no inputs, and ignored: {}{more}", names.join(", ")));
+    }
 }
 
 /// Inputs from a folder, or drawn.

@@ -3,8 +3,10 @@
 
 mod commands;
 mod common;
+mod inputs;
 mod interrupt;
 mod log;
+mod outputs;
 mod printer;
 mod progress;
 

@@ -3,9 +3,25 @@
 use std::path::Path;
 
 use image::codecs::png::PngEncoder;
+use image::imageops::FilterType;
 use image::{DynamicImage, ExtendedColorType, ImageEncoder as _, ImageReader};
 
-use crate::{Error, FeatureType, Files, Result, Tensor};
+use crate::{Error, FeatureType, Files, Flexibility, Result, Tensor};
+
+/// How an image of another size is made to fit a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Fit {
+    /// It is scaled, in proportion, to cover the model's size, and what is too much is cut off on both sides. Apple's
+    /// Vision does this unless it is told otherwise.
+    #[default]
+    Crop,
+    /// It is scaled, in proportion, to lie within the model's size, in the middle of black.
+    Pad,
+    /// It is scaled to the model's size, out of proportion if need be.
+    Stretch,
+    /// It is an error.
+    Exact,
+}
 
 /// Reads a PNG or JPEG file as the tensor that an image input becomes: fp32, 1 × channels × height × width, 0 to 255.
 /// Colours are put into the order that the model declares, and made grey where it wants grey.
@@ -13,6 +29,16 @@ use crate::{Error, FeatureType, Files, Result, Tensor};
 /// # Errors
 /// The file cannot be read, or the image has another size than the model takes.
 pub fn read(path: impl AsRef<Path>, ty: &FeatureType) -> Result<Tensor> {
+    read_fitted(path, ty, Fit::Exact)
+}
+
+/// Reads a PNG or JPEG file like [`read`], and makes it fit a model of another size. It is resampled with a triangle
+/// filter that widens when it shrinks, as PIL's `BILINEAR`; a value may differ from PIL's by 1. A rotation in the file's
+/// EXIF data is not applied.
+///
+/// # Errors
+/// The file cannot be read, or the image has another size and is not to be resized.
+pub fn read_fitted(path: impl AsRef<Path>, ty: &FeatureType, fit: Fit) -> Result<Tensor> {
     let path = path.as_ref();
     let FeatureType::Image { width, height, color, flexibility } = ty else {
         return Err(Error::invalid("the input is not an image").with_hint("give a .npy file").at(path));
@@ -20,12 +46,13 @@ pub fn read(path: impl AsRef<Path>, ty: &FeatureType) -> Result<Tensor> {
     let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
     let reader = reader.map_err(|e| Error::io("open", path, e))?;
     let (w, h) = reader.into_dimensions().map_err(|e| unreadable(path, &e))?;
-    let allowed = match flexibility {
-        crate::Flexibility::Fixed => (u64::from(w), u64::from(h)) == (*width, *height),
+    let fits = match flexibility {
+        Flexibility::Fixed => (u64::from(w), u64::from(h)) == (*width, *height),
         // The plan says what does not fit.
-        _ => true,
+        _ if fit == Fit::Exact => true,
+        flexibility => takes(flexibility, [u64::from(h), u64::from(w)], [*height, *width]),
     };
-    if !allowed {
+    if !fits && fit == Fit::Exact {
         return Err(Error::invalid(format!(
             "the image has {w} x {h} pixels, the model takes {width} x {height}"
         ))
@@ -33,12 +60,86 @@ pub fn read(path: impl AsRef<Path>, ty: &FeatureType) -> Result<Tensor> {
         .at(path));
     }
     let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    let image = reader.map_err(|e| Error::io("open", path, e))?.decode().map_err(|e| unreadable(path, &e))?;
+    let mut image =
+        reader.map_err(|e| Error::io("open", path, e))?.decode().map_err(|e| unreadable(path, &e))?;
+    if !fits {
+        let size = |n: u64| u32::try_from(n).ok().filter(|n| (1..=MAX_SIDE).contains(n));
+        let (Some(width), Some(height)) = (size(*width), size(*height)) else {
+            let message = format!("the model takes images of {width} x {height} pixels, which is no size");
+            return Err(Error::invalid(message).at(path));
+        };
+        image = fitted(&image, width, height, fit);
+    }
     let planes = planes(&image, color);
     let channels = planes.len();
-    let shape = [1, channels, h as usize, w as usize];
+    let shape = [1, channels, image.height() as usize, image.width() as usize];
     let values = planes.into_iter().flatten().map(f32::from).collect();
     Tensor::from_vec(&shape, values).map_err(|e| Error::invalid(e.to_string()).at(path))
+}
+
+/// The width and height of a PNG or JPEG file in pixels. The rest is not read.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn dimensions(path: impl AsRef<Path>) -> Result<(u32, u32)> {
+    let path = path.as_ref();
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+    let reader = reader.map_err(|e| Error::io("open", path, e))?;
+    reader.into_dimensions().map_err(|e| unreadable(path, &e))
+}
+
+/// Pixels along a side that an image is made to have, at most.
+const MAX_SIDE: u32 = 1 << 14;
+
+/// Whether an input takes images of this height and width besides the default one.
+fn takes(flexibility: &Flexibility, size: [u64; 2], default: [u64; 2]) -> bool {
+    size == default
+        || match flexibility {
+            Flexibility::Fixed => false,
+            Flexibility::Enumerated { shapes } => shapes.iter().any(|s| s[..] == size),
+            Flexibility::Range { dimensions } => dimensions
+                .iter()
+                .zip(size)
+                .all(|(&(low, high), n)| n >= low && (high < 0 || n <= high as u64)),
+        }
+}
+
+fn fitted(image: &DynamicImage, width: u32, height: u32, fit: Fit) -> DynamicImage {
+    // Sixteen bits and transparency are gone in the end, and would only change how it is resampled.
+    let image = match image {
+        DynamicImage::ImageLuma8(_) | DynamicImage::ImageRgb8(_) => image.clone(),
+        other if other.color().has_color() => DynamicImage::ImageRgb8(other.to_rgb8()),
+        other => DynamicImage::ImageLuma8(other.to_luma8()),
+    };
+    let (w, h) = (f64::from(image.width()), f64::from(image.height()));
+    let (across, down) = (f64::from(width) / w, f64::from(height) / h);
+    let scaled = |scale: f64| {
+        let side = |n: f64, limit: u32| ((n * scale).round() as u32).clamp(1, limit);
+        (side(w, MAX_SIDE), side(h, MAX_SIDE))
+    };
+    match fit {
+        Fit::Stretch | Fit::Exact => image.resize_exact(width, height, FilterType::Triangle),
+        Fit::Crop => {
+            // The part that is kept is cut out first: what is outside does not count.
+            let scale = across.max(down);
+            let part = |n: u32, wanted: u32| ((f64::from(wanted) / scale).round() as u32).clamp(1, n);
+            let (part_w, part_h) = (part(image.width(), width), part(image.height(), height));
+            let (x, y) = ((image.width() - part_w) / 2, (image.height() - part_h) / 2);
+            image.crop_imm(x, y, part_w, part_h).resize_exact(width, height, FilterType::Triangle)
+        }
+        Fit::Pad => {
+            let (w, h) = scaled(across.min(down));
+            let (w, h) = (w.min(width), h.min(height));
+            let small = image.resize_exact(w, h, FilterType::Triangle);
+            let mut canvas = match small {
+                DynamicImage::ImageLuma8(_) => DynamicImage::new_luma8(width, height),
+                _ => DynamicImage::new_rgb8(width, height),
+            };
+            let (x, y) = ((width - w) / 2, (height - h) / 2);
+            image::imageops::overlay(&mut canvas, &small, i64::from(x), i64::from(y));
+            canvas
+        }
+    }
 }
 
 fn unreadable(path: &Path, e: &image::ImageError) -> Error {

@@ -54,6 +54,7 @@ mod legacy;
 pub mod manager;
 mod model;
 pub mod npy;
+pub mod npz;
 mod optimizer;
 mod overflow;
 mod pipeline;
@@ -99,7 +100,7 @@ pub use model::Model;
 pub use optimizer::{Bits, OptimizeReport, Optimizer, Progress, Quantization, Tolerance};
 pub use proof::{Comparison, Proof, compare};
 pub use request::{Dictionary, InferenceRequest, Prediction};
-pub use samples::{SampleSource, Samples, read_file};
+pub use samples::{InputFolder, SampleSource, Samples, read_file, read_file_fitted};
 pub use state::State;
 pub use storage::{Storage, StorageForm};
 /// What a worker process does: see [`Isolated`].

@@ -23,7 +23,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<Tensor> {
     read_from(&mut file).map_err(|e| e.at(path))
 }
 
-fn read_from(file: &mut impl Read) -> Result<Tensor> {
+pub(crate) fn read_from(file: &mut impl Read) -> Result<Tensor> {
     let header = Header::read(file)?;
     let bytes = header.shape.iter().try_fold(header.size, |n, &d| n.checked_mul(d));
     let bytes = bytes.ok_or_else(|| damaged("its shape overflows"))?;

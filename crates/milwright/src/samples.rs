@@ -15,7 +15,7 @@ use milwright_mil::Function;
 use crate::{Error, ErrorKind, InferenceRequest};
 
 pub(crate) use draw::default_shape;
-pub use read::read_file;
+pub use read::{InputFolder, read_file, read_file_fitted};
 
 /// Sets of inputs for one function.
 #[derive(Clone, Debug, Default)]

@@ -2,41 +2,76 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use milwright::{
-    Error, ErrorKind, FeatureType, Files, InferenceRequest, Loaded, Model, Prediction, Result, SampleSource,
-    Samples, Target, Tensor, read_file,
+    Dictionary, Error, ErrorKind, FeatureType, Files, FunctionInfo, InferenceRequest, InputFolder,
+    LoadOptions, Loaded, Model, Precision, Prediction, Result, SampleSource, Samples, Session, Tensor,
 };
 use serde::Serialize;
 
-use crate::common::{self, Global};
-use crate::printer::{Printer, duration, number};
+use crate::common::{self, FitArg, Global, TargetArg};
+use crate::inputs::Declared;
+use crate::outputs::{self, Class, Summary};
+use crate::printer::{self, Printer, count, duration};
+use crate::progress;
 
-/// Runs a model once.
+/// Runs a model: once, for every file of a folder, or for several steps.
 ///
-/// Inputs that are not given are drawn to suit the model, from the seed. With --output, each output is written as
-/// DIR/NAME.npy (images as DIR/NAME.png as well), and drawn inputs as DIR/inputs/NAME.npy.
+/// Inputs that are not given are drawn to suit the model, from the seed. Small outputs are printed, of a classifier the
+/// best classes. With --output, each output is written as DIR/NAME.npy (images as DIR/NAME.png as well), and drawn
+/// inputs as DIR/inputs/NAME.npy.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  milwright run model.mlpackage --input image=photo.png --output out/
-  milwright run model.mlpackage --input x=x.npy --input mask=mask.npy --json
-  milwright run model.mlpackage --seed 7 --function decode")]
+  milwright run model.mlpackage --input image=photo.jpg
+  milwright run model.mlpackage --input x=x.npy --input scale=1.5 --input ids='[[1, 2, 3]]'
+  milwright run model.mlpackage --input all.npz --json --data
+  milwright run model.mlpackage --inputs photos/ --output out/
+  milwright run stateful.mlpackage --input token=tokens.npy --steps 8
+  milwright run model.mlpackage --seed 7 --function decode
+
+An input is a file (.npy, .npz, .json, .txt; .png or .jpg for an image) or its value: a number, numbers
+with commas between, JSON, or text. An .npz or .json file without NAME= has several inputs by name.
+An image of another size is made to fit: see --fit.")]
 pub struct Args {
-    /// An .mlpackage or .mlmodelc folder, or an .mlmodel file, with an ML program.
+    /// An .mlpackage or .mlmodelc folder, or an .mlmodel file.
     model: PathBuf,
-    /// An input: a .npy file, or a .png or .jpg file for an image.
-    #[arg(long = "input", value_name = "NAME=FILE", value_parser = input)]
-    inputs: Vec<(String, PathBuf)>,
+    /// An input: a file or a value.
+    #[arg(long = "input", value_name = "NAME=VALUE", conflicts_with = "inputs")]
+    given: Vec<String>,
+    /// A folder: the model runs for every image or array in it, or every folder with a file for each input.
+    #[arg(long, value_name = "DIR")]
+    inputs: Option<PathBuf>,
+    /// How an image of another size is made to fit.
+    #[arg(long, value_enum, default_value_t)]
+    fit: FitArg,
+    /// Run so many times, one after the other, and keep the states. An input with one dimension more, of this size, is
+    /// fed step by step.
+    #[arg(long, value_name = "N", conflicts_with = "inputs", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    steps: Option<u32>,
     /// Seed of inputs that are not given.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// A folder for the outputs.
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Print all elements of the outputs, not only those of small ones; in JSON as `values`.
+    #[arg(long, visible_alias = "values")]
+    data: bool,
+    /// How many classes of a classifier are printed.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    top: usize,
     /// The function to run [default: the model's default function]
     #[arg(long, value_name = "NAME")]
     function: Option<String>,
+    /// What the model should run on.
+    #[arg(long, value_enum, default_value_t = TargetArg::Auto)]
+    target: TargetArg,
+    /// What fp16 programs are computed in.
+    #[arg(long, value_enum, default_value_t = PrecisionArg::Declared)]
+    precision: PrecisionArg,
     /// Run the model in a process of its own: if that crashes, it is an error.
     #[arg(long)]
     isolated: bool,
@@ -45,39 +80,85 @@ pub struct Args {
     threads: usize,
 }
 
-fn input(text: &str) -> std::result::Result<(String, PathBuf), String> {
-    match text.split_once('=') {
-        Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok((name.to_owned(), file.into())),
-        _ => Err("inputs are given as NAME=FILE, such as image=photo.png".into()),
-    }
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum PrecisionArg {
+    /// As the program says.
+    Declared,
+    /// fp32, as Core ML does on the CPU.
+    Wide,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    loaded: &'a Loaded,
+    #[serde(flatten)]
+    run: Run,
+}
+
+/// Of one prediction.
+#[derive(Serialize)]
+struct Run {
+    run_seconds: f64,
+    outputs: BTreeMap<String, Summary>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top: Option<Vec<Class>>,
+}
+
+#[derive(Serialize)]
+struct Many<'a> {
+    loaded: &'a Loaded,
+    results: Vec<Named>,
+}
+
+/// Of one file of a folder, or one step.
+#[derive(Serialize)]
+struct Named {
+    name: String,
+    #[serde(flatten)]
+    run: Option<Run>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let model = common::open(&args.model)?;
     let function = args.function.as_deref();
-    let options = global.load_options(function, args.threads);
+    let precision = match args.precision {
+        PrecisionArg::Declared => Precision::Declared,
+        PrecisionArg::Wide => Precision::Wide,
+    };
+    let options = LoadOptions { precision, ..global.load_options(function, args.threads) };
     if let Some(folder) = args.output.as_deref().filter(|f| f.exists() && !f.is_dir()) {
         let error =
             Error::new(ErrorKind::InvalidInput, "a file of this name is in the way; outputs go to a folder");
         return Err(error.with_hint("choose another name with --output").at(folder));
     }
-    let (request, drawn, source) = request(args, &model)?;
+    let load = || common::backend(args.target.into(), args.isolated)?.load(&model, &options);
+    if let Some(folder) = &args.inputs {
+        let folder = InputFolder::open(&model, function, folder)?;
+        return run_folder(args, &model, &folder, &mut *load()?, printer);
+    }
+    let declared = Declared::new(&model, function)?;
+    let (request, drawn, source) = request(args, &model, &declared, printer)?;
     if !drawn.is_empty() {
         printer.note(format!("drawn from seed {}: {}", args.seed, drawn.join(", ")));
     }
-    let mut session = common::backend(Target::Auto, args.isolated)?.load(&model, &options)?;
-    let start = std::time::Instant::now();
+    if let Some(steps) = args.steps {
+        return run_steps(args, &model, &declared, &request, steps as usize, &mut *load()?, printer);
+    }
+    let mut session = load()?;
+    let start = Instant::now();
     let prediction = session.predict(&request).map_err(|e| source.explain(e))?;
     let took = start.elapsed();
     if let Some(folder) = &args.output {
         write(folder, &model, function, &request, &drawn, &prediction)?;
     }
     let loaded = session.loaded();
+    let info = model.info().function(function);
     if printer.is_json() {
-        let outputs = prediction.outputs().iter().map(|(n, t)| (n.clone(), Summary::new(t))).collect();
-        printer.json(&Report { loaded, run_seconds: took.as_secs_f64(), outputs });
+        printer.json(&Report { loaded, run: summary(args, info, &prediction, took) });
     } else {
-        show(&prediction, printer);
+        outputs::show(&prediction, info, args.top, args.data, printer);
         printer.note(format!(
             "plan {} in {}; ran in {}",
             loaded.plan,
@@ -88,38 +169,173 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     Ok(())
 }
 
-/// The given inputs, the names of those that had to be drawn, and how these were.
-fn request(args: &Args, model: &Model) -> Result<(InferenceRequest, Vec<String>, SampleSource)> {
+fn summary(args: &Args, info: Option<&FunctionInfo>, prediction: &Prediction, took: Duration) -> Run {
+    Run {
+        run_seconds: took.as_secs_f64(),
+        outputs: prediction.outputs().iter().map(|(n, t)| (n.clone(), Summary::new(t, args.data))).collect(),
+        top: outputs::best(prediction, info, args.top).map(|(_, classes)| classes),
+    }
+}
+
+/// Runs the model for everything in a folder. What fails does not stop the others.
+fn run_folder(
+    args: &Args,
+    model: &Arc<Model>,
+    folder: &InputFolder,
+    session: &mut dyn Session,
+    printer: &Printer,
+) -> Result<()> {
+    common::note_ignored(folder, printer);
     let function = args.function.as_deref();
     let info = model.info().function(function);
-    let names: Vec<&str> = match model.program() {
-        Ok(_) => {
-            let program = model.function(function)?;
-            program.inputs.iter().map(|&v| program[v].name.as_str()).collect()
+    let mut results = Vec::new();
+    let mut table = printer.table(&["input", "result"]);
+    let mut failed: Vec<Error> = Vec::new();
+    let mut runs = 0;
+    let bar = progress::bar("running", folder.len() as u64);
+    for set in 0..folder.len() {
+        let name = folder.path(set).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let requests = folder.read(set, args.fit.into());
+        let requests = match requests {
+            Ok(requests) => requests,
+            Err(e) => {
+                table.add_row(vec![name.clone(), "failed".into()]);
+                results.push(Named { name, run: None, error: Some(e.to_string()) });
+                failed.push(e);
+                continue;
+            }
+        };
+        let many = requests.len() > 1;
+        for (i, request) in requests.iter().enumerate() {
+            let name = if many { format!("{name}[{i}]") } else { name.clone() };
+            let start = Instant::now();
+            let ran = session.predict(request).and_then(|prediction| {
+                let took = start.elapsed();
+                if let Some(out) = &args.output {
+                    write(&file(out, &name, ""), model, function, request, &[], &prediction)?;
+                }
+                Ok((prediction, took))
+            });
+            match ran {
+                Ok((prediction, took)) => {
+                    runs += 1;
+                    let best = outputs::best(&prediction, info, 1).and_then(|(_, mut best)| best.pop());
+                    let short = best.map(|c| format!("{}  {}", c.label(), c.probability()));
+                    let short = short.unwrap_or_else(|| outputs::in_short(&prediction));
+                    table.add_row(vec![name.clone(), short]);
+                    if printer.is_json() {
+                        let run = Some(summary(args, info, &prediction, took));
+                        results.push(Named { name, run, error: None });
+                    }
+                }
+                Err(e) if e.kind() == ErrorKind::Cancelled => return Err(e),
+                Err(e) => {
+                    table.add_row(vec![name.clone(), "failed".into()]);
+                    results.push(Named { name: name.clone(), run: None, error: Some(e.to_string()) });
+                    failed.push(e);
+                }
+            }
         }
-        Err(_) => info.map(|f| f.inputs.iter().map(|i| i.name.as_str()).collect()).unwrap_or_default(),
-    };
-    let mut request = InferenceRequest::new();
-    for (i, (name, file)) in args.inputs.iter().enumerate() {
-        if !names.contains(&name.as_str()) {
-            let error = Error::new(ErrorKind::InvalidInput, format!("the model has no input `{name}`"));
-            return Err(error.with_hint(format!("its inputs are: {}", names.join(", "))).at(model.path()));
-        }
-        if args.inputs[..i].iter().any(|(n, _)| n == name) {
-            return Err(Error::new(ErrorKind::InvalidInput, format!("the input `{name}` is given twice")));
-        }
-        let feature = info.and_then(|f| f.inputs.iter().find(|i| i.name == *name));
-        request = request.input(name, read_file(file, feature.map(|f| &f.ty))?);
+        bar.inc(1);
     }
-    let needs_more = names.iter().any(|name| !args.inputs.iter().any(|(n, _)| n == name));
+    bar.finish_and_clear();
+    if printer.is_json() {
+        printer.json(&Many { loaded: session.loaded(), results });
+    } else {
+        printer.show(&table);
+        printer.note(format!("{} of the model", count(runs, "run", "runs")));
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let first = failed.remove(0);
+    failed.iter().for_each(printer::error);
+    Err(first)
+}
+
+/// Runs the model again and again with its states.
+fn run_steps(
+    args: &Args,
+    model: &Arc<Model>,
+    declared: &Declared,
+    request: &InferenceRequest,
+    steps: usize,
+    session: &mut dyn Session,
+    printer: &Printer,
+) -> Result<()> {
+    let function = args.function.as_deref();
+    let info = model.info().function(function);
+    let mut results = Vec::new();
+    let mut table = printer.table(&["step", "result"]);
+    let bar = progress::bar("running", steps as u64);
+    for step in 0..steps {
+        let inputs = request.inputs().iter();
+        let parts = inputs.filter_map(|(n, t)| Some((n, part(t, step, steps, declared.shape(n))?)));
+        let request = parts.fold(request.clone(), |r, (name, part)| r.input(name, part));
+        let start = Instant::now();
+        let prediction = session.predict(&request)?;
+        let took = start.elapsed();
+        let name = (step + 1).to_string();
+        if let Some(out) = &args.output {
+            write(&file(out, &format!("step-{name}"), ""), model, function, &request, &[], &prediction)?;
+        }
+        if printer.is_json() {
+            let run = Some(summary(args, info, &prediction, took));
+            results.push(Named { name, run, error: None });
+        } else {
+            let best = outputs::best(&prediction, info, 1).and_then(|(_, mut best)| best.pop());
+            let short = best.map(|c| format!("{}  {}", c.label(), c.probability()));
+            table.add_row(vec![name, short.unwrap_or_else(|| outputs::in_short(&prediction))]);
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    if printer.is_json() {
+        printer.json(&Many { loaded: session.loaded(), results });
+    } else {
+        printer.show(&table);
+    }
+    Ok(())
+}
+
+/// What a stack of `steps` inputs holds for one step; none if the tensor is not a stack.
+fn part(tensor: &Tensor, step: usize, steps: usize, declared: Option<&[usize]>) -> Option<Tensor> {
+    let declared = declared?;
+    let shape = tensor.shape();
+    let is_stack = shape.split_first() == Some((&steps, declared))
+        || shape.len() == declared.len()
+            && shape != declared
+            && shape.get(1..) == declared.get(1..)
+            && shape.first().copied() == declared.first().and_then(|n| n.checked_mul(steps));
+    if !is_stack || tensor.dtype().is_sub_byte() || tensor.dtype() == milwright::DType::String {
+        return None;
+    }
+    let all = tensor.shared_bytes();
+    let len = all.len() / steps;
+    Tensor::from_bytes(tensor.dtype(), declared, all.slice(step * len..(step + 1) * len)).ok()
+}
+
+/// The given inputs, the names of those that had to be drawn, and how these were.
+fn request(
+    args: &Args,
+    model: &Model,
+    declared: &Declared,
+    printer: &Printer,
+) -> Result<(InferenceRequest, Vec<String>, SampleSource)> {
+    let mut request = declared.read(&args.given, args.fit.into(), printer)?;
+    let is_given = |name: &str, request: &InferenceRequest| request.inputs().iter().any(|(n, _)| n == name);
     let mut drawn = Vec::new();
     let mut source = SampleSource::default();
-    if needs_more {
-        let samples = Samples::draw(model, function, args.seed, 1)?;
+    if declared.names().any(|name| !is_given(name, &request)) {
+        let samples = Samples::draw(model, args.function.as_deref(), args.seed, 1);
+        let samples = samples.map_err(|e| e.with_hint(declared.hint()))?;
         source = samples.source;
         for (name, tensor) in samples.requests[0].inputs() {
-            if !args.inputs.iter().any(|(n, _)| n == name) {
-                request = request.input(name, tensor.clone());
+            if !is_given(name, &request) {
+                request = match samples.requests[0].keys(name) {
+                    Some(keys) => request.dictionary(name, Dictionary::new(keys.clone(), tensor.clone())?),
+                    None => request.input(name, tensor.clone()),
+                };
                 drawn.push(name.clone());
             }
         }
@@ -156,60 +372,12 @@ fn write(
     files.commit()
 }
 
-/// `NAME.EXTENSION` in a folder; a name from a model must not lead out of it.
+/// `NAME.EXTENSION`, or `NAME` without one, in a folder; a name from a model must not lead out of it.
 fn file(folder: &Path, name: &str, extension: &str) -> PathBuf {
     let safe: String =
         name.chars().map(|c| if matches!(c, '/' | '\\' | ':' | '\0') { '_' } else { c }).collect();
-    folder.join(format!("{safe}.{extension}"))
-}
-
-#[derive(Serialize)]
-struct Report<'a> {
-    loaded: &'a Loaded,
-    run_seconds: f64,
-    outputs: BTreeMap<String, Summary>,
-}
-
-#[derive(Serialize)]
-struct Summary {
-    dtype: &'static str,
-    shape: Vec<usize>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    text: Vec<String>,
-    min: Option<f64>,
-    max: Option<f64>,
-    mean: Option<f64>,
-    not_finite: usize,
-}
-
-impl Summary {
-    fn new(tensor: &Tensor) -> Summary {
-        let values = tensor.to_f64();
-        let finite: Vec<f64> = values.iter().copied().filter(|x| x.is_finite()).collect();
-        let fold = |f: fn(f64, f64) -> f64| finite.iter().copied().reduce(f);
-        Summary {
-            dtype: tensor.dtype().name(),
-            shape: tensor.shape().to_vec(),
-            text: tensor.strings().to_vec(),
-            min: fold(f64::min),
-            max: fold(f64::max),
-            mean: (!finite.is_empty()).then(|| finite.iter().sum::<f64>() / finite.len() as f64),
-            not_finite: values.len() - finite.len(),
-        }
+    match extension {
+        "" => folder.join(safe),
+        _ => folder.join(format!("{safe}.{extension}")),
     }
-}
-
-fn show(prediction: &Prediction, printer: &Printer) {
-    let mut table = printer.table(&["output", "type", "min", "mean", "max", "not finite"]);
-    for (name, tensor) in prediction.outputs() {
-        let s = Summary::new(tensor);
-        let whole = tensor.dtype().is_int();
-        let cell = |x: Option<f64>| x.map_or("–".to_owned(), number);
-        let bound =
-            |x: Option<f64>| if whole { x.map_or("–".to_owned(), |x| x.to_string()) } else { cell(x) };
-        let min = if s.text.is_empty() { bound(s.min) } else { s.text.join(" ") };
-        let shape = format!("{} {:?}", s.dtype, s.shape);
-        table.add_row(vec![name.clone(), shape, min, cell(s.mean), bound(s.max), s.not_finite.to_string()]);
-    }
-    printer.show(&table);
 }

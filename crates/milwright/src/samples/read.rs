@@ -4,94 +4,271 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use milwright_mil::{Dim, Function, Tensor, TensorType};
+use milwright_mil::{Dim, Tensor, TensorType};
 
 use super::{SampleSource, Samples};
-use crate::{Error, FeatureType, FunctionInfo, InferenceRequest, Model, Result, image, npy};
+use crate::image::Fit;
+use crate::{Error, FeatureType, InferenceRequest, Model, Result, image, npy, npz};
 
 impl Samples {
-    /// Reads inputs from a folder: for each input a file `NAME.npy`, or `NAME.png`, `NAME.jpg` or `NAME.jpeg` for
-    /// images. Subfolders are further sets. An array with one dimension more than the input, or whose first
-    /// dimension is a multiple of the input's, is a stack of sets.
+    /// Reads inputs from a folder, as [`InputFolder`] describes them; images are made to fit.
     ///
     /// # Errors
     /// A file is missing or cannot be read, or stacks differ in height.
     pub fn read(model: &Model, function: Option<&str>, folder: impl AsRef<Path>) -> Result<Samples> {
-        let folder = folder.as_ref();
-        let program = model.function(function)?;
-        let info = model.info().function(function);
-        let mut folders = vec![folder.to_owned()];
-        let entries = fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))?;
-        let mut subfolders: Vec<PathBuf> =
-            entries.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| p.is_dir()).collect();
-        subfolders.sort();
-        folders.extend(subfolders);
+        Samples::read_fitted(model, function, folder, Fit::default())
+    }
+
+    /// [`read`](Samples::read) with a way to make images fit.
+    ///
+    /// # Errors
+    /// As for `read`.
+    pub fn read_fitted(
+        model: &Model,
+        function: Option<&str>,
+        folder: impl AsRef<Path>,
+        fit: Fit,
+    ) -> Result<Samples> {
+        let path = folder.as_ref();
+        let folder = InputFolder::open(model, function, path)?;
         let mut samples = Samples::default();
-        for (i, folder) in folders.iter().enumerate() {
-            let found = read_folder(program, info, folder)?;
-            let missing: Vec<&str> =
-                program_inputs(program).map(|(n, _)| n).filter(|n| !found.contains_key(*n)).collect();
-            if missing.is_empty() {
-                samples.requests.extend(unstack(program, found, folder)?);
-            } else if !found.is_empty() || (i == 0 && folders.len() == 1) {
-                return Err(Error::invalid(format!("there is no file for the input {}", missing.join(", ")))
-                    .with_hint("name each file after its input: NAME.npy, or NAME.png for an image")
-                    .at(folder));
-            }
+        for set in 0..folder.len() {
+            samples.requests.extend(folder.read(set, fit)?);
         }
-        if samples.requests.is_empty() {
-            return Err(Error::invalid("it has no inputs").at(folder));
-        }
-        samples.source = SampleSource::Given { folder: Some(folder.to_owned()) };
+        samples.source = SampleSource::Given { folder: Some(path.to_owned()) };
         Ok(samples)
     }
 }
 
-fn program_inputs(program: &Function) -> impl Iterator<Item = (&str, &TensorType)> {
-    let inputs = program.inputs.iter().map(|&v| &program[v]);
-    inputs.filter_map(|v| v.ty.as_tensor().map(|t| (v.name.as_str(), t)))
+/// A folder with inputs, of which nothing is read yet.
+///
+/// A set of inputs is a folder with a file `NAME.npy` (or `NAME.npz`; or `NAME.png`, `NAME.jpg`, `NAME.jpeg` for an image)
+/// for each input: this folder, and those in it. For a model with one input, every image or array in the folder is a
+/// set, whatever its name, and so are those in the folders in it. An array with one dimension more than the input, or
+/// whose first dimension is a multiple of the input's, is a stack of sets.
+#[derive(Clone, Debug)]
+pub struct InputFolder {
+    inputs: Vec<Input>,
+    sets: Vec<Set>,
+    ignored: Vec<PathBuf>,
 }
 
-/// Reads `NAME.npy`, or an image file for an image input.
+#[derive(Clone, Debug)]
+struct Input {
+    name: String,
+    feature: Option<FeatureType>,
+    /// Of a program's input.
+    tensor: Option<TensorType>,
+}
+
+#[derive(Clone, Debug)]
+enum Set {
+    /// A folder with a file for each input.
+    Named(PathBuf),
+    /// The only input.
+    File(PathBuf),
+}
+
+/// Files that tools leave in folders. Nobody means them as inputs.
+const LEFT_BEHIND: &[&str] = &["Thumbs.db", "desktop.ini"];
+
+impl InputFolder {
+    /// Looks for sets of inputs in a folder.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or there are none.
+    pub fn open(model: &Model, function: Option<&str>, folder: impl AsRef<Path>) -> Result<InputFolder> {
+        let folder = folder.as_ref();
+        let inputs = inputs(model, function)?;
+        let mut found = InputFolder { inputs, sets: Vec::new(), ignored: Vec::new() };
+        let (files, subfolders) = entries(folder)?;
+        let missing = found.add(folder, files)?;
+        for subfolder in &subfolders {
+            let (files, _) = entries(subfolder)?;
+            let missing = found.add(subfolder, files)?;
+            if !missing.is_empty() && missing.len() < found.inputs.len() {
+                return Err(no_file(&missing, subfolder));
+            }
+        }
+        let some_are_named = missing.len() < found.inputs.len();
+        if !missing.is_empty() && (found.sets.is_empty() || some_are_named) {
+            return Err(no_file(&missing, folder));
+        }
+        if found.sets.is_empty() {
+            return Err(Error::invalid("it has no inputs").at(folder));
+        }
+        Ok(found)
+    }
+
+    /// How many files or folders with sets there are.
+    pub fn len(&self) -> usize {
+        self.sets.len()
+    }
+
+    /// Whether there are none: never, of a folder that was opened.
+    pub fn is_empty(&self) -> bool {
+        self.sets.is_empty()
+    }
+
+    /// The file or folder of this number.
+    pub fn path(&self, set: usize) -> &Path {
+        match &self.sets[set] {
+            Set::Named(path) | Set::File(path) => path,
+        }
+    }
+
+    /// Files that are no inputs.
+    pub fn ignored(&self) -> &[PathBuf] {
+        &self.ignored
+    }
+
+    /// Reads the file or folder of this number: one set of inputs, or a stack of them.
+    ///
+    /// # Errors
+    /// A file cannot be read, or stacks differ in height.
+    pub fn read(&self, set: usize, fit: Fit) -> Result<Vec<InferenceRequest>> {
+        let mut found = BTreeMap::new();
+        match &self.sets[set] {
+            Set::File(path) => {
+                let input = &self.inputs[0];
+                found.insert(input.name.clone(), read_input(path, input, fit)?);
+            }
+            Set::Named(folder) => {
+                for input in &self.inputs {
+                    if let Some(file) = named_file(folder, input) {
+                        found.insert(input.name.clone(), read_input(&file, input, fit)?);
+                    }
+                }
+            }
+        }
+        unstack(&self.inputs, found, self.path(set))
+    }
+
+    /// Adds the sets of one folder, and returns the names of inputs that have no file there; none if they need none.
+    fn add(&mut self, folder: &Path, files: Vec<PathBuf>) -> Result<Vec<String>> {
+        let missing = self.inputs.iter().filter(|i| named_file(folder, i).is_none());
+        let missing: Vec<String> = missing.map(|i| i.name.clone()).collect();
+        let named: Vec<PathBuf> = self.inputs.iter().filter_map(|i| named_file(folder, i)).collect();
+        if missing.is_empty() {
+            self.sets.push(Set::Named(folder.to_owned()));
+            self.ignored.extend(files.into_iter().filter(|f| !named.contains(f)));
+            return Ok(missing);
+        }
+        let [input] = &self.inputs[..] else {
+            self.ignored.extend(files.into_iter().filter(|f| !named.contains(f)));
+            return Ok(missing);
+        };
+        let extensions = input.extensions();
+        let is_input = |f: &PathBuf| extensions.contains(&extension(f).as_str());
+        let (inputs, others): (Vec<PathBuf>, Vec<PathBuf>) = files.into_iter().partition(is_input);
+        self.ignored.extend(others);
+        let is_missing = inputs.is_empty();
+        self.sets.extend(inputs.into_iter().map(Set::File));
+        Ok(if is_missing { missing } else { Vec::new() })
+    }
+}
+
+fn no_file(missing: &[String], folder: &Path) -> Error {
+    Error::invalid(format!("there is no file for the input {}", missing.join(", ")))
+        .with_hint("name each file after its input: NAME.npy, or NAME.png for an image")
+        .at(folder)
+}
+
+impl Input {
+    /// The kinds of files that it comes in.
+    fn extensions(&self) -> &'static [&'static str] {
+        match self.feature {
+            Some(FeatureType::Image { .. }) => &["npy", "npz", "png", "jpg", "jpeg"],
+            _ => &["npy", "npz"],
+        }
+    }
+}
+
+/// The inputs of a function: those of its program, or those that are declared.
+fn inputs(model: &Model, function: Option<&str>) -> Result<Vec<Input>> {
+    let info = model.info().function(function);
+    let feature =
+        |name: &str| info.and_then(|f| f.inputs.iter().find(|i| i.name == name)).map(|i| i.ty.clone());
+    if model.program().is_err() {
+        let declared = info.map_or(&[][..], |f| &f.inputs).iter();
+        return Ok(declared
+            .map(|i| Input { name: i.name.clone(), feature: Some(i.ty.clone()), tensor: None })
+            .collect());
+    }
+    let program = model.function(function)?;
+    let values = program.inputs.iter().map(|&v| &program[v]);
+    let tensors = values.filter_map(|v| v.ty.as_tensor().map(|t| (v.name.clone(), t.clone())));
+    Ok(tensors.map(|(name, t)| Input { feature: feature(&name), name, tensor: Some(t) }).collect())
+}
+
+/// The files and folders in a folder, in order, without hidden ones and what tools leave behind.
+fn entries(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let entries = fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))?;
+    let is_meant = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        !name.starts_with('.') && !LEFT_BEHIND.contains(&&*name)
+    };
+    let mut paths: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).filter(is_meant).collect();
+    paths.sort();
+    let (folders, files) = paths.into_iter().partition(|p| p.is_dir());
+    Ok((files, folders))
+}
+
+/// The file of a folder that is named after an input.
+fn named_file(folder: &Path, input: &Input) -> Option<PathBuf> {
+    let files = ["npy", "npz", "png", "jpg", "jpeg"].map(|e| folder.join(format!("{}.{e}", input.name)));
+    files.into_iter().find(|f| f.is_file())
+}
+
+fn read_input(path: &Path, input: &Input, fit: Fit) -> Result<Tensor> {
+    if extension(path) != "npz" {
+        return read_file_fitted(path, input.feature.as_ref(), fit);
+    }
+    let arrays = npz::read(path)?;
+    let only = arrays.len() == 1;
+    let array = arrays.into_iter().find(|(name, _)| only || *name == input.name);
+    array.map(|(_, tensor)| tensor).ok_or_else(|| {
+        Error::invalid(format!("it holds no array `{}`", input.name))
+            .with_hint("name the arrays after the inputs: numpy.savez(file, NAME=array)")
+            .at(path)
+    })
+}
+
+fn extension(path: &Path) -> String {
+    path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase()
+}
+
+/// Reads `NAME.npy`, or an image file for an image input, which must have the size that the model takes.
 ///
 /// # Errors
 /// The file cannot be read.
 pub fn read_file(path: &Path, ty: Option<&FeatureType>) -> Result<Tensor> {
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-    match extension.as_str() {
+    read_file_fitted(path, ty, Fit::Exact)
+}
+
+/// [`read_file`] with a way to make images fit.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read_file_fitted(path: &Path, ty: Option<&FeatureType>, fit: Fit) -> Result<Tensor> {
+    match extension(path).as_str() {
         "npy" => npy::read(path),
-        "png" | "jpg" | "jpeg" => image::read(path, ty.unwrap_or(&FeatureType::Unknown)),
+        "png" | "jpg" | "jpeg" => image::read_fitted(path, ty.unwrap_or(&FeatureType::Unknown), fit),
         _ => Err(Error::invalid("not a kind of file that inputs come in")
-            .with_hint("inputs are .npy files, and .png or .jpg for images")
+            .with_hint("inputs are .npy, .npz, .json and .txt files, and .png or .jpg for images")
             .at(path)),
     }
 }
 
-fn read_folder(
-    program: &Function,
-    info: Option<&FunctionInfo>,
-    folder: &Path,
-) -> Result<BTreeMap<String, Tensor>> {
-    let mut found = BTreeMap::new();
-    for (name, _) in program_inputs(program) {
-        let feature = info.and_then(|f| f.inputs.iter().find(|i| i.name == name));
-        let file = ["npy", "png", "jpg", "jpeg"].map(|e| folder.join(format!("{name}.{e}")));
-        if let Some(file) = file.iter().find(|f| f.is_file()) {
-            found.insert(name.to_owned(), read_file(file, feature.map(|f| &f.ty))?);
-        }
-    }
-    Ok(found)
-}
-
 /// Takes stacks of inputs apart.
 fn unstack(
-    program: &Function,
+    declared: &[Input],
     inputs: BTreeMap<String, Tensor>,
     folder: &Path,
 ) -> Result<Vec<InferenceRequest>> {
     let mut stacks: Vec<(String, Vec<Tensor>)> = Vec::new();
     for (name, tensor) in inputs {
-        let ty = program_inputs(program).find(|(n, _)| *n == name).map(|(_, t)| t);
+        let ty = declared.iter().find(|i| i.name == name).and_then(|i| i.tensor.as_ref());
         let parts = ty.and_then(|ty| split(&tensor, ty)).unwrap_or_else(|| vec![tensor]);
         stacks.push((name, parts));
     }
