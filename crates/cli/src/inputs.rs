@@ -166,7 +166,8 @@ impl Declared {
                 || ty != Some(&FeatureType::String) && value.contains(['/', '\\'])
                 || matches!(ty, Some(FeatureType::Image { .. }));
         if looks_like_a_file && !value.starts_with(['[', '{']) {
-            return Err(Error::io("open", path, std::io::ErrorKind::NotFound.into()));
+            let missing = std::fs::metadata(path).err().unwrap_or(std::io::ErrorKind::NotFound.into());
+            return Err(Error::io("open", path, missing));
         }
         self.literal(name, value)
     }

@@ -32,9 +32,9 @@ Examples:
   milwright run stateful.mlpackage --input token=tokens.npy --steps 8
   milwright run model.mlpackage --seed 7 --function decode
 
-An input is a file (.npy, .npz, .json, .txt; .png or .jpg for an image) or its value: a number, numbers
-with commas between, JSON, or text. An .npz or .json file without NAME= has several inputs by name.
-An image of another size is made to fit: see --fit.")]
+An input is a file (.npy, .npz, .json, .txt; .png or .jpg for an image) or its value: a number,
+numbers with commas between, JSON, or text. A file without NAME=, .npz or .json, has several inputs
+by name. An image of another size is made to fit: see --fit.")]
 pub struct Args {
     /// An .mlpackage or .mlmodelc folder, or an .mlmodel file.
     model: PathBuf,
