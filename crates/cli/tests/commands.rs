@@ -41,6 +41,7 @@ pages! {
     cache
     compare
     compile
+    convert
     completions
     doctor
     full_disk

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use milwright::{Backend, Cpu, DType, InferenceRequest, LoadOptions, Model, ModelInfo, Tensor};
+use milwright::{
+    Backend, Converter, Cpu, DType, ErrorKind, InferenceRequest, LoadOptions, Model, ModelInfo, Task, Tensor,
+};
 use serde_json::Value;
 
 /// Largest difference, relative to the largest expected value of an output where that is above 1.
@@ -137,4 +139,64 @@ fn damaged_models_do_not_panic() {
             }
         }
     }
+}
+
+/// Every network here as an ML program, against the same expected values. What conversion says that it cannot do is
+/// listed, so that a network that is refused by mistake is seen.
+#[test]
+fn networks_as_ml_programs() {
+    let folder = tempfile::tempdir().unwrap();
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
+    let mut converted = Vec::new();
+    let mut refused = Vec::new();
+    for entry in std::fs::read_dir(models).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        if !path.extension().is_some_and(|e| e == "mlmodel" || e == "mlmodelc") {
+            continue;
+        }
+        let model = Arc::new(Model::open(&path).unwrap());
+        if model.info().check(Task::Convert).is_err() {
+            continue;
+        }
+        let output = folder.path().join(format!("{name}.mlpackage"));
+        let report = match Converter::new().convert(&model, Some(&output), &mut |_| {}) {
+            Ok(report) => report,
+            Err(error) => {
+                refused.push(format!("{name}: {error}"));
+                continue;
+            }
+        };
+        assert!(report.specification_version >= 6);
+        let package = Arc::new(Model::open(&output).unwrap());
+        assert_eq!(package.info().metadata, model.info().metadata, "{name}");
+        assert_eq!(package.info().user_defined, model.info().user_defined, "{name}");
+        let mut session = Cpu.load(&package, &LoadOptions::default()).unwrap();
+        let cases = std::fs::read(path.with_extension("json")).unwrap();
+        let cases: Vec<Value> = serde_json::from_slice(&cases).unwrap();
+        let mut fit = 0;
+        for case in &cases {
+            let inputs = case["inputs"].as_object().unwrap().iter();
+            let request = inputs.fold(InferenceRequest::new(), |r, (n, value)| r.input(n, tensor(value)));
+            let prediction = match session.predict(&request) {
+                Ok(prediction) => prediction,
+                // A sequence, or a batch, of what is declared: an ML program takes one.
+                Err(error) if error.kind() == ErrorKind::InvalidInput => continue,
+                Err(error) => panic!("{name}: {error}"),
+            };
+            fit += 1;
+            for (output, expected) in case["outputs"].as_object().unwrap() {
+                let found = prediction.output(output).unwrap_or_else(|| panic!("{name}: no output {output}"));
+                match expected.as_str() {
+                    Some(label) => assert_eq!(found.strings(), [label], "{name}: {output}"),
+                    None => compare(&format!("{name}: {output}"), found, &tensor(expected)),
+                }
+            }
+        }
+        converted.push((name, fit));
+    }
+    println!("converted: {converted:?}\nrefused: {refused:#?}");
+    assert!(!converted.is_empty());
+    assert!(refused.is_empty(), "{refused:#?}");
+    assert!(converted.iter().any(|(_, fit)| *fit > 0));
 }
