@@ -41,8 +41,8 @@ pages! {
     cache
     compare
     compile
-    convert
     completions
+    convert
     doctor
     full_disk
     help
