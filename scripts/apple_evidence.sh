@@ -67,7 +67,7 @@ packages() {
 compile() {
     local target
     for target in aarch64-apple-darwin x86_64-apple-darwin aarch64-apple-ios; do
-        scripts/apple/std.sh "$target" "$sysroot"
+        scripts/std.sh "$target" "$sysroot"
         local crates=(-p milwright-apple -p milwright)
         [ "$target" = aarch64-apple-ios ] || crates+=(-p milwright-cli)
         # DOCS_RS tells one build script to compile no Objective-C; `link` compiles it.
@@ -98,7 +98,7 @@ apple() {
 
 link() {
     local target=aarch64-apple-darwin program=target/apple-link/aarch64-apple-darwin/debug/milwright
-    scripts/apple/std.sh "$target" "$sysroot"
+    scripts/std.sh "$target" "$sysroot"
     rm -rf "$cache/sdk"
     scripts/apple/sdk.sh "$cache/sdk"
     APPLE_RUSTFLAGS='-Clinker-flavor=ld64.lld -Clinker=rust-lld' apple "$target" env SDKROOT="$cache/sdk" \
@@ -167,7 +167,7 @@ sanitizers() {
 
 threads() {
     local target=x86_64-unknown-linux-gnu
-    scripts/apple/std.sh "$target" "$cache/sysroot-tsan" thread
+    scripts/std.sh "$target" "$cache/sysroot-tsan" thread
     # The stand-in is instrumented, too; GNUstep is not: what it does with its locks is seen, its memory is not.
     RUSTC_BOOTSTRAP=1 STANDIN=$cache/standin-tsan STANDIN_INSTRUMENT=-fsanitize=thread \
         STANDIN_RUSTFLAGS="-Zsanitizer=thread --sysroot=$cache/sysroot-tsan" STANDIN_TARGET=target/standin-tsan \

@@ -9,11 +9,11 @@ only the files that the tests use are unpacked. None of them is part of this rep
 
 import argparse
 import hashlib
+import os
 import subprocess
 import sys
 import tarfile
 import tempfile
-import urllib.request
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,17 +54,26 @@ class Package:
 
 
 class Crate(Package):
-    """The same on the Rust registry."""
+    """The same on the Rust registry, or what cargo's configuration puts in its place."""
 
     def download(self, folder):
-        archive = folder / f"{self.name}-{self.version}.crate"
-        url = f"https://static.crates.io/crates/{self.name}/{archive.name}"
-        try:
-            with urllib.request.urlopen(url, timeout=60) as response:
-                archive.write_bytes(response.read())
-        except OSError as error:
-            sys.exit(f"{self.name} {self.version}: could not be downloaded from {url}: {error}")
-        return self.checked(archive)
+        # Cargo keeps the archive of everything that it fetches, here for a crate of ours that wants this version.
+        (folder / "src").mkdir()
+        (folder / "src" / "lib.rs").touch()
+        (folder / "Cargo.toml").write_text(
+            '[package]\nname = "fetch"\nversion = "0.0.0"\nedition = "2021"\n[workspace]\n'
+            f'[dependencies]\n{self.name} = "={self.version}"\n'
+        )
+        command = ["cargo", "fetch", "--quiet", "--target", "x86_64-unknown-linux-gnu", "--manifest-path"]
+        done = subprocess.run([*command, str(folder / "Cargo.toml")], capture_output=True, text=True)
+        if done.returncode != 0:
+            reason = done.stderr.strip().splitlines()[:1] or ["no reason given"]
+            sys.exit(f"{self.name} {self.version}: cargo could not fetch it ({reason[0]}).")
+        home = Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
+        archives = sorted(home.glob(f"registry/cache/*/{self.name}-{self.version}.crate"))
+        if not archives:
+            sys.exit(f"{self.name} {self.version}: cargo keeps no archive of it below {home}.")
+        return self.checked(archives[0])
 
 
 # What Core ML's own compiler made of small models.

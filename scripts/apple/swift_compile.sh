@@ -16,7 +16,7 @@ mkdir -p "$out"
 
 if [ -z "${SWIFTC:-}" ] && [ ! -e "$root/usr/bin/swiftc" ]; then
     rm -rf "$root"
-    debootstrap --variant=minbase trixie "$root" http://deb.debian.org/debian
+    debootstrap --variant=minbase trixie "$root" "$(scripts/apt_mirror.sh)"
     chroot "$root" apt-get install -y --no-install-recommends swiftlang libc6-dev g++
     chroot "$root" apt-get clean
 fi

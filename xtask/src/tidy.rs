@@ -93,6 +93,19 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("/work/", "a path of one machine"),
     ("/Users/", "a path of one machine"),
 ];
+/// Hosts of package registries: mirrors are in use in many places, and only the clients' configuration knows them.
+const REGISTRIES: &[&str] = &[
+    "crates.io",
+    "static.rust-lang.org",
+    "pypi.org",
+    "pythonhosted.org",
+    "deb.debian.org",
+    "security.debian.org",
+    "archive.ubuntu.com",
+    "npmjs.org",
+    "npmjs.com",
+    "proxy.golang.org",
+];
 /// This file names them.
 const NAMES_FORBIDDEN: &str = "xtask/src/tidy.rs";
 
@@ -244,6 +257,12 @@ fn texts(root: &Path, files: &[String]) -> Vec<String> {
             for (_, reason) in FORBIDDEN.iter().filter(|(words, _)| mentions(line, words)) {
                 problems.push(format!("{name}:{}: {reason} (FORBIDDEN)", number + 1));
             }
+            if names_a_registry(name, line) {
+                problems.push(format!(
+                    "{name}:{}: a registry's host: leave it to the client (REGISTRIES)",
+                    number + 1
+                ));
+            }
         }
         let lines = text.lines().count();
         let generated = text.lines().take(5).any(|line| line.contains(GENERATED));
@@ -254,6 +273,12 @@ fn texts(root: &Path, files: &[String]) -> Vec<String> {
     problems
         .extend(long.keys().map(|name| format!("{name}: is not a long file, but has a row in LONG_FILES")));
     problems
+}
+
+/// Whether a line names the host of a registry. Cargo's lock files do, whatever takes its place.
+fn names_a_registry(file: &str, line: &str) -> bool {
+    let is_cargos_own = file.ends_with("Cargo.lock") && line.starts_with("source = \"registry+");
+    !is_cargos_own && REGISTRIES.iter().any(|host| line.contains(host))
 }
 
 /// Whether `line` has `words` other than in the middle of something longer.
@@ -288,6 +313,16 @@ mod tests {
         assert_eq!(with("milwright-testkit", None).len(), 1);
         assert!(with("milwright-testkit", Some("dev")).is_empty());
         assert_eq!(edges(&sample("milwright-new", serde_json::json!([]))).len(), 1);
+    }
+
+    #[test]
+    fn hosts_of_registries_are_found() {
+        let index = "source = \"registry+https://github.com/rust-lang/crates.io-index\"";
+        assert!(!names_a_registry("fuzz/Cargo.lock", index));
+        assert!(names_a_registry("scripts/x.sh", index));
+        assert!(names_a_registry("x.py", "url = f'https://static.crates.io/crates/{name}'"));
+        assert!(names_a_registry("x.sh", "debootstrap trixie root http://deb.debian.org/debian"));
+        assert!(!names_a_registry("README.md", "cargo add milwright; pip install milwright"));
     }
 
     #[test]

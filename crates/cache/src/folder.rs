@@ -9,6 +9,7 @@
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use crate::entry::{self, MAX_HEADER};
@@ -21,6 +22,8 @@ pub(crate) const LIST: &str = "entry";
 const MAX_FILES: usize = 100_000;
 /// Bytes of a file's path below the artifact.
 const MAX_PATH: usize = 4096;
+/// How often a lease is asked for that somebody else stands in the way of, a millisecond apart.
+const LEASE_TRIES: u32 = 1000;
 
 /// A folder that was stored, or is private. While this lives, the folder stays where it is: nobody evicts it.
 pub struct Folder {
@@ -94,6 +97,8 @@ impl Store {
         build(&path).map_err(FolderError::Build)?;
         let folder = match self.publish_folder(key, meta, name, &private) {
             Ok((path, lease)) => Folder { path, origin, unstored: None, key: *key, lease, private: None },
+            // It was stored, and evicted before anybody could hold on to it.
+            Err(error) if !path.exists() => return Err(FolderError::Store(error)),
             Err(error) => {
                 tracing::debug!(%key, %error, "cannot store a folder");
                 let (unstored, private) = (Some(error), Some(private));
@@ -220,17 +225,23 @@ impl Store {
     pub(crate) fn remove_folder(&self, key: &Key) -> Result<bool, Error> {
         let root = self.folder_path(key);
         let list = root.join(LIST);
-        let _lock = match self.storage.try_lock(&list) {
+        let lock = match self.storage.try_lock(&list) {
             Ok(Some(lock)) => Some(lock),
             Ok(None) => return Ok(false),
             // It is not there at all, or has no list, or there are no locks.
             Err(_) => None,
         };
+        // Where an open file keeps its folder from being renamed, ours would, and so does the lease of one who comes now.
+        let renames_in_use = self.storage.renames_folders_in_use();
+        let _lock = lock.filter(|_| renames_in_use);
         // First away from its name: a removal that is cut short leaves nothing that looks like an entry.
         let away = self.dir.join(format!("{key}.{}.tmp", unique()));
         match self.storage.rename(&root, &away) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !renames_in_use => {
+                return Ok(false);
+            }
             Err(error) => return Err(failed("remove", &root)(error)),
         }
         self.storage.remove_folder(&away).map_err(failed("remove", &away))?;
@@ -304,7 +315,8 @@ impl Store {
             self.storage.sync_dir(folder).map_err(failed("flush", folder))?;
         }
         // The lock is on the file, which keeps it under its new name.
-        let lease = self.lease(staging).ok().flatten();
+        let renames_in_use = self.storage.renames_folders_in_use();
+        let early = if renames_in_use { self.lease(staging).ok().flatten() } else { None };
         let root = self.folder_path(key);
         if let Err(error) = self.storage.rename(staging, &root) {
             // A broken one, or one that somebody else has just made.
@@ -316,11 +328,32 @@ impl Store {
             }
             self.storage.rename(staging, &root).map_err(failed("rename a temporary folder to", &root))?;
         }
+        let lease = if renames_in_use { early } else { self.late_lease(&root)? };
         // It is in its place, whether or not that survives a power cut.
         if let Err(error) = self.storage.sync_dir(&self.dir) {
             tracing::debug!(%key, %error, "cannot flush the cache folder");
         }
         Ok((root.join(name), lease))
+    }
+}
+
+impl Store {
+    /// A lease on a folder that has just been given its name, and which others may be about to remove.
+    fn late_lease(&self, root: &Path) -> Result<Option<LockGuard>, Error> {
+        for _ in 0..LEASE_TRIES {
+            match self.lease(root) {
+                Ok(Some(lease)) => return Ok(Some(lease)),
+                // Somebody looks whether it is in use, or removes it.
+                Ok(None) => thread::sleep(Duration::from_millis(1)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                // There are no locks here.
+                Err(_) => return Ok(None),
+            }
+        }
+        Err(failed("use", root)(io::Error::new(
+            io::ErrorKind::NotFound,
+            "another process removed it at once",
+        )))
     }
 }
 

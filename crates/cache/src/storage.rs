@@ -1,3 +1,8 @@
+#[cfg(not(unix))]
+mod elsewhere;
+#[cfg(unix)]
+mod unix;
+
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -7,6 +12,11 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use crate::PAYLOAD_ALIGN;
+
+#[cfg(not(unix))]
+use elsewhere as system;
+#[cfg(unix)]
+use unix as system;
 
 /// The file operations of a [`Store`](crate::Store), so that tests can make any of them fail. [`Disk`] is the real one.
 pub trait Storage: fmt::Debug + Send + Sync {
@@ -48,7 +58,7 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// The names of the folders in a folder.
     fn list_folders(&self, dir: &Path) -> io::Result<Vec<String>>;
 
-    /// Makes a new folder, which must not exist yet. It is locked until the guard is dropped, where folders can be.
+    /// Makes a new folder, which must not exist yet. It is locked until the guard is dropped.
     fn create_folder(&self, path: &Path) -> io::Result<LockGuard>;
 
     /// The plain files in a folder and the folders in it: names with `/`, and lengths, sorted by name. Anything that is
@@ -63,6 +73,11 @@ pub trait Storage: fmt::Debug + Send + Sync {
 
     /// Takes a shared advisory lock of a file that exists; `None` while somebody has it for themselves.
     fn try_lock_shared(&self, path: &Path) -> io::Result<Option<LockGuard>>;
+
+    /// Whether a folder can be renamed while a file in it is open. Where it cannot, an open file is as good as a lease.
+    fn renames_folders_in_use(&self) -> bool {
+        system::RENAMES_FOLDERS_IN_USE
+    }
 }
 
 /// Holds a lock until it is dropped.
@@ -95,11 +110,7 @@ pub struct Disk;
 
 impl Storage for Disk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(dir)
+        system::create_private_folders(dir)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<FileInfo>> {
@@ -154,15 +165,8 @@ impl Storage for Disk {
         fs::remove_file(path)
     }
 
-    #[cfg(unix)]
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
-    }
-
-    /// Windows cannot flush a folder; NTFS journals the rename.
-    #[cfg(not(unix))]
-    fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
-        Ok(())
+        system::sync_folder(dir)
     }
 
     fn touch(&self, path: &Path) -> io::Result<()> {
@@ -172,15 +176,14 @@ impl Storage for Disk {
     fn try_lock(&self, path: &Path) -> io::Result<Option<LockGuard>> {
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
         // Between the two calls it may have been removed, and another put in its place.
-        Ok((lock(&file)? && is_at(&file, path)).then(|| Box::new(file) as LockGuard))
+        Ok((lock(&file)? && system::is_at(&file, path)).then(|| Box::new(file) as LockGuard))
     }
 
     fn is_locked(&self, path: &Path) -> io::Result<bool> {
-        let file = match OpenOptions::new().write(true).open(path) {
-            Err(error) if error.kind() == io::ErrorKind::IsADirectory => File::open(path)?,
-            file => file?,
-        };
-        lock(&file).map(|locked| !locked)
+        if fs::metadata(path)?.is_dir() {
+            return system::is_folder_locked(path);
+        }
+        lock(&OpenOptions::new().write(true).open(path)?).map(|locked| !locked)
     }
 
     fn list_folders(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -190,14 +193,7 @@ impl Storage for Disk {
     }
 
     fn create_folder(&self, path: &Path) -> io::Result<LockGuard> {
-        fs::create_dir(path)?;
-        // Not everywhere can a folder be opened or locked; there, its age tells that it was left behind.
-        let folder = match File::open(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Ok(Box::new(())),
-            folder => folder?,
-        };
-        let _ = folder.try_lock();
-        if is_at(&folder, path) { Ok(Box::new(folder)) } else { Err(io::ErrorKind::NotFound.into()) }
+        system::create_locked_folder(path)
     }
 
     fn files_below(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
@@ -223,7 +219,7 @@ impl Storage for Disk {
     }
 
     fn sync_file(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+        system::sync_file(path)
     }
 
     fn remove_folder(&self, path: &Path) -> io::Result<()> {
@@ -238,22 +234,8 @@ impl Storage for Disk {
             Err(TryLockError::Error(error)) => return Err(error),
         }
         // As in `try_lock`.
-        Ok(is_at(&file, path).then(|| Box::new(file) as LockGuard))
+        Ok(system::is_at(&file, path).then(|| Box::new(file) as LockGuard))
     }
-}
-
-/// Whether a path still leads to an open file or folder.
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let (Ok(ours), Ok(there)) = (file.metadata(), fs::metadata(path)) else { return false };
-    (ours.dev(), ours.ino()) == (there.dev(), there.ino())
-}
-
-/// Elsewhere, what is open is not removed.
-#[cfg(not(unix))]
-fn is_at(_: &File, _: &Path) -> bool {
-    true
 }
 
 impl NewFile for File {

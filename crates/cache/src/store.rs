@@ -478,7 +478,7 @@ impl Name {
             "mwc" => Some(Self::Entry(key)),
             "mwd" => Some(Self::Folder(key)),
             "lock" => Some(Self::Passing),
-            _ => rest.ends_with(".tmp").then_some(Self::Passing),
+            _ => (rest.ends_with(".tmp") || rest.ends_with(".lock")).then_some(Self::Passing),
         }
     }
 }

@@ -5,10 +5,10 @@
 use std::convert::Infallible;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -295,6 +295,42 @@ fn eight_processes_share_a_folder() {
     assert_eq!(names(dir.path()).len(), report.whole, "temporary or lock files are left");
 }
 
+/// As on Windows: see [`Strict`].
+#[test]
+fn nothing_is_renamed_or_removed_while_it_is_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let strict = Arc::new(Strict::default());
+    let open = || Store::with_storage(dir.path(), Options::default(), strict.clone()).unwrap();
+    let store = open();
+    let one = fetch(&store, 0);
+    assert!(one.unstored.is_none(), "{:?}", one.unstored);
+    let other = fetch(&store, 0);
+    assert_eq!(other.origin, Origin::Hit);
+    assert_eq!((store.clear().unwrap().entries, store.prune(0).unwrap().entries), (0, 0));
+    // One who comes when it has been seen that nobody uses it, and just before it is renamed.
+    drop((one, other));
+    let late = Arc::new(Mutex::new(None));
+    let (from, slot) = (open(), Arc::clone(&late));
+    strict.before_rename(move || *slot.lock().unwrap() = from.folder(&key(0), NAME).unwrap());
+    assert!(!store.remove(&key(0)).unwrap(), "it is in use");
+    check(late.lock().unwrap().as_ref().unwrap(), 0);
+    *late.lock().unwrap() = None;
+    // And one who evicts it as soon as it has its name.
+    assert!(store.remove(&key(0)).unwrap());
+    let from = open();
+    strict.after_rename(move || assert!(from.remove(&key(0)).unwrap()));
+    let error = store
+        .folder_or_create(&key(0), &meta(), NAME, Wait::from(&store), |path| build(path, 0))
+        .unwrap_err();
+    assert!(matches!(&error, FolderError::Store(e) if e.to_string().contains("removed it")), "{error}");
+    // Damage is repaired, and nothing is left.
+    let weights = fetch(&store, 1).path.join("weights/weight.bin");
+    fs::write(weights, "damage").unwrap();
+    assert!(matches!(fetch(&store, 1).origin, Origin::Rebuilt(_)));
+    assert_eq!(store.clear().unwrap().entries, 1);
+    assert_eq!(names(dir.path()), [] as [String; 0]);
+}
+
 fn start(test: &str, dir: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture"])
@@ -439,5 +475,127 @@ impl Storage for Failing {
 
     fn try_lock_shared(&self, path: &Path) -> io::Result<Option<LockGuard>> {
         self.step().and_then(|()| Disk.try_lock_shared(path))
+    }
+}
+
+/// The disk of a system on which a folder keeps its name while a file in it is open. Of open files it knows the locks.
+#[derive(Default)]
+struct Strict {
+    open: Arc<Mutex<Vec<PathBuf>>>,
+    before: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    after: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+struct Open(Arc<Mutex<Vec<PathBuf>>>, PathBuf, #[expect(dead_code, reason = "held")] LockGuard);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let mut open = self.0.lock().unwrap();
+        let place = open.iter().position(|path| *path == self.1).unwrap();
+        open.remove(place);
+    }
+}
+
+impl std::fmt::Debug for Strict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Strict")
+    }
+}
+
+impl Strict {
+    fn before_rename(&self, work: impl FnOnce() + Send + 'static) {
+        *self.before.lock().unwrap() = Some(Box::new(work));
+    }
+
+    fn after_rename(&self, work: impl FnOnce() + Send + 'static) {
+        *self.after.lock().unwrap() = Some(Box::new(work));
+    }
+
+    fn guard(&self, path: &Path, lock: LockGuard) -> LockGuard {
+        self.open.lock().unwrap().push(path.to_owned());
+        Box::new(Open(Arc::clone(&self.open), path.to_owned(), lock))
+    }
+}
+
+impl Storage for Strict {
+    fn renames_folders_in_use(&self) -> bool {
+        false
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let before = self.before.lock().unwrap().take();
+        before.into_iter().for_each(|work| work());
+        if self.open.lock().unwrap().iter().any(|path| path != from && path.starts_with(from)) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        Disk.rename(from, to)?;
+        let after = self.after.lock().unwrap().take();
+        after.into_iter().for_each(|work| work());
+        Ok(())
+    }
+
+    fn try_lock(&self, path: &Path) -> io::Result<Option<LockGuard>> {
+        Ok(Disk.try_lock(path)?.map(|lock| self.guard(path, lock)))
+    }
+
+    fn try_lock_shared(&self, path: &Path) -> io::Result<Option<LockGuard>> {
+        Ok(Disk.try_lock_shared(path)?.map(|lock| self.guard(path, lock)))
+    }
+
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        assert!(!self.open.lock().unwrap().iter().any(|open| open.starts_with(path)), "it is in use");
+        Disk.remove_folder(path)
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        Disk.create_dir(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<FileInfo>> {
+        Disk.list(dir)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
+        Disk.create(path)
+    }
+
+    fn load(&self, path: &Path) -> io::Result<Bytes> {
+        Disk.load(path)
+    }
+
+    fn load_head(&self, path: &Path, max: usize) -> io::Result<(Vec<u8>, u64)> {
+        Disk.load_head(path, max)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        Disk.sync_dir(dir)
+    }
+
+    fn touch(&self, path: &Path) -> io::Result<()> {
+        Disk.touch(path)
+    }
+
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        Disk.is_locked(path)
+    }
+
+    fn list_folders(&self, dir: &Path) -> io::Result<Vec<String>> {
+        Disk.list_folders(dir)
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<LockGuard> {
+        Disk.create_folder(path)
+    }
+
+    fn files_below(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
+        Disk.files_below(dir)
+    }
+
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        Disk.sync_file(path)
     }
 }

@@ -99,7 +99,35 @@ pub(crate) fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
 /// Removes a folder and what is in it.
 pub(crate) fn remove_all(path: &Path) -> io::Result<()> {
     step()?;
-    fs::remove_dir_all(path)
+    match fs::remove_dir_all(path) {
+        // The first time, files that are read-only were in the way: those of a package that was copied from such a disk.
+        Err(error) if cfg!(windows) && error.kind() == io::ErrorKind::PermissionDenied => {
+            make_writable(path);
+            fs::remove_dir_all(path)
+        }
+        result => result,
+    }
+}
+
+/// Takes the read-only attribute from the files in a folder, as far as it can. Links are not followed.
+fn make_writable(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(ty) if ty.is_dir() => make_writable(&entry.path()),
+            Ok(ty) if ty.is_file() => {
+                let Ok(mut permissions) = entry.metadata().map(|m| m.permissions()) else { continue };
+                if permissions.readonly() {
+                    #[expect(
+                        clippy::permissions_set_readonly_false,
+                        reason = "Windows has no other way, and calls it there only"
+                    )]
+                    permissions.set_readonly(false);
+                    let _ = fs::set_permissions(entry.path(), permissions);
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Failures for tests, one plan per thread.
@@ -117,6 +145,10 @@ pub(crate) mod faults {
         Killed,
     }
 
+    /// Whether the system has a call for [`exchange`](super::exchange).
+    pub(crate) const EXCHANGES: bool =
+        cfg!(any(target_os = "linux", target_os = "android", target_vendor = "apple"));
+
     thread_local! {
         static PLAN: Cell<Option<(Fault, usize)>> = const { Cell::new(None) };
         static CAN_EXCHANGE: Cell<bool> = const { Cell::new(true) };
@@ -133,7 +165,7 @@ pub(crate) mod faults {
     }
 
     pub(crate) fn can_exchange() -> bool {
-        CAN_EXCHANGE.get()
+        EXCHANGES && CAN_EXCHANGE.get()
     }
 
     pub(crate) fn step() -> io::Result<()> {

@@ -11,7 +11,7 @@ use crate::disk;
 use crate::open::MODEL_PATH;
 use crate::proto::{Model, ModelDescription};
 use crate::regular::check_destination;
-use crate::write::{Staging, is_empty, write_synced};
+use crate::write::{Staging, is_empty, not_in_place, write_synced};
 use crate::{Error, Result};
 
 /// What goes into an `.mlmodelc`.
@@ -99,14 +99,14 @@ pub fn write_mlmodelc(path: impl AsRef<Path>, program: &CompiledProgram<'_>) -> 
         disk::sync_folder(&staging.folder)
     };
     write().map_err(|error| Error::io("write it", error).at(path))?;
-    staging.commit().map_err(|error| Error::io("put it in its place", error).at(path))
+    staging.commit().map_err(|error| not_in_place(error).at(path))
 }
 
 /// Where a weight file lies in the folder, by its name in the model.
 fn relative(name: &str) -> Result<PathBuf> {
     let relative = name.strip_prefix(MODEL_PATH).filter(|relative| {
         let plain = Path::new(relative).components().all(|part| matches!(part, Component::Normal(_)));
-        plain && !relative.is_empty() && !relative.contains(['\0', '\\'])
+        plain && !relative.is_empty() && !relative.contains(['\0', '\\', ':'])
     });
     relative
         .map(PathBuf::from)
@@ -231,6 +231,8 @@ mod tests {
         assert_eq!(weight(&path), 1);
         let metadata = fs::read_to_string(path.join("metadata.json")).unwrap();
         assert!(metadata.contains("\"generatedClassName\": \"m\""), "{metadata}");
+        // Windows does not rename a folder while a file in it is mapped.
+        drop(package);
         write(&path, 2).unwrap();
         assert_eq!((weight(&path), names(folder.path())), (2, vec!["m.mlmodelc".to_owned()]));
     }
@@ -267,6 +269,10 @@ mod tests {
                 let path = folder.path().join("m.mlmodelc");
                 write(&path, 1).unwrap();
                 let (_, reached) = faults::with(fault, at, true, || write(&path, 2));
+                // The gap that there is without an exchange of names: see `StagedPackage`'s test.
+                if !path.exists() && !faults::EXCHANGES && fault == Fault::Killed {
+                    drop(Staging::create(&path).unwrap());
+                }
                 assert!([1, 2].contains(&weight(&path)), "{fault:?} at {at}");
                 write(&path, 3).unwrap();
                 let found = (weight(&path), names(folder.path()));

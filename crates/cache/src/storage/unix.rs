@@ -1,0 +1,45 @@
+//! What Unix does in its own way.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::Path;
+
+use super::{LockGuard, lock};
+
+pub(super) const RENAMES_FOLDERS_IN_USE: bool = true;
+
+/// Nobody else may look into the folder.
+pub(super) fn create_private_folders(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+pub(super) fn sync_folder(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+pub(super) fn sync_file(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// The lock is the folder's own.
+pub(super) fn create_locked_folder(path: &Path) -> io::Result<LockGuard> {
+    fs::create_dir(path)?;
+    // Not everywhere can a folder be opened or locked; there, its age tells that it was left behind.
+    let folder = match File::open(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Ok(Box::new(())),
+        folder => folder?,
+    };
+    let _ = folder.try_lock();
+    if is_at(&folder, path) { Ok(Box::new(folder)) } else { Err(io::ErrorKind::NotFound.into()) }
+}
+
+pub(super) fn is_folder_locked(path: &Path) -> io::Result<bool> {
+    lock(&File::open(path)?).map(|locked| !locked)
+}
+
+/// Whether a path still leads to an open file or folder.
+pub(super) fn is_at(file: &File, path: &Path) -> bool {
+    let (Ok(ours), Ok(there)) = (file.metadata(), fs::metadata(path)) else { return false };
+    (ours.dev(), ours.ino()) == (there.dev(), there.ino())
+}
