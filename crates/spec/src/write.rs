@@ -549,7 +549,7 @@ mod tests {
             file.commit().unwrap();
         };
         write("one");
-        let open = File::open(&path).unwrap();
+        let open = fs::File::open(&path).unwrap();
         write("two");
         assert_eq!(fs::read_to_string(&path).unwrap(), "two");
         assert_eq!(io::read_to_string(&open).unwrap(), "one");
