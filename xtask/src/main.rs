@@ -16,6 +16,7 @@ use clap::{Parser, Subcommand};
 #[cfg_attr(feature = "codegen", path = "codegen/enabled.rs")]
 mod codegen;
 mod docs;
+mod layout;
 mod tidy;
 
 /// Development tasks of Milwright.
@@ -42,13 +43,18 @@ enum Task {
     },
     /// Check the rules that no compiler knows: who may depend on whom, unsafe code, file lengths
     Tidy,
+    /// Only write the table of messages, crates/spec/src/proto/layout.rs
+    Layout,
 }
 
 fn main() -> ExitCode {
     let result = match Args::parse().task {
-        Task::Codegen { check } => codegen::run(check).map_err(Into::into),
+        Task::Codegen { check } => {
+            codegen::run(check).and_then(|()| layout::run(&root(), check)).map_err(Into::into)
+        }
         Task::Docs { check } => docs::run(&root(), check),
         Task::Tidy => tidy::run(&root()),
+        Task::Layout => layout::run(&root(), false).map_err(Into::into),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

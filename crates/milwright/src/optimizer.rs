@@ -364,6 +364,7 @@ impl Optimizer {
         let destination = output.map_or_else(|| scratch.path().join("result.mlpackage"), Path::to_owned);
         // A destination that cannot be written is noticed before the work, not after it.
         let mut writer = PackageWriter::create(&destination)?;
+        writer.carry_over(model.package())?;
         let mut spill = Spill::create(&destination, model.package(), self.load.cancel.clone())?;
         let mut spec = source.model.package().model().clone();
         let mut report = Report::default();

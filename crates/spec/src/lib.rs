@@ -15,6 +15,7 @@
 //! write a new file and rename it.
 
 pub mod blob;
+mod carried;
 mod compiled;
 mod disk;
 mod error;
@@ -22,7 +23,9 @@ mod lfs;
 pub mod limits;
 mod manifest;
 mod map;
+mod memory;
 mod open;
+mod overlay;
 pub mod proto;
 mod references;
 mod regular;
@@ -34,4 +37,4 @@ pub use lfs::lfs_pointer;
 pub use map::FileMap;
 pub use open::{Container, Package};
 pub use regular::{is_device_name, open_regular};
-pub use write::{PackageWriter, StagedFile, StagedPackage, write_mlmodel};
+pub use write::{PackageWriter, StagedFile, StagedPackage, abandon_writes, write_mlmodel};

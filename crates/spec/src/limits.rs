@@ -4,9 +4,17 @@
 
 /// Size of a serialized model, in bytes: protobuf itself allows no more.
 ///
-/// Weights in `bytes` fields and blob files are not copied. What is decoded takes a multiple of its size in the file;
-/// the worst case (a list of empty messages, two bytes each) is a few hundred bytes of memory for a byte of file.
+/// Weights in `bytes` fields and blob files are not copied. What is decoded takes a multiple of its size in the file:
+/// see [`MAX_MEMORY_PER_BYTE`].
 pub const MAX_SPEC_BYTES: u64 = (1 << 31) - 1;
+
+/// Memory that the messages of a serialized model may take, in bytes for each byte of it. Models from converters take
+/// less than 30; a list of empty messages, two bytes each, could take a thousand. Numbers and strings, which are not
+/// counted, take at most 48 on top of it.
+pub const MAX_MEMORY_PER_BYTE: usize = 100;
+
+/// Memory that messages may take whatever the size of the model.
+pub const MIN_MEMORY: usize = 4 << 20;
 
 /// Size of a compiled program's text, in bytes. It holds no weights, only the constants that coremltools keeps out of
 /// weight files.
@@ -25,6 +33,15 @@ pub const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
 /// Items in a package's manifest.
 pub const MAX_MANIFEST_ITEMS: usize = 1000;
+
+/// Size of a file with the texts that Xcode keeps beside a specification, in bytes.
+pub const MAX_OVERLAY_BYTES: u64 = 4 << 20;
+
+/// Files of a package besides its model and weights that whoever rewrites it keeps.
+pub const MAX_CARRIED_FILES: usize = 1000;
+
+/// Depth of the folders in a package.
+pub const MAX_FOLDER_DEPTH: usize = 16;
 
 /// Distinct weight files that one model refers to.
 pub const MAX_WEIGHT_FILES: usize = 1000;

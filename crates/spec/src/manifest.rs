@@ -38,17 +38,17 @@ pub(crate) struct Manifest {
     root_model_identifier: String,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Item {
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Item {
     author: String,
-    description: String,
-    name: String,
-    path: String,
+    pub(crate) description: String,
+    pub(crate) name: String,
+    pub(crate) path: String,
 }
 
 impl Manifest {
-    /// The manifest of a package written here.
-    pub(crate) fn new(has_weights: bool) -> Self {
+    /// The manifest of a package written here, with items of another one.
+    pub(crate) fn new(has_weights: bool, others: &[(String, Item)]) -> Self {
         let item = |name: &str, description: &str| Item {
             author: MODEL_FOLDER.to_owned(),
             description: description.to_owned(),
@@ -59,6 +59,9 @@ impl Manifest {
             BTreeMap::from([(MODEL_ID.to_owned(), item(MODEL_FILE, "CoreML Model Specification"))]);
         if has_weights {
             items.insert(WEIGHTS_ID.to_owned(), item(WEIGHTS_FOLDER, "CoreML Model Weights"));
+        }
+        for (id, other) in others {
+            items.entry(id.clone()).or_insert_with(|| other.clone());
         }
         Self {
             file_format_version: "1.0.0".to_owned(),
@@ -74,11 +77,16 @@ impl Manifest {
         text
     }
 
-    /// Reads and checks the manifest of `package`; returns the model file's path, as one inside `package`.
+    /// The items by identifier.
+    pub(crate) fn items(&self) -> impl Iterator<Item = (&String, &Item)> {
+        self.item_info_entries.iter()
+    }
+
+    /// Reads and checks the manifest of `package`; returns the model file's path, as one inside `package`, too.
     ///
     /// Every item must lie inside `Data`, symbolic links resolved, and exist: unless it is `lenient`, which asks that
     /// of the model only.
-    pub(crate) fn find_model(package: &Path, lenient: bool) -> Result<PathBuf> {
+    pub(crate) fn find_model(package: &Path, lenient: bool) -> Result<(PathBuf, Self)> {
         let path = beside(package, FILE_NAME)?;
         let mut text = Vec::new();
         open_regular(&path)?
@@ -88,7 +96,8 @@ impl Manifest {
         if text.len() as u64 > MAX_MANIFEST_BYTES {
             return Err(Error::limit(format!("more than {MAX_MANIFEST_BYTES} bytes")).at(path));
         }
-        let found = Self::parse(&text).and_then(|manifest| manifest.resolve(package, lenient));
+        let found =
+            Self::parse(&text).and_then(|manifest| Ok((manifest.resolve(package, lenient)?, manifest)));
         found.map_err(|error| error.at(path))
     }
 

@@ -9,12 +9,14 @@ use prost::Message as _;
 
 use crate::blob::{Blob, BlobFile};
 use crate::compiled;
-use crate::limits::{MAX_MESSAGE_DEPTH, MAX_SPEC_BYTES, MAX_WEIGHT_FILES, NEWEST_SPECIFICATION_VERSION};
+use crate::limits::{
+    MAX_MESSAGE_DEPTH, MAX_OVERLAY_BYTES, MAX_SPEC_BYTES, MAX_WEIGHT_FILES, NEWEST_SPECIFICATION_VERSION,
+};
 use crate::manifest::{self, Manifest};
 use crate::map::map_bytes;
 use crate::proto::mil_spec::value::BlobFileValue;
-use crate::proto::{Model, ModelDescription};
-use crate::{Error, ErrorKind, Result, lfs_pointer, references};
+use crate::proto::{Model, ModelDescription, layout};
+use crate::{Error, ErrorKind, Result, lfs_pointer, memory, overlay, references};
 
 /// How references to weight files start: the folder of the model file.
 pub(crate) const MODEL_PATH: &str = "@model_path/";
@@ -32,6 +34,17 @@ pub struct Package {
     unreadable: BTreeMap<String, Error>,
     /// What of a compiled network is not understood.
     unread_layers: Vec<String>,
+    /// Where it lies, if it is a folder with a manifest.
+    folder: Option<Folder>,
+}
+
+/// The folder of a package.
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    manifest: Manifest,
+    /// The model file, as a path in the folder.
+    model: PathBuf,
 }
 
 /// What happens if a weight file cannot be opened.
@@ -102,13 +115,15 @@ impl Package {
         let names = compiled::weight_files(&text);
         let (weights, unreadable) =
             load_weights(names, Weights::Required, |name| from_memory(weights, name))?;
+        let (container, program_text) = (Container::Mlmodelc, Some(text));
         Ok(Self {
-            container: Container::Mlmodelc,
+            container,
             model,
-            program_text: Some(text),
+            program_text,
             weights,
             unreadable,
             unread_layers: Vec::new(),
+            folder: None,
         })
     }
 
@@ -124,7 +139,15 @@ impl Package {
         let names = references::weight_files(&model);
         let (weights, unreadable) =
             load_weights(names, Weights::Required, |name| from_memory(weights, name))?;
-        Ok(Self { container, model, program_text: None, weights, unreadable, unread_layers: Vec::new() })
+        Ok(Self {
+            container,
+            model,
+            program_text: None,
+            weights,
+            unreadable,
+            unread_layers: Vec::new(),
+            folder: None,
+        })
     }
 
     /// What kind of container it was.
@@ -155,13 +178,15 @@ impl Package {
         let weights = weights.map(|(name, file)| (name.clone(), file.clone())).collect();
         let unreadable = self.unreadable.iter().filter(|(name, _)| names.contains(name.as_str()));
         let unreadable = unreadable.map(|(name, error)| (name.clone(), error.again())).collect();
+        let (container, model) = (self.container, model.clone());
         Self {
-            container: self.container,
-            model: model.clone(),
+            container,
+            model,
             program_text: None,
             weights,
             unreadable,
             unread_layers: Vec::new(),
+            folder: None,
         }
     }
 
@@ -179,6 +204,20 @@ impl Package {
     /// [`open_without_weights`](Self::open_without_weights).
     pub fn unreadable_weights(&self) -> &BTreeMap<String, Error> {
         &self.unreadable
+    }
+
+    /// Where the package lies, its manifest, and the model file in it; `None` if it is no folder with a manifest.
+    pub(crate) fn folder(&self) -> Option<(&Path, &Manifest, &Path)> {
+        self.folder.as_ref().map(|folder| (&*folder.path, &folder.manifest, &*folder.model))
+    }
+
+    /// Whether the model refers to the file at this path in the package's folder.
+    pub(crate) fn is_weight_file(&self, path: &Path) -> bool {
+        let Some(beside) = self.folder.as_ref().and_then(|folder| folder.model.parent()) else {
+            return false;
+        };
+        let names = self.weights.keys().chain(self.unreadable.keys());
+        names.filter_map(|name| name.strip_prefix(MODEL_PATH)).any(|name| beside.join(name) == path)
     }
 
     /// The weights that a value of the program refers to. Not a copy.
@@ -215,18 +254,24 @@ impl Package {
 fn open_folder(path: &Path, mode: Weights) -> Result<Package> {
     // A link that leads nowhere counts: it says better what is missing.
     if path.join(manifest::FILE_NAME).symlink_metadata().is_ok() {
-        let file = Manifest::find_model(path, mode == Weights::Optional)?;
-        let model = map_bytes(&file, MAX_SPEC_BYTES).and_then(decode).map_err(|error| error.at(&file))?;
+        let (file, manifest) = Manifest::find_model(path, mode == Weights::Optional)?;
+        let mut model = map_bytes(&file, MAX_SPEC_BYTES).and_then(decode).map_err(|error| error.at(&file))?;
+        apply_overlays(&mut model, path, &manifest)?;
         let folder = file.parent().unwrap_or(path);
         let names = references::weight_files(&model);
         let (weights, unreadable) = load_weights(names, mode, |name| open_beside(folder, name))?;
+        let model_file = file.strip_prefix(path).unwrap_or(&file).to_owned();
+        let folder = Some(Folder { path: path.to_owned(), manifest, model: model_file });
+        let container = Container::Mlpackage;
+        let unread_layers = Vec::new();
         return Ok(Package {
-            container: Container::Mlpackage,
+            container,
             model,
             program_text: None,
             weights,
             unreadable,
-            unread_layers: Vec::new(),
+            unread_layers,
+            folder,
         });
     }
     if compiled::is_compiled(path) {
@@ -234,7 +279,15 @@ fn open_folder(path: &Path, mode: Weights) -> Result<Package> {
         let names = program_text.as_deref().map(compiled::weight_files).unwrap_or_default();
         let (weights, unreadable) = load_weights(names, mode, |name| open_beside(path, name))?;
         let container = Container::Mlmodelc;
-        return Ok(Package { container, model, program_text, weights, unreadable, unread_layers });
+        return Ok(Package {
+            container,
+            model,
+            program_text,
+            weights,
+            unreadable,
+            unread_layers,
+            folder: None,
+        });
     }
     if has_extension(path, "mlmodelc") {
         return Err(Error::malformed("not a compiled model: it has no coremldata.bin")
@@ -249,6 +302,27 @@ fn open_folder(path: &Path, mode: Weights) -> Result<Package> {
     } else {
         error.with_hint("give the path of an .mlpackage folder or an .mlmodel file")
     })
+}
+
+/// The texts of the package's author, as edited last.
+fn apply_overlays(model: &mut Model, package: &Path, manifest: &Manifest) -> Result<()> {
+    type Apply = fn(&mut ModelDescription, &[u8]) -> Result<()>;
+    let overlays: [(&str, Apply); 2] =
+        [(overlay::METADATA, overlay::metadata), (overlay::FEATURES, overlay::features)];
+    for (kind, apply) in overlays {
+        for (_, item) in
+            manifest.items().filter(|(_, item)| [&item.description, &item.name].contains(&&kind.to_owned()))
+        {
+            // `find_model` has checked that the path stays inside.
+            let file = package.join(manifest::DATA_FOLDER).join(&item.path);
+            if !file.exists() {
+                continue;
+            }
+            let json = map_bytes(&file, MAX_OVERLAY_BYTES)?;
+            apply(model.description.get_or_insert_default(), &json).map_err(|error| error.at(file))?;
+        }
+    }
+    Ok(())
 }
 
 fn from_memory(files: &BTreeMap<String, Bytes>, name: &str) -> Result<BlobFile> {
@@ -283,14 +357,8 @@ fn open_file(path: &Path, mode: Weights) -> Result<Package> {
         Err(Error::malformed("the model keeps weights in a separate file, which an .mlmodel cannot have")
             .with_hint("an ML program with weights comes as an .mlpackage folder: open that"))
     })?;
-    Ok(Package {
-        container: Container::Mlmodel,
-        model,
-        program_text: None,
-        weights,
-        unreadable,
-        unread_layers: Vec::new(),
-    })
+    let (container, unread_layers) = (Container::Mlmodel, Vec::new());
+    Ok(Package { container, model, program_text: None, weights, unreadable, unread_layers, folder: None })
 }
 
 fn decode(data: Bytes) -> Result<Model> {
@@ -303,6 +371,7 @@ fn decode(data: Bytes) -> Result<Model> {
     if data.is_empty() {
         return Err(Error::malformed("the model file is empty").with_hint(manifest::COPY_AGAIN));
     }
+    memory::check(&data, layout::MODEL)?;
     let model = Model::decode(data).map_err(not_decoded)?;
     check_version(model.specification_version)?;
     if model.r#type.is_none() {

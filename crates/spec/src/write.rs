@@ -14,10 +14,12 @@ use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use prost::Message as _;
 
 use crate::blob::{BlobType, BlobWriter};
+use crate::carried::Carried;
 use crate::disk::{self, NewFile};
 use crate::limits::MAX_SPEC_BYTES;
 use crate::manifest::{self, DATA_FOLDER, MODEL_FILE, MODEL_FOLDER, Manifest, WEIGHTS_FOLDER};
@@ -25,7 +27,7 @@ use crate::open::MODEL_PATH;
 use crate::proto::Model;
 use crate::proto::mil_spec::value::BlobFileValue;
 use crate::regular::check_destination;
-use crate::{Error, Result, open_regular, references};
+use crate::{Error, Package, Result, open_regular, references};
 
 const WEIGHT_FILE: &str = "weight.bin";
 const BUFFER: usize = 1 << 20;
@@ -127,6 +129,7 @@ pub struct PackageWriter {
     destination: PathBuf,
     staging: Staging,
     weights: BTreeMap<String, BlobWriter<BufWriter<NewFile>>>,
+    carried: Carried,
 }
 
 impl PackageWriter {
@@ -157,7 +160,23 @@ impl PackageWriter {
             disk::create_folder(&model_folder)
         };
         create().map_err(|error| Error::io("write it", error).at(destination))?;
-        Ok(Self { destination: destination.to_owned(), staging, weights: BTreeMap::new() })
+        Ok(Self {
+            destination: destination.to_owned(),
+            staging,
+            weights: BTreeMap::new(),
+            carried: Carried::default(),
+        })
+    }
+
+    /// Keeps the parts of another package that are neither its model nor its weights, and their entries in its
+    /// manifest: Xcode's edits, a licence, what other tools put there. Links are not followed and not kept.
+    ///
+    /// # Errors
+    ///
+    /// If its folder cannot be read, or has more files than [`MAX_CARRIED_FILES`](crate::limits::MAX_CARRIED_FILES).
+    pub fn carry_over(&mut self, package: &Package) -> Result<()> {
+        self.carried = Carried::of(package)?;
+        Ok(())
     }
 
     /// Appends `len` packed elements to the weight file and returns the reference by which the program finds them.
@@ -212,7 +231,7 @@ impl PackageWriter {
             }
         }
         let data = encode(model).map_err(|error| error.at(&self.destination))?;
-        let manifest = Manifest::new(!weights.is_empty()).to_json();
+        let manifest = Manifest::new(!weights.is_empty(), &self.carried.items).to_json();
         let package = &self.staging.content;
         let folder = self.model_folder();
         let write = || {
@@ -223,6 +242,7 @@ impl PackageWriter {
                 disk::sync_folder(&folder.join(WEIGHTS_FOLDER))?;
             }
             write_synced(&folder.join(MODEL_FILE), &data)?;
+            self.carried.copy_to(package)?;
             disk::sync_folder(&folder)?;
             disk::sync_folder(&package.join(DATA_FOLDER))?;
             write_synced(&package.join(manifest::FILE_NAME), manifest.as_bytes())?;
@@ -263,6 +283,34 @@ impl StagedPackage {
     }
 }
 
+/// The temporary folders of this process, each with its destination. Whoever puts one in its place holds this lock.
+static IN_PROGRESS: Mutex<BTreeMap<PathBuf, PathBuf>> = Mutex::new(BTreeMap::new());
+
+fn in_progress() -> MutexGuard<'static, BTreeMap<PathBuf, PathBuf>> {
+    IN_PROGRESS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes everything that this process has begun to write and has not put in its place. From here on, nothing is
+/// written or put in its place any more: threads that try wait for ever. For a process that is about to end, whatever
+/// its threads are doing.
+pub fn abandon_writes() {
+    let folders = in_progress();
+    for (folder, destination) in &*folders {
+        // A thread may still be adding files; none goes on for long, because its folder is gone.
+        for _ in 0..10 {
+            if must_stay(folder, destination) || !folder.exists() || disk::remove_all(folder).is_ok() {
+                break;
+            }
+        }
+    }
+    std::mem::forget(folders);
+}
+
+/// Whether a temporary folder has the only copy of an older package, because putting it back failed.
+fn must_stay(folder: &Path, destination: &Path) -> bool {
+    folder.join(ASIDE).exists() && !destination.exists()
+}
+
 /// A temporary folder beside a destination, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Staging {
@@ -290,6 +338,7 @@ impl Staging {
         remove_stale(parent, &prefix, &real);
 
         static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let mut folders = in_progress();
         let create = || {
             loop {
                 let number = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -317,11 +366,14 @@ impl Staging {
             let error = Error::io(doing, error).at(destination);
             if is_missing { error.with_hint("make the folder first, or choose another") } else { error }
         })?;
+        folders.insert(folder.clone(), real.clone());
+        drop(folders);
         Ok(Self { content: folder.join(name), folder, destination: real, lock: Some(lock) })
     }
 
     /// Puts the content in its place.
     pub(crate) fn commit(self) -> io::Result<()> {
+        let _folders = in_progress();
         // Files are replaced by renaming; only a folder that is not empty resists.
         let replaces_folder = self.content.is_dir() && self.destination.exists();
         if !replaces_folder {
@@ -354,14 +406,14 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if self.folder.join(ASIDE).exists() && !self.destination.exists() {
-            // Putting the old package back failed. Keep it: the next write tries again.
-            return;
+        // If putting the old package back failed, it is kept: the next write tries again.
+        if !must_stay(&self.folder, &self.destination) {
+            // After an exchange this is where the old package is. What cannot be removed now is removed another time.
+            // Windows removes what is open only when it is closed.
+            drop(self.lock.take());
+            let _ = disk::remove_all(&self.folder);
         }
-        // After an exchange this is where the old package is. What cannot be removed now is removed another time. Windows
-        // removes what is open only when it is closed.
-        drop(self.lock.take());
-        let _ = disk::remove_all(&self.folder);
+        in_progress().remove(&self.folder);
     }
 }
 
@@ -447,7 +499,6 @@ fn prefix(destination: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Package;
     use crate::disk::faults::{self, Fault};
     use crate::proto::{Identity, ModelDescription, mil_spec, model};
 

@@ -166,20 +166,103 @@ fn damaged_packages() {
 fn write_program(path: &Path) -> [PathBuf; 3] {
     let mut writer = PackageWriter::create(path).unwrap();
     let reference = writer.append(BlobType::UInt8, 3, &[1, 2, 3]).unwrap();
+    writer.stage(&with_weight(reference)).unwrap().commit().unwrap();
+    let data = path.join("Data/com.apple.CoreML");
+    [path.join("Manifest.json"), data.join("model.mlmodel"), data.join("weights/weight.bin")]
+}
+
+/// A program with nothing but a weight.
+fn with_weight(reference: mil_spec::value::BlobFileValue) -> Model {
     let value = mil_spec::Value {
         value: Some(mil_spec::value::Value::BlobFileValue(reference)),
         ..mil_spec::Value::default()
     };
     let program = mil_spec::Program { attributes: [("w".into(), value)].into(), ..Default::default() };
-    let model = Model {
+    Model {
         specification_version: 7,
         description: Some(Box::default()),
         is_updatable: false,
         r#type: Some(model::Type::MlProgram(program)),
-    };
-    writer.stage(&model).unwrap().commit().unwrap();
+    }
+}
+
+/// A package that was edited in Xcode and has other parts of its own: its edits are seen, and whoever rewrites it keeps
+/// everything that is a file and belongs to it.
+#[test]
+fn edits_and_other_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.mlpackage");
+    let [manifest, spec, weights] = write_program(&path);
     let data = path.join("Data/com.apple.CoreML");
-    [path.join("Manifest.json"), data.join("model.mlmodel"), data.join("weights/weight.bin")]
+    let mut entries: serde_json::Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
+    for (id, kind, name, content) in [
+        ("A", "External Metadata Overlay", "Metadata.json", r#"{"MLModelAuthorKey": "edited"}"#),
+        ("B", "External FeatureDescription Overlay", "FeatureDescriptions.json", r#"{"Inputs": {}}"#),
+        ("C", "something else", "notes.txt", "notes"),
+    ] {
+        entries["itemInfoEntries"][id] = serde_json::json!({
+            "author": "com.apple.CoreML", "description": kind, "name": name,
+            "path": format!("com.apple.CoreML/{name}"),
+        });
+        fs::write(data.join(name), content).unwrap();
+    }
+    fs::write(&manifest, entries.to_string()).unwrap();
+    fs::create_dir_all(path.join("Data/com.example/deep/er")).unwrap();
+    fs::write(path.join("Data/com.example/deep/er/table.bin"), [0, 255]).unwrap();
+    fs::write(path.join("LICENSE"), "mine").unwrap();
+    fs::write(path.join("Data/.DS_Store"), "Finder's").unwrap();
+    fs::write(weights.with_file_name("unused.bin"), "nobody's").unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("/etc/hosts", path.join("Data/link")).unwrap();
+
+    let package = Package::open(&path).unwrap();
+    let author = |package: &Package| {
+        package.model().description.as_ref().unwrap().metadata.clone().unwrap_or_default().author
+    };
+    assert_eq!(author(&package), "edited");
+
+    let rewritten = folder.path().join("new.mlpackage");
+    let mut writer = PackageWriter::create(&rewritten).unwrap();
+    writer.carry_over(&package).unwrap();
+    let reference = writer.append(BlobType::UInt8, 3, &[3, 2, 1]).unwrap();
+    let model = with_weight(reference);
+    writer.stage(&model).unwrap().commit().unwrap();
+    for kept in [
+        "LICENSE",
+        "Data/com.example/deep/er/table.bin",
+        "Data/com.apple.CoreML/notes.txt",
+        "Data/com.apple.CoreML/Metadata.json",
+        "Data/com.apple.CoreML/FeatureDescriptions.json",
+    ] {
+        assert_eq!(fs::read(rewritten.join(kept)).unwrap(), fs::read(path.join(kept)).unwrap(), "{kept}");
+    }
+    for left in ["Data/.DS_Store", "Data/link", "Data/com.apple.CoreML/weights/unused.bin"] {
+        assert!(rewritten.join(left).symlink_metadata().is_err(), "{left}");
+    }
+    let new: serde_json::Value =
+        serde_json::from_slice(&fs::read(rewritten.join("Manifest.json")).unwrap()).unwrap();
+    for id in ["A", "B", "C"] {
+        assert_eq!(new["itemInfoEntries"][id], entries["itemInfoEntries"][id]);
+    }
+    assert_eq!(author(&Package::open(&rewritten).unwrap()), "edited");
+
+    // In its own place, too.
+    let package = Package::open(&rewritten).unwrap();
+    let mut writer = PackageWriter::create(&rewritten).unwrap();
+    writer.carry_over(&package).unwrap();
+    writer.stage(&Model::decode(&*fs::read(&spec).unwrap()).unwrap()).unwrap_err();
+    let mut writer = PackageWriter::create(&rewritten).unwrap();
+    writer.carry_over(&package).unwrap();
+    writer.stage(&identity(7)).unwrap().commit().unwrap();
+    assert_eq!(fs::read(rewritten.join("LICENSE")).unwrap(), b"mine");
+    assert!(!rewritten.join("Data/com.apple.CoreML/weights").exists());
+
+    // Edits that are none are an error that names their file; missing ones are missing.
+    fs::write(data.join("Metadata.json"), "[").unwrap();
+    assert_error(&path, ErrorKind::Malformed, "not the texts that Xcode keeps", "in Xcode");
+    assert_eq!(Package::open(&path).unwrap_err().path(), Some(&*data.join("Metadata.json")));
+    fs::remove_file(data.join("Metadata.json")).unwrap();
+    assert_error(&path, ErrorKind::NotFound, "Metadata.json", "");
 }
 
 const WEIGHTS: &str = "@model_path/weights/weight.bin";

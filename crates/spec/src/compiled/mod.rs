@@ -33,9 +33,9 @@ use crate::manifest::beside;
 use crate::map::map_bytes;
 use crate::open::{MODEL_PATH, check_version};
 use crate::proto::{
-    Model, ModelDescription, Pipeline, PipelineClassifier, PipelineRegressor, mil_spec, model,
+    Model, ModelDescription, Pipeline, PipelineClassifier, PipelineRegressor, layout, mil_spec, model,
 };
-use crate::{Error, ErrorKind, Result, lfs_pointer};
+use crate::{Error, ErrorKind, Result, lfs_pointer, memory};
 
 pub use write::{CompiledProgram, FunctionSummary, write_mlmodelc};
 
@@ -178,7 +178,9 @@ impl Header {
         rest.sized()?;
         let version = rest.u32()?;
         rest.skip(28)?;
-        let description = ModelDescription::decode(rest.sized()?).map_err(|error| {
+        let description = rest.sized()?;
+        memory::check(&description, layout::MODEL_DESCRIPTION)?;
+        let description = ModelDescription::decode(description).map_err(|error| {
             Error::malformed(format!("the description is damaged: {error}")).with_source(error)
         })?;
         // Every version that there is fits.

@@ -8,6 +8,8 @@
 
 include!("specification.rs");
 
+pub(crate) mod layout;
+
 /// Models that Apple's frameworks define.
 pub mod core_ml_models {
     include!("core_ml_models.rs");

@@ -1,0 +1,225 @@
+//! Which messages contain which, and how much memory each takes: a table out of the generated Rust types, by which the
+//! memory of a model is bounded before it is decoded.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+/// The generated files, and the modules that they are.
+const FILES: [(&str, &str); 3] =
+    [("specification.rs", ""), ("core_ml_models.rs", "core_ml_models"), ("mil_spec.rs", "mil_spec")];
+
+/// Messages that are decoded by themselves, and what their places in the table are called.
+const ROOTS: [(&str, &str); 2] = [("Model", "MODEL"), ("ModelDescription", "MODEL_DESCRIPTION")];
+
+/// Writes `crates/spec/src/proto/layout.rs`, or with `check` compares it with the committed one.
+pub fn run(root: &Path, check: bool) -> Result<(), String> {
+    let folder = root.join("crates/spec/src/proto");
+    let mut types = Types::default();
+    for (file, module) in FILES {
+        let path = folder.join(file);
+        let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let module = if module.is_empty() { Vec::new() } else { vec![module.to_owned()] };
+        types.read(&text, module)?;
+    }
+    let path = folder.join("layout.rs");
+    let text = types.table()?;
+    if !check {
+        return fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()));
+    }
+    if fs::read_to_string(&path).ok().as_deref() == Some(&text) {
+        Ok(())
+    } else {
+        Err(format!("stale (run `cargo xtask codegen`): {}", path.display()))
+    }
+}
+
+/// Structures and oneofs by their paths, such as `mil_spec::value::Value`.
+#[derive(Default)]
+struct Types {
+    messages: BTreeMap<String, Vec<Field>>,
+    oneofs: BTreeMap<String, Vec<Field>>,
+}
+
+enum Field {
+    /// A field that holds messages: its number, how, and the path of the message; of a map without messages, none.
+    Message(u32, &'static str, Option<String>, String),
+    /// The fields of a oneof, by its path.
+    Oneof(String),
+}
+
+impl Types {
+    /// Reads a file as rustfmt leaves it.
+    fn read(&mut self, text: &str, mut module: Vec<String>) -> Result<(), String> {
+        let mut lines = text.lines().map(str::trim);
+        let depth = module.len();
+        let mut is_oneof = false;
+        // The type that is being read, and its fields.
+        let mut current: Option<(String, Vec<Field>)> = None;
+        let mut attribute = String::new();
+        while let Some(line) = lines.next() {
+            if line.starts_with("#[derive") {
+                is_oneof = line.contains("::prost::Oneof");
+            } else if line.starts_with("#[prost(") {
+                attribute = line.to_owned();
+                while !attribute.ends_with(")]") {
+                    attribute += lines.next().ok_or("an attribute without an end")?;
+                }
+            } else if let Some(name) = line.strip_prefix("pub mod ") {
+                module.push(name.trim_end_matches(" {").to_owned());
+            } else if let Some(rest) = line.strip_prefix("pub struct ").or(line.strip_prefix("pub enum ")) {
+                let name = rest.split([' ', '{', '(']).next().unwrap_or_default();
+                let done = rest.ends_with('}');
+                let path = join(&module, name);
+                match done {
+                    true => drop(self.messages.insert(path, Vec::new())),
+                    false if is_oneof || line.starts_with("pub struct") => current = Some((path, Vec::new())),
+                    // An enumeration of numbers, with its functions: no braces end it on a line of their own that
+                    // belong to a module.
+                    false => skip_block(&mut lines),
+                }
+            } else if line.starts_with("impl ") {
+                skip_block(&mut lines);
+            } else if line == "}" {
+                match current.take() {
+                    Some((path, fields)) if is_oneof => drop(self.oneofs.insert(path, fields)),
+                    Some((path, fields)) => drop(self.messages.insert(path, fields)),
+                    None if module.len() > depth => drop(module.pop()),
+                    None => return Err("a brace too many".to_owned()),
+                }
+            } else if let Some((_, fields)) = &mut current
+                && !attribute.is_empty()
+            {
+                let mut item = line.to_owned();
+                while !item.ends_with(',') || item.matches('<').count() != item.matches('>').count() {
+                    item = item + " " + lines.next().ok_or("a field without an end")?;
+                }
+                fields.extend(field(&std::mem::take(&mut attribute), &item, &module)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn table(&self) -> Result<String, String> {
+        let indices: BTreeMap<&str, usize> =
+            self.messages.keys().enumerate().map(|(i, path)| (path.as_str(), i)).collect();
+        let index = |path: &str| indices.get(path).copied().ok_or_else(|| format!("no message {path}"));
+        let mut text = "// Generated by `cargo xtask codegen`. Do not edit.\n\n".to_owned();
+        text += "use super::*;\nuse crate::memory::{Field, Holds, Message};\n\n";
+        for (path, name) in ROOTS {
+            let _ = writeln!(text, "pub(crate) const {name}: usize = {};", index(path)?);
+        }
+        let _ = writeln!(
+            text,
+            "\n#[rustfmt::skip]\npub(crate) static MESSAGES: [Message; {}] = [",
+            indices.len()
+        );
+        for (path, fields) in &self.messages {
+            let mut flat = Vec::new();
+            for field in fields {
+                match field {
+                    Field::Oneof(path) => {
+                        flat.extend(self.oneofs.get(path).ok_or_else(|| format!("no oneof {path}"))?);
+                    }
+                    field => flat.push(field),
+                }
+            }
+            let mut entries = Vec::new();
+            for field in flat {
+                let Field::Message(number, holds, target, size) = field else { continue };
+                let target = match target {
+                    Some(target) => format!("Some({})", index(target)?),
+                    None => "None".to_owned(),
+                };
+                entries.push((*number, format!("Field {{ number: {number}, holds: Holds::{holds}, message: {target}, size: size_of::<{size}>() }}")));
+            }
+            entries.sort();
+            let _ = writeln!(text, "    // {path}\n    Message {{ fields: &[");
+            for (_, entry) in entries {
+                let _ = writeln!(text, "        {entry},");
+            }
+            text += "    ] },\n";
+        }
+        text += "];\n";
+        Ok(text)
+    }
+}
+
+/// Skips to the end of a block whose first line was read.
+fn skip_block<'a>(lines: &mut impl Iterator<Item = &'a str>) {
+    let mut open = 1;
+    while open > 0 {
+        let Some(line) = lines.next() else { return };
+        open += line.matches('{').count();
+        open -= line.matches('}').count();
+    }
+}
+
+/// A field, if it holds messages or is a map.
+fn field(attribute: &str, item: &str, module: &[String]) -> Result<Option<Field>, String> {
+    let quoted = |key: &str| {
+        let (_, rest) = attribute.split_once(&format!("{key} = \""))?;
+        rest.split('"').next()
+    };
+    if let Some(oneof) = quoted("oneof") {
+        return Ok(Some(Field::Oneof(join(module, oneof))));
+    }
+    let is_map = quoted("btree_map").is_some();
+    if !is_map && !attribute.contains("(message") {
+        return Ok(None);
+    }
+    let number =
+        quoted("tag").and_then(|tag| tag.parse().ok()).ok_or_else(|| format!("no tag: {attribute}"))?;
+    // `pub name: TYPE,` of a structure, `Name(TYPE),` of a oneof.
+    let ty = match item.strip_prefix("pub ") {
+        Some(item) => item.split_once(": ").map(|(_, ty)| ty.trim_end_matches(',')),
+        None => item.split_once('(').and_then(|(_, ty)| ty.strip_suffix("),")),
+    };
+    let mut ty = ty.ok_or_else(|| format!("no type: {item}"))?.trim();
+    let mut holds = "Inline";
+    if is_map {
+        let inner = ty.split_once('<').and_then(|(_, inner)| inner.trim().strip_suffix('>'));
+        let (_, value) =
+            inner.and_then(|inner| inner.split_once(',')).ok_or_else(|| format!("no map: {item}"))?;
+        let value = value.trim().trim_end_matches(',').trim();
+        let target = quoted("btree_map").is_some_and(|map| map.ends_with("message"));
+        let path = if target { resolve(module, value) } else { value.to_owned() };
+        let entry = format!("(String, {path})");
+        return Ok(Some(Field::Message(number, "Map", target.then_some(path), entry)));
+    }
+    for (wrapper, kind) in [("Option<", "Inline"), ("Vec<", "List"), ("Box<", "Boxed")] {
+        if let Some((before, inner)) = ty.split_once(wrapper)
+            && (before.is_empty() || before.ends_with("::"))
+            && !before.contains('<')
+        {
+            ty = inner
+                .trim()
+                .trim_end_matches(',')
+                .trim()
+                .strip_suffix('>')
+                .ok_or("a type without an end")?
+                .trim();
+            if kind != "Inline" {
+                holds = kind;
+            }
+        }
+    }
+    let path = resolve(module, ty);
+    Ok(Some(Field::Message(number, holds, Some(path.clone()), path)))
+}
+
+fn resolve(module: &[String], ty: &str) -> String {
+    let mut path = module.to_vec();
+    for part in ty.split("::") {
+        match part {
+            "super" => drop(path.pop()),
+            part => path.push(part.to_owned()),
+        }
+    }
+    path.join("::")
+}
+
+fn join(module: &[String], name: &str) -> String {
+    module.iter().map(String::as_str).chain([name]).collect::<Vec<_>>().join("::")
+}
