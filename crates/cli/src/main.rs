@@ -116,4 +116,66 @@ mod tests {
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
+
+    /// Options of other commands that messages name.
+    const FOREIGN: &[&str] = &["local-dir"];
+
+    /// What messages tell people to type is there: every `milwright COMMAND` and every `--option` in a string of the
+    /// libraries and of the command.
+    #[test]
+    fn remedies_exist() {
+        let command = Cli::command();
+        let commands: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        let mut options: Vec<&str> = Vec::from(["help", "version"]);
+        let with_subcommands = |c: &clap::Command| c.get_subcommands().cloned().collect::<Vec<_>>();
+        let all: Vec<clap::Command> = with_subcommands(&command)
+            .into_iter()
+            .flat_map(|c| with_subcommands(&c).into_iter().chain([c]))
+            .chain([command.clone()])
+            .collect();
+        options.extend(all.iter().flat_map(clap::Command::get_arguments).filter_map(clap::Arg::get_long));
+
+        let crates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut folders: Vec<_> =
+            crates.read_dir().unwrap().map(|entry| entry.unwrap().path().join("src")).collect();
+        let (mut seen, mut missing) = (0, Vec::new());
+        while let Some(folder) = folders.pop() {
+            for entry in folder.read_dir().into_iter().flatten() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                if path.extension().is_none_or(|e| e != "rs") {
+                    continue;
+                }
+                let text = std::fs::read_to_string(&path).unwrap();
+                let text = text.split("#[cfg(test)]").next().unwrap();
+                // What strings are does not matter: comments should name what there is, too.
+                for (at, _) in text.match_indices("`milwright ") {
+                    let word: String =
+                        text[at + 11..].chars().take_while(|c| c.is_ascii_lowercase()).collect();
+                    if !commands.contains(&word.as_str()) {
+                        missing.push(format!("{}: `milwright {word}`", path.display()));
+                    }
+                    seen += 1;
+                }
+                for literal in text.split('"').skip(1).step_by(2) {
+                    for (at, _) in literal.match_indices("--") {
+                        let word: String = literal[at + 2..]
+                            .chars()
+                            .take_while(|c| c.is_ascii_lowercase() || *c == '-')
+                            .collect();
+                        let others = FOREIGN.contains(&word.as_str()) || word.trim_matches('-').is_empty();
+                        if !others && !options.contains(&word.as_str()) {
+                            missing.push(format!("{}: --{word}", path.display()));
+                        }
+                        seen += 1;
+                    }
+                }
+            }
+        }
+        assert!(missing.is_empty(), "{missing:#?}");
+        assert!(seen > 20, "{seen}");
+    }
 }
