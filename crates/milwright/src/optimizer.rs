@@ -454,7 +454,8 @@ impl Optimizer {
         let names: &[&str] =
             if self.halves() { &["remove_noops", "eliminate_dead"] } else { &["eliminate_dead"] };
         let clean: Vec<passes::Pass> = names.iter().filter_map(|name| passes::by_name(name)).collect();
-        let (program, _) = passes::run(verify(program)?, &clean, None).map_err(|e| broken(model, &e))?;
+        let program = verify(program).map_err(|e| broken(model, &e))?;
+        let (program, _) = passes::run(program, &clean, None).map_err(|e| broken(model, &e))?;
         report.weights.iter_mut().for_each(|w| w.function = part.function(&w.function));
         report.kept.iter_mut().for_each(|k| k.function = part.function(&k.function));
         Ok((program.into_inner(), report))
@@ -464,7 +465,7 @@ impl Optimizer {
     fn samples_of(&self, model: &Model, function: &str) -> Result<Samples> {
         match self.samples.clone().filter(|_| function == model.info().default_function) {
             Some(samples) => Ok(samples),
-            None => Samples::draw(model, Some(function), self.seed, DRAWN_SAMPLES),
+            None => Samples::draw_within(model, Some(function), self.seed, DRAWN_SAMPLES, &self.load),
         }
     }
 
@@ -569,8 +570,13 @@ fn merge(report: &mut Report, second: Report) {
     }
 }
 
-fn broken(model: &Model, error: &passes::PassError) -> Error {
-    Error::new(ErrorKind::Malformed, error.to_string()).at(model.path())
+/// What a rewrite made does not check: the model is not to blame, it was checked before.
+fn broken(model: &Model, error: &dyn std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Unsupported, format!("the rewritten program is not valid: {error}"))
+        .with_hint(
+            "the model itself is fine; please report this as a bug, and try another --quantize until then",
+        )
+        .at(model.path())
 }
 
 fn weight_elements(program: &Program) -> usize {

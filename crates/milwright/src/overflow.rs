@@ -96,7 +96,9 @@ pub(crate) fn losses(
                 "{} `{output}` loses it in fp16: {best:.0} dB before it, {after} after",
                 op.kind.name()
             );
-            for value in into {
+            // With its results, what is in the blocks of a loop or choice stays in fp32.
+            let results = op.outputs.iter().filter(|_| !op.blocks.is_empty());
+            for value in into.into_iter().chain(results.copied()) {
                 observed.lost.entry(value).or_insert_with(|| why.clone());
             }
         }

@@ -294,3 +294,117 @@ fn every_setting_has_a_tolerance() {
     assert_eq!(plain.tolerance_db, Some(40.0));
     assert!(plain.not_smaller.unwrap().contains("weights stay as they are"));
 }
+
+/// Programs with blocks and lists: the body of a function of `x`, fp32 `[1, 64]`, with what it must compute of one value.
+fn programs_with_blocks() -> Vec<(&'static str, &'static str, fn(f64) -> f64)> {
+    vec![
+        (
+            "a loop that carries numbers",
+            "
+    int32 i, tensor<fp32, [1, 64]> y = while_loop(loop_vars = (int32(0), x))
+        (int32 i_c, tensor<fp32, [1, 64]> y_c) { bool go = less(x = i_c, y = int32(4)); } -> (go),
+        (int32 i_b, tensor<fp32, [1, 64]> y_b) {
+            tensor<fp32, [1, 64]> half = mul(x = y_b, y = fp32(0.5));
+            tensor<fp32, [1, 64]> next_y = add(x = half, y = x);
+            int32 next_i = add(x = i_b, y = int32(1));
+        } -> (next_i, next_y);",
+            |x| x * (1.0 / 16.0 + 1.0 + 0.5 + 0.25 + 0.125),
+        ),
+        (
+            // In fp16, 2048 + 1 is 2048.
+            "a counter of fp32",
+            "
+    fp32 n, tensor<fp32, [1, 64]> y = while_loop(loop_vars = (fp32(0), x))
+        (fp32 n_c, tensor<fp32, [1, 64]> y_c) { bool go = less(x = n_c, y = fp32(2600)); } -> (go),
+        (fp32 n_b, tensor<fp32, [1, 64]> y_b) {
+            tensor<fp32, [1, 64]> next_y = sub(x = x, y = y_b);
+            fp32 next_n = add(x = n_b, y = fp32(1));
+        } -> (next_n, next_y);",
+            |x| x,
+        ),
+        (
+            "a loop until it converges, its condition carried",
+            "
+    tensor<fp32, [1, 64]> wanted = exp(x = x);
+    bool more, tensor<fp32, [1, 64]> y = while_loop(loop_vars = (bool(true), x))
+        (bool go, tensor<fp32, [1, 64]> y_c) { } -> (go),
+        (bool go_b, tensor<fp32, [1, 64]> y_b) {
+            tensor<fp32, [1, 64]> left = sub(x = wanted, y = y_b);
+            tensor<fp32, [1, 64]> step = mul(x = left, y = fp32(0.7));
+            tensor<fp32, [1, 64]> next_y = add(x = y_b, y = step);
+            tensor<fp32, [1, 64]> after = sub(x = wanted, y = next_y);
+            tensor<fp32, [1, 64]> size = abs(x = after);
+            tensor<fp32, []> worst = reduce_max(x = size, axes = tensor<int32, [2]>([0, 1]), keep_dims = bool(false));
+            bool go_on = greater(x = worst, y = fp32(0.000003));
+        } -> (go_on, next_y);",
+            f64::exp,
+        ),
+        (
+            "what overflows in a loop",
+            "
+    tensor<fp32, [1, 64]> near = relu(x = x);
+    int32 i, tensor<fp32, [1, 64]> large = while_loop(loop_vars = (int32(0), near))
+        (int32 i_c, tensor<fp32, [1, 64]> l_c) { bool go = less(x = i_c, y = int32(2)); } -> (go),
+        (int32 i_b, tensor<fp32, [1, 64]> l_b) {
+            tensor<fp32, [1, 64]> next_l = mul(x = l_b, y = fp32(900));
+            int32 next_i = add(x = i_b, y = int32(1));
+        } -> (next_i, next_l);
+    tensor<fp32, [1, 64]> y = mul(x = large, y = fp32(0.001));",
+            |x| x.max(0.0) * 810.0,
+        ),
+        (
+            "a list of unknown length that a loop fills, and choices inside it",
+            "
+    tensor<fp32, [1, 64]> a = tanh(x = x);
+    list<tensor<fp32, [1, 64]>, ?> none = make_list(init_length = int32(1), elem_shape = (int32(1), int32(64)));
+    int32 i, list<tensor<fp32, [1, 64]>, ?> all = while_loop(loop_vars = (int32(0), none))
+        (int32 i_c, list<tensor<fp32, [1, 64]>, ?> all_c) { bool go = less(x = i_c, y = int32(4)); } -> (go),
+        (int32 i_b, list<tensor<fp32, [1, 64]>, ?> all_b) {
+            bool early = less(x = i_b, y = int32(2));
+            tensor<fp32, [1, 64]> chosen = cond(pred = early)
+                () { tensor<fp32, [1, 64]> twice = add(x = a, y = a); } -> (twice),
+                () { } -> (a);
+            list<tensor<fp32, [1, 64]>, ?> more = list_write(ls = all_b, index = i_b, value = chosen);
+            int32 next = add(x = i_b, y = int32(1));
+        } -> (next, more);
+    tensor<fp32, [2, 1, 64]> some = list_gather(ls = all, indices = tensor<int32, [2]>([1, 3]));
+    tensor<fp32, [1, 64]> y = reduce_sum(x = some, axes = tensor<int32, [1]>([0]), keep_dims = bool(false));",
+            |x| 3.0 * x.tanh(),
+        ),
+        (
+            "a list of known length, scattered to and read",
+            "
+    tensor<fp32, [1, 64]> a = exp(x = x);
+    list<tensor<fp32, [64]>, 3> none = make_list(init_length = int32(3), dynamic_length = bool(false), elem_shape = (int32(64)));
+    list<tensor<fp32, [64]>, 3> one = list_scatter(ls = none, indices = tensor<int32, [1]>([2]), value = a);
+    tensor<fp32, [64]> read = list_read(ls = one, index = int32(2));
+    tensor<fp32, [64]> zeros = list_read(ls = one, index = int32(0));
+    tensor<fp32, [64]> sum = add(x = read, y = zeros);
+    tensor<fp32, [1, 64]> y = expand_dims(x = sum, axes = tensor<int32, [1]>([0]));",
+            f64::exp,
+        ),
+    ]
+}
+
+#[test]
+fn loops_choices_and_lists_become_fp16_with_the_right_numbers() {
+    let x: Vec<f32> = (0..64).map(|i| i as f32 / 32.0 - 1.0).collect();
+    let request = InferenceRequest::new().input("x", Tensor::from_vec(&[1, 64], x.clone()).unwrap());
+    for (what, body, expected) in programs_with_blocks() {
+        let folder = tempfile::tempdir().unwrap();
+        let (model, output) = model(folder.path(), body);
+        let samples = Samples::given(vec![request.clone()]);
+        let optimizer = Optimizer::new().quantization(Quantization::Float16).samples(samples);
+        run(&optimizer, &model, &output).unwrap_or_else(|e| panic!("{what}: {e}"));
+        let small = Arc::new(Model::open(&output).unwrap());
+        let mut session = Cpu.load(&small, &LoadOptions::default()).unwrap();
+        let y = session.predict(&request).unwrap().output("y").unwrap().to_f64();
+        for (x, y) in x.iter().zip(y) {
+            let expected = expected(f64::from(*x));
+            assert!(
+                (y - expected).abs() <= 0.002 * expected.abs().max(1.0),
+                "{what}: {y} of {x}, not {expected}"
+            );
+        }
+    }
+}

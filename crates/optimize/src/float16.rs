@@ -11,8 +11,15 @@
 //! its declaration does not allow fp16, if one of its constants would overflow or would vanish altogether (an epsilon
 //! of 1e-45, say), or if a value that it takes or makes is known to be larger than what fp16 holds, or lost in it. Where an opset lets
 //! scalar parameters have another element type than the data, they stay as they are.
+//!
+//! What blocks take and yield, and the elements of lists, stay fp32: `cast` ops stand inside the blocks, and beside the ops
+//! that read and write a list. What decides how often a `while_loop` runs is computed in fp32 altogether: in fp16 a
+//! counter stands still at 2048, and what converges need not come below a small bound. A loop or choice whose result
+//! does not fit fp16, or is lost in it, stays in fp32 with all that is in it.
 
 use std::collections::{HashMap, HashSet};
+
+mod loops;
 
 use half::f16;
 use milwright_mil::infer::infer;
@@ -61,6 +68,7 @@ pub fn convert(
     progress: &mut dyn FnMut(usize),
 ) -> Result<Report, Error> {
     let names = function.values().map(|(_, v)| v.name.clone()).collect();
+    let decisive = loops::decisive(function);
     let mut converter = Converter {
         name,
         names,
@@ -70,6 +78,8 @@ pub fn convert(
         half: HashMap::new(),
         single: HashMap::new(),
         observed,
+        decisive,
+        around: None,
         report: Report::default(),
     };
     let body = converter.function.body;
@@ -92,6 +102,10 @@ struct Converter<'a> {
     /// fp16 values that were fp32 in the original, as fp32 again.
     single: HashMap<ValueId, ValueId>,
     observed: &'a Observed,
+    /// Ops that decide how often a loop runs, and the loop's name.
+    decisive: HashMap<OpId, String>,
+    /// Why everything in the blocks that are being converted stays in fp32.
+    around: Option<String>,
     report: Report,
 }
 
@@ -136,26 +150,49 @@ impl Converter<'_> {
             }
         }
         let outputs = self.function[block].outputs.clone();
+        let is_body = block == self.function.body;
+        let mut named: HashMap<ValueId, ValueId> = HashMap::new();
         for (i, value) in outputs.into_iter().enumerate() {
-            if self.single.contains_key(&value) || self.was_single(value) {
-                let single = self.output(block, value);
+            if self.was_single(value) {
+                // Those of a function keep their names. In a block nobody knows them, and the value may be of outside.
+                let single = match named.get(&value) {
+                    Some(&single) => single,
+                    None if is_body || self.is_made_in(block, value) => self.output(block, value),
+                    None => self.as_single(block, value),
+                };
+                named.insert(value, single);
                 self.function[block].outputs[i] = single;
             }
         }
-        if block != self.function.body {
+        if !is_body {
             (self.half, self.single) = (half, single);
         }
         Ok(())
     }
 
+    fn is_made_in(&self, block: BlockId, value: ValueId) -> bool {
+        self.function.defining_op(value).is_some_and(|op| self.function[block].ops.contains(&op))
+    }
+
+    /// Why a value must not be fp16.
+    fn unfit_value(&self, value: ValueId) -> Option<String> {
+        let too_large = self.observed.largest.get(&value).filter(|&&m| m > LARGEST).map(|largest| {
+            let name = &self.function[value].name;
+            format!("`{name}` reaches {largest:.3e}, and fp16 ends at {LARGEST}")
+        });
+        too_large.or_else(|| self.observed.lost.get(&value).cloned())
+    }
+
     fn plan(&self, op: OpId) -> Plan {
         let f = &*self.function;
+        let id = op;
         let op = &f[op];
         let Some(version) = op.kind.version(f.opset) else { return Plan::Leave };
-        // A cast says what its result is; a state has its own type; blocks are converted on their own.
+        // A cast says what its result is; states and lists have their own types; blocks are converted on their own.
         if matches!(op.kind, OpKind::Cast | OpKind::ConstexprCast)
             || !op.blocks.is_empty()
             || op.kind.effect() == Effect::State
+            || op.values().chain(op.outputs.iter().copied()).any(|v| matches!(f[v].ty, Type::List(..)))
         {
             return Plan::Leave;
         }
@@ -196,16 +233,15 @@ impl Converter<'_> {
         if !any {
             return Plan::Leave;
         }
-        for value in op.outputs.iter().copied().chain(op.values()) {
-            if let Some(&largest) = self.observed.largest.get(&value).filter(|&&m| m > LARGEST) {
-                let name = &f[value].name;
-                return Plan::Keep(format!("`{name}` reaches {largest:.3e}, and fp16 ends at {LARGEST}"));
-            }
-            if let Some(why) = self.observed.lost.get(&value) {
-                return Plan::Keep(why.clone());
-            }
+        if let Some(name) = self.decisive.get(&id) {
+            return Plan::Keep(format!("it decides how often while_loop `{name}` runs"));
         }
-        Plan::Halve(singles)
+        let why = self.around.clone();
+        match why.or_else(|| op.outputs.iter().copied().chain(op.values()).find_map(|v| self.unfit_value(v)))
+        {
+            Some(why) => Plan::Keep(why),
+            None => Plan::Halve(singles),
+        }
     }
 
     /// Whether the parameters of a type variable, which is not that of the data, are better left in fp32: scalars, and
@@ -270,9 +306,14 @@ impl Converter<'_> {
             }
         }
         self.function[op].inputs = inputs;
+        let around = self.around.clone();
+        if !self.function[op].blocks.is_empty() && self.around.is_none() {
+            self.around = self.function[op].outputs.iter().find_map(|&v| self.unfit_value(v));
+        }
         for nested in self.function[op].blocks.clone() {
             self.block(nested)?;
         }
+        self.around = around;
         self.function[block].ops.push(op);
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use milwright_cpu::{CompileOptions, compile_with};
 use milwright_mil::{Arg, DType, Dim, Function, Op, Tensor, TensorType, Type, ValueId};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -11,7 +12,9 @@ use super::ranges::{Known, Range, known, ranges};
 use super::{SampleSource, Samples};
 use crate::classifier::Classifier;
 use crate::legacy::declared_axis;
-use crate::{Dictionary, Error, ErrorKind, FeatureType, Flexibility, InferenceRequest, Model, Result};
+use crate::{
+    Dictionary, Error, ErrorKind, FeatureType, Flexibility, InferenceRequest, LoadOptions, Model, Result,
+};
 
 impl Samples {
     /// Draws `count` sets of inputs. The same seed gives the same inputs, on every machine.
@@ -22,13 +25,30 @@ impl Samples {
     /// # Errors
     /// There is no such function, or an input has a type that cannot be drawn.
     pub fn draw(model: &Model, function: Option<&str>, seed: u64, count: usize) -> Result<Samples> {
+        Samples::draw_within(model, function, seed, count, &LoadOptions::default())
+    }
+
+    /// [`draw`](Samples::draw), as far as the limits of `options` allow and until its work is cancelled.
+    ///
+    /// # Errors
+    /// Those of [`draw`](Samples::draw); the inputs would take more memory than the limit, which is said before they are
+    /// made; it was cancelled.
+    pub fn draw_within(
+        model: &Model,
+        function: Option<&str>,
+        seed: u64,
+        count: usize,
+        options: &LoadOptions,
+    ) -> Result<Samples> {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
         let inputs = match model.program() {
-            Ok(_) => program_inputs(model, function)?,
+            Ok(_) => program_inputs(model, function, options)?,
             Err(_) => features(model, function)?,
         };
+        check_size(&inputs, count, options.limits.memory).map_err(|e| e.at(model.path()))?;
         let mut requests = Vec::with_capacity(count);
         for _ in 0..count {
+            options.cancel.check()?;
             let mut request = InferenceRequest::new();
             for input in &inputs {
                 request = match &input.values {
@@ -99,13 +119,50 @@ impl fmt::Display for Values {
     }
 }
 
+/// Refuses inputs that take more memory than there may be.
+fn check_size(inputs: &[Drawn], count: usize, limit: u64) -> Result<()> {
+    let sizes = inputs.iter().map(|input| (input, input.bytes()));
+    let total = sizes.clone().fold(0u64, |sum, (_, size)| sum.saturating_add(size));
+    let total = total.saturating_mul(count as u64);
+    let Some((largest, _)) = sizes.max_by_key(|(_, size)| *size).filter(|_| total > limit) else {
+        return Ok(());
+    };
+    let message = format!(
+        "drawing {count} sets of inputs takes {} of memory, and the limit is {}: the input `{}` has the shape {:?}",
+        gigabytes(total),
+        gigabytes(limit),
+        largest.name,
+        largest.shape
+    );
+    let hint = "raise the limit with --memory-limit (`Limits::memory`), or give fewer: --inputs DIR";
+    Err(Error::new(ErrorKind::OutOfMemory, message).with_hint(hint))
+}
+
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.3} GB", bytes as f64 / 1e9)
+}
+
 impl Drawn {
+    /// What one takes in memory, at most.
+    fn bytes(&self) -> u64 {
+        let size = match self.values {
+            Values::Truth => 1,
+            Values::Of(Known::Words(_)) => size_of::<String>() as u64,
+            Values::Of(_) | Values::Ranges(_) | Values::Counts(_) => 8,
+            _ => 4,
+        };
+        self.shape.iter().fold(size, |n, &d| n.saturating_mul(d as u64))
+    }
+
     fn draw(&self, random: &mut Xoshiro256PlusPlus) -> Result<Tensor> {
         let shape = &self.shape[..];
         let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MAX_ELEMENTS);
         let too_large = || {
-            Error::new(ErrorKind::Unsupported, format!("an input of shape {shape:?} is too large to draw"))
-                .with_hint("give it: --inputs DIR")
+            Error::new(
+                ErrorKind::Unsupported,
+                format!("the input `{}` of shape {shape:?} is too large to draw", self.name),
+            )
+            .with_hint("give it: --inputs DIR")
         };
         let elements = elements.ok_or_else(too_large)?;
         let all = 0..elements;
@@ -199,7 +256,7 @@ fn mask(shape: &[usize], elements: usize, random: &mut Xoshiro256PlusPlus) -> Ve
 }
 
 /// The inputs of a program.
-fn program_inputs(model: &Model, function: Option<&str>) -> Result<Vec<Drawn>> {
+fn program_inputs(model: &Model, function: Option<&str>, options: &LoadOptions) -> Result<Vec<Drawn>> {
     let program = model.function(function)?;
     let info = model.info().function(function);
     let mut inputs = Vec::new();
@@ -225,7 +282,7 @@ fn program_inputs(model: &Model, function: Option<&str>) -> Result<Vec<Drawn>> {
         let open = open_dimensions(model, ty, feature);
         inputs.push(Drawn { name: value.name.clone(), shape: default_shape(ty, feature), values, open });
     }
-    fit_lengths(model, function, &mut inputs);
+    fit_lengths(model, function, &mut inputs, options)?;
     Ok(inputs)
 }
 
@@ -375,32 +432,41 @@ const LENGTHS: [usize; 12] = [80, 96, 100, 128, 150, 160, 200, 256, 300, 384, 40
 
 /// Finds a length for inputs that do not say how long they are, where the one that they get does not fit the model: the
 /// shortest that does. An old network over words declares a single one, and flattens four.
-fn fit_lengths(model: &Model, function: Option<&str>, inputs: &mut [Drawn]) {
-    if inputs.iter().all(|i| i.open.is_empty()) || compiles(model, function, inputs) {
-        return;
+fn fit_lengths(
+    model: &Model,
+    function: Option<&str>,
+    inputs: &mut [Drawn],
+    options: &LoadOptions,
+) -> Result<()> {
+    if inputs.iter().all(|i| i.open.is_empty()) || compiles(model, function, inputs, options) {
+        return Ok(());
     }
     let before: Vec<Vec<usize>> = inputs.iter().map(|i| i.shape.clone()).collect();
     for length in (2..=64).chain(LENGTHS) {
+        options.cancel.check()?;
         for input in inputs.iter_mut() {
             for &(d, most) in &input.open {
                 input.shape[d] = length.min(most);
             }
         }
-        if compiles(model, function, inputs) {
-            return;
+        if compiles(model, function, inputs, options) {
+            return Ok(());
         }
     }
     inputs.iter_mut().zip(before).for_each(|(input, shape)| input.shape = shape);
+    Ok(())
 }
 
-fn compiles(model: &Model, function: Option<&str>, inputs: &[Drawn]) -> bool {
+fn compiles(model: &Model, function: Option<&str>, inputs: &[Drawn], options: &LoadOptions) -> bool {
+    let stop = || options.cancel.is_cancelled();
+    let limits = CompileOptions { memory: options.limits.memory, cancel: Some(&stop) };
     let function = function.unwrap_or(&model.info().default_function);
     let shapes: Vec<(&str, &[usize])> =
         inputs.iter().map(|i| (i.name.as_str(), i.shape.as_slice())).collect();
     let Ok(program) = model.program() else { return true };
     match Classifier::detach(program, function) {
-        Ok(Some((program, _))) => milwright_cpu::compile(&program, function, &shapes).is_ok(),
-        Ok(None) => milwright_cpu::compile(program, function, &shapes).is_ok(),
+        Ok(Some((program, _))) => compile_with(&program, function, &shapes, limits).is_ok(),
+        Ok(None) => compile_with(program, function, &shapes, limits).is_ok(),
         Err(_) => true,
     }
 }
