@@ -238,10 +238,11 @@ pub fn samples(
     folder: Option<&Path>,
     seed: u64,
     count: usize,
+    options: &LoadOptions,
 ) -> Result<Samples> {
     match folder {
         Some(folder) => Samples::read(model, function, folder),
-        None => Samples::draw(model, function, seed, count),
+        None => Samples::draw_within(model, function, seed, count, options),
     }
 }
 

@@ -48,6 +48,7 @@ pages! {
     help
     images
     inspect
+    limits
     optimize
     outputs
     plan

@@ -107,7 +107,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let options = global.load_options(function, args.threads);
     let (candidate, mut session, skipped) = load(args, &model, &options)?;
     let load = start.elapsed();
-    let samples = common::samples(&model, function, args.inputs.as_deref(), 0, 1)?;
+    let samples = common::samples(&model, function, args.inputs.as_deref(), 0, 1, &options)?;
     let timing =
         measure(&mut *session, &samples.requests, args.seconds).map_err(|e| samples.source.explain(e))?;
     let peak_memory_bytes = peak_memory();

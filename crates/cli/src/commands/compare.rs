@@ -49,9 +49,9 @@ const DRAWN: usize = 4;
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let (a, b) = (common::open(&args.a)?, common::open(&args.b)?);
     let function = args.function.as_deref();
-    let samples = common::samples(&a, function, args.inputs.as_deref(), args.seed, DRAWN)?;
-    let bar = progress::bar("comparing", samples.requests.len() as u64);
     let options = global.load_options(function, args.threads);
+    let samples = common::samples(&a, function, args.inputs.as_deref(), args.seed, DRAWN, &options)?;
+    let bar = progress::bar("comparing", samples.requests.len() as u64);
     let comparison = compare(&a, &b, function, &samples, &options, &mut || bar.inc(1));
     bar.finish_and_clear();
     let comparison = comparison?;

@@ -139,7 +139,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         return run_folder(args, &model, &folder, &mut *load()?, printer);
     }
     let declared = Declared::new(&model, function)?;
-    let (request, drawn, source) = request(args, &model, &declared, printer)?;
+    let (request, drawn, source) = request(args, &model, &declared, &options, printer)?;
     if !drawn.is_empty() {
         printer.note(format!("drawn from seed {}: {}", args.seed, drawn.join(", ")));
     }
@@ -320,6 +320,7 @@ fn request(
     args: &Args,
     model: &Model,
     declared: &Declared,
+    options: &LoadOptions,
     printer: &Printer,
 ) -> Result<(InferenceRequest, Vec<String>, SampleSource)> {
     let mut request = declared.read(&args.given, args.fit.into(), printer)?;
@@ -327,7 +328,7 @@ fn request(
     let mut drawn = Vec::new();
     let mut source = SampleSource::default();
     if declared.names().any(|name| !is_given(name, &request)) {
-        let samples = Samples::draw(model, args.function.as_deref(), args.seed, 1);
+        let samples = Samples::draw_within(model, args.function.as_deref(), args.seed, 1, options);
         let samples = samples.map_err(|e| e.with_hint(declared.hint()))?;
         source = samples.source;
         for (name, tensor) in samples.requests[0].inputs() {

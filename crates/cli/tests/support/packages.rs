@@ -20,9 +20,14 @@ pub const ALL: &[(&str, Change)] = &[
     ("blob-lies", |p| edit_weights(p, |w| w[64 + 8..64 + 16].copy_from_slice(&(1u64 << 50).to_le_bytes()))),
     ("blobs-overlap", blobs_overlap),
     ("empty", |p| drop(File::create(model_file(p)).unwrap())),
+    ("endless", |p| edit(p, |m| endless(m, named("image")))),
+    ("endless-constant", |p| {
+        edit(p, |m| endless(m, given(tensor_type(&[1, 1, 8, 8], DataType::Float32), zeros(64))))
+    }),
     ("flipped", |p| edit_model_bytes(p, |m| m[1000] ^= 0x80)),
     ("flipped-blob", |p| edit_weights(p, |w| w[64] ^= 1)),
     ("gray", |p| edit(p, |m| set_image_input(m, 8, 8))),
+    ("huge-input", |p| edit(p, huge_input)),
     ("integers", |p| edit(p, integers)),
     ("lfs", |p| {
         let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 40384\n";
@@ -204,6 +209,47 @@ fn petabytes(model: &mut Model) {
             op("reduce_sum", "summed", &[1, 1, 8, 8], sum),
         ],
     );
+}
+
+/// A loop that never ends, over what it is given; what the first op gets is the sum of that and the image.
+fn endless(model: &mut Model, carried: Argument) {
+    let image = || tensor_type(&[1, 1, 8, 8], DataType::Float32);
+    let count = || tensor_type(&[], DataType::Int32);
+    let value = |name: &str, ty: ValueType| NamedValueType { name: name.into(), r#type: Some(ty) };
+    let block = |of: &str, operations: Vec<Operation>, outputs: &[&str]| Block {
+        inputs: vec![value(&format!("{of}_image"), image()), value(&format!("{of}_count"), count())],
+        operations,
+        outputs: outputs.iter().map(|&name| name.to_owned()).collect(),
+        ..Block::default()
+    };
+    let mut goes_on =
+        op("equal", "goes_on", &[], vec![("x", named("asked_count")), ("y", named("asked_count"))]);
+    goes_on.outputs[0].r#type = Some(tensor_type(&[], DataType::Bool));
+    let turn = op("identity", "turned", &[1, 1, 8, 8], vec![("x", named("turned_image"))]);
+    let mut loop_vars = carried;
+    let zero = tensor_value::Value::Ints(tensor_value::RepeatedInts { values: vec![0] });
+    loop_vars.arguments.extend(given(count(), zero).arguments);
+    let endless = Operation {
+        outputs: vec![value("last", image()), value("turns", count())],
+        blocks: vec![
+            block("asked", vec![goes_on], &["goes_on"]),
+            block("turned", vec![turn], &["turned", "turned_count"]),
+        ],
+        ..op("while_loop", "last", &[1, 1, 8, 8], vec![("loop_vars", loop_vars)])
+    };
+    let sum = op("add", "sum", &[1, 1, 8, 8], vec![("x", named("image")), ("y", named("last"))]);
+    insert(model, "sum", vec![endless, sum]);
+}
+
+/// An image of 8 GiB, of which a corner is used.
+fn huge_input(model: &mut Model) {
+    set_input_shape(model, &[1, 1, 1 << 16, 1 << 15]);
+    let corner = vec![("x", named("image")), ("begin", ints(&[0; 4])), ("size", ints(&[1, 1, 8, 8]))];
+    insert(model, "corner", vec![op("slice_by_size", "corner", &[1, 1, 8, 8], corner)]);
+}
+
+fn zeros(count: usize) -> tensor_value::Value {
+    tensor_value::Value::Floats(tensor_value::RepeatedFloats { values: vec![0.0; count] })
 }
 
 /// The input is int32. Not damaged at all.
