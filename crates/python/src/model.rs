@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use milwright::cache::{Options, Store};
 use milwright::{
-    Cancel, DType, Error, ErrorKind, LoadOptions, Precision, PredictOptions, Prediction, Session, Structure,
-    Target, Tensor,
+    Cancel, DType, Error, ErrorKind, Limits, LoadOptions, Precision, PredictOptions, Prediction, Session,
+    Structure, Target, Tensor,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -57,7 +57,8 @@ const SLOW: Duration = Duration::from_millis(20);
 #[pymethods]
 impl Model {
     #[new]
-    #[pyo3(signature = (path, *, function = None, threads = 0, cache = None, precision = "declared"))]
+    #[pyo3(signature = (path, *, function = None, threads = 0, cache = None, precision = "declared", memory_limit = None))]
+    #[expect(clippy::too_many_arguments, reason = "one for each keyword in Python")]
     fn new(
         py: Python<'_>,
         path: PathBuf,
@@ -65,13 +66,16 @@ impl Model {
         threads: usize,
         cache: Option<PathBuf>,
         precision: &str,
+        memory_limit: Option<u64>,
     ) -> PyResult<Model> {
-        Model::load(py, || milwright::Model::open(path), function, threads, cache, precision)
+        let limits = limits(memory_limit);
+        Model::load(py, || milwright::Model::open(path), function, threads, cache, precision, limits)
     }
 
     /// Makes a model out of the bytes of its specification, and of its weight files by their names.
     #[staticmethod]
-    #[pyo3(signature = (specification, weights, *, function = None, threads = 0, precision = "declared"))]
+    #[pyo3(signature = (specification, weights, *, function = None, threads = 0, precision = "declared", memory_limit = None))]
+    #[expect(clippy::too_many_arguments, reason = "one for each keyword in Python")]
     fn from_bytes(
         py: Python<'_>,
         specification: Vec<u8>,
@@ -79,12 +83,13 @@ impl Model {
         function: Option<String>,
         threads: usize,
         precision: &str,
+        memory_limit: Option<u64>,
     ) -> PyResult<Model> {
         let open = || {
             let weights = weights.into_iter().map(|(name, bytes)| (name, bytes.into())).collect();
             milwright::Model::from_bytes(specification.into(), &weights)
         };
-        Model::load(py, open, function, threads, None, precision)
+        Model::load(py, open, function, threads, None, precision, limits(memory_limit))
     }
 
     /// One prediction.
@@ -155,6 +160,7 @@ impl Model {
 }
 
 impl Model {
+    #[expect(clippy::too_many_arguments, reason = "what each way to open a model has")]
     fn load(
         py: Python<'_>,
         open: impl FnOnce() -> milwright::Result<milwright::Model> + Send,
@@ -162,6 +168,7 @@ impl Model {
         threads: usize,
         cache: Option<PathBuf>,
         precision: &str,
+        limits: Limits,
     ) -> PyResult<Model> {
         let precision = match precision {
             "declared" => Precision::Declared,
@@ -180,6 +187,7 @@ impl Model {
                 threads,
                 cache,
                 precision,
+                limits,
                 cancel: cancel.clone(),
                 ..LoadOptions::default()
             };
@@ -238,6 +246,11 @@ impl Model {
     }
 }
 
+fn limits(memory: Option<u64>) -> Limits {
+    let default = Limits::default();
+    Limits { memory: memory.unwrap_or(default.memory), ..default }
+}
+
 /// A panic in another thread's prediction leaves a session that can be used: each run starts from its inputs.
 fn lock(session: &Mutex<Box<dyn Session>>) -> MutexGuard<'_, Box<dyn Session>> {
     session.lock().unwrap_or_else(PoisonError::into_inner)
@@ -262,7 +275,7 @@ fn by_class<'py>(py: Python<'py>, classes: &Tensor, probabilities: &Tensor) -> P
     Ok(result)
 }
 
-fn deadline(seconds: f64) -> milwright::Result<Instant> {
+pub fn deadline(seconds: f64) -> milwright::Result<Instant> {
     let timeout = Duration::try_from_secs_f64(seconds).ok();
     timeout.and_then(|t| Instant::now().checked_add(t)).ok_or_else(|| {
         Error::new(

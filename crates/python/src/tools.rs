@@ -4,18 +4,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use milwright::{
-    Cancel, Error, ErrorKind, InferenceRequest, LoadOptions, Model, ModelInfo, Optimizer, Progress, Samples,
-    Target, Tolerance,
+    Error, ErrorKind, InferenceRequest, LoadOptions, Model, ModelInfo, Optimizer, Progress, Samples, Target,
+    Tolerance,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::errors::OrRaise;
+use crate::model::deadline;
 use crate::{tensors, work};
 
 /// Optimizes the model at `path`; gives the report as JSON. `progress` is called with a stage, done and total, and
 /// ends the work by raising.
 #[pyfunction]
-#[pyo3(signature = (path, output, *, quantize, target, tolerance, inputs, seed, progress))]
+#[pyo3(signature = (path, output, *, quantize, target, tolerance, inputs, seed, progress, timeout, memory_limit))]
 #[expect(clippy::too_many_arguments, reason = "one for each keyword of the function in Python")]
 pub fn optimize(
     py: Python<'_>,
@@ -27,16 +29,18 @@ pub fn optimize(
     inputs: Option<Inputs<'_>>,
     seed: u64,
     progress: Option<Py<PyAny>>,
+    timeout: Option<f64>,
+    memory_limit: Option<u64>,
 ) -> PyResult<String> {
     let inputs = inputs.map(Inputs::unbind).transpose()?;
-    let cancel = Cancel::default();
+    let load = limited(timeout, memory_limit).or_raise(py)?;
+    let cancel = load.cancel.clone();
     let on_event = |(stage, done, total): (&str, usize, usize)| match &progress {
         Some(progress) => progress.call1(py, (stage, done, total)).map(|_| ()),
         None => Ok(()),
     };
     let report = work::with_events(py, &cancel, on_event, |events| {
         let model = Arc::new(Model::open(path)?);
-        let load = LoadOptions { cancel: cancel.clone(), ..LoadOptions::default() };
         let mut optimizer = Optimizer::new()
             .quantization(choice(quantize)?)
             .target(self::target(target)?)
@@ -63,7 +67,8 @@ pub fn optimize(
 
 /// Runs two models on the same inputs; gives the differences as JSON.
 #[pyfunction]
-#[pyo3(signature = (a, b, *, inputs, function, seed, samples))]
+#[pyo3(signature = (a, b, *, inputs, function, seed, samples, timeout, memory_limit))]
+#[expect(clippy::too_many_arguments, reason = "one for each keyword of the function in Python")]
 pub fn compare(
     py: Python<'_>,
     a: PathBuf,
@@ -72,21 +77,36 @@ pub fn compare(
     function: Option<String>,
     seed: u64,
     samples: usize,
+    timeout: Option<f64>,
+    memory_limit: Option<u64>,
 ) -> PyResult<String> {
     let inputs = inputs.map(Inputs::unbind).transpose()?;
-    let cancel = Cancel::default();
+    let load = limited(timeout, memory_limit).or_raise(py)?;
+    let cancel = load.cancel.clone();
     let differences = work::interruptible(py, &cancel, || {
         let a = Arc::new(Model::open(a)?);
         let b = Arc::new(Model::open(b)?);
         let function = function.as_deref();
         let samples = match inputs {
             Some(inputs) => inputs.samples(&a, function)?,
-            None => Samples::draw(&a, function, seed, samples)?,
+            None => Samples::draw_within(&a, function, seed, samples, &load)?,
         };
-        let load = LoadOptions { cancel: cancel.clone(), ..LoadOptions::default() };
         milwright::compare(&a, &b, function, &samples, &load, &mut || ())
     })?;
     Ok(serde_json::to_string(&differences).expect("plain data has a JSON form"))
+}
+
+/// What work may take: seconds for all of it, or ten minutes for each prediction; bytes of intermediate results.
+fn limited(timeout: Option<f64>, memory: Option<u64>) -> milwright::Result<LoadOptions> {
+    let mut load = LoadOptions::default();
+    if let Some(memory) = memory {
+        load.limits.memory = memory;
+    }
+    if let Some(timeout) = timeout {
+        load.limits.prediction = None;
+        load.cancel = load.cancel.with_deadline(deadline(timeout)?);
+    }
+    Ok(load)
 }
 
 /// What the model file at `path` says about itself, as JSON.

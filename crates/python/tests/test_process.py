@@ -197,3 +197,25 @@ def test_a_model_of_bytes_says_that_it_cannot_be_pickled():
     model = milwright.Model.from_bytes(small_models.endless())
     with pytest.raises(TypeError, match="save it"):
         pickle.dumps(model)
+
+
+def test_what_never_ends_is_ended_and_memory_has_a_limit(tmp_path):
+    path = tmp_path / "endless.mlmodel"
+    path.write_bytes(small_models.endless())
+    zero = [{"x": np.zeros(1)}]
+    with pytest.raises(milwright.DeadlineError):
+        milwright.Model(path).predict(zero[0], timeout=0.5)
+    with pytest.raises(milwright.DeadlineError):
+        milwright.compare(path, path, inputs=zero, timeout=0.5)
+    with pytest.raises(milwright.DeadlineError):
+        milwright.optimize(path, tmp_path / "small.mlpackage", quantize="float16", inputs=zero, timeout=0.5)
+    assert not (tmp_path / "small.mlpackage").exists()
+    with pytest.raises(milwright.InputError, match="timeout"):
+        milwright.compare(path, path, inputs=zero, timeout=-1)
+    for work in (
+        lambda: milwright.Model(DIGITS, memory_limit=100),
+        lambda: milwright.compare(DIGITS, DIGITS, memory_limit=100),
+        lambda: milwright.optimize(DIGITS, memory_limit=100),
+    ):
+        with pytest.raises(milwright.OutOfMemoryError, match="limit is 100 bytes|limit is 0.000 GB"):
+            work()

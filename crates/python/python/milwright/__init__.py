@@ -66,7 +66,9 @@ class Model:
     core; ``cache`` is a folder that keeps compiled plans from one process to the next. ``precision`` says what fp16
     programs are computed in: ``declared`` rounds every result to fp16, as the Neural Engine and the GPU do; ``wide``
     computes in fp32 and rounds nothing, outputs included, as Core ML does on the CPU. ``images`` says what outputs
-    that are images come as: PIL images (which wants Pillow), or arrays.
+    that are images come as: PIL images (which wants Pillow), or arrays. ``memory_limit`` is how many bytes the
+    intermediate results of one prediction may take, 8 GiB by default: a model that needs more raises
+    :class:`OutOfMemoryError`.
 
     Raises :class:`Error` where the file is damaged or the model cannot be run, and says what and where;
     :class:`MissingFileError`, which is a ``FileNotFoundError``, where there is none.
@@ -86,9 +88,11 @@ class Model:
         cache: StrPath | None = None,
         precision: Precision = "declared",
         images: Images = "pil",
+        memory_limit: int | None = None,
     ) -> None:
         path, cache = os.path.abspath(path), None if cache is None else os.path.abspath(cache)
         options = {"function": function, "threads": threads, "cache": cache, "precision": precision}
+        options["memory_limit"] = memory_limit
         self._adopt(_native.Model(path, **options), images)
         self._source = (path, {**options, "images": images})
 
@@ -102,11 +106,12 @@ class Model:
         threads: int = 0,
         precision: Precision = "declared",
         images: Images = "pil",
+        memory_limit: int | None = None,
     ) -> Model:
         """A model out of memory: the bytes of its specification, and of its weight files by the names that the
         specification has for them, such as ``@model_path/weights/weight.bin``."""
         model = cls.__new__(cls)
-        options = {"function": function, "threads": threads, "precision": precision}
+        options = {"function": function, "threads": threads, "precision": precision, "memory_limit": memory_limit}
         native = _native.Model.from_bytes(specification, dict(weights or {}), **options)
         model._adopt(native, images)
         return model
@@ -220,6 +225,8 @@ def optimize(
     inputs: StrPath | Sequence[Mapping[str, Any]] | None = None,
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
+    timeout: float | None = None,
+    memory_limit: int | None = None,
 ) -> dict[str, Any]:
     """Makes a model smaller, runs original and result on the same inputs, and writes the result to ``output``.
 
@@ -228,7 +235,9 @@ def optimize(
     :class:`ToleranceError`, and nothing is written. ``None`` is the default of the setting (40 for ``none``, 30 for
     ``float16``, 20 for ``int8``, ``palette8`` and ``palette6``, 10 for smaller palettes), ``"none"`` lifts it. ``inputs``
     is a folder of ``.npy`` files or a list of sets of inputs; without it they are drawn, by ``seed``, and the proof is a
-    smoke test. ``progress`` is called with a stage, done and total.
+    smoke test. ``progress`` is called with a stage, done and total. ``timeout`` is in seconds, for all of it: beyond it,
+    :class:`DeadlineError` is raised, and nothing is written; without it, each prediction may take ten minutes.
+    ``memory_limit`` is as for :class:`Model`.
 
     Gives a report: sizes, what was done to each weight, and how far each output is from the original's (as
     :func:`compare`), on which inputs.
@@ -242,6 +251,8 @@ def optimize(
         inputs=_given(model, inputs),
         seed=seed,
         progress=progress,
+        timeout=timeout,
+        memory_limit=memory_limit,
     )
     return json.loads(report)
 
@@ -254,15 +265,24 @@ def compare(
     function: str | None = None,
     seed: int = 0,
     samples: int = 4,
+    timeout: float | None = None,
+    memory_limit: int | None = None,
 ) -> list[dict[str, Any]]:
     """Runs two models on the same inputs: for each output, how far the second is from the first.
 
     ``snr_db`` of an output is a number, the string ``"equal"``, or ``None``: then ``reason`` or ``faults`` say why there
     is none. ``faults`` is what is wrong at any tolerance (a lost output, another shape), ``inputs`` what was run: given, or
-    drawn with which seed and ranges. ``inputs`` is as for :func:`optimize`.
+    drawn with which seed and ranges. ``inputs``, ``timeout`` and ``memory_limit`` are as for :func:`optimize`.
     """
     differences = _native.compare(
-        os.fspath(a), os.fspath(b), inputs=_given(a, inputs, function), function=function, seed=seed, samples=samples
+        os.fspath(a),
+        os.fspath(b),
+        inputs=_given(a, inputs, function),
+        function=function,
+        seed=seed,
+        samples=samples,
+        timeout=timeout,
+        memory_limit=memory_limit,
     )
     return json.loads(differences)
 

@@ -15,6 +15,7 @@ class Model:
         threads: int = 0,
         cache: Any | None = None,
         precision: str = "declared",
+        memory_limit: int | None = None,
     ) -> None: ...
     @staticmethod
     def from_bytes(
@@ -24,6 +25,7 @@ class Model:
         function: str | None = None,
         threads: int = 0,
         precision: str = "declared",
+        memory_limit: int | None = None,
     ) -> Model: ...
     @property
     def function(self) -> str: ...
@@ -57,6 +59,18 @@ def optimize(
     inputs: Any | None,
     seed: int,
     progress: Callable[[str, int, int], None] | None,
+    timeout: float | None,
+    memory_limit: int | None,
 ) -> str: ...
-def compare(a: Any, b: Any, *, inputs: Any | None, function: str | None, seed: int, samples: int) -> str: ...
+def compare(
+    a: Any,
+    b: Any,
+    *,
+    inputs: Any | None,
+    function: str | None,
+    seed: int,
+    samples: int,
+    timeout: float | None,
+    memory_limit: int | None,
+) -> str: ...
 def info(path: Any) -> str: ...
