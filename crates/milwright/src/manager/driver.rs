@@ -215,7 +215,9 @@ impl Predict for Driver {
             let cancel = Cancel::default();
             let job = Job { call, cancel: cancel.clone(), reply, rested };
             // If its thread is gone, the job is dropped, and that is the answer.
-            let _ = slot.thread.as_ref().map(|thread| thread.jobs.try_send(job));
+            if let Some(thread) = &slot.thread {
+                let _ = thread.jobs.try_send(job);
+            }
             let mut running = Running { shared: &self.shared, cancel, rest: Some(rest), slot: Some(slot) };
             // Not for long: other tasks wait for this thread.
             let soon = self.shared.briefly(2 * QUICK, || answer.try_recv().ok());
