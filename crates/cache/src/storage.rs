@@ -108,6 +108,23 @@ const MAPPED_FROM: u64 = 16 << 20;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Disk;
 
+/// Opens a file that is nothing but a file. What lies in the cache under an entry's name may be a pipe, which would
+/// block, or a link to somewhere else; neither is an entry.
+fn open_plain(options: &OpenOptions, path: &Path) -> io::Result<File> {
+    let check = |found: fs::FileType| match found.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file")),
+    };
+    match path.symlink_metadata() {
+        Ok(found) => check(found.file_type())?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let file = options.open(path)?;
+    check(file.metadata()?.file_type())?;
+    Ok(file)
+}
+
 impl Storage for Disk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         system::create_private_folders(dir)
@@ -136,7 +153,7 @@ impl Storage for Disk {
     }
 
     fn load(&self, path: &Path) -> io::Result<Bytes> {
-        let file = File::open(path)?;
+        let file = open_plain(OpenOptions::new().read(true), path)?;
         if file.metadata()?.len() < MAPPED_FROM {
             return read_aligned(file);
         }
@@ -150,7 +167,7 @@ impl Storage for Disk {
     }
 
     fn load_head(&self, path: &Path, max: usize) -> io::Result<(Vec<u8>, u64)> {
-        let file = File::open(path)?;
+        let file = open_plain(OpenOptions::new().read(true), path)?;
         let len = file.metadata()?.len();
         let mut head = Vec::new();
         file.take(max as u64).read_to_end(&mut head)?;
@@ -170,20 +187,20 @@ impl Storage for Disk {
     }
 
     fn touch(&self, path: &Path) -> io::Result<()> {
-        OpenOptions::new().write(true).open(path)?.set_modified(SystemTime::now())
+        open_plain(OpenOptions::new().write(true), path)?.set_modified(SystemTime::now())
     }
 
     fn try_lock(&self, path: &Path) -> io::Result<Option<LockGuard>> {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        let file = open_plain(OpenOptions::new().write(true).create(true).truncate(false), path)?;
         // Between the two calls it may have been removed, and another put in its place.
         Ok((lock(&file)? && system::is_at(&file, path)).then(|| Box::new(file) as LockGuard))
     }
 
     fn is_locked(&self, path: &Path) -> io::Result<bool> {
-        if fs::metadata(path)?.is_dir() {
+        if fs::symlink_metadata(path)?.is_dir() {
             return system::is_folder_locked(path);
         }
-        lock(&OpenOptions::new().write(true).open(path)?).map(|locked| !locked)
+        lock(&open_plain(OpenOptions::new().write(true), path)?).map(|locked| !locked)
     }
 
     fn list_folders(&self, dir: &Path) -> io::Result<Vec<String>> {

@@ -26,7 +26,8 @@ Exit codes:
   2    the command line or an input is wrong
   3    a result is not within the tolerance, cannot be judged by it, or is broken: docs/proof.md
   4    the model is malformed, or uses something that is not supported
-  130  interrupted (Ctrl-C cleans up; a second one ends at once)
+  130  interrupted by Ctrl-C, which cleans up; a second one ends at once
+  143  ended by SIGTERM (129 by SIGHUP), in the same way
 
 Results go to standard output, everything for people to standard error.
 Set MILWRIGHT_LOG=debug to see what happens inside.";
@@ -70,6 +71,10 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     log::init();
     interrupt::outlive_file_limits();
+    // A worker ends with the process that started it.
+    if !matches!(cli.command, Command::Worker) {
+        interrupt::watch();
+    }
     let printer = Printer::new(cli.global.json);
     let result = match cli.command {
         Command::Inspect(args) => inspect::run(&args, &printer),
@@ -103,7 +108,7 @@ fn exit_code(kind: ErrorKind) -> u8 {
         ErrorKind::InvalidInput => 2,
         ErrorKind::Tolerance => 3,
         ErrorKind::Malformed | ErrorKind::Unsupported => 4,
-        ErrorKind::Cancelled => interrupt::EXIT_CODE,
+        ErrorKind::Cancelled => interrupt::exit_code(),
         _ => 1,
     }
 }

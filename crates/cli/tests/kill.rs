@@ -111,7 +111,8 @@ fn an_interrupted_optimization_cleans_up() {
             Some(0) => assert!(versions.contains(&new)),
             Some(code) => {
                 interrupted += 1;
-                assert_eq!((code, new), (130, old), "{signal} {i}");
+                let expected = if signal == "INT" { 130 } else { 143 };
+                assert_eq!((code, new), (expected, old), "{signal} {i}");
             }
             // So early that it had not begun to write.
             None => assert_eq!(new, old, "{signal} {i}: {status}"),
@@ -135,6 +136,23 @@ fn a_second_interrupt_ends_at_once() {
     send("INT", child.id());
     let status = child.wait().unwrap();
     assert!(status.code() == Some(130) || status.signal() == Some(SIGINT), "{status}");
+}
+
+#[test]
+fn the_first_signal_ends_a_step_that_takes_long() {
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        let workplace = Workplace::new();
+        let mut child = workplace
+            .milwright()
+            .args(["bench", "digits.mlpackage", "--seconds", "3600"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        thread::sleep(Duration::from_millis(500));
+        send(signal, child.id());
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{signal}");
+    }
 }
 
 /// What two commands write to `out`, one after the other, and how long the second took.

@@ -1,11 +1,14 @@
 //! Images in and out: PNG and JPEG files to the tensors that programs compute with, and back.
 
+use std::fs::File;
+use std::io::BufReader;
 use std::path::Path;
 
 use image::codecs::png::PngEncoder;
 use image::imageops::FilterType;
-use image::{DynamicImage, ExtendedColorType, ImageEncoder as _, ImageReader};
+use image::{DynamicImage, ExtendedColorType, ImageEncoder as _, ImageReader, Limits};
 
+use crate::files::open_input;
 use crate::{Error, FeatureType, Files, Flexibility, Result, Tensor};
 
 /// How an image of another size is made to fit a model.
@@ -23,8 +26,15 @@ pub enum Fit {
     Exact,
 }
 
+/// As many as large cameras have, and then some.
+const MAX_PIXELS: u64 = 1 << 27;
+/// Memory for a file's profiles and texts: those of real images take a few megabytes at most.
+const MAX_HEADER_MEMORY: u64 = 16 << 20;
+/// Four channels of 16 bits, once as they are stored and once as they are wanted.
+const MAX_PIXEL_BYTES: u64 = 16;
+
 /// Reads a PNG or JPEG file as the tensor that an image input becomes: fp32, 1 × channels × height × width, 0 to 255.
-/// Colours are put into the order that the model declares, and made grey where it wants grey.
+/// Colours are put into the order that the model declares, and made grey where it wants grey; 16 bits become 8.
 ///
 /// # Errors
 /// The file cannot be read, or the image has another size than the model takes.
@@ -43,9 +53,16 @@ pub fn read_fitted(path: impl AsRef<Path>, ty: &FeatureType, fit: Fit) -> Result
     let FeatureType::Image { width, height, color, flexibility } = ty else {
         return Err(Error::invalid("the input is not an image").with_hint("give a .npy file").at(path));
     };
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    let reader = reader.map_err(|e| Error::io("open", path, e))?;
-    let (w, h) = reader.into_dimensions().map_err(|e| unreadable(path, &e))?;
+    // What stands before the pixels is bounded, whatever it claims to unpack to.
+    let (w, h) = dimensions(path)?;
+    let pixels = u64::from(w) * u64::from(h);
+    if pixels > MAX_PIXELS {
+        return Err(Error::invalid(format!(
+            "the image has {w} x {h} pixels; more than {MAX_PIXELS} are not read"
+        ))
+        .with_hint("make the image smaller: how that is done is part of the result")
+        .at(path));
+    }
     let fits = match flexibility {
         Flexibility::Fixed => (u64::from(w), u64::from(h)) == (*width, *height),
         // The plan says what does not fit.
@@ -59,9 +76,8 @@ pub fn read_fitted(path: impl AsRef<Path>, ty: &FeatureType, fit: Fit) -> Result
         .with_hint("resize the image: how it is resized is part of the result")
         .at(path));
     }
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    let mut image =
-        reader.map_err(|e| Error::io("open", path, e))?.decode().map_err(|e| unreadable(path, &e))?;
+    let image = reader(path, MAX_HEADER_MEMORY + pixels * MAX_PIXEL_BYTES)?.decode();
+    let mut image = image.map_err(|e| unreadable(path, &e))?;
     if !fits {
         let size = |n: u64| u32::try_from(n).ok().filter(|n| (1..=MAX_SIDE).contains(n));
         let (Some(width), Some(height)) = (size(*width), size(*height)) else {
@@ -83,9 +99,7 @@ pub fn read_fitted(path: impl AsRef<Path>, ty: &FeatureType, fit: Fit) -> Result
 /// The file cannot be read.
 pub fn dimensions(path: impl AsRef<Path>) -> Result<(u32, u32)> {
     let path = path.as_ref();
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    let reader = reader.map_err(|e| Error::io("open", path, e))?;
-    reader.into_dimensions().map_err(|e| unreadable(path, &e))
+    reader(path, MAX_HEADER_MEMORY)?.into_dimensions().map_err(|e| unreadable(path, &e))
 }
 
 /// Pixels along a side that an image is made to have, at most.
@@ -140,6 +154,16 @@ fn fitted(image: &DynamicImage, width: u32, height: u32, fit: Fit) -> DynamicIma
             canvas
         }
     }
+}
+
+/// Reads at most `memory` bytes into memory at a time.
+fn reader(path: &Path, memory: u64) -> Result<ImageReader<BufReader<File>>> {
+    let reader = ImageReader::new(BufReader::new(open_input(path)?)).with_guessed_format();
+    let mut reader = reader.map_err(|e| Error::io("read", path, e))?;
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(memory);
+    reader.limits(limits);
+    Ok(reader)
 }
 
 fn unreadable(path: &Path, e: &image::ImageError) -> Error {

@@ -29,6 +29,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<()> {
         let stem = args.model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         PathBuf::from(format!("{stem}.mlmodelc"))
     });
+    common::check_extension(&output, "mlmodelc")?;
     model.compile_to(&output)?;
     if printer.is_json() {
         printer.json(&serde_json::json!({ "output": output }));

@@ -84,6 +84,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         let stem = args.model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         PathBuf::from(format!("{stem}.mlpackage"))
     });
+    common::check_extension(&output, "mlpackage")?;
     if !args.force && output.exists() {
         return Err(Error::new(milwright::ErrorKind::InvalidInput, "it is there already")
             .with_hint("replace it with --force, or choose another name with -o")

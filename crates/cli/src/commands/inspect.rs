@@ -172,7 +172,7 @@ fn show_function(function: &FunctionInfo, info: &ModelInfo, printer: &Printer) {
     }
     printer.show(&table);
     if let Some(classes) = &function.classes {
-        printer.line(wrapped(&labels(classes), 100));
+        printer.lines(&wrapped(&labels(classes), 100));
     }
     if let Some(n) = function.multiply_adds.filter(|n| *n > 0) {
         printer.line(format!("computation: {} multiply-adds", grouped(n)));

@@ -89,6 +89,7 @@ impl From<QuantizeArg> for Quantization {
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let model = common::open(&args.model)?;
     let output = args.output.clone().unwrap_or_else(|| default_output(args));
+    common::check_extension(&output, "mlpackage")?;
     let mut optimizer = Optimizer::new()
         .target(args.target.into())
         .quantization(args.quantize.into())

@@ -11,7 +11,7 @@ use milwright::{
 };
 use serde::Serialize;
 
-use crate::common::{self, FitArg, Global, TargetArg};
+use crate::common::{self, FileNames, FitArg, Global, TargetArg};
 use crate::inputs::Declared;
 use crate::outputs::{self, Class, Summary};
 use crate::printer::{self, Printer, count, duration};
@@ -212,7 +212,14 @@ fn run_folder(
             let ran = session.predict(request).and_then(|prediction| {
                 let took = start.elapsed();
                 if let Some(out) = &args.output {
-                    write(&file(out, &name, ""), model, function, request, &[], &prediction)?;
+                    write(
+                        &out.join(FileNames::default().file(&name)),
+                        model,
+                        function,
+                        request,
+                        &[],
+                        &prediction,
+                    )?;
                 }
                 Ok((prediction, took))
             });
@@ -277,7 +284,7 @@ fn run_steps(
         let took = start.elapsed();
         let name = (step + 1).to_string();
         if let Some(out) = &args.output {
-            write(&file(out, &format!("step-{name}"), ""), model, function, &request, &[], &prediction)?;
+            write(&out.join(format!("step-{name}")), model, function, &request, &[], &prediction)?;
         }
         if printer.is_json() {
             let run = Some(summary(args, info, &prediction, took));
@@ -355,30 +362,23 @@ fn write(
     let make = |folder: &Path| std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e));
     make(folder)?;
     let mut files = Files::default();
+    let mut names = FileNames::default();
     let info = model.info().function(function);
     for (name, tensor) in prediction.outputs() {
-        files.npy(file(folder, name, "npy"), tensor)?;
+        let file = names.file(name);
+        files.npy(folder.join(format!("{file}.npy")), tensor)?;
         let feature = info.and_then(|f| f.outputs.iter().find(|o| o.name == *name));
         if let Some(ty @ FeatureType::Image { .. }) = feature.map(|f| &f.ty) {
-            files.png(file(folder, name, "png"), tensor, ty)?;
+            files.png(folder.join(format!("{file}.png")), tensor, ty)?;
         }
     }
     if !drawn.is_empty() {
         let folder = folder.join("inputs");
         make(&folder)?;
+        let mut names = FileNames::default();
         for (name, tensor) in request.inputs().iter().filter(|(n, _)| drawn.contains(n)) {
-            files.npy(file(&folder, name, "npy"), tensor)?;
+            files.npy(folder.join(format!("{}.npy", names.file(name))), tensor)?;
         }
     }
     files.commit()
-}
-
-/// `NAME.EXTENSION`, or `NAME` without one, in a folder; a name from a model must not lead out of it.
-fn file(folder: &Path, name: &str, extension: &str) -> PathBuf {
-    let safe: String =
-        name.chars().map(|c| if matches!(c, '/' | '\\' | ':' | '\0') { '_' } else { c }).collect();
-    match extension {
-        "" => folder.join(safe),
-        _ => folder.join(format!("{safe}.{extension}")),
-    }
 }

@@ -21,6 +21,7 @@ pub(super) fn bind_inputs(
 ) -> Result<()> {
     let is_image = |f: &FeatureDescription| matches!(feature(f), Some(feature_type::Type::ImageType(_)));
     let images = description.input.iter().filter(|f| is_image(f)).count();
+    check_preprocessing(network.preprocessing, &description.input)?;
     for input in &description.input {
         net.label = input.name.clone();
         let value = bind_input(net, network, input, images == 1 && is_image(input));
@@ -28,6 +29,24 @@ pub(super) fn bind_inputs(
         net.define(&input.name, value);
     }
     Ok(())
+}
+
+/// The format has it that a step's name equals that of the input which it is for. A step for something else would be
+/// left out, and every result be wrong without a word.
+fn check_preprocessing(steps: &[NeuralNetworkPreprocessing], inputs: &[FeatureDescription]) -> Result<()> {
+    let is_input = |name: &String| name.is_empty() || inputs.iter().any(|input| input.name == *name);
+    let Some(step) = steps.iter().find(|step| !is_input(&step.feature_name)) else { return Ok(()) };
+    let what = match step.preprocessor {
+        Some(Preprocessor::Scaler(_)) => "preprocessing (an image scaler)",
+        Some(Preprocessor::MeanImage(_)) => "preprocessing (a mean image)",
+        None => return Ok(()),
+    };
+    let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+    let message = format!("{what} for `{}`, which is no input", step.feature_name);
+    Err(Error::malformed(message).with_hint(format!(
+        "the inputs are: {}. Give the step (`preprocessing[…].featureName` in the specification) the name of its input",
+        names.join(", ")
+    )))
 }
 
 fn bind_input(
