@@ -273,3 +273,32 @@ fn a_file_in_the_way_is_a_clear_error() {
     assert!(error.to_string().contains(&*path.to_string_lossy()), "{error}");
     assert!(error.hint().is_some(), "{error:?}");
 }
+
+/// What lies under an entry's name and is no file would block whoever opens it, or lead elsewhere: it is no entry, and
+/// does not stay in the way of one.
+#[cfg(unix)]
+#[test]
+fn entries_that_are_no_files() {
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+    use std::process::Command;
+
+    let kinds: [fn(&Path); 4] = [
+        |path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success()),
+        |path| symlink("/dev/zero", path).unwrap(),
+        |path| symlink(path.with_extension("elsewhere"), path).unwrap(),
+        |path| symlink("/nowhere", path).unwrap(),
+    ];
+    for replace in kinds {
+        let (_dir, store) = open(Options::default());
+        store.put(&key(1), &meta(), b"one").unwrap();
+        store.put(&key(2), &meta(), b"two").unwrap();
+        let path = file_of(&store, &key(1));
+        fs::rename(&path, path.with_extension("elsewhere")).unwrap();
+        replace(&path);
+        assert_eq!(payload_of(store.get(&key(1))), None);
+        assert_eq!(payload_of(store.get(&key(2))), Some(b"two".to_vec()));
+        store.put(&key(1), &meta(), b"new").unwrap();
+        assert_eq!(payload_of(store.get(&key(1))), Some(b"new".to_vec()));
+    }
+}

@@ -99,7 +99,7 @@ fn give_up_after(timeout: Duration) {
         std::thread::sleep(timeout.saturating_add(GRACE));
         milwright::abandon_writes();
         let message = "the time for all of it is over, and an op did not end";
-        crate::printer::error(&Error::new(ErrorKind::DeadlineExceeded, message));
+        printer::error(&Error::new(ErrorKind::DeadlineExceeded, message));
         std::process::exit(1);
     });
 }

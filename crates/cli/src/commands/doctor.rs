@@ -44,7 +44,8 @@ pub fn run(_args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         std::env::consts::OS,
         std::env::consts::ARCH
     ));
-    printer.line(format!("cache: {cache}\n"));
+    printer.line(format!("cache: {cache}"));
+    printer.line("");
     let mut table = printer.table(&["backend", "available", "why"]);
     for (name, a) in backends {
         table.add_row(vec![name.to_owned(), if a.available { "yes" } else { "no" }.to_owned(), a.reason]);
