@@ -1,7 +1,9 @@
 //! Sessions in worker processes that die, hang and are killed. This program is its own worker.
-#![expect(clippy::print_stdout, reason = "a parent tells whom it started")]
-#![expect(clippy::disallowed_methods, reason = "a worker learns a folder from the environment")]
-#![cfg_attr(not(unix), expect(unused, reason = "there are no workers"))]
+#![cfg_attr(unix, expect(clippy::print_stdout, reason = "a parent tells whom it started"))]
+#![cfg_attr(
+    unix,
+    expect(clippy::disallowed_methods, reason = "a worker learns a folder from the environment")
+)]
 
 #[cfg(unix)]
 mod on_unix {

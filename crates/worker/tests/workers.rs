@@ -1,9 +1,11 @@
 //! Real processes: this program, started again with `worker MODE`.
-#![cfg_attr(not(unix), expect(unused, reason = "there are no workers"))]
-#![expect(
-    clippy::exit,
-    clippy::print_stdout,
-    reason = "a worker ends on purpose, and tells its parent whom it started"
+#![cfg_attr(
+    unix,
+    expect(
+        clippy::exit,
+        clippy::print_stdout,
+        reason = "a worker ends on purpose, and tells its parent whom it started"
+    )
 )]
 
 #[cfg(unix)]
