@@ -92,6 +92,10 @@ impl Global {
 
 /// Ends the process when it is long past the time: work is asked to stop between ops, and one op may be endless itself.
 /// What was being written is removed.
+#[expect(
+    clippy::exit,
+    reason = "the main thread is in an op that does not end: nobody else can end the process"
+)]
 fn give_up_after(timeout: Duration) {
     /// How long work may take to stop.
     const GRACE: Duration = Duration::from_secs(10);

@@ -195,8 +195,6 @@ fn networks_as_ml_programs() {
         }
         converted.push((name, fit));
     }
-    println!("converted: {converted:?}\nrefused: {refused:#?}");
-    assert!(!converted.is_empty());
     assert!(refused.is_empty(), "{refused:#?}");
-    assert!(converted.iter().any(|(_, fit)| *fit > 0));
+    assert!(converted.iter().any(|(_, fit)| *fit > 0), "{converted:?}");
 }

@@ -217,7 +217,7 @@ mod tests {
             for inner in MESSAGES[*message].fields {
                 let mut flood = field(inner.number, &[]).repeat(1 << 15);
                 let memory = match inner.holds {
-                    Holds::List => GROWTH * inner.size << 15,
+                    Holds::List => (GROWTH * inner.size) << 15,
                     // They merge into one.
                     Holds::Inline | Holds::Boxed | Holds::Map => 0,
                 };
