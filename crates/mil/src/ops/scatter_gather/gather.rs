@@ -12,7 +12,7 @@ op! {
     /// dimensions of `x` and `indices` are batches: each batch of `indices` takes from its batch of `x`.
     ///
     /// Indices from -size to size - 1 are in range, negative ones counting from the end; from iOS17 on only 0 to
-    /// size - 1 are promised, and `validate_indices` asks for an error for others.
+    /// size - 1 are promised, and `validate_indices` makes negative ones an error. Others always are one here.
     Gather,
     &[
         Version {

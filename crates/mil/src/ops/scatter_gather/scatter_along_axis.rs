@@ -9,8 +9,8 @@ op! {
     /// `data` with single elements along `axis` combined with those of `updates`.
     ///
     /// `indices` and `updates` have the shape of `data` except along `axis`: the element of `updates` at a place goes
-    /// to the same place of `data`, but to the index found there along `axis`. `mode` and indices are as for
-    /// `scatter`.
+    /// to the same place of `data`, but to the index found there along `axis`. `mode` is as for `scatter`,
+    /// indices as for `gather`.
     ScatterAlongAxis,
     &[
         Version {

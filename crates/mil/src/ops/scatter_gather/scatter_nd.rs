@@ -9,7 +9,7 @@ op! {
     /// `data` with slices at index vectors combined with those of `updates`.
     ///
     /// Each vector along the last dimension of `indices` names a place in the first dimensions of `data`; the slice
-    /// of `updates` for it goes there, in order. `mode` and indices are as for `scatter`.
+    /// of `updates` for it goes there, in order. `mode` is as for `scatter`, indices as for `gather`.
     ScatterNd,
     &[
         Version {
