@@ -295,8 +295,11 @@ fn every_setting_has_a_tolerance() {
     assert!(plain.not_smaller.unwrap().contains("weights stay as they are"));
 }
 
-/// Programs with blocks and lists: the body of a function of `x`, fp32 `[1, 64]`, with what it must compute of one value.
-fn programs_with_blocks() -> Vec<(&'static str, &'static str, fn(f64) -> f64)> {
+/// A name, the body of a function of `x`, fp32 `[1, 64]`, and what it must compute of one value.
+type Case = (&'static str, &'static str, fn(f64) -> f64);
+
+/// Programs with blocks and lists.
+fn programs_with_blocks() -> Vec<Case> {
     vec![
         (
             "a loop that carries numbers",

@@ -58,7 +58,6 @@ const SLOW: Duration = Duration::from_millis(20);
 impl Model {
     #[new]
     #[pyo3(signature = (path, *, function = None, threads = 0, cache = None, precision = "declared", memory_limit = None))]
-    #[expect(clippy::too_many_arguments, reason = "one for each keyword in Python")]
     fn new(
         py: Python<'_>,
         path: PathBuf,
@@ -75,7 +74,6 @@ impl Model {
     /// Makes a model out of the bytes of its specification, and of its weight files by their names.
     #[staticmethod]
     #[pyo3(signature = (specification, weights, *, function = None, threads = 0, precision = "declared", memory_limit = None))]
-    #[expect(clippy::too_many_arguments, reason = "one for each keyword in Python")]
     fn from_bytes(
         py: Python<'_>,
         specification: Vec<u8>,
@@ -160,7 +158,6 @@ impl Model {
 }
 
 impl Model {
-    #[expect(clippy::too_many_arguments, reason = "what each way to open a model has")]
     fn load(
         py: Python<'_>,
         open: impl FnOnce() -> milwright::Result<milwright::Model> + Send,
