@@ -85,6 +85,11 @@ COMPILED = [
     "unsupported/flexible-enumerated",
 ]
 
+# The same of pipelines.
+COMPILED_PIPELINES = [
+    "cast", "dynamic", "dynamic-boundary", "indexed", "masked", "masked-int32", "scalar", "weighted",
+]
+
 PACKAGES = [
     Package(
         "basic-pitch", "0.4.0", "738adb503aae7fdfc7d1e1511aa0ce35052315f260a19531ef4c356708425db0", "Apache-2.0",
@@ -121,6 +126,11 @@ PACKAGES = [
             f"mlmodelc-export-0.1.0/tests/{path}/{source}": f"compiled/{path.split('/')[1]}/{place}"
             for path in COMPILED
             for source, place in (("input.mlmodel", "input.mlmodel"), ("expected-macos.mlmodelc", "expected.mlmodelc"))
+        }
+        | {
+            f"mlmodelc-export-0.1.0/tests/pipeline-fixtures/{name}/{file}": f"compiled_pipelines/{name}/{file}"
+            for name in COMPILED_PIPELINES
+            for file in ("input.mlmodel", "expected.mlmodelc")
         },
     ),
     Crate(

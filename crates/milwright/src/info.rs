@@ -222,11 +222,11 @@ impl ModelInfo {
 
     fn of_package(package: &Package) -> Result<ModelInfo> {
         let model = package.model();
-        let mut info = ModelInfo::new(model);
+        let info = ModelInfo::new(model);
         if let Some(pipeline) = pipeline(model) {
-            let parts = pipeline.models.iter().map(|m| ModelInfo::of_package(&package.part(m)));
-            info.pipeline = parts.collect::<Result<_>>()?;
-            return Ok(info);
+            let parts = pipeline.models.iter().enumerate();
+            let parts = parts.map(|(i, m)| ModelInfo::of_package(&package.part(i, m)));
+            return Ok(info.with_parts(parts.collect::<Result<_>>()?));
         }
         match milwright_convert::spec::read(package) {
             Ok(program) => Ok(info.with_program(&program)),
@@ -276,6 +276,14 @@ impl ModelInfo {
         };
         info.runnable = info.check(Task::Run).is_ok();
         info
+    }
+
+    /// With what is known of a pipeline's models.
+    pub(crate) fn with_parts(mut self, parts: Vec<ModelInfo>) -> ModelInfo {
+        // The message of a compiled pipeline has no programs.
+        self.storage = Storage::total(parts.iter().map(|part| &part.storage));
+        self.pipeline = parts;
+        self
     }
 
     /// With opsets and ops from the program: a compiled model has them nowhere else.

@@ -78,7 +78,7 @@ impl Task {
     }
 }
 
-const PIPELINE_NOT_COMPILED: &str = "compiled pipelines are not written yet";
+const NOT_PUBLISHED: &str = "its compiled form is not published";
 const LANGUAGE: Computed =
     Computed::Not("its parameters are private data of Apple's Natural Language framework");
 
@@ -184,14 +184,15 @@ impl ModelKind {
         match (task, self.computed) {
             (Task::Inspect, _) => Can::Yes,
             (_, C::Not(reason)) => Can::No(reason),
-            (Task::Compile, C::Parts) => Can::No(PIPELINE_NOT_COMPILED),
+            // No sample shows what those of classifiers and regressors have besides their models.
+            (Task::Compile, C::Parts) if self.name != "pipeline" => Can::No(NOT_PUBLISHED),
             (_, C::Parts) => Can::WithParts,
             (Task::Run | Task::Compare | Task::Bench, _) | (_, C::Program) => Can::Yes,
             (Task::Optimize | Task::Convert, C::Network) => Can::Yes,
             (Task::Optimize, C::Numbers) => Can::No("it has no weights that could be stored in fewer bits"),
             (Task::Convert, C::Numbers) => Can::No("an ML program cannot express it in double precision"),
             (Task::Compile, C::Network) => Can::No("compiled neural networks are not written"),
-            (Task::Compile, C::Numbers) => Can::No("its compiled form is not published"),
+            (Task::Compile, C::Numbers) => Can::No(NOT_PUBLISHED),
         }
     }
 

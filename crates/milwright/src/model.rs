@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use milwright_mil::{Checked, Function, OpKind, Program, verify};
 use milwright_spec::proto::{self as pb, Pipeline};
-use milwright_spec::{CompiledProgram, Container, Package};
+use milwright_spec::{CompiledPart, CompiledPipeline, CompiledProgram, Container, Package};
 use prost::Message as _;
 
 use crate::classic::Classic;
@@ -83,7 +83,11 @@ impl Model {
                 (Content::Program(verify(program)?), info)
             }
             (Some(Computed::Numbers), _) => (Content::Classic(Classic::new(description)?), info),
-            (_, Some(pipeline)) => (Content::Pipeline(parts(&path, &package, pipeline)?), info),
+            (_, Some(pipeline)) => {
+                let parts = parts(&path, &package, pipeline)?;
+                let info = info.with_parts(parts.iter().map(|part| part.info.clone()).collect());
+                (Content::Pipeline(parts), info)
+            }
             _ => {
                 let program = network(&package)?;
                 let info = info.with_computed(&program);
@@ -158,7 +162,8 @@ impl Model {
     }
 
     /// Writes the model compiled, as Core ML's own compiler does: an `.mlmodelc` folder with the program as text, the
-    /// description, and the same weight files. A compiled model that is there is replaced whole or not at all.
+    /// description, and the same weight files. That of a pipeline has a folder of that kind for each of its models, all of
+    /// which have to be ML programs, or pipelines of these. A compiled model that is there is replaced whole or not at all.
     ///
     /// ```
     /// # let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../");
@@ -172,27 +177,53 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// It cannot be written, or something that is not a compiled model is in the way.
+    /// The model, or one of a pipeline, is of another type; it cannot be written; or something that is not a compiled
+    /// model is in the way.
     pub fn compile_to(&self, path: impl AsRef<Path>) -> Result<()> {
-        let tool = ("milwright-version", env!("CARGO_PKG_VERSION"));
         self.info.check(Task::Compile).map_err(|e| e.at(&self.path))?;
+        match self.compiled(self.digest())? {
+            CompiledPart::Program(program) => Ok(milwright_spec::write_mlmodelc(path, &program)?),
+            CompiledPart::Pipeline(pipeline) => Ok(milwright_spec::write_mlmodelc_pipeline(path, &pipeline)?),
+        }
+    }
+
+    /// What is written of it, compiled; `digest` is that of the whole model.
+    fn compiled(&self, digest: [u8; 32]) -> Result<CompiledPart<'_>> {
+        let tool = ("milwright-version", env!("CARGO_PKG_VERSION"));
+        let model = self.package.model();
+        if let Content::Pipeline(parts) = &self.content {
+            let parts = parts.iter().map(|part| part.compiled(digest)).collect::<Result<_>>()?;
+            return Ok(CompiledPart::Pipeline(CompiledPipeline { model, parts, digest }));
+        }
         let program = self.program()?;
-        let compiled = CompiledProgram {
-            model: self.package.model(),
+        Ok(CompiledPart::Program(CompiledProgram {
+            model,
             text: milwright_convert::spec::write_text(program, &self.package, tool),
             functions: milwright_convert::spec::summaries(program, &self.package),
             weights: self.package.weight_files(),
-            digest: self.digest(),
-        };
-        Ok(milwright_spec::write_mlmodelc(path, &compiled)?)
+            digest,
+        }))
     }
 
     /// Bytes on disk: the model's structure and its weights.
     pub fn size(&self) -> u64 {
+        self.package.model().encoded_len() as u64 + self.size_outside()
+    }
+
+    /// Bytes of weight files and of programs that are texts.
+    fn size_outside(&self) -> u64 {
         let weights = self.package.weight_files().values().flat_map(|f| f.blobs()).flatten();
-        let text = self.package.program_text().map_or(0, str::len);
-        (self.package.model().encoded_len() + text) as u64
-            + weights.map(|(_, b)| b.data.len() as u64).sum::<u64>()
+        let text = self.package.program_text().map_or(0, str::len) as u64;
+        let parts: u64 = self.compiled_parts().iter().map(|part| part.size_outside()).sum();
+        text + parts + weights.map(|(_, b)| b.data.len() as u64).sum::<u64>()
+    }
+
+    /// The models of a compiled pipeline, whose programs and weights are not in its own message and files.
+    fn compiled_parts(&self) -> &[Arc<Model>] {
+        match self.package.container() {
+            Container::Mlmodelc => self.pipeline(),
+            _ => &[],
+        }
     }
 
     /// A hash of everything that the model computes with.
@@ -209,13 +240,16 @@ impl Model {
                     hasher.update(&blob.data);
                 }
             }
+            for part in self.compiled_parts() {
+                hasher.update(&part.digest());
+            }
             *hasher.finalize().as_bytes()
         })
     }
 
     /// The model with another message in place of its own, such as one with other names.
     pub(crate) fn with_proto(&self, model: &pb::Model) -> Result<Model> {
-        Model::new(self.path.clone(), self.package.part(model))
+        Model::new(self.path.clone(), self.package.with_model(model))
     }
 
     pub(crate) fn content(&self) -> &Content {
@@ -277,7 +311,7 @@ fn unread(layers: &[String]) -> Error {
 /// The models of a pipeline. The decoder bounds how deep pipelines nest.
 fn parts(path: &Path, package: &Package, pipeline: &Pipeline) -> Result<Vec<Arc<Model>>> {
     let part = |(i, part): (usize, &pb::Model)| {
-        let opened = Model::new(path.to_owned(), package.part(part));
+        let opened = Model::new(path.to_owned(), package.part(i, part));
         opened.map(Arc::new).map_err(|e| e.within(&part_name(i, &pipeline.names)))
     };
     pipeline.models.iter().enumerate().map(part).collect()

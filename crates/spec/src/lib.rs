@@ -31,7 +31,9 @@ mod references;
 mod regular;
 mod write;
 
-pub use compiled::{CompiledProgram, FunctionSummary, write_mlmodelc};
+pub use compiled::{
+    CompiledPart, CompiledPipeline, CompiledProgram, FunctionSummary, write_mlmodelc, write_mlmodelc_pipeline,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use lfs::lfs_pointer;
 pub use map::FileMap;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -27,7 +28,7 @@ pub struct Package {
     container: Container,
     model: Model,
     /// The program, where it is not in `model`.
-    program_text: Option<String>,
+    program_text: Option<Arc<str>>,
     /// By the name in the model, such as `@model_path/weights/weight.bin`.
     weights: BTreeMap<String, BlobFile>,
     /// Why a weight file could not be opened, by its name in the model.
@@ -36,6 +37,8 @@ pub struct Package {
     unread_layers: Vec<String>,
     /// Where it lies, if it is a folder with a manifest.
     folder: Option<Folder>,
+    /// The models of a compiled pipeline: each has weight files of its own.
+    parts: Vec<Package>,
 }
 
 /// The folder of a package.
@@ -64,7 +67,7 @@ pub enum Container {
     Mlmodel,
     /// A folder with a manifest, `.mlpackage`.
     Mlpackage,
-    /// A folder with a compiled model, `.mlmodelc`: an ML program, a neural network, or a pipeline of networks.
+    /// A folder with a compiled model, `.mlmodelc`: an ML program, a neural network, or a pipeline of these.
     Mlmodelc,
 }
 
@@ -115,7 +118,7 @@ impl Package {
         let names = compiled::weight_files(&text);
         let (weights, unreadable) =
             load_weights(names, Weights::Required, |name| from_memory(weights, name))?;
-        let (container, program_text) = (Container::Mlmodelc, Some(text));
+        let (container, program_text) = (Container::Mlmodelc, Some(text.into()));
         Ok(Self {
             container,
             model,
@@ -124,6 +127,7 @@ impl Package {
             unreadable,
             unread_layers: Vec::new(),
             folder: None,
+            parts: Vec::new(),
         })
     }
 
@@ -147,6 +151,7 @@ impl Package {
             unreadable,
             unread_layers: Vec::new(),
             folder: None,
+            parts: Vec::new(),
         })
     }
 
@@ -160,7 +165,8 @@ impl Package {
         &self.model
     }
 
-    /// The program of an `.mlmodelc`, as text in the syntax of `model.mil`.
+    /// The program of an `.mlmodelc`, as text in the syntax of `model.mil`. Those of a compiled pipeline are in its
+    /// [parts](Self::part).
     pub fn program_text(&self) -> Option<&str> {
         self.program_text.as_deref()
     }
@@ -171,8 +177,13 @@ impl Package {
         &self.unread_layers
     }
 
-    /// A model of the pipeline that this is, as a package of its own. Weights are shared.
-    pub fn part(&self, model: &Model) -> Self {
+    /// A model of the pipeline that this is, by its number and its message, as a package of its own. Weights are shared.
+    pub fn part(&self, index: usize, model: &Model) -> Self {
+        self.parts.get(index).map_or_else(|| self.with_model(model), Self::again)
+    }
+
+    /// The same weights with another model.
+    pub fn with_model(&self, model: &Model) -> Self {
         let names = references::weight_files(model);
         let weights = self.weights.iter().filter(|(name, _)| names.contains(name.as_str()));
         let weights = weights.map(|(name, file)| (name.clone(), file.clone())).collect();
@@ -187,6 +198,22 @@ impl Package {
             unreadable,
             unread_layers: Vec::new(),
             folder: None,
+            parts: Vec::new(),
+        }
+    }
+
+    /// The same compiled model once more. Text and weights are shared.
+    fn again(&self) -> Self {
+        let unreadable = self.unreadable.iter().map(|(name, error)| (name.clone(), error.again()));
+        Self {
+            container: self.container,
+            model: self.model.clone(),
+            program_text: self.program_text.clone(),
+            weights: self.weights.clone(),
+            unreadable: unreadable.collect(),
+            unread_layers: self.unread_layers.clone(),
+            folder: None,
+            parts: self.parts.iter().map(Self::again).collect(),
         }
     }
 
@@ -248,6 +275,7 @@ impl Package {
     /// are looked at again.
     pub fn release_memory(&self) {
         self.weights.values().for_each(BlobFile::release_memory);
+        self.parts.iter().for_each(Package::release_memory);
     }
 }
 
@@ -272,22 +300,11 @@ fn open_folder(path: &Path, mode: Weights) -> Result<Package> {
             unreadable,
             unread_layers,
             folder,
+            parts: Vec::new(),
         });
     }
     if compiled::is_compiled(path) {
-        let compiled::Opened { model, text: program_text, unread: unread_layers } = compiled::open(path)?;
-        let names = program_text.as_deref().map(compiled::weight_files).unwrap_or_default();
-        let (weights, unreadable) = load_weights(names, mode, |name| open_beside(path, name))?;
-        let container = Container::Mlmodelc;
-        return Ok(Package {
-            container,
-            model,
-            program_text,
-            weights,
-            unreadable,
-            unread_layers,
-            folder: None,
-        });
+        return compiled_package(compiled::open(path)?, mode);
     }
     if has_extension(path, "mlmodelc") {
         return Err(Error::malformed("not a compiled model: it has no coremldata.bin")
@@ -302,6 +319,27 @@ fn open_folder(path: &Path, mode: Weights) -> Result<Package> {
     } else {
         error.with_hint("give the path of an .mlpackage folder or an .mlmodel file")
     })
+}
+
+/// A compiled model with its weight files. How deep pipelines nest was bounded when it was read.
+fn compiled_package(opened: compiled::Opened, mode: Weights) -> Result<Package> {
+    let compiled::Opened { folder, model, text, unread: unread_layers, parts } = opened;
+    let names = text.as_deref().map(compiled::weight_files).unwrap_or_default();
+    let (weights, mut unreadable) = load_weights(names, mode, |name| open_beside(&folder, name))?;
+    let part = |part: compiled::Opened| {
+        let folder = part.folder.clone();
+        compiled_package(part, mode).map_err(|error| error.at(folder))
+    };
+    let parts = parts.into_iter().map(part).collect::<Result<Vec<_>>>()?;
+    for (i, part) in parts.iter().enumerate() {
+        unreadable.extend(part.unreadable.iter().map(|(name, error)| {
+            let inside = name.strip_prefix(MODEL_PATH).unwrap_or(name);
+            (format!("{MODEL_PATH}{}/{inside}", compiled::part_folder(i)), error.again())
+        }));
+    }
+    let program_text = text.map(Arc::from);
+    let (container, folder) = (Container::Mlmodelc, None);
+    Ok(Package { container, model, program_text, weights, unreadable, unread_layers, folder, parts })
 }
 
 /// The texts of the package's author, as edited last.
@@ -357,8 +395,17 @@ fn open_file(path: &Path, mode: Weights) -> Result<Package> {
         Err(Error::malformed("the model keeps weights in a separate file, which an .mlmodel cannot have")
             .with_hint("an ML program with weights comes as an .mlpackage folder: open that"))
     })?;
-    let (container, unread_layers) = (Container::Mlmodel, Vec::new());
-    Ok(Package { container, model, program_text: None, weights, unreadable, unread_layers, folder: None })
+    let (container, unread_layers, parts) = (Container::Mlmodel, Vec::new(), Vec::new());
+    Ok(Package {
+        container,
+        model,
+        program_text: None,
+        weights,
+        unreadable,
+        unread_layers,
+        folder: None,
+        parts,
+    })
 }
 
 fn decode(data: Bytes) -> Result<Model> {

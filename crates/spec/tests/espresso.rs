@@ -382,7 +382,7 @@ fn pipelines() {
         pipeline(&[("model0", Files::good()), ("model1", Files::good().with("type", json!("odd")))]);
     let package = Package::open(&path).unwrap();
     let Some(model::Type::Pipeline(found)) = &package.model().r#type else { panic!() };
-    assert_eq!((found.models.len(), &found.names[..]), (2, &["model0".to_owned(), "model1".to_owned()][..]));
+    assert_eq!((found.models.len(), found.names.len()), (2, 0));
     let [layer] = package.unread_layers() else { panic!() };
     assert!(layer.starts_with("model1: layer `m` (odd)"), "{layer}");
 

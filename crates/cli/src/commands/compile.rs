@@ -16,7 +16,7 @@ Examples:
   milwright compile model.mlpackage
   milwright compile model.mlpackage -o build/Model.mlmodelc")]
 pub struct Args {
-    /// An .mlpackage or .mlmodelc folder, or an .mlmodel file, with an ML program.
+    /// An .mlpackage or .mlmodelc folder, or an .mlmodel file, with an ML program or a pipeline of such.
     model: PathBuf,
     /// Where the result goes [default: NAME.mlmodelc in the current folder]
     #[arg(short, long, value_name = "OUT")]

@@ -62,6 +62,25 @@ impl Storage {
         storage.finish()
     }
 
+    /// Of several models together.
+    pub(crate) fn total<'a>(models: impl Iterator<Item = &'a Storage>) -> Storage {
+        let mut total = Storage::default();
+        for storage in models {
+            total.other_bytes = total.other_bytes.saturating_add(storage.other_bytes);
+            for form in &storage.forms {
+                match total.forms.iter_mut().find(|f| f.form == form.form && f.dtype == form.dtype) {
+                    Some(group) => {
+                        group.weights = group.weights.saturating_add(form.weights);
+                        group.parameters = group.parameters.saturating_add(form.parameters);
+                        group.bytes = group.bytes.saturating_add(form.bytes);
+                    }
+                    None => total.forms.push(form.clone()),
+                }
+            }
+        }
+        total.finish()
+    }
+
     fn add_model(&mut self, model: &pb::Model) {
         use model::Type as T;
         // The decoder bounds how deep pipelines nest.

@@ -1,12 +1,12 @@
 //! `metadata.json`: what a compiled model says about itself, for people and tools.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::{CompiledProgram, FunctionSummary};
+use super::FunctionSummary;
 use crate::proto::{
-    ArrayFeatureType, FeatureDescription, FeatureType, ImageFeatureType, ModelDescription, SizeRange,
+    ArrayFeatureType, FeatureDescription, FeatureType, ImageFeatureType, Model, ModelDescription, SizeRange,
     array_feature_type::{ArrayDataType, ShapeFlexibility},
     dictionary_feature_type::KeyType,
     feature_type,
@@ -14,10 +14,15 @@ use crate::proto::{
     sequence_feature_type, state_feature_type,
 };
 
-/// The file's content. `name` is that of the model.
-pub(super) fn json(program: &CompiledProgram<'_>, name: &str) -> String {
+/// The file's content: `kind` says of which type the model is, `name` what it is called.
+pub(super) fn json(
+    compiled: &Model,
+    functions: &BTreeMap<String, FunctionSummary>,
+    kind: Value,
+    name: &str,
+) -> String {
     let empty = ModelDescription::default();
-    let description = program.model.description.as_deref().unwrap_or(&empty);
+    let description = compiled.description.as_deref().unwrap_or(&empty);
     let mut model = Map::new();
     let mut put = |key: &str, value: Value| model.insert(key.to_owned(), value);
     put("metadataOutputVersion", "3.0".into());
@@ -34,9 +39,9 @@ pub(super) fn json(program: &CompiledProgram<'_>, name: &str) -> String {
         }
     }
     put("userDefinedMetadata", json!(metadata.user_defined));
-    put("specificationVersion", program.model.specification_version.into());
-    put("availability", availability(program.model.specification_version));
-    put("modelType", json!({ "name": "MLModelType_mlProgram" }));
+    put("specificationVersion", compiled.specification_version.into());
+    put("availability", availability(compiled.specification_version));
+    put("modelType", kind);
     put("modelParameters", json!([]));
     put("generatedClassName", class_name(name).into());
     put("isUpdatable", "0".into());
@@ -47,7 +52,7 @@ pub(super) fn json(program: &CompiledProgram<'_>, name: &str) -> String {
         .iter()
         .map(|f| (f.name.as_str(), Interface { input: &f.input, output: &f.output, state: &f.state }));
     let interfaces: Vec<(&str, Interface<'_>)> = interfaces.collect();
-    let summary = |name: &str| program.functions.get(name).cloned().unwrap_or_default();
+    let summary = |name: &str| functions.get(name).cloned().unwrap_or_default();
     let named = interfaces.iter().find(|(name, _)| *name == description.default_function_name);
     let (default, interface) = named.or(interfaces.first()).copied().unwrap_or_else(|| {
         let (input, output, state) = (&description.input, &description.output, &description.state);

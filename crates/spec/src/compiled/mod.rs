@@ -15,15 +15,16 @@
 //! function. Strings and messages have their length in front (`u64`).
 //!
 //! Those of neural networks are read by [`espresso`]. That of a pipeline has a folder for each of its models (`model0`,
-//! `model1` and so on), which is a compiled model of its own. What other types of models keep behind their description
-//! is not known.
+//! `model1` and so on), which is a compiled model of its own, without a `metadata.json`. If the models have names, they
+//! are in `modelNames/coremldata.bin`: their number (`u64`), and each as a string. Behind the description it has the
+//! number of models and that of its type (`u64` both). What other types of models keep there is not known.
 
 mod espresso;
 mod metadata;
 mod write;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -37,25 +38,42 @@ use crate::proto::{
 };
 use crate::{Error, ErrorKind, Result, lfs_pointer, memory};
 
-pub use write::{CompiledProgram, FunctionSummary, write_mlmodelc};
+pub use write::{
+    CompiledPart, CompiledPipeline, CompiledProgram, FunctionSummary, write_mlmodelc, write_mlmodelc_pipeline,
+};
 
 const HEADER_FILE: &str = "coremldata.bin";
 const PROGRAM_FILE: &str = "model.mil";
+const ANALYTICS_FOLDER: &str = "analytics";
+/// The folder with the names of a pipeline's models.
+const NAMES_FOLDER: &str = "modelNames";
 /// Compiled neural networks have this one instead of a program.
 const NETWORK_FILE: &str = "model.espresso.net";
 const FILES: [&str; 3] = [HEADER_FILE, PROGRAM_FILE, NETWORK_FILE];
 
 /// The numbers of model types in `Model`.
 const ML_PROGRAM: u32 = 502;
-const PIPELINES: [u32; 3] = [200, 201, 202];
+const PIPELINE: u32 = 202;
+const PIPELINES: [u32; 3] = [200, 201, PIPELINE];
 
-/// A compiled model that was read, but for the weights of a program.
+/// A compiled model that was read, but for the weights of programs.
 pub(crate) struct Opened {
+    /// Where it lies.
+    pub folder: PathBuf,
     pub model: Model,
     /// The program's text, if it is one.
     pub text: Option<String>,
     /// The layers of compiled networks that are not understood, each with the reason.
     pub unread: Vec<String>,
+    /// The models of a pipeline. They are in its message, too; the text of a program is only here.
+    pub parts: Vec<Opened>,
+}
+
+/// What was read of a compiled model so far, which may be a pipeline.
+#[derive(Default)]
+struct Total {
+    models: usize,
+    text_bytes: u64,
 }
 
 /// Whether a folder holds a compiled model of any type, by what is in it.
@@ -70,13 +88,13 @@ pub(crate) fn is_part(file: &Path) -> bool {
 
 /// Reads a compiled model.
 pub(crate) fn open(folder: &Path) -> Result<Opened> {
-    read(folder, 0, &mut 0)
+    read(folder, 0, &mut Total::default())
 }
 
-/// Reads a compiled model, which may be one of a pipeline. `models` counts all of them.
-fn read(folder: &Path, depth: usize, models: &mut usize) -> Result<Opened> {
-    *models += 1;
-    if depth > MAX_COMPILED_DEPTH || *models > MAX_COMPILED_MODELS {
+/// Reads a compiled model, which may be one of a pipeline.
+fn read(folder: &Path, depth: usize, total: &mut Total) -> Result<Opened> {
+    total.models += 1;
+    if depth > MAX_COMPILED_DEPTH || total.models > MAX_COMPILED_MODELS {
         return Err(Error::limit("pipelines are nested too deep, or there are too many models"));
     }
     let in_folder = |name: &str| beside(folder, name);
@@ -95,58 +113,112 @@ fn read(folder: &Path, depth: usize, models: &mut usize) -> Result<Opened> {
     if espresso::is_network(header.code) {
         let (network, unread) = espresso::read(folder, header.code, &description, &header.rest)?;
         model.r#type = Some(network);
-        return Ok(Opened { model, text: None, unread });
+        return Ok(Opened { folder: folder.to_owned(), model, text: None, unread, parts: Vec::new() });
     }
     if PIPELINES.contains(&header.code) {
-        let (pipeline, unread) = read_parts(folder, header.code, depth, models)?;
-        model.r#type = Some(pipeline);
-        return Ok(Opened { model, text: None, unread });
+        let parts = read_parts(folder, &header.rest, header.code, depth, total)?;
+        let names = read_names(folder, parts.len())?;
+        let models = parts.iter().map(|part| part.model.clone()).collect();
+        let unread = parts.iter().enumerate().flat_map(|(i, part)| {
+            part.unread.iter().map(move |reason| format!("{}: {reason}", part_folder(i)))
+        });
+        let unread = unread.collect();
+        let pipeline = Pipeline { models, names };
+        model.r#type = Some(match header.code {
+            200 => model::Type::PipelineClassifier(PipelineClassifier { pipeline: Some(pipeline) }),
+            201 => model::Type::PipelineRegressor(PipelineRegressor { pipeline: Some(pipeline) }),
+            _ => model::Type::Pipeline(pipeline),
+        });
+        return Ok(Opened { folder: folder.to_owned(), model, text: None, unread, parts });
     }
     let path = in_folder(PROGRAM_FILE)?;
     let text = map_bytes(&path, MAX_PROGRAM_TEXT_BYTES)?;
+    total.text_bytes = total.text_bytes.saturating_add(text.len() as u64);
+    if total.text_bytes > MAX_PROGRAM_TEXT_BYTES {
+        return Err(Error::limit(format!(
+            "the programs of the pipeline have more than {MAX_PROGRAM_TEXT_BYTES} bytes of text"
+        )));
+    }
     if let Some(error) = lfs_pointer(&text) {
         return Err(error.at(path));
     }
     // A copy: what was checked to be UTF-8 must stay so, whoever writes the file meanwhile.
     let text = String::from_utf8(text.to_vec())
         .map_err(|error| Error::malformed(format!("not a text in UTF-8: {error}")).at(path))?;
-    Ok(Opened { model, text: Some(text), unread: Vec::new() })
+    let (folder, unread, parts) = (folder.to_owned(), Vec::new(), Vec::new());
+    Ok(Opened { folder, model, text: Some(text), unread, parts })
+}
+
+/// The folder of a pipeline's model.
+pub(crate) fn part_folder(i: usize) -> String {
+    format!("model{i}")
 }
 
 /// The models of a pipeline: they are numbered, in the order in which they run.
 fn read_parts(
     folder: &Path,
+    rest: &Bytes,
     code: u32,
     depth: usize,
-    models: &mut usize,
-) -> Result<(model::Type, Vec<String>)> {
-    let name = |i: usize| format!("model{i}");
-    let mut pipeline = Pipeline::default();
-    let mut unread = Vec::new();
+    total: &mut Total,
+) -> Result<Vec<Opened>> {
+    let incomplete = |message: String| {
+        let error = Error::new(ErrorKind::NotFound, message);
+        error.with_hint("the folder is incomplete: copy or download the whole folder again")
+    };
+    let mut parts = Vec::new();
     for i in 0.. {
-        let part = folder.join(name(i));
+        let name = part_folder(i);
+        let part = folder.join(&name);
         if !part.exists() {
             break;
         }
-        let opened = read(&beside(folder, &name(i))?, depth + 1, models).map_err(|error| error.at(&part))?;
-        if opened.text.is_some() {
-            let error = Error::unsupported("an ML program inside a compiled pipeline, which is not read");
-            return Err(recompile(error).at(part));
+        parts.push(read(&beside(folder, &name)?, depth + 1, total).map_err(|error| error.at(part))?);
+    }
+    if parts.is_empty() {
+        return Err(incomplete("a compiled pipeline without its models".to_owned()));
+    }
+    match declared_parts(rest, code) {
+        Some(count) if count > parts.len() as u64 => {
+            let message =
+                format!("a compiled pipeline of {count} models without its {}", part_folder(parts.len()));
+            Err(incomplete(message))
         }
-        pipeline.names.push(name(i));
-        pipeline.models.push(opened.model);
-        unread.extend(opened.unread.into_iter().map(|reason| format!("{}: {reason}", name(i))));
+        Some(count) if count < parts.len() as u64 => Err(Error::malformed(format!(
+            "a compiled pipeline of {count} models, with folders of {}",
+            parts.len()
+        ))),
+        _ => Ok(parts),
     }
-    if pipeline.models.is_empty() {
-        let error = Error::new(ErrorKind::NotFound, "a compiled pipeline without its models");
-        return Err(error.with_hint("the folder is incomplete: copy or download the whole folder again"));
+}
+
+/// How many models a pipeline has, as its `coremldata.bin` says after the description. What is written there in another
+/// way is not known, and says nothing.
+fn declared_parts(rest: &Bytes, code: u32) -> Option<u64> {
+    let mut rest = Reader(rest.clone());
+    let (count, of_type) = (rest.u64().ok()?, rest.u64().ok()?);
+    (of_type == u64::from(code) && rest.0.is_empty()).then_some(count)
+}
+
+/// The names of a pipeline's models, if they have some.
+fn read_names(folder: &Path, parts: usize) -> Result<Vec<String>> {
+    if !folder.join(NAMES_FOLDER).exists() {
+        return Ok(Vec::new());
     }
-    let pipeline = match code {
-        200 => model::Type::PipelineClassifier(PipelineClassifier { pipeline: Some(pipeline) }),
-        201 => model::Type::PipelineRegressor(PipelineRegressor { pipeline: Some(pipeline) }),
-        _ => model::Type::Pipeline(pipeline),
+    let path = beside(folder, &format!("{NAMES_FOLDER}/{HEADER_FILE}"))?;
+    let data = map_bytes(&path, MAX_SPEC_BYTES)?;
+    let read = || {
+        if let Some(error) = lfs_pointer(&data) {
+            return Err(error);
+        }
+        let mut rest = Reader(data.clone());
+        let count = rest.u64()?;
+        if count > parts as u64 {
+            return Err(Error::malformed(format!("{count} names of {parts} models")));
+        }
+        (0..count).map(|_| rest.text()).collect()
     };
-    Ok((pipeline, unread))
+    read().map_err(|error: Error| error.at(path))
 }
 
 /// `coremldata.bin`.
@@ -242,7 +314,7 @@ impl Reader {
 fn other_type(name: &str) -> Error {
     recompile(Error::unsupported(format!(
         "a compiled model of type {name}, whose compiled form is not known; ML programs, neural networks and \
-         pipelines of networks are read"
+         pipelines of these are read"
     )))
 }
 

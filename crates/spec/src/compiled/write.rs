@@ -1,18 +1,27 @@
 //! Writing `.mlmodelc` folders: whole or not at all, as packages are.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use prost::Message as _;
+use serde_json::{Value, json};
 
-use super::{HEADER_FILE, ML_PROGRAM, PROGRAM_FILE, is_compiled, metadata, weight_files};
+use super::{
+    ANALYTICS_FOLDER, HEADER_FILE, ML_PROGRAM, NAMES_FOLDER, PIPELINE, PROGRAM_FILE, is_compiled, metadata,
+    part_folder, weight_files,
+};
 use crate::blob::BlobFile;
 use crate::disk;
 use crate::open::MODEL_PATH;
-use crate::proto::{Model, ModelDescription};
+use crate::proto::{Model, model};
 use crate::regular::check_destination;
 use crate::write::{Staging, is_empty, not_in_place, write_synced};
 use crate::{Error, Result};
+
+const METADATA_FILE: &str = "metadata.json";
+/// What `coremldata.bin` calls a model that is for no particular machine.
+const GENERIC: &str = "generic";
 
 /// What goes into an `.mlmodelc`.
 #[derive(Clone, Debug)]
@@ -40,6 +49,26 @@ pub struct FunctionSummary {
     pub storage_types: BTreeSet<String>,
 }
 
+/// What goes into the `.mlmodelc` of a pipeline.
+#[derive(Clone, Debug)]
+pub struct CompiledPipeline<'a> {
+    /// Specification version, description, and the names of the models in it; these themselves are not looked at.
+    pub model: &'a Model,
+    /// Its models.
+    pub parts: Vec<CompiledPart<'a>>,
+    /// A hash of the whole model.
+    pub digest: [u8; 32],
+}
+
+/// A model of a pipeline that is compiled.
+#[derive(Clone, Debug)]
+pub enum CompiledPart<'a> {
+    /// An ML program.
+    Program(CompiledProgram<'a>),
+    /// A pipeline in the pipeline.
+    Pipeline(CompiledPipeline<'a>),
+}
+
 /// Writes a compiled ML program. An older one is replaced whole or not at all.
 ///
 /// # Errors
@@ -48,58 +77,190 @@ pub struct FunctionSummary {
 /// or if the text refers to weight files that are not given.
 pub fn write_mlmodelc(path: impl AsRef<Path>, program: &CompiledProgram<'_>) -> Result<()> {
     let path = path.as_ref();
-    check_destination(path)?;
-    if path.is_file() {
-        return Err(Error::invalid("a file of this name is in the way; a compiled model is a folder")
-            .with_hint("choose a name that ends in .mlmodelc")
-            .at(path));
+    let name = name(path);
+    let mut files = Files::default();
+    files.add_program(Path::new(""), program, Some(&name)).map_err(|error| error.at(path))?;
+    let metadata = metadata::json(program.model, &program.functions, program_kind(), &name);
+    files.add(METADATA_FILE.as_ref(), metadata.into_bytes());
+    files.write(path)
+}
+
+/// Writes a compiled pipeline. An older compiled model is replaced whole or not at all.
+///
+/// # Errors
+///
+/// As for [`write_mlmodelc`].
+pub fn write_mlmodelc_pipeline(path: impl AsRef<Path>, pipeline: &CompiledPipeline<'_>) -> Result<()> {
+    let path = path.as_ref();
+    let name = name(path);
+    let mut files = Files::default();
+    files.add_pipeline(Path::new(""), pipeline, Some(&name)).map_err(|error| error.at(path))?;
+    // Of a pipeline, it says what its models come to.
+    let functions = BTreeMap::from([("main".to_owned(), pipeline.summary())]);
+    let metadata = metadata::json(pipeline.model, &functions, pipeline.kind(), &name);
+    files.add(METADATA_FILE.as_ref(), metadata.into_bytes());
+    files.write(path)
+}
+
+/// What the model is called.
+fn name(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn program_kind() -> Value {
+    json!({ "name": "MLModelType_mlProgram" })
+}
+
+impl CompiledPipeline<'_> {
+    /// Its type and those of its models, for `metadata.json`.
+    fn kind(&self) -> Value {
+        let kind = |part: &CompiledPart<'_>| match part {
+            CompiledPart::Program(_) => program_kind(),
+            CompiledPart::Pipeline(pipeline) => pipeline.kind(),
+        };
+        json!({ "name": "MLModelType_pipeline", "structure": self.parts.iter().map(kind).collect::<Value>() })
     }
-    if path.is_dir() && !is_compiled(path) && !is_empty(path) {
-        return Err(Error::invalid("a folder of this name is in the way, and it is not a compiled model")
+
+    /// What its models come to.
+    fn summary(&self) -> FunctionSummary {
+        let mut total = FunctionSummary::default();
+        for part in &self.parts {
+            let summaries = match part {
+                CompiledPart::Program(program) => program.functions.values().cloned().collect(),
+                CompiledPart::Pipeline(pipeline) => vec![pipeline.summary()],
+            };
+            for summary in summaries {
+                summary.ops.into_iter().for_each(|(op, n)| *total.ops.entry(op).or_default() += n);
+                total.compute_types.extend(summary.compute_types);
+                total.storage_types.extend(summary.storage_types);
+            }
+        }
+        total
+    }
+
+    /// What its `coremldata.bin` calls it: the name of each model's folder, with the version, and what that calls it.
+    fn label(&self) -> String {
+        let mut label = GENERIC.to_owned();
+        for (i, part) in self.parts.iter().enumerate() {
+            let (model, inner) = match part {
+                CompiledPart::Program(program) => (program.model, GENERIC.to_owned()),
+                CompiledPart::Pipeline(pipeline) => (pipeline.model, pipeline.label()),
+            };
+            label += &format!(".{}v{}.0.0{inner}", part_folder(i), model.specification_version);
+        }
+        label
+    }
+}
+
+/// The files of a compiled model, by their paths in its folder.
+#[derive(Default)]
+struct Files<'a>(Vec<(PathBuf, Cow<'a, [u8]>)>);
+
+impl<'a> Files<'a> {
+    fn add(&mut self, path: &Path, content: Vec<u8>) {
+        self.0.push((path.to_owned(), content.into()));
+    }
+
+    /// Those of a program in a folder. That of a model in a pipeline has no `name`.
+    fn add_program(
+        &mut self,
+        folder: &Path,
+        program: &CompiledProgram<'a>,
+        name: Option<&str>,
+    ) -> Result<()> {
+        let mut referred = weight_files(&program.text).into_iter();
+        if let Some(name) = referred.find(|name| !program.weights.contains_key(*name)) {
+            return Err(Error::invalid(format!("the program refers to {name:?}, which is not given")));
+        }
+        for (name, file) in program.weights {
+            self.0.push((folder.join(relative(name)?), Cow::Borrowed(file.bytes())));
+        }
+        let (version, functions) =
+            (program.model.specification_version.max(0) as u32, program.functions.len());
+        let mut rest = Vec::new();
+        for _ in 0..functions.max(1) {
+            rest.extend(ML_PROGRAM.to_le_bytes());
+            rest.extend([0; 12]);
+        }
+        // Files for iOS 17 and before have 5 here, newer ones their specification version.
+        let kind = [ML_PROGRAM, if version < 9 { 5 } else { version }, 0, 0, 0, 0, 0];
+        self.add(&folder.join(HEADER_FILE), encode(program.model, kind, GENERIC, &rest, name.is_some()));
+        self.add(&folder.join(PROGRAM_FILE), program.text.as_bytes().to_vec());
+        let details: &[_] = &[("containsCustomLayer", "0"), ("modelDimension", "0")];
+        let analytics = analytics("NeuralNetworkModelDetails", details, name, &program.digest);
+        self.add(&folder.join(ANALYTICS_FOLDER).join(HEADER_FILE), analytics);
+        Ok(())
+    }
+
+    /// Those of a pipeline and its models.
+    fn add_pipeline(
+        &mut self,
+        folder: &Path,
+        pipeline: &CompiledPipeline<'a>,
+        name: Option<&str>,
+    ) -> Result<()> {
+        for (i, part) in pipeline.parts.iter().enumerate() {
+            let folder = folder.join(part_folder(i));
+            match part {
+                CompiledPart::Program(program) => self.add_program(&folder, program, None)?,
+                CompiledPart::Pipeline(pipeline) => self.add_pipeline(&folder, pipeline, None)?,
+            }
+        }
+        let mut rest = (pipeline.parts.len() as u64).to_le_bytes().to_vec();
+        rest.extend(u64::from(PIPELINE).to_le_bytes());
+        let kind = [PIPELINE, 1, 0, 0, 0, 1, 0];
+        let header = encode(pipeline.model, kind, &pipeline.label(), &rest, name.is_some());
+        self.add(&folder.join(HEADER_FILE), header);
+        let names = match &pipeline.model.r#type {
+            Some(model::Type::Pipeline(pipeline)) => &pipeline.names[..],
+            _ => &[],
+        };
+        if !names.is_empty() {
+            let mut data = (names.len() as u64).to_le_bytes().to_vec();
+            names.iter().for_each(|name| sized(&mut data, name.as_bytes()));
+            self.add(&folder.join(NAMES_FOLDER).join(HEADER_FILE), data);
+        }
+        let details = [("modelDimension", &*pipeline.parts.len().to_string())];
+        let analytics = analytics("PipelineModelDetails", &details, name, &pipeline.digest);
+        self.add(&folder.join(ANALYTICS_FOLDER).join(HEADER_FILE), analytics);
+        Ok(())
+    }
+
+    /// Writes the folder whole or not at all.
+    fn write(&self, path: &Path) -> Result<()> {
+        check_destination(path)?;
+        if path.is_file() {
+            return Err(Error::invalid("a file of this name is in the way; a compiled model is a folder")
+                .with_hint("choose a name that ends in .mlmodelc")
+                .at(path));
+        }
+        if path.is_dir() && !is_compiled(path) && !is_empty(path) {
+            return Err(Error::invalid(
+                "a folder of this name is in the way, and it is not a compiled model",
+            )
             .with_hint("choose another name")
             .at(path));
-    }
-    let missing = weight_files(&program.text).into_iter().find(|name| !program.weights.contains_key(*name));
-    if let Some(name) = missing {
-        return Err(Error::invalid(format!("the program refers to {name:?}, which is not given")).at(path));
-    }
-    let weights = program.weights.iter().map(|(name, file)| Ok((relative(name)?, file)));
-    let weights: Vec<(PathBuf, &BlobFile)> =
-        weights.collect::<Result<_>>().map_err(|error| error.at(path))?;
-    let name = path.file_stem().unwrap_or_default().to_string_lossy();
-    let description = program.model.description.as_deref().cloned().unwrap_or_default();
-    let files: [(&str, Vec<u8>); 3] = [
-        (HEADER_FILE, encode(program.model.specification_version, description, program.functions.len())),
-        (PROGRAM_FILE, program.text.as_bytes().to_vec()),
-        ("metadata.json", metadata::json(program, &name).into_bytes()),
-    ];
-
-    let staging = Staging::create(path)?;
-    let folder = &staging.content;
-    let write = || {
-        disk::create_folder(folder)?;
-        let mut folders = BTreeSet::new();
-        for (relative, file) in &weights {
-            for parent in relative.ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
-                if parent != Path::new("") && folders.insert(folder.join(parent)) {
-                    disk::create_folder(&folder.join(parent))?;
+        }
+        let staging = Staging::create(path)?;
+        let folder = &staging.content;
+        let write = || {
+            disk::create_folder(folder)?;
+            let mut folders = BTreeSet::new();
+            for (relative, content) in &self.0 {
+                for parent in relative.ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
+                    if parent != Path::new("") && folders.insert(folder.join(parent)) {
+                        disk::create_folder(&folder.join(parent))?;
+                    }
                 }
+                write_synced(&folder.join(relative), content)?;
             }
-            write_synced(&folder.join(relative), file.bytes())?;
-        }
-        folders.iter().try_for_each(|folder| disk::sync_folder(folder))?;
-        for (name, content) in &files {
-            write_synced(&folder.join(name), content)?;
-        }
-        let analytics_folder = folder.join("analytics");
-        disk::create_folder(&analytics_folder)?;
-        write_synced(&analytics_folder.join(HEADER_FILE), &analytics(&name, &program.digest))?;
-        disk::sync_folder(&analytics_folder)?;
-        disk::sync_folder(folder)?;
-        disk::sync_folder(&staging.folder)
-    };
-    write().map_err(|error| Error::io("write it", error).at(path))?;
-    staging.commit().map_err(|error| not_in_place(error).at(path))
+            folders.iter().try_for_each(|folder| disk::sync_folder(folder))?;
+            disk::sync_folder(folder)?;
+            disk::sync_folder(&staging.folder)
+        };
+        write().map_err(|error| Error::io("write it", error).at(path))?;
+        staging.commit().map_err(|error| not_in_place(error).at(path))
+    }
 }
 
 /// Where a weight file lies in the folder, by its name in the model.
@@ -113,31 +274,26 @@ fn relative(name: &str) -> Result<PathBuf> {
         .ok_or_else(|| Error::invalid(format!("the weight file {name:?} would lie outside of the model")))
 }
 
-/// `coremldata.bin`, as [`decode`](super::decode) reads it.
-fn encode(specification_version: i32, mut description: ModelDescription, functions: usize) -> Vec<u8> {
-    // The compiler writes it even where it says nothing.
-    description.metadata.get_or_insert_default();
-    let version = specification_version.max(0) as u32;
-    let mut data = Vec::new();
-    data.extend(ML_PROGRAM.to_le_bytes());
-    // Files for iOS 17 and before have 5 here, newer ones their specification version.
-    data.extend(if version < 9 { 5u32 } else { version }.to_le_bytes());
-    data.extend([0; 20]);
-    sized(&mut data, b"generic");
-    data.extend(version.to_le_bytes());
+/// `coremldata.bin`, as [`decode`](super::decode) reads it. `kind` is what it starts with.
+fn encode(model: &Model, kind: [u32; 7], label: &str, rest: &[u8], is_whole: bool) -> Vec<u8> {
+    let mut description = model.description.as_deref().cloned().unwrap_or_default();
+    if is_whole {
+        // The compiler writes it even where it says nothing.
+        description.metadata.get_or_insert_default();
+    }
+    let mut data: Vec<u8> = kind.into_iter().flat_map(u32::to_le_bytes).collect();
+    sized(&mut data, label.as_bytes());
+    data.extend((model.specification_version.max(0) as u32).to_le_bytes());
     data.extend([0; 28]);
     sized(&mut data, &description.encode_to_vec());
-    for _ in 0..functions.max(1) {
-        data.extend(ML_PROGRAM.to_le_bytes());
-        data.extend([0; 12]);
-    }
+    data.extend(rest);
     data
 }
 
-/// `analytics/coremldata.bin`: two named groups of named texts.
-fn analytics(name: &str, digest: &[u8; 32]) -> Vec<u8> {
+/// `analytics/coremldata.bin`: named groups of named texts. A model in a pipeline has no name, and the first one only.
+fn analytics(kind: &str, details: &[(&str, &str)], name: Option<&str>, digest: &[u8; 32]) -> Vec<u8> {
     let mut data = Vec::new();
-    let mut group = |name: &str, entries: [(&str, &str); 2]| {
+    let mut group = |name: &str, entries: &[(&str, &str)]| {
         sized(&mut data, name.as_bytes());
         data.extend((entries.len() as u64).to_le_bytes());
         for (key, value) in entries {
@@ -145,8 +301,10 @@ fn analytics(name: &str, digest: &[u8; 32]) -> Vec<u8> {
             sized(&mut data, value.as_bytes());
         }
     };
-    group("NeuralNetworkModelDetails", [("containsCustomLayer", "0"), ("modelDimension", "0")]);
-    group("SpecificationDetails", [("modelHash", &base64(digest)), ("modelName", name)]);
+    group(kind, details);
+    if let Some(name) = name {
+        group("SpecificationDetails", &[("modelHash", &base64(digest)), ("modelName", name)]);
+    }
     data
 }
 
@@ -177,7 +335,7 @@ mod tests {
     use super::*;
     use crate::blob::{BlobType, BlobWriter};
     use crate::disk::faults::{self, Fault};
-    use crate::proto::{FeatureDescription, mil_spec, model};
+    use crate::proto::{FeatureDescription, ModelDescription, mil_spec};
     use crate::{Container, Package};
 
     const WEIGHTS: &str = "@model_path/weights/weight.bin";
