@@ -201,7 +201,8 @@ fn damaged_pipelines() {
             fs::write(file, bytes).unwrap();
         }
     };
-    let cases: [(&str, &dyn Fn(&Path), ErrorKind, &str); 7] = [
+    type Case<'a> = (&'a str, &'a dyn Fn(&Path), ErrorKind, &'a str);
+    let cases: [Case<'_>; 7] = [
         ("the second model", &|p| fs::remove_dir_all(p.join("model1")).unwrap(), ErrorKind::Io, "model1"),
         (
             "its program",
