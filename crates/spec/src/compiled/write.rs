@@ -274,7 +274,7 @@ fn relative(name: &str) -> Result<PathBuf> {
         .ok_or_else(|| Error::invalid(format!("the weight file {name:?} would lie outside of the model")))
 }
 
-/// `coremldata.bin`, as [`decode`](super::decode) reads it. `kind` is what it starts with.
+/// `coremldata.bin`, as the reader of compiled models reads it. `kind` is what it starts with.
 fn encode(model: &Model, kind: [u32; 7], label: &str, rest: &[u8], is_whole: bool) -> Vec<u8> {
     let mut description = model.description.as_deref().cloned().unwrap_or_default();
     if is_whole {
