@@ -29,7 +29,7 @@ main() {
     "packages_$machine"
     scripts/std.sh "$target" "$cache/sysroot-$machine"
     case ${1:-sample} in
-        sample) [ "$machine" = arm ] && crates=(spec cache cpu) || crates=(spec cache worker mil) ;;
+        sample) [ "$machine" = arm ] && crates=(cache cpu) || crates=(spec cache worker mil) ;;
         all) crates=("${every[@]}") ;;
         *) crates=("$@") ;;
     esac
