@@ -1,6 +1,5 @@
 //! What several subcommands share: global flags, the cache, opening models.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -140,55 +139,6 @@ fn size(text: &str) -> std::result::Result<u64, String> {
 fn with_unit(text: &str, units: &[(&str, f64)]) -> Option<f64> {
     let (number, unit) = units.iter().find_map(|(unit, x)| Some((text.strip_suffix(unit)?, x)))?;
     number.trim().parse().ok().filter(|x: &f64| x.is_finite()).map(|x| x * unit)
-}
-
-/// Names of files after names from a model: none leads out of its folder, means something to a system, or is another
-/// one's in different letters.
-#[derive(Default)]
-pub struct FileNames {
-    taken: BTreeSet<String>,
-}
-
-impl FileNames {
-    /// The longest that every file system takes is 255 bytes, with an extension and a temporary name around it.
-    const MAX_BYTES: usize = 160;
-
-    /// The name of a file, without its extension.
-    pub fn file(&mut self, name: &str) -> String {
-        let forbidden = |c: char| printer::is_unsafe(c) || r#"/\:*?"<>|"#.contains(c);
-        let mut safe: String = name.chars().map(|c| if forbidden(c) { '_' } else { c }).collect();
-        let end = (0..=safe.len().min(Self::MAX_BYTES)).rev().find(|&end| safe.is_char_boundary(end));
-        safe.truncate(end.unwrap_or(0));
-        if safe.is_empty() || safe.starts_with('.') || milwright::is_device_name(&safe) {
-            safe.insert(0, '_');
-        }
-        let mut unique = safe.clone();
-        for number in 2.. {
-            if self.taken.insert(unique.to_lowercase()) {
-                break;
-            }
-            unique = format!("{safe}-{number}");
-        }
-        unique
-    }
-}
-
-/// Refuses a name that ends like another kind of model than the one that is written.
-pub fn check_extension(path: &Path, written: &str) -> Result<()> {
-    const MODELS: [&str; 3] = ["mlmodel", "mlpackage", "mlmodelc"];
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-    if extension == written || !MODELS.contains(&extension.as_str()) {
-        return Ok(());
-    }
-    let why = match extension.as_str() {
-        "mlmodel" => "an .mlmodel is a single file, without room for the weights of ML programs",
-        "mlpackage" => "an .mlpackage is what this command reads",
-        _ => "`milwright compile` makes an .mlmodelc of the result",
-    };
-    let better = path.with_extension(written);
-    Err(Error::new(ErrorKind::InvalidInput, format!("the result is a folder that ends in .{written}: {why}"))
-        .with_hint(format!("write to {}", better.display()))
-        .at(path))
 }
 
 /// What runs models: in this process, or in one of its own.
@@ -375,37 +325,4 @@ fn remarks(o: &OutputDifference) -> Vec<String> {
         remarks.push(format!("{varying} dB in what changes with the inputs"));
     }
     remarks
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_files() {
-        let mut names = FileNames::default();
-        for (name, file) in [
-            ("digit", "digit"),
-            ("Digit", "Digit-2"),
-            ("../../etc/passwd", "_.._.._etc_passwd"),
-            ("a/b", "a_b"),
-            ("a:b", "a_b-2"),
-            ("", "_"),
-            ("..", "_.."),
-            ("nul", "_nul"),
-            ("COM1.x", "_COM1.x"),
-            ("a\n\u{202e}\0b", "a___b"),
-        ] {
-            assert_eq!(names.file(name), file, "{name:?}");
-        }
-        assert!(names.file(&"ü".repeat(1000)).len() <= 161);
-    }
-
-    #[test]
-    fn names_of_results() {
-        assert!(check_extension(Path::new("a.mlpackage"), "mlpackage").is_ok());
-        assert!(check_extension(Path::new("a"), "mlpackage").is_ok());
-        let error = check_extension(Path::new("a.MLModel"), "mlpackage").unwrap_err();
-        assert_eq!((error.kind(), error.hint()), (ErrorKind::InvalidInput, Some("write to a.mlpackage")));
-    }
 }

@@ -3,6 +3,7 @@
 
 mod commands;
 mod common;
+mod destination;
 mod inputs;
 mod interrupt;
 mod log;

@@ -24,7 +24,15 @@ fn a_killed_optimization_leaves_the_old_package_or_the_new_one() {
     let schemes = ["int8", "palette2"];
     let optimize = |scheme: &str| {
         let mut command = workplace.milwright();
-        command.args(["optimize", "digits.mlpackage", "-o", "out.mlpackage", "--quantize", scheme]);
+        command.args([
+            "optimize",
+            "digits.mlpackage",
+            "-o",
+            "out.mlpackage",
+            "--force",
+            "--quantize",
+            scheme,
+        ]);
         command
     };
     let (versions, duration) = versions(&workplace, "out.mlpackage", schemes.map(optimize));
@@ -45,7 +53,7 @@ fn a_killed_run_leaves_old_files_or_new_ones() {
     let run = |seed: &str| {
         let mut command = workplace.milwright();
         // Compiled anew, so that there is something to be killed in.
-        command.args(["run", "digits.mlpackage", "-o", "out", "--no-cache", "--seed", seed]);
+        command.args(["run", "digits.mlpackage", "-o", "out", "--force", "--no-cache", "--seed", seed]);
         command
     };
     let (versions, duration) = versions(&workplace, "out", seeds.map(run));
@@ -94,7 +102,7 @@ fn an_interrupted_optimization_cleans_up() {
     let schemes = ["int8", "palette2"];
     let optimize = |scheme: &str| {
         let mut command = workplace.milwright();
-        command.args(["optimize", "digits.mlpackage", "-o", "out.mlpackage", "--no-cache"]);
+        command.args(["optimize", "digits.mlpackage", "-o", "out.mlpackage", "--force", "--no-cache"]);
         command.args(["--quantize", scheme]);
         command
     };

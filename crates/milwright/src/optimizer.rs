@@ -207,6 +207,9 @@ impl Optimizer {
     /// Where a conversion to fp16 goes badly, the original is run once more to find the values that fp16 cannot hold, and
     /// the ops that lose something in it; what makes and takes these stays in fp32 then, and is in the report.
     ///
+    /// A package that is at `output` is replaced, in one step where the system can; a caller that wants to be asked calls
+    /// [`would_replace`](crate::would_replace) first, as the command does. Nothing else is ever replaced.
+    ///
     /// # Errors
     /// The result is not within the tolerance, or is NaN or infinite where the original is not; it cannot be
     /// written; or one of the two cannot be run. An existing `output` is untouched then.

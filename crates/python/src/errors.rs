@@ -2,8 +2,9 @@
 
 use std::error::Error as _;
 use std::io;
+use std::path::Path;
 
-use milwright::{Error, ErrorKind};
+use milwright::{Container, Error, ErrorKind, would_replace};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -36,6 +37,22 @@ pub fn exception(py: Python<'_>, error: &Error) -> PyErr {
         Ok(exception)
     };
     make().map_or_else(|e| e, PyErr::from_value)
+}
+
+/// Refuses to replace a model that is at `path`, unless that is wanted.
+pub fn check_new(py: Python<'_>, path: &Path, container: Container, force: bool) -> PyResult<()> {
+    if force || !py.detach(|| would_replace(path, container)) {
+        return Ok(());
+    }
+    let attributes = PyDict::new(py);
+    attributes.set_item("kind", "InvalidInput")?;
+    attributes.set_item("hint", "replace it with `force=True`, or choose another name")?;
+    attributes.set_item("path", path.display().to_string())?;
+    let message = format!("{}: it is there already", path.display());
+    let class = py.import("milwright._errors")?.getattr("ExistsError")?;
+    let exception = class.call((message,), Some(&attributes))?;
+    exception.setattr("filename", path.as_os_str())?;
+    Err(PyErr::from_value(exception))
 }
 
 /// The exception for a panic, which is a bug of ours: an `Error` like the others, so that programs that handle these

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use milwright::cache::{Options, Store};
 use milwright::{
-    Cancel, DType, Error, ErrorKind, Limits, LoadOptions, Precision, PredictOptions, Prediction, Session,
-    Structure, Target, Tensor,
+    Cancel, Container, DType, Error, ErrorKind, Limits, LoadOptions, Precision, PredictOptions, Prediction,
+    Session, Structure, Target, Tensor,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::errors::OrRaise;
+use crate::errors::{OrRaise, check_new};
 use crate::{tensors, work};
 
 /// A Core ML model, ready to run.
@@ -147,7 +147,9 @@ impl Model {
     }
 
     /// Writes the model in its compiled form, a folder `.mlmodelc`.
-    fn compile_to(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+    #[pyo3(signature = (path, *, force))]
+    fn compile_to(&self, py: Python<'_>, path: PathBuf, force: bool) -> PyResult<()> {
+        check_new(py, &path, Container::Mlmodelc, force)?;
         work::detached(py, || self.model.compile_to(path))
     }
 

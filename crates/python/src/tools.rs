@@ -4,25 +4,26 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use milwright::{
-    Error, ErrorKind, InferenceRequest, LoadOptions, Model, ModelInfo, Optimizer, Progress, Samples, Target,
-    Tolerance,
+    Container, Error, ErrorKind, InferenceRequest, LoadOptions, Model, ModelInfo, Optimizer, Progress,
+    Samples, Target, Tolerance,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::errors::OrRaise;
+use crate::errors::{OrRaise, check_new};
 use crate::model::deadline;
 use crate::{tensors, work};
 
 /// Optimizes the model at `path`; gives the report as JSON. `progress` is called with a stage, done and total, and
 /// ends the work by raising.
 #[pyfunction]
-#[pyo3(signature = (path, output, *, quantize, target, tolerance, inputs, seed, progress, timeout, memory_limit))]
+#[pyo3(signature = (path, output, *, force, quantize, target, tolerance, inputs, seed, progress, timeout, memory_limit))]
 #[expect(clippy::too_many_arguments, reason = "one for each keyword of the function in Python")]
 pub fn optimize(
     py: Python<'_>,
     path: PathBuf,
     output: Option<PathBuf>,
+    force: bool,
     quantize: &str,
     target: &str,
     tolerance: Option<Limit>,
@@ -32,6 +33,9 @@ pub fn optimize(
     timeout: Option<f64>,
     memory_limit: Option<u64>,
 ) -> PyResult<String> {
+    if let Some(output) = &output {
+        check_new(py, output, Container::Mlpackage, force)?;
+    }
     let inputs = inputs.map(Inputs::unbind).transpose()?;
     let load = limited(timeout, memory_limit).or_raise(py)?;
     let cancel = load.cancel.clone();

@@ -122,10 +122,25 @@ def test_what_is_optimized_is_proved(tmp_path, images):
     assert {d["snr_db"] for d in milwright.compare(DIGITS, DIGITS)} == {"equal"}
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
     with pytest.raises(milwright.ToleranceError):
-        milwright.optimize(DIGITS, output, quantize="palette1", tolerance=100)
+        milwright.optimize(DIGITS, output, force=True, quantize="palette1", tolerance=100)
+    with pytest.raises(FileExistsError, match="there already") as raised:
+        milwright.optimize(DIGITS, output, quantize="int8")
+    assert "force=True" in raised.value.hint and raised.value.filename == str(output)
+    assert isinstance(raised.value, milwright.InputError)
     assert before == {path: path.stat().st_mtime_ns for path in output.rglob("*")}
     with pytest.raises(milwright.ToleranceError, match="the default for palette1"):
-        milwright.optimize(DIGITS, output, quantize="palette1")
+        milwright.optimize(DIGITS, output, force=True, quantize="palette1")
+    assert before == {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    milwright.optimize(DIGITS, output, force=True, quantize="int8")
+    assert before != {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    empty = tmp_path / "empty.mlpackage"
+    empty.mkdir()
+    milwright.optimize(DIGITS, empty, quantize="int8")
+    others = tmp_path / "others"
+    others.mkdir()
+    (others / "mine").touch()
+    with pytest.raises(milwright.InputError, match="not a model package"):
+        milwright.optimize(DIGITS, others, force=True, quantize="int8")
     lax = milwright.optimize(DIGITS, None, quantize="palette1", tolerance="none")
     assert lax["tolerance_db"] is None
     with pytest.raises(milwright.InputError, match="int3"):
@@ -143,6 +158,9 @@ def test_a_plan_is_kept(tmp_path, images):
 
 def test_a_compiled_model_computes_the_same(tmp_path, model, images):
     model.compile_to(tmp_path / "digits.mlmodelc")
+    with pytest.raises(milwright.ExistsError):
+        model.compile_to(tmp_path / "digits.mlmodelc")
+    model.compile_to(tmp_path / "digits.mlmodelc", force=True)
     compiled = milwright.Model(tmp_path / "digits.mlmodelc")
     assert compiled.predict({"image": images[:1]}) == model.predict({"image": images[:1]})
 

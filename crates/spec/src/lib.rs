@@ -39,4 +39,4 @@ pub use lfs::lfs_pointer;
 pub use map::FileMap;
 pub use open::{Container, Package};
 pub use regular::{is_device_name, open_regular};
-pub use write::{PackageWriter, StagedFile, StagedPackage, abandon_writes, write_mlmodel};
+pub use write::{PackageWriter, StagedFile, StagedPackage, abandon_writes, would_replace, write_mlmodel};

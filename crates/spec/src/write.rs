@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,14 +20,15 @@ use prost::Message as _;
 
 use crate::blob::{BlobType, BlobWriter};
 use crate::carried::Carried;
+use crate::compiled::is_ours as is_written_compiled;
 use crate::disk::{self, NewFile};
-use crate::limits::MAX_SPEC_BYTES;
+use crate::limits::{MAX_MANIFEST_BYTES, MAX_SPEC_BYTES};
 use crate::manifest::{self, DATA_FOLDER, MODEL_FILE, MODEL_FOLDER, Manifest, WEIGHTS_FOLDER};
 use crate::open::MODEL_PATH;
 use crate::proto::Model;
 use crate::proto::mil_spec::value::BlobFileValue;
 use crate::regular::check_destination;
-use crate::{Error, Package, Result, open_regular, references};
+use crate::{Container, Error, Package, Result, open_regular, references};
 
 const WEIGHT_FILE: &str = "weight.bin";
 const BUFFER: usize = 1 << 20;
@@ -147,7 +148,7 @@ impl PackageWriter {
                 .with_hint("choose another name")
                 .at(destination));
         }
-        if destination.is_dir() && !is_replaceable(destination) {
+        if destination.is_dir() && !is_package(destination) && !is_empty(destination) {
             return Err(Error::invalid("a folder of this name is in the way, and it is not a model package")
                 .with_hint("choose another name")
                 .at(destination));
@@ -460,9 +461,28 @@ fn remove_stale(parent: &Path, prefix: &str, destination: &Path) {
     }
 }
 
-/// Whether a folder is a package, or empty: nobody's other data.
-fn is_replaceable(folder: &Path) -> bool {
-    folder.join(manifest::FILE_NAME).is_file() || is_empty(folder)
+/// Whether something is at `path` that is replaced when a model of this kind is written there. An empty folder is nothing to
+/// lose; what is no model of this kind is never replaced: the writers refuse it.
+pub fn would_replace(path: impl AsRef<Path>, container: Container) -> bool {
+    let path = path.as_ref();
+    match container {
+        Container::Mlmodel => path.is_file(),
+        Container::Mlpackage => path.is_dir() && is_package(path),
+        Container::Mlmodelc => path.is_dir() && is_written_compiled(path),
+    }
+}
+
+/// Whether a folder is a package, if a damaged one, and not somebody's other data: programs of many kinds have a
+/// `manifest.json`, which some file systems take for ours.
+fn is_package(folder: &Path) -> bool {
+    let manifest = folder.join(manifest::FILE_NAME);
+    let is_ours = || {
+        let mut text = Vec::new();
+        let read = open_regular(&manifest).map(|file| file.take(MAX_MANIFEST_BYTES).read_to_end(&mut text));
+        matches!(read, Ok(Ok(_))) && text.windows(15).any(|part| part == b"itemInfoEntries")
+    };
+    let has_name = folder.extension().is_some_and(|e| e.eq_ignore_ascii_case("mlpackage"));
+    manifest.is_file() && (has_name || is_ours())
 }
 
 pub(crate) fn is_empty(folder: &Path) -> bool {

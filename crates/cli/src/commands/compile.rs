@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use milwright::Result;
+use milwright::{Container, Result};
 
 use crate::common;
+use crate::destination::{Force, check_extension};
 use crate::printer::Printer;
 
 /// Compiles a model as Core ML does on a Mac: to an .mlmodelc folder, which apps load without compiling.
@@ -21,6 +22,8 @@ pub struct Args {
     /// Where the result goes [default: NAME.mlmodelc in the current folder]
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    force: Force,
 }
 
 pub fn run(args: &Args, printer: &Printer) -> Result<()> {
@@ -29,7 +32,8 @@ pub fn run(args: &Args, printer: &Printer) -> Result<()> {
         let stem = args.model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         PathBuf::from(format!("{stem}.mlmodelc"))
     });
-    common::check_extension(&output, "mlmodelc")?;
+    check_extension(&output, "mlmodelc")?;
+    args.force.check_model(&output, Container::Mlmodelc, &args.model)?;
     model.compile_to(&output)?;
     if printer.is_json() {
         printer.json(&serde_json::json!({ "output": output }));

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use milwright::{ComputePrecision, ConvertReport, Converter, Error, Progress, Result, Samples, TargetOs};
+use milwright::{ComputePrecision, Container, ConvertReport, Converter, Progress, Result, Samples, TargetOs};
 
 use crate::common::{self, Global};
+use crate::destination::{Force, check_extension};
 use crate::printer::{Printer, bytes};
 use crate::progress;
 
@@ -33,9 +34,8 @@ pub struct Args {
     /// What it computes in.
     #[arg(long, value_enum, default_value_t = PrecisionArg::Float32)]
     precision: PrecisionArg,
-    /// Replace a result that is there already.
-    #[arg(long)]
-    force: bool,
+    #[command(flatten)]
+    force: Force,
     /// A folder with inputs for the proof [default: drawn to suit the model]
     #[arg(long, value_name = "DIR")]
     inputs: Option<PathBuf>,
@@ -84,12 +84,8 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         let stem = args.model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         PathBuf::from(format!("{stem}.mlpackage"))
     });
-    common::check_extension(&output, "mlpackage")?;
-    if !args.force && output.exists() {
-        return Err(Error::new(milwright::ErrorKind::InvalidInput, "it is there already")
-            .with_hint("replace it with --force, or choose another name with -o")
-            .at(&output));
-    }
+    check_extension(&output, "mlpackage")?;
+    args.force.check_model(&output, Container::Mlpackage, &args.model)?;
     let mut converter = Converter::new()
         .precision(match args.precision {
             PrecisionArg::Float32 => ComputePrecision::Float32,

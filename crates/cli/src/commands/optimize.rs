@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use milwright::{
-    Bits, KeptOp, OptimizeReport, Optimizer, Progress, Quantization, Result, Samples, Tolerance, WeightReport,
+    Bits, Container, KeptOp, OptimizeReport, Optimizer, Progress, Quantization, Result, Samples, Tolerance,
+    WeightReport,
 };
 
 use crate::common::{self, Global, TargetArg};
+use crate::destination::{Force, check_extension};
 use crate::printer::{Printer, bytes, duration, number};
 use crate::progress;
 
@@ -30,6 +32,8 @@ pub struct Args {
     /// Where the result goes [default: NAME-QUANTIZATION.mlpackage in the current folder]
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    force: Force,
     /// What the result should run on: ane and gpu compute in fp16.
     #[arg(long, value_enum, default_value_t = TargetArg::Auto)]
     target: TargetArg,
@@ -89,7 +93,8 @@ impl From<QuantizeArg> for Quantization {
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let model = common::open(&args.model)?;
     let output = args.output.clone().unwrap_or_else(|| default_output(args));
-    common::check_extension(&output, "mlpackage")?;
+    check_extension(&output, "mlpackage")?;
+    args.force.check_model(&output, Container::Mlpackage, &args.model)?;
     let mut optimizer = Optimizer::new()
         .target(args.target.into())
         .quantization(args.quantize.into())

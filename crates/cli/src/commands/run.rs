@@ -11,7 +11,8 @@ use milwright::{
 };
 use serde::Serialize;
 
-use crate::common::{self, FileNames, FitArg, Global, TargetArg};
+use crate::common::{self, FitArg, Global, TargetArg};
+use crate::destination::{FileNames, Force};
 use crate::inputs::Declared;
 use crate::outputs::{self, Class, Summary};
 use crate::printer::{self, Printer, count, duration};
@@ -57,6 +58,8 @@ pub struct Args {
     /// A folder for the outputs.
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    force: Force,
     /// Print all elements of the outputs, not only those of small ones; in JSON as `values`.
     #[arg(long, visible_alias = "values")]
     data: bool,
@@ -91,6 +94,7 @@ enum PrecisionArg {
 #[derive(Serialize)]
 struct Report<'a> {
     loaded: &'a Loaded,
+    inputs: &'a SampleSource,
     #[serde(flatten)]
     run: Run,
 }
@@ -107,6 +111,10 @@ struct Run {
 #[derive(Serialize)]
 struct Many<'a> {
     loaded: &'a Loaded,
+    inputs: &'a SampleSource,
+    /// Files of the folder that are no inputs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ignored: Option<&'a [PathBuf]>,
     results: Vec<Named>,
 }
 
@@ -131,32 +139,35 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     if let Some(folder) = args.output.as_deref().filter(|f| f.exists() && !f.is_dir()) {
         let error =
             Error::new(ErrorKind::InvalidInput, "a file of this name is in the way; outputs go to a folder");
-        return Err(error.with_hint("choose another name with --output").at(folder));
+        return Err(error.with_hint("choose another name with -o").at(folder));
     }
     let load = || common::backend(args.target.into(), args.isolated)?.load(&model, &options);
     if let Some(folder) = &args.inputs {
         let folder = InputFolder::open(&model, function, folder)?;
+        check_outputs(args, &model, &name_in(&folder, 0))?;
         return run_folder(args, &model, &folder, &mut *load()?, printer);
     }
     let declared = Declared::new(&model, function)?;
     let (request, drawn, source) = request(args, &model, &declared, &options, printer)?;
-    if !drawn.is_empty() {
-        printer.note(format!("drawn from seed {}: {}", args.seed, drawn.join(", ")));
+    if source.is_drawn() {
+        printer.note(format!("inputs: {source}"));
     }
+    check_outputs(args, &model, if args.steps.is_some() { "step-1" } else { "" })?;
     if let Some(steps) = args.steps {
-        return run_steps(args, &model, &declared, &request, steps as usize, &mut *load()?, printer);
+        let given = Given { request: &request, source: &source };
+        return run_steps(args, &model, &declared, &given, steps as usize, &mut *load()?, printer);
     }
     let mut session = load()?;
     let start = Instant::now();
     let prediction = session.predict(&request).map_err(|e| source.explain(e))?;
     let took = start.elapsed();
     if let Some(folder) = &args.output {
-        write(folder, &model, function, &request, &drawn, &prediction)?;
+        write(args, folder, &model, &request, &drawn, &prediction)?;
     }
     let loaded = session.loaded();
     let info = model.info().function(function);
     if printer.is_json() {
-        printer.json(&Report { loaded, run: summary(args, info, &prediction, took) });
+        printer.json(&Report { loaded, inputs: &source, run: summary(args, info, &prediction, took) });
     } else {
         outputs::show(&prediction, info, args.top, args.data, printer);
         printer.note(format!(
@@ -193,8 +204,9 @@ fn run_folder(
     let mut failed: Vec<Error> = Vec::new();
     let mut runs = 0;
     let bar = progress::bar("running", folder.len() as u64);
+    let mut folders = FileNames::default();
     for set in 0..folder.len() {
-        let name = folder.path(set).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = name_in(folder, set);
         let requests = folder.read(set, args.fit.into());
         let requests = match requests {
             Ok(requests) => requests,
@@ -209,23 +221,14 @@ fn run_folder(
         for (i, request) in requests.iter().enumerate() {
             let name = if many { format!("{name}[{i}]") } else { name.clone() };
             let start = Instant::now();
-            let ran = session.predict(request).and_then(|prediction| {
-                let took = start.elapsed();
-                if let Some(out) = &args.output {
-                    write(
-                        &out.join(FileNames::default().file(&name)),
-                        model,
-                        function,
-                        request,
-                        &[],
-                        &prediction,
-                    )?;
-                }
-                Ok((prediction, took))
-            });
+            let ran = session.predict(request).map(|prediction| (prediction, start.elapsed()));
             match ran {
                 Ok((prediction, took)) => {
                     runs += 1;
+                    if let Some(out) = &args.output {
+                        // What cannot be written for one cannot be for the others.
+                        write(args, &out.join(folders.file(&name)), model, request, &[], &prediction)?;
+                    }
                     let best = outputs::best(&prediction, info, 1).and_then(|(_, mut best)| best.pop());
                     let short = best.map(|c| format!("{}  {}", c.label(), c.probability()));
                     let short = short.unwrap_or_else(|| outputs::in_short(&prediction));
@@ -247,7 +250,9 @@ fn run_folder(
     }
     bar.finish_and_clear();
     if printer.is_json() {
-        printer.json(&Many { loaded: session.loaded(), results });
+        let inputs = &SampleSource::Given { folder: args.inputs.clone() };
+        let ignored = Some(folder.ignored());
+        printer.json(&Many { loaded: session.loaded(), inputs, ignored, results });
     } else {
         printer.show(&table);
         printer.note(format!("{} of the model", count(runs, "run", "runs")));
@@ -260,12 +265,18 @@ fn run_folder(
     Err(first)
 }
 
+/// One set of inputs, and where they come from.
+struct Given<'a> {
+    request: &'a InferenceRequest,
+    source: &'a SampleSource,
+}
+
 /// Runs the model again and again with its states.
 fn run_steps(
     args: &Args,
     model: &Arc<Model>,
     declared: &Declared,
-    request: &InferenceRequest,
+    given: &Given<'_>,
     steps: usize,
     session: &mut dyn Session,
     printer: &Printer,
@@ -276,15 +287,15 @@ fn run_steps(
     let mut table = printer.table(&["step", "result"]);
     let bar = progress::bar("running", steps as u64);
     for step in 0..steps {
-        let inputs = request.inputs().iter();
+        let inputs = given.request.inputs().iter();
         let parts = inputs.filter_map(|(n, t)| Some((n, part(t, step, steps, declared.shape(n))?)));
-        let request = parts.fold(request.clone(), |r, (name, part)| r.input(name, part));
+        let request = parts.fold(given.request.clone(), |r, (name, part)| r.input(name, part));
         let start = Instant::now();
-        let prediction = session.predict(&request)?;
+        let prediction = session.predict(&request).map_err(|e| given.source.explain(e))?;
         let took = start.elapsed();
         let name = (step + 1).to_string();
         if let Some(out) = &args.output {
-            write(&out.join(format!("step-{name}")), model, function, &request, &[], &prediction)?;
+            write(args, &out.join(format!("step-{name}")), model, &request, &[], &prediction)?;
         }
         if printer.is_json() {
             let run = Some(summary(args, info, &prediction, took));
@@ -298,7 +309,7 @@ fn run_steps(
     }
     bar.finish_and_clear();
     if printer.is_json() {
-        printer.json(&Many { loaded: session.loaded(), results });
+        printer.json(&Many { loaded: session.loaded(), inputs: given.source, ignored: None, results });
     } else {
         printer.show(&table);
     }
@@ -338,6 +349,9 @@ fn request(
         let samples = Samples::draw_within(model, args.function.as_deref(), args.seed, 1, options);
         let samples = samples.map_err(|e| e.with_hint(declared.hint()))?;
         source = samples.source;
+        if let SampleSource::Drawn { ranges, .. } = &mut source {
+            ranges.retain(|name, _| !is_given(name, &request));
+        }
         for (name, tensor) in samples.requests[0].inputs() {
             if !is_given(name, &request) {
                 request = match samples.requests[0].keys(name) {
@@ -351,33 +365,57 @@ fn request(
     Ok((request, drawn, source))
 }
 
+/// What a file or folder with inputs is called: its path in the folder.
+fn name_in(folder: &InputFolder, set: usize) -> String {
+    let path = folder.path(set);
+    let inside = path.strip_prefix(folder.root()).ok().filter(|inside| *inside != Path::new(""));
+    let name = inside.or(path.file_name().map(Path::new)).unwrap_or(path);
+    name.to_string_lossy().into_owned()
+}
+
+/// Finds outputs that are there already, before the model runs for long. They are those of the first set or step.
+fn check_outputs(args: &Args, model: &Model, first: &str) -> Result<()> {
+    let Some(folder) = &args.output else { return Ok(()) };
+    let folder =
+        if first.is_empty() { folder.clone() } else { folder.join(FileNames::default().file(first)) };
+    let outputs = model.info().function(args.function.as_deref()).map_or(&[][..], |f| &f.outputs);
+    let mut names = FileNames::default();
+    args.force.check_files(outputs.iter().map(|o| folder.join(format!("{}.npy", names.file(&o.name)))))
+}
+
 fn write(
+    args: &Args,
     folder: &Path,
     model: &Model,
-    function: Option<&str>,
     request: &InferenceRequest,
     drawn: &[String],
     prediction: &Prediction,
 ) -> Result<()> {
-    let make = |folder: &Path| std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e));
-    make(folder)?;
-    let mut files = Files::default();
+    let info = model.info().function(args.function.as_deref());
     let mut names = FileNames::default();
-    let info = model.info().function(function);
+    let mut outputs = Vec::new();
     for (name, tensor) in prediction.outputs() {
         let file = names.file(name);
-        files.npy(folder.join(format!("{file}.npy")), tensor)?;
         let feature = info.and_then(|f| f.outputs.iter().find(|o| o.name == *name));
+        outputs.push((folder.join(format!("{file}.npy")), tensor, None));
         if let Some(ty @ FeatureType::Image { .. }) = feature.map(|f| &f.ty) {
-            files.png(folder.join(format!("{file}.png")), tensor, ty)?;
+            outputs.push((folder.join(format!("{file}.png")), tensor, Some(ty)));
         }
     }
-    if !drawn.is_empty() {
-        let folder = folder.join("inputs");
-        make(&folder)?;
-        let mut names = FileNames::default();
-        for (name, tensor) in request.inputs().iter().filter(|(n, _)| drawn.contains(n)) {
-            files.npy(folder.join(format!("{}.npy", names.file(name))), tensor)?;
+    let inputs_folder = folder.join("inputs");
+    let mut names = FileNames::default();
+    for (name, tensor) in request.inputs().iter().filter(|(n, _)| drawn.contains(n)) {
+        outputs.push((inputs_folder.join(format!("{}.npy", names.file(name))), tensor, None));
+    }
+    args.force.check_files(outputs.iter().map(|(path, ..)| path.clone()))?;
+
+    let mut files = Files::default();
+    for (path, tensor, image) in outputs {
+        let parent = path.parent().unwrap_or(folder);
+        std::fs::create_dir_all(parent).map_err(|e| Error::io("create", parent, e))?;
+        match image {
+            Some(ty) => files.png(path, tensor, ty)?,
+            None => files.npy(path, tensor)?,
         }
     }
     files.commit()

@@ -48,6 +48,7 @@ impl Samples {
 /// whose first dimension is a multiple of the input's, is a stack of sets.
 #[derive(Clone, Debug)]
 pub struct InputFolder {
+    root: PathBuf,
     inputs: Vec<Input>,
     sets: Vec<Set>,
     ignored: Vec<PathBuf>,
@@ -80,7 +81,8 @@ impl InputFolder {
     pub fn open(model: &Model, function: Option<&str>, folder: impl AsRef<Path>) -> Result<InputFolder> {
         let folder = folder.as_ref();
         let inputs = inputs(model, function)?;
-        let mut found = InputFolder { inputs, sets: Vec::new(), ignored: Vec::new() };
+        let mut found =
+            InputFolder { root: folder.to_owned(), inputs, sets: Vec::new(), ignored: Vec::new() };
         let (files, subfolders) = entries(folder)?;
         let missing = found.add(folder, files)?;
         for subfolder in &subfolders {
@@ -98,6 +100,11 @@ impl InputFolder {
             return Err(Error::invalid("it has no inputs").at(folder));
         }
         Ok(found)
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// How many files or folders with sets there are.

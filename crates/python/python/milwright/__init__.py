@@ -20,6 +20,7 @@ from . import _images, _native
 from ._errors import (
     DeadlineError,
     Error,
+    ExistsError,
     FileError,
     FilePermissionError,
     InputError,
@@ -33,6 +34,7 @@ from ._native import State, __version__
 __all__ = [
     "DeadlineError",
     "Error",
+    "ExistsError",
     "FileError",
     "FilePermissionError",
     "InputError",
@@ -198,9 +200,11 @@ class Model:
         """Runs the model on each set of inputs."""
         return [self.predict(inputs) for inputs in batch]
 
-    def compile_to(self, path: StrPath) -> None:
-        """Writes the model in its compiled form: a folder ``.mlmodelc``, whole or not at all."""
-        self._native.compile_to(os.fspath(path))
+    def compile_to(self, path: StrPath, *, force: bool = False) -> None:
+        """Writes the model in its compiled form: a folder ``.mlmodelc``, whole or not at all.
+
+        A compiled model that is there already raises :class:`ExistsError`; with ``force`` it is replaced."""
+        self._native.compile_to(os.fspath(path), force=force)
 
     def make_state(self) -> State:
         """New states for a stateful model, all zero."""
@@ -219,6 +223,7 @@ def optimize(
     model: StrPath,
     output: StrPath | None = None,
     *,
+    force: bool = False,
     quantize: Quantize = "none",
     target: Target = "auto",
     tolerance: float | Literal["none"] | None = None,
@@ -228,7 +233,8 @@ def optimize(
     timeout: float | None = None,
     memory_limit: int | None = None,
 ) -> dict[str, Any]:
-    """Makes a model smaller, runs original and result on the same inputs, and writes the result to ``output``.
+    """Makes a model smaller, runs original and result on the same inputs, and writes the result to ``output``. A package
+    that is there already raises :class:`ExistsError` before anything is done; with ``force`` it is replaced.
 
     ``quantize`` is ``none``, ``float16``, ``int8``, ``palette8``, ``palette6``, ``palette4``, ``palette2`` or
     ``palette1``. ``tolerance`` is the least signal to noise, in dB, of every output: a result that is worse raises
@@ -245,6 +251,7 @@ def optimize(
     report = _native.optimize(
         os.fspath(model),
         None if output is None else os.fspath(output),
+        force=force,
         quantize=quantize,
         target=target,
         tolerance=tolerance,

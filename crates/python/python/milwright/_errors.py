@@ -50,5 +50,9 @@ class MissingFileError(FileError, FileNotFoundError):
     """There is no such file, or one that a model needs is missing."""
 
 
+class ExistsError(FileError, InputError, FileExistsError):
+    """A result is there already, and is replaced with ``force=True`` only."""
+
+
 class FilePermissionError(FileError, PermissionError):
     """A file may not be read or written."""

@@ -36,7 +36,7 @@ class Model:
     def info(self) -> str: ...
     def loaded(self) -> str: ...
     def structure(self) -> str: ...
-    def compile_to(self, path: Any) -> None: ...
+    def compile_to(self, path: Any, *, force: bool) -> None: ...
 
 class State:
     """The states of a stateful model, from ``Model.make_state``."""
@@ -53,6 +53,7 @@ def optimize(
     path: Any,
     output: Any | None,
     *,
+    force: bool,
     quantize: str,
     target: str,
     tolerance: float | str | None,

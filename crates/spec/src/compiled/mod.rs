@@ -81,6 +81,12 @@ pub(crate) fn is_compiled(folder: &Path) -> bool {
     FILES.iter().any(|name| folder.join(name).is_file())
 }
 
+/// Whether a folder is a compiled model, if a damaged one, and not somebody's other data, such as the source of a program.
+pub(crate) fn is_ours(folder: &Path) -> bool {
+    let has_name = folder.extension().is_some_and(|e| e.eq_ignore_ascii_case("mlmodelc"));
+    has_name && is_compiled(folder) || folder.join(HEADER_FILE).is_file()
+}
+
 /// Whether a file is what its name says: a part of a compiled model.
 pub(crate) fn is_part(file: &Path) -> bool {
     file.file_name().is_some_and(|name| FILES.iter().any(|part| name == *part))

@@ -8,7 +8,7 @@ use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::{
-    ANALYTICS_FOLDER, HEADER_FILE, ML_PROGRAM, NAMES_FOLDER, PIPELINE, PROGRAM_FILE, is_compiled, metadata,
+    ANALYTICS_FOLDER, HEADER_FILE, ML_PROGRAM, NAMES_FOLDER, PIPELINE, PROGRAM_FILE, is_ours, metadata,
     part_folder, weight_files,
 };
 use crate::blob::BlobFile;
@@ -234,7 +234,7 @@ impl<'a> Files<'a> {
                 .with_hint("choose a name that ends in .mlmodelc")
                 .at(path));
         }
-        if path.is_dir() && !is_compiled(path) && !is_empty(path) {
+        if path.is_dir() && !is_ours(path) && !is_empty(path) {
             return Err(Error::invalid(
                 "a folder of this name is in the way, and it is not a compiled model",
             )
