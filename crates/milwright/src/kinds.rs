@@ -239,6 +239,15 @@ impl ModelInfo {
                             false => Ok(()),
                         }
                     }
+                    // The one that names a remedy only where that is enough: converting a network makes a pipeline with
+                    // trees no pipeline of programs.
+                    Task::Compile => {
+                        let blocked = self.pipeline.iter().position(|part| !part.compiles_when_converted());
+                        match blocked.and_then(|i| parts.clone().nth(i)) {
+                            Some(refusal) => refusal,
+                            None => parts.try_for_each(|part| part),
+                        }
+                    }
                     _ => parts.try_for_each(|part| part),
                 }
             }
@@ -260,6 +269,18 @@ impl ModelInfo {
                     None => error,
                 })
             }
+        }
+    }
+}
+
+impl ModelInfo {
+    /// Whether it could be compiled if the networks in it were ML programs.
+    fn compiles_when_converted(&self) -> bool {
+        let Some(kind) = self.kind() else { return false };
+        match kind.can(Task::Compile) {
+            Can::Yes => true,
+            Can::WithParts => self.pipeline.iter().all(ModelInfo::compiles_when_converted),
+            Can::No(_) => kind.computed == Computed::Network,
         }
     }
 }

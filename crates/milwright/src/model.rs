@@ -269,6 +269,13 @@ impl Model {
         own || self.pipeline().iter().any(|part| part.has_value_for(input))
     }
 
+    /// The numbers that may stand for an input which is not given, around what the model has for it: of the model, or of one that it
+    /// is made of.
+    pub(crate) fn value_for(&self, input: &str) -> Option<(f64, f64)> {
+        let own = self.classic().and_then(|c| c.value_for(input));
+        own.or_else(|| self.pipeline().iter().find_map(|part| part.value_for(input)))
+    }
+
     /// Whether it is an old network, all of whose tensors have five dimensions.
     pub(crate) fn has_five_dimensions(&self) -> bool {
         milwright_convert::neural_network::has_five_dimensions(self.package.model())

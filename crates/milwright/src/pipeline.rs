@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use milwright_mil::Tensor;
 
 use crate::classic::Classic;
+use crate::kinds::part_name;
 use crate::{
-    Backend, Cancel, Cpu, Dictionary, Error, ErrorKind, InferenceRequest, LoadOptions, Loaded, Model,
-    PlanOrigin, PredictOptions, Prediction, Result, Session, State,
+    Backend, Cancel, Cpu, Dictionary, Error, ErrorKind, FeatureInfo, InferenceRequest, LoadOptions, Loaded,
+    Model, PlanOrigin, PredictOptions, Prediction, Result, Session, State,
 };
 
-/// Runs models one after the other. What one gives, those after it may take, by name.
+/// Runs models one after the other. What one gives, those after it may take, by name; of several things of one name, the
+/// latest.
 pub(crate) struct PipelineSession {
     model: Arc<Model>,
     stages: Vec<Stage>,
@@ -21,10 +23,14 @@ pub(crate) struct PipelineSession {
 
 /// One model of a pipeline.
 struct Stage {
+    /// What messages call it.
+    name: String,
     /// The names of what it takes.
     inputs: Vec<String>,
     /// The output that gives each class its probability, in a classifier.
     probabilities: Option<String>,
+    /// Its states: what they are called here, and in it.
+    states: Vec<(String, String)>,
     session: Box<dyn Session>,
 }
 
@@ -36,8 +42,11 @@ impl PipelineSession {
     pub fn new(model: Arc<Model>, parts: &[Arc<Model>], options: &LoadOptions) -> Result<PipelineSession> {
         let mut stages = Vec::with_capacity(parts.len());
         let mut loaded = nothing_compiled();
-        for part in parts {
-            let session = Cpu.load(part, &LoadOptions { function: None, ..options.clone() })?;
+        for (i, part) in parts.iter().enumerate() {
+            let name = part_name(i, &model.info().pipeline_names);
+            let session = Cpu
+                .load(part, &LoadOptions { function: None, ..options.clone() })
+                .map_err(|e| e.within(&name).at(model.path()))?;
             loaded.duration += session.loaded().duration;
             loaded.arena_bytes += session.loaded().arena_bytes;
             loaded.weight_bytes += session.loaded().weight_bytes;
@@ -45,8 +54,9 @@ impl PipelineSession {
             let mut inputs: Vec<String> = declared.iter().map(|i| i.name.clone()).collect();
             inputs.extend(part.classic().map_or(&[][..], Classic::undeclared_inputs).iter().cloned());
             let probabilities = part.info().function(None).and_then(|f| f.predicted_probabilities.clone());
-            stages.push(Stage { inputs, probabilities, session });
+            stages.push(Stage { name, inputs, probabilities, states: Vec::new(), session });
         }
+        name_states(&mut stages);
         Ok(PipelineSession { model, stages, loaded })
     }
 }
@@ -69,19 +79,37 @@ impl Session for PipelineSession {
             }
             known.add(name, tensor.clone(), request.keys(name).cloned());
         }
-        let mut classes = None;
-        for Stage { inputs, probabilities, session } in &mut self.stages {
-            let options =
-                PredictOptions { state: None, deadline: options.deadline, cancel: options.cancel.clone() };
-            let prediction = session.predict_with(&known.request(inputs)?, options)?;
+        let is_missing = |i: &&FeatureInfo| {
+            !i.optional && !known.0.contains_key(&i.name) && !self.model.has_value_for(&i.name)
+        };
+        if let Some(missing) = info.inputs.iter().find(is_missing) {
+            return Err(
+                Error::invalid(format!("the input `{}` is missing", missing.name)).at(self.model.path())
+            );
+        }
+        let PredictOptions { mut state, deadline, cancel } = options;
+        let mut last_classes = None;
+        for Stage { name, inputs, probabilities, states, session } in &mut self.stages {
+            // Without a state, each model keeps its own.
+            let mut own = state.as_deref().map(|state| part_of(state, states, &**session));
+            let options = PredictOptions { state: own.as_mut(), deadline, cancel: cancel.clone() };
+            let prediction = session.predict_with(&known.request(inputs)?, options);
+            let prediction = prediction.map_err(|e| e.within(name).at(self.model.path()))?;
+            if let (Some(state), Some(own)) = (&mut state, &own) {
+                for (here, there) in &*states {
+                    state.write(here, own.read(there)?)?;
+                }
+            }
             for (name, tensor) in prediction.outputs() {
                 let of_classes = prediction.classes().filter(|_| Some(name) == probabilities.as_ref());
                 known.add(name, tensor.clone(), prediction.keys(name).or(of_classes).cloned());
             }
-            classes = prediction.classes().cloned().or(classes);
+            last_classes = prediction.classes().cloned().or(last_classes);
         }
         let mut prediction = Prediction::default();
-        if let Some(classes) = classes {
+        // Several of the models may be classifiers: the classes are those of what the pipeline declares.
+        let declared = info.predicted_probabilities.as_ref().and_then(|name| known.0.get(name)?.1.clone());
+        if let Some(classes) = declared.or(last_classes) {
             prediction = prediction.with_classes(classes);
         }
         let mut outputs = Vec::with_capacity(info.outputs.len());
@@ -100,7 +128,16 @@ impl Session for PipelineSession {
     }
 
     fn new_state(&self) -> State {
-        State::default()
+        let mut all = State::default();
+        for Stage { states, session, .. } in &self.stages {
+            let own = session.new_state();
+            for (here, there) in states {
+                if let Ok(tensor) = own.read(there) {
+                    all.0.set(here, tensor.clone());
+                }
+            }
+        }
+        all
     }
 
     fn reset(&mut self) -> Result<()> {
@@ -110,6 +147,33 @@ impl Session for PipelineSession {
     fn loaded(&self) -> &Loaded {
         &self.loaded
     }
+}
+
+/// Gives the states of all models names: their own, or with that of the model where several have a state of that name.
+fn name_states(stages: &mut [Stage]) {
+    let names: Vec<Vec<String>> = stages
+        .iter()
+        .map(|stage| stage.session.new_state().names().into_iter().map(str::to_owned).collect())
+        .collect();
+    let count = |name: &String| names.iter().flatten().filter(|other| *other == name).count();
+    for (stage, own) in stages.iter_mut().zip(&names) {
+        let here = |name: &String| match count(name) {
+            1 => name.clone(),
+            _ => format!("{}: {name}", stage.name),
+        };
+        stage.states = own.iter().map(|name| (here(name), name.clone())).collect();
+    }
+}
+
+/// The states of one model, out of those of all.
+fn part_of(all: &State, states: &[(String, String)], session: &dyn Session) -> State {
+    let mut own = session.new_state();
+    for (here, there) in states {
+        if let Ok(tensor) = all.read(here) {
+            own.0.set(there, tensor.clone());
+        }
+    }
+    own
 }
 
 impl Known {

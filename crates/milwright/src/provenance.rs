@@ -13,7 +13,8 @@ pub(crate) fn measure(model: &Model, function: Option<&str>, output: &str, found
     if is(info.and_then(|f| f.predicted_probabilities.as_ref())) {
         return Measure::Classes;
     }
-    if is(info.and_then(|f| f.predicted_feature.as_ref()))
+    // What a regressor predicts is a quantity, and a float.
+    if is(info.and_then(|f| f.predicted_feature.as_ref())) && !found.dtype().is_float()
         || matches!(found.dtype(), DType::String | DType::Bool)
     {
         return Measure::Choices;

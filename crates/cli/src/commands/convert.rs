@@ -121,10 +121,14 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
 fn show(report: &ConvertReport, printer: &Printer) {
     let result = &report.optimized;
     if let Some(output) = &result.output {
+        // Of a pipeline, the models in it become programs.
+        let becomes = match report.model_type.starts_with("pipeline") {
+            true => format!("{}, its networks as ML programs,", report.model_type),
+            false => format!("{} → mlProgram", report.model_type),
+        };
         printer.line(format!(
-            "{}: {} → mlProgram for {} (specification version {}), {} → {}",
+            "{}: {becomes} for {} (specification version {}), {} → {}",
             output.display(),
-            report.model_type,
             report.target_os,
             report.specification_version,
             bytes(result.bytes_before),

@@ -85,6 +85,14 @@ impl Classic {
         }
     }
 
+    /// The numbers that may be given for an input that the model has a value for itself.
+    pub fn value_for(&self, input: &str) -> Option<(f64, f64)> {
+        match &self.kind {
+            Kind::Suppression(suppression) => suppression.range(input),
+            _ => None,
+        }
+    }
+
     /// Computes the outputs that the model declares.
     ///
     /// # Errors

@@ -54,6 +54,17 @@ impl Suppression {
         &self.thresholds
     }
 
+    /// What may be given for a threshold so that no fewer boxes are found than with the model's own.
+    pub fn range(&self, threshold: &str) -> Option<(f64, f64)> {
+        let m = &self.model;
+        match threshold {
+            "" => None,
+            name if name == m.iou_threshold_input_feature_name => Some((m.iou_threshold, 1.0)),
+            name if name == m.confidence_threshold_input_feature_name => Some((0.0, m.confidence_threshold)),
+            _ => None,
+        }
+    }
+
     pub fn compute(&self, given: &Given<'_>, stop: Stop<'_>) -> Result<Prediction> {
         let m = &self.model;
         let iou = threshold(given, &m.iou_threshold_input_feature_name, m.iou_threshold, check_iou)?;

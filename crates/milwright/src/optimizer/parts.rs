@@ -9,7 +9,9 @@ use milwright_spec::proto::{self as pb, mil_spec, model};
 
 use crate::kinds::part_name;
 use crate::model::Content;
-use crate::{Backend, Cpu, Error, ErrorKind, InferenceRequest, LoadOptions, Model, Result, Samples, Task};
+use crate::{
+    Backend, Cpu, Dictionary, Error, ErrorKind, InferenceRequest, LoadOptions, Model, Result, Samples, Task,
+};
 
 /// A model and the programs in it.
 pub(super) struct Source {
@@ -116,9 +118,7 @@ impl Source {
             model = &model.pipeline()[i];
             let inputs = model.info().function(None).map_or(&[][..], |f| &f.inputs);
             for request in &mut inner.requests {
-                let taken =
-                    request.inputs().iter().filter(|(name, _)| inputs.iter().any(|i| i.name == *name));
-                *request = taken.fold(InferenceRequest::new(), |r, (name, t)| r.input(name, t.clone()));
+                *request = taken(request, |name| inputs.iter().any(|i| i.name == name));
             }
         }
         Ok(match part.program.functions.get(function) {
@@ -137,16 +137,39 @@ fn through(
     let mut known = requests.to_vec();
     for model in models {
         let mut session = Cpu.load(model, &LoadOptions { function: None, ..load.clone() })?;
-        let inputs = model.info().function(None).map_or(&[][..], |f| &f.inputs);
+        let function = model.info().function(None);
+        let inputs = function.map_or(&[][..], |f| &f.inputs);
+        let probabilities = function.and_then(|f| f.predicted_probabilities.as_ref());
         for request in &mut known {
-            let taken = request.inputs().iter().filter(|(name, _)| inputs.iter().any(|i| i.name == *name));
-            let taken = taken.fold(InferenceRequest::new(), |r, (name, t)| r.input(name, t.clone()));
-            for (name, tensor) in session.predict(&taken)?.into_outputs() {
-                *request = std::mem::take(request).input(&name, tensor);
+            let takes = |name: &str| inputs.iter().any(|i| i.name == name) || model.has_value_for(name);
+            let prediction = session.predict(&taken(request, takes))?;
+            for (name, tensor) in prediction.outputs() {
+                let of_classes = prediction.classes().filter(|_| Some(name) == probabilities);
+                let request_so_far = std::mem::take(request);
+                *request = match prediction.keys(name).or(of_classes) {
+                    Some(keys) => {
+                        request_so_far.dictionary(name, Dictionary::new(keys.clone(), tensor.clone())?)
+                    }
+                    None => request_so_far.input(name, tensor.clone()),
+                };
             }
         }
     }
     Ok(known)
+}
+
+/// Those inputs of a request that a model takes, by name.
+fn taken(request: &InferenceRequest, takes: impl Fn(&str) -> bool) -> InferenceRequest {
+    request.inputs().iter().filter(|(name, _)| takes(name)).fold(
+        InferenceRequest::new(),
+        |r, (name, tensor)| match request
+            .keys(name)
+            .and_then(|keys| Dictionary::new(keys.clone(), tensor.clone()).ok())
+        {
+            Some(dictionary) => r.dictionary(name, dictionary),
+            None => r.input(name, tensor.clone()),
+        },
+    )
 }
 
 /// The program for another opset.

@@ -1,6 +1,7 @@
 //! Inputs drawn to suit what a model declares.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 
 use milwright_cpu::{CompileOptions, compile_with};
@@ -20,7 +21,9 @@ impl Samples {
     /// Draws `count` sets of inputs. The same seed gives the same inputs, on every machine.
     ///
     /// Floats are uniform in -1 … 1. Image pixels are from 0 to 255. Integers that index a table are uniform over it;
-    /// other integers and bools are 0 or 1. Masks are a row of ones, then zeros. Flexible shapes take their default.
+    /// other integers and bools are 0 or 1. Masks are a row of ones, then zeros. Flexible shapes take their default. The inputs of
+    /// a pipeline suit the models that take them. Of a model of numbers, optional inputs are left out; those for whose values the
+    /// model has others, such as a detector's thresholds, are given in every second set.
     ///
     /// # Errors
     /// There is no such function, or an input has a type that cannot be drawn.
@@ -41,17 +44,17 @@ impl Samples {
         options: &LoadOptions,
     ) -> Result<Samples> {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let inputs = match model.program() {
-            Ok(_) => program_inputs(model, function, options)?,
-            Err(_) => features(model, function)?,
-        };
+        let inputs = inputs(model, function, options)?;
         check_size(&inputs, count, options.limits.memory).map_err(|e| e.at(model.path()))?;
         let mut requests = Vec::with_capacity(count);
-        for _ in 0..count {
+        for set in 0..count {
             options.cancel.check()?;
             let mut request = InferenceRequest::new();
             for input in &inputs {
                 request = match &input.values {
+                    Values::LeftOut => request,
+                    // What the model has itself is tried first.
+                    Values::Now(_) if set % 2 == 0 => request,
                     Values::Counts(keys) => request.dictionary(&input.name, counts(keys, &mut random)),
                     _ => {
                         let tensor = input.draw(&mut random).map_err(|e| e.at(model.path()))?;
@@ -67,6 +70,7 @@ impl Samples {
 }
 
 /// An input, and what to draw for it.
+#[derive(Clone)]
 struct Drawn {
     name: String,
     shape: Vec<usize>,
@@ -96,6 +100,10 @@ enum Values {
     Ranges(Vec<Range>),
     /// Ones, then zeros, along the last dimension: at least a one.
     Mask,
+    /// Nothing: it is optional.
+    LeftOut,
+    /// In every second set a real number in this range; the model has one for the others.
+    Now(Range),
 }
 
 impl fmt::Display for Values {
@@ -115,6 +123,8 @@ impl fmt::Display for Values {
                 write!(f, "{low:.4} to {high:.4}, around what the model compares with")
             }
             Values::Mask => f.write_str("a mask: ones, then zeros"),
+            Values::LeftOut => f.write_str("left out"),
+            Values::Now((low, high)) => write!(f, "left out, or {low:.4} to {high:.4}"),
         }
     }
 }
@@ -180,7 +190,7 @@ impl Drawn {
                 Tensor::from_bools(shape, &all.map(|_| random.next_u64() >> 63 == 1).collect::<Vec<_>>())
             }
             // A dictionary is no tensor: `counts` draws it.
-            Values::Counts(_) => Tensor::from_vec(shape, vec![0f64; elements]),
+            Values::Counts(_) | Values::LeftOut => Tensor::from_vec(shape, vec![0f64; elements]),
             Values::Of(Known::Words(words)) => {
                 let draw = |_| words[(random.next_u64() >> 33) as usize % words.len()].clone();
                 Tensor::from_strings(shape, all.map(draw).collect())
@@ -194,6 +204,9 @@ impl Drawn {
                 Tensor::from_vec(shape, ranges.iter().map(draw).collect())
             }
             Values::Mask => Tensor::from_vec(shape, mask(shape, elements, random)),
+            Values::Now((low, high)) => {
+                Tensor::from_vec(shape, all.map(|_| low + (high - low) * f64::from(unit(random))).collect())
+            }
         };
         tensor.map_err(|e| Error::invalid(e.to_string()))
     }
@@ -255,6 +268,14 @@ fn mask(shape: &[usize], elements: usize, random: &mut Xoshiro256PlusPlus) -> Ve
     values
 }
 
+/// The inputs of a model.
+fn inputs(model: &Model, function: Option<&str>, options: &LoadOptions) -> Result<Vec<Drawn>> {
+    match model.program() {
+        Ok(_) => program_inputs(model, function, options),
+        Err(_) => features(model, function, options),
+    }
+}
+
 /// The inputs of a program.
 fn program_inputs(model: &Model, function: Option<&str>, options: &LoadOptions) -> Result<Vec<Drawn>> {
     let program = model.function(function)?;
@@ -296,12 +317,33 @@ fn is_mask(name: &str) -> bool {
 }
 
 /// The inputs of a model without a program.
-fn features(model: &Model, function: Option<&str>) -> Result<Vec<Drawn>> {
-    let mut inputs = Vec::new();
+fn features(model: &Model, function: Option<&str>, options: &LoadOptions) -> Result<Vec<Drawn>> {
+    let mut found = Vec::new();
+    let mut of_parts = HashMap::new();
     for input in model.info().function(function).map_or(&[][..], |f| &f.inputs) {
-        // What may be left out is: the model has a value for it.
-        if input.optional || model.has_value_for(&input.name) {
-            continue;
+        let alone = |values| Drawn { name: input.name.clone(), shape: Vec::new(), values, open: Vec::new() };
+        match model.value_for(&input.name) {
+            Some(range) => {
+                found.push(alone(Values::Now(range)));
+                continue;
+            }
+            None if input.optional => {
+                found.push(alone(Values::LeftOut));
+                continue;
+            }
+            None => {}
+        }
+        // What the program or pipeline inside knows of it: tables, masks, lengths.
+        if let Some(i) = first_taker(model, &input.name) {
+            let part = &model.pipeline()[i];
+            let drawn = match of_parts.entry(i) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => unknown.insert(inputs(part, None, options)?),
+            };
+            if let Some(drawn) = drawn.iter().find(|drawn| drawn.name == input.name) {
+                found.push(drawn.clone());
+                continue;
+            }
         }
         let (shape, values) = match &input.ty {
             FeatureType::Double => (Vec::new(), Values::Unit),
@@ -332,9 +374,20 @@ fn features(model: &Model, function: Option<&str>) -> Result<Vec<Drawn>> {
         let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MAX_RANGES);
         let ranges = count.filter(|_| values == Values::Unit).and_then(|n| ranges(model, &input.name, n));
         let values = ranges.map_or(values, Values::Ranges);
-        inputs.push(Drawn { name: input.name.clone(), shape, values, open: Vec::new() });
+        found.push(Drawn { name: input.name.clone(), shape, values, open: Vec::new() });
     }
-    Ok(inputs)
+    Ok(found)
+}
+
+/// The first model of a pipeline that takes an input, if it is a program or a pipeline. An old network, all of whose tensors have
+/// five dimensions, is no program once it is converted: it gets what is declared.
+fn first_taker(model: &Model, input: &str) -> Option<usize> {
+    let takes =
+        |part: &Model| part.info().function(None).is_some_and(|f| f.inputs.iter().any(|i| i.name == input));
+    let at = model.pipeline().iter().position(|part| takes(part))?;
+    let part = &model.pipeline()[at];
+    let knows = (part.program().is_ok() && !part.has_five_dimensions()) || !part.pipeline().is_empty();
+    knows.then_some(at)
 }
 
 /// The shape to draw for an input: what the program fixes, then what the description gives as the default.
