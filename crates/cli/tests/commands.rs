@@ -11,7 +11,7 @@
 //! `...` for any lines. `SNAPSHOTS=overwrite cargo test -p milwright-cli` rewrites the pages; read the difference.
 //!
 //! A page has a folder of its own, with the files of `examples/`, the packages of `support/packages.rs` that it names
-//! in `bad/`, the inputs of `support/inputs.rs` in `in/`, and the cache in `cache/`.
+//! in `bad/`, the pipelines of the library's tests in `pipelines/`, the inputs of `support/inputs.rs` in `in/`, and the cache in `cache/`.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -51,6 +51,7 @@ pages! {
     limits
     optimize
     outputs
+    pipelines
     plan
     run
     standard_output
@@ -61,6 +62,7 @@ fn check(name: &str) {
     let page = fs::read_to_string(&path).unwrap();
     let workplace = Workplace::new();
     workplace.add_packages(&page);
+    workplace.add_pipelines(&page);
     if page.contains("in/") {
         workplace.add_inputs(&page);
     }

@@ -1,11 +1,11 @@
-//! Optimizing and comparing.
+//! Optimizing, converting and comparing.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use milwright::{
-    Container, Error, ErrorKind, InferenceRequest, LoadOptions, Model, ModelInfo, Optimizer, Progress,
-    Samples, Target, Tolerance,
+    ComputePrecision, Container, Converter, Error, ErrorKind, InferenceRequest, LoadOptions, Model,
+    ModelInfo, Optimizer, Progress, Samples, Target, TargetOs, Tolerance,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -39,10 +39,7 @@ pub fn optimize(
     let inputs = inputs.map(Inputs::unbind).transpose()?;
     let load = limited(timeout, memory_limit).or_raise(py)?;
     let cancel = load.cancel.clone();
-    let on_event = |(stage, done, total): (&str, usize, usize)| match &progress {
-        Some(progress) => progress.call1(py, (stage, done, total)).map(|_| ()),
-        None => Ok(()),
-    };
+    let on_event = |at: Event| call(py, progress.as_ref(), at);
     let report = work::with_events(py, &cancel, on_event, |events| {
         let model = Arc::new(Model::open(path)?);
         let mut optimizer = Optimizer::new()
@@ -56,17 +53,66 @@ pub fn optimize(
         if let Some(inputs) = inputs {
             optimizer = optimizer.samples(inputs.samples(&model, None)?);
         }
-        optimizer.optimize(&model, output.as_deref(), &mut |at| {
-            let event = match at {
-                Progress::Compressing { done, total } => ("compressing", done, total),
-                Progress::Proving { done, total } => ("proving", done, total),
-                _ => ("writing", 0, 1),
-            };
-            // The other end is there as long as the work is.
-            let _ = events.send(event);
-        })
+        // The other end is there as long as the work is.
+        optimizer.optimize(&model, output.as_deref(), &mut |at| _ = events.send(event(&at)))
     })?;
     Ok(serde_json::to_string(&report).expect("plain data has a JSON form"))
+}
+
+/// Writes the networks of the model at `path` as ML programs; gives the report as JSON. `progress` is called as by `optimize`.
+#[pyfunction]
+#[pyo3(signature = (path, output, *, force, target_os, precision, inputs, seed, threads, progress, timeout, memory_limit))]
+#[expect(clippy::too_many_arguments, reason = "one for each keyword of the function in Python")]
+pub fn convert(
+    py: Python<'_>,
+    path: PathBuf,
+    output: Option<PathBuf>,
+    force: bool,
+    target_os: Option<&str>,
+    precision: &str,
+    inputs: Option<Inputs<'_>>,
+    seed: u64,
+    threads: usize,
+    progress: Option<Py<PyAny>>,
+    timeout: Option<f64>,
+    memory_limit: Option<u64>,
+) -> PyResult<String> {
+    if let Some(output) = &output {
+        check_new(py, output, Container::Mlpackage, force)?;
+    }
+    let inputs = inputs.map(Inputs::unbind).transpose()?;
+    let load = LoadOptions { threads, ..limited(timeout, memory_limit).or_raise(py)? };
+    let cancel = load.cancel.clone();
+    let on_event = |at: Event| call(py, progress.as_ref(), at);
+    let report = work::with_events(py, &cancel, on_event, |events| {
+        let mut converter =
+            Converter::new().precision(compute_precision(precision)?).seed(seed).load_options(load);
+        if let Some(name) = target_os {
+            converter = converter.target_os(self::target_os(name)?);
+        }
+        let model = Arc::new(Model::open(path)?);
+        if let Some(inputs) = inputs {
+            converter = converter.samples(inputs.samples(&model, None)?);
+        }
+        // The other end is there as long as the work is.
+        converter.convert(&model, output.as_deref(), &mut |at| _ = events.send(event(&at)))
+    })?;
+    Ok(serde_json::to_string(&report).expect("plain data has a JSON form"))
+}
+
+/// What `progress` gets: a stage, done and total.
+type Event = (&'static str, usize, usize);
+
+fn event(at: &Progress) -> Event {
+    match *at {
+        Progress::Compressing { done, total } => ("compressing", done, total),
+        Progress::Proving { done, total } => ("proving", done, total),
+        _ => ("writing", 0, 1),
+    }
+}
+
+fn call(py: Python<'_>, progress: Option<&Py<PyAny>>, event: Event) -> PyResult<()> {
+    progress.map_or(Ok(()), |progress| progress.call1(py, event).map(drop))
 }
 
 /// Runs two models on the same inputs; gives the differences as JSON.
@@ -178,6 +224,30 @@ impl Limit {
 
 fn choice(name: &str) -> milwright::Result<milwright::Quantization> {
     name.parse().map_err(|e: String| Error::new(ErrorKind::InvalidInput, e))
+}
+
+fn compute_precision(name: &str) -> milwright::Result<ComputePrecision> {
+    match name {
+        "float32" => Ok(ComputePrecision::Float32),
+        "float16" => Ok(ComputePrecision::Float16),
+        _ => {
+            let error = Error::new(ErrorKind::InvalidInput, format!("there is no precision {name:?}"));
+            Err(error.with_hint("the precisions are float32 and float16"))
+        }
+    }
+}
+
+fn target_os(name: &str) -> milwright::Result<TargetOs> {
+    Ok(match name {
+        "ios15" => TargetOs::Ios15,
+        "ios16" => TargetOs::Ios16,
+        "ios17" => TargetOs::Ios17,
+        "ios18" => TargetOs::Ios18,
+        _ => {
+            let error = Error::new(ErrorKind::InvalidInput, format!("there is no target system {name:?}"));
+            return Err(error.with_hint("the target systems are ios15, ios16, ios17 and ios18"));
+        }
+    })
 }
 
 fn target(name: &str) -> milwright::Result<Target> {

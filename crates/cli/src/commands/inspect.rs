@@ -37,7 +37,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<()> {
         if printer.is_json() {
             printer.json(&info);
         } else {
-            show(&info, printer, 0);
+            show(&info, "", printer);
             info.warnings.iter().for_each(|warning| printer.note(format!("warning: {warning}")));
         }
         return Ok(());
@@ -108,7 +108,8 @@ fn compare(models: &[(&Path, Result<ModelInfo>)], printer: &Printer) {
     printer.show(&table);
 }
 
-fn show(info: &ModelInfo, printer: &Printer, depth: usize) {
+/// `within` says where in a pipeline the model is, if it is in one.
+fn show(info: &ModelInfo, within: &str, printer: &Printer) {
     let runs = if info.runnable { "" } else { " (not run by this version)" };
     let needs = info
         .needs
@@ -126,9 +127,12 @@ fn show(info: &ModelInfo, printer: &Printer, depth: usize) {
         show_function(function, info, printer);
     }
     for (i, model) in info.pipeline.iter().enumerate() {
-        let nested = if depth > 0 { " (nested)" } else { "" };
-        printer.line(format!("\n--- model {} of the pipeline{nested}", i + 1));
-        show(model, printer, depth + 1);
+        let outer = if within.is_empty() { String::new() } else { format!("{within}: ") };
+        let name = info.pipeline_names.get(i).filter(|name| !name.is_empty());
+        let name = name.map_or(String::new(), |name| format!(", `{name}`"));
+        let within = format!("{outer}model {} of the pipeline{name}", i + 1);
+        printer.line(format!("\n--- {within}"));
+        show(model, &within, printer);
     }
 }
 

@@ -53,6 +53,19 @@ impl Workplace {
         }
     }
 
+    /// Copies the pipelines of the library's tests that a text names as `pipelines/NAME`.
+    pub fn add_pipelines(&self, text: &str) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../milwright/tests/pipelines");
+        for entry in fs::read_dir(folder).unwrap() {
+            let from = entry.unwrap().path();
+            let name = format!("pipelines/{}", from.file_name().unwrap().to_str().unwrap());
+            if text.contains(&name) {
+                fs::create_dir_all(self.path("pipelines")).unwrap();
+                copy(&from, &self.path(&name));
+            }
+        }
+    }
+
     /// The command, to be run here, with nothing of the environment that tests run in.
     pub fn milwright(&self) -> Command {
         self.command(MILWRIGHT)

@@ -1,4 +1,4 @@
-"""Core ML models on any machine: run, optimize, prove.
+"""Core ML models on any machine: run, optimize, convert, prove.
 
     import numpy as np, milwright
 
@@ -46,6 +46,7 @@ __all__ = [
     "UnsupportedError",
     "__version__",
     "compare",
+    "convert",
     "inspect",
     "optimize",
 ]
@@ -55,6 +56,9 @@ Precision = Literal["declared", "wide"]
 Images = Literal["pil", "array"]
 Target = Literal["auto", "ane", "gpu", "cpu"]
 Quantize = Literal["none", "float16", "int8", "palette8", "palette6", "palette4", "palette2", "palette1"]
+
+TargetOS = Literal["ios15", "ios16", "ios17", "ios18"]
+ComputePrecision = Literal["float32", "float16"]
 
 # The threads of a session are not there in a process that is forked off: models load again what they need.
 if hasattr(os, "register_at_fork"):
@@ -250,7 +254,7 @@ def optimize(
     """
     report = _native.optimize(
         os.fspath(model),
-        None if output is None else os.fspath(output),
+        _package(output),
         force=force,
         quantize=quantize,
         target=target,
@@ -262,6 +266,67 @@ def optimize(
         memory_limit=memory_limit,
     )
     return json.loads(report)
+
+
+def convert(
+    model: StrPath,
+    output: StrPath | None = None,
+    *,
+    target_os: TargetOS | None = None,
+    precision: ComputePrecision = "float32",
+    force: bool = False,
+    inputs: StrPath | Sequence[Mapping[str, Any]] | None = None,
+    seed: int = 0,
+    threads: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+    timeout: float | None = None,
+    memory_limit: int | None = None,
+) -> dict[str, Any]:
+    """Writes a neural network as an ML program, in an ``.mlpackage``, and proves that it computes the same.
+
+    Names, shapes, image types, class labels, descriptions and metadata stay. Of a pipeline, the networks in it are converted.
+    Both models run on the same inputs; where an output differs, :class:`ToleranceError` is raised, and nothing is written.
+    What cannot be converted (trees, say) raises :class:`UnsupportedError`.
+
+    ``target_os`` is the oldest system that the result is for: ``ios15``, ``ios16``, ``ios17`` or ``ios18``, those of Apple's
+    other systems of that year included; ``None`` is the oldest that has what the result needs. ``precision`` is what it computes
+    in: ``float32``, as the network does, or ``float16``, as the Neural Engine and the GPU do. Without ``output`` nothing is
+    written, and the report is all. ``threads`` is how many the proof may use, 0 being one per core. The others are as for
+    :func:`optimize`.
+
+    Gives a report: ``model_type`` that it was, ``target_os`` and ``specification_version`` that it has now, and what
+    :func:`optimize` reports.
+    """
+    report = _native.convert(
+        os.fspath(model),
+        _package(output),
+        force=force,
+        target_os=target_os,
+        precision=precision,
+        inputs=_given(model, inputs),
+        seed=seed,
+        threads=threads,
+        progress=progress,
+        timeout=timeout,
+        memory_limit=memory_limit,
+    )
+    return json.loads(report)
+
+
+def _package(output: StrPath | None) -> str | None:
+    """The name of a package to write. As in the command, names of other kinds of models are refused."""
+    if output is None:
+        return None
+    path = os.fspath(output)
+    stem, extension = os.path.splitext(path)
+    refusals = {
+        ".mlmodel": "an .mlmodel is a single file, without room for the weights of ML programs",
+        ".mlmodelc": "Model.compile_to makes an .mlmodelc of the result",
+    }
+    if why := refusals.get(extension.lower()):
+        message = f"{path}: the result is a folder that ends in .mlpackage: {why}"
+        raise InputError(message, kind="InvalidInput", hint=f"write to {stem}.mlpackage", path=path)
+    return path
 
 
 def compare(

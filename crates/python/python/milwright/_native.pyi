@@ -63,6 +63,20 @@ def optimize(
     timeout: float | None,
     memory_limit: int | None,
 ) -> str: ...
+def convert(
+    path: Any,
+    output: Any | None,
+    *,
+    force: bool,
+    target_os: str | None,
+    precision: str,
+    inputs: Any | None,
+    seed: int,
+    threads: int,
+    progress: Callable[[str, int, int], None] | None,
+    timeout: float | None,
+    memory_limit: int | None,
+) -> str: ...
 def compare(
     a: Any,
     b: Any,
