@@ -225,29 +225,70 @@ pub fn open(path: &Path) -> Result<Arc<Model>> {
     Model::open(path).map(Arc::new)
 }
 
-/// Says which files of a folder are no inputs.
-pub fn note_ignored(folder: &InputFolder, printer: &Printer) {
-    const SHOWN: usize = 3;
-    let name = |p: &PathBuf| p.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let names: Vec<String> = folder.ignored().iter().take(SHOWN).map(name).collect();
-    if !names.is_empty() {
-        let more = if folder.ignored().len() > SHOWN { " …" } else { "" };
-        printer.note(format!("no inputs, and ignored: {}{more}", names.join(", ")));
+/// Inputs that are in a folder.
+#[derive(clap::Args)]
+pub struct InputArgs {
+    /// A folder with inputs: an image or array for each run, or a folder with a file for each input [default: drawn to suit the
+    /// model]
+    #[arg(long, value_name = "DIR")]
+    inputs: Option<PathBuf>,
+    /// How an image of another size is made to fit.
+    #[arg(long, value_enum, default_value_t)]
+    fit: FitArg,
+}
+
+impl InputArgs {
+    /// The folder, if one is given.
+    pub fn folder(
+        &self,
+        model: &Model,
+        function: Option<&str>,
+        printer: &Printer,
+    ) -> Result<Option<InputFolder>> {
+        let Some(folder) = &self.inputs else { return Ok(None) };
+        let folder = InputFolder::open(model, function, folder)?;
+        note_ignored(&folder, printer);
+        Ok(Some(folder))
+    }
+
+    /// The inputs in the folder, if one is given.
+    pub fn read(&self, model: &Model, function: Option<&str>, printer: &Printer) -> Result<Option<Samples>> {
+        let folder = self.folder(model, function, printer)?;
+        folder.map(|folder| folder.read_all(self.fit())).transpose()
+    }
+
+    /// The inputs in the folder, or drawn.
+    pub fn read_or_draw(
+        &self,
+        model: &Model,
+        function: Option<&str>,
+        seed: u64,
+        count: usize,
+        options: &LoadOptions,
+        printer: &Printer,
+    ) -> Result<Samples> {
+        match self.read(model, function, printer)? {
+            Some(samples) => Ok(samples),
+            None => Samples::draw_within(model, function, seed, count, options),
+        }
+    }
+
+    pub fn fit(&self) -> Fit {
+        self.fit.into()
     }
 }
 
-/// Inputs from a folder, or drawn.
-pub fn samples(
-    model: &Model,
-    function: Option<&str>,
-    folder: Option<&Path>,
-    seed: u64,
-    count: usize,
-    options: &LoadOptions,
-) -> Result<Samples> {
-    match folder {
-        Some(folder) => Samples::read(model, function, folder),
-        None => Samples::draw_within(model, function, seed, count, options),
+/// Says what of a folder is no input.
+fn note_ignored(folder: &InputFolder, printer: &Printer) {
+    const SHOWN: usize = 3;
+    let name = |p: &PathBuf| p.strip_prefix(folder.root()).unwrap_or(p).display().to_string();
+    let names: Vec<String> = folder.ignored().iter().take(SHOWN).map(name).collect();
+    if !names.is_empty() {
+        let more = match folder.ignored().len() - names.len() {
+            0 => String::new(),
+            n => format!(", and {n} more"),
+        };
+        printer.note(format!("no inputs, and ignored: {}{more}", names.join(", ")));
     }
 }
 

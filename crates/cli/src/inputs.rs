@@ -4,8 +4,8 @@ use std::path::Path;
 
 use milwright::image::{self, Fit};
 use milwright::{
-    Dictionary, Error, ErrorKind, FeatureInfo, FeatureType, InferenceRequest, Model, Result, Tensor, npz,
-    read_file_fitted,
+    Dictionary, Error, ErrorKind, FeatureInfo, FeatureType, InferenceRequest, Model, Result, Tensor,
+    did_you_mean, npz, read_file_fitted,
 };
 use serde_json::Value;
 
@@ -62,7 +62,7 @@ impl Declared {
     /// Says that there is no such input, and which there are.
     fn unknown(&self, name: &str) -> Error {
         let error = Error::new(ErrorKind::InvalidInput, format!("the model has no input `{name}`"));
-        error.with_hint(self.hint()).at(&self.path)
+        error.with_hint(format!("{}{}", did_you_mean(name, self.names()), self.hint())).at(&self.path)
     }
 
     /// Which inputs there are, and how each is given.
@@ -85,6 +85,7 @@ impl Declared {
                 _ => {
                     for (name, tensor) in self.read_all(Path::new(text))? {
                         request = self.add(request, &name, tensor)?;
+                        request = request.read_from(name, text);
                     }
                     continue;
                 }
@@ -94,6 +95,9 @@ impl Declared {
             }
             let tensor = self.value(name, value, fit, printer)?;
             request = self.add(request, name, tensor)?;
+            if Path::new(value).is_file() {
+                request = request.read_from(name, value);
+            }
         }
         Ok(request)
     }

@@ -13,6 +13,8 @@ use milwright_mil::{DType, Dim, Function, Tensor, TensorType, Type, widen};
 use crate::classifier::Classifier;
 use crate::legacy::{self, declared_axis};
 use crate::samples::default_shape;
+use milwright_spec::did_you_mean;
+
 use crate::{
     Error, ErrorKind, FeatureInfo, FeatureType, Flexibility, InferenceRequest, LoadOptions, Loaded, Model,
     PlanOrigin, Precision, PredictOptions, Prediction, Result, Session, State,
@@ -130,7 +132,11 @@ impl CpuSession {
             if !inputs.iter().any(|(n, _)| n == name) {
                 let names: Vec<&str> = inputs.iter().map(|(n, _)| *n).collect();
                 return Err(Error::invalid(format!("the model has no input `{name}`"))
-                    .with_hint(format!("its inputs are: {}", names.join(", ")))
+                    .with_hint(format!(
+                        "{}its inputs are: {}",
+                        did_you_mean(name, names.iter().copied()),
+                        names.join(", ")
+                    ))
                     .at(self.model.path()));
             }
             let kind = match request.keys(name) {

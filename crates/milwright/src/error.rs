@@ -109,6 +109,11 @@ impl Error {
         self
     }
 
+    pub(crate) fn with_message(mut self, message: String) -> Error {
+        self.0.message = message;
+        self
+    }
+
     pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Error {
         self.0.kind = kind;
         self

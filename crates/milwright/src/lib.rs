@@ -96,7 +96,7 @@ pub use milwright_cache as cache;
 pub use milwright_cpu::MAX_THREADS;
 pub use milwright_mil::{DType, Element, Tensor};
 pub use milwright_optimize::{KeptOp, WeightReport};
-pub use milwright_spec::{Container, abandon_writes, is_device_name, would_replace};
+pub use milwright_spec::{Container, abandon_writes, did_you_mean, is_device_name, nearest, would_replace};
 pub use model::Model;
 pub use optimizer::{Bits, OptimizeReport, Optimizer, Progress, Quantization, Tolerance};
 pub use proof::{Comparison, Proof, compare};

@@ -13,6 +13,8 @@ use prost::Message as _;
 use crate::classic::Classic;
 use crate::info::pipeline;
 use crate::kinds::{Computed, part_name};
+use milwright_spec::did_you_mean;
+
 use crate::{Error, ErrorKind, ModelInfo, ModelKind, Result, Task};
 
 /// A model that was opened and verified. The weights of ML programs stay in the file, which is memory-mapped.
@@ -156,7 +158,11 @@ impl Model {
         program.functions.get(name).ok_or_else(|| {
             let names: Vec<&str> = program.functions.keys().map(String::as_str).collect();
             Error::invalid(format!("there is no function `{name}`"))
-                .with_hint(format!("the functions are: {}", names.join(", ")))
+                .with_hint(format!(
+                    "{}the functions are: {}",
+                    did_you_mean(name, names.iter().copied()),
+                    names.join(", ")
+                ))
                 .at(&self.path)
         })
     }

@@ -8,6 +8,8 @@ use milwright_mil::Tensor;
 
 use crate::classic::Classic;
 use crate::kinds::part_name;
+use milwright_spec::did_you_mean;
+
 use crate::{
     Backend, Cancel, Cpu, Dictionary, Error, ErrorKind, FeatureInfo, InferenceRequest, LoadOptions, Loaded,
     Model, PlanOrigin, PredictOptions, Prediction, Result, Session, State,
@@ -74,7 +76,11 @@ impl Session for PipelineSession {
             if !info.inputs.iter().any(|i| i.name == *name) {
                 let names: Vec<&str> = info.inputs.iter().map(|i| i.name.as_str()).collect();
                 return Err(Error::invalid(format!("the model has no input `{name}`"))
-                    .with_hint(format!("its inputs are: {}", names.join(", ")))
+                    .with_hint(format!(
+                        "{}its inputs are: {}",
+                        did_you_mean(name, names.iter().copied()),
+                        names.join(", ")
+                    ))
                     .at(self.model.path()));
             }
             known.add(name, tensor.clone(), request.keys(name).cloned());

@@ -1,11 +1,12 @@
 //! What goes into a prediction and what comes out.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use milwright_mil::{DType, Tensor};
 
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Named inputs for one prediction.
 ///
@@ -22,6 +23,17 @@ use crate::{Error, Result};
 pub struct InferenceRequest {
     inputs: Vec<(String, Tensor)>,
     keys: BTreeMap<String, Tensor>,
+    files: Files,
+}
+
+/// The files that inputs were read from, for errors. Requests are equal whatever they were read from.
+#[derive(Clone, Debug, Default)]
+struct Files(BTreeMap<String, PathBuf>);
+
+impl PartialEq for Files {
+    fn eq(&self, _: &Files) -> bool {
+        true
+    }
 }
 
 /// A feature that is a dictionary: numbers by key. Keys are all strings or all int64, each once.
@@ -80,6 +92,33 @@ impl InferenceRequest {
     /// The keys of the input of this name, in the order of its values, if it is a dictionary.
     pub fn keys(&self, name: &str) -> Option<&Tensor> {
         self.keys.get(name)
+    }
+
+    /// Says which file an input was read from: errors about the input name it, see [`explain`](InferenceRequest::explain).
+    #[must_use]
+    pub fn read_from(mut self, name: impl Into<String>, file: impl Into<PathBuf>) -> InferenceRequest {
+        self.files.0.insert(name.into(), file.into());
+        self
+    }
+
+    /// Names the files in an error of a prediction with these inputs: the one of the input that it is about, or the first.
+    #[must_use]
+    pub fn explain(&self, error: Error) -> Error {
+        if !matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Runtime) {
+            return error;
+        }
+        let message = error.message();
+        for (name, file) in &self.files.0 {
+            let called = format!("input `{name}`");
+            if let Some((before, after)) = message.split_once(&called) {
+                let message = format!("{before}{called} ({}){after}", file.display());
+                return error.with_message(message);
+            }
+        }
+        let Some(file) = self.files.0.values().next() else { return error };
+        let more = if self.files.0.len() > 1 { " and others" } else { "" };
+        let message = format!("{message} (the inputs are from {}{more})", file.display());
+        error.with_message(message)
     }
 
     /// The input of this name.

@@ -34,6 +34,9 @@ pub enum SampleSource {
     Given {
         /// The folder that they were read from, if they were.
         folder: Option<PathBuf>,
+        /// What lies in the folder and is no input.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        ignored: Vec<PathBuf>,
     },
     /// They were drawn, to suit what the model declares.
     Drawn {
@@ -46,7 +49,7 @@ pub enum SampleSource {
 
 impl Default for SampleSource {
     fn default() -> SampleSource {
-        SampleSource::Given { folder: None }
+        SampleSource::Given { folder: None, ignored: Vec::new() }
     }
 }
 
@@ -86,8 +89,8 @@ impl SampleSource {
 impl fmt::Display for SampleSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SampleSource::Given { folder: None } => f.write_str("given"),
-            SampleSource::Given { folder: Some(folder) } => write!(f, "given ({})", folder.display()),
+            SampleSource::Given { folder: None, .. } => f.write_str("given"),
+            SampleSource::Given { folder: Some(folder), .. } => write!(f, "given ({})", folder.display()),
             SampleSource::Drawn { seed, ranges } => {
                 write!(f, "drawn (seed {seed}")?;
                 ranges.iter().enumerate().try_for_each(|(i, (name, range))| {

@@ -17,7 +17,7 @@ use crate::manifest::{self, Manifest};
 use crate::map::map_bytes;
 use crate::proto::mil_spec::value::BlobFileValue;
 use crate::proto::{Model, ModelDescription, layout};
-use crate::{Error, ErrorKind, Result, lfs_pointer, memory, overlay, references};
+use crate::{Error, ErrorKind, Result, foreign, lfs_pointer, memory, nearest, overlay, references};
 
 /// How references to weight files start: the folder of the model file.
 pub(crate) const MODEL_PATH: &str = "@model_path/";
@@ -98,7 +98,7 @@ impl Package {
     }
 
     fn open_with(path: &Path, mode: Weights) -> Result<Self> {
-        let metadata = fs::metadata(path).map_err(|error| Error::io("open it", error).at(path))?;
+        let metadata = fs::metadata(path).map_err(|error| missing(path, error))?;
         let opened = if metadata.is_dir() { open_folder(path, mode) } else { open_file(path, mode) };
         opened.map_err(|error| error.at(path))
     }
@@ -279,6 +279,33 @@ impl Package {
     }
 }
 
+/// There is no model at a path; perhaps another one was meant.
+fn missing(path: &Path, error: std::io::Error) -> Error {
+    /// Names of a folder that are looked through.
+    const MAX_NAMES: usize = 1000;
+    let is_missing = error.kind() == std::io::ErrorKind::NotFound;
+    let error = Error::io("open it", error).at(path);
+    let stem = |name: &Path| name.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
+    let wanted = stem(path);
+    if !is_missing || wanted.is_empty() {
+        return error;
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let listed = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let entries = fs::read_dir(listed).into_iter().flatten().flatten().take(MAX_NAMES);
+    let is_model =
+        |name: &PathBuf| ["mlmodel", "mlpackage", "mlmodelc"].iter().any(|e| has_extension(name, e));
+    let mut models: Vec<PathBuf> =
+        entries.map(|entry| PathBuf::from(entry.file_name())).filter(is_model).collect();
+    models.sort();
+    let stems: Vec<String> = models.iter().map(|name| stem(name)).collect();
+    let near = nearest(&wanted, stems.iter().map(String::as_str));
+    match near.and_then(|near| models.iter().find(|name| stem(name) == near)) {
+        Some(near) => error.with_hint(format!("check the path; there is {}", folder.join(near).display())),
+        None => error,
+    }
+}
+
 fn open_folder(path: &Path, mode: Weights) -> Result<Package> {
     // A link that leads nowhere counts: it says better what is missing.
     if path.join(manifest::FILE_NAME).symlink_metadata().is_ok() {
@@ -312,6 +339,9 @@ fn open_folder(path: &Path, mode: Weights) -> Result<Package> {
     }
     if let Some(package) = enclosing_package(path) {
         return Err(Error::malformed("a part of a package").with_hint(open_instead(&package)));
+    }
+    if let Some(error) = foreign::recognise_folder(path) {
+        return Err(error);
     }
     let error = Error::malformed("not a Core ML package: it has no Manifest.json");
     Err(if has_extension(path, "mlpackage") {
@@ -386,11 +416,21 @@ fn open_file(path: &Path, mode: Weights) -> Result<Package> {
         return Err(Error::malformed("a part of a compiled model")
             .with_hint(format!("open the folder that it is in: {}", folder.display())));
     }
-    let data = map_bytes(path, MAX_SPEC_BYTES)?;
-    if let Some(error) = recognise_foreign(&data) {
+    if let Some(error) = foreign::recognise(path) {
         return Err(error);
     }
-    let model = decode(data)?;
+    // What its content does not say, its name may.
+    let by_name = |error: Error| match error.kind() {
+        ErrorKind::Malformed | ErrorKind::Unsupported | ErrorKind::LimitExceeded => {
+            foreign::by_name(path).unwrap_or(error)
+        }
+        _ => error,
+    };
+    let data = map_bytes(path, MAX_SPEC_BYTES).map_err(by_name)?;
+    if let Some(error) = lfs_pointer(&data) {
+        return Err(error);
+    }
+    let model = decode(data).map_err(by_name)?;
     let (weights, unreadable) = load_weights(references::weight_files(&model), mode, |_| {
         Err(Error::malformed("the model keeps weights in a separate file, which an .mlmodel cannot have")
             .with_hint("an ML program with weights comes as an .mlpackage folder: open that"))
@@ -478,19 +518,6 @@ fn load_weights(
         }
     }
     Ok((files, unreadable))
-}
-
-/// An error for files that people mistake for models.
-fn recognise_foreign(data: &[u8]) -> Option<Error> {
-    let (what, hint) = if data.starts_with(b"PK\x03\x04") {
-        ("a zip archive", "unpack it and open the .mlpackage or .mlmodel inside")
-    } else if data.starts_with(b"{") && data.windows(17).take(4096).any(|part| part == b"itemInfoEntries\":")
-    {
-        ("the manifest of a package", "open the .mlpackage folder that it is in")
-    } else {
-        return None;
-    };
-    Some(Error::malformed(what).with_hint(hint))
 }
 
 /// The package folder that `path` lies inside, if it does.

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use milwright::{
     Backend, Candidate, Cpu, Error, ErrorKind, InferenceRequest, LoadOptions, Model, PlanOrigin, Result,
-    Session, Target,
+    SampleSource, Session, Target,
 };
 use serde::Serialize;
 
-use crate::common::{self, Global, TargetArg};
+use crate::common::{self, Global, InputArgs, TargetArg};
 use crate::printer::{Printer, bytes, count, duration};
 
 /// Measures a model: latency, throughput, memory, load time.
@@ -45,9 +45,8 @@ pub struct Args {
     /// The function to run [default: the model's default function]
     #[arg(long, value_name = "NAME")]
     function: Option<String>,
-    /// A folder with inputs [default: drawn to suit the model]
-    #[arg(long, value_name = "DIR")]
-    inputs: Option<PathBuf>,
+    #[command(flatten)]
+    inputs: InputArgs,
 }
 
 fn seconds(text: &str) -> std::result::Result<f64, String> {
@@ -70,6 +69,8 @@ struct Report {
     peak_memory_bytes: Option<u64>,
     arena_bytes: u64,
     weight_bytes: u64,
+    /// What it was run on.
+    inputs: SampleSource,
 }
 
 /// A backend that the target asks for and that does not run the model.
@@ -107,7 +108,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let options = global.load_options(function, args.threads);
     let (candidate, mut session, skipped) = load(args, &model, &options)?;
     let load = start.elapsed();
-    let samples = common::samples(&model, function, args.inputs.as_deref(), 0, 1, &options)?;
+    let samples = args.inputs.read_or_draw(&model, function, 0, 1, &options, printer)?;
     let timing =
         measure(&mut *session, &samples.requests, args.seconds).map_err(|e| samples.source.explain(e))?;
     let peak_memory_bytes = peak_memory();
@@ -130,6 +131,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         peak_memory_bytes,
         arena_bytes: loaded.arena_bytes,
         weight_bytes: loaded.weight_bytes,
+        inputs: samples.source.clone(),
     };
     if printer.is_json() {
         printer.json(&report);
@@ -201,14 +203,15 @@ fn measure(session: &mut dyn Session, requests: &[InferenceRequest], seconds: f6
     let mut requests = requests.iter().cycle();
     let mut next = || requests.next().expect("there is at least one set of inputs");
     for _ in 0..WARM_UP {
-        session.predict(next())?;
+        let request = next();
+        session.predict(request).map_err(|e| request.explain(e))?;
     }
     let mut times: Vec<Duration> = Vec::new();
     let start = Instant::now();
     while times.is_empty() || start.elapsed().as_secs_f64() < seconds {
         let request = next();
         let one = Instant::now();
-        session.predict(request)?;
+        session.predict(request).map_err(|e| request.explain(e))?;
         times.push(one.elapsed());
     }
     let throughput_per_second = times.len() as f64 / start.elapsed().as_secs_f64();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use milwright::{Error, ErrorKind, Result, compare};
 
-use crate::common::{self, Global};
+use crate::common::{self, Global, InputArgs};
 use crate::printer::Printer;
 use crate::progress;
 
@@ -26,9 +26,8 @@ pub struct Args {
     a: PathBuf,
     /// The model that is compared with it.
     b: PathBuf,
-    /// A folder with inputs [default: drawn to suit the model]
-    #[arg(long, value_name = "DIR")]
-    inputs: Option<PathBuf>,
+    #[command(flatten)]
+    inputs: InputArgs,
     /// The least signal-to-noise ratio of every output, in dB.
     #[arg(long, value_name = "SNR_DB", allow_negative_numbers = true, value_parser = common::decibels)]
     tolerance: Option<f64>,
@@ -50,7 +49,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let (a, b) = (common::open(&args.a)?, common::open(&args.b)?);
     let function = args.function.as_deref();
     let options = global.load_options(function, args.threads);
-    let samples = common::samples(&a, function, args.inputs.as_deref(), args.seed, DRAWN, &options)?;
+    let samples = args.inputs.read_or_draw(&a, function, args.seed, DRAWN, &options, printer)?;
     let bar = progress::bar("comparing", samples.requests.len() as u64);
     let comparison = compare(&a, &b, function, &samples, &options, &mut || bar.inc(1));
     bar.finish_and_clear();

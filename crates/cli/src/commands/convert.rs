@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use milwright::{ComputePrecision, Container, ConvertReport, Converter, Progress, Result, Samples, TargetOs};
+use milwright::{ComputePrecision, Container, ConvertReport, Converter, Progress, Result, TargetOs};
 
-use crate::common::{self, Global};
+use crate::common::{self, Global, InputArgs};
 use crate::destination::{Force, check_extension};
 use crate::printer::{Printer, bytes};
 use crate::progress;
@@ -36,9 +36,8 @@ pub struct Args {
     precision: PrecisionArg,
     #[command(flatten)]
     force: Force,
-    /// A folder with inputs for the proof [default: drawn to suit the model]
-    #[arg(long, value_name = "DIR")]
-    inputs: Option<PathBuf>,
+    #[command(flatten)]
+    inputs: InputArgs,
     /// Seed of drawn inputs.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -96,8 +95,8 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     if let Some(target) = args.target_os {
         converter = converter.target_os(target.into());
     }
-    if let Some(folder) = &args.inputs {
-        converter = converter.samples(Samples::read(&model, None, folder)?);
+    if let Some(samples) = args.inputs.read(&model, None, printer)? {
+        converter = converter.samples(samples);
     }
     let bar = progress::bar("converting", 1);
     let mut advance = |p| {

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use milwright::{
-    Bits, Container, KeptOp, OptimizeReport, Optimizer, Progress, Quantization, Result, Samples, Tolerance,
+    Bits, Container, KeptOp, OptimizeReport, Optimizer, Progress, Quantization, Result, Tolerance,
     WeightReport,
 };
 
-use crate::common::{self, Global, TargetArg};
+use crate::common::{self, Global, InputArgs, TargetArg};
 use crate::destination::{Force, check_extension};
 use crate::printer::{Printer, bytes, duration, number};
 use crate::progress;
@@ -44,9 +44,8 @@ pub struct Args {
     /// 20 for int8, palette8 and palette6, 10 for smaller palettes]
     #[arg(long, value_name = "SNR_DB", allow_negative_numbers = true, value_parser = common::tolerance)]
     tolerance: Option<Tolerance>,
-    /// A folder with inputs for the proof [default: drawn to suit the model]
-    #[arg(long, value_name = "DIR")]
-    inputs: Option<PathBuf>,
+    #[command(flatten)]
+    inputs: InputArgs,
     /// Seed of drawn inputs.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -103,8 +102,8 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     if let Some(tolerance) = args.tolerance {
         optimizer = optimizer.tolerance(tolerance);
     }
-    if let Some(folder) = &args.inputs {
-        optimizer = optimizer.samples(Samples::read(&model, None, folder)?);
+    if let Some(samples) = args.inputs.read(&model, None, printer)? {
+        optimizer = optimizer.samples(samples);
     }
     let bar = progress::bar("compressing", 1);
     let mut advance = |p| match p {

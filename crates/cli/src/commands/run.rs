@@ -11,7 +11,7 @@ use milwright::{
 };
 use serde::Serialize;
 
-use crate::common::{self, FitArg, Global, TargetArg};
+use crate::common::{self, Global, InputArgs, TargetArg};
 use crate::destination::{FileNames, Force};
 use crate::inputs::Declared;
 use crate::outputs::{self, Class, Summary};
@@ -42,12 +42,8 @@ pub struct Args {
     /// An input: a file or a value.
     #[arg(long = "input", value_name = "NAME=VALUE", conflicts_with = "inputs")]
     given: Vec<String>,
-    /// A folder: the model runs for every image or array in it, or every folder with a file for each input.
-    #[arg(long, value_name = "DIR")]
-    inputs: Option<PathBuf>,
-    /// How an image of another size is made to fit.
-    #[arg(long, value_enum, default_value_t)]
-    fit: FitArg,
+    #[command(flatten)]
+    inputs: InputArgs,
     /// Run so many times, one after the other, and keep the states. An input with one dimension more, of this size, is
     /// fed step by step.
     #[arg(long, value_name = "N", conflicts_with = "inputs", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -112,9 +108,6 @@ struct Run {
 struct Many<'a> {
     loaded: &'a Loaded,
     inputs: &'a SampleSource,
-    /// Files of the folder that are no inputs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ignored: Option<&'a [PathBuf]>,
     results: Vec<Named>,
 }
 
@@ -142,8 +135,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         return Err(error.with_hint("choose another name with -o").at(folder));
     }
     let load = || common::backend(args.target.into(), args.isolated)?.load(&model, &options);
-    if let Some(folder) = &args.inputs {
-        let folder = InputFolder::open(&model, function, folder)?;
+    if let Some(folder) = args.inputs.folder(&model, function, printer)? {
         check_outputs(args, &model, &name_in(&folder, 0))?;
         return run_folder(args, &model, &folder, &mut *load()?, printer);
     }
@@ -159,7 +151,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     }
     let mut session = load()?;
     let start = Instant::now();
-    let prediction = session.predict(&request).map_err(|e| source.explain(e))?;
+    let prediction = session.predict(&request).map_err(|e| source.explain(request.explain(e)))?;
     let took = start.elapsed();
     if let Some(folder) = &args.output {
         write(args, folder, &model, &request, &drawn, &prediction)?;
@@ -196,7 +188,6 @@ fn run_folder(
     session: &mut dyn Session,
     printer: &Printer,
 ) -> Result<()> {
-    common::note_ignored(folder, printer);
     let function = args.function.as_deref();
     let info = model.info().function(function);
     let mut results = Vec::new();
@@ -207,7 +198,7 @@ fn run_folder(
     let mut folders = FileNames::default();
     for set in 0..folder.len() {
         let name = name_in(folder, set);
-        let requests = folder.read(set, args.fit.into());
+        let requests = folder.read(set, args.inputs.fit());
         let requests = match requests {
             Ok(requests) => requests,
             Err(e) => {
@@ -221,7 +212,8 @@ fn run_folder(
         for (i, request) in requests.iter().enumerate() {
             let name = if many { format!("{name}[{i}]") } else { name.clone() };
             let start = Instant::now();
-            let ran = session.predict(request).map(|prediction| (prediction, start.elapsed()));
+            let ran = session.predict(request).map_err(|e| request.explain(e));
+            let ran = ran.map(|prediction| (prediction, start.elapsed()));
             match ran {
                 Ok((prediction, took)) => {
                     runs += 1;
@@ -250,9 +242,7 @@ fn run_folder(
     }
     bar.finish_and_clear();
     if printer.is_json() {
-        let inputs = &SampleSource::Given { folder: args.inputs.clone() };
-        let ignored = Some(folder.ignored());
-        printer.json(&Many { loaded: session.loaded(), inputs, ignored, results });
+        printer.json(&Many { loaded: session.loaded(), inputs: &folder.source(), results });
     } else {
         printer.show(&table);
         printer.note(format!("{} of the model", count(runs, "run", "runs")));
@@ -291,7 +281,7 @@ fn run_steps(
         let parts = inputs.filter_map(|(n, t)| Some((n, part(t, step, steps, declared.shape(n))?)));
         let request = parts.fold(given.request.clone(), |r, (name, part)| r.input(name, part));
         let start = Instant::now();
-        let prediction = session.predict(&request).map_err(|e| given.source.explain(e))?;
+        let prediction = session.predict(&request).map_err(|e| given.source.explain(request.explain(e)))?;
         let took = start.elapsed();
         let name = (step + 1).to_string();
         if let Some(out) = &args.output {
@@ -309,7 +299,7 @@ fn run_steps(
     }
     bar.finish_and_clear();
     if printer.is_json() {
-        printer.json(&Many { loaded: session.loaded(), inputs: given.source, ignored: None, results });
+        printer.json(&Many { loaded: session.loaded(), inputs: given.source, results });
     } else {
         printer.show(&table);
     }
@@ -341,7 +331,7 @@ fn request(
     options: &LoadOptions,
     printer: &Printer,
 ) -> Result<(InferenceRequest, Vec<String>, SampleSource)> {
-    let mut request = declared.read(&args.given, args.fit.into(), printer)?;
+    let mut request = declared.read(&args.given, args.inputs.fit(), printer)?;
     let is_given = |name: &str, request: &InferenceRequest| request.inputs().iter().any(|(n, _)| n == name);
     let mut drawn = Vec::new();
     let mut source = SampleSource::default();

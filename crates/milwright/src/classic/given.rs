@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use milwright_spec::did_you_mean;
+
 use crate::{
     DType, Error, FeatureInfo, FeatureType, Flexibility, FunctionInfo, InferenceRequest, Result, Tensor,
 };
@@ -40,7 +42,11 @@ impl<'a> Given<'a> {
         if let Some((unknown, _)) = request.inputs().iter().find(|(name, _)| !is_known(name)) {
             let names: Vec<&str> = function.inputs.iter().map(|i| i.name.as_str()).collect();
             let error = Error::invalid(format!("the model has no input `{unknown}`"));
-            return Err(error.with_hint(format!("its inputs are: {}", names.join(", "))));
+            return Err(error.with_hint(format!(
+                "{}its inputs are: {}",
+                did_you_mean(unknown, names.iter().copied()),
+                names.join(", ")
+            )));
         }
         Ok(Given { function, request })
     }

@@ -6,6 +6,8 @@ use milwright_apple::{
 };
 use milwright_mil::{DType, Tensor, TensorError};
 
+use milwright_spec::did_you_mean;
+
 use crate::{Error, ErrorKind, FeatureType, InferenceRequest, Model, Result};
 
 /// The inputs as Core ML takes them, of those that are `declared`: by name, and whether one may be missing. Names are
@@ -20,8 +22,11 @@ pub(super) fn inputs<F>(
     for (wanted, tensor) in request.inputs() {
         let Some(feature) = declared.iter().find(|input| name(input).0 == wanted) else {
             let names: Vec<&str> = declared.iter().map(|input| name(input).0).collect();
-            return Err(Error::invalid(format!("the model has no input `{wanted}`"))
-                .with_hint(format!("its inputs are: {}", names.join(", "))));
+            return Err(Error::invalid(format!("the model has no input `{wanted}`")).with_hint(format!(
+                "{}its inputs are: {}",
+                did_you_mean(wanted, names.iter().copied()),
+                names.join(", ")
+            )));
         };
         features.insert(wanted.clone(), value(feature, tensor)?);
     }

@@ -144,7 +144,8 @@ fn run(
     let is_stateful = !state.names().is_empty();
     for request in &samples.requests {
         let state = is_stateful.then_some(&mut state);
-        take(session.predict_with(request, PredictOptions { state, ..PredictOptions::default() })?);
+        let prediction = session.predict_with(request, PredictOptions { state, ..PredictOptions::default() });
+        take(prediction.map_err(|e| request.explain(e))?);
     }
     Ok(contents(&state))
 }

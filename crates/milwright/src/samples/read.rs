@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use milwright_mil::{Dim, Tensor, TensorType};
+use milwright_spec::nearest;
 
 use super::{SampleSource, Samples};
 use crate::image::Fit;
@@ -29,14 +30,7 @@ impl Samples {
         folder: impl AsRef<Path>,
         fit: Fit,
     ) -> Result<Samples> {
-        let path = folder.as_ref();
-        let folder = InputFolder::open(model, function, path)?;
-        let mut samples = Samples::default();
-        for set in 0..folder.len() {
-            samples.requests.extend(folder.read(set, fit)?);
-        }
-        samples.source = SampleSource::Given { folder: Some(path.to_owned()) };
-        Ok(samples)
+        InputFolder::open(model, function, folder)?.read_all(fit)
     }
 }
 
@@ -44,7 +38,7 @@ impl Samples {
 ///
 /// A set of inputs is a folder with a file `NAME.npy` (or `NAME.npz`; or `NAME.png`, `NAME.jpg`, `NAME.jpeg` for an image)
 /// for each input: this folder, and those in it. For a model with one input, every image or array in the folder is a
-/// set, whatever its name, and so are those in the folders in it. An array with one dimension more than the input, or
+/// set, whatever its name, and so are those in the folders in it. Hidden files are not looked at. An array with one dimension more than the input, or
 /// whose first dimension is a multiple of the input's, is a stack of sets.
 #[derive(Clone, Debug)]
 pub struct InputFolder {
@@ -64,8 +58,8 @@ struct Input {
 
 #[derive(Clone, Debug)]
 enum Set {
-    /// A folder with a file for each input.
-    Named(PathBuf),
+    /// A folder with a file for each input, in their order.
+    Named(PathBuf, Vec<PathBuf>),
     /// The only input.
     File(PathBuf),
 }
@@ -80,24 +74,37 @@ impl InputFolder {
     /// The folder cannot be read, or there are none.
     pub fn open(model: &Model, function: Option<&str>, folder: impl AsRef<Path>) -> Result<InputFolder> {
         let folder = folder.as_ref();
+        if folder.is_file() {
+            return Err(Error::invalid("a file, not a folder with inputs")
+                .with_hint("put it into a folder, named after its input: NAME.npy, or NAME.png for an image")
+                .at(folder));
+        }
         let inputs = inputs(model, function)?;
         let mut found =
             InputFolder { root: folder.to_owned(), inputs, sets: Vec::new(), ignored: Vec::new() };
         let (files, subfolders) = entries(folder)?;
-        let missing = found.add(folder, files)?;
+        let missing = found.add(folder, &files);
         for subfolder in &subfolders {
-            let (files, _) = entries(subfolder)?;
-            let missing = found.add(subfolder, files)?;
+            let (files, deeper) = entries(subfolder)?;
+            let (sets, ignored) = (found.sets.len(), found.ignored.len());
+            let missing = found.add(subfolder, &files);
             if !missing.is_empty() && missing.len() < found.inputs.len() {
-                return Err(no_file(&missing, subfolder));
+                return Err(no_file(&missing, subfolder, &files));
+            }
+            if found.sets.len() == sets {
+                // Nothing of it is used: it is named itself, not what is in it.
+                found.ignored.truncate(ignored);
+                found.ignored.push(subfolder.clone());
+            } else {
+                found.ignored.extend(deeper);
             }
         }
         let some_are_named = missing.len() < found.inputs.len();
         if !missing.is_empty() && (found.sets.is_empty() || some_are_named) {
-            return Err(no_file(&missing, folder));
+            return Err(no_file(&missing, folder, &files));
         }
         if found.sets.is_empty() {
-            return Err(Error::invalid("it has no inputs").at(folder));
+            return Err(Error::invalid("there are no inputs in it").at(folder));
         }
         Ok(found)
     }
@@ -120,13 +127,30 @@ impl InputFolder {
     /// The file or folder of this number.
     pub fn path(&self, set: usize) -> &Path {
         match &self.sets[set] {
-            Set::Named(path) | Set::File(path) => path,
+            Set::Named(path, _) | Set::File(path) => path,
         }
     }
 
-    /// Files that are no inputs.
+    /// Files that are no inputs, and folders without any.
     pub fn ignored(&self) -> &[PathBuf] {
         &self.ignored
+    }
+
+    /// Where inputs from it come from.
+    pub fn source(&self) -> SampleSource {
+        SampleSource::Given { folder: Some(self.root.clone()), ignored: self.ignored.clone() }
+    }
+
+    /// Reads all of it.
+    ///
+    /// # Errors
+    /// A file cannot be read, or stacks differ in height.
+    pub fn read_all(&self, fit: Fit) -> Result<Samples> {
+        let mut samples = Samples { requests: Vec::new(), source: self.source() };
+        for set in 0..self.len() {
+            samples.requests.extend(self.read(set, fit)?);
+        }
+        Ok(samples)
     }
 
     /// Reads the file or folder of this number: one set of inputs, or a stack of them.
@@ -134,50 +158,72 @@ impl InputFolder {
     /// # Errors
     /// A file cannot be read, or stacks differ in height.
     pub fn read(&self, set: usize, fit: Fit) -> Result<Vec<InferenceRequest>> {
+        let files = match &self.sets[set] {
+            Set::File(path) => vec![(&self.inputs[0], path)],
+            Set::Named(_, files) => self.inputs.iter().zip(files).collect(),
+        };
         let mut found = BTreeMap::new();
-        match &self.sets[set] {
-            Set::File(path) => {
-                let input = &self.inputs[0];
-                found.insert(input.name.clone(), read_input(path, input, fit)?);
-            }
-            Set::Named(folder) => {
-                for input in &self.inputs {
-                    if let Some(file) = named_file(folder, input) {
-                        found.insert(input.name.clone(), read_input(&file, input, fit)?);
-                    }
-                }
-            }
+        for (input, file) in &files {
+            found.insert(input.name.clone(), read_input(file, input, fit)?);
         }
-        unstack(&self.inputs, found, self.path(set))
+        let mut requests = unstack(&self.inputs, found, self.path(set))?;
+        for request in &mut requests {
+            *request = files.iter().fold(std::mem::take(request), |r, (i, file)| r.read_from(&i.name, *file));
+        }
+        Ok(requests)
     }
 
     /// Adds the sets of one folder, and returns the names of inputs that have no file there; none if they need none.
-    fn add(&mut self, folder: &Path, files: Vec<PathBuf>) -> Result<Vec<String>> {
-        let missing = self.inputs.iter().filter(|i| named_file(folder, i).is_none());
-        let missing: Vec<String> = missing.map(|i| i.name.clone()).collect();
-        let named: Vec<PathBuf> = self.inputs.iter().filter_map(|i| named_file(folder, i)).collect();
+    fn add(&mut self, folder: &Path, files: &[PathBuf]) -> Vec<String> {
+        let named: Vec<Option<PathBuf>> = self.inputs.iter().map(|i| named_file(files, i)).collect();
+        let missing = self.inputs.iter().zip(&named).filter(|(_, file)| file.is_none());
+        let missing: Vec<String> = missing.map(|(i, _)| i.name.clone()).collect();
+        let named: Vec<PathBuf> = named.into_iter().flatten().collect();
+        let others = files.iter().filter(|f| !named.contains(f)).cloned();
         if missing.is_empty() {
-            self.sets.push(Set::Named(folder.to_owned()));
-            self.ignored.extend(files.into_iter().filter(|f| !named.contains(f)));
-            return Ok(missing);
+            self.ignored.extend(others);
+            self.sets.push(Set::Named(folder.to_owned(), named));
+            return missing;
         }
         let [input] = &self.inputs[..] else {
-            self.ignored.extend(files.into_iter().filter(|f| !named.contains(f)));
-            return Ok(missing);
+            self.ignored.extend(others);
+            return missing;
         };
         let extensions = input.extensions();
         let is_input = |f: &PathBuf| extensions.contains(&extension(f).as_str());
-        let (inputs, others): (Vec<PathBuf>, Vec<PathBuf>) = files.into_iter().partition(is_input);
+        let (inputs, others): (Vec<PathBuf>, Vec<PathBuf>) = others.partition(is_input);
         self.ignored.extend(others);
         let is_missing = inputs.is_empty();
         self.sets.extend(inputs.into_iter().map(Set::File));
-        Ok(if is_missing { missing } else { Vec::new() })
+        if is_missing { missing } else { Vec::new() }
     }
 }
 
-fn no_file(missing: &[String], folder: &Path) -> Error {
+/// Says which inputs have no file in a folder, and what there is instead.
+fn no_file(missing: &[String], folder: &Path, files: &[PathBuf]) -> Error {
+    /// Files that are listed.
+    const SHOWN: usize = 4;
+    let name = |p: &PathBuf| p.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut names: Vec<String> = files.iter().take(SHOWN).map(name).collect();
+    if files.len() > SHOWN {
+        names.push("…".to_owned());
+    }
+    let instead = match &names[..] {
+        [] => "the folder has no files: ".to_owned(),
+        names => format!("there is {}: ", names.join(", ")),
+    };
+    let stem = |p: &PathBuf| p.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let stems: Vec<String> = files.iter().map(stem).collect();
+    let near = missing.iter().find_map(|m| Some((nearest(m, stems.iter().map(String::as_str))?, m)));
+    let near = near.map_or(String::new(), |(stem, name)| format!("; is `{stem}` meant for `{name}`?"));
+    let other_images = files
+        .iter()
+        .any(|f| ["gif", "webp", "heic", "heif", "bmp", "tif", "tiff", "avif"].contains(&&*extension(f)));
+    let images = if other_images { "; images are read as PNG and JPEG" } else { "" };
     Error::invalid(format!("there is no file for the input {}", missing.join(", ")))
-        .with_hint("name each file after its input: NAME.npy, or NAME.png for an image")
+        .with_hint(format!(
+            "{instead}name each file after its input: NAME.npy, or NAME.png for an image{images}{near}"
+        ))
         .at(folder)
 }
 
@@ -221,10 +267,15 @@ fn entries(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     Ok((files, folders))
 }
 
-/// The file of a folder that is named after an input.
-fn named_file(folder: &Path, input: &Input) -> Option<PathBuf> {
-    let files = ["npy", "npz", "png", "jpg", "jpeg"].map(|e| folder.join(format!("{}.{e}", input.name)));
-    files.into_iter().find(|f| f.is_file())
+/// The one of a folder's files that is named after an input; arrays come before images.
+fn named_file(files: &[PathBuf], input: &Input) -> Option<PathBuf> {
+    let rank = |file: &Path| {
+        let is_named = file.file_stem().is_some_and(|stem| stem.to_string_lossy() == input.name);
+        let extension = extension(file);
+        let rank = ["npy", "npz", "png", "jpg", "jpeg"].iter().position(|e| *e == extension);
+        rank.filter(|_| is_named)
+    };
+    files.iter().filter(|file| rank(file).is_some()).min_by_key(|file| rank(file)).cloned()
 }
 
 fn read_input(path: &Path, input: &Input, fit: Fit) -> Result<Tensor> {
