@@ -11,6 +11,7 @@ use milwright_optimize::{KeptOp, Quantization as Scheme, Report};
 use milwright_spec::{PackageWriter, StagedPackage};
 use serde::Serialize;
 
+mod features;
 mod judge;
 mod parts;
 mod spill;
@@ -24,8 +25,8 @@ use spill::{Spill, Weights};
 use crate::backend::seconds;
 use crate::kinds::Task;
 use crate::{
-    Error, ErrorKind, LoadOptions, Model, OutputDifference, Proof, Result, Samples, Target, WeightReport,
-    compare, overflow, telemetry,
+    Error, ErrorKind, FeatureType, LoadOptions, Model, OutputDifference, Proof, Result, Samples, Target,
+    WeightReport, compare, overflow, telemetry,
 };
 
 /// How weights are stored.
@@ -389,6 +390,8 @@ impl Optimizer {
             let opset = checked.functions.values().map(|f| f.opset).max().unwrap_or(Opset::Ios15);
             part.put(&mut spec, program, opset);
         }
+        let mut notes = source.notes.clone();
+        notes.extend(features::align(source.model.package().model(), &mut spec));
         progress(Progress::Writing);
         drop(spill);
         let staged = writer.stage(&spec)?;
@@ -404,7 +407,7 @@ impl Optimizer {
             weights: report.weights,
             kept: report.kept,
             specification_version: result.info().specification_version,
-            notes: source.notes.clone(),
+            notes,
             proof,
             tolerance_db: self.tolerance_db(),
             default_tolerance: self.tolerance == Tolerance::Default,
@@ -490,12 +493,26 @@ impl Optimizer {
             let mut found = compare(model, result, Some(name), &samples, &self.load, &mut advance)?;
             // Between any two models another width is fine, but the result keeps what the original declares.
             for output in &mut found.outputs {
+                // Save where programs in a pipeline cannot have doubles: the description says so, too, and the notes.
+                let declared = |m: &Model| declared_dtype(m, name, &output.name);
+                if declared(model).as_deref() == Some("fp64") && declared(result).as_deref() == Some("fp32") {
+                    continue;
+                }
                 let fault = output.other_type.as_ref().map(|t| format!("it has elements of type {t} now"));
                 output.faults.extend(fault);
             }
             functions.push(found);
         }
         Ok(Proof { functions })
+    }
+}
+
+/// The element type that a model declares for an output that is an array.
+fn declared_dtype(model: &Model, function: &str, output: &str) -> Option<String> {
+    let declared = model.info().function(Some(function))?.outputs.iter().find(|o| o.name == output)?;
+    match &declared.ty {
+        FeatureType::MultiArray { dtype, .. } => Some(dtype.clone()),
+        _ => None,
     }
 }
 

@@ -143,9 +143,55 @@ fn others(model: &pb::Model) -> Vec<pb::Model> {
         Type::PipelineClassifier(p) => &p.pipeline.as_ref().unwrap().models,
         Type::PipelineRegressor(p) => &p.pipeline.as_ref().unwrap().models,
         Type::MlProgram(_) | Type::NeuralNetwork(_) | Type::NeuralNetworkClassifier(_) => return Vec::new(),
-        _ => return vec![model.clone()],
+        // Its features are declared as the programs beside it have them.
+        _ => return vec![pb::Model { description: None, ..model.clone() }],
     };
     parts.iter().flat_map(others).collect()
+}
+
+/// Core ML wants what a model of a pipeline gives to be of the type that those after it take: the same kind of feature, and of
+/// arrays the same elements and shape. Programs know no doubles, networks do.
+#[test]
+fn what_a_model_gives_is_of_the_type_that_others_take() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in NAMES {
+        let original = Package::open(path(name)).unwrap();
+        assert_eq!(misfits(original.model()), Vec::<String>::new(), "{name}");
+        let output = folder.path().join(format!("{name}.mlpackage"));
+        Converter::new().convert(&open(name), Some(&output), &mut |_| {}).unwrap();
+        let converted = Package::open(&output).unwrap();
+        assert_eq!(misfits(converted.model()), Vec::<String>::new(), "{name} as ML programs");
+    }
+}
+
+/// Features of a pipeline and those in it that are not of the type that they have been given.
+fn misfits(model: &pb::Model) -> Vec<String> {
+    let parts = match model.r#type.as_ref().unwrap() {
+        Type::Pipeline(p) => &p.models,
+        Type::PipelineClassifier(p) => &p.pipeline.as_ref().unwrap().models,
+        Type::PipelineRegressor(p) => &p.pipeline.as_ref().unwrap().models,
+        _ => return Vec::new(),
+    };
+    let key = |f: &pb::FeatureDescription| match f.r#type.as_ref().unwrap().r#type.as_ref().unwrap() {
+        pb::feature_type::Type::MultiArrayType(a) => format!("array of {} {:?}", a.data_type, a.shape),
+        other => format!("{:?}", std::mem::discriminant(other)),
+    };
+    let mut found: Vec<String> = parts.iter().flat_map(misfits).collect();
+    let description = |m: &pb::Model| m.description.as_deref().unwrap().clone();
+    let mut known: std::collections::BTreeMap<String, String> =
+        description(model).input.iter().map(|f| (f.name.clone(), key(f))).collect();
+    let mut take = |known: &std::collections::BTreeMap<String, String>,
+                    features: &[pb::FeatureDescription]| {
+        for feature in features.iter().filter(|f| known.get(&f.name) != Some(&key(f))) {
+            found.push(format!("{}: {} for {:?}", feature.name, key(feature), known.get(&feature.name)));
+        }
+    };
+    for part in parts {
+        take(&known, &description(part).input);
+        known.extend(description(part).output.iter().map(|f| (f.name.clone(), key(f))));
+    }
+    take(&known, &description(model).output);
+    found
 }
 
 /// What is in the way of compiling is named, and a remedy only if it is one: converting networks is no help beside trees.

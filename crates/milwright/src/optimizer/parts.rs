@@ -7,6 +7,7 @@ use milwright_convert::neural_network;
 use milwright_mil::{Checked, Opset, verify};
 use milwright_spec::proto::{self as pb, mil_spec, model};
 
+use super::features::part_mut;
 use crate::kinds::part_name;
 use crate::model::Content;
 use crate::{
@@ -214,13 +215,7 @@ impl Part {
         }
         for &i in &self.path {
             target.specification_version = target.specification_version.max(version);
-            let pipeline = match &mut target.r#type {
-                Some(model::Type::Pipeline(p)) => Some(p),
-                Some(model::Type::PipelineClassifier(p)) => p.pipeline.as_mut(),
-                Some(model::Type::PipelineRegressor(p)) => p.pipeline.as_mut(),
-                _ => None,
-            };
-            let Some(part) = pipeline.and_then(|p| p.models.get_mut(i)) else { return };
+            let Some(part) = part_mut(target, i) else { return };
             target = part;
         }
         let doc_string = match &mut target.r#type {

@@ -139,14 +139,30 @@ def pipeline(kind, models, inputs, outputs, predicted=None, names=()):
         weights |= model.weights
         top.specificationVersion = max(top.specificationVersion, part.specificationVersion)
     chain.names.extend(names)
-    features = lambda side: {f.name: f for m in reversed(models) for f in getattr(m.spec.description, side)}
-    last = {f.name: f for m in models for f in m.spec.description.output}
+    for model in chain.models:
+        for feature in (*model.description.input, *model.description.output):
+            if feature.type.multiArrayType.dataType == ARRAY.FLOAT32:
+                fit(chain.models, feature.name, feature.type)
+    features = lambda side: {f.name: f for m in reversed(chain.models) for f in getattr(m.description, side)}
+    last = {f.name: f for m in chain.models for f in m.description.output}
     top.description.input.extend(features("input")[name] for name in inputs)
     top.description.output.extend((last | {n: features("input")[n] for n in outputs if n not in last})[n] for n in outputs)
     if predicted:
         top.description.predictedFeatureName = predicted[0]
         top.description.predictedProbabilitiesName = predicted[1] if len(predicted) > 1 else ""
     return Whole(top, weights)
+
+
+def fit(models, name, kind):
+    """Declares a feature everywhere as programs have it, which is what Core ML asks for: they know no arrays of doubles."""
+    for model in models:
+        for feature in (*model.description.input, *model.description.output):
+            if feature.name == name:
+                feature.type.CopyFrom(kind)
+        chain = getattr(model, model.WhichOneof("Type"))
+        chain = getattr(chain, "pipeline", chain)
+        if hasattr(chain, "models"):
+            fit(chain.models, name, kind)
 
 
 def classified(model, rows):
