@@ -161,6 +161,12 @@ fn infer_block(
     }
 }
 
+/// The element types of an op's outputs, from the declared types of its inputs; none where these do not say it.
+pub fn output_dtypes(function: &Function, op: OpId) -> Option<Vec<Option<DType>>> {
+    let found = infer_op(function, op, &Facts::new()).ok()?;
+    Some(found.iter().map(|inferred| Some(inferred.ty.as_tensor()?.dtype)).collect())
+}
+
 /// Infers the outputs of one op, from the facts of its inputs.
 pub(crate) fn infer_op(function: &Function, op: OpId, facts: &Facts) -> Result<Vec<Inferred>, InferError> {
     let view = facts.view(function, op)?;

@@ -205,6 +205,7 @@ pub struct Loaded {
     /// Where the compiled plan came from.
     pub plan: PlanOrigin,
     /// Where the cache keeps the plan, if it does.
+    #[serde(serialize_with = "crate::files::path_in_words")]
     pub plan_path: Option<PathBuf>,
     /// How long it took to compile, or to find and map, the plan.
     #[serde(rename = "seconds", serialize_with = "seconds")]

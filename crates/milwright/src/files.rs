@@ -88,6 +88,18 @@ pub(crate) fn open_input(path: &Path) -> Result<File> {
     Ok(file)
 }
 
+/// A path for a report, which is text: what is not Unicode in it is replaced.
+#[expect(clippy::ref_option, reason = "serde calls it like that")]
+pub(crate) fn path_in_words<S: serde::Serializer>(
+    path: &Option<PathBuf>,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    match path {
+        Some(path) => serializer.collect_str(&path.display()),
+        None => serializer.serialize_none(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

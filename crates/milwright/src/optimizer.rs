@@ -66,6 +66,7 @@ pub struct Optimizer {
 #[derive(Clone, Debug, Serialize)]
 pub struct OptimizeReport {
     /// Where the result was written, if it was.
+    #[serde(serialize_with = "crate::files::path_in_words")]
     pub output: Option<PathBuf>,
     /// Bytes of the original.
     pub bytes_before: u64,
@@ -561,7 +562,7 @@ fn check_output(model: &Model, output: &Path) -> Result<()> {
 }
 
 /// The functions of a model: those of its program, or the one of a pipeline.
-fn function_names(model: &Model) -> Vec<&str> {
+pub(crate) fn function_names(model: &Model) -> Vec<&str> {
     match model.program() {
         Ok(program) => program.functions.keys().map(String::as_str).collect(),
         Err(_) => model.info().functions.iter().map(|f| f.name.as_str()).collect(),

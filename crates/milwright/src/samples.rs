@@ -24,6 +24,9 @@ pub struct Samples {
     pub requests: Vec<InferenceRequest>,
     /// Where they come from: a proof says what it was made on.
     pub source: SampleSource,
+    /// Sets in which flexible inputs have other shapes, which the model declares but need not work with: a comparison
+    /// leaves out those on which the original does not run.
+    pub others: Vec<InferenceRequest>,
 }
 
 /// Where sets of inputs come from.
@@ -33,6 +36,7 @@ pub enum SampleSource {
     /// The caller gave them.
     Given {
         /// The folder that they were read from, if they were.
+        #[serde(serialize_with = "crate::files::path_in_words")]
         folder: Option<PathBuf>,
         /// What lies in the folder and is no input.
         #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -106,7 +110,7 @@ impl Samples {
     /// In the shapes that a function declares: those for an old network may have more dimensions of size 1.
     pub(crate) fn fitted(&self, function: &Function) -> Samples {
         let mut fitted = self.clone();
-        for request in &mut fitted.requests {
+        for request in fitted.requests.iter_mut().chain(&mut fitted.others) {
             for (name, tensor) in request.clone().inputs() {
                 let input = function.inputs.iter().find(|&&v| function[v].name == *name);
                 let shape = input.and_then(|&v| function[v].ty.as_tensor()?.fixed_shape());
@@ -121,6 +125,6 @@ impl Samples {
 
     /// The caller's own.
     pub fn given(requests: Vec<InferenceRequest>) -> Samples {
-        Samples { requests, source: SampleSource::default() }
+        Samples { requests, ..Samples::default() }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use milwright::{
     Comparison, ErrorKind, LoadOptions, Measure, Model, Role, SampleSource, Samples, Snr, compare,
+    compare_functions,
 };
 use milwright_mil::{text, verify};
 use milwright_spec::proto::{self as pb, model};
@@ -139,7 +140,6 @@ fn models_of_other_inputs_are_told_apart() {
 
 /// The same model with a description of its inputs, fp32 `[1, 8]` each.
 fn described(model: &Arc<Model>, inputs: &[&str]) -> Arc<Model> {
-    let program = milwright_convert::spec::write(model.program().unwrap(), &mut NoWeights).unwrap();
     let array = pb::ArrayFeatureType {
         shape: vec![1, 8],
         data_type: pb::array_feature_type::ArrayDataType::Float32.into(),
@@ -147,13 +147,21 @@ fn described(model: &Arc<Model>, inputs: &[&str]) -> Arc<Model> {
     };
     let ty =
         pb::FeatureType { r#type: Some(pb::feature_type::Type::MultiArrayType(array)), ..Default::default() };
-    let feature = |name: &&str| pb::FeatureDescription {
-        name: (*name).to_owned(),
-        r#type: Some(ty.clone()),
-        ..Default::default()
-    };
-    let input = inputs.iter().map(feature).collect();
-    let description = Some(Box::new(pb::ModelDescription { input, ..Default::default() }));
+    with_description(model, inputs.iter().map(|name| feature(name, ty.clone())).collect(), Vec::new())
+}
+
+fn feature(name: &str, ty: pb::FeatureType) -> pb::FeatureDescription {
+    pb::FeatureDescription { name: name.to_owned(), r#type: Some(ty), ..Default::default() }
+}
+
+/// The same model with a description.
+fn with_description(
+    model: &Arc<Model>,
+    input: Vec<pb::FeatureDescription>,
+    output: Vec<pb::FeatureDescription>,
+) -> Arc<Model> {
+    let program = milwright_convert::spec::write(model.program().unwrap(), &mut NoWeights).unwrap();
+    let description = Some(Box::new(pb::ModelDescription { input, output, ..Default::default() }));
     let r#type = Some(model::Type::MlProgram(program));
     let model = pb::Model { specification_version: 9, description, r#type, ..Default::default() };
     Arc::new(Model::from_bytes(model.encode_to_vec().into(), &BTreeMap::new()).unwrap())
@@ -260,4 +268,151 @@ fn every_kind_of_model_is_compared() {
         }
     }
     assert!(seen >= 12, "{seen}");
+}
+
+/// A model that swaps what the one colour order calls the first and the last plane is wrong, whichever side it is on.
+#[test]
+fn the_order_of_colors_is_part_of_a_picture() {
+    let of = |weight: &str, input: &str, output: &str| {
+        let body = format!(
+            "tensor<fp32, [1, 3, 1, 1]> w = const()[name = string(\"w\"), val = tensor<fp32, [1, 3, 1, 1]>([{weight}])];
+             tensor<fp32, [1, 3, 2, 2]> y = mul(x = x, y = w)[name = string(\"y\")];"
+        );
+        let model = model("tensor<fp32, [1, 3, 2, 2]> x", &body, "y");
+        let image = |color: &str| {
+            let color_space = pb::image_feature_type::ColorSpace::from_str_name(color).unwrap().into();
+            let image = pb::ImageFeatureType { width: 2, height: 2, color_space, ..Default::default() };
+            pb::FeatureType { r#type: Some(pb::feature_type::Type::ImageType(image)), ..Default::default() }
+        };
+        with_description(&model, vec![feature("x", image(input))], vec![feature("y", image(output))])
+    };
+    let (rgb, bgr) = ("[[[1]], [[0.5]], [[0.25]]]", "[[[0.25]], [[0.5]], [[1]]]");
+    let a = of(rgb, "RGB", "RGB");
+    // All planes are turned, or none.
+    for same in [of(rgb, "RGB", "RGB"), of(bgr, "BGR", "BGR")] {
+        assert_eq!(compared(&a, &same).failures(1e9), [""; 0]);
+    }
+    for other in [of(rgb, "BGR", "RGB"), of(rgb, "RGB", "BGR"), of(rgb, "BGR", "BGR"), of(bgr, "RGB", "RGB")]
+    {
+        assert_eq!(compared(&a, &other).failures(20.0).len(), 1);
+    }
+}
+
+#[test]
+fn what_only_one_model_declares_is_said() {
+    let array = || pb::FeatureType {
+        r#type: Some(pb::feature_type::Type::MultiArrayType(pb::ArrayFeatureType::default())),
+        ..Default::default()
+    };
+    let body = "tensor<fp32, [1, 8]> y = relu(x = x)[name = string(\"y\")];";
+    let plain = model(X, body, "y");
+    let declared = with_description(&plain, Vec::new(), vec![feature("y", array())]);
+    let silent = with_description(&plain, Vec::new(), Vec::new());
+    let lost = compared(&declared, &silent);
+    assert_eq!(lost.failures(None), ["y: it is lost: the second model does not declare it"]);
+}
+
+/// A model that is the same at the default size only is not the same.
+#[test]
+fn flexible_inputs_are_run_at_other_sizes() {
+    let declared = |model: &Arc<Model>, flexibility: Option<pb::array_feature_type::ShapeFlexibility>| {
+        let array = pb::ArrayFeatureType {
+            shape: vec![1, 4],
+            data_type: pb::array_feature_type::ArrayDataType::Float32.into(),
+            shape_flexibility: flexibility,
+            ..Default::default()
+        };
+        let ty = pb::FeatureType {
+            r#type: Some(pb::feature_type::Type::MultiArrayType(array)),
+            ..Default::default()
+        };
+        with_description(model, vec![feature("x", ty)], Vec::new())
+    };
+    let flexible = |body: &str, shapes| declared(&model("tensor<fp32, [1, ?]> x", body, "y"), Some(shapes));
+    let range = |least, most| {
+        let range = |lower_bound, upper_bound| pb::SizeRange { lower_bound, upper_bound };
+        let size_ranges = vec![range(1, 1), range(least, most)];
+        pb::array_feature_type::ShapeFlexibility::ShapeRange(pb::array_feature_type::ShapeRange {
+            size_ranges,
+        })
+    };
+    let enumerated = || {
+        let shape = |n| pb::array_feature_type::Shape { shape: vec![1, n] };
+        let shapes = pb::array_feature_type::EnumeratedShapes { shapes: vec![shape(4), shape(2), shape(16)] };
+        pb::array_feature_type::ShapeFlexibility::EnumeratedShapes(shapes)
+    };
+    let relu = "tensor<fp32, [1, ?]> y = relu(x = x)[name = string(\"y\")];";
+    // More where there are more than four, or fewer.
+    let trick = |compare: &str| {
+        format!(
+            "tensor<int32, [2]> s = shape(x = x)[name = string(\"s\")];
+             tensor<int32, []> n = gather(x = s, indices = int32(1), axis = int32(0))[name = string(\"n\")];
+             tensor<bool, []> b = {compare}(x = n, y = int32(4))[name = string(\"b\")];
+             tensor<fp32, []> f = cast(x = b, dtype = string(\"fp32\"))[name = string(\"f\")];
+             tensor<fp32, [1, ?]> r = relu(x = x)[name = string(\"r\")];
+             tensor<fp32, [1, ?]> y = add(x = r, y = f)[name = string(\"y\")];"
+        )
+    };
+    for shapes in [range(1, -1), range(2, 64), enumerated()] {
+        let a = flexible(relu, shapes.clone());
+        let same = compared(&a, &a);
+        assert_eq!((same.failures(1e9), same.sets), (vec![], 10));
+        for compare in ["less", "greater"] {
+            let b = flexible(&trick(compare), shapes.clone());
+            assert_eq!(compared(&a, &b).failures(20.0).len(), 1, "{compare}");
+        }
+        // Sizes that the original does not take are not asked of the other; those that the other does not take are said.
+        let halves = "tensor<fp32, [1, 2, ?]> h = reshape(x = x, shape = tensor<int32, [3]>([1, 2, -1]))[name = string(\"h\")];
+             tensor<fp32, [1, ?]> y = reshape(x = h, shape = tensor<int32, [2]>([1, -1]))[name = string(\"y\")];";
+        let halves = flexible(halves, shapes);
+        assert_eq!(compared(&halves, &halves).failures(1e9), [""; 0]);
+        let fixed = model(
+            "tensor<fp32, [1, 4]> x",
+            "tensor<fp32, [1, 4]> y = relu(x = x)[name = string(\"y\")];",
+            "y",
+        );
+        let fixed = compared(&a, &declared(&fixed, None));
+        assert_eq!(fixed.failures(None), [""; 0]);
+        let failures = fixed.failures(20.0);
+        assert!(failures[0].contains("not judged: at `x` [1, "), "{failures:?}");
+    }
+}
+
+#[test]
+fn all_functions_are_compared() {
+    let of = |functions: &[(&str, &str)]| {
+        let function = |(name, op): &(&str, &str)| {
+            format!(
+                "func {name}<ios18>({X}) {{ tensor<fp32, [1, 8]> y = {op}(x = x)[name = string(\"y\")]; }} -> (y);\n"
+            )
+        };
+        let functions: String = functions.iter().map(function).collect();
+        let program = verify(text::parse(&format!("program(1.3)\n{{\n{functions}}}\n")).unwrap()).unwrap();
+        let program = milwright_convert::spec::write(&program, &mut NoWeights).unwrap();
+        let r#type = Some(model::Type::MlProgram(program));
+        let model = pb::Model { specification_version: 9, r#type, ..Default::default() };
+        Arc::new(Model::from_bytes(model.encode_to_vec().into(), &BTreeMap::new()).unwrap())
+    };
+    let compared = |a: &Arc<Model>, b: &Arc<Model>| {
+        let mut draw = |function: Option<&str>| Samples::draw(a, function, 0, 4);
+        compare_functions(a, b, &mut draw, &LoadOptions::default(), &mut || ())
+    };
+    let two = of(&[("main", "relu"), ("other", "sin")]);
+    assert_eq!(compared(&two, &two).unwrap().failures(1e9), [""; 0]);
+    let found = compared(&two, &of(&[("main", "relu"), ("other", "cos")])).unwrap();
+    let failures = found.failures(20.0);
+    assert!(failures.len() == 1 && failures[0].starts_with("other.y: "), "{failures:?}");
+    let rows = serde_json::to_value(found.rows()).unwrap();
+    assert_eq!((&rows[0]["function"], &rows[1]["function"]), (&"main".into(), &"other".into()));
+    let one = of(&[("main", "relu")]);
+    for (a, b) in [(&two, &one), (&one, &two)] {
+        let error = compared(a, b).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("has no `other`"), "{error}");
+    }
+    assert_eq!(compared(&one, &one).unwrap().failures(1e9), [""; 0]);
+    // Nothing is proved on nothing.
+    let none = Samples::given(Vec::new());
+    let error = compare(&one, &one, None, &none, &LoadOptions::default(), &mut || ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }

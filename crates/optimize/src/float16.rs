@@ -22,7 +22,7 @@ use std::collections::{HashMap, HashSet};
 mod loops;
 
 use half::f16;
-use milwright_mil::infer::infer;
+use milwright_mil::infer::{infer, output_dtypes};
 use milwright_mil::ops::{Effect, Kind, Param, Version};
 use milwright_mil::{
     Arg, BlockId, DType, Function, Input, Op, OpId, OpKind, Opset, Tensor, TensorType, Type, Value, ValueId,
@@ -196,9 +196,11 @@ impl Converter<'_> {
         {
             return Plan::Leave;
         }
-        // The type that most of the op has: that of its first parameter.
-        let data = version.params.first().and_then(|p| group(op, version, p));
-        let mut any = op.outputs.iter().any(|v| is_single(&f[*v].ty));
+        // The type that most of the op has, its outputs too: that of its first parameter that may be a float.
+        let variables = version.params.iter().filter_map(|p| group(op, version, p));
+        let data = variables.into_iter().find(|var| allows(version, Kind::Var(var), DType::Fp32));
+        // Without an input that is fp32, outputs are for another reason: because a parameter is left out, say.
+        let mut any = false;
         let mut singles = Vec::new();
         for input in &op.inputs {
             let Some(param) = version.params.iter().find(|p| p.name == input.name) else {
@@ -285,8 +287,11 @@ impl Converter<'_> {
             }
         }
         self.function[op].inputs = inputs;
-        for value in self.function[op].outputs.clone() {
-            if is_single(&self.function[value].ty) {
+        let found = output_dtypes(self.function, op).unwrap_or_default();
+        for (i, value) in self.function[op].outputs.clone().into_iter().enumerate() {
+            // What follows a parameter that stays in fp32 does so, too.
+            let stays = found.get(i).is_some_and(|&dtype| dtype == Some(DType::Fp32));
+            if is_single(&self.function[value].ty) && !stays {
                 set_dtype(&mut self.function[value].ty, DType::Fp16);
                 self.half.insert(value, value);
             }

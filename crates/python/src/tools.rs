@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use milwright::{
     ComputePrecision, Container, Converter, Error, ErrorKind, InferenceRequest, LoadOptions, Model,
-    ModelInfo, Optimizer, Progress, Samples, Target, TargetOs, Tolerance,
+    ModelInfo, Optimizer, Progress, Proof, Samples, Target, TargetOs, Tolerance,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -130,20 +130,29 @@ pub fn compare(
     timeout: Option<f64>,
     memory_limit: Option<u64>,
 ) -> PyResult<String> {
-    let inputs = inputs.map(Inputs::unbind).transpose()?;
+    let mut inputs = inputs.map(Inputs::unbind).transpose()?;
     let load = limited(timeout, memory_limit).or_raise(py)?;
     let cancel = load.cancel.clone();
-    let differences = work::interruptible(py, &cancel, || {
+    let proof = work::interruptible(py, &cancel, || {
         let a = Arc::new(Model::open(a)?);
         let b = Arc::new(Model::open(b)?);
-        let function = function.as_deref();
-        let samples = match inputs {
-            Some(inputs) => inputs.samples(&a, function)?,
-            None => Samples::draw_within(&a, function, seed, samples, &load)?,
+        let mut samples = |name: Option<&str>| {
+            // What was given is for the default function.
+            let is_default = name.is_none_or(|f| function.is_some() || f == a.info().default_function);
+            match if is_default { inputs.take() } else { None } {
+                Some(inputs) => inputs.samples(&a, name),
+                None => Samples::draw_within(&a, name, seed, samples, &load),
+            }
         };
-        milwright::compare(&a, &b, function, &samples, &load, &mut || ())
+        match function.as_deref() {
+            Some(name) => {
+                let one = milwright::compare(&a, &b, Some(name), &samples(Some(name))?, &load, &mut || ())?;
+                Ok(Proof { functions: vec![one] })
+            }
+            None => milwright::compare_functions(&a, &b, &mut samples, &load, &mut || ()),
+        }
     })?;
-    Ok(serde_json::to_string(&differences).expect("plain data has a JSON form"))
+    Ok(serde_json::to_string(&proof.rows()).expect("plain data has a JSON form"))
 }
 
 /// What work may take: seconds for all of it, or ten minutes for each prediction; bytes of intermediate results.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use milwright::{Error, ErrorKind, Result, compare};
+use milwright::{Error, ErrorKind, Proof, Result, Samples, compare, compare_functions};
 
 use crate::common::{self, Global, InputArgs};
 use crate::printer::Printer;
@@ -34,7 +34,7 @@ pub struct Args {
     /// Seed of drawn inputs.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// The function to run [default: the model's default function]
+    /// The function to run [default: all of them]
     #[arg(long, value_name = "NAME")]
     function: Option<String>,
     /// Threads; 0 is one per core.
@@ -49,20 +49,39 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let (a, b) = (common::open(&args.a)?, common::open(&args.b)?);
     let function = args.function.as_deref();
     let options = global.load_options(function, args.threads);
-    let samples = args.inputs.read_or_draw(&a, function, args.seed, DRAWN, &options, printer)?;
-    let bar = progress::bar("comparing", samples.requests.len() as u64);
-    let comparison = compare(&a, &b, function, &samples, &options, &mut || bar.inc(1));
+    let bar = progress::bar("comparing", 0);
+    let mut samples = |function: Option<&str>| {
+        // What was given is for the default function.
+        let is_default = function.is_none_or(|f| args.function.is_some() || f == a.info().default_function);
+        let samples = match is_default {
+            true => args.inputs.read_or_draw(&a, function, args.seed, DRAWN, &options, printer)?,
+            false => Samples::draw_within(&a, function, args.seed, DRAWN, &options)?,
+        };
+        bar.inc_length(samples.requests.len() as u64);
+        Ok(samples)
+    };
+    let proof = match function {
+        Some(_) => compare(&a, &b, function, &samples(function)?, &options, &mut || bar.inc(1))
+            .map(|one| Proof { functions: vec![one] }),
+        None => compare_functions(&a, &b, &mut samples, &options, &mut || bar.inc(1)),
+    };
     bar.finish_and_clear();
-    let comparison = comparison?;
+    let proof = proof?;
     if printer.is_json() {
-        printer.json(&comparison);
+        printer.json(&proof.rows());
     } else {
-        common::show_comparison(&comparison, "outputs", printer);
+        let is_one = proof.functions.len() == 1;
+        for comparison in &proof.functions {
+            let name = if is_one { String::new() } else { format!(" of {}", comparison.function) };
+            common::show_comparison(comparison, &format!("outputs{name}"), printer);
+        }
     }
-    if args.tolerance.is_some() {
-        common::note_smoke_test(&comparison.inputs, printer);
+    if args.tolerance.is_some()
+        && let Some(drawn) = proof.functions.iter().find(|c| c.inputs.is_drawn())
+    {
+        common::note_smoke_test(&drawn.inputs, printer);
     }
-    let failures = comparison.failures(args.tolerance);
+    let failures = proof.failures(args.tolerance);
     if failures.is_empty() {
         return Ok(());
     }

@@ -48,6 +48,8 @@ pub struct Differences {
     changes: Changes,
     other_type: Option<String>,
     faults: Vec<String>,
+    /// Why nothing can be said about some of it.
+    unjudged: Option<String>,
 }
 
 /// The squares of a signal and of its error, summed up.
@@ -75,11 +77,11 @@ struct Changes {
     first: Option<Tensor>,
     /// Whether a later result was another one.
     changed: bool,
-    /// Whether one had another shape, or something that is not finite: there is no mean then.
-    uneven: bool,
+    /// How many results had the shape of the first. Others are not measured here: there is no mean of different shapes.
+    sets: usize,
     /// For each tracked element, its value and error in the first set.
     start: Vec<(f64, f64)>,
-    /// The differences from these, and their squares, summed up.
+    /// The differences from these, and their squares, summed up. Those of an element that was not finite once are not either.
     values: Vec<Moments>,
     errors: Vec<Moments>,
 }
@@ -121,9 +123,20 @@ impl Differences {
         }
     }
 
+    /// Notes why nothing can be said about some of it: under a tolerance it counts as failed.
+    pub(crate) fn not_judged(&mut self, why: impl Into<String>) {
+        self.unjudged.get_or_insert(why.into());
+    }
+
     /// Adds one result of the original (`a`) and of the other (`b`).
     pub fn add(&mut self, a: &Tensor, b: &Tensor) {
         self.changes.see(a);
+        self.add_of_another_size(a, b);
+    }
+
+    /// [`add`](Differences::add) of results on inputs of another shape: that these differ from the first ones does not say that
+    /// the output depends on what is in the inputs.
+    pub(crate) fn add_of_another_size(&mut self, a: &Tensor, b: &Tensor) {
         self.elements += a.elements();
         if a.shape() != b.shape() {
             return self.fault(format!("it has the shape {:?}, not {:?}", b.shape(), a.shape()));
@@ -155,7 +168,6 @@ impl Differences {
             if !x.is_finite() || !y.is_finite() {
                 let same = x == y || (x.is_nan() && y.is_nan());
                 self.non_finite += usize::from(!same);
-                self.changes.uneven = true;
                 continue;
             }
             self.finite += 1;
@@ -166,8 +178,11 @@ impl Differences {
             self.sum_abs += e.abs();
             self.max_abs = self.max_abs.max(e.abs());
         }
-        self.changes.add(&x, &errors);
-        self.add_slices(a.shape(), &x, &errors);
+        let is_first = self.changes.first.as_ref().is_none_or(|first| first.shape() == a.shape());
+        if is_first {
+            self.changes.add(&x, &errors);
+            self.add_slices(a.shape(), &x, &errors);
+        }
         let classes = a.shape().last().copied().unwrap_or(1);
         if matches!(self.measure, Measure::Scores | Measure::Classes) && classes > 1 {
             for (x, y) in x.chunks(classes).zip(y.chunks(classes)) {
@@ -178,10 +193,10 @@ impl Differences {
     }
 
     fn add_slices(&mut self, shape: &[usize], x: &[f64], errors: &[f64]) {
-        if x.is_empty() || x.len() > MAX_SLICED || self.changes.uneven {
-            return self.slices.clear();
+        if x.is_empty() || x.len() > MAX_SLICED {
+            return;
         }
-        if self.sets.is_empty() {
+        if self.slices.is_empty() {
             self.slices = shape.iter().map(|&n| vec![Powers::default(); if n > 1 { n } else { 0 }]).collect();
         }
         let mut inner: usize = shape.iter().product();
@@ -192,7 +207,9 @@ impl Differences {
             }
             for (i, (x, e)) in x.chunks(inner).zip(errors.chunks(inner)).enumerate() {
                 let powers = &mut slices[i % n];
-                x.iter().zip(e).for_each(|(&x, &e)| powers.add(x, e));
+                // What is not finite is equal in both, or a failure anyway.
+                let finite = x.iter().zip(e).filter(|(x, e)| x.is_finite() && e.is_finite());
+                finite.for_each(|(&x, &e)| powers.add(x, e));
             }
         }
     }
@@ -229,6 +246,9 @@ impl Differences {
         (found.snr_db, found.reason) = self.whole(agreement);
         if found.reason.is_none() && self.role == Role::Output && !self.fixed {
             found.reason = self.proves_nothing(constant);
+        }
+        if let Some(why) = &self.unjudged {
+            found.reason = Some(why.clone());
         }
         found
     }
@@ -305,13 +325,21 @@ impl Differences {
     }
 
     fn varying(&self) -> Option<Snr> {
-        if self.measure == Measure::Choices || self.changes.uneven {
+        if self.measure == Measure::Choices || self.changes.sets < 2 {
             return None;
         }
-        let sets = self.sets.len() as f64;
-        let power = |all: &[Moments]| -> f64 { all.iter().map(|m| m.squares - m.sum * m.sum / sets).sum() };
-        let (values, errors) = (power(&self.changes.values), power(&self.changes.errors));
-        let tracked = self.changes.start.iter().map(|(x, _)| x * x).sum::<f64>() * sets;
+        let sets = self.changes.sets as f64;
+        let power = |m: &Moments| m.squares - m.sum * m.sum / sets;
+        let (mut values, mut errors, mut tracked) = (0.0, 0.0, 0.0);
+        let all = self.changes.values.iter().zip(&self.changes.errors).zip(&self.changes.start);
+        for ((value, error), (start, _)) in all {
+            // An element that was once NaN or infinite has no mean.
+            if value.squares.is_finite() && error.squares.is_finite() {
+                values += power(value);
+                errors += power(error);
+                tracked += start * start * sets;
+            }
+        }
         (values > HARDLY * tracked).then(|| Snr::of_powers(values, errors.max(0.0)))
     }
 }
@@ -346,17 +374,12 @@ impl Changes {
     fn see(&mut self, a: &Tensor) {
         match &self.first {
             None => self.first = Some(a.clone()),
-            Some(first) => {
-                self.changed |= first != a;
-                self.uneven |= first.shape() != a.shape();
-            }
+            Some(first) => self.changed |= first != a,
         }
     }
 
     fn add(&mut self, values: &[f64], errors: &[f64]) {
-        if self.uneven {
-            return;
-        }
+        self.sets += 1;
         let step = values.len().div_ceil(MAX_TRACKED).max(1);
         let tracked = || values.iter().copied().zip(errors.iter().copied()).step_by(step);
         if self.start.is_empty() {

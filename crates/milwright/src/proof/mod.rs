@@ -5,10 +5,12 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::ser::SerializeMap as _;
 
+use crate::optimizer::function_names;
 use crate::provenance::{depends_on_inputs, measure};
 use crate::{
-    Backend, Cpu, Differences, Error, LoadOptions, Measure, Model, OutputDifference, PredictOptions,
-    Prediction, Result, SampleSource, Samples, State, Tensor,
+    Backend, Cpu, Differences, Error, FeatureInfo, FeatureType, InferenceRequest, LoadOptions, Measure,
+    Model, OutputDifference, PredictOptions, Prediction, Result, SampleSource, Samples, Session, State,
+    Tensor,
 };
 
 /// The differences between an original and another model.
@@ -72,15 +74,39 @@ impl Serialize for Proof {
 /// A list of the outputs; each row also says what inputs it was found on.
 impl Serialize for Comparison {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Row<'a> {
-            #[serde(flatten)]
-            output: &'a OutputDifference,
-            samples: usize,
-            inputs: &'a SampleSource,
-        }
-        let row = |output| Row { output, samples: self.sets, inputs: &self.inputs };
-        serializer.collect_seq(self.outputs.iter().map(row))
+        serializer.collect_seq(self.rows(None))
+    }
+}
+
+/// An output, and what inputs its figures were found on.
+#[derive(Serialize)]
+struct Row<'a> {
+    #[serde(flatten)]
+    output: &'a OutputDifference,
+    samples: usize,
+    inputs: &'a SampleSource,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function: Option<&'a str>,
+}
+
+impl Comparison {
+    fn rows<'a>(&'a self, function: Option<&'a str>) -> impl Iterator<Item = Row<'a>> {
+        self.outputs.iter().map(move |output| Row {
+            output,
+            samples: self.sets,
+            inputs: &self.inputs,
+            function,
+        })
+    }
+}
+
+impl Proof {
+    /// A list of the outputs of all functions, as that of a [`Comparison`]; where there are several, each row names its
+    /// `function`.
+    pub fn rows(&self) -> impl Serialize {
+        let is_one = self.functions.len() == 1;
+        let rows = |c| Comparison::rows(c, (!is_one).then_some(c.function.as_str()));
+        self.functions.iter().flat_map(rows).collect::<Vec<_>>()
     }
 }
 
@@ -112,42 +138,114 @@ pub fn compare(
     let fitted =
         a.has_five_dimensions().then(|| b.function(function).ok().map(|f| samples.fitted(f))).flatten();
     let samples = fitted.as_ref().unwrap_or(samples);
+    if samples.requests.is_empty() {
+        return Err(Error::invalid("there are no inputs to compare the two models on")
+            .with_hint("give at least one set of inputs, or have one drawn"));
+    }
     // One after the other: both at once would take twice the memory.
     let mut expected = Vec::with_capacity(samples.requests.len());
-    let states = run(a, &options, samples, &mut |prediction| expected.push(prediction));
-    let states = states.map_err(|e| samples.source.explain(e))?;
+    let ran = run(a, &options, &samples.requests, &mut |prediction| expected.push(prediction));
+    let (mut session, states) = ran.map_err(|e| samples.source.explain(e))?;
+    let mut others = Vec::new();
+    // A run that fails may leave a state half written.
+    for request in samples.others.iter().filter(|_| states.is_empty()) {
+        let found = session.predict_with(request, PredictOptions::default());
+        others.extend(found.ok().map(|found| (request, found)));
+        options.cancel.check()?;
+    }
+    drop(session);
+    let colors = Colors::of(a, b, function);
     let mut outputs = Outputs { model: a, function, outputs: Vec::new() };
     let mut expected = expected.into_iter();
-    let found = run(b, &options, samples, &mut |found| {
+    let requests: Vec<_> = samples.requests.iter().map(|r| colors.request(r)).collect();
+    let ran = run(b, &options, &requests, &mut |found| {
         if let Some(expected) = expected.next() {
-            outputs.add(&expected, &found);
+            outputs.add(&expected, &colors.prediction(found), Differences::add);
         }
         progress();
     });
-    let found = found.map_err(|e| samples.source.explain_second(e))?;
+    let (mut session, found) = ran.map_err(|e| samples.source.explain_second(e))?;
+    for (request, expected) in &others {
+        match session.predict_with(&colors.request(request), PredictOptions::default()) {
+            Ok(found) => {
+                outputs.add(expected, &colors.prediction(found), Differences::add_of_another_size);
+            }
+            Err(error) => {
+                options.cancel.check()?;
+                outputs.not_judged(&format!(
+                    "at {} only the first model runs: {}",
+                    shapes(request),
+                    error.message()
+                ));
+            }
+        }
+    }
     let name = function.unwrap_or(&a.info().default_function).to_owned();
-    let mut outputs = outputs.finish(a.info().function(function).map_or(&[], |f| &f.outputs));
+    let mut outputs = outputs.finish(a, b);
     excuse_choices(&mut outputs);
     outputs.extend(compare_states(&states, &found));
-    Ok(Comparison { function: name, inputs: samples.source.clone(), sets: samples.requests.len(), outputs })
+    let sets = samples.requests.len() + others.len();
+    Ok(Comparison { function: name, inputs: samples.source.clone(), sets, outputs })
 }
 
-/// Runs a model on all sets, and gives its states after that.
+/// Compares all functions of two models, or the only one of each, whatever its name: see [`compare`]. `samples` gives the inputs
+/// of a function of the first.
+///
+/// # Errors
+/// Those of [`compare`] and `samples`; one of the two has a function that the other lacks.
+pub fn compare_functions(
+    a: &Arc<Model>,
+    b: &Arc<Model>,
+    samples: &mut dyn FnMut(Option<&str>) -> Result<Samples>,
+    options: &LoadOptions,
+    progress: &mut dyn FnMut(),
+) -> Result<Proof> {
+    let [ours, theirs] = [a, b].map(|m| function_names(m));
+    if ours.len() <= 1 && theirs.len() <= 1 {
+        let functions = vec![compare(a, b, None, &samples(None)?, options, progress)?];
+        return Ok(Proof { functions });
+    }
+    let lacks = |from: &[&str], model: &Model, others: &[&str]| {
+        let name = others.iter().find(|name| !from.contains(name))?;
+        let message =
+            format!("the two models have different functions: {} has no `{name}`", model.path().display());
+        Some(Error::invalid(message).with_hint(format!(
+            "the functions of the first are: {}; those of the second: {}. A single function that both have can be compared: \
+             --function NAME",
+            ours.join(", "),
+            theirs.join(", ")
+        )))
+    };
+    if let Some(error) = lacks(&theirs, b, &ours).or_else(|| lacks(&ours, a, &theirs)) {
+        return Err(error);
+    }
+    let one = |name: &&str| compare(a, b, Some(name), &samples(Some(name))?, options, progress);
+    Ok(Proof { functions: ours.iter().map(one).collect::<Result<_>>()? })
+}
+
+/// Runs a model on all sets; gives its session, and its states after that.
 fn run(
     model: &Arc<Model>,
     options: &LoadOptions,
-    samples: &Samples,
+    requests: &[InferenceRequest],
     take: &mut dyn FnMut(Prediction),
-) -> Result<States> {
+) -> Result<(Box<dyn Session>, States)> {
     let mut session = Cpu.load(model, options)?;
     let mut state = session.new_state();
     let is_stateful = !state.names().is_empty();
-    for request in &samples.requests {
+    for request in requests {
         let state = is_stateful.then_some(&mut state);
         let prediction = session.predict_with(request, PredictOptions { state, ..PredictOptions::default() });
         take(prediction.map_err(|e| request.explain(e))?);
     }
-    Ok(contents(&state))
+    let states = contents(&state);
+    Ok((session, states))
+}
+
+/// The shapes of the inputs of a set, in words.
+fn shapes(request: &InferenceRequest) -> String {
+    let shape = |(name, tensor): &(String, Tensor)| format!("`{name}` {:?}", tensor.shape());
+    request.inputs().iter().map(shape).collect::<Vec<_>>().join(", ")
 }
 
 /// Inputs that one of the two models needs and the other does not know.
@@ -177,17 +275,20 @@ struct Outputs<'a> {
     outputs: Vec<(String, Differences)>,
 }
 
+/// How two results are added to the sums of an output.
+type Add = fn(&mut Differences, &Tensor, &Tensor);
+
 impl Outputs<'_> {
-    fn add(&mut self, expected: &Prediction, found: &Prediction) {
+    fn add(&mut self, expected: &Prediction, found: &Prediction, add: Add) {
         for (name, a) in expected.outputs() {
             let keys = (self.keys(expected, name), self.keys(found, name));
             let sums = self.sums(name, a);
             match found.output(name) {
                 None => sums.fault("it is lost: the second model does not have it"),
                 Some(b) => match keys {
-                    (None, None) => sums.add(a, b),
+                    (None, None) => add(sums, a, b),
                     (Some(x), Some(y)) => match by_key(x, y, b) {
-                        Some(b) => sums.add(a, &b),
+                        Some(b) => add(sums, a, &b),
                         None => sums.fault("it has other keys"),
                     },
                     _ => sums.fault("it is a dictionary in one of the two models only"),
@@ -217,14 +318,99 @@ impl Outputs<'_> {
         &mut self.outputs[at].1
     }
 
-    /// The figures, in declared order.
-    fn finish(self, declared: &[crate::FeatureInfo]) -> Vec<OutputDifference> {
+    /// Notes for every output why it is not judged.
+    fn not_judged(&mut self, why: &str) {
+        self.outputs.iter_mut().for_each(|(_, sums)| sums.not_judged(why));
+    }
+
+    /// The figures, in declared order. What a model declares, its callers rely on.
+    fn finish(mut self, a: &Model, b: &Model) -> Vec<OutputDifference> {
+        let [declared, others] =
+            [a, b].map(|m| m.info().function(self.function).map_or(&[][..], |f| &f.outputs));
+        for (name, sums) in &mut self.outputs {
+            let of = |all: &[FeatureInfo]| all.iter().find(|f| f.name == *name).map(|f| f.ty.clone());
+            match (of(declared), of(others)) {
+                (Some(_), None) => sums.fault("it is lost: the second model does not declare it"),
+                (Some(x), Some(y)) if is_image(&x) != is_image(&y) => {
+                    sums.fault("it is an image in one of the two models only");
+                }
+                _ => {}
+            }
+        }
         let mut outputs: Vec<_> = self.outputs.iter().map(|(name, sums)| sums.finish(name)).collect();
         let place =
             |o: &OutputDifference| declared.iter().position(|d| d.name == o.name).unwrap_or(declared.len());
         outputs.sort_by_key(place);
         outputs
     }
+}
+
+fn is_image(ty: &FeatureType) -> bool {
+    matches!(ty, FeatureType::Image { .. })
+}
+
+/// The inputs and outputs that are RGB images in one of two models and BGR images in the other: both see the same picture, and
+/// what they show is compared.
+struct Colors {
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+}
+
+impl Colors {
+    fn of(a: &Model, b: &Model, function: Option<&str>) -> Colors {
+        let (Some(a), Some(b)) = (a.info().function(function), b.info().function(function)) else {
+            return Colors { inputs: Vec::new(), outputs: Vec::new() };
+        };
+        let color = |f: &FeatureInfo| match &f.ty {
+            FeatureType::Image { color, .. } => color.clone(),
+            _ => String::new(),
+        };
+        let turned = |a: &[FeatureInfo], b: &[FeatureInfo]| {
+            let pairs = a.iter().filter_map(|x| Some((x, b.iter().find(|y| y.name == x.name)?)));
+            let of_three = |c: &str| c == "RGB" || c == "BGR";
+            let turned = pairs
+                .map(|(x, y)| (x, color(x), color(y)))
+                .filter(|(_, x, y)| x != y && of_three(x) && of_three(y));
+            turned.map(|(x, ..)| x.name.clone()).collect()
+        };
+        Colors { inputs: turned(&a.inputs, &b.inputs), outputs: turned(&a.outputs, &b.outputs) }
+    }
+
+    /// A set of inputs for the second model.
+    fn request(&self, request: &InferenceRequest) -> InferenceRequest {
+        let mut turned = request.clone();
+        for (name, tensor) in request.inputs().iter().filter(|(name, _)| self.inputs.contains(name)) {
+            turned = turned.input(name, planes_turned(tensor));
+        }
+        turned
+    }
+
+    /// A result of the second model as the first one would show it.
+    fn prediction(&self, found: Prediction) -> Prediction {
+        if self.outputs.is_empty() {
+            return found;
+        }
+        let turned = |(name, tensor): &(String, Tensor)| {
+            let turned = self.outputs.contains(name).then(|| planes_turned(tensor));
+            (name.clone(), turned.unwrap_or_else(|| tensor.clone()))
+        };
+        let outputs = found.outputs().iter().map(turned).collect();
+        found.with_outputs(outputs)
+    }
+}
+
+/// A picture of three planes with these in the opposite order: 3 × height × width, at the end of its shape.
+fn planes_turned(tensor: &Tensor) -> Tensor {
+    let size = match tensor.shape() {
+        [.., 3, height, width] if tensor.dtype().bits() >= 8 => height * width * tensor.dtype().bits() / 8,
+        _ => return tensor.clone(),
+    };
+    if size == 0 {
+        return tensor.clone();
+    }
+    let picture = |picture: &[u8]| picture.chunks(size).rev().flatten().copied().collect::<Vec<u8>>();
+    let bytes: Vec<u8> = tensor.bytes().chunks(3 * size).flat_map(picture).collect();
+    Tensor::from_bytes(tensor.dtype(), tensor.shape(), bytes.into()).unwrap_or_else(|_| tensor.clone())
 }
 
 /// The values of a dictionary in the order of another one's keys, if they have the same keys.
@@ -246,7 +432,8 @@ fn by_key(wanted: &Tensor, keys: &Tensor, values: &Tensor) -> Option<Tensor> {
 fn places<T: std::hash::Hash + Eq>(wanted: &[T], keys: &[T]) -> Option<Vec<usize>> {
     let at: std::collections::HashMap<&T, usize> = keys.iter().enumerate().map(|(i, k)| (k, i)).collect();
     let found: Option<Vec<usize>> = wanted.iter().map(|k| at.get(k).copied()).collect();
-    found.filter(|found| found.len() == keys.len())
+    // A key that comes twice would hide a value.
+    found.filter(|found| found.len() == keys.len() && at.len() == keys.len())
 }
 
 /// A choice that is the same for all inputs proves nothing by itself. Beside numbers that do depend on them, such as the

@@ -89,8 +89,8 @@ fn whole(random: &mut Random, sets: usize) -> Results {
 fn judge(a: &[Prediction], b: &[Prediction], tolerance: Option<f64>) -> Vec<String> {
     static MODEL: LazyLock<Model> = LazyLock::new(|| Model::open(DIGITS).unwrap());
     let mut outputs = Outputs { model: &MODEL, function: None, outputs: Vec::new() };
-    a.iter().zip(b).for_each(|(a, b)| outputs.add(a, b));
-    let mut outputs = outputs.finish(&[]);
+    a.iter().zip(b).for_each(|(a, b)| outputs.add(a, b, Differences::add));
+    let mut outputs = outputs.finish(&MODEL, &MODEL);
     excuse_choices(&mut outputs);
     outputs.iter().filter_map(|o| Some(format!("{}: {}", o.name, o.failure(tolerance)?))).collect()
 }
@@ -265,6 +265,28 @@ fn wrong_numbers_are_caught_at_their_tolerance() {
         caught("a small channel beside a huge one", "channels", &a, &lost, Some(20.0));
         let flat = each_set(&a, "offset", &mut |v| v.fill(300.0));
         caught("all but the offset", "offset", &a, &flat, Some(20.0));
+    }
+}
+
+/// Infinities and NaN that are the same in both, a mask say, hide nothing of the rest.
+#[test]
+fn what_is_not_finite_hides_nothing() {
+    let mut random = Random::seed_from_u64(23);
+    for value in [f64::NEG_INFINITY, f64::NAN] {
+        let masked = |results: &[Prediction], name: &str| {
+            change(results, name, &mut |i, t| {
+                Some(with(t, |v| {
+                    v[5] = value;
+                    v[6 + i] = value;
+                }))
+            })
+        };
+        let a = masked(&masked(&whole(&mut random, 5), "offset"), "channels");
+        assert_eq!(judge(&a, &a, Some(1e9)), [""; 0]);
+        let flat = each_set(&a, "offset", &mut |v| v.fill(300.0));
+        caught("all but the offset", "offset", &a, &flat, Some(20.0));
+        let lost = each_set(&a, "channels", &mut |v| v[128..192].fill(0.0));
+        caught("a small channel beside a huge one", "channels", &a, &lost, Some(20.0));
     }
 }
 

@@ -21,7 +21,9 @@ impl Samples {
     /// Draws `count` sets of inputs. The same seed gives the same inputs, on every machine.
     ///
     /// Floats are uniform in -1 … 1. Image pixels are from 0 to 255. Integers that index a table are uniform over it;
-    /// other integers and bools are 0 or 1. Masks are a row of ones, then zeros. Flexible shapes take their default. The inputs of
+    /// other integers and bools are 0 or 1. Masks are a row of ones, then zeros. Flexible shapes take their default; of
+    /// more sets than one there are also [`others`](Samples::others), at the least and at up to twice the default, or the
+    /// smallest and the largest of several. The inputs of
     /// a pipeline suit the models that take them. Of a model of numbers, optional inputs are left out; those for whose values the
     /// model has others, such as a detector's thresholds, are given in every second set.
     ///
@@ -49,24 +51,36 @@ impl Samples {
         let mut requests = Vec::with_capacity(count);
         for set in 0..count {
             options.cancel.check()?;
-            let mut request = InferenceRequest::new();
-            for input in &inputs {
-                request = match &input.values {
-                    Values::LeftOut => request,
-                    // What the model has itself is tried first.
-                    Values::Now(_) if set % 2 == 0 => request,
-                    Values::Counts(keys) => request.dictionary(&input.name, counts(keys, &mut random)),
-                    _ => {
-                        let tensor = input.draw(&mut random).map_err(|e| e.at(model.path()))?;
-                        request.input(&input.name, tensor)
-                    }
-                };
+            requests.push(draw(&inputs, set, &mut random).map_err(|e| e.at(model.path()))?);
+        }
+        let mut others = Vec::new();
+        for size in 0..if count > 1 { 2 } else { 0 } {
+            options.cancel.check()?;
+            let at_size = inputs.iter().map(|i| Drawn { shape: i.others[size].clone(), ..i.clone() });
+            let at_size: Vec<Drawn> = at_size.collect();
+            let is_other = at_size.iter().zip(&inputs).any(|(other, input)| other.shape != input.shape);
+            if is_other && check_size(&at_size, 1, options.limits.memory).is_ok() {
+                others.push(draw(&at_size, count, &mut random).map_err(|e| e.at(model.path()))?);
             }
-            requests.push(request);
         }
         let ranges = inputs.iter().map(|i| (i.name.clone(), i.values.to_string())).collect();
-        Ok(Samples { requests, source: SampleSource::Drawn { seed, ranges } })
+        Ok(Samples { requests, source: SampleSource::Drawn { seed, ranges }, others })
     }
+}
+
+/// One set of inputs.
+fn draw(inputs: &[Drawn], set: usize, random: &mut Xoshiro256PlusPlus) -> Result<InferenceRequest> {
+    let mut request = InferenceRequest::new();
+    for input in inputs {
+        request = match &input.values {
+            Values::LeftOut => request,
+            // What the model has itself is tried first.
+            Values::Now(_) if set % 2 == 0 => request,
+            Values::Counts(keys) => request.dictionary(&input.name, counts(keys, random)),
+            _ => request.input(&input.name, input.draw(random)?),
+        };
+    }
+    Ok(request)
 }
 
 /// An input, and what to draw for it.
@@ -77,6 +91,8 @@ struct Drawn {
     values: Values,
     /// The dimensions whose size is a guess, and the most that each may be.
     open: Vec<(usize, usize)>,
+    /// A small and a large shape that it may have, too; the same where there is no other.
+    others: [Vec<usize>; 2],
 }
 
 /// What to draw.
@@ -301,9 +317,23 @@ fn program_inputs(model: &Model, function: Option<&str>, options: &LoadOptions) 
             },
         };
         let open = open_dimensions(model, ty, feature);
-        inputs.push(Drawn { name: value.name.clone(), shape: default_shape(ty, feature), values, open });
+        let shape = default_shape(ty, feature);
+        inputs.push(Drawn {
+            name: value.name.clone(),
+            others: [shape.clone(), shape.clone()],
+            shape,
+            values,
+            open,
+        });
     }
     fit_lengths(model, function, &mut inputs, options)?;
+    for input in &mut inputs {
+        let value = program.inputs.iter().map(|&v| &program[v]).find(|v| v.name == input.name);
+        let feature = info.and_then(|f| f.inputs.iter().find(|i| i.name == input.name)).map(|f| &f.ty);
+        if let Some(ty) = value.and_then(|v| v.ty.as_tensor()) {
+            input.others = other_shapes(ty, feature, &input.shape);
+        }
+    }
     Ok(inputs)
 }
 
@@ -321,7 +351,13 @@ fn features(model: &Model, function: Option<&str>, options: &LoadOptions) -> Res
     let mut found = Vec::new();
     let mut of_parts = HashMap::new();
     for input in model.info().function(function).map_or(&[][..], |f| &f.inputs) {
-        let alone = |values| Drawn { name: input.name.clone(), shape: Vec::new(), values, open: Vec::new() };
+        let alone = |values| Drawn {
+            name: input.name.clone(),
+            shape: Vec::new(),
+            values,
+            open: Vec::new(),
+            others: [Vec::new(), Vec::new()],
+        };
         match model.value_for(&input.name) {
             Some(range) => {
                 found.push(alone(Values::Now(range)));
@@ -374,7 +410,8 @@ fn features(model: &Model, function: Option<&str>, options: &LoadOptions) -> Res
         let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MAX_RANGES);
         let ranges = count.filter(|_| values == Values::Unit).and_then(|n| ranges(model, &input.name, n));
         let values = ranges.map_or(values, Values::Ranges);
-        found.push(Drawn { name: input.name.clone(), shape, values, open: Vec::new() });
+        let others = [shape.clone(), shape.clone()];
+        found.push(Drawn { name: input.name.clone(), shape, values, open: Vec::new(), others });
     }
     Ok(found)
 }
@@ -410,6 +447,48 @@ pub(crate) fn default_shape(ty: &TensorType, feature: Option<&FeatureType>) -> V
         dim.fixed().unwrap_or_else(|| declared.or(lowest(d)).unwrap_or(1).max(1) as usize)
     };
     ty.shape.iter().enumerate().map(size).collect()
+}
+
+/// A small and a large shape that a flexible input may have, beside the one that it gets: the ends of what is declared, but
+/// at most twice as large.
+fn other_shapes(ty: &TensorType, feature: Option<&FeatureType>, shape: &[usize]) -> [Vec<usize>; 2] {
+    let none = || [shape.to_vec(), shape.to_vec()];
+    let (flexibility, is_image) = match feature {
+        Some(FeatureType::MultiArray { flexibility, .. }) => (flexibility, false),
+        Some(FeatureType::Image { flexibility, .. }) => (flexibility, true),
+        _ => return none(),
+    };
+    // Of an image height and width are declared, which come last.
+    let axis = |declared: usize, d: usize| {
+        if is_image { (d + declared).checked_sub(ty.rank()) } else { declared_axis(ty.rank(), declared, d) }
+    };
+    let with = |size: &dyn Fn(usize, usize) -> Option<u64>| -> Vec<usize> {
+        let of = |(d, dim): (usize, &Dim)| {
+            let size = size(d, shape[d]).filter(|_| dim.fixed().is_none());
+            size.map_or(shape[d], |n| usize::try_from(n).unwrap_or(usize::MAX).max(1))
+        };
+        ty.shape.iter().enumerate().map(of).collect()
+    };
+    match flexibility {
+        Flexibility::Fixed => none(),
+        Flexibility::Range { dimensions } => {
+            let range = |d: usize| dimensions.get(axis(dimensions.len(), d)?);
+            let most = |d: usize, now: usize| {
+                let twice = 2 * now as u64;
+                range(d).map(|&(_, most)| u64::try_from(most).map_or(twice, |most| most.min(twice)))
+            };
+            [with(&|d, _| range(d).map(|r| r.0)), with(&most)]
+        }
+        Flexibility::Enumerated { shapes } => {
+            let size = |s: &&Vec<u64>| s.iter().fold(1u64, |n, &d| n.saturating_mul(d));
+            let (Some(least), Some(most)) = (shapes.iter().min_by_key(size), shapes.iter().max_by_key(size))
+            else {
+                return none();
+            };
+            let of = |s: &Vec<u64>| with(&|d, _| s.get(axis(s.len(), d)?).copied());
+            [of(least), of(most)]
+        }
+    }
 }
 
 /// How many whole numbers, from 0 on, an input may have so that every table that it indexes has a row for each: that of a

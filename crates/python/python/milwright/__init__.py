@@ -197,7 +197,7 @@ class Model:
         outputs = self._native.predict(inputs, state, timeout)
         for name, feature in self._image_outputs.items():
             if name in outputs:
-                outputs[name] = _images.from_array(outputs[name], feature)
+                outputs[name] = _images.from_array(name, outputs[name], feature)
         return outputs
 
     def predict_batch(self, batch: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -344,8 +344,12 @@ def compare(
 
     ``snr_db`` of an output is a number, the string ``"equal"``, or ``None``: then ``reason`` or ``faults`` say why there
     is none. ``faults`` is what is wrong at any tolerance (a lost output, another shape), ``inputs`` what was run: given, or
-    drawn with which seed and ranges. ``inputs``, ``timeout`` and ``memory_limit`` are as for :func:`optimize`.
+    drawn with which seed and ranges. ``inputs``, ``timeout`` and ``memory_limit`` are as for :func:`optimize`. Without
+    ``function`` all functions are compared, and where there are several, each row has a ``function``; ``inputs`` are for
+    the default one.
     """
+    if samples < 1:
+        raise InputError(f"`samples` is {samples}: at least one set of inputs is needed", kind="InvalidInput")
     differences = _native.compare(
         os.fspath(a),
         os.fspath(b),
@@ -370,10 +374,18 @@ def _given(
     """Inputs as the native side takes them: a folder, or sets in which images are arrays."""
     if inputs is None or isinstance(inputs, (str, os.PathLike)):
         return None if inputs is None else os.fspath(inputs)
+    sets = list(inputs)
+    wrong = next((one for one in sets if not isinstance(one, Mapping)), None)
+    if wrong is not None:
+        raise InputError(
+            f"`inputs` has a {type(wrong).__name__} where a set of inputs belongs",
+            kind="InvalidInput",
+            hint="give a folder, or a list of dictionaries from the names of inputs to arrays",
+        )
     info = inspect(model)
     name = info["default_function"] if function is None else function
     features = [f for declared in info["functions"] if declared["name"] == name for f in declared["inputs"]]
     images = {f["name"]: f["ty"] for f in features if f["ty"]["kind"] == "image"}
     return [
-        {n: _images.to_array(n, value, images[n]) if n in images else value for n, value in one.items()} for one in inputs
+        {n: _images.to_array(n, value, images[n]) if n in images else value for n, value in one.items()} for one in sets
     ]

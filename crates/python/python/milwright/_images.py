@@ -6,7 +6,7 @@ from typing import Any, Mapping
 
 import numpy as np
 
-from ._errors import InputError
+from ._errors import InputError, UnsupportedError
 
 _MODES = {"RGB": "RGB", "BGR": "RGB", "GRAYSCALE": "L", "GRAYSCALE_FLOAT16": "F"}
 
@@ -75,15 +75,22 @@ def _wrong(name: str, message: str) -> InputError:
     return InputError(f"the input `{name}`: {message}", kind="InvalidInput")
 
 
-def from_array(array: np.ndarray, feature: Mapping[str, Any]) -> Any:
+def from_array(name: str, array: np.ndarray, feature: Mapping[str, Any]) -> Any:
     """1 × channels × height × width, 0 to 255, as a PIL image: RGBA, L, or F."""
     from PIL import Image
 
+    channels = 3 if feature["color"] in ("RGB", "BGR") else 1
+    if array.ndim < 3 or array.shape[-3] != channels or array.size != np.prod(array.shape[-3:]) or not array.size:
+        raise UnsupportedError(
+            f"the output `{name}` is declared as an image of {feature['color']}, and has the shape {list(array.shape)}",
+            kind="Unsupported",
+            hint='open the model with images="array" to have it as an array',
+        )
     planes = array.reshape(array.shape[-3:])
     if feature["color"] == "GRAYSCALE_FLOAT16":
         return Image.fromarray(planes[0].astype(np.float32), "F")
-    planes = np.clip(np.rint(planes), 0, 255).astype(np.uint8)
-    if len(planes) == 1:
+    planes = np.nan_to_num(np.clip(np.rint(planes), 0, 255)).astype(np.uint8)
+    if channels == 1:
         return Image.fromarray(planes[0], "L")
     if feature["color"] == "BGR":
         planes = planes[::-1]

@@ -129,7 +129,7 @@ class _MLModelProxy:
 
     def _outputs(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         declared = {feature["name"]: feature["ty"] for feature in self._model.outputs}
-        return {name: _output(value, declared.get(name)) for name, value in outputs.items()}
+        return {name: _output(name, value, declared.get(name)) for name, value in outputs.items()}
 
     @staticmethod
     def maximum_supported_specification_version() -> int:
@@ -283,14 +283,14 @@ def _input(value: Any, feature: Mapping[str, Any] | None) -> Any:
     return value.astype(np.int32)
 
 
-def _output(value: Any, feature: Mapping[str, Any] | None) -> Any:
+def _output(name: str, value: Any, feature: Mapping[str, Any] | None) -> Any:
     if feature is None or not isinstance(value, np.ndarray):
         return value
     if feature["kind"] == "image":
-        return _images.from_array(value, feature)
+        return _images.from_array(name, value, feature)
     if feature["kind"] == "sequence":
         return value.tolist()
-    if feature["kind"] in ("int64", "double"):
+    if feature["kind"] in ("int64", "double") and value.size:
         return value.reshape(-1)[0].item()
     dtype = _DTYPES.get(feature.get("dtype", ""))
     if dtype is not None:

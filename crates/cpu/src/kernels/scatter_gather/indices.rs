@@ -62,3 +62,69 @@ impl Indices {
         indices.chunks_exact(dims.len()).map(place).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use milwright_mil::{OpKind, Opset, Tensor};
+
+    use crate::eager::run_op;
+
+    /// What an op makes of an index of a dimension of size 2, beside a 0; the same whether it is known before or not.
+    fn found(kind: OpKind, opset: Opset, validate: Option<bool>, index: i32) -> Option<Vec<f32>> {
+        let vector = |values: [f32; 2]| [Tensor::from_vec(&[2], values.to_vec()).unwrap()];
+        let shape: &[usize] = if kind.name().ends_with("_nd") { &[2, 1] } else { &[2] };
+        let indices = [Tensor::from_vec(shape, vec![index, 0]).unwrap()];
+        let validate = validate.map(|v| [Tensor::from_bools(&[], &[v]).unwrap()]);
+        let mode = [Tensor::string("add")];
+        let (data, updates) = (vector([1.0, 2.0]), vector([5.0, 6.0]));
+        let mut inputs: Vec<(&str, &[Tensor])> = match is_gather(kind) {
+            true => vec![("x", &data), ("indices", &indices)],
+            false => vec![("data", &data), ("indices", &indices), ("updates", &updates), ("mode", &mode)],
+        };
+        inputs.extend(validate.as_ref().map(|v| ("validate_indices", &v[..])));
+        let [late, early] = ["", "indices"].map(|known| {
+            let is_known = |n: &str| n == "validate_indices" || n == "mode" || n == known;
+            run_op(kind, opset, &inputs, is_known).ok().map(|out| out[0].to_vec::<f32>().unwrap())
+        });
+        assert_eq!(late, early, "{} {index}", kind.name());
+        late
+    }
+
+    fn is_gather(kind: OpKind) -> bool {
+        kind.name().starts_with("gather")
+    }
+
+    /// The table: negative indices count from the end, unless they are to be validated; others out of range are errors,
+    /// but what `scatter` does not validate from iOS17 on, negative ones too, goes nowhere.
+    #[test]
+    fn indices_out_of_range_are_as_documented() {
+        let ops: Vec<OpKind> =
+            OpKind::ALL.iter().copied().filter(|kind| kind.family() == "scatter_gather").collect();
+        assert_eq!(ops.len(), 6);
+        for kind in ops {
+            for (opset, validate) in [
+                (Opset::Ios15, None),
+                (Opset::Ios17, None),
+                (Opset::Ios17, Some(false)),
+                (Opset::Ios17, Some(true)),
+            ] {
+                let skips = kind == OpKind::Scatter && opset == Opset::Ios17 && validate != Some(true);
+                for index in [0, 1, -1, -2, 2, -3, i32::MAX, i32::MIN] {
+                    let place = match index {
+                        0 | 1 => Some(index as usize),
+                        -2 | -1 if validate != Some(true) && !skips => Some((index + 2) as usize),
+                        _ => None,
+                    };
+                    let expected = match place {
+                        Some(at) if is_gather(kind) => Some(vec![[1.0, 2.0][at], 1.0]),
+                        Some(0) => Some(vec![1.0 + 5.0 + 6.0, 2.0]),
+                        Some(_) => Some(vec![1.0 + 6.0, 2.0 + 5.0]),
+                        None => skips.then(|| vec![1.0 + 6.0, 2.0]),
+                    };
+                    let found = found(kind, opset, validate, index);
+                    assert_eq!(found, expected, "{} {opset} {validate:?} {index}", kind.name());
+                }
+            }
+        }
+    }
+}
