@@ -84,9 +84,9 @@ impl Manifest {
 
     /// Reads and checks the manifest of `package`; returns the model file's path, as one inside `package`, too.
     ///
-    /// Every item must lie inside `Data`, symbolic links resolved, and exist: unless it is `lenient`, which asks that
-    /// of the model only.
-    pub(crate) fn find_model(package: &Path, lenient: bool) -> Result<(PathBuf, Self)> {
+    /// Every item must lie inside `Data`, symbolic links resolved. The model must exist; of the others, which are not always
+    /// needed, the first that does not is the error in what is returned.
+    pub(crate) fn find_model(package: &Path) -> Result<(PathBuf, Self, Option<Missing>)> {
         let path = beside(package, FILE_NAME)?;
         let mut text = Vec::new();
         open_regular(&path)?
@@ -96,9 +96,12 @@ impl Manifest {
         if text.len() as u64 > MAX_MANIFEST_BYTES {
             return Err(Error::limit(format!("more than {MAX_MANIFEST_BYTES} bytes")).at(path));
         }
-        let found =
-            Self::parse(&text).and_then(|manifest| Ok((manifest.resolve(package, lenient)?, manifest)));
-        found.map_err(|error| error.at(path))
+        let found = Self::parse(&text).and_then(|manifest| {
+            let (model, missing) = manifest.resolve(package)?;
+            let missing = missing.map(|missing| Missing { error: missing.error.at(&path), ..missing });
+            Ok((model, manifest, missing))
+        });
+        found.map_err(|error| error.at(&path))
     }
 
     fn parse(text: &[u8]) -> Result<Self> {
@@ -120,14 +123,18 @@ impl Manifest {
         Ok(manifest)
     }
 
-    fn resolve(&self, package: &Path, lenient: bool) -> Result<PathBuf> {
+    fn resolve(&self, package: &Path) -> Result<(PathBuf, Option<Missing>)> {
         let real = fs::canonicalize(package).map_err(|error| Error::io("open it", error).at(package))?;
         let data = inside(&real, DATA_FOLDER)?;
-        let mut model = None;
+        let (mut model, mut missing) = (None, None);
         for (id, item) in &self.item_info_entries {
             let is_model = *id == self.root_model_identifier;
             let path = match inside(&data, &item.path) {
-                Err(error) if lenient && !is_model && error.kind() == ErrorKind::NotFound => continue,
+                Err(error) if !is_model && error.kind() == ErrorKind::NotFound => {
+                    let is_weights = Path::new(&item.path).ends_with(WEIGHTS_FOLDER);
+                    missing.get_or_insert(Missing { is_weights, error });
+                    continue;
+                }
                 path => path?,
             };
             if is_model {
@@ -138,10 +145,19 @@ impl Manifest {
                 model = Some(package.join(DATA_FOLDER).join(&item.path));
             }
         }
-        model.ok_or_else(|| {
+        let model = model.ok_or_else(|| {
             Error::malformed(format!("rootModelIdentifier {:?} names no item", self.root_model_identifier))
-        })
+        })?;
+        Ok((model, missing))
     }
+}
+
+/// An item of a package that is not there.
+pub(crate) struct Missing {
+    /// Whether it is the folder of the weights. Git, for one, does not keep an empty folder.
+    pub is_weights: bool,
+    /// What to say about it.
+    pub error: Error,
 }
 
 /// The path of `relative` in `folder`, which is as the user gave it; refuses what [`inside`] does.

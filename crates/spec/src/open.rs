@@ -309,11 +309,18 @@ fn missing(path: &Path, error: std::io::Error) -> Error {
 fn open_folder(path: &Path, mode: Weights) -> Result<Package> {
     // A link that leads nowhere counts: it says better what is missing.
     if path.join(manifest::FILE_NAME).symlink_metadata().is_ok() {
-        let (file, manifest) = Manifest::find_model(path, mode == Weights::Optional)?;
+        let (file, manifest, missing) = Manifest::find_model(path)?;
         let mut model = map_bytes(&file, MAX_SPEC_BYTES).and_then(decode).map_err(|error| error.at(&file))?;
         apply_overlays(&mut model, path, &manifest)?;
         let folder = file.parent().unwrap_or(path);
         let names = references::weight_files(&model);
+        // A folder of no weights need not be there.
+        if let Some(missing) = missing
+            && mode != Weights::Optional
+            && !(missing.is_weights && names.is_empty())
+        {
+            return Err(missing.error);
+        }
         let (weights, unreadable) = load_weights(names, mode, |name| open_beside(folder, name))?;
         let model_file = file.strip_prefix(path).unwrap_or(&file).to_owned();
         let folder = Some(Folder { path: path.to_owned(), manifest, model: model_file });

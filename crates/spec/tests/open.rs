@@ -272,7 +272,7 @@ const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:0\
 fn without_weights() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.mlpackage");
-    let [_, spec, weights] = write_program(&path);
+    let [manifest, spec, weights] = write_program(&path);
     assert!(Package::open_without_weights(&path).unwrap().unreadable_weights().is_empty());
     let bare = folder.path().join("bare.mlmodel");
     fs::copy(&spec, &bare).unwrap();
@@ -300,6 +300,18 @@ fn without_weights() {
     // With the folder, which the manifest names.
     fs::remove_dir(weights.parent().unwrap()).unwrap();
     assert!(unreadable(&path).contains("missing"));
+    // A program that has none of its weights there does without the folder: Git, for one, keeps no empty ones.
+    fs::write(&spec, with_weight_inside().encode_to_vec()).unwrap();
+    assert!(Package::open(&path).unwrap().weight_files().is_empty());
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, text.replace("com.apple.CoreML/weights", "com.apple.CoreML/other")).unwrap();
+    assert_error(&path, ErrorKind::NotFound, "\"com.apple.CoreML/other\" is missing", "incomplete");
+}
+
+/// The program of [`with_weight`] without a file.
+fn with_weight_inside() -> Model {
+    let r#type = Some(model::Type::MlProgram(mil_spec::Program::default()));
+    Model { r#type, ..with_weight(mil_spec::value::BlobFileValue::default()) }
 }
 
 #[test]
