@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::ops::{ArgView, Effect, InferError, Inferred, Known, MAX_PARTIAL, OpView};
+use crate::verify::size_fits;
 use crate::{
     Arg, BlockId, DType, Evaluate, Function, OpId, OpKind, Tensor, TensorType, Type, Value, ValueId, ValueMap,
 };
@@ -170,6 +171,10 @@ pub fn output_dtypes(function: &Function, op: OpId) -> Option<Vec<Option<DType>>
 /// Infers the outputs of one op, from the facts of its inputs.
 pub(crate) fn infer_op(function: &Function, op: OpId, facts: &Facts) -> Result<Vec<Inferred>, InferError> {
     let view = facts.view(function, op)?;
+    // Sizes are signed numbers to some ops.
+    if let Some((name, _)) = view.args.iter().find(|(_, args)| args.iter().any(|a| !size_fits(&a.ty))) {
+        return Err(InferError(format!("its input `{name}` is too large")));
+    }
     view.kind.infer(&view)
 }
 

@@ -507,6 +507,10 @@ impl<'p, 'e> FunctionVerifier<'p, 'e> {
     /// Infers the outputs of an op that has no errors so far, and compares with what is declared.
     fn infer(&mut self, id: OpId) {
         let f = self.function;
+        // That an input is too large was said where it is defined.
+        if f[id].values().any(|v| !size_fits(self.facts.ty(f, v))) {
+            return;
+        }
         let outputs = match infer_op(f, id, &self.facts) {
             Ok(outputs) => outputs,
             Err(e) => return self.error(Rule::Type, || e.0),
@@ -606,7 +610,8 @@ fn takes(kind: OpKind, version: &Version) -> String {
     }
 }
 
-fn size_fits(ty: &Type) -> bool {
+/// Whether a type keeps [`Rule::Size`].
+pub(crate) fn size_fits(ty: &Type) -> bool {
     match ty {
         Type::Tensor(t) => {
             let mut sizes = t.shape.iter().filter_map(|d| d.fixed()).filter(|&n| n > 0);

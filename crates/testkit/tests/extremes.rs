@@ -1,5 +1,5 @@
-//! Every case with its parameters at their extremes: NaN, infinities, the limits of integers. A result or an error is a fine
-//! answer; a panic, or memory beyond the limit, is not.
+//! Every case with its parameters at their extremes: NaN, infinities, the limits of integers; and with inputs of no size and of
+//! all too large ones. A result or an error is a fine answer; a panic, or memory beyond the limit, is not.
 //!
 //! `MILWRIGHT_CASE=lstm` tries those whose path contains the word.
 #![expect(clippy::disallowed_methods, reason = "the environment chooses cases")]
@@ -12,7 +12,7 @@ use std::time::Duration;
 use std::{env, fs, process, thread};
 
 use milwright_cpu::{CompileOptions, Executable, Pool, compile_with};
-use milwright_mil::{Arg, DType, Input, OpId, Program, Tensor, Value, text, verify};
+use milwright_mil::{Arg, DType, Dim, Input, OpId, Program, Tensor, Type, Value, text, verify};
 use milwright_testkit::cases::{self, Case};
 
 /// What a run may take for intermediate results.
@@ -58,10 +58,22 @@ fn run(case: &Case, program: &Program) {
     drop(executable.run(&inputs));
 }
 
-/// The program with one parameter changed, in every way.
+/// The program with one parameter changed, or one dimension of an input, in every way.
 fn variants(program: &Program) -> Vec<Program> {
     let mut variants = Vec::new();
     let f = &program.functions["main"];
+    for &input in &f.inputs {
+        let Type::Tensor(ty) = &f[input].ty else { continue };
+        for d in 0..ty.rank() {
+            for size in [0, 1 << 31, 1 << 32, 1 << 63, usize::MAX - 127, usize::MAX] {
+                let mut program = program.clone();
+                if let Type::Tensor(ty) = &mut program.functions["main"][input].ty {
+                    ty.shape[d] = Dim::Fixed(size);
+                }
+                variants.push(program);
+            }
+        }
+    }
     for op in f.walk() {
         for (i, input) in f[op].inputs.iter().enumerate() {
             for (a, arg) in input.args.iter().enumerate() {
