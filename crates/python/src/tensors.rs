@@ -4,6 +4,7 @@ use bytes::Bytes;
 use half::f16;
 use milwright::{DType, Dictionary, Error, ErrorKind, InferenceRequest, Tensor};
 use numpy::{Element, PyArray1, PyArrayDescrMethods, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::exceptions::{PyException, PyMemoryError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
@@ -13,7 +14,11 @@ use crate::errors::exception;
 pub fn request(inputs: &Bound<'_, PyDict>) -> PyResult<InferenceRequest> {
     let mut request = InferenceRequest::new();
     for (name, value) in inputs {
-        let name: String = name.extract()?;
+        let wrong = |_| {
+            let message = format!("the name of an input is text, not {name:?}");
+            exception(inputs.py(), &Error::new(ErrorKind::InvalidInput, message))
+        };
+        let name: String = name.extract().map_err(wrong)?;
         request = add(request, &name, &value)?;
     }
     Ok(request)
@@ -25,7 +30,18 @@ pub fn from_python(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Tensor> {
     let py = value.py();
     let wrong = |message: String| exception(py, &Error::new(ErrorKind::InvalidInput, message));
     let numpy = py.import("numpy")?;
-    let array = numpy.call_method1("asarray", (value,))?;
+    // NumPy would take what is masked for data.
+    if value.hasattr("_mask")? && numpy.getattr("ma")?.call_method1("is_masked", (value,))?.is_truthy()? {
+        return Err(wrong(format!("the input `{name}` has masked elements: fill them first (`filled`)")));
+    }
+    let array = numpy.call_method1("asarray", (value,)).map_err(|cause| {
+        if cause.is_instance_of::<PyMemoryError>(py) || !cause.is_instance_of::<PyException>(py) {
+            return cause;
+        }
+        let error = wrong(format!("the input `{name}` is not an array of numbers: {}", cause.value(py)));
+        error.set_cause(py, Some(cause));
+        error
+    })?;
     let native = array.getattr("dtype")?.call_method1("newbyteorder", ("=",))?;
     // Unlike `ascontiguousarray`, this keeps arrays without dimensions as they are.
     let array = numpy.call_method1("asarray", (array, native, "C"))?;

@@ -32,6 +32,13 @@ def picture(color, height, width):
     return _model([_feature("photo", image)], [_feature("copy", image)], [_named("photo", shape)], [same], "copy")
 
 
+def declared_picture(color, shape):
+    """Gives back the array that it gets, and declares it as a picture, whatever its shape is."""
+    image = _field(4, _field(1, 2) + _field(2, 2) + _field(3, color))
+    same = _op("identity", {"x": "x"}, "copy", FLOAT32, shape)
+    return _model([_feature("x", _array(shape))], [_feature("copy", image)], [_named("x", shape)], [same], "copy")
+
+
 def _model(inputs, outputs, arguments, operations, result):
     description = b"".join(_field(1, i) for i in inputs) + b"".join(_field(10, o) for o in outputs)
     block = _entry("CoreML7", _block([], operations, result))

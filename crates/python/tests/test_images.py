@@ -76,6 +76,17 @@ def test_image_outputs_are_pil_images(color):
         model(color).predict({"photo": photo.resize((5, 4))})
 
 
+@pytest.mark.parametrize("shape", [(2,), (2, 2), (1, 9, 2, 2), (2, 3, 2, 2), (1, 3, 0, 2), (1, 1, 2, 2)])
+def test_an_output_that_is_no_picture_is_an_error(tmp_path, shape):
+    pytest.importorskip("PIL.Image")
+    path = tmp_path / "declared.mlmodel"
+    path.write_bytes(small_models.declared_picture(small_models.RGB, shape))
+    x = np.zeros(shape, np.float32)
+    with pytest.raises(milwright.UnsupportedError, match="`copy` is declared as an image of RGB"):
+        milwright.Model(path, images="pil").predict({"x": x})
+    assert milwright.Model(path, images="array").predict({"x": x})["copy"].shape == shape
+
+
 def test_the_form_of_images_is_checked():
     with pytest.raises(milwright.InputError, match="jpeg"):
         model(small_models.RGB, images="jpeg")

@@ -1,5 +1,8 @@
 """The wheel, on the example: `pytest crates/python/tests` with the wheel, NumPy and pytest installed."""
 
+import os
+import shutil
+import sys
 import threading
 from pathlib import Path
 
@@ -65,6 +68,12 @@ def test_arrays_of_any_layout_are_one_input(model, images, view):
         ({"image": "seven"}, "`image` is not an array of numbers"),
         ({"image": np.array([object()])}, "`image` is not an array of numbers"),
         ({"image": np.zeros((1, 1, 8, 8), np.complex64)}, "`image` is not an array of numbers"),
+        ({"image": [[1, 2], [3]]}, "`image` is not an array of numbers"),
+        ({"image": np.ma.masked_greater(np.ones((1, 1, 8, 8)), 0)}, "`image` has masked elements"),
+        ({1: np.zeros((1, 1, 8, 8))}, "name of an input is text, not 1"),
+        ({"\udc80": np.zeros((1, 1, 8, 8))}, "name of an input is text"),
+        ([np.zeros((1, 1, 8, 8))], "a dictionary from their names to arrays, not a list"),
+        (None, "a dictionary from their names to arrays"),
     ],
 )
 def test_wrong_inputs_are_named(model, inputs, message):
@@ -204,3 +213,17 @@ def test_dictionaries_text_and_sequences_go_in_and_out():
 def test_what_is_no_dictionary_is_refused(value):
     with pytest.raises(milwright.InputError, match="`words`"):
         milwright.Model(CLASSIC / "words.mlmodel").predict({"words": value})
+
+
+def test_nothing_is_compared_on_nothing():
+    for wrong in ({"samples": 0}, {"samples": -1}, {"inputs": []}, {"inputs": [5]}, {"inputs": np.zeros(3)}):
+        with pytest.raises(milwright.InputError):
+            milwright.compare(DIGITS, DIGITS, **wrong)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names of files are Unicode there")
+def test_names_that_are_not_unicode(tmp_path, images):
+    model, output = (os.fsdecode(os.fsencode(tmp_path) + name) for name in (b"/\xff.mlpackage", b"/\xfe.mlpackage"))
+    shutil.copytree(DIGITS, model)
+    assert milwright.optimize(model, output, quantize="float16")["output"].endswith(".mlpackage")
+    assert "digit" in milwright.Model(output).predict({"image": images[:1]})

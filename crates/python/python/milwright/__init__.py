@@ -190,6 +190,12 @@ class Model:
 
         Raises :class:`InputError` where an input is missing, unknown, or of a wrong shape or type.
         """
+        if not isinstance(inputs, Mapping):
+            raise InputError(
+                f"the inputs of a model are a dictionary from their names to arrays, not a {type(inputs).__name__}",
+                kind="InvalidInput",
+                hint=f"the names are: {', '.join(feature['name'] for feature in self.inputs)}",
+            )
         inputs = dict(inputs)
         for name, feature in self._image_inputs.items():
             if name in inputs:
