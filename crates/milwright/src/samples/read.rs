@@ -146,7 +146,7 @@ impl InputFolder {
     /// # Errors
     /// A file cannot be read, or stacks differ in height.
     pub fn read_all(&self, fit: Fit) -> Result<Samples> {
-        let mut samples = Samples { requests: Vec::new(), source: self.source() };
+        let mut samples = Samples { requests: Vec::new(), source: self.source(), ..Samples::default() };
         for set in 0..self.len() {
             samples.requests.extend(self.read(set, fit)?);
         }
