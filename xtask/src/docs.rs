@@ -1,8 +1,10 @@
-//! `cargo xtask docs`: writes the pages about ops from the op table, so that they cannot be wrong about it.
+//! `cargo xtask docs`: writes what is said about ops and quantizations from their lists, so that it cannot be wrong.
 //!
 //! * `docs/ops/README.md`: every op, by family;
 //! * `docs/ops/FAMILY.md`: what each op computes, its parameters and their types in every opset;
-//! * `docs/support.md`: which op exists in which opset, and whether the engine runs it.
+//! * `docs/support.md`: which op exists in which opset, and whether the engine runs it;
+//! * `docs/quantizations.md`: what each `--quantize` does;
+//! * `crates/python/python/milwright/_choices.py`: the same names, as a type for Python's type checkers.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,6 +14,7 @@ use std::path::{Path, PathBuf};
 use milwright_cpu::Support;
 use milwright_mil::ops::{Default, Kind, Param, Version};
 use milwright_mil::{DType, OpKind, Opset};
+use milwright_optimize::Quantization;
 
 use crate::Result;
 
@@ -63,7 +66,40 @@ fn pages() -> BTreeMap<PathBuf, String> {
     }
     pages.insert("docs/ops/README.md".into(), index_page(&families));
     pages.insert("docs/support.md".into(), support_page(&families));
+    pages.insert("docs/quantizations.md".into(), quantizations_page());
+    pages.insert("crates/python/python/milwright/_choices.py".into(), python_choices());
     pages
+}
+
+fn quantizations_page() -> String {
+    let mut page = String::from(
+        "<!-- Made by `cargo xtask docs` from the list of quantizations. Do not edit. -->\n\n# Quantizations\n\n\
+         The values of `--quantize`. [optimize.md](optimize.md) says which constants are weights; those with NaN or infinity \
+         stay as they are.\n\n\
+         | `--quantize` | what becomes of a weight | stays as it is | from | tolerance by default |\n|---|---|---|---|---|\n",
+    );
+    for info in Quantization::ALL.iter().map(|q| q.info()) {
+        page += &format!(
+            "| `{}` | {} | {} | {} | {} dB |\n",
+            info.name,
+            info.effect,
+            info.refuses.unwrap_or("–"),
+            info.min_opset,
+            info.tolerance_db
+        );
+    }
+    page
+}
+
+fn python_choices() -> String {
+    let names: Vec<_> = Quantization::ALL.iter().map(|q| format!("    {:?},\n", q.name())).collect();
+    format!(
+        "# Made by `cargo xtask docs` from the list of quantizations. Do not edit.\n\
+         \"\"\"The choices that options have.\"\"\"\n\n\
+         from typing import Literal\n\n\
+         Quantize = Literal[\n{}]\n",
+        names.concat()
+    )
 }
 
 fn index_page(families: &BTreeMap<&str, Vec<OpKind>>) -> String {

@@ -37,7 +37,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("milwright-server", &["milwright"]),
     ("milwright-python", &["milwright"]),
     ("milwright-testkit", &["milwright-spec", "milwright-mil", "milwright-convert", "milwright-cpu"]),
-    ("xtask", &["milwright-mil", "milwright-cpu"]),
+    ("xtask", &["milwright-mil", "milwright-cpu", "milwright-optimize"]),
 ];
 
 /// Crates that the tests of any crate may use, beside its own row in [`EDGES`].

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use milwright::cache::{Options, Store};
 use milwright::{
-    Bits, DType, Error, InferenceRequest, LoadOptions, Model, Optimizer, Quantization, Result, Samples,
-    Session, Target, Tensor, Tolerance, npy,
+    DType, Error, InferenceRequest, LoadOptions, Model, Optimizer, Quantization, Result, Samples, Session,
+    Target, Tensor, Tolerance, npy,
 };
 
 fn main() -> Result<()> {
@@ -49,11 +49,11 @@ fn main() -> Result<()> {
     let quantizations = [
         ("float16", Quantization::Float16),
         ("int8", Quantization::Int8),
-        ("palette8", Quantization::Palette(Bits::Eight)),
-        ("palette6", Quantization::Palette(Bits::Six)),
-        ("palette4", Quantization::Palette(Bits::Four)),
-        ("palette2", Quantization::Palette(Bits::Two)),
-        ("palette1", Quantization::Palette(Bits::One)),
+        ("palette8", Quantization::Palette8),
+        ("palette6", Quantization::Palette6),
+        ("palette4", Quantization::Palette4),
+        ("palette2", Quantization::Palette2),
+        ("palette1", Quantization::Palette1),
     ];
     for (name, quantization) in quantizations {
         let path = work.join(format!("digits-{name}.mlpackage"));

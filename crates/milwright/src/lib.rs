@@ -98,7 +98,7 @@ pub use milwright_mil::{DType, Element, Tensor};
 pub use milwright_optimize::{KeptOp, WeightReport};
 pub use milwright_spec::{Container, abandon_writes, did_you_mean, is_device_name, nearest, would_replace};
 pub use model::Model;
-pub use optimizer::{Bits, OptimizeReport, Optimizer, Progress, Quantization, Tolerance};
+pub use optimizer::{OptimizeReport, Optimizer, Progress, Quantization, QuantizationInfo, Tolerance};
 pub use proof::{Comparison, Proof, compare, compare_functions};
 pub use request::{Dictionary, InferenceRequest, Prediction};
 pub use samples::{InputFolder, SampleSource, Samples, read_file, read_file_fitted};

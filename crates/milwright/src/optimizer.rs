@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use milwright_mil::{Opset, Program, Tensor, passes, verify};
 use milwright_optimize::float16::{self, Observed};
-use milwright_optimize::{KeptOp, Quantization as Scheme, Report};
+use milwright_optimize::{KeptOp, Report};
 use milwright_spec::{PackageWriter, StagedPackage};
 use serde::Serialize;
 
@@ -17,7 +17,7 @@ mod parts;
 mod spill;
 
 pub use judge::Tolerance;
-pub use milwright_optimize::Bits;
+pub use milwright_optimize::{Quantization, QuantizationInfo};
 
 use parts::{Part, Source};
 use spill::{Spill, Weights};
@@ -28,9 +28,6 @@ use crate::{
     Error, ErrorKind, FeatureType, LoadOptions, Model, OutputDifference, Proof, Result, Samples, Target,
     WeightReport, compare, overflow, telemetry,
 };
-
-/// How weights are stored.
-pub type Quantization = Scheme;
 
 /// Optimizes models. Build one, then [`optimize`](Optimizer::optimize) as many as you like.
 ///
@@ -284,7 +281,7 @@ impl Optimizer {
 
     /// Whether the program is converted to fp16.
     fn halves(&self) -> bool {
-        self.quantization == Quantization::Float16 || matches!(self.target, Target::Ane | Target::Gpu)
+        self.quantization.computes_in_fp16() || matches!(self.target, Target::Ane | Target::Gpu)
     }
 
     /// The tolerance in dB, if there is one.
@@ -429,7 +426,7 @@ impl Optimizer {
     }
 
     fn compresses(&self) -> bool {
-        !matches!(self.quantization, Quantization::None | Quantization::Float16)
+        self.quantization.scheme().is_some()
     }
 
     /// The optimized program, with its new weights in a scratch file.

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use milwright::{
-    Backend, Bits, Cpu, ErrorKind, InferenceRequest, LoadOptions, Model, OptimizeReport, Optimizer,
-    Quantization, Result, Samples, Tensor, Tolerance,
+    Backend, Cpu, ErrorKind, InferenceRequest, LoadOptions, Model, OptimizeReport, Optimizer, Quantization,
+    Result, Samples, Tensor, Tolerance,
 };
 use milwright_mil::text::parse;
 use milwright_mil::{Program, verify};
@@ -117,13 +117,13 @@ const LINEAR: &str = "
 fn what_is_not_within_the_tolerance_is_not_written() {
     let folder = tempfile::tempdir().unwrap();
     let (model, output) = model(folder.path(), LINEAR);
-    let one_bit = Optimizer::new().quantization(Quantization::Palette(Bits::One)).tolerance(40.0);
+    let one_bit = Optimizer::new().quantization(Quantization::Palette1).tolerance(40.0);
     let error = run(&one_bit, &model, &output).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Tolerance);
     assert!(error.hint().unwrap().contains("weight ("), "{error}");
     assert!(!output.exists());
 
-    let eight = Optimizer::new().quantization(Quantization::Palette(Bits::Eight)).tolerance(40.0);
+    let eight = Optimizer::new().quantization(Quantization::Palette8).tolerance(40.0);
     run(&eight, &model, &output).unwrap();
     let before = std::fs::read(output.join("Data/com.apple.CoreML/weights/weight.bin")).unwrap();
     // What is there stays as it was.
@@ -265,7 +265,7 @@ fn a_proof_that_proves_nothing_is_none() {
     tensor<fp32, [1, 64]> low = sub(x = h, y = fp32(1000))[name = string(\"low\")];
     tensor<fp32, [1, 64]> y = relu(x = low)[name = string(\"y\")];",
     );
-    let one_bit = Optimizer::new().quantization(Quantization::Palette(Bits::One));
+    let one_bit = Optimizer::new().quantization(Quantization::Palette1);
     for tolerance in [Tolerance::Default, Tolerance::Decibels(60.0), Tolerance::Decibels(-60.0)] {
         let error = run(&one_bit.clone().tolerance(tolerance), &model, &output).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Tolerance);
@@ -282,7 +282,7 @@ fn a_proof_that_proves_nothing_is_none() {
 fn every_setting_has_a_tolerance() {
     let folder = tempfile::tempdir().unwrap();
     let (model, output) = model(folder.path(), LINEAR);
-    let one_bit = Optimizer::new().quantization(Quantization::Palette(Bits::One));
+    let one_bit = Optimizer::new().quantization(Quantization::Palette1);
     let error = run(&one_bit, &model, &output).unwrap_err();
     assert!(
         error.to_string().contains("not within 10 dB of the original, the default for palette1"),

@@ -28,7 +28,8 @@ use milwright_mil::{
     Arg, BlockId, DType, Function, Input, Op, OpId, OpKind, Opset, Tensor, TensorType, Type, Value, ValueId,
 };
 
-use crate::rewrite::{Loss, WeightReport};
+use crate::loss::Loss;
+use crate::rewrite::WeightReport;
 use crate::{Error, Report, Store, float_tensor, float_values};
 
 /// The largest finite fp16.

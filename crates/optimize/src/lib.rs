@@ -3,20 +3,15 @@
 //! [`optimize`] rewrites a program in place of a copy: each weight is read (from a memory-mapped file, say),
 //! compressed, handed to the caller's store, and let go, so that memory stays near the largest single tensor.
 //!
-//! | scheme | what becomes of a weight |
-//! |---|---|
-//! | [`Quantization::Float16`] | the whole program computes in fp16 where its ops can: [`float16`] |
-//! | [`Quantization::Int8`] | int8 times a scale per output channel: [`linear`] |
-//! | [`Quantization::Palette`] | indices into the 2, 4, 16, 64 or 256 best values: [`cluster`] |
-//!
-//! Compressed weights are `constexpr_*` ops, in the form of the function's opset. They need iOS16; a function of an
-//! older opset becomes an iOS16 function, whose ops are a superset.
+//! [`Quantization`] is the list of what can become of them, [`Scheme`] what its entries implement. Compressed weights are
+//! `constexpr_*` ops, in the form of the function's opset.
 #![forbid(unsafe_code)]
 
-pub mod cluster;
 pub mod float16;
-pub mod linear;
+mod loss;
 mod rewrite;
+mod scheme;
+pub mod schemes;
 pub mod weights;
 
 use std::borrow::Cow;
@@ -27,90 +22,10 @@ use half::vec::HalfFloatVecExt;
 use milwright_mil::{DType, Program, Tensor};
 
 pub use float16::KeptOp;
+pub use loss::Loss;
 pub use rewrite::WeightReport;
-
-/// How weights are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Quantization {
-    /// As they are.
-    None,
-    /// In fp16, and computed with in fp16.
-    Float16,
-    /// In int8, symmetric, with a scale for each output channel.
-    Int8,
-    /// As indices of 1, 2, 4, 6 or 8 bits into a palette of values, one palette for each tensor.
-    Palette(Bits),
-}
-
-/// By the names of the command line, as [`FromStr`](std::str::FromStr) reads them.
-impl std::fmt::Display for Quantization {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Quantization::None => f.write_str("none"),
-            Quantization::Float16 => f.write_str("float16"),
-            Quantization::Int8 => f.write_str("int8"),
-            Quantization::Palette(bits) => write!(f, "palette{}", bits.get()),
-        }
-    }
-}
-
-impl std::str::FromStr for Quantization {
-    type Err = String;
-
-    /// By the names of the command line: `none`, `float16`, `int8`, `palette8`, `palette6`, `palette4`, `palette2` and
-    /// `palette1`.
-    fn from_str(name: &str) -> Result<Quantization, String> {
-        Ok(match name {
-            "none" => Quantization::None,
-            "float16" => Quantization::Float16,
-            "int8" => Quantization::Int8,
-            "palette8" => Quantization::Palette(Bits::Eight),
-            "palette6" => Quantization::Palette(Bits::Six),
-            "palette4" => Quantization::Palette(Bits::Four),
-            "palette2" => Quantization::Palette(Bits::Two),
-            "palette1" => Quantization::Palette(Bits::One),
-            _ => {
-                let names = "none, float16, int8, palette8, palette6, palette4, palette2 and palette1";
-                return Err(format!("there is no quantization `{name}`; there are {names}"));
-            }
-        })
-    }
-}
-
-/// Bits of a palette's index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names say it all")]
-pub enum Bits {
-    One,
-    Two,
-    Four,
-    Six,
-    Eight,
-}
-
-impl Bits {
-    /// 1, 2, 4, 6 or 8.
-    pub const fn get(self) -> usize {
-        match self {
-            Bits::One => 1,
-            Bits::Two => 2,
-            Bits::Four => 4,
-            Bits::Six => 6,
-            Bits::Eight => 8,
-        }
-    }
-
-    /// The element type of unpacked indices.
-    const fn dtype(self) -> DType {
-        match self {
-            Bits::One => DType::UInt1,
-            Bits::Two => DType::UInt2,
-            Bits::Four => DType::UInt4,
-            Bits::Six => DType::UInt6,
-            Bits::Eight => DType::UInt8,
-        }
-    }
-}
+use scheme::Action;
+pub use scheme::{Compressed, FloatWeight, Quantization, QuantizationInfo, Scheme};
 
 /// Where compressed tensors are kept until the program is written.
 pub trait Store {
@@ -192,16 +107,19 @@ pub fn optimize(
     progress: &mut dyn FnMut(usize),
 ) -> Result<Report, Error> {
     let mut report = Report::default();
-    let mut compressor = rewrite::Compressor::default();
-    for (name, function) in &mut program.functions {
-        match quantization {
-            Quantization::None => {}
-            Quantization::Float16 => {
-                let unknown = float16::Observed::default();
+    let entry = quantization.info();
+    match entry.action {
+        Action::Keep => {}
+        Action::Float16 => {
+            let unknown = float16::Observed::default();
+            for (name, function) in &mut program.functions {
                 report.extend(float16::convert(name, function, &unknown, store, progress)?);
             }
-            Quantization::Int8 | Quantization::Palette(_) => {
-                report.weights.extend(compressor.compress(name, function, quantization, store, progress)?);
+        }
+        Action::Compress(scheme) => {
+            let mut compressor = rewrite::Compressor::new(scheme, entry.min_opset);
+            for (name, function) in &mut program.functions {
+                report.weights.extend(compressor.compress(name, function, store, progress)?);
             }
         }
     }

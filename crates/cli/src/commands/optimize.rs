@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use milwright::{
-    Bits, Container, KeptOp, OptimizeReport, Optimizer, Progress, Quantization, Result, Tolerance,
-    WeightReport,
+    Container, KeptOp, OptimizeReport, Optimizer, Progress, Quantization, Result, Tolerance, WeightReport,
 };
 
 use crate::common::{self, Global, InputArgs, TargetArg};
@@ -38,11 +37,9 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = TargetArg::Auto)]
     target: TargetArg,
     /// How weights are stored.
-    #[arg(long, value_enum, default_value_t = QuantizeArg::None)]
-    quantize: QuantizeArg,
-    /// The least signal-to-noise ratio of every output, in dB, or `none` [default: 40 for none, 30 for float16 (or ane, gpu),
-    /// 20 for int8, palette8 and palette6, 10 for smaller palettes]
-    #[arg(long, value_name = "SNR_DB", allow_negative_numbers = true, value_parser = common::tolerance)]
+    #[arg(long, value_parser = quantizations(), default_value_t = Quantization::None)]
+    quantize: Quantization,
+    #[arg(long, value_name = "SNR_DB", help = tolerance_help(), allow_negative_numbers = true, value_parser = common::tolerance)]
     tolerance: Option<Tolerance>,
     #[command(flatten)]
     inputs: InputArgs,
@@ -54,41 +51,6 @@ pub struct Args {
     threads: usize,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum QuantizeArg {
-    /// As they are.
-    None,
-    /// fp16, computed in fp16.
-    Float16,
-    /// int8 with a scale per output channel.
-    Int8,
-    /// 256 values per tensor.
-    Palette8,
-    /// 64 values per tensor.
-    Palette6,
-    /// 16 values per tensor.
-    Palette4,
-    /// 4 values per tensor.
-    Palette2,
-    /// 2 values per tensor.
-    Palette1,
-}
-
-impl From<QuantizeArg> for Quantization {
-    fn from(quantize: QuantizeArg) -> Quantization {
-        match quantize {
-            QuantizeArg::None => Quantization::None,
-            QuantizeArg::Float16 => Quantization::Float16,
-            QuantizeArg::Int8 => Quantization::Int8,
-            QuantizeArg::Palette8 => Quantization::Palette(Bits::Eight),
-            QuantizeArg::Palette6 => Quantization::Palette(Bits::Six),
-            QuantizeArg::Palette4 => Quantization::Palette(Bits::Four),
-            QuantizeArg::Palette2 => Quantization::Palette(Bits::Two),
-            QuantizeArg::Palette1 => Quantization::Palette(Bits::One),
-        }
-    }
-}
-
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let model = common::open(&args.model)?;
     let output = args.output.clone().unwrap_or_else(|| default_output(args));
@@ -96,7 +58,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     args.force.check_model(&output, Container::Mlpackage, &args.model)?;
     let mut optimizer = Optimizer::new()
         .target(args.target.into())
-        .quantization(args.quantize.into())
+        .quantization(args.quantize)
         .seed(args.seed)
         .load_options(global.load_options(None, args.threads));
     if let Some(tolerance) = args.tolerance {
@@ -133,7 +95,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         }
     }
     if args.tolerance == Some(Tolerance::None) {
-        let default = Tolerance::default_db(args.quantize.into(), false);
+        let default = Tolerance::default_db(args.quantize, false);
         for failure in report.proof.failures(default) {
             printer.note(format!("warning: {failure}; the default tolerance of {default} dB refuses it"));
         }
@@ -150,11 +112,33 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     Ok(())
 }
 
+/// The values of `--quantize`: the list of quantizations.
+fn quantizations() -> impl TypedValueParser<Value = Quantization> {
+    let value = |q: &Quantization| PossibleValue::new(q.name()).help(q.info().doc);
+    PossibleValuesParser::new(Quantization::ALL.iter().map(value))
+        .try_map(|name| name.parse::<Quantization>())
+}
+
+fn tolerance_help() -> String {
+    let mut groups: Vec<(f64, Vec<&str>)> = Vec::new();
+    for info in Quantization::ALL.iter().map(|q| q.info()) {
+        match groups.iter_mut().find(|(db, _)| *db == info.tolerance_db) {
+            Some((_, names)) => names.push(info.name),
+            None => groups.push((info.tolerance_db, vec![info.name])),
+        }
+    }
+    let groups: Vec<_> = groups.iter().map(|(db, names)| format!("{db} for {}", names.join(", "))).collect();
+    format!(
+        "The least signal-to-noise ratio of every output, in dB, or `none` [default: {}; at most 30 for ane and gpu]",
+        groups.join("; ")
+    )
+}
+
 fn default_output(args: &Args) -> PathBuf {
     let stem = args.model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let suffix = match args.quantize.to_possible_value() {
-        Some(v) if v.get_name() != "none" => v.get_name().to_owned(),
-        _ => "optimized".to_owned(),
+    let suffix = match args.quantize {
+        Quantization::None => "optimized",
+        quantization => quantization.name(),
     };
     PathBuf::from(format!("{stem}-{suffix}.mlpackage"))
 }

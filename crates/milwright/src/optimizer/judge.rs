@@ -1,7 +1,5 @@
 //! Whether a result is near enough, what to say if it is not, and why it is not smaller.
 
-use milwright_optimize::Bits;
-
 use super::{Observations, OptimizeReport, Optimizer, Quantization};
 use crate::kinds::Task;
 use crate::{Error, ErrorKind, Model, OutputDifference, Result, Snr, WeightReport};
@@ -32,16 +30,10 @@ impl From<f64> for Tolerance {
 }
 
 impl Tolerance {
-    /// The default for a setting: 40 dB where weights stay as they are, 20 dB for a byte or six bits for each, 10 dB
-    /// below that; and at most 30 dB where the result computes in fp16.
+    /// The default for a setting: what the list of quantizations says, and at most 30 dB where the result computes in fp16.
     pub fn default_db(quantization: Quantization, computes_in_fp16: bool) -> f64 {
-        let weights: f64 = match quantization {
-            Quantization::None => 40.0,
-            Quantization::Float16 => 30.0,
-            Quantization::Int8 | Quantization::Palette(Bits::Eight | Bits::Six) => 20.0,
-            Quantization::Palette(_) => 10.0,
-        };
-        if computes_in_fp16 { weights.min(30.0) } else { weights }
+        let db = quantization.info().tolerance_db;
+        if computes_in_fp16 { db.min(Quantization::Float16.info().tolerance_db) } else { db }
     }
 }
 
@@ -114,11 +106,7 @@ impl Optimizer {
         let lossy = |w: &&WeightReport| w.snr_db.is_some_and(|s| s < limit + BLAME_MARGIN_DB);
         let mut worst: Vec<&WeightReport> = report.weights.iter().filter(lossy).collect();
         worst.sort_by(|a, b| a.snr_db.partial_cmp(&b.snr_db).unwrap_or(std::cmp::Ordering::Equal));
-        let finer = match self.quantization {
-            Quantization::Palette(Bits::Eight) | Quantization::Int8 => Some("float16 keeps more"),
-            Quantization::Palette(_) => Some("use more bits"),
-            _ => None,
-        };
+        let finer = self.quantization.info().finer;
         advice.extend(finer.filter(|_| !worst.is_empty()).map(str::to_owned));
         if !is_broken && self.tolerance == Tolerance::Default {
             advice.push("or lift the tolerance with `none`".to_owned());

@@ -17,6 +17,7 @@ from typing import Any, Callable, Literal, Mapping, Sequence, Union
 import numpy as np
 
 from . import _images, _native
+from ._choices import Quantize
 from ._errors import (
     DeadlineError,
     Error,
@@ -55,7 +56,6 @@ StrPath = Union[str, "os.PathLike[str]"]
 Precision = Literal["declared", "wide"]
 Images = Literal["pil", "array"]
 Target = Literal["auto", "ane", "gpu", "cpu"]
-Quantize = Literal["none", "float16", "int8", "palette8", "palette6", "palette4", "palette2", "palette1"]
 
 TargetOS = Literal["ios15", "ios16", "ios17", "ios18"]
 ComputePrecision = Literal["float32", "float16"]
@@ -246,10 +246,9 @@ def optimize(
     """Makes a model smaller, runs original and result on the same inputs, and writes the result to ``output``. A package
     that is there already raises :class:`ExistsError` before anything is done; with ``force`` it is replaced.
 
-    ``quantize`` is ``none``, ``float16``, ``int8``, ``palette8``, ``palette6``, ``palette4``, ``palette2`` or
-    ``palette1``. ``tolerance`` is the least signal to noise, in dB, of every output: a result that is worse raises
-    :class:`ToleranceError`, and nothing is written. ``None`` is the default of the setting (40 for ``none``, 30 for
-    ``float16``, 20 for ``int8``, ``palette8`` and ``palette6``, 10 for smaller palettes), ``"none"`` lifts it. ``inputs``
+    ``quantize`` is how weights are stored: one of :data:`Quantize`, which docs/quantizations.md explains. ``tolerance`` is
+    the least signal to noise, in dB, of every output: a result that is worse raises :class:`ToleranceError`, and nothing is
+    written. ``None`` is the default of the setting, which the same page gives; ``"none"`` lifts it. ``inputs``
     is a folder of ``.npy`` files or a list of sets of inputs; without it they are drawn, by ``seed``, and the proof is a
     smoke test. ``progress`` is called with a stage, done and total. ``timeout`` is in seconds, for all of it: beyond it,
     :class:`DeadlineError` is raised, and nothing is written; without it, each prediction may take ten minutes.

@@ -1,7 +1,45 @@
 //! Linear quantization: int8, symmetric, one scale for each output channel.
 
 use half::f16;
-use milwright_mil::DType;
+use milwright_mil::{DType, OpKind, Opset, Tensor};
+
+use crate::float_tensor;
+use crate::loss::Loss;
+use crate::scheme::{Compressed, FloatWeight, Scheme};
+
+/// int8, symmetric, with a scale for each output channel.
+pub static INT8: Int8PerChannel = Int8PerChannel;
+
+/// See [`INT8`].
+#[derive(Debug)]
+pub struct Int8PerChannel;
+
+impl Scheme for Int8PerChannel {
+    fn compress(&self, weight: &FloatWeight<'_>, opset: Opset) -> Result<Compressed, &'static str> {
+        let &FloatWeight { values, shape, dtype, channel_axis } = weight;
+        let axis = channel_axis.ok_or("its users disagree on where its output channels are")?;
+        let q = quantize(values, shape, axis, dtype);
+        let loss = Loss::of(values, dequantize(&q, shape, axis), dtype);
+        let channels = q.scales.len();
+        let data = Tensor::from_vec(shape, q.data).expect("one for each element");
+        let (kind, inputs) = if opset >= Opset::Ios18 {
+            let mut scale_shape = vec![1; shape.len()];
+            scale_shape[axis] = channels;
+            let scale = float_tensor(&q.scales, &scale_shape, dtype);
+            (OpKind::ConstexprBlockwiseShiftScale, vec![("data", data), ("scale", scale)])
+        } else {
+            let zeros = Tensor::from_vec(&[channels], vec![0i8; channels]);
+            let inputs = vec![
+                ("quantized_data", data),
+                ("zero_point", zeros.expect("a vector's shape is its length")),
+                ("scale", float_tensor(&q.scales, &[channels], dtype)),
+                ("axis", Tensor::scalar(axis as i32)),
+            ];
+            (OpKind::ConstexprAffineDequantize, inputs)
+        };
+        Ok(Compressed { kind, inputs, loss })
+    }
+}
 
 /// A weight as int8 times a scale per channel.
 #[derive(Clone, Debug, PartialEq)]

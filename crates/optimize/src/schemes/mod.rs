@@ -1,0 +1,7 @@
+//! A file for each family of schemes.
+
+pub mod cluster;
+pub mod linear;
+pub mod palette;
+
+pub use linear::INT8;

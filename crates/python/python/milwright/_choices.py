@@ -1,0 +1,15 @@
+# Made by `cargo xtask docs` from the list of quantizations. Do not edit.
+"""The choices that options have."""
+
+from typing import Literal
+
+Quantize = Literal[
+    "none",
+    "float16",
+    "int8",
+    "palette8",
+    "palette6",
+    "palette4",
+    "palette2",
+    "palette1",
+]
