@@ -106,7 +106,7 @@ macro_rules! quantizations {
 quantizations! {
     None {
         name: "none",
-        doc: "As they are.",
+        doc: "As they are",
         min_opset: Opset::Ios15,
         effect: "stays as it is; only graph passes run",
         refuses: None,
@@ -116,7 +116,7 @@ quantizations! {
     }
     Float16 {
         name: "float16",
-        doc: "fp16, computed in fp16.",
+        doc: "fp16, computed in fp16",
         min_opset: Opset::Ios15,
         effect: "fp16, computed in fp16: see [optimize.md](optimize.md#fp16)",
         refuses: None,
@@ -126,7 +126,7 @@ quantizations! {
     }
     Int8 {
         name: "int8",
-        doc: "int8 with a scale per output channel.",
+        doc: "int8 with a scale per output channel",
         min_opset: Opset::Ios16,
         effect: "−127 … 127 times a scale for each output channel (the second dimension for `conv_transpose`, that of the \
                  result for `matmul`, else the first). The scale is rounded to the weight's type before it is divided by",
@@ -137,7 +137,7 @@ quantizations! {
     }
     Palette8 {
         name: "palette8",
-        doc: "256 values per tensor.",
+        doc: "256 values per tensor",
         min_opset: Opset::Ios16,
         effect: "indices into the 256 values with the least squared error over the tensor",
         refuses: None,
@@ -147,7 +147,7 @@ quantizations! {
     }
     Palette6 {
         name: "palette6",
-        doc: "64 values per tensor.",
+        doc: "64 values per tensor",
         min_opset: Opset::Ios16,
         effect: "indices into the best 64 values",
         refuses: None,
@@ -157,7 +157,7 @@ quantizations! {
     }
     Palette4 {
         name: "palette4",
-        doc: "16 values per tensor.",
+        doc: "16 values per tensor",
         min_opset: Opset::Ios16,
         effect: "indices into the best 16 values",
         refuses: None,
@@ -167,7 +167,7 @@ quantizations! {
     }
     Palette2 {
         name: "palette2",
-        doc: "4 values per tensor.",
+        doc: "4 values per tensor",
         min_opset: Opset::Ios16,
         effect: "indices into the best 4 values",
         refuses: None,
@@ -177,7 +177,7 @@ quantizations! {
     }
     Palette1 {
         name: "palette1",
-        doc: "2 values per tensor.",
+        doc: "2 values per tensor",
         min_opset: Opset::Ios16,
         effect: "indices into the best 2 values",
         refuses: None,
