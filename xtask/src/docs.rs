@@ -132,15 +132,15 @@ fn family_page(family: &str, ops: &[OpKind]) -> String {
 
 fn version_section(version: &Version) -> String {
     let mut text = format!("\n**From {}**\n\n", first_program_opset(version));
-    if version.params.is_empty() {
+    if version.params().next().is_none() {
         return text + "No parameters.\n";
     }
     text += "| parameter | takes | default |\n|---|---|---|\n";
-    for param in version.params {
+    for param in version.params() {
         text += &format!("| `{}` | {} | {} |\n", param.name, takes(param), default(param.default));
     }
-    for (variable, dtypes) in version.types {
-        text += &format!("\n`{variable}` is {}.\n", names(dtypes, " or "));
+    for (variable, dtypes) in version.types() {
+        text += &format!("\n`{variable}` is {}.\n", names(&dtypes, " or "));
     }
     text
 }
@@ -171,7 +171,6 @@ fn default(default: Default) -> String {
         Default::Int(i) => format!("`{i}`"),
         Default::Float(x) => format!("`{x:?}`"),
         Default::Str(s) => format!("`\"{s}\"`"),
-        Default::Ints(v) => format!("`{v:?}`"),
     }
 }
 

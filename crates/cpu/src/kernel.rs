@@ -1,25 +1,27 @@
 //! The contract between the engine and the code of one op.
 //!
-//! An op comes to its kernel flattened: everything bound to its parameters, in the order of the op's inputs and with
-//! lists spread out, makes one list of *slots*. [`OpViewExt`] finds slots by parameter name. Constants have slots as
-//! well, so that a kernel may read a parameter from the [`OpView`] when it prepares or from its slot when it runs.
+//! A kernel prepares from the op's typed parameters, [`Params`]. When it runs, everything bound to them, in the order of
+//! the op's inputs and with lists spread out, makes one list of *slots*; an operand knows its own. Constants have slots as
+//! well, so that a kernel may read one when it prepares or when it runs.
 
 use std::fmt;
-use std::ops::Range;
 
 use bytes::Bytes;
-use milwright_mil::ops::{InferError, OpView};
-use milwright_mil::{DType, Tensor, TensorType, Type};
+use milwright_mil::ops::{InferError, OpDef};
+use milwright_mil::{Tensor, TensorType, Type};
 
 use crate::chain::Epilogue;
 use crate::{Memory, Pool, View, ViewMut};
+
+/// The parameters of an op.
+pub type Params<'a, Op> = <Op as OpDef>::Params<'a>;
 
 /// The code of one op.
 ///
 /// `prepare` is called when all shapes are known: for a plan when it is loaded, for data-dependent shapes at run
 /// time. It must be cheap; what is expensive and depends only on constants goes into [`pack`](Kernel::pack), whose
 /// result is kept in the plan's file.
-pub trait Kernel {
+pub trait Kernel: OpDef + Sized {
     /// Whether there is code for the op.
     const SUPPORT: Support = Support::Kernel;
 
@@ -27,13 +29,13 @@ pub trait Kernel {
     ///
     /// # Errors
     /// The op cannot run this way; the text says what is missing. The caller adds where.
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError>;
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError>;
 
     /// Lays out constant inputs as the kernel reads them, once, at compile time; `None` if there is nothing to gain.
     ///
     /// # Errors
     /// As [`prepare`](Kernel::prepare).
-    fn pack(_op: &OpView<'_>, _outputs: &[TensorType]) -> Result<Option<Packed>, KernelError> {
+    fn pack(_p: &Params<'_, Self>, _outputs: &[TensorType]) -> Result<Option<Packed>, KernelError> {
         Ok(None)
     }
 
@@ -42,11 +44,11 @@ pub trait Kernel {
     /// # Errors
     /// As [`prepare`](Kernel::prepare); also where `packed` is not what this kernel makes.
     fn prepare_packed(
-        op: &OpView<'_>,
+        p: &Params<'_, Self>,
         outputs: &[TensorType],
         _packed: Packed,
     ) -> Result<Prepared, KernelError> {
-        Self::prepare(op, outputs)
+        Self::prepare(p, outputs)
     }
 }
 
@@ -245,63 +247,6 @@ impl fmt::Debug for Prepared {
             Prepared::Alias(slot) => write!(f, "Alias({slot})"),
             Prepared::Dynamic(_) => f.write_str("Dynamic"),
         }
-    }
-}
-
-/// An [`OpView`] as kernels want it: slots, and shapes without unknowns.
-pub trait OpViewExt {
-    /// The slot of a parameter that takes one value; `None` if nothing is bound.
-    fn opt_slot(&self, name: &str) -> Option<usize>;
-
-    /// The slot of a parameter that takes one value.
-    ///
-    /// # Errors
-    /// Nothing is bound.
-    fn slot(&self, name: &str) -> Result<usize, KernelError>;
-
-    /// The slots of a variadic parameter.
-    fn slots(&self, name: &str) -> Range<usize>;
-
-    /// The shape of a bound tensor.
-    ///
-    /// # Errors
-    /// Nothing, or something else, is bound, or the shape is not known yet.
-    fn shape(&self, name: &str) -> Result<Vec<usize>, KernelError>;
-
-    /// The element type of a bound tensor.
-    ///
-    /// # Errors
-    /// Nothing, or something else, is bound.
-    fn dtype(&self, name: &str) -> Result<DType, KernelError>;
-}
-
-impl OpViewExt for OpView<'_> {
-    fn opt_slot(&self, name: &str) -> Option<usize> {
-        Some(self.slots(name).start).filter(|_| self.has(name))
-    }
-
-    fn slot(&self, name: &str) -> Result<usize, KernelError> {
-        self.ty(name)?;
-        Ok(self.slots(name).start)
-    }
-
-    fn slots(&self, name: &str) -> Range<usize> {
-        let mut start = 0;
-        for (n, args) in &self.args {
-            if *n == name {
-                return start..start + args.len();
-            }
-            start += args.len();
-        }
-        start..start
-    }
-
-    fn shape(&self, name: &str) -> Result<Vec<usize>, KernelError> {
-        concrete(self.tensor(name)?)
-    }
-
-    fn dtype(&self, name: &str) -> Result<DType, KernelError> {
-        Ok(self.tensor(name)?.dtype)
     }
 }
 

@@ -33,7 +33,7 @@ pub mod view;
 pub use compile::{CompileError, CompileOptions, compile, compile_with};
 pub use eager::Engine;
 pub use exec::{Executable, RunError, RunOptions, State, convert_input};
-pub use kernel::{Kernel, KernelError, Map, Packed, Prepared, Run, Step, Support};
+pub use kernel::{Kernel, KernelError, Map, Packed, Params, Prepared, Run, Step, Support};
 pub use memory::{DEFAULT_MEMORY, Memory};
 pub use plan::{Feature, Plan, PlanError};
 pub use pool::{MAX_THREADS, Pool};

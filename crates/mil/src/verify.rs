@@ -379,7 +379,7 @@ impl<'p, 'e> FunctionVerifier<'p, 'e> {
         let before = self.errors.count();
         let mut bound = HashSet::new();
         for input in &op.inputs {
-            let Some(param) = version.params.iter().find(|p| p.name == input.name) else {
+            let Some(param) = version.param(&input.name) else {
                 self.error_with(Rule::Parameter, Some(takes(op.kind, version)), || {
                     format!("there is no parameter `{}` in opset {}", input.name, f.opset)
                 });
@@ -396,7 +396,7 @@ impl<'p, 'e> FunctionVerifier<'p, 'e> {
                 });
             }
         }
-        for param in version.params {
+        for param in version.params() {
             if param.default == Default::Required && !bound.contains(param.name) {
                 self.error_with(Rule::Parameter, Some(takes(op.kind, version)), || {
                     format!("parameter `{}` is missing", param.name)
@@ -419,7 +419,7 @@ impl<'p, 'e> FunctionVerifier<'p, 'e> {
         // For each type variable, the element type that it got, and from which input.
         let mut vars: Vec<(&str, DType, &str)> = Vec::new();
         for (input, (_, args)) in f[id].inputs.iter().zip(&view.args) {
-            let Some(param) = version.params.iter().find(|p| p.name == input.name) else { continue };
+            let Some(param) = version.param(&input.name) else { continue };
             for (arg, seen) in input.args.iter().zip(args) {
                 if param.constant && !self.is_constant(arg, seen) {
                     let hint = "compute it from constants, or bind a `const`".to_owned();
@@ -454,7 +454,7 @@ impl<'p, 'e> FunctionVerifier<'p, 'e> {
             }
             return;
         }
-        let allowed = match param.kind {
+        match param.kind {
             Kind::Any => return,
             Kind::List if matches!(ty, Type::List(..)) => return,
             Kind::List => {
@@ -463,18 +463,15 @@ impl<'p, 'e> FunctionVerifier<'p, 'e> {
             Kind::State => {
                 return self.error(Rule::State, || format!("parameter `{name}` takes a state, not {ty}"));
             }
-            Kind::Of(dtypes) => Some(dtypes),
-            Kind::Var(var) => version.types.iter().find(|(v, _)| *v == var).map(|(_, d)| *d),
-        };
+            Kind::Of(_) | Kind::Var(_) => {}
+        }
         let Type::Tensor(tensor) = ty else {
             return self.error(Rule::DType, || format!("parameter `{name}` takes a tensor, not {ty}"));
         };
-        if let Some(allowed) = allowed
-            && !allowed.contains(&tensor.dtype)
-        {
+        if !version.takes(param, tensor.dtype) {
             let opset = self.function.opset;
             return self.error(Rule::DType, || {
-                let list: Vec<_> = allowed.iter().map(|d| d.name()).collect();
+                let list: Vec<_> = version.taken(param).iter().map(|d| d.name()).collect();
                 format!(
                     "parameter `{name}` is {}; in opset {opset} it takes {}",
                     tensor.dtype,
@@ -603,7 +600,7 @@ fn takes(kind: OpKind, version: &Version) -> String {
         Default::Required => p.name.to_owned(),
         _ => format!("{}?", p.name),
     };
-    let params: Vec<String> = version.params.iter().map(param).collect();
+    let params: Vec<String> = version.params().map(param).collect();
     match params.is_empty() {
         true => format!("`{}` takes no parameters", kind.name()),
         false => format!("`{}` takes {}", kind.name(), params.join(", ")),

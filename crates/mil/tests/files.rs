@@ -5,10 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-use milwright_mil::ops::OpView;
+use milwright_mil::ops::defs::Add;
+use milwright_mil::ops::{OpDef, OpView};
 use milwright_mil::passes::{self, Pass};
 use milwright_mil::text::{parse, print};
-use milwright_mil::{Evaluate, Program, Tensor, Type, verify};
+use milwright_mil::{Evaluate, OpKind, Program, Tensor, Type, verify};
 
 #[test]
 fn text() {
@@ -109,11 +110,13 @@ struct Adder;
 
 impl Evaluate for Adder {
     fn evaluate(&self, op: &OpView<'_>, _: &[Type]) -> Result<Vec<Tensor>, String> {
-        let (Some(x), Some(y)) = (op.known_tensor("x"), op.known_tensor("y")) else {
+        if op.kind != OpKind::Add {
             return Err("not an addition".into());
-        };
+        }
+        let p = Add::params(op).map_err(|e| e.to_string())?;
+        let (Some(x), Some(y)) = (p.x.value(), p.y.value()) else { return Err("not known".into()) };
         let (Ok(a), Ok(b)) = (x.to_vec::<f32>(), y.to_vec::<f32>()) else { return Err("not fp32".into()) };
-        if op.kind.name() != "add" || x.shape() != y.shape() {
+        if x.shape() != y.shape() {
             return Err("not an addition of equal shapes".into());
         }
         let sum = a.iter().zip(b).map(|(a, b)| a + b).collect();

@@ -34,7 +34,7 @@ impl Classifier {
             _ => None,
         };
         let classes = constant("classes").and_then(|v| classes(&v));
-        let source = f[op].value("probabilities");
+        let source = f[op].value(milwright_mil::param!(Classify.probabilities));
         let (Some(classes), Some(source), &[label, probabilities]) = (classes, source, &f[op].outputs[..])
         else {
             return Err(Error::new(crate::ErrorKind::Unsupported, "a `classify` op of an unknown form"));

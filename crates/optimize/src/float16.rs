@@ -26,6 +26,7 @@ use milwright_mil::infer::{infer, output_dtypes};
 use milwright_mil::ops::{Effect, Kind, Param, Version};
 use milwright_mil::{
     Arg, BlockId, DType, Function, Input, Op, OpId, OpKind, Opset, Tensor, TensorType, Type, Value, ValueId,
+    param,
 };
 
 use crate::loss::Loss;
@@ -198,13 +199,13 @@ impl Converter<'_> {
             return Plan::Leave;
         }
         // The type that most of the op has, its outputs too: that of its first parameter that may be a float.
-        let variables = version.params.iter().filter_map(|p| group(op, version, p));
-        let data = variables.into_iter().find(|var| allows(version, Kind::Var(var), DType::Fp32));
+        let mut variables = version.params().filter_map(|p| group(op, version, p));
+        let data = variables.find(|var| allows(version, Kind::Var(var), DType::Fp32));
         // Without an input that is fp32, outputs are for another reason: because a parameter is left out, say.
         let mut any = false;
         let mut singles = Vec::new();
         for input in &op.inputs {
-            let Some(param) = version.params.iter().find(|p| p.name == input.name) else {
+            let Some(param) = version.param(&input.name) else {
                 return Plan::Leave;
             };
             if let Some(var) = group(op, version, param).filter(|&v| Some(v) != data)
@@ -250,9 +251,8 @@ impl Converter<'_> {
     /// Whether the parameters of a type variable, which is not that of the data, are better left in fp32: scalars, and
     /// vectors that do not fit fp16.
     fn mixes(&self, op: &Op, version: &Version, var: &str) -> bool {
-        let of_var = |input: &&Input| {
-            version.params.iter().any(|p| p.name == input.name && group(op, version, p) == Some(var))
-        };
+        let of_var =
+            |input: &&Input| version.param(&input.name).is_some_and(|p| group(op, version, p) == Some(var));
         let mut tensors = Vec::new();
         for arg in op.inputs.iter().filter(of_var).flat_map(|i| &i.args) {
             let constant = match arg {
@@ -272,7 +272,7 @@ impl Converter<'_> {
         let of = &self.function[op];
         let version = of.kind.version(self.function.opset);
         let stays = |input: &Input| {
-            let param = version.and_then(|v| v.params.iter().find(|p| p.name == input.name));
+            let param = version.and_then(|v| v.param(&input.name));
             let var = param.zip(version).and_then(|(p, v)| group(of, v, p));
             var.is_some_and(|v| singles.contains(&v))
         };
@@ -367,7 +367,7 @@ impl Converter<'_> {
     /// What a `constexpr_cast` makes fp32 of.
     fn stored_half(&self, value: ValueId) -> Option<Tensor> {
         let op = &self.function[self.function.defining_op(value)?];
-        let source = match op.args("source_val") {
+        let source = match op.args(param!(ConstexprCast.source_val)) {
             [Arg::Const(c)] => c.as_tensor(),
             [Arg::Value(v)] => self.function.const_value(*v)?.as_tensor(),
             _ => None,
@@ -409,7 +409,7 @@ impl Converter<'_> {
         let dtype_name = self.fresh(format!("{name}_dtype"));
         let (dtype_op, dtype) = self.function.make_const(dtype_name, Value::string(to.name()));
         self.function[block].ops.push(dtype_op);
-        let inputs = vec![Input::value("x", value), Input::value("dtype", dtype)];
+        let inputs = vec![Input::value(param!(Cast.x), value), Input::value(param!(Cast.dtype), dtype)];
         let op = self.function.push_op(block, OpKind::Cast, inputs, [(name.clone(), ty)]);
         self.function[op].attributes.insert("name".into(), Value::string(format!("{name}_cast")));
         self.function[op].outputs[0]
@@ -457,8 +457,8 @@ fn group(op: &Op, version: &Version, param: &Param) -> Option<&'static str> {
         _ => None,
     };
     if param.name == "epsilon" && op.kind.family() == "normalization" {
-        let gamma = version.params.iter().find(|p| p.name == "gamma");
-        let data = version.params.first().filter(|_| version.opset < Opset::Ios17);
+        let gamma = version.param("gamma");
+        let data = version.params().next().filter(|_| version.opset < Opset::Ios17);
         if let Some(other) = gamma.or(data) {
             return variable(other);
         }
@@ -468,7 +468,7 @@ fn group(op: &Op, version: &Version, param: &Param) -> Option<&'static str> {
 
 fn allows(version: &Version, kind: Kind, dtype: DType) -> bool {
     match kind {
-        Kind::Var(var) => version.types.iter().any(|(name, types)| *name == var && types.contains(&dtype)),
+        Kind::Var(var) => version.allows(var, dtype),
         Kind::Of(types) => types.contains(&dtype),
         _ => false,
     }

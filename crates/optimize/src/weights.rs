@@ -65,10 +65,10 @@ fn output_channels(function: &Function, user: OpId, value: ValueId, rank: usize)
     };
     match op.kind {
         OpKind::ConvTranspose => 1,
-        OpKind::Matmul if op.value("y") == Some(value) => {
-            rank - if transposed("transpose_y") { 2 } else { 1 }
+        OpKind::Matmul if op.value(milwright_mil::param!(Matmul.y)) == Some(value) => {
+            rank - if transposed(milwright_mil::param!(Matmul.transpose_y)) { 2 } else { 1 }
         }
-        OpKind::Matmul => rank - if transposed("transpose_x") { 1 } else { 2 },
+        OpKind::Matmul => rank - if transposed(milwright_mil::param!(Matmul.transpose_x)) { 1 } else { 2 },
         _ => 0,
     }
 }

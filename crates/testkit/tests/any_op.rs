@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use milwright_cpu::{Engine, eager};
-use milwright_mil::ops::{Default, Kind, Param};
+use milwright_mil::ops::{Default, Kind, Param, Version};
 use milwright_mil::text::{parse, print};
 use milwright_mil::verify::Rule;
 use milwright_mil::{
@@ -112,8 +112,8 @@ fn run(checked: &Checked) -> bool {
     let Some(inputs) = op.inputs.iter().map(tensors).collect::<Option<Vec<_>>>() else { return false };
     let named: Vec<(&str, &[Tensor])> =
         op.inputs.iter().zip(&inputs).map(|(i, t)| (i.name.as_str(), t.as_slice())).collect();
-    let params = op.kind.version(function.opset).map_or(&[][..], |v| v.params);
-    let constant = |name: &str| params.iter().any(|p| p.name == name && p.constant);
+    let version = op.kind.version(function.opset);
+    let constant = |name: &str| version.and_then(|v| v.param(name)).is_some_and(|p| p.constant);
     if op.kind == OpKind::Const || !op.blocks.is_empty() {
         return false;
     }
@@ -126,20 +126,19 @@ fn run(checked: &Checked) -> bool {
 fn function(kind: OpKind, random: &mut Random) -> (Function, OpId) {
     let opset = random.pick(&Opset::ALL[2..]);
     let mut f = Function::new(opset);
-    let params = kind.version(opset).map_or(&[][..], |v| v.params);
-    let types = kind.version(opset).map_or(&[][..], |v| v.types);
+    let version = kind.version(opset);
     // Most ops want the same types and shapes for several inputs.
     let base = shape(random);
     let float = random.pick(&[DType::Fp16, DType::Fp32, DType::Int32]);
     let all_constant = random.one_in(2);
     let mut inputs = Vec::new();
-    for param in params {
+    for param in version.into_iter().flat_map(|v| v.params()) {
         if param.default != Default::Required && random.one_in(2) {
             continue;
         }
         let count = if param.variadic { 1 + random.below(3) } else { 1 };
         let args = (0..count).map(|i| {
-            let dtype = dtype(param, types, float, random);
+            let dtype = dtype(param, version, float, random);
             let name = format!("{}_{i}", param.name);
             let ty = tensor_type(dtype, &base, random);
             let shape = ty
@@ -189,13 +188,12 @@ fn function(kind: OpKind, random: &mut Random) -> (Function, OpId) {
     (f, op)
 }
 
-fn dtype(param: &Param, types: &[(&str, &[DType])], float: DType, random: &mut Random) -> DType {
-    let allowed = match param.kind {
-        Kind::Of(dtypes) => dtypes,
-        Kind::Var(var) => types.iter().find(|(name, _)| *name == var).map_or(DType::ALL, |(_, d)| d),
-        _ => DType::ALL,
-    };
-    if allowed.contains(&float) && !random.one_in(8) { float } else { random.pick(allowed) }
+fn dtype(param: &Param, version: Option<&Version>, float: DType, random: &mut Random) -> DType {
+    let mut allowed = version.map(|v| v.taken(param)).unwrap_or_default();
+    if allowed.is_empty() {
+        allowed = DType::ALL.to_vec();
+    }
+    if allowed.contains(&float) && !random.one_in(8) { float } else { random.pick(&allowed) }
 }
 
 fn shape(random: &mut Random) -> Vec<Dim> {

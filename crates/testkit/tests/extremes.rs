@@ -83,8 +83,8 @@ fn variants(program: &Program) -> Vec<Program> {
             }
         }
         // Parameters that the case leaves out, as single numbers.
-        let params = f[op].kind.version(f.opset).map_or(&[][..], |v| v.params);
-        for param in params.iter().filter(|p| f[op].inputs.iter().all(|i| i.name != p.name)) {
+        let params = f[op].kind.version(f.opset).into_iter().flat_map(|v| v.params());
+        for param in params.filter(|p| f[op].inputs.iter().all(|i| i.name != p.name)) {
             let zeros = [
                 Tensor::scalar(0f32),
                 milwright_cpu::convert_input(&Tensor::scalar(0f32), DType::Fp16).unwrap(),

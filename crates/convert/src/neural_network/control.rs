@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use milwright_mil::build::Builder;
-use milwright_mil::{BlockId, DType, Dim, Input, OpKind, Opset, TensorType, Type, ValueId};
+use milwright_mil::{BlockId, DType, Dim, Input, OpKind, Opset, TensorType, Type, ValueId, param};
 use milwright_spec::proto::neural_network_layer::Layer;
 use milwright_spec::proto::{
     BranchLayerParams, CustomLayerParams, LoopLayerParams, NeuralNetwork, NeuralNetworkLayer,
@@ -215,7 +215,7 @@ fn choose(n: &mut Net, condition: ValueId, branches: [&[NeuralNetworkLayer]; 2])
     for (&block, outputs) in blocks.iter().zip(outputs) {
         n.builder.set_outputs(block, outputs);
     }
-    let inputs = vec![Input::value("pred", condition)];
+    let inputs = vec![Input::value(param!(Cond.pred), condition)];
     let results = n.builder.op_with_blocks(OpKind::Cond, &n.label, inputs, blocks)?;
     names.iter().zip(results).for_each(|(name, value)| n.define(name, value));
     Ok(())
@@ -289,7 +289,7 @@ pub(super) fn repeat(n: &mut Net, x: &[ValueId], p: &LoopLayerParams) -> Result<
             continue;
         }
         let start = n.builder.constant(&format!("{}_turn", n.label), milwright_mil::Value::int(0));
-        let inputs = vec![Input::values("loop_vars", [start].into_iter().chain(first))];
+        let inputs = vec![Input::values(param!(WhileLoop.loop_vars), [start].into_iter().chain(first))];
         let results = n.builder.op_with_blocks(OpKind::WhileLoop, &n.label, inputs, blocks)?;
         names.iter().zip(&results[1..]).for_each(|(name, &value)| n.define(name, value));
         break;

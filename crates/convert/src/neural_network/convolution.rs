@@ -1,6 +1,6 @@
 //! Convolutions, and transposed ones.
 
-use milwright_mil::{Dim, Input, OpKind, Tensor, Value, ValueId};
+use milwright_mil::{Dim, Input, OpKind, Tensor, Value, ValueId, param};
 use milwright_spec::proto::convolution_layer_params::ConvolutionPaddingType as Padding;
 use milwright_spec::proto::convolution3_d_layer_params::PaddingType;
 use milwright_spec::proto::same_padding::SamePaddingMode;
@@ -117,16 +117,16 @@ fn slide(
     transposed: bool,
 ) -> Result<ValueId> {
     let mut inputs = vec![
-        In::from(x).named("x"),
-        weight.named("weight"),
-        In::from(&form.strides[..]).named("strides"),
-        In::from(&form.dilations[..]).named("dilations"),
-        In::from(i32_of(form.groups)?).named("groups"),
+        In::from(x).named(param!(Conv.x)),
+        weight.named(param!(Conv.weight)),
+        In::from(&form.strides[..]).named(param!(Conv.strides)),
+        In::from(&form.dilations[..]).named(param!(Conv.dilations)),
+        In::from(i32_of(form.groups)?).named(param!(Conv.groups)),
     ];
     if let Some(bias) = bias {
         let bias = weights::read(bias, &[usize_of(form.channels)?], 0)?;
         let bias = n.constant(bias);
-        inputs.push(Input::value("bias", bias));
+        inputs.push(Input::value(param!(Conv.bias), bias));
     }
     let mut pad = form.pad;
     let mut kind = OpKind::Conv;
@@ -136,7 +136,7 @@ fn slide(
             let batch = n.dim(x, 0)?.fixed().unwrap_or(1);
             let mut shape = vec![i32_of(batch as u64)?, i32_of(form.channels)?];
             shape.extend(&form.output);
-            inputs.push(Input::constant("output_shape", Value::ints(&shape)));
+            inputs.push(Input::constant(param!(ConvTranspose.output_shape), Value::ints(&shape)));
             // Without amounts, what is too much is cut off evenly.
             if pad.amounts.iter().all(|&n| n == 0) {
                 pad.kind = "same";
@@ -146,9 +146,9 @@ fn slide(
             return Err(Error::unsupported("a deconvolution with padding that is heavy at the top left"));
         }
     }
-    inputs.push(Input::constant("pad_type", Value::string(pad.kind)));
+    inputs.push(Input::constant(param!(Conv.pad_type), Value::string(pad.kind)));
     if pad.kind == "custom" {
-        inputs.push(Input::constant("pad", Value::ints(&pad.amounts)));
+        inputs.push(Input::constant(param!(Conv.pad), Value::ints(&pad.amounts)));
     }
     if matches!(n.dim(x, 1)?, Dim::Fixed(0)) {
         return Err(Error::malformed("an input without channels"));

@@ -1,6 +1,6 @@
 //! The inputs and outputs of a network, as the model describes them.
 
-use milwright_mil::{DType, Dim, Input, OpKind, TensorType, Type, Value, ValueId};
+use milwright_mil::{DType, Dim, Input, OpKind, TensorType, Type, Value, ValueId, param};
 use milwright_spec::proto::array_feature_type::{ArrayDataType, ShapeFlexibility};
 use milwright_spec::proto::image_feature_type::{ColorSpace, SizeFlexibility};
 use milwright_spec::proto::neural_network_preprocessing::Preprocessor;
@@ -368,7 +368,10 @@ fn classify(net: &mut Net, network: &Network<'_>, description: &ModelDescription
         return Err(Error::malformed(format!("{count} class labels for probabilities of the type {ty}")));
     }
     let labels = if net.as_declared { list_of(&labels) } else { Value::Tensor(labels) };
-    let inputs = vec![Input::value("probabilities", probabilities), Input::constant("classes", labels)];
+    let inputs = vec![
+        Input::value(param!(Classify.probabilities), probabilities),
+        Input::constant(param!(Classify.classes), labels),
+    ];
     let values = net.ops(OpKind::Classify, inputs)?;
     let names = [&description.predicted_feature_name, &description.predicted_probabilities_name];
     for (&value, name) in values.iter().zip(names) {

@@ -1,6 +1,6 @@
 //! Gathering elements by index, and scattering them.
 
-use milwright_mil::{DType, Input, OpKind, Value, ValueId};
+use milwright_mil::{DType, Input, OpKind, Value, ValueId, param};
 use milwright_spec::proto::ScatterMode;
 
 use super::net::{Net, Result, i32_from, take};
@@ -10,9 +10,9 @@ pub(super) fn gather(n: &mut Net, x: &[ValueId], kind: OpKind, axis: Option<i64>
     let [x, indices] = take(x)?;
     let x = n.number(x)?;
     let indices = n.int(indices)?;
-    let mut inputs = vec![Input::value("x", x), Input::value("indices", indices)];
+    let mut inputs = vec![Input::value(param!(Gather.x), x), Input::value(param!(Gather.indices), indices)];
     if let Some(axis) = axis {
-        inputs.push(Input::constant("axis", Value::int(i32_from(axis))));
+        inputs.push(Input::constant(param!(Gather.axis), Value::int(i32_from(axis))));
     }
     n.op(kind, inputs)
 }
@@ -37,13 +37,13 @@ pub(super) fn scatter(
     };
     let (data, indices, updates) = (n.float(data)?, n.int(indices)?, n.float(updates)?);
     let mut inputs = vec![
-        Input::value("data", data),
-        Input::value("indices", indices),
-        Input::value("updates", updates),
-        Input::constant("mode", Value::string(mode)),
+        Input::value(param!(Scatter.data), data),
+        Input::value(param!(Scatter.indices), indices),
+        Input::value(param!(Scatter.updates), updates),
+        Input::constant(param!(Scatter.mode), Value::string(mode)),
     ];
     if let Some(axis) = axis {
-        inputs.push(Input::constant("axis", Value::int(i32_from(axis))));
+        inputs.push(Input::constant(param!(Scatter.axis), Value::int(i32_from(axis))));
     }
     n.op(kind, inputs)
 }

@@ -1,6 +1,6 @@
 //! Height and width: cropping, padding, resizing.
 
-use milwright_mil::{Input, OpKind, Value, ValueId};
+use milwright_mil::{Input, OpKind, Value, ValueId, param};
 use milwright_spec::proto::box_coordinates_mode::Coordinates;
 use milwright_spec::proto::padding_layer_params::PaddingType;
 use milwright_spec::proto::reorganize_data_layer_params::ReorganizationType;
@@ -149,17 +149,17 @@ pub(super) fn crop_resize(n: &mut Net, x: &[ValueId], p: &CropResizeLayerParams)
     let target = two(&p.target_size, 1)?;
     let scale = if p.spatial_scale == 0.0 { 1.0 } else { p.spatial_scale };
     let inputs = vec![
-        Input::value("x", images),
-        Input::value("roi", boxes),
-        Input::constant("target_height", Value::int(target[0])),
-        Input::constant("target_width", Value::int(target[1])),
-        Input::constant("normalized_coordinates", Value::bool(p.normalized_coordinates)),
-        Input::constant("spatial_scale", Value::float(scale)),
+        Input::value(param!(CropResize.x), images),
+        Input::value(param!(CropResize.roi), boxes),
+        Input::constant(param!(CropResize.target_height), Value::int(target[0])),
+        Input::constant(param!(CropResize.target_width), Value::int(target[1])),
+        Input::constant(param!(CropResize.normalized_coordinates), Value::bool(p.normalized_coordinates)),
+        Input::constant(param!(CropResize.spatial_scale), Value::float(scale)),
         Input::constant(
-            "box_coordinate_mode",
+            param!(CropResize.box_coordinate_mode),
             Value::string(mode.map_or("CORNERS_HEIGHT_FIRST", |m| m.as_str_name())),
         ),
-        Input::constant("sampling_mode", Value::string(sampling(p.mode.as_ref()))),
+        Input::constant(param!(CropResize.sampling_mode), Value::string(sampling(p.mode.as_ref()))),
     ];
     n.op(OpKind::CropResize, inputs)
 }

@@ -1,6 +1,6 @@
 //! Products with matrices, and tables that rows are looked up in.
 
-use milwright_mil::{Input, OpKind, Tensor, ValueId};
+use milwright_mil::{Input, OpKind, Tensor, ValueId, param};
 use milwright_spec::proto::{
     BatchedMatMulLayerParams, DotProductLayerParams, EmbeddingLayerParams, EmbeddingNdLayerParams,
     InnerProductLayerParams, WeightParams,
@@ -30,10 +30,10 @@ pub(super) fn inner_product(n: &mut Net, x: &[ValueId], p: &InnerProductLayerPar
 
 fn linear(n: &mut Net, x: ValueId, weight: Tensor, bias: Option<Tensor>) -> Result<ValueId> {
     let weight = n.constant(weight);
-    let mut inputs = vec![Input::value("x", x), Input::value("weight", weight)];
+    let mut inputs = vec![Input::value(param!(Linear.x), x), Input::value(param!(Linear.weight), weight)];
     if let Some(bias) = bias {
         let bias = n.constant(bias);
-        inputs.push(Input::value("bias", bias));
+        inputs.push(Input::value(param!(Linear.bias), bias));
     }
     n.op(OpKind::Linear, inputs)
 }

@@ -13,10 +13,12 @@ use crate::Error;
 
 pub(super) type Result<T> = std::result::Result<T, Error>;
 
-/// Pushes an op with named inputs, and gives its only result.
+/// Pushes an op with named inputs, and gives its only result. A name that is no parameter of the op does not compile.
 macro_rules! op {
     ($net:expr, $kind:ident, $($name:ident = $value:expr),+ $(,)?) => {
-        $net.op(milwright_mil::OpKind::$kind, vec![$($crate::neural_network::net::In::from($value).named(stringify!($name))),+])
+        $net.op(milwright_mil::OpKind::$kind, vec![$(
+            $crate::neural_network::net::In::from($value).named(milwright_mil::param!($kind.$name))
+        ),+])
     };
 }
 pub(super) use op;

@@ -1,6 +1,6 @@
 //! Pools.
 
-use milwright_mil::{Input, OpKind, Value, ValueId};
+use milwright_mil::{Input, OpKind, Value, ValueId, param};
 use milwright_spec::proto::global_pooling3_d_layer_params::GlobalPoolingType3D;
 use milwright_spec::proto::pooling_layer_params::{PoolingPaddingType as Padding, PoolingType};
 use milwright_spec::proto::pooling3_d_layer_params::{Pooling3DPaddingType, PoolingType3D};
@@ -82,17 +82,17 @@ pub(super) fn global_pooling_3d(
 
 fn slide(n: &mut Net, x: ValueId, window: Window) -> Result<ValueId> {
     let mut inputs = vec![
-        In::from(x).named("x"),
-        In::from(&window.sizes[..]).named("kernel_sizes"),
-        In::from(&window.strides[..]).named("strides"),
-        In::from(window.pad.kind).named("pad_type"),
-        In::from(window.ceil).named("ceil_mode"),
+        In::from(x).named(param!(AvgPool.x)),
+        In::from(&window.sizes[..]).named(param!(AvgPool.kernel_sizes)),
+        In::from(&window.strides[..]).named(param!(AvgPool.strides)),
+        In::from(window.pad.kind).named(param!(AvgPool.pad_type)),
+        In::from(window.ceil).named(param!(AvgPool.ceil_mode)),
     ];
     if window.pad.kind == "custom" {
-        inputs.push(Input::constant("pad", Value::ints(&window.pad.amounts)));
+        inputs.push(Input::constant(param!(AvgPool.pad), Value::ints(&window.pad.amounts)));
     }
     if window.kind == OpKind::AvgPool {
-        inputs.push(In::from(window.exclude_padding).named("exclude_padding_from_average"));
+        inputs.push(In::from(window.exclude_padding).named(param!(AvgPool.exclude_padding_from_average)));
     }
     n.op(window.kind, inputs)
 }

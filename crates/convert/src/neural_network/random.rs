@@ -1,6 +1,6 @@
 //! Random numbers.
 
-use milwright_mil::{Input, OpKind, Value, ValueId};
+use milwright_mil::{Input, OpKind, Value, ValueId, param};
 use milwright_spec::proto::CategoricalDistributionLayerParams;
 
 use super::net::{Net, Result, i32_from, i32_of, op, take};
@@ -10,21 +10,35 @@ type Distribution = (OpKind, Vec<Input>);
 
 pub(super) fn normal(seed: i64, mean: f32, deviation: f32) -> Distribution {
     let (mean, deviation) = (Value::float(mean), Value::float(deviation));
-    let inputs = vec![Input::constant("mean", mean), Input::constant("stddev", deviation), seeded(seed)];
+    let inputs = vec![
+        Input::constant(param!(RandomNormal.mean), mean),
+        Input::constant(param!(RandomNormal.stddev), deviation),
+        seeded(seed),
+    ];
     (OpKind::RandomNormal, inputs)
 }
 
 pub(super) fn uniform(seed: i64, low: f32, high: f32) -> Distribution {
     let (low, high) = (Value::float(low), Value::float(high));
-    (OpKind::RandomUniform, vec![Input::constant("low", low), Input::constant("high", high), seeded(seed)])
+    (
+        OpKind::RandomUniform,
+        vec![
+            Input::constant(param!(RandomUniform.low), low),
+            Input::constant(param!(RandomUniform.high), high),
+            seeded(seed),
+        ],
+    )
 }
 
 pub(super) fn bernoulli(seed: i64, prob: f32) -> Distribution {
-    (OpKind::RandomBernoulli, vec![Input::constant("prob", Value::float(prob)), seeded(seed)])
+    (
+        OpKind::RandomBernoulli,
+        vec![Input::constant(param!(RandomBernoulli.prob), Value::float(prob)), seeded(seed)],
+    )
 }
 
 fn seeded(seed: i64) -> Input {
-    Input::constant("seed", Value::int(i32_from(seed)))
+    Input::constant(param!(RandomNormal.seed), Value::int(i32_from(seed)))
 }
 
 pub(super) fn like(n: &mut Net, x: &[ValueId], distribution: Distribution) -> Result<ValueId> {
@@ -46,7 +60,7 @@ pub(super) fn dynamic(n: &mut Net, x: &[ValueId], distribution: Distribution) ->
 }
 
 fn draw(n: &mut Net, shape: ValueId, (kind, mut inputs): Distribution) -> Result<ValueId> {
-    inputs.push(Input::value("shape", shape));
+    inputs.push(Input::value(param!(RandomNormal.shape), shape));
     n.op(kind, inputs)
 }
 

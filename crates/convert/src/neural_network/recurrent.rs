@@ -1,6 +1,6 @@
 //! Recurrent networks.
 
-use milwright_mil::{Input, OpKind, Tensor, Value, ValueId};
+use milwright_mil::{Input, OpKind, Tensor, Value, ValueId, param};
 use milwright_spec::proto::activation_params::NonlinearityType;
 use milwright_spec::proto::{
     ActivationParams, BiDirectionalLstmLayerParams, GruLayerParams, LstmParams, LstmWeightParams,
@@ -17,15 +17,15 @@ pub(super) fn simple(n: &mut Net, x: &[ValueId], p: &SimpleRecurrentLayerParams)
     let sizes = Sizes::new(p.input_vector_size, p.output_vector_size)?;
     let (sequence, mut inputs) = sequence(n, x, &sizes)?;
     inputs.extend([
-        Input::value("initial_h", state(n, x.get(1), sequence, &sizes)?),
-        matrix(n, "weight_ih", &[(p.weight_matrix.as_deref(), 1.0)], sizes.input, &sizes)?,
-        matrix(n, "weight_hh", &[(p.recursion_matrix.as_deref(), 1.0)], sizes.hidden, &sizes)?,
-        Input::constant("activation", activation(p.activation.as_ref())?),
+        Input::value(param!(Rnn.initial_h), state(n, x.get(1), sequence, &sizes)?),
+        matrix(n, param!(Rnn.weight_ih), &[(p.weight_matrix.as_deref(), 1.0)], sizes.input, &sizes)?,
+        matrix(n, param!(Rnn.weight_hh), &[(p.recursion_matrix.as_deref(), 1.0)], sizes.hidden, &sizes)?,
+        Input::constant(param!(Rnn.activation), activation(p.activation.as_ref())?),
         direction(p.reverse_input),
-        Input::constant("output_sequence", Value::bool(p.sequence_output)),
+        Input::constant(param!(Rnn.output_sequence), Value::bool(p.sequence_output)),
     ]);
     if p.has_bias_vector {
-        inputs.push(vector(n, "bias", &[(p.bias_vector.as_deref(), 1.0, 0.0)], &sizes)?);
+        inputs.push(vector(n, param!(Rnn.bias), &[(p.bias_vector.as_deref(), 1.0, 0.0)], &sizes)?);
     }
     results(n, OpKind::Rnn, inputs)
 }
@@ -38,17 +38,17 @@ pub(super) fn gru(n: &mut Net, x: &[ValueId], p: &GruLayerParams) -> Result<Vec<
     let recursion =
         [&p.reset_gate_recursion_matrix, &p.output_gate_recursion_matrix, &p.update_gate_recursion_matrix];
     inputs.extend([
-        Input::value("initial_h", state(n, x.get(1), sequence, &sizes)?),
-        matrix(n, "weight_ih", &weights.map(|w| (w.as_deref(), 1.0)), sizes.input, &sizes)?,
-        matrix(n, "weight_hh", &recursion.map(|w| (w.as_deref(), 1.0)), sizes.hidden, &sizes)?,
-        Input::constant("recurrent_activation", activation(p.activations.first())?),
-        Input::constant("activation", activation(p.activations.get(1))?),
+        Input::value(param!(Gru.initial_h), state(n, x.get(1), sequence, &sizes)?),
+        matrix(n, param!(Gru.weight_ih), &weights.map(|w| (w.as_deref(), 1.0)), sizes.input, &sizes)?,
+        matrix(n, param!(Gru.weight_hh), &recursion.map(|w| (w.as_deref(), 1.0)), sizes.hidden, &sizes)?,
+        Input::constant(param!(Gru.recurrent_activation), activation(p.activations.first())?),
+        Input::constant(param!(Gru.activation), activation(p.activations.get(1))?),
         direction(p.reverse_input),
-        Input::constant("output_sequence", Value::bool(p.sequence_output)),
+        Input::constant(param!(Gru.output_sequence), Value::bool(p.sequence_output)),
     ]);
     if p.has_bias_vectors {
         let biases = [&p.reset_gate_bias_vector, &p.output_gate_bias_vector, &p.update_gate_bias_vector];
-        inputs.push(vector(n, "bias", &biases.map(|b| (b.as_deref(), 1.0, 0.0)), &sizes)?);
+        inputs.push(vector(n, param!(Gru.bias), &biases.map(|b| (b.as_deref(), 1.0, 0.0)), &sizes)?);
     }
     results(n, OpKind::Gru, inputs)
 }
@@ -58,11 +58,11 @@ pub(super) fn lstm(n: &mut Net, x: &[ValueId], p: &UniDirectionalLstmLayerParams
     let params = p.params.unwrap_or_default();
     let weights = p.weight_params.clone().unwrap_or_default();
     let (sequence, mut inputs) = sequence(n, x, &sizes)?;
-    inputs.push(Input::value("initial_h", state(n, x.get(1), sequence, &sizes)?));
-    inputs.push(Input::value("initial_c", state(n, x.get(2), sequence, &sizes)?));
+    inputs.push(Input::value(param!(Lstm.initial_h), state(n, x.get(1), sequence, &sizes)?));
+    inputs.push(Input::value(param!(Lstm.initial_c), state(n, x.get(2), sequence, &sizes)?));
     inputs.push(direction(p.reverse_input));
     inputs.extend(cell(&params, &p.activations)?);
-    inputs.extend(lstm_weights(n, "", &params, &weights, &sizes)?);
+    inputs.extend(lstm_weights(n, FORWARD, &params, &weights, &sizes)?);
     results(n, OpKind::Lstm, inputs)
 }
 
@@ -77,16 +77,16 @@ pub(super) fn bidirectional_lstm(
         return Err(Error::malformed(format!("weights for {} directions", p.weight_params.len())));
     };
     let (sequence, mut inputs) = sequence(n, x, &sizes)?;
-    for (name, [there, back]) in [("initial_h", [1, 3]), ("initial_c", [2, 4])] {
+    for (name, [there, back]) in [(param!(Lstm.initial_h), [1, 3]), (param!(Lstm.initial_c), [2, 4])] {
         let there = state(n, x.get(there), sequence, &sizes)?;
         let back = state(n, x.get(back), sequence, &sizes)?;
         let both = op!(n, Concat, values = vec![there, back], axis = 1)?;
         inputs.push(Input::value(name, both));
     }
-    inputs.push(Input::constant("direction", Value::string("bidirectional")));
+    inputs.push(Input::constant(param!(Lstm.direction), Value::string("bidirectional")));
     inputs.extend(cell(&params, &p.activations_forward_lstm)?);
-    inputs.extend(lstm_weights(n, "", &params, forward, &sizes)?);
-    inputs.extend(lstm_weights(n, "_back", &params, backward, &sizes)?);
+    inputs.extend(lstm_weights(n, FORWARD, &params, forward, &sizes)?);
+    inputs.extend(lstm_weights(n, BACKWARD, &params, backward, &sizes)?);
     let outputs = n.ops(OpKind::Lstm, inputs)?;
     let [y, h, c] = outputs[..] else { return Err(Error::malformed("an LSTM without states")) };
     let mut halves = Vec::with_capacity(4);
@@ -131,7 +131,7 @@ fn sequence(n: &mut Net, x: &[ValueId], sizes: &Sizes) -> Result<(ValueId, Vec<I
         3 => x,
         rank => return Err(Error::malformed(format!("a sequence of rank {rank}; it has to be 5"))),
     };
-    Ok((x, vec![Input::value("x", x)]))
+    Ok((x, vec![Input::value(param!(Lstm.x), x)]))
 }
 
 /// A first state as [batch, vector]: as given, or zeros.
@@ -181,10 +181,20 @@ fn floats(tensor: &Tensor) -> Result<Vec<f32>> {
     tensor.to_vec().map_err(|e| Error::malformed(e.to_string()))
 }
 
+/// The parameters of one direction: matrices for the input and for the state, bias, peephole.
+const FORWARD: [&str; 4] =
+    [param!(Lstm.weight_ih), param!(Lstm.weight_hh), param!(Lstm.bias), param!(Lstm.peephole)];
+const BACKWARD: [&str; 4] = [
+    param!(Lstm.weight_ih_back),
+    param!(Lstm.weight_hh_back),
+    param!(Lstm.bias_back),
+    param!(Lstm.peephole_back),
+];
+
 /// Weights, biases and peepholes in the order input gate, forget gate, output gate, block input.
 fn lstm_weights(
     n: &mut Net,
-    suffix: &str,
+    [ih, hh, bias, peephole]: [&str; 4],
     params: &LstmParams,
     w: &LstmWeightParams,
     sizes: &Sizes,
@@ -204,10 +214,8 @@ fn lstm_weights(
         (w.output_gate_recursion_matrix.as_deref(), 1.0),
         (w.block_input_recursion_matrix.as_deref(), 1.0),
     ];
-    let mut inputs = vec![
-        matrix(n, &format!("weight_ih{suffix}"), &weights, sizes.input, sizes)?,
-        matrix(n, &format!("weight_hh{suffix}"), &recursion, sizes.hidden, sizes)?,
-    ];
+    let mut inputs =
+        vec![matrix(n, ih, &weights, sizes.input, sizes)?, matrix(n, hh, &recursion, sizes.hidden, sizes)?];
     let one = if params.forget_bias && !coupled { 1.0 } else { 0.0 };
     if params.has_bias_vectors {
         let (own, factor) = forget(w.forget_gate_bias_vector.as_deref(), w.input_gate_bias_vector.as_deref());
@@ -217,13 +225,13 @@ fn lstm_weights(
             (w.output_gate_bias_vector.as_deref(), 1.0, 0.0),
             (w.block_input_bias_vector.as_deref(), 1.0, 0.0),
         ];
-        inputs.push(vector(n, &format!("bias{suffix}"), &biases, sizes)?);
+        inputs.push(vector(n, bias, &biases, sizes)?);
     } else if one > 0.0 {
         // The matrices were read, so that the size is that of something in the file.
         let of = |i: usize| if i == 1 { one } else { 0.0 };
         let values: Vec<f32> = (0..4).flat_map(|i| vec![of(i); sizes.hidden]).collect();
-        let bias = n.constant(tensor_of(&[values.len()], values)?);
-        inputs.push(Input::value(format!("bias{suffix}"), bias));
+        let values = n.constant(tensor_of(&[values.len()], values)?);
+        inputs.push(Input::value(bias, values));
     }
     if params.has_peephole_vectors {
         let (own, factor) =
@@ -233,7 +241,7 @@ fn lstm_weights(
             (own, factor, 0.0),
             (w.output_gate_peephole_vector.as_deref(), 1.0, 0.0),
         ];
-        inputs.push(vector(n, &format!("peephole{suffix}"), &peepholes, sizes)?);
+        inputs.push(vector(n, peephole, &peepholes, sizes)?);
     }
     Ok(inputs)
 }
@@ -246,11 +254,11 @@ fn cell(params: &LstmParams, activations: &[ActivationParams]) -> Result<Vec<Inp
     }
     let clip = if params.cell_clip_threshold == 0.0 { CELL_CLIP } else { params.cell_clip_threshold };
     Ok(vec![
-        Input::constant("recurrent_activation", gates),
-        Input::constant("cell_activation", activation(activations.get(1))?),
-        Input::constant("activation", activation(activations.get(2))?),
-        Input::constant("output_sequence", Value::bool(params.sequence_output)),
-        Input::constant("clip", Value::float(clip)),
+        Input::constant(param!(Lstm.recurrent_activation), gates),
+        Input::constant(param!(Lstm.cell_activation), activation(activations.get(1))?),
+        Input::constant(param!(Lstm.activation), activation(activations.get(2))?),
+        Input::constant(param!(Lstm.output_sequence), Value::bool(params.sequence_output)),
+        Input::constant(param!(Lstm.clip), Value::float(clip)),
     ])
 }
 
@@ -273,7 +281,7 @@ fn activation(params: Option<&ActivationParams>) -> Result<Value> {
 }
 
 fn direction(reverse: bool) -> Input {
-    Input::constant("direction", Value::string(if reverse { "reverse" } else { "forward" }))
+    Input::constant(param!(Lstm.direction), Value::string(if reverse { "reverse" } else { "forward" }))
 }
 
 /// The results with five dimensions: those of every step (or the last), then the last states.

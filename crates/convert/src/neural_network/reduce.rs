@@ -1,6 +1,6 @@
 //! Reductions.
 
-use milwright_mil::{DType, Input, OpKind, Value, ValueId};
+use milwright_mil::{DType, Input, OpKind, Value, ValueId, param};
 use milwright_spec::proto::reduce_layer_params::{ReduceAxis, ReduceOperation};
 use milwright_spec::proto::{CumSumLayerParams, ReduceLayerParams};
 
@@ -20,10 +20,13 @@ pub(super) fn over(
     let exact =
         matches!(kind, OpKind::ReduceMax | OpKind::ReduceMin | OpKind::ReduceSum | OpKind::ReduceProd);
     let x = if exact && n.ty(x)?.dtype == DType::Int32 { x } else { n.float(x)? };
-    let mut inputs = vec![Input::value("x", x), Input::constant("keep_dims", Value::bool(keep_dims))];
+    let mut inputs = vec![
+        Input::value(param!(ReduceSum.x), x),
+        Input::constant(param!(ReduceSum.keep_dims), Value::bool(keep_dims)),
+    ];
     if !all {
         let axes: Vec<i32> = axes.iter().map(|&a| i32_from(a)).collect();
-        inputs.push(Input::constant("axes", Value::ints(&axes)));
+        inputs.push(Input::constant(param!(ReduceSum.axes), Value::ints(&axes)));
     }
     n.op(kind, inputs)
 }

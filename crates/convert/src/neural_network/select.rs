@@ -1,6 +1,6 @@
 //! Sorting, searching, selecting.
 
-use milwright_mil::{Input, OpKind, Value, ValueId};
+use milwright_mil::{Input, OpKind, Value, ValueId, param};
 use milwright_spec::proto::{
     ArgSortLayerParams, NonMaximumSuppressionLayerParams, OneHotLayerParams, TopKLayerParams,
 };
@@ -20,10 +20,10 @@ pub(super) fn top_k(n: &mut Net, x: &[ValueId], p: &TopKLayerParams) -> Result<V
         Some(None) => i32_of(n.size(value, axis)? as u64)?,
     };
     let inputs = vec![
-        Input::value("x", value),
-        Input::constant("k", Value::int(k)),
-        Input::constant("axis", Value::int(axis as i32)),
-        Input::constant("ascending", Value::bool(p.use_bottom_k)),
+        Input::value(param!(Topk.x), value),
+        Input::constant(param!(Topk.k), Value::int(k)),
+        Input::constant(param!(Topk.axis), Value::int(axis as i32)),
+        Input::constant(param!(Topk.ascending), Value::bool(p.use_bottom_k)),
     ];
     let results = n.ops(OpKind::Topk, inputs)?;
     let Some(k) = computed.filter(|&k| n.known_number(k).is_none()) else { return Ok(results) };
@@ -42,9 +42,9 @@ pub(super) fn arg(n: &mut Net, x: &[ValueId], kind: OpKind, axis: i64, remove_di
     let [x] = take(x)?;
     let x = n.float(x)?;
     let inputs = vec![
-        Input::value("x", x),
-        Input::constant("axis", Value::int(i32_from(axis))),
-        Input::constant("keep_dims", Value::bool(!remove_dim)),
+        Input::value(param!(ReduceArgmax.x), x),
+        Input::constant(param!(ReduceArgmax.axis), Value::int(i32_from(axis))),
+        Input::constant(param!(ReduceArgmax.keep_dims), Value::bool(!remove_dim)),
     ];
     n.op(kind, inputs)
 }
@@ -111,12 +111,15 @@ pub(super) fn non_maximum_suppression(
     let score = number(3, p.score_threshold.into())? as f32;
     let count = number(4, p.max_boxes as f64)? as i64;
     let inputs = vec![
-        Input::value("boxes", boxes),
-        Input::value("scores", scores),
-        Input::constant("iou_threshold", Value::float(overlap)),
-        Input::constant("score_threshold", Value::float(score)),
-        Input::constant("max_boxes", Value::int(i32_from(count))),
-        Input::constant("per_class_suppression", Value::bool(p.per_class_suppression)),
+        Input::value(param!(NonMaximumSuppression.boxes), boxes),
+        Input::value(param!(NonMaximumSuppression.scores), scores),
+        Input::constant(param!(NonMaximumSuppression.iou_threshold), Value::float(overlap)),
+        Input::constant(param!(NonMaximumSuppression.score_threshold), Value::float(score)),
+        Input::constant(param!(NonMaximumSuppression.max_boxes), Value::int(i32_from(count))),
+        Input::constant(
+            param!(NonMaximumSuppression.per_class_suppression),
+            Value::bool(p.per_class_suppression),
+        ),
     ];
     n.ops(OpKind::NonMaximumSuppression, inputs)
 }

@@ -1,6 +1,6 @@
 //! Shapes: constants, reshaping, joining, cutting, repeating.
 
-use milwright_mil::{DType, Input, OpKind, Value, ValueId};
+use milwright_mil::{DType, Input, OpKind, Value, ValueId, param};
 use milwright_spec::proto::flatten_layer_params::FlattenOrder;
 use milwright_spec::proto::reshape_layer_params::ReshapeOrder;
 use milwright_spec::proto::slice_layer_params::SliceAxis;
@@ -191,16 +191,19 @@ pub(super) fn split(n: &mut Net, x: &[ValueId], p: &SplitLayerParams) -> Result<
     let [x] = take(x)?;
     let count = i32_of(if p.n_outputs == 0 { n.outputs as u64 } else { p.n_outputs })?;
     let inputs = vec![
-        Input::value("x", x),
-        Input::constant("num_splits", Value::int(count)),
-        Input::constant("axis", Value::int(-3)),
+        Input::value(param!(Split.x), x),
+        Input::constant(param!(Split.num_splits), Value::int(count)),
+        Input::constant(param!(Split.axis), Value::int(-3)),
     ];
     n.ops(OpKind::Split, inputs)
 }
 
 pub(super) fn split_nd(n: &mut Net, x: &[ValueId], p: &SplitNdLayerParams) -> Result<Vec<ValueId>> {
     let [x] = take(x)?;
-    let mut inputs = vec![Input::value("x", x), Input::constant("axis", Value::int(i32_from(p.axis)))];
+    let mut inputs = vec![
+        Input::value(param!(Split.x), x),
+        Input::constant(param!(Split.axis), Value::int(i32_from(p.axis))),
+    ];
     inputs.push(if p.split_sizes.is_empty() {
         let count = i32_of(if p.num_splits == 0 { n.outputs as u64 } else { p.num_splits })?.max(1);
         let axis = n.axis(x, p.axis)?;
@@ -209,13 +212,13 @@ pub(super) fn split_nd(n: &mut Net, x: &[ValueId], p: &SplitNdLayerParams) -> Re
             Some(size) if size % count != 0 && count as usize == n.outputs => {
                 let part = |i: i32| size / count + i32::from(i < size % count);
                 let sizes: Vec<i32> = (0..count).map(part).collect();
-                Input::constant("split_sizes", Value::ints(&sizes))
+                Input::constant(param!(Split.split_sizes), Value::ints(&sizes))
             }
-            _ => Input::constant("num_splits", Value::int(count)),
+            _ => Input::constant(param!(Split.num_splits), Value::int(count)),
         }
     } else {
         let sizes = p.split_sizes.iter().map(|&s| i32_of(s)).collect::<Result<Vec<i32>>>()?;
-        Input::constant("split_sizes", Value::ints(&sizes))
+        Input::constant(param!(Split.split_sizes), Value::ints(&sizes))
     });
     n.ops(OpKind::Split, inputs)
 }
@@ -449,5 +452,12 @@ pub(super) fn range_dynamic(n: &mut Net, x: &[ValueId], p: &RangeDynamicLayerPar
     if x.is_empty() {
         return Err(Error::malformed("takes 1 input at least"));
     }
-    n.op(OpKind::Range1d, vec![end.named("end"), start.named("start"), step.named("step")])
+    n.op(
+        OpKind::Range1d,
+        vec![
+            end.named(param!(Range1d.end)),
+            start.named(param!(Range1d.start)),
+            step.named(param!(Range1d.step)),
+        ],
+    )
 }

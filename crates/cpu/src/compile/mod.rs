@@ -19,7 +19,7 @@ use milwright_mil::infer::{Facts, infer};
 use milwright_mil::ops::{Effect, Inferred, Known, OpView};
 use milwright_mil::{
     Arg, BlockId, Checked, DType, Dim, Evaluate, Function, OpId, OpKind, Program, Tensor, Type, ValueId,
-    passes, verify,
+    param, passes, verify,
 };
 
 use crate::memory::exceeds;
@@ -251,7 +251,7 @@ struct Lower<'a> {
 }
 
 /// Ops that compute with `f32` weights, whatever their element type: fp16 weights are widened once, not in each run.
-const WIDENED: &[&str] = &["conv", "conv_transpose", "linear", "matmul"];
+const WIDENED: &[OpKind] = &[OpKind::Conv, OpKind::ConvTranspose, OpKind::Linear, OpKind::Matmul];
 
 /// An op, before fusion.
 struct Item {
@@ -331,26 +331,27 @@ impl Lower<'_> {
             self.check_size(v).map_err(|e| self.error(id, e))?;
         }
         let other = |work| Ok(Some(Item { name: name.clone(), class: Class::Other, work }));
-        match (op.kind.name(), op.blocks.as_slice()) {
-            ("cond", &[then, otherwise]) => {
-                let pred = self.bound(id, "pred")?;
+        match (op.kind, op.blocks.as_slice()) {
+            (OpKind::Cond, &[then, otherwise]) => {
+                let pred = self.bound(id, param!(Cond.pred))?;
                 let branches = [self.nested(then)?, self.nested(otherwise)?];
                 let outputs = op.outputs.iter().map(|&v| self.slot(v)).collect::<Result<_, _>>()?;
                 return other(Work::Cond { pred, branches, outputs });
             }
-            ("while_loop", &[cond, turn]) => {
+            (OpKind::WhileLoop, &[cond, turn]) => {
                 let init = self.args(id)?.into_iter().flat_map(|(_, a)| a).collect();
                 let (cond, body) = (self.nested(cond)?, self.nested(turn)?);
                 let outputs = op.outputs.iter().map(|&v| self.slot(v)).collect::<Result<_, _>>()?;
                 return other(Work::While { init, cond, body, outputs });
             }
-            ("read_state", _) => {
-                let state = self.bound(id, "input")?;
+            (OpKind::ReadState, _) => {
+                let state = self.bound(id, param!(ReadState.input))?;
                 let output = self.output(op.outputs[0], body)?;
                 return other(Work::ReadState { state, output });
             }
-            ("write_state", _) => {
-                let (state, value) = (self.bound(id, "input")?, self.bound(id, "data")?);
+            (OpKind::WriteState, _) => {
+                let (state, value) =
+                    (self.bound(id, param!(WriteState.input))?, self.bound(id, param!(WriteState.data))?);
                 return other(Work::WriteState { state, value });
             }
             _ => {}
@@ -411,7 +412,7 @@ impl Lower<'_> {
             PackedData { params: p.params, offset: self.constants.data(p.data), len, slots }
         });
         let mut widened = Vec::new();
-        if packed.is_none() && matches!(class, Class::Step(..)) && WIDENED.contains(&op.kind.name()) {
+        if packed.is_none() && matches!(class, Class::Step(..)) && WIDENED.contains(&op.kind) {
             for (slot, arg) in args.iter_mut().flat_map(|(_, a)| a).enumerate() {
                 if let Some(wide) = self.constants.widened(&mut self.graph, *arg) {
                     widened.push((slot as u32, wide));

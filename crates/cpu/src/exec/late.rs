@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 
-use milwright_mil::ops::{ArgView, Known, OpView};
+use milwright_mil::ops::defs::{ListGather, ListLength, ListRead, ListScatter, ListWrite, MakeList};
+use milwright_mil::ops::{ArgView, Bound, Known, OpDef, OpView, Operand};
 use milwright_mil::{Attributes, DType, Dim, Op, OpKind, Tensor, TensorType, Type};
 
 use super::{Executable, Frame, Slot};
 use crate::kernel::tensor_types;
 use crate::plan::{Node, Place};
-use crate::{KernelError, Memory, eager};
+use crate::{KernelError, Memory, Params, eager};
 
 /// Integer tensors up to this size may be shapes or indices, which inference wants to know.
 const MAX_KNOWN: usize = 64;
@@ -41,8 +42,8 @@ impl Executable {
         };
         let declared = node.outputs.iter().map(|&v| &self.values[v as usize].ty).collect();
         let view = OpView { kind, version, op: &op, args, outputs: declared, block_outputs: Vec::new() };
-        if let Some(made) = list_op(&view, &tensors, &frame.memory) {
-            return self.put(&node.outputs, vec![made?], frame);
+        if let Some(made) = list_op(&view, &tensors, &frame.memory)? {
+            return self.put(&node.outputs, vec![made], frame);
         }
         let types: Vec<Type> = kind.infer(&view)?.into_iter().map(|i| i.ty).collect();
         let tensors: Vec<Tensor> = tensors.into_iter().map(tensor).collect::<Result<_, _>>()?;
@@ -79,20 +80,19 @@ fn tensor(value: Slot) -> Result<Tensor, KernelError> {
 }
 
 /// Runs the ops on lists; `None` for other ops.
-fn list_op(op: &OpView<'_>, values: &[Slot], memory: &Memory) -> Option<Result<Slot, KernelError>> {
-    let slot = |name: &str| {
-        let slot = crate::kernel::OpViewExt::slot(op, name)?;
+fn list_op(op: &OpView<'_>, values: &[Slot], memory: &Memory) -> Result<Option<Slot>, KernelError> {
+    let slot = |slot: usize, name: &str| {
         values.get(slot).ok_or_else(|| KernelError::invalid(format!("input `{name}` is missing")))
     };
-    let list = || match slot("ls")? {
+    let list = |ls: Bound<'_>| match slot(ls.slot, ls.name)? {
         Slot::List(items) => Ok(items.clone()),
         Slot::Tensor(_) => Err(KernelError::invalid("input `ls` is not a list")),
     };
-    let plain = |name: &str| tensor(slot(name)?.clone());
-    let indices = |name: &str, len: usize| -> Result<Vec<usize>, KernelError> {
-        let all = plain(name)?
+    let plain = |t: Operand<'_>| tensor(slot(t.slot, t.name)?.clone());
+    let indices = |t: Operand<'_>, len: usize| -> Result<Vec<usize>, KernelError> {
+        let all = plain(t)?
             .to_i64()
-            .ok_or_else(|| KernelError::invalid(format!("`{name}` are not integers")))?;
+            .ok_or_else(|| KernelError::invalid(format!("`{}` are not integers", t.name)))?;
         let check = |i: i64| {
             let fixed = if i < 0 { i.checked_add_unsigned(len as u64) } else { Some(i) };
             let fixed = fixed.and_then(|i| usize::try_from(i).ok());
@@ -108,36 +108,47 @@ fn list_op(op: &OpView<'_>, values: &[Slot], memory: &Memory) -> Option<Result<S
             Err(KernelError::invalid(format!("index {i} is out of range for a list of {len}")))
         }
     };
-    Some(match op.kind.name() {
-        "make_list" => make(op, memory, || plain("init_length")).map(Slot::List),
-        "list_length" => list().map(|l| Slot::Tensor(Tensor::scalar(l.len() as i32))),
-        "list_write" => (|| {
-            let mut items = list()?;
-            let at = indices("index", items.len())?;
-            write(&mut items, memory, *at.first().unwrap_or(&0), plain("value")?)?;
-            Ok(Slot::List(items))
-        })(),
-        "list_read" => (|| {
-            let items = list()?;
-            let at = *indices("index", items.len())?.first().unwrap_or(&0);
-            Ok(Slot::Tensor(items[in_range(at, items.len())?].clone()))
-        })(),
-        "list_gather" => (|| {
-            let items = list()?;
-            let at = indices("indices", items.len())?;
+    Ok(Some(match op.kind {
+        OpKind::MakeList => {
+            let p = MakeList::params(op)?;
+            let length = p.init_length.map(plain).transpose()?;
+            Slot::List(make(&p, length.and_then(|n| n.to_i64()?.first().copied()), memory)?)
+        }
+        OpKind::ListLength => {
+            let length = list(ListLength::params(op)?.ls)?.len();
+            Slot::Tensor(Tensor::scalar(length as i32))
+        }
+        OpKind::ListWrite => {
+            let p = ListWrite::params(op)?;
+            let mut items = list(p.ls)?;
+            let at = indices(p.index, items.len())?;
+            write(&mut items, memory, *at.first().unwrap_or(&0), plain(p.value)?)?;
+            Slot::List(items)
+        }
+        OpKind::ListRead => {
+            let p = ListRead::params(op)?;
+            let items = list(p.ls)?;
+            let at = *indices(p.index, items.len())?.first().unwrap_or(&0);
+            Slot::Tensor(items[in_range(at, items.len())?].clone())
+        }
+        OpKind::ListGather => {
+            let p = ListGather::params(op)?;
+            let items = list(p.ls)?;
+            let at = indices(p.indices, items.len())?;
             let picked = at.into_iter().map(|i| Ok(items[in_range(i, items.len())?].clone()));
-            stack(&picked.collect::<Result<Vec<_>, KernelError>>()?, memory)
-        })(),
-        "list_scatter" => (|| {
-            let mut items = list()?;
-            let (at, value) = (indices("indices", items.len())?, plain("value")?);
+            stack(&picked.collect::<Result<Vec<_>, KernelError>>()?, memory)?
+        }
+        OpKind::ListScatter => {
+            let p = ListScatter::params(op)?;
+            let mut items = list(p.ls)?;
+            let (at, value) = (indices(p.indices, items.len())?, plain(p.value)?);
             for (i, at) in at.into_iter().enumerate() {
                 write(&mut items, memory, at, part(&value, i)?)?;
             }
-            Ok(Slot::List(items))
-        })(),
-        _ => return None,
-    })
+            Slot::List(items)
+        }
+        _ => return Ok(None),
+    }))
 }
 
 /// The most elements of a list.
@@ -146,21 +157,17 @@ const MAX_LIST: usize = 1 << 20;
 /// The elements of a new list: zeros, `init_length` times. Without a size for every dimension of an element there is
 /// nothing that could be read: then it has none.
 fn make(
-    op: &OpView<'_>,
+    p: &Params<'_, MakeList>,
+    init_length: Option<i64>,
     memory: &Memory,
-    init_length: impl Fn() -> Result<Tensor, KernelError>,
 ) -> Result<Vec<Tensor>, KernelError> {
-    let made = op.kind.infer(op)?;
+    let made = MakeList::infer(p)?;
     let Some(Type::List(element, _)) = made.first().map(|i| &i.ty) else {
         return Err(KernelError::invalid("it does not make a list"));
     };
     let element = element.as_tensor().and_then(|t| Some((t.dtype, t.fixed_shape()?)));
     let Some((dtype, shape)) = element else { return Ok(Vec::new()) };
-    let length = match op.has("init_length") {
-        true => init_length()?.to_i64().and_then(|n| n.first().copied()).unwrap_or(1),
-        false => 1,
-    };
-    let length = usize::try_from(length).ok().filter(|&n| n <= MAX_LIST);
+    let length = usize::try_from(init_length.unwrap_or(1)).ok().filter(|&n| n <= MAX_LIST);
     let length = length.ok_or_else(|| KernelError::invalid("`init_length` is no length of a list"))?;
     Ok(vec![zeros(dtype, &shape, memory)?; length])
 }

@@ -5,7 +5,7 @@
 
 use milwright_mil::TensorType;
 use milwright_mil::for_each_op;
-use milwright_mil::ops::{OpKind, OpView, defs};
+use milwright_mil::ops::{OpDef, OpKind, OpView, defs};
 
 use crate::{Kernel, KernelError, Packed, Prepared, Support};
 
@@ -17,7 +17,7 @@ macro_rules! unsupported {
             const SUPPORT: $crate::Support = $crate::Support::No($reason);
 
             fn prepare(
-                _: &milwright_mil::ops::OpView<'_>,
+                _: &$crate::Params<'_, Self>,
                 _: &[milwright_mil::TensorType],
             ) -> Result<$crate::Prepared, $crate::KernelError> {
                 Err($crate::KernelError::unsupported($reason))
@@ -34,7 +34,7 @@ macro_rules! by_engine {
             const SUPPORT: $crate::Support = $crate::Support::Engine;
 
             fn prepare(
-                _: &milwright_mil::ops::OpView<'_>,
+                _: &$crate::Params<'_, Self>,
                 _: &[milwright_mil::TensorType],
             ) -> Result<$crate::Prepared, $crate::KernelError> {
                 Err($crate::KernelError::unsupported("it runs only as part of a whole function"))
@@ -83,7 +83,7 @@ macro_rules! dispatch {
         /// The op cannot be run.
         pub fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
             match op.kind {
-                $(OpKind::$variant => <defs::$variant as Kernel>::prepare(op, outputs),)*
+                $(OpKind::$variant => <defs::$variant as Kernel>::prepare(&<defs::$variant as OpDef>::params(op)?, outputs),)*
                 _ => Err(KernelError::unsupported("this engine is older than the op")),
             }
         }
@@ -94,7 +94,7 @@ macro_rules! dispatch {
         /// The op cannot be run.
         pub fn pack(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Option<Packed>, KernelError> {
             match op.kind {
-                $(OpKind::$variant => <defs::$variant as Kernel>::pack(op, outputs),)*
+                $(OpKind::$variant => <defs::$variant as Kernel>::pack(&<defs::$variant as OpDef>::params(op)?, outputs),)*
                 _ => Ok(None),
             }
         }
@@ -109,7 +109,10 @@ macro_rules! dispatch {
             packed: Packed,
         ) -> Result<Prepared, KernelError> {
             match op.kind {
-                $(OpKind::$variant => <defs::$variant as Kernel>::prepare_packed(op, outputs, packed),)*
+                $(OpKind::$variant => {
+                    let params = <defs::$variant as OpDef>::params(op)?;
+                    <defs::$variant as Kernel>::prepare_packed(&params, outputs, packed)
+                })*
                 _ => Err(KernelError::unsupported("this engine is older than the op")),
             }
         }

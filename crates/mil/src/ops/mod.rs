@@ -19,10 +19,16 @@ pub(crate) fn list(numbers: &[Option<i64>]) -> String {
     format!("[{}]", texts.join(", "))
 }
 
-mod declare;
+pub mod declare;
+mod params;
 mod view;
 
-pub use declare::{Default, Effect, Kind, OpDef, Param, Version, many, optional, required};
+pub use declare::{Default, Effect, Kind, OpDef, Param, Var, Version};
+#[doc(hidden)]
+pub use declare::{is_constant, is_variadic};
+pub use params::{Axes, Axis, Bound, Number, Operand};
+#[doc(hidden)]
+pub use params::{Place, Read};
 pub(crate) use view::MAX_PARTIAL;
 pub use view::{ArgView, InferError, Inferred, Known, OpView, dim};
 
@@ -271,7 +277,10 @@ macro_rules! op_kinds {
             /// # Errors
             /// The inputs do not fit each other; the text says how. The caller adds where.
             pub fn infer(self, op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-                match self { $(OpKind::$variant => <$family::$module::$variant as OpDef>::infer(op)),* }
+                match self { $(OpKind::$variant => {
+                    <$family::$module::$variant as OpDef>::params(op)
+                        .and_then(|p| <$family::$module::$variant as OpDef>::infer(&p))
+                })* }
             }
         }
 
@@ -310,27 +319,4 @@ impl OpKind {
     pub fn version(self, opset: crate::Opset) -> Option<&'static Version> {
         self.versions().iter().rev().find(|v| v.opset <= opset)
     }
-}
-
-/// Declares an op: a type named after it, with its docs, versions, type inference, and its [`Effect`] if it has one.
-#[macro_export]
-#[doc(hidden)]
-macro_rules! op {
-    ($(#[doc = $doc:literal])+ $name:ident, $versions:expr, $infer:path $(, $effect:path)? $(,)?) => {
-        $(#[doc = $doc])+
-        #[derive(Clone, Copy, Debug)]
-        pub struct $name;
-
-        impl $crate::ops::OpDef for $name {
-            const DOC: &'static str = concat!($($doc, "\n"),+);
-            const VERSIONS: &'static [$crate::ops::Version] = $versions;
-            $(const EFFECT: $crate::ops::Effect = $effect;)?
-
-            fn infer(
-                op: &$crate::ops::OpView<'_>,
-            ) -> Result<Vec<$crate::ops::Inferred>, $crate::ops::InferError> {
-                $infer(op)
-            }
-        }
-    };
 }

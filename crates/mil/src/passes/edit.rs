@@ -241,9 +241,7 @@ impl<'f> Editor<'f> {
 
     /// Whether this function's opset has an op whose inputs of type variable `T` may have this element type.
     pub fn has_op_for(&self, kind: OpKind, dtype: DType) -> bool {
-        kind.version(self.f.opset)
-            .and_then(|v| v.types.iter().find(|(name, _)| *name == "T"))
-            .is_some_and(|(_, dtypes)| dtypes.contains(&dtype))
+        kind.version(self.f.opset).is_some_and(|v| v.allows("T", dtype))
     }
 
     /// Whether an op may be repeated, shared or dropped: it has no effects and no blocks.

@@ -10,26 +10,28 @@
 
 use super::Editor;
 use super::fold_scale::scale_conv;
-use crate::{Evaluate, OpKind};
+use crate::ops::defs::BatchNorm;
+use crate::ops::{OpDef, Operand};
+use crate::{Evaluate, OpKind, param};
 
 pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
     let facts = e.facts();
     for op in e.f.walk() {
         if e.is(op, OpKind::BatchNorm)
-            && let Some(x) = e.value(op, "x")
+            && let Some(x) = e.value(op, param!(BatchNorm.x))
             && let Ok(view) = facts.view(e.f, op)
-            && let Ok(epsilon) = view.float("epsilon")
+            && let Ok(p) = BatchNorm::params(&view)
         {
-            let param = |name| view.known_tensor(name).map(crate::Tensor::to_f64);
-            let (Some(mean), Some(variance)) = (param("mean"), param("variance")) else { continue };
+            let known = |vector: Operand<'_>| vector.value().map(crate::Tensor::to_f64);
+            let (Some(mean), Some(variance)) = (known(p.mean), known(p.variance)) else { continue };
             let channels = mean.len();
-            let gamma = param("gamma").unwrap_or_else(|| vec![1.0; channels]);
-            let beta = param("beta").unwrap_or_else(|| vec![0.0; channels]);
+            let or = |vector: Option<Operand<'_>>, x| vector.map_or(Some(vec![x; channels]), known);
+            let (Some(gamma), Some(beta)) = (or(p.gamma, 1.0), or(p.beta, 0.0)) else { continue };
             if [&variance, &gamma, &beta].iter().any(|p| p.len() != channels) {
                 continue;
             }
             let scale: Vec<f64> =
-                gamma.iter().zip(&variance).map(|(g, v)| g / (v + f64::from(epsilon)).sqrt()).collect();
+                gamma.iter().zip(&variance).map(|(g, v)| g / (v + f64::from(p.epsilon)).sqrt()).collect();
             let shift = (0..channels).map(|c| beta[c] - mean[c] * scale[c]).collect();
             scale_conv(e, op, x, &scale, shift);
         }

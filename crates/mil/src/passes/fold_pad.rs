@@ -10,7 +10,9 @@
 
 use super::Editor;
 use crate::infer::Facts;
-use crate::{Evaluate, Input, OpId, OpKind, TensorType, Value};
+use crate::ops::OpDef;
+use crate::ops::defs::{Conv, Pad};
+use crate::{Evaluate, Input, OpId, OpKind, TensorType, Value, param};
 
 pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
     let facts = e.facts();
@@ -22,17 +24,19 @@ pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
 }
 
 fn fold(e: &mut Editor<'_>, facts: &Facts, conv: OpId) -> Option<()> {
-    let x = e.value(conv, "x")?;
+    let x = e.value(conv, param!(Conv.x))?;
     let pad = e.producer(x, OpKind::Pad)?;
     if !e.used_once(x) {
         e.skip(conv, "something else uses the padded tensor");
         return None;
     }
-    let source = e.value(pad, "x")?;
+    let source = e.value(pad, param!(Pad.x))?;
     let rank = facts.ty(e.f, x).as_tensor().map(TensorType::rank)?;
     let (pad_view, conv_view) = (facts.view(e.f, pad).ok()?, facts.view(e.f, conv).ok()?);
-    let zeros = pad_view.str("mode").ok()? == "constant" && pad_view.float("constant_val").ok()? == 0.0;
-    let added = pad_view.ints("pad").ok()?;
+    let (pad_params, conv_params) = (Pad::params(&pad_view).ok()?, Conv::params(&conv_view).ok()?);
+    let filled = pad_params.constant_val.map_or(Ok(0.0), |v| v.float()).ok()?;
+    let zeros = pad_params.mode == "constant" && filled == 0.0;
+    let added = pad_params.pad.ints().ok()?;
     // Both have two numbers for each of the last dimensions; a convolution slides over all but the first two.
     let spatial = rank.checked_sub(2)? * 2;
     let outside = added.len().saturating_sub(spatial);
@@ -43,9 +47,9 @@ fn fold(e: &mut Editor<'_>, facts: &Facts, conv: OpId) -> Option<()> {
         );
         return None;
     }
-    let own = match conv_view.str("pad_type").ok()? {
+    let own = match conv_params.pad_type {
         "valid" => vec![0; spatial],
-        "custom" => conv_view.ints("pad").ok().filter(|p| p.len() == spatial)?,
+        "custom" => conv_params.pad.filter(|p| p.len() == spatial)?,
         _ => {
             e.skip(conv, "the convolution pads by the size of its input");
             return None;
@@ -62,9 +66,9 @@ fn fold(e: &mut Editor<'_>, facts: &Facts, conv: OpId) -> Option<()> {
     let pad_type = e.new_const(conv, &format!("{name}_pad_type"), Value::string("custom"));
     let mut inputs = e.f[conv].inputs.clone();
     inputs.retain(|i| !matches!(i.name.as_str(), "x" | "pad" | "pad_type"));
-    inputs.insert(0, Input::value("x", source));
-    inputs.push(Input::value("pad", pad));
-    inputs.push(Input::value("pad_type", pad_type));
+    inputs.insert(0, Input::value(param!(Conv.x), source));
+    inputs.push(Input::value(param!(Conv.pad), pad));
+    inputs.push(Input::value(param!(Conv.pad_type), pad_type));
     e.rewrite(conv, e.f[conv].kind, inputs);
     Some(())
 }

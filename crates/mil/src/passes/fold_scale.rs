@@ -10,7 +10,7 @@
 
 use super::edit::{Editor, float_tensor};
 use crate::infer::Facts;
-use crate::{Evaluate, Input, OpId, OpKind, ValueId};
+use crate::{Evaluate, Input, OpId, OpKind, ValueId, param};
 
 pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
     let facts = e.facts();
@@ -100,7 +100,7 @@ pub(super) fn scale_conv(
         };
         row.iter_mut().for_each(|w| *w *= scale[channel]);
     }
-    if !e.f[conv].args("bias").is_empty() {
+    if !e.f[conv].args(param!(Conv.bias)).is_empty() {
         let Some(bias) = e.tensor(conv, "bias") else {
             e.skip(op, "the convolution's bias is not a plain constant");
             return None;
@@ -124,11 +124,11 @@ pub(super) fn scale_conv(
     };
     let bias = shift.iter().any(|&s| s != 0.0).then(|| successor("bias", bias));
     let weight = if unscaled { None } else { Some(successor("weight", weight)) };
-    let weight = weight.or_else(|| e.value(conv, "weight"));
+    let weight = weight.or_else(|| e.value(conv, param!(Conv.weight)));
     let mut inputs = e.f[conv].inputs.clone();
     inputs.retain(|i| i.name != "bias" && (i.name != "weight" || weight.is_none()));
-    inputs.extend(weight.map(|w| Input::value("weight", w)));
-    inputs.extend(bias.map(|b| Input::value("bias", b)));
+    inputs.extend(weight.map(|w| Input::value(param!(Conv.weight), w)));
+    inputs.extend(bias.map(|b| Input::value(param!(Conv.bias), b)));
     e.rewrite(op, e.f[conv].kind, inputs);
     Some(())
 }
@@ -141,9 +141,9 @@ fn out_channels(e: &Editor<'_>, conv: OpId, weight: &[usize]) -> Option<usize> {
     if e.is(conv, OpKind::Conv) {
         return Some(weight[0]);
     }
-    let groups = match e.f[conv].args("groups").is_empty() {
+    let groups = match e.f[conv].args(param!(Conv.groups)).is_empty() {
         true => 1,
-        false => e.number(conv, "groups")? as usize,
+        false => e.number(conv, param!(Conv.groups))? as usize,
     };
     weight[1].checked_mul(groups).filter(|_| groups > 0 && weight[0].is_multiple_of(groups))
 }

@@ -9,7 +9,9 @@
 
 use super::edit::{Editor, float_tensor};
 use crate::infer::Facts;
-use crate::{Evaluate, Input, OpId, OpKind, Tensor, TensorType, Value, ValueId};
+use crate::ops::OpDef;
+use crate::ops::defs::Matmul;
+use crate::{Evaluate, Input, OpId, OpKind, Tensor, TensorType, Value, ValueId, param};
 
 /// The largest rank that `linear` takes.
 const MAX_RANK: usize = 3;
@@ -33,7 +35,7 @@ fn fuse(e: &mut Editor<'_>, facts: &Facts, op: OpId, product: ValueId, other: &s
     }
     let rank = facts.ty(e.f, product).as_tensor().map(TensorType::rank)?;
     let (x, weight) = if e.is(source, OpKind::Linear) {
-        (e.value(source, "x")?, Weight::Rows(e.value(source, "weight")?))
+        (e.value(source, "x")?, Weight::Rows(e.value(source, param!(Linear.weight))?))
     } else {
         (e.value(source, "x")?, matmul_weight(e, facts, source)?)
     };
@@ -65,12 +67,16 @@ fn fuse(e: &mut Editor<'_>, facts: &Facts, op: OpId, product: ValueId, other: &s
     };
     let base = format!("{name}_bias");
     // The name of the bias that there was, or of the constant that becomes one.
-    let old = e.value(source, "bias").or_else(|| e.value(op, other));
+    let old = e.value(source, param!(Linear.bias)).or_else(|| e.value(op, other));
     let bias = match old {
         Some(old) => e.successor(op, old, &base, bias),
         None => e.new_const(op, &base, bias),
     };
-    let inputs = vec![Input::value("x", x), Input::value("weight", weight), Input::value("bias", bias)];
+    let inputs = vec![
+        Input::value(param!(Linear.x), x),
+        Input::value(param!(Linear.weight), weight),
+        Input::value(param!(Linear.bias), bias),
+    ];
     e.rewrite(op, OpKind::Linear, inputs);
     Some(())
 }
@@ -98,13 +104,14 @@ impl Weight {
 
 fn matmul_weight(e: &Editor<'_>, facts: &Facts, op: OpId) -> Option<Weight> {
     let view = facts.view(e.f, op).ok()?;
-    let y = e.value(op, "y")?;
-    if facts.ty(e.f, y).as_tensor()?.rank() != 2 || view.bool("transpose_x").ok()? {
+    let p = Matmul::params(&view).ok()?;
+    let y = e.value(op, param!(Matmul.y))?;
+    if p.y.rank() != 2 || p.transpose_x {
         return None;
     }
     let constant = e.f.const_value(y).is_some();
     let compressed = e.f.defining_op(y).is_some_and(|op| e.f[op].kind.family() == "constexpr");
-    match view.bool("transpose_y").ok()? {
+    match p.transpose_y {
         true if constant || compressed => Some(Weight::Rows(y)),
         false if constant => Some(Weight::Columns(y)),
         _ => {
@@ -142,7 +149,7 @@ fn bias(
     }
     let numbers = t.to_f64();
     let mut sum = if numbers.len() == 1 { vec![numbers[0]; columns] } else { numbers };
-    if !e.f[source].args("bias").is_empty() {
+    if !e.f[source].args(param!(Linear.bias)).is_empty() {
         let before = e.tensor(source, "bias")?.to_f64();
         sum.iter_mut().zip(before).for_each(|(s, b)| *s += b);
     }

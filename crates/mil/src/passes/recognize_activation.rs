@@ -11,7 +11,7 @@
 
 use super::Editor;
 use super::edit::{close, float_dtype};
-use crate::{Evaluate, Input, OpId, OpKind, Value, ValueId};
+use crate::{Evaluate, Input, OpId, OpKind, Value, ValueId, param};
 
 pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
     for op in e.f.walk() {
@@ -24,11 +24,11 @@ pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
             e.skip(op, "an activation keeps the type of its input");
             continue;
         }
-        let mut inputs = vec![Input::value("x", x)];
+        let mut inputs = vec![Input::value(param!(Gelu.x), x)];
         if let Some(mode) = mode {
             let name = format!("{}_mode", e.f[output].name);
             let mode = e.new_const(op, &name, Value::string(mode));
-            inputs.push(Input::value("mode", mode));
+            inputs.push(Input::value(param!(Gelu.mode), mode));
         }
         e.rewrite(op, kind, inputs);
     }
@@ -40,7 +40,7 @@ fn activation(e: &Editor<'_>, op: OpId) -> Option<(ValueId, OpKind, Option<&'sta
     let &[a, b] = product.factors.as_slice() else { return None };
     [(a, b), (b, a)].into_iter().find_map(|(x, gate)| {
         if let Some(sigmoid) = e.producer(gate, OpKind::Sigmoid) {
-            let inner = Product::of(e, e.value(sigmoid, "x")?);
+            let inner = Product::of(e, e.value(sigmoid, param!(Sigmoid.x))?);
             return match inner.factors == [x] && close(product.constant, 1.0) {
                 true if close(inner.constant, 1.0) => Some((x, OpKind::Silu, None)),
                 true if close(inner.constant, 1.702) => {
@@ -54,12 +54,12 @@ fn activation(e: &Editor<'_>, op: OpId) -> Option<(ValueId, OpKind, Option<&'sta
         }
         let gate = plus_one(e, gate)?;
         if let Some(erf) = e.producer(gate, OpKind::Erf) {
-            let inner = Product::of(e, e.value(erf, "x")?);
+            let inner = Product::of(e, e.value(erf, param!(Erf.x))?);
             let fits = inner.factors == [x] && close(inner.constant, std::f64::consts::FRAC_1_SQRT_2);
             return fits.then_some((x, OpKind::Gelu, Some("EXACT")));
         }
         let tanh = e.producer(gate, OpKind::Tanh)?;
-        let inner = Product::of(e, e.value(tanh, "x")?);
+        let inner = Product::of(e, e.value(tanh, param!(Tanh.x))?);
         let slope = (2.0 / std::f64::consts::PI).sqrt();
         let fits = close(inner.constant, slope) && cubic(e, &inner.factors, x);
         fits.then_some((x, OpKind::Gelu, Some("TANH_APPROXIMATION")))

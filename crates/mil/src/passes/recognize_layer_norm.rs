@@ -13,7 +13,9 @@
 
 use super::edit::{Editor, float_dtype, float_tensor};
 use crate::infer::Facts;
-use crate::{Dim, Evaluate, Input, OpId, OpKind, Tensor, TensorType, Value, ValueId};
+use crate::ops::OpDef;
+use crate::ops::defs::{ReduceMean, Rsqrt};
+use crate::{Dim, Evaluate, Input, OpId, OpKind, Tensor, TensorType, Value, ValueId, param};
 
 pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
     let facts = e.facts();
@@ -32,11 +34,12 @@ fn normalized(e: &mut Editor<'_>, facts: &Facts, op: OpId) -> Option<()> {
     let kind = OpKind::LayerNorm;
     let (deviation, variance, epsilon) = divided(e, facts, op)?;
     let sub = e.producer(deviation, OpKind::Sub)?;
-    let (x, mean) = (e.value(sub, "x")?, e.producer(e.value(sub, "y")?, OpKind::ReduceMean)?);
+    let (x, mean) =
+        (e.value(sub, param!(Sub.x))?, e.producer(e.value(sub, param!(Sub.y))?, OpKind::ReduceMean)?);
     let square_mean = e.producer(variance, OpKind::ReduceMean)?;
     let axes = reduced_axes(e, facts, mean)?;
-    let of_x = e.value(mean, "x") == Some(x);
-    let of_square = is_square(e, e.value(square_mean, "x")?, deviation);
+    let of_x = e.value(mean, param!(ReduceMean.x)) == Some(x);
+    let of_square = is_square(e, e.value(square_mean, param!(ReduceMean.x))?, deviation);
     if !of_x || !of_square || reduced_axes(e, facts, square_mean)? != axes {
         return None;
     }
@@ -47,7 +50,11 @@ fn normalized(e: &mut Editor<'_>, facts: &Facts, op: OpId) -> Option<()> {
     let name = e.f[output].name.clone();
     let axes = e.new_const(op, &format!("{name}_axes"), Value::ints(&axes));
     let epsilon = e.new_const(op, &format!("{name}_epsilon"), epsilon);
-    let inputs = vec![Input::value("x", x), Input::value("axes", axes), Input::value("epsilon", epsilon)];
+    let inputs = vec![
+        Input::value(param!(LayerNorm.x), x),
+        Input::value(param!(LayerNorm.axes), axes),
+        Input::value(param!(LayerNorm.epsilon), epsilon),
+    ];
     e.rewrite(op, kind, inputs);
     Some(())
 }
@@ -57,11 +64,11 @@ fn divided(e: &Editor<'_>, facts: &Facts, op: OpId) -> Option<(ValueId, ValueId,
     if e.is(op, OpKind::RealDiv) {
         let root = e.value(op, "y")?;
         let sum = match e.producer(root, OpKind::Sqrt) {
-            Some(sqrt) => e.value(sqrt, "x")?,
+            Some(sqrt) => e.value(sqrt, param!(Sqrt.x))?,
             None => e
                 .producer(root, OpKind::Pow)
-                .filter(|&p| e.number(p, "y") == Some(0.5))
-                .and_then(|p| e.value(p, "x"))?,
+                .filter(|&p| e.number(p, param!(Pow.y)) == Some(0.5))
+                .and_then(|p| e.value(p, param!(Pow.x)))?,
         };
         let (variance, epsilon) = plus_constant(e, sum)?;
         return Some((e.value(op, "x")?, variance, epsilon));
@@ -69,12 +76,12 @@ fn divided(e: &Editor<'_>, facts: &Facts, op: OpId) -> Option<(ValueId, ValueId,
     e.operands(op).find_map(|(root, other)| {
         let deviation = e.value(op, other)?;
         if let Some(rsqrt) = e.producer(root, OpKind::Rsqrt) {
-            let own = facts.view(e.f, rsqrt).ok()?.float("epsilon").ok()?;
-            let (variance, epsilon) = plus_constant(e, e.value(rsqrt, "x")?)?;
+            let own = Rsqrt::params(&facts.view(e.f, rsqrt).ok()?).ok()?.epsilon.value;
+            let (variance, epsilon) = plus_constant(e, e.value(rsqrt, param!(Rsqrt.x))?)?;
             return Some((deviation, variance, epsilon + f64::from(own)));
         }
-        let pow = e.producer(root, OpKind::Pow).filter(|&p| e.number(p, "y") == Some(-0.5))?;
-        let (variance, epsilon) = plus_constant(e, e.value(pow, "x")?)?;
+        let pow = e.producer(root, OpKind::Pow).filter(|&p| e.number(p, param!(Pow.y)) == Some(-0.5))?;
+        let (variance, epsilon) = plus_constant(e, e.value(pow, param!(Pow.x))?)?;
         Some((deviation, variance, epsilon))
     })
 }
@@ -89,21 +96,21 @@ fn plus_constant(e: &Editor<'_>, sum: ValueId) -> Option<(ValueId, f64)> {
 fn is_square(e: &Editor<'_>, square: ValueId, of: ValueId) -> bool {
     let op = |kind| e.producer(square, kind);
     if let Some(mul) = op(OpKind::Mul) {
-        return e.value(mul, "x") == Some(of) && e.value(mul, "y") == Some(of);
+        return e.value(mul, param!(Mul.x)) == Some(of) && e.value(mul, param!(Mul.y)) == Some(of);
     }
     if let Some(pow) = op(OpKind::Pow) {
-        return e.value(pow, "x") == Some(of) && e.number(pow, "y") == Some(2.0);
+        return e.value(pow, param!(Pow.x)) == Some(of) && e.number(pow, param!(Pow.y)) == Some(2.0);
     }
-    op(OpKind::Square).is_some_and(|s| e.value(s, "x") == Some(of))
+    op(OpKind::Square).is_some_and(|s| e.value(s, param!(Square.x)) == Some(of))
 }
 
 /// The axes, sorted, of a mean that keeps its dimensions.
 fn reduced_axes(e: &Editor<'_>, facts: &Facts, mean: OpId) -> Option<Vec<usize>> {
     let view = facts.view(e.f, mean).ok()?;
-    let rank = view.tensor("x").ok()?.rank();
-    let mut axes = view.opt_axes("axes", rank).ok()??;
+    let p = ReduceMean::params(&view).ok()?;
+    let mut axes = p.axes?.resolve(p.x.rank()).ok()?;
     axes.sort_unstable();
-    view.bool("keep_dims").ok()?.then_some(axes).filter(|a| !a.is_empty())
+    p.keep_dims.then_some(axes).filter(|a| !a.is_empty())
 }
 
 /// Makes a multiplication (`gamma`) or an addition (`beta`) part of the `layer_norm` before it.
@@ -133,7 +140,7 @@ fn attach(e: &mut Editor<'_>, facts: &Facts, op: OpId, param: &str) -> Option<()
 
 /// The shape of a norm's input: `Some` for the dimensions that are normalized.
 fn fixed_axes(e: &Editor<'_>, facts: &Facts, norm: OpId) -> Option<Vec<Option<usize>>> {
-    let x: &TensorType = facts.ty(e.f, e.value(norm, "x")?).as_tensor()?;
+    let x: &TensorType = facts.ty(e.f, e.value(norm, param!(LayerNorm.x))?).as_tensor()?;
     let axes = e.tensor(norm, "axes")?.to_i64()?;
     let mut shape = vec![None; x.rank()];
     for axis in axes {

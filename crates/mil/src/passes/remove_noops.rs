@@ -15,7 +15,7 @@
 
 use super::Editor;
 use crate::infer::Facts;
-use crate::{DType, Evaluate, Input, OpId, OpKind, TensorType, Value, ValueId};
+use crate::{DType, Evaluate, Input, OpId, OpKind, TensorType, Value, ValueId, param};
 
 pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
     let facts = e.facts();
@@ -90,7 +90,11 @@ fn join(e: &mut Editor<'_>, facts: &Facts, op: OpId, output: ValueId) -> Option<
             let perm: Vec<i32> = perm.iter().map(|&p| p as i32).collect();
             let base = format!("{}_perm", e.f[output].name);
             let perm = e.new_const(op, &base, Value::ints(&perm));
-            e.rewrite(op, e.f[op].kind, vec![Input::value("x", source), Input::value("perm", perm)]);
+            e.rewrite(
+                op,
+                e.f[op].kind,
+                vec![Input::value(param!(Transpose.x), source), Input::value(param!(Transpose.perm), perm)],
+            );
         }
         OpKind::Reshape | OpKind::ExpandDims | OpKind::Squeeze => {
             let reshapes = [OpKind::Reshape, OpKind::ExpandDims, OpKind::Squeeze];
@@ -107,7 +111,11 @@ fn join(e: &mut Editor<'_>, facts: &Facts, op: OpId, output: ValueId) -> Option<
             let shape = shape.iter().map(|&n| i32::try_from(n).ok()).collect::<Option<Vec<i32>>>()?;
             let base = format!("{}_shape", e.f[output].name);
             let shape = e.new_const(op, &base, Value::ints(&shape));
-            e.rewrite(op, OpKind::Reshape, vec![Input::value("x", source), Input::value("shape", shape)]);
+            e.rewrite(
+                op,
+                OpKind::Reshape,
+                vec![Input::value(param!(Reshape.x), source), Input::value(param!(Reshape.shape), shape)],
+            );
         }
         OpKind::Cast => {
             let before = e.producer(x, OpKind::Cast)?;

@@ -161,11 +161,8 @@ impl<'w> Printer<'w> {
     fn input(&mut self, function: &Function, op: &Op, input: &Input) {
         self.name(&input.name);
         self.str(" = ");
-        let variadic = op
-            .kind
-            .version(function.opset)
-            .and_then(|v| v.params.iter().find(|p| p.name == input.name))
-            .is_some_and(|p| p.variadic);
+        let variadic =
+            op.kind.version(function.opset).and_then(|v| v.param(&input.name)).is_some_and(|p| p.variadic);
         let list = variadic || input.args.len() != 1;
         self.str(if list { "(" } else { "" });
         for (i, arg) in input.args.iter().enumerate() {

@@ -50,7 +50,9 @@ impl Slice<'_> {
                 // A variable of a loop in the body: its first value, and those after each turn.
                 Def::Block(block, i) => {
                     if let Some(op) = self.owners.get(&block).filter(|op| inside.contains(op)) {
-                        if let Some(Arg::Value(first)) = f[*op].args("loop_vars").get(i) {
+                        if let Some(Arg::Value(first)) =
+                            f[*op].args(milwright_mil::param!(WhileLoop.loop_vars)).get(i)
+                        {
                             wanted.push(*first);
                         }
                         wanted.extend(f[*op].blocks.iter().filter_map(|b| f[*b].outputs.get(i)));

@@ -1,15 +1,14 @@
 //! `linear_activation`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::LinearActivation;
 
 use crate::kernels::elementwise_unary::float;
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for LinearActivation {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (alpha, beta) = (op.float("alpha")?, op.float("beta")?);
-        float(op, move |x| alpha * x + beta)
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (alpha, beta) = (p.alpha, p.beta);
+        float(p.x, move |x| alpha * x + beta)
     }
 }

@@ -18,10 +18,9 @@ mod softplus_parametric;
 mod softsign;
 mod thresholded_relu;
 
-use milwright_mil::Tensor;
-use milwright_mil::ops::OpView;
+use milwright_mil::{Tensor, TensorType, ops};
 
-use crate::kernel::{OpViewExt, Operand};
+use crate::kernel::{Operand, concrete};
 use crate::{KernelError, View, convert};
 
 /// ln(1 + eˣ).
@@ -32,16 +31,14 @@ fn softplus(x: f32) -> f32 {
 }
 
 /// A constant vector of one element for each channel, laid out to be broadcast to `x`: [batch, channels, …].
-pub(super) fn channel_constant(op: &OpView<'_>, name: &str) -> Result<Operand, KernelError> {
-    let vector = op.known_tensor(name);
-    let vector =
-        vector.ok_or_else(|| KernelError::unsupported(format!("input `{name}` is not a plain constant")))?;
-    Ok(Operand::Constant(channel_vector(op, vector)?))
+pub(super) fn channel_constant(x: &TensorType, vector: ops::Operand<'_>) -> Result<Operand, KernelError> {
+    let unknown = || KernelError::unsupported(format!("input `{}` is not a plain constant", vector.name));
+    Ok(Operand::Constant(channel_vector(x, vector.value().ok_or_else(unknown)?)?))
 }
 
 /// A vector of one element for each channel, as fp32, in a shape that is broadcast to `x`.
-pub(super) fn channel_vector(op: &OpView<'_>, vector: &Tensor) -> Result<Tensor, KernelError> {
-    let mut shape = vec![1; op.shape("x")?.len() - 1];
+pub(super) fn channel_vector(x: &TensorType, vector: &Tensor) -> Result<Tensor, KernelError> {
+    let mut shape = vec![1; concrete(x)?.len() - 1];
     shape[0] = vector.elements();
     let values = convert::to_f32(&View::from(vector)).into_owned();
     Tensor::from_vec(&shape, values).map_err(|e| KernelError::invalid(e.to_string()))

@@ -1,14 +1,13 @@
 //! `relu`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Relu;
 
 use crate::kernels::elementwise_unary::float;
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Relu {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        float(op, |x| if x < 0.0 { 0.0 } else { x })
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        float(p.x, |x| if x < 0.0 { 0.0 } else { x })
     }
 }

@@ -1,15 +1,14 @@
 //! `relu6`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Relu6;
 
 use crate::kernels::elementwise_unary::float;
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Relu6 {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
         // `clamp` keeps NaN.
-        float(op, |x| x.clamp(0.0, 6.0))
+        float(p.x, |x| x.clamp(0.0, 6.0))
     }
 }

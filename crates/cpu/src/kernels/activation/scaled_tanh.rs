@@ -1,15 +1,14 @@
 //! `scaled_tanh`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::ScaledTanh;
 
 use crate::kernels::elementwise_unary::float;
-use crate::{Kernel, KernelError, Prepared, math};
+use crate::{Kernel, KernelError, Params, Prepared, math};
 
 impl Kernel for ScaledTanh {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (alpha, beta) = (op.float("alpha")?, op.float("beta")?);
-        float(op, move |x| alpha * math::tanh1(beta * x))
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (alpha, beta) = (p.alpha, p.beta);
+        float(p.x, move |x| alpha * math::tanh1(beta * x))
     }
 }

@@ -1,19 +1,18 @@
 //! `softmax`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Softmax;
 
-use crate::kernel::{OpViewExt, concrete};
+use crate::kernel::concrete;
 use crate::math;
 use crate::rows::{Rows, map_rows};
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Softmax {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
         let shape = concrete(&outputs[0])?;
-        let rows = Rows::new(&shape, &[op.axis("axis", shape.len())?]);
-        let slot = op.slot("x")?;
+        let rows = Rows::new(&shape, &[p.axis.resolve(shape.len())?]);
+        let slot = p.x.slot;
         Ok(Prepared::step(move |run| {
             map_rows(&rows, &run.inputs[slot], &mut run.outputs[0], run.pool, |_, row| softmax(row));
             Ok(())

@@ -1,14 +1,13 @@
 //! `softsign`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Softsign;
 
 use crate::kernels::elementwise_unary::float;
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Softsign {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        float(op, |x| x / (1.0 + x.abs()))
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        float(p.x, |x| x / (1.0 + x.abs()))
     }
 }

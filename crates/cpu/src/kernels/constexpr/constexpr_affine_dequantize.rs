@@ -1,19 +1,18 @@
 //! `constexpr_affine_dequantize`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::ConstexprAffineDequantize;
 
 use super::expand::{Scaling, block_walk, floats};
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared};
+use crate::kernel::concrete;
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for ConstexprAffineDequantize {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (slot, data) = (op.slot("quantized_data")?, op.shape("quantized_data")?);
-        let (scale, zero) = (op.slot("scale")?, op.slot("zero_point")?);
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (slot, data) = (p.quantized_data.slot, concrete(&p.quantized_data)?);
+        let (scale, zero) = (p.scale.slot, p.zero_point.slot);
         // Both as vectors along the axis, scalars repeated.
-        let axis = op.axis("axis", data.len())?;
+        let axis = p.axis.resolve(data.len())?;
         let mut blocks = vec![1; data.len()];
         blocks[axis] = data[axis];
         Ok(Prepared::step(move |run| {

@@ -1,16 +1,14 @@
 //! `constexpr_blockwise_shift_scale`
 
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::ConstexprBlockwiseShiftScale;
 use milwright_mil::{DType, TensorType};
 
 use super::expand::{Scaling, block_walk, floats};
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Pool, Prepared, View};
+use crate::{Kernel, KernelError, Params, Pool, Prepared, View};
 
 impl Kernel for ConstexprBlockwiseShiftScale {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (data, scale, offset) = (op.slot("data")?, op.slot("scale")?, op.opt_slot("offset"));
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (data, scale, offset) = (p.data.slot, p.scale.slot, p.offset.map(|t| t.slot));
         Ok(Prepared::step(move |run| {
             let shape = run.inputs[data].shape();
             let scaling = scaling(shape, run.inputs[scale], offset.map(|o| run.inputs[o]), run.pool)?;

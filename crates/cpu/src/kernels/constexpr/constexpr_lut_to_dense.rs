@@ -1,19 +1,18 @@
 //! `constexpr_lut_to_dense`
 
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::ConstexprLutToDense;
 use milwright_mil::{Opset, TensorType};
 
 use super::expand::{Tables, unpack, unpacked};
 use crate::index::Walk;
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared};
+use crate::kernel::concrete;
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for ConstexprLutToDense {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (indices, lut) = (op.slot("indices")?, op.slot("lut")?);
-        if op.version.opset < Opset::Ios18 {
-            let entries = op.shape("lut")?.first().copied().unwrap_or(0);
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (indices, lut) = (p.indices.slot, p.lut.slot);
+        if p.opset() < Opset::Ios18 {
+            let entries = concrete(&p.lut)?.first().copied().unwrap_or(0);
             let (bits, width) = (entries.trailing_zeros() as usize, outputs[0].dtype.bits() / 8);
             return Ok(Prepared::step(move |run| {
                 let n = run.outputs[0].elements();
@@ -24,8 +23,8 @@ impl Kernel for ConstexprLutToDense {
                 Ok(())
             }));
         }
-        let shape = op.shape("indices")?;
-        let axis = if op.has("vector_axis") { Some(op.axis("vector_axis", shape.len())?) } else { None };
+        let shape = concrete(&p.indices)?;
+        let axis = p.vector_axis.map(|a| a.resolve(shape.len())).transpose()?;
         Ok(Prepared::step(move |run| {
             let lut = run.inputs[lut];
             let at = unpacked(run.inputs[indices], run.pool);

@@ -1,18 +1,17 @@
 //! `constexpr_lut_to_sparse`
 
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::ConstexprLutToSparse;
 use milwright_mil::{TensorType, pack_bits};
 
 use super::expand::{Tables, scatter, select, unpacked};
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared};
+use crate::kernel::concrete;
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for ConstexprLutToSparse {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (mask, data) = (op.slot("indices_mask")?, op.slot("indices_nonzero_data")?);
-        let (lut, shape) = (op.slot("lut")?, op.shape("indices_mask")?);
-        let axis = if op.has("vector_axis") { Some(op.axis("vector_axis", shape.len())?) } else { None };
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (mask, data) = (p.indices_mask.slot, p.indices_nonzero_data.slot);
+        let (lut, shape) = (p.lut.slot, concrete(&p.indices_mask)?);
+        let axis = p.vector_axis.map(|a| a.resolve(shape.len())).transpose()?;
         Ok(Prepared::step(move |run| {
             let lut = run.inputs[lut];
             let tables = Tables::new(&shape, lut, axis)?;

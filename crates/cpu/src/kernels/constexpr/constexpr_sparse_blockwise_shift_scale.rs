@@ -1,19 +1,17 @@
 //! `constexpr_sparse_blockwise_shift_scale`
 
 use half::f16;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::ConstexprSparseBlockwiseShiftScale;
 use milwright_mil::{DType, TensorType};
 
 use super::constexpr_blockwise_shift_scale::scaling;
 use super::expand::{floats, scatter, select, unpacked};
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared, ViewMut};
+use crate::{Kernel, KernelError, Params, Prepared, ViewMut};
 
 impl Kernel for ConstexprSparseBlockwiseShiftScale {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (mask, data) = (op.slot("data_mask")?, op.slot("nonzero_data")?);
-        let (scale, offset) = (op.slot("scale")?, op.opt_slot("offset"));
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (mask, data) = (p.data_mask.slot, p.nonzero_data.slot);
+        let (scale, offset) = (p.scale.slot, p.offset.map(|t| t.slot));
         let dtype = outputs[1].dtype;
         Ok(Prepared::step(move |run| {
             let shape = run.inputs[mask].shape();

@@ -1,16 +1,14 @@
 //! `constexpr_sparse_to_dense`
 
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::ConstexprSparseToDense;
 use milwright_mil::{TensorType, pack_bits};
 
 use super::expand::{scatter, unpack, unpacked};
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for ConstexprSparseToDense {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (data, mask, dtype) = (op.slot("nonzero_data")?, op.slot("mask")?, outputs[0].dtype);
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (data, mask, dtype) = (p.nonzero_data.slot, p.mask.slot, outputs[0].dtype);
         Ok(Prepared::step(move |run| {
             // Until iOS17 the mask is bytes of packed bits, later it has 1-bit elements: the same bytes.
             let n = run.outputs[0].elements();

@@ -1,20 +1,20 @@
 //! `select`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
+use milwright_mil::ops::Operand;
 use milwright_mil::ops::defs::Select;
 
 use crate::index::Walk;
-use crate::kernel::{OpViewExt, concrete};
-use crate::{Kernel, KernelError, Prepared, Run, with_width};
+use crate::kernel::concrete;
+use crate::{Kernel, KernelError, Params, Prepared, Run, with_width};
 
 impl Kernel for Select {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
         let shape = concrete(&outputs[0])?;
-        let operand = |name| -> Result<(usize, Walk), KernelError> {
-            Ok((op.slot(name)?, Walk::broadcast(&op.shape(name)?, &shape)))
+        let operand = |t: Operand<'_>| -> Result<(usize, Walk), KernelError> {
+            Ok((t.slot, Walk::broadcast(&concrete(&t)?, &shape)))
         };
-        let operands = [operand("cond")?, operand("a")?, operand("b")?];
+        let operands = [operand(p.cond)?, operand(p.a)?, operand(p.b)?];
         let dtype = outputs[0].dtype;
         let run = with_width!(dtype, T => select::<T>, else => return Err(KernelError::unsupported(
             format!("a choice between tensors of {dtype}"),

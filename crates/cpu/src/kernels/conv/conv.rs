@@ -9,30 +9,29 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use half::f16;
-use milwright_mil::ops::OpView;
-use milwright_mil::ops::conv::{Sweep, sweeps};
+use milwright_mil::ops::conv::Sweep;
 use milwright_mil::ops::defs::Conv;
 use milwright_mil::{DType, TensorType};
 
 use crate::convert::to_f32;
 use crate::index::count;
-use crate::kernel::{OpViewExt, concrete};
+use crate::kernel::concrete;
 use crate::memory::AlignedBytes;
 use crate::simd::gemm::{
     Bias, Elements, F16, F32, Gemm, Matrix, Operand, Output, SLACK, Source, Target, pack, panel_rows,
 };
 use crate::simd::window::{Gather, WEIGH, weigh};
 use crate::simd::{Isa, convert};
-use crate::{Kernel, KernelError, Packed, Prepared, Run, Step, View};
+use crate::{Kernel, KernelError, Packed, Params, Prepared, Run, Step, View};
 
 impl Kernel for Conv {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        Plan::new(op, outputs)?.prepare(op, None)
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        Plan::new(p, outputs)?.prepare(p, None)
     }
 
-    fn pack(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Option<Packed>, KernelError> {
-        let plan = Plan::new(op, outputs)?;
-        let (Some(weight), false) = (op.known_tensor("weight"), plan.is_depthwise()) else { return Ok(None) };
+    fn pack(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Option<Packed>, KernelError> {
+        let plan = Plan::new(p, outputs)?;
+        let (Some(weight), false) = (p.weight.value(), plan.is_depthwise()) else { return Ok(None) };
         let weight = to_f32(&View::from(weight));
         let [m, k, _] = plan.size();
         let starts: Vec<usize> = (0..plan.groups).map(|g| g * m * k).collect();
@@ -41,16 +40,16 @@ impl Kernel for Conv {
         Ok(Some(Packed {
             params: vec![data.len() as u64],
             data: AlignedBytes::from(data.as_slice()).into(),
-            slots: vec![op.slot("weight")?],
+            slots: vec![p.weight.slot],
         }))
     }
 
     fn prepare_packed(
-        op: &OpView<'_>,
+        p: &Params<'_, Self>,
         outputs: &[TensorType],
         packed: Packed,
     ) -> Result<Prepared, KernelError> {
-        Plan::new(op, outputs)?.prepare(op, Some(packed))
+        Plan::new(p, outputs)?.prepare(p, Some(packed))
     }
 }
 
@@ -84,9 +83,9 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Plan, KernelError> {
-        let (x, weight, out) = (op.shape("x")?, op.shape("weight")?, concrete(&outputs[0])?);
-        let window = pad_3d(sweeps(op, &op.tensor("x")?.shape[2..], &weight[2..])?);
+    fn new(p: &Params<'_, Conv>, outputs: &[TensorType]) -> Result<Plan, KernelError> {
+        let (x, weight, out) = (concrete(&p.x)?, concrete(&p.weight)?, concrete(&outputs[0])?);
+        let window = pad_3d(p.window().sweeps(&p.x.shape[2..], &weight[2..])?);
         let (input, output) = (to_3d(&x[2..]), to_3d(&out[2..]));
         let taps_of = |d: usize| (0..window[d].kernel).map(move |t| t * window[d].dilation);
         let phases = [0, 1, 2].map(|d| {
@@ -117,7 +116,7 @@ impl Plan {
                 }
             }
         }
-        let half_input = op.dtype("x")? == DType::Fp16;
+        let half_input = p.x.dtype == DType::Fp16;
         Ok(Plan {
             isa: Isa::detect(),
             batch: x[0],
@@ -147,16 +146,16 @@ impl Plan {
         [self.outputs / groups, self.channels / groups * self.taps.len(), count(&self.output)]
     }
 
-    fn prepare(self, op: &OpView<'_>, packed: Option<Packed>) -> Result<Prepared, KernelError> {
-        let slots = [op.slot("x")?, op.slot("weight")?];
-        let bias = op.opt_slot("bias");
+    fn prepare(self, p: &Params<'_, Conv>, packed: Option<Packed>) -> Result<Prepared, KernelError> {
+        let slots = [p.x.slot, p.weight.slot];
+        let bias = p.bias.map(|t| t.slot);
         if self.is_depthwise() {
             return Ok(self.depthwise(slots, bias).into());
         }
         let [m, k, _] = self.size();
-        if let Some(p) = &packed {
+        if let Some(packed) = &packed {
             let floats = self.groups * m.next_multiple_of(panel_rows(self.isa, m)) * k + SLACK;
-            if p.params != [floats as u64] || p.data.len() != floats * 4 {
+            if packed.params != [floats as u64] || packed.data.len() != floats * 4 {
                 return Err(KernelError::invalid("the packed weight of a convolution has another size"));
             }
         }

@@ -4,30 +4,29 @@
 //! puts them.
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::conv::conv_transpose::{Spread, spreads};
 use milwright_mil::ops::defs::ConvTranspose;
 
 use super::conv::to_3d;
 use crate::convert::to_f32;
 use crate::index::count;
-use crate::kernel::{OpViewExt, concrete};
+use crate::kernel::concrete;
 use crate::kernels::linear::float_output;
 use crate::product::{Matrix, product};
-use crate::{Kernel, KernelError, Prepared, Step};
+use crate::{Kernel, KernelError, Params, Prepared, Step};
 
 impl Kernel for ConvTranspose {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (x, weight) = (op.shape("x")?, op.shape("weight")?);
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (x, weight) = (concrete(&p.x)?, concrete(&p.weight)?);
         let out = concrete(&outputs[0])?;
         let groups = out[1] / weight[1].max(1);
-        let spreads = spreads(op, &x[2..], &weight[2..])?;
+        let spreads = spreads(p, &x[2..], &weight[2..])?;
         let still = Spread { output: 1, kernel: 1, stride: 1, dilation: 1, before: 0 };
         let mut window = [still; 3];
         window[3 - spreads.len()..].copy_from_slice(&spreads);
         let (input, output) = (to_3d(&x[2..]), to_3d(&out[2..]));
         let (batch, channels) = (x[0], x[1]);
-        let (x, weight, bias) = (op.slot("x")?, op.slot("weight")?, op.opt_slot("bias"));
+        let (x, weight, bias) = (p.x.slot, p.weight.slot, p.bias.map(|t| t.slot));
         let step = Step::new(move |run| {
             let (x, weight) = (to_f32(&run.inputs[x]), to_f32(&run.inputs[weight]));
             let bias = bias.map(|slot| to_f32(&run.inputs[slot]));

@@ -1,15 +1,14 @@
 //! `floor_div`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::FloorDiv;
 
 use crate::kernels::elementwise_binary::float_or_int;
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for FloorDiv {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        float_or_int(op, outputs, float, int)
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        float_or_int([p.x, p.y], outputs, float, int)
     }
 }
 

@@ -1,14 +1,13 @@
 //! `logical_or`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::LogicalOr;
 
 use crate::kernels::elementwise_binary::step;
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for LogicalOr {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        step(op, outputs, |x: u8, y: u8| x | y)
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        step([p.x, p.y], outputs, |x: u8, y: u8| x | y)
     }
 }

@@ -19,40 +19,37 @@ mod pow;
 mod real_div;
 mod sub;
 
-use milwright_mil::ops::OpView;
+use milwright_mil::ops::Operand;
 use milwright_mil::{DType, Element, TensorType};
 
 use crate::index::Walk;
-use crate::kernel::{OpViewExt, concrete};
+use crate::kernel::concrete;
 use crate::{KernelError, Prepared, math};
 
 /// A function of each pair of elements of `x` and `y`, in one form for floats and in another for int32.
 fn float_or_int(
-    op: &OpView<'_>,
+    [x, y]: [Operand<'_>; 2],
     outputs: &[TensorType],
     f: impl Fn(f32, f32) -> f32 + Send + Sync + 'static,
     g: impl Fn(i32, i32) -> i32 + Send + Sync + 'static,
 ) -> Result<Prepared, KernelError> {
-    if op.dtype("x")? == DType::Int32 {
-        return step(op, outputs, g);
+    if x.dtype == DType::Int32 {
+        return step([x, y], outputs, g);
     }
-    Ok(Prepared::binary([op.slot("x")?, op.slot("y")?], move |x, y, out| math::each_pair(x, y, out, &f)))
+    Ok(Prepared::binary([x.slot, y.slot], move |x, y, out| math::each_pair(x, y, out, &f)))
 }
 
 /// A function of each pair of elements of `x` and `y`, broadcast, that is run as it is: `u8` stands for bool.
 fn step<T: Element + Default, R: Element>(
-    op: &OpView<'_>,
+    [x, y]: [Operand<'_>; 2],
     outputs: &[TensorType],
     f: impl Fn(T, T) -> R + Send + Sync + 'static,
 ) -> Result<Prepared, KernelError> {
     /// Elements that are broadcast at a time.
     const BLOCK: usize = 1024;
     let shape = concrete(&outputs[0])?;
-    let operand = |name| {
-        let walk = Walk::broadcast(&op.shape(name)?, &shape);
-        op.slot(name).map(|slot| (slot, walk))
-    };
-    let (x, y) = (operand("x")?, operand("y")?);
+    let operand = |t: Operand<'_>| concrete(&t).map(|from| (t.slot, Walk::broadcast(&from, &shape)));
+    let (x, y) = (operand(x)?, operand(y)?);
     Ok(Prepared::step(move |run| {
         let mut buffers = [[T::default(); BLOCK]; 2];
         let [xs, ys] = &mut buffers;

@@ -1,21 +1,20 @@
 //! `pow`
 
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Pow;
 use milwright_mil::{DType, TensorType};
 
 use crate::kernels::elementwise_binary::float_or_int;
 use crate::kernels::elementwise_unary;
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Pow {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
         // A square is what models mostly ask for.
-        let constant = op.known_tensor("y").filter(|t| t.dtype() != DType::Int32 && t.shape().is_empty());
+        let constant = p.y.value().filter(|t| t.dtype() != DType::Int32 && t.shape().is_empty());
         if constant.is_some_and(|t| t.to_f64() == [2.0]) {
-            return elementwise_unary::float(op, |x| x * x);
+            return elementwise_unary::float(p.x, |x| x * x);
         }
-        float_or_int(op, outputs, f32::powf, int)
+        float_or_int([p.x, p.y], outputs, f32::powf, int)
     }
 }
 

@@ -1,16 +1,14 @@
 //! `cast`
 
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Cast;
 use milwright_mil::{DType, Element, TensorType};
 use num_traits::AsPrimitive;
 
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared, View, ViewMut, with_element};
+use crate::{Kernel, KernelError, Params, Prepared, View, ViewMut, with_element};
 
 impl Kernel for Cast {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (slot, from, to) = (op.slot("x")?, op.dtype("x")?, outputs[0].dtype);
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (slot, from, to) = (p.x.slot, p.x.dtype, outputs[0].dtype);
         if from == to {
             return Ok(Prepared::Alias(slot));
         }

@@ -1,15 +1,13 @@
 //! `erf`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Erf;
 
-use crate::kernel::OpViewExt;
 use crate::math;
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Erf {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        Ok(Prepared::unary(op.slot("x")?, math::erf))
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        Ok(Prepared::unary(p.x.slot, math::erf))
     }
 }

@@ -1,15 +1,14 @@
 //! `inverse`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Inverse;
 
 use crate::kernels::elementwise_unary::{epsilon, float};
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Inverse {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let epsilon = epsilon(op)?;
-        float(op, move |x| 1.0 / (x + epsilon))
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let epsilon = epsilon(p.x, p.epsilon);
+        float(p.x, move |x| 1.0 / (x + epsilon))
     }
 }

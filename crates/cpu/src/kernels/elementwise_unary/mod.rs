@@ -29,29 +29,28 @@ mod tanh;
 mod threshold;
 
 use milwright_mil::DType;
-use milwright_mil::ops::OpView;
+use milwright_mil::ops::{Number, Operand};
 
-use crate::kernel::OpViewExt;
 use crate::{KernelError, Prepared, math};
 
 /// A function of each element of `x`, a float tensor.
 pub(super) fn float(
-    op: &OpView<'_>,
+    x: Operand<'_>,
     f: impl Fn(f32) -> f32 + Send + Sync + 'static,
 ) -> Result<Prepared, KernelError> {
-    Ok(Prepared::unary(op.slot("x")?, move |x, out| math::each(x, out, &f)))
+    Ok(Prepared::unary(x.slot, move |x, out| math::each(x, out, &f)))
 }
 
 /// A function of each element of `x`, in one form for floats and in another for int32.
 fn float_or_int(
-    op: &OpView<'_>,
+    x: Operand<'_>,
     f: impl Fn(f32) -> f32 + Send + Sync + 'static,
     g: impl Fn(i32) -> i32 + Send + Sync + 'static,
 ) -> Result<Prepared, KernelError> {
-    if op.dtype("x")? != DType::Int32 {
-        return float(op, f);
+    if x.dtype != DType::Int32 {
+        return float(x, f);
     }
-    let slot = op.slot("x")?;
+    let slot = x.slot;
     Ok(Prepared::step(move |run| {
         let x = run.inputs[slot].slice::<i32>();
         run.outputs[0].slice::<i32>().iter_mut().zip(x).for_each(|(o, &x)| *o = g(x));
@@ -60,12 +59,12 @@ fn float_or_int(
 }
 
 /// `epsilon`; the default is rounded to the element type of `x`, as a constant would be.
-fn epsilon(op: &OpView<'_>) -> Result<f32, KernelError> {
-    let mut epsilon = [op.float("epsilon")?];
-    if !op.has("epsilon") {
-        crate::convert::round_to(op.dtype("x")?, &mut epsilon);
+fn epsilon(x: Operand<'_>, epsilon: Number<'_>) -> f32 {
+    let mut value = [epsilon.value];
+    if epsilon.bound.is_none() {
+        crate::convert::round_to(x.dtype, &mut value);
     }
-    Ok(epsilon[0])
+    value[0]
 }
 
 #[cfg(test)]

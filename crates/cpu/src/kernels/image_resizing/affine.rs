@@ -1,21 +1,20 @@
 //! `affine`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Affine;
 
 use super::grid::{Grid, Padding};
 use crate::convert::{to_f32, write_f32};
-use crate::kernel::{OpViewExt, concrete};
-use crate::{Kernel, KernelError, Prepared};
+use crate::kernel::concrete;
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Affine {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (x, matrix) = (op.slot("x")?, op.slot("transform_matrix")?);
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (x, matrix) = (p.x.slot, p.transform_matrix.slot);
         let shape = concrete(&outputs[0])?;
         let (height, width) = (shape[2], shape[3]);
         let grid = Grid { nearest: false, padding: Padding::Constant(0.0) };
-        let corners = op.bool("align_corners")?;
+        let corners = p.align_corners;
         // From -1 to 1 over n elements, and back: over their centres, or (without `align_corners`) over their edges.
         let unit = move |i: usize, n: usize| match (corners, n) {
             (true, ..=1) => 0.0,

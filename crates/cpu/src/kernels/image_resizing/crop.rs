@@ -1,20 +1,20 @@
 //! `crop`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Crop;
 use milwright_mil::ops::image_resizing::crop::edges;
 
 use crate::index::strides;
-use crate::kernel::{OpViewExt, concrete};
+use crate::kernel::concrete;
 use crate::kernels::tensor::moves::{walk, walk_step};
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Crop {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let own = strides(&op.shape("x")?);
-        let ([top, _], [left, _]) = (edges(op, "crop_height")?, edges(op, "crop_width")?);
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let own = strides(&concrete(&p.x)?);
+        let ([top, _], [left, _]) =
+            (edges("crop_height", &p.crop_height)?, edges("crop_width", &p.crop_width)?);
         let offset = top * own[own.len() - 2] + left;
-        Ok(walk_step(op.slot("x")?, walk(&concrete(&outputs[0])?, &own, offset)))
+        Ok(walk_step(p.x.slot, walk(&concrete(&outputs[0])?, &own, offset)))
     }
 }

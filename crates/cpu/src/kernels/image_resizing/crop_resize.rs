@@ -1,30 +1,30 @@
 //! `crop_resize`
 
-use milwright_mil::ops::OpView;
+use milwright_mil::TensorType;
 use milwright_mil::ops::defs::CropResize;
 use milwright_mil::ops::image_resizing::crop_resize::{BoxMode, box_mode};
 use milwright_mil::ops::image_resizing::sampling::Sampling;
-use milwright_mil::{Opset, TensorType};
 
 use super::lines::{Tap, place};
 use crate::convert::{to_f32, write_f32};
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared, View};
+use crate::kernel::concrete;
+use crate::{Kernel, KernelError, Params, Prepared, View};
 
 impl Kernel for CropResize {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let old = op.version.opset < Opset::Ios17;
-        let (x, boxes) = (op.slot("x")?, op.slot(if old { "roi" } else { "boxes" })?);
-        let columns = if old { op.shape("roi")?[2] } else { 4 };
-        let indices = op.opt_slot("box_indices");
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let old = p.boxes.is_none();
+        let boxes = p.boxes.or(p.roi).ok_or_else(|| KernelError::invalid("input `boxes` is missing"))?;
+        let columns = if old { concrete(&boxes)?[2] } else { 4 };
+        let (x, boxes) = (p.x.slot, boxes.slot);
+        let indices = p.box_indices.map(|t| t.slot);
         let boxes_as = Boxes {
-            mode: box_mode(op.str("box_coordinate_mode")?)?,
-            normalized: op.bool("normalized_coordinates")?,
-            scale: f64::from(op.float("spatial_scale")?),
-            sampling: Sampling::from_name(op.str("sampling_mode")?)?,
+            mode: box_mode(p.box_coordinate_mode)?,
+            normalized: p.normalized_coordinates,
+            scale: f64::from(p.spatial_scale),
+            sampling: Sampling::from_name(p.sampling_mode)?,
         };
-        let pad = if op.version.opset < Opset::Ios16 { 0.0 } else { op.float("pad_value")? };
-        let size = [op.int("target_height")? as usize, op.int("target_width")? as usize];
+        let pad = p.pad_value;
+        let size = [p.target_height as usize, p.target_width as usize];
         Ok(Prepared::step(move |run| {
             let &[b, c, h, w] = run.inputs[x].shape() else {
                 return Err(KernelError::invalid("`x` must have rank 4"));

@@ -1,28 +1,26 @@
 //! `resample`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Resample;
 
 use super::grid::{Grid, Padding};
 use crate::convert::{to_f32, write_f32};
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Resample {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (x, coordinates) = (op.slot("x")?, op.slot("coordinates")?);
-        let align = op.bool("align_corners")?;
-        let padding = match op.str("padding_mode")? {
-            "constant" => Padding::Constant(op.float("padding_value")?),
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (x, coordinates) = (p.x.slot, p.coordinates.slot);
+        let align = p.align_corners;
+        let padding = match p.padding_mode {
+            "constant" => Padding::Constant(p.padding_value),
             "border" => Padding::Border,
             "reflection" => Padding::Reflection,
             _ => Padding::Symmetric,
         };
-        let grid = Grid { nearest: op.str("sampling_mode")? == "nearest", padding };
+        let grid = Grid { nearest: p.sampling_mode == "nearest", padding };
         // Where a coordinate is, for a dimension of n elements: in elements.
-        let unnormalized = op.str("coordinates_mode")? == "unnormalized";
-        let signed = op.str("coordinates_mode")? == "normalized_minus_one_to_one";
+        let unnormalized = p.coordinates_mode == "unnormalized";
+        let signed = p.coordinates_mode == "normalized_minus_one_to_one";
         let position = move |x: f32, n: usize| {
             let unit = if signed { (x + 1.0) / 2.0 } else { x };
             match (unnormalized, align) {

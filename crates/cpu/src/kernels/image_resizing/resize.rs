@@ -1,21 +1,19 @@
 //! `resize`
 
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Resize;
 use milwright_mil::ops::image_resizing::sampling::Sampling;
 use milwright_mil::{DType, TensorType};
 
 use super::lines;
-use crate::kernel::OpViewExt;
 use crate::kernels::tensor::moves::{ints, produce};
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Resize {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (x, shape) = (op.slot("x")?, op.slot("shape")?);
-        let resized = op.int("resized_dims")? as usize;
-        let sampling = Sampling::from_name(op.str("sampling_mode")?)?;
-        let linear = op.str("interpolation_mode")? == "LINEAR";
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (x, shape) = (p.x.slot, p.shape.slot);
+        let resized = p.resized_dims as usize;
+        let sampling = Sampling::from_name(p.sampling_mode)?;
+        let linear = p.interpolation_mode == "LINEAR";
         if linear && outputs[0].dtype == DType::Int32 {
             return Err(KernelError::unsupported("linear interpolation of integers"));
         }

@@ -1,19 +1,17 @@
 //! `upsample_bilinear`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::UpsampleBilinear;
 use milwright_mil::ops::image_resizing::sampling::Sampling;
 
 use super::lines::Resize;
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for UpsampleBilinear {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let x = op.slot("x")?;
-        let align = op.bool("align_corners")?;
-        let half = if op.has("half_pixel_centers") { op.bool("half_pixel_centers")? } else { !align };
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let x = p.x.slot;
+        let align = p.align_corners;
+        let half = p.half_pixel_centers.unwrap_or(!align);
         let resize = Resize::Linear(match (align, half) {
             (true, _) => Sampling::StrictAlignCorners,
             (false, true) => Sampling::UnalignCorners,

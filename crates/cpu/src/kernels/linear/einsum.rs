@@ -3,25 +3,24 @@
 use std::collections::BTreeMap;
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Einsum;
 use milwright_mil::ops::linear::einsum::parse;
 
 use super::float_output;
 use crate::convert::to_f32;
 use crate::index::{Dims, Walk, count, strides};
-use crate::kernel::{OpViewExt, concrete};
+use crate::kernel::concrete;
 use crate::product::{Matrix, product};
-use crate::{Kernel, KernelError, Prepared, Step};
+use crate::{Kernel, KernelError, Params, Prepared, Step};
 
 impl Kernel for Einsum {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
         if !outputs[0].dtype.is_float() {
             return Err(KernelError::unsupported("einsum of integers"));
         }
-        let names = parse(op.str("equation")?)?;
-        let tensors = op.tensors("values")?;
-        let shapes = [concrete(tensors[0])?, concrete(tensors[1])?];
+        let names = parse(p.equation)?;
+        let tensors = &p.values;
+        let shapes = [concrete(tensors[0].tensor()?)?, concrete(tensors[1].tensor()?)?];
         let mut sizes: BTreeMap<u8, usize> = BTreeMap::new();
         for (names, shape) in names.iter().zip(&shapes) {
             for (&name, &n) in names.iter().zip(shape) {
@@ -56,9 +55,9 @@ impl Kernel for Einsum {
         let back: Dims =
             out.iter().map(|n| made_strides[made.iter().position(|m| m == n).unwrap_or(0)]).collect();
         let walk_out = Walk::new(&size(out), back.iter().map(|&s| s as isize), 0);
-        let slots = op.slots("values");
+        let slots = p.values.iter().map(|v| v.slot).collect::<Vec<_>>();
         let step = Step::new(move |run| {
-            let (x, y) = (to_f32(&run.inputs[slots.start]), to_f32(&run.inputs[slots.start + 1]));
+            let (x, y) = (to_f32(&run.inputs[slots[0]]), to_f32(&run.inputs[slots[1]]));
             let mut left = vec![0.0; batches * m * k];
             let mut right = vec![0.0; batches * k * n];
             walk_a.gather(&x, 0, &mut left);

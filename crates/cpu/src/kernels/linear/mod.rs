@@ -6,12 +6,10 @@ mod linear;
 mod matmul;
 
 use bytes::Bytes;
-use milwright_mil::DType;
-use milwright_mil::ops::OpView;
+use milwright_mil::{DType, ops};
 
 use crate::convert::{narrow, to_f32};
 use crate::index::{Walk, broadcast_strides, count};
-use crate::kernel::OpViewExt;
 use crate::memory::AlignedBytes;
 use crate::simd::Isa;
 use crate::simd::gemm::{self, Bias, Elements, F16, F32, Gemm, Matrix, Operand, Output, Panels};
@@ -65,8 +63,8 @@ impl Batched {
     }
 
     /// The second operand, packed, if it is constant and one for all of the batch.
-    pub fn pack(&self, op: &OpView<'_>, name: &str, dtype: DType) -> Result<Option<Packed>, KernelError> {
-        let known = op.known_tensor(name).filter(|t| t.dtype().is_float() && dtype.is_float());
+    pub fn pack(&self, right: ops::Operand<'_>, dtype: DType) -> Result<Option<Packed>, KernelError> {
+        let known = right.value().filter(|t| t.dtype().is_float() && dtype.is_float());
         let (Some(constant), [_]) = (known, self.starts[1].as_slice()) else { return Ok(None) };
         let [_, k, n] = self.size;
         let values = to_f32(&View::from(constant));
@@ -76,7 +74,7 @@ impl Batched {
         Ok(Some(Packed {
             params: vec![data.len() as u64],
             data: AlignedBytes::from(data.as_slice()).into(),
-            slots: vec![op.slot(name)?],
+            slots: vec![right.slot],
         }))
     }
 

@@ -1,52 +1,49 @@
 //! `batch_norm`
 
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::BatchNorm;
-use milwright_mil::{Tensor, TensorType};
+use milwright_mil::{Tensor, TensorType, ops};
 
 use crate::index::count;
-use crate::kernel::{OpViewExt, Operand};
+use crate::kernel::{Operand, concrete};
 use crate::kernels::activation::channel_vector;
 use crate::kernels::normalization::Affine;
 use crate::rows::{Rows, map_rows};
-use crate::{Kernel, KernelError, Map, Prepared, View, convert};
+use crate::{Kernel, KernelError, Map, Params, Prepared, View, convert};
 
 impl Kernel for BatchNorm {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let names = ["mean", "variance", "gamma", "beta"];
-        let epsilon = op.float("epsilon")?;
-        if names.iter().any(|n| op.has(n) && op.known_tensor(n).is_none()) {
-            return at_run_time(op, epsilon);
-        }
-        let vector = |name: &str, default: f32| -> Result<Vec<f32>, KernelError> {
-            let Some(t) = op.known_tensor(name) else { return Ok(vec![default; op.shape("x")?[1]]) };
-            Ok(convert::to_f32(&View::from(t)).into_owned())
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let channels = concrete(&p.x)?[1];
+        let known = |t: ops::Operand<'_>| Some(convert::to_f32(&View::from(t.value()?)).into_owned());
+        let or = |t: Option<ops::Operand<'_>>, default| t.map_or(Some(vec![default; channels]), known);
+        let vectors = (known(p.mean), known(p.variance), or(p.gamma, 1.0), or(p.beta, 0.0));
+        let (Some(mean), Some(variance), Some(gamma), Some(beta)) = vectors else {
+            return at_run_time(p);
         };
-        let (mean, beta) = (vector("mean", 0.0)?, vector("beta", 0.0)?);
-        let scale = scale(&vector("variance", 1.0)?, &vector("gamma", 1.0)?, epsilon);
+        let scale = scale(&variance, &gamma, p.epsilon);
         let run = |x: &[&[f32]], out: &mut [f32]| {
             let operands = x[0].iter().zip(x[1]).zip(x[2]).zip(x[3]);
             for (o, (((&x, &mean), &scale), &beta)) in out.iter_mut().zip(operands) {
                 *o = (x - mean) * scale + beta;
             }
         };
-        let mut operands = vec![Operand::Slot(op.slot("x")?)];
+        let mut operands = vec![Operand::Slot(p.x.slot)];
         for vector in [mean, scale, beta] {
             let vector = Tensor::from_vec(&[vector.len()], vector);
             let vector = vector.map_err(|e| KernelError::invalid(e.to_string()))?;
-            operands.push(Operand::Constant(channel_vector(op, &vector)?));
+            operands.push(Operand::Constant(channel_vector(&p.x, &vector)?));
         }
         Ok(Prepared::Map(Map { run: Box::new(run), operands }))
     }
 }
 
 /// The same, on parameters that become known only when the op runs, such as compressed ones.
-fn at_run_time(op: &OpView<'_>, epsilon: f32) -> Result<Prepared, KernelError> {
-    let shape = op.shape("x")?;
+fn at_run_time(p: &Params<'_, BatchNorm>) -> Result<Prepared, KernelError> {
+    let shape = concrete(&p.x)?;
     let (channels, rows) = (shape[1], Rows::new(&shape, &(2..shape.len()).collect::<Vec<_>>()));
     debug_assert_eq!(rows.count, count(&shape[..2]));
-    let (slot, mean, variance) = (op.slot("x")?, op.slot("mean")?, op.slot("variance")?);
-    let affine = Affine::new(op);
+    let (slot, mean, variance) = (p.x.slot, p.mean.slot, p.variance.slot);
+    let epsilon = p.epsilon;
+    let affine = Affine::new(p.gamma, p.beta);
     Ok(Prepared::step(move |run| {
         let x = &run.inputs;
         let mean = convert::to_f32(&x[mean]);

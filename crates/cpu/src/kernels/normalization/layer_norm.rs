@@ -1,20 +1,20 @@
 //! `layer_norm`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
+use milwright_mil::ops::Axes;
 use milwright_mil::ops::defs::LayerNorm;
 
-use crate::kernel::OpViewExt;
+use crate::kernel::concrete;
 use crate::kernels::normalization::{Affine, standardize};
 use crate::rows::{Rows, map_rows};
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for LayerNorm {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let shape = op.shape("x")?;
-        let axes = op.opt_axes("axes", shape.len())?.unwrap_or_else(|| (0..shape.len()).collect());
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let shape = concrete(&p.x)?;
+        let axes = Axes::or_all(p.axes.as_ref(), shape.len())?;
         let rows = Rows::new(&shape, &axes);
-        let (slot, epsilon, affine) = (op.slot("x")?, op.float("epsilon")?, Affine::new(op));
+        let (slot, epsilon, affine) = (p.x.slot, p.epsilon, Affine::new(p.gamma, p.beta));
         Ok(Prepared::step(move |run| {
             // A row holds its elements in the order of `x`, as gamma and beta do.
             let (gamma, beta) = affine.read(run.inputs, rows.len);

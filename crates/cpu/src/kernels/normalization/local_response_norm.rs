@@ -1,23 +1,22 @@
 //! `local_response_norm`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::LocalResponseNorm;
 
-use crate::kernel::OpViewExt;
+use crate::kernel::concrete;
 use crate::rows::{Rows, map_rows};
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for LocalResponseNorm {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let rows = Rows::new(&op.shape("x")?, &[1]);
-        let size = op.int("size")?;
-        let scale = op.float("alpha")? / size as f32;
-        let (beta, k) = (op.float("beta")?, op.float("k")?);
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let rows = Rows::new(&concrete(&p.x)?, &[1]);
+        let size = p.size;
+        let scale = p.alpha / size as f32;
+        let (beta, k) = (p.beta, p.k);
         // More neighbors than channels are as many as there are.
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         let (before, after) = (size / 2, (size - 1) / 2);
-        let slot = op.slot("x")?;
+        let slot = p.x.slot;
         Ok(Prepared::step(move |run| {
             map_rows(&rows, &run.inputs[slot], &mut run.outputs[0], run.pool, |_, row| {
                 // Sums of all squares up to each channel, wide so that their differences are exact enough.

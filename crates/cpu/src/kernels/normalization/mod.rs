@@ -8,10 +8,9 @@ mod local_response_norm;
 
 use std::borrow::Cow;
 
-use milwright_mil::ops::OpView;
+use milwright_mil::ops::Operand;
 
 use crate::convert::to_f32;
-use crate::kernel::OpViewExt;
 use crate::{View, math};
 
 /// The slots of the optional parameters `gamma` and `beta`.
@@ -21,8 +20,8 @@ struct Affine {
 }
 
 impl Affine {
-    fn new(op: &OpView<'_>) -> Affine {
-        Affine { gamma: op.opt_slot("gamma"), beta: op.opt_slot("beta") }
+    fn new(gamma: Option<Operand<'_>>, beta: Option<Operand<'_>>) -> Affine {
+        Affine { gamma: gamma.map(|t| t.slot), beta: beta.map(|t| t.slot) }
     }
 
     /// Both, of `len` elements: ones and zeros where they are not given.

@@ -1,15 +1,14 @@
 //! `avg_pool`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::AvgPool;
 
 use super::{Fold, prepare};
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for AvgPool {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        prepare(op, outputs, Mean { exclude_padding: op.bool("exclude_padding_from_average")? })
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        prepare(&p.pool(), outputs, Mean { exclude_padding: p.exclude_padding_from_average })
     }
 }
 

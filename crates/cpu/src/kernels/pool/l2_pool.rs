@@ -1,15 +1,14 @@
 //! `l2_pool`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::L2Pool;
 
 use super::{Fold, prepare};
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for L2Pool {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        prepare(op, outputs, Norm)
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        prepare(&p.pool(), outputs, Norm)
     }
 }
 

@@ -5,13 +5,12 @@ mod l2_pool;
 mod max_pool;
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::conv::Sweep;
-use milwright_mil::ops::pool::windows;
+use milwright_mil::ops::pool::Pool;
 
 use crate::convert::to_f32;
 use crate::index::count;
-use crate::kernel::{OpViewExt, concrete};
+use crate::kernel::concrete;
 use crate::kernels::conv::{pad_3d, to_3d};
 use crate::kernels::linear::float_output;
 use crate::{KernelError, Prepared, Step};
@@ -30,14 +29,14 @@ pub(crate) trait Fold: Copy + Send + Sync + 'static {
 
 /// Prepares a pool.
 pub(crate) fn prepare<F: Fold>(
-    op: &OpView<'_>,
+    pool: &Pool<'_>,
     outputs: &[TensorType],
     fold: F,
 ) -> Result<Prepared, KernelError> {
-    let x = op.shape("x")?;
-    let window = pad_3d(windows(op)?);
+    let x = concrete(&pool.x)?;
+    let window = pad_3d(pool.windows()?);
     let (input, output) = (to_3d(&x[2..]), to_3d(&concrete(&outputs[0])?[2..]));
-    let slot = op.slot("x")?;
+    let slot = pool.x.slot;
     let step = Step::new(move |run| {
         let x = to_f32(&run.inputs[slot]);
         float_output(run, |out, pool, epilogue| {

@@ -1,28 +1,26 @@
 //! `dequantize`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Dequantize;
 
 use crate::convert::{to_f32, write_f32};
-use crate::kernel::OpViewExt;
 use crate::kernels::quantization::inner;
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Dequantize {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (slot, scale, zero_point) = (op.slot("input")?, op.slot("scale")?, op.opt_slot("zero_point"));
-        if op.tensor("scale")?.rank() == 0
-            && let Some(scale) = op.known_tensor("scale")
-            && (zero_point.is_none() || op.known_tensor("zero_point").is_some())
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (slot, scale, zero_point) = (p.input.slot, p.scale.slot, p.zero_point.map(|t| t.slot));
+        if p.scale.rank() == 0
+            && let Some(scale) = p.scale.value()
+            && p.zero_point.is_none_or(|z| z.value().is_some())
         {
             let scale = scale.to_f64()[0] as f32;
-            let zero_point = op.known_tensor("zero_point").map_or(0.0, |z| z.to_f64()[0] as f32);
+            let zero_point = p.zero_point.and_then(|z| z.value()).map_or(0.0, |z| z.to_f64()[0] as f32);
             return Ok(Prepared::unary(slot, move |x, out| {
                 crate::math::each(x, out, |x| scale * (x - zero_point));
             }));
         }
-        let inner = inner(op)?;
+        let inner = inner(p.input, p.scale, p.axis)?;
         Ok(Prepared::step(move |run| {
             let (mut x, scale) = (to_f32(&run.inputs[slot]).into_owned(), to_f32(&run.inputs[scale]));
             let zero_point = zero_point.map(|z| to_f32(&run.inputs[z]));

@@ -3,18 +3,18 @@
 mod dequantize;
 mod quantize;
 
-use milwright_mil::ops::OpView;
+use milwright_mil::ops::{Axis, Operand};
 
 use crate::KernelError;
 use crate::index::count;
-use crate::kernel::OpViewExt;
+use crate::kernel::concrete;
 
 /// How many elements next to each other share a scale, before the next one's turn comes.
-fn inner(op: &OpView<'_>) -> Result<usize, KernelError> {
-    let shape = op.shape("input")?;
-    let inner = match op.tensor("scale")?.rank() {
-        0 => count(&shape),
-        _ => count(&shape[op.axis("axis", shape.len())? + 1..]),
+fn inner(input: Operand<'_>, scale: Operand<'_>, axis: Option<Axis>) -> Result<usize, KernelError> {
+    let shape = concrete(&input)?;
+    let inner = match axis.filter(|_| scale.rank() > 0) {
+        None => count(&shape),
+        Some(axis) => count(&shape[axis.resolve(shape.len())? + 1..]),
     };
     // An empty tensor has no element to share a scale.
     Ok(inner.max(1))

@@ -1,18 +1,16 @@
 //! `quantize`
 
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Quantize;
 use milwright_mil::{DType, TensorType};
 
 use crate::convert::to_f32;
-use crate::kernel::OpViewExt;
 use crate::kernels::quantization::inner;
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Quantize {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (slot, scale, zero_point) = (op.slot("input")?, op.slot("scale")?, op.opt_slot("zero_point"));
-        let (inner, dtype) = (inner(op)?, outputs[0].dtype);
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (slot, scale, zero_point) = (p.input.slot, p.scale.slot, p.zero_point.map(|t| t.slot));
+        let (inner, dtype) = (inner(p.input, p.scale, p.axis)?, outputs[0].dtype);
         let (low, high) = if dtype == DType::Int8 { (-128.0, 127.0) } else { (0.0, 255.0) };
         Ok(Prepared::step(move |run| {
             let (x, scale) = (to_f32(&run.inputs[slot]), to_f32(&run.inputs[scale]));

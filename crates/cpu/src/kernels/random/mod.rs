@@ -7,19 +7,17 @@ mod random_uniform;
 
 use std::hash::{BuildHasher, RandomState};
 
-use milwright_mil::ops::OpView;
-
 use crate::convert::write_f32;
 use crate::{KernelError, Prepared};
 
 /// Fills the output with what `element` makes of a stream of random numbers of each element's own.
 fn fill(
-    op: &OpView<'_>,
+    seed: i64,
     element: impl Fn(&mut Draws) -> f32 + Send + Sync + 'static,
 ) -> Result<Prepared, KernelError> {
     /// Elements made at a time.
     const BLOCK: usize = 1024;
-    let seed = seed(op)?;
+    let seed = self::seed(seed);
     Ok(Prepared::step(move |run| {
         let seed = seed.unwrap_or_else(fresh_seed);
         let out = &mut run.outputs[0];
@@ -36,9 +34,9 @@ fn fill(
 }
 
 /// The parameter `seed`; `None` where every run is to be different.
-fn seed(op: &OpView<'_>) -> Result<Option<u64>, KernelError> {
+fn seed(seed: i64) -> Option<u64> {
     // Any negative seed stands for none.
-    Ok(u64::try_from(op.int("seed")?).ok())
+    u64::try_from(seed).ok()
 }
 
 /// A seed from the system's source of randomness.

@@ -1,19 +1,18 @@
 //! `random_categorical`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::RandomCategorical;
 
 use crate::convert::{to_f32, write_f32};
-use crate::kernel::{OpViewExt, concrete};
+use crate::kernel::concrete;
 use crate::kernels::random::{Draws, seed};
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for RandomCategorical {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let shape = op.shape("x")?;
-        let (slot, seed) = (op.slot("x")?, seed(op)?);
-        let logits = op.str("mode")? == "logits";
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let shape = concrete(&p.x)?;
+        let (slot, seed) = (p.x.slot, seed(p.seed));
+        let logits = p.mode == "logits";
         let classes = shape.last().copied().unwrap_or(0);
         let size = concrete(&outputs[0])?.last().copied().unwrap_or(0);
         if classes == 0 {

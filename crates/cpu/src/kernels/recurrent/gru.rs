@@ -1,23 +1,23 @@
 //! `gru`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Gru;
 
 use crate::convert::to_f32;
-use crate::kernel::OpViewExt;
 use crate::kernels::recurrent::{Activation, Layer, States, Weights, add_rows};
 use crate::product::{Matrix, product};
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Gru {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (layer, weights) = (Layer::new(op)?, Weights::new(op, "")?);
-        let (initial, input_bias) = (op.slot("initial_h")?, op.opt_slot("input_bias"));
-        let gate = Activation::new(op, "recurrent_activation")?;
-        let activation = Activation::new(op, "activation")?;
-        // The parameter came with iOS18.
-        let reset_after = op.has("reset_after") && op.bool("reset_after")?;
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (layer, weights) = (
+            Layer::new(p.x, p.weight_hh, p.direction, p.output_sequence)?,
+            Weights::new(p.weight_ih, p.weight_hh, p.bias),
+        );
+        let (initial, input_bias) = (p.initial_h.slot, p.input_bias.map(|t| t.slot));
+        let gate = Activation::new(p.recurrent_activation)?;
+        let activation = Activation::new(p.activation)?;
+        let reset_after = p.reset_after;
         Ok(Prepared::step(move |run| {
             let weights = weights.read(run.inputs);
             let input_bias = input_bias.map(|b| to_f32(&run.inputs[b]));

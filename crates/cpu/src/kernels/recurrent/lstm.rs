@@ -1,27 +1,29 @@
 //! `lstm`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Lstm;
 
 use crate::convert::to_f32;
-use crate::kernel::OpViewExt;
 use crate::kernels::recurrent::{Activation, Layer, States, Weights};
 use crate::math::bound;
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Lstm {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let layer = Layer::new(op)?;
-        let mut directions = vec![(Weights::new(op, "")?, op.opt_slot("peephole"))];
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let layer = Layer::new(p.x, p.weight_hh, p.direction, p.output_sequence)?;
+        let mut directions =
+            vec![(Weights::new(p.weight_ih, p.weight_hh, p.bias), p.peephole.map(|t| t.slot))];
         if layer.bidirectional {
-            directions.push((Weights::new(op, "_back")?, op.opt_slot("peephole_back")));
+            let (Some(ih), Some(hh)) = (p.weight_ih_back, p.weight_hh_back) else {
+                return Err(KernelError::invalid("the weights of the backward direction are missing"));
+            };
+            directions.push((Weights::new(ih, hh, p.bias_back), p.peephole_back.map(|t| t.slot)));
         }
-        let (initial_h, initial_c) = (op.slot("initial_h")?, op.slot("initial_c")?);
-        let gate = Activation::new(op, "recurrent_activation")?;
-        let cell = Activation::new(op, "cell_activation")?;
-        let activation = Activation::new(op, "activation")?;
-        let clip = if op.has("clip") { op.float("clip")?.abs() } else { f32::INFINITY };
+        let (initial_h, initial_c) = (p.initial_h.slot, p.initial_c.slot);
+        let gate = Activation::new(p.recurrent_activation)?;
+        let cell = Activation::new(p.cell_activation)?;
+        let activation = Activation::new(p.activation)?;
+        let clip = p.clip.map_or(f32::INFINITY, f32::abs);
         Ok(Prepared::step(move |run| {
             let (initial_h, initial_c) = (to_f32(&run.inputs[initial_h]), to_f32(&run.inputs[initial_c]));
             let mut states = States::new(&layer);

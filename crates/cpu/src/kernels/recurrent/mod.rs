@@ -6,10 +6,10 @@ mod rnn;
 
 use std::borrow::Cow;
 
-use milwright_mil::ops::OpView;
+use milwright_mil::ops::Operand;
 
 use crate::convert::{to_f32, write_f32};
-use crate::kernel::OpViewExt;
+use crate::kernel::concrete;
 use crate::product::{Matrix, product};
 use crate::{KernelError, View, ViewMut, math};
 
@@ -28,17 +28,21 @@ struct Layer {
 }
 
 impl Layer {
-    fn new(op: &OpView<'_>) -> Result<Layer, KernelError> {
-        let (x, weight) = (op.shape("x")?, op.shape("weight_hh")?);
-        let (&[steps, batch, input], &[_, hidden]) = (&x[..], &weight[..]) else {
+    fn new(
+        x: Operand<'_>,
+        weight_hh: Operand<'_>,
+        direction: &str,
+        sequence: bool,
+    ) -> Result<Layer, KernelError> {
+        let (shape, weight) = (concrete(&x)?, concrete(&weight_hh)?);
+        let (&[steps, batch, input], &[_, hidden]) = (&shape[..], &weight[..]) else {
             return Err(KernelError::invalid("`x` must have rank 3, `weight_hh` rank 2"));
         };
-        let (direction, sequence) = (op.str("direction")?, op.bool("output_sequence")?);
         if steps == 0 && !sequence {
             return Err(KernelError::invalid("input `x` has no steps, so there is no last one"));
         }
         let (reverse, bidirectional) = (direction == "reverse", direction == "bidirectional");
-        Ok(Layer { x: op.slot("x")?, steps, batch, input, hidden, reverse, bidirectional, sequence })
+        Ok(Layer { x: x.slot, steps, batch, input, hidden, reverse, bidirectional, sequence })
     }
 
     /// W_ih x + bias for all gates of all steps at once: [steps, batch, gates].
@@ -125,12 +129,8 @@ struct WeightViews<'a> {
 }
 
 impl Weights {
-    fn new(op: &OpView<'_>, suffix: &str) -> Result<Weights, KernelError> {
-        Ok(Weights {
-            ih: op.slot(&format!("weight_ih{suffix}"))?,
-            hh: op.slot(&format!("weight_hh{suffix}"))?,
-            bias: op.opt_slot(&format!("bias{suffix}")),
-        })
+    fn new(ih: Operand<'_>, hh: Operand<'_>, bias: Option<Operand<'_>>) -> Weights {
+        Weights { ih: ih.slot, hh: hh.slot, bias: bias.map(|b| b.slot) }
     }
 
     fn read<'a>(&self, inputs: &[View<'a>]) -> WeightViews<'a> {
@@ -177,8 +177,8 @@ enum Activation {
 }
 
 impl Activation {
-    fn new(op: &OpView<'_>, name: &str) -> Result<Activation, KernelError> {
-        Ok(match op.str(name)? {
+    fn new(name: &str) -> Result<Activation, KernelError> {
+        Ok(match name {
             "linear" => Activation::Linear,
             "relu" => Activation::Relu,
             "sigmoid" => Activation::Sigmoid,

@@ -1,18 +1,19 @@
 //! `rnn`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Rnn;
 
 use crate::convert::to_f32;
-use crate::kernel::OpViewExt;
 use crate::kernels::recurrent::{Activation, Layer, States, Weights};
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Rnn {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (layer, weights) = (Layer::new(op)?, Weights::new(op, "")?);
-        let (initial, activation) = (op.slot("initial_h")?, Activation::new(op, "activation")?);
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (layer, weights) = (
+            Layer::new(p.x, p.weight_hh, p.direction, p.output_sequence)?,
+            Weights::new(p.weight_ih, p.weight_hh, p.bias),
+        );
+        let (initial, activation) = (p.initial_h.slot, Activation::new(p.activation)?);
         Ok(Prepared::step(move |run| {
             let weights = weights.read(run.inputs);
             let mut h = layer.half(&to_f32(&run.inputs[initial]), 0);

@@ -13,23 +13,24 @@ mod reduce_prod;
 mod reduce_sum;
 mod reduce_sum_square;
 
-use milwright_mil::ops::OpView;
+use milwright_mil::ops::{Axes, Axis, Operand};
 use milwright_mil::{DType, TensorType};
 
 use crate::convert::{to_f32, write_f32};
-use crate::kernel::OpViewExt;
+use crate::kernel::concrete;
 use crate::rows::Rows;
 use crate::{KernelError, Prepared};
 
 /// Reduces the dimensions `axes` of `x`, with one function for floats and another for int32.
 fn reduce(
-    op: &OpView<'_>,
+    x: Operand<'_>,
+    axes: Option<&Axes>,
     float: impl Fn(&[f32]) -> f32 + Send + Sync + 'static,
     int: impl Fn(&[i32]) -> i32 + Send + Sync + 'static,
 ) -> Result<Prepared, KernelError> {
-    let shape = op.shape("x")?;
-    let axes = op.opt_axes("axes", shape.len())?.unwrap_or_else(|| (0..shape.len()).collect());
-    let (slot, dtype, rows) = (op.slot("x")?, op.dtype("x")?, Rows::new(&shape, &axes));
+    let shape = concrete(&x)?;
+    let axes = Axes::or_all(axes, shape.len())?;
+    let (slot, dtype, rows) = (x.slot, x.dtype, Rows::new(&shape, &axes));
     Ok(Prepared::step(move |run| {
         let (x, out) = (&run.inputs[slot], &mut run.outputs[0]);
         match dtype {
@@ -47,17 +48,18 @@ fn reduce(
 
 /// Finds the index of an element along `axis` that `beats` all others: of the first one, or of the first NaN.
 fn arg(
-    op: &OpView<'_>,
+    x: Operand<'_>,
+    axis: Axis,
     outputs: &[TensorType],
     float: impl Fn(f32, f32) -> bool + Send + Sync + 'static,
     int: impl Fn(i32, i32) -> bool + Send + Sync + 'static,
 ) -> Result<Prepared, KernelError> {
-    let shape = op.shape("x")?;
-    let axis = op.axis("axis", shape.len())?;
+    let shape = concrete(&x)?;
+    let axis = axis.resolve(shape.len())?;
     if shape[axis] == 0 {
         return Err(KernelError::invalid(format!("dimension {axis} of `x` is empty")));
     }
-    let (slot, dtype, rows) = (op.slot("x")?, op.dtype("x")?, Rows::new(&shape, &[axis]));
+    let (slot, dtype, rows) = (x.slot, x.dtype, Rows::new(&shape, &[axis]));
     let narrow = outputs[0].dtype == DType::UInt16;
     Ok(Prepared::step(move |run| {
         let (x, out, pool) = (&run.inputs[slot], &mut run.outputs[0], run.pool);

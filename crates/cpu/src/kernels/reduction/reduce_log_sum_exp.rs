@@ -1,16 +1,16 @@
 //! `reduce_log_sum_exp`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::ReduceLogSumExp;
 
 use crate::kernels::reduction::reduce;
-use crate::{Kernel, KernelError, Prepared, math};
+use crate::{Kernel, KernelError, Params, Prepared, math};
 
 impl Kernel for ReduceLogSumExp {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
         reduce(
-            op,
+            p.x,
+            p.axes.as_ref(),
             |x| {
                 let max = math::max(x);
                 // Without this, an infinite maximum would make NaN.

@@ -1,20 +1,19 @@
 //! `gather`
 
-use milwright_mil::ops::OpView;
+use milwright_mil::TensorType;
 use milwright_mil::ops::defs::Gather;
-use milwright_mil::{Opset, TensorType};
 
 use super::indices::Indices;
 use crate::index::count;
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared};
+use crate::kernel::concrete;
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Gather {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (slot, x) = (op.slot("x")?, op.shape("x")?);
-        let axis = op.axis("axis", x.len())?;
-        let batch = if op.version.opset < Opset::Ios16 { 0 } else { op.int("batch_dims")? as usize };
-        let indices = Indices::of(op)?;
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (slot, x) = (p.x.slot, concrete(&p.x)?);
+        let axis = p.axis.resolve(x.len())?;
+        let batch = p.batch_dims as usize;
+        let indices = Indices::of(p.indices, p.validate_indices);
         // `x` is batches × outer × n × inner, the indices are batches × taken.
         let (batches, outer, n) = (count(&x[..batch]), count(&x[batch..axis]), x[axis]);
         let inner = count(&x[axis + 1..]) * outputs[0].dtype.bits() / 8;

@@ -1,20 +1,19 @@
 //! `gather_along_axis`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::GatherAlongAxis;
 
 use super::indices::Indices;
-use crate::kernel::OpViewExt;
+use crate::kernel::concrete;
 use crate::kernels::tensor::moves::{around, by_width};
-use crate::{Kernel, KernelError, Prepared, View, ViewMut};
+use crate::{Kernel, KernelError, Params, Prepared, View, ViewMut};
 
 impl Kernel for GatherAlongAxis {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (slot, x) = (op.slot("x")?, op.shape("x")?);
-        let (_, n, inner) = around(&x, op.axis("axis", x.len())?);
-        let taken = op.shape("indices")?[op.axis("axis", x.len())?];
-        let (indices, dtype) = (Indices::of(op)?, outputs[0].dtype);
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (slot, x) = (p.x.slot, concrete(&p.x)?);
+        let (_, n, inner) = around(&x, p.axis.resolve(x.len())?);
+        let taken = concrete(&p.indices)?[p.axis.resolve(x.len())?];
+        let (indices, dtype) = (Indices::of(p.indices, p.validate_indices), outputs[0].dtype);
         Ok(Prepared::step(move |run| {
             let at = indices.of_size(run.inputs, n)?;
             by_width!(dtype, take(run.inputs[slot], &at, [n, taken, inner], &mut run.outputs[0]));

@@ -1,20 +1,19 @@
 //! `gather_nd`
 
-use milwright_mil::ops::OpView;
+use milwright_mil::TensorType;
 use milwright_mil::ops::defs::GatherNd;
-use milwright_mil::{Opset, TensorType};
 
 use super::indices::Indices;
 use crate::index::count;
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared};
+use crate::kernel::concrete;
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for GatherNd {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (slot, x) = (op.slot("x")?, op.shape("x")?);
-        let depth = op.shape("indices")?.last().copied().unwrap_or(0);
-        let batch = if op.version.opset < Opset::Ios16 { 0 } else { op.int("batch_dims")? as usize };
-        let indices = Indices::of(op)?;
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (slot, x) = (p.x.slot, concrete(&p.x)?);
+        let depth = concrete(&p.indices)?.last().copied().unwrap_or(0);
+        let batch = p.batch_dims as usize;
+        let indices = Indices::of(p.indices, p.validate_indices);
         let dims = x[batch..batch + depth].to_vec();
         let batches = count(&x[..batch]);
         let part = count(&x[batch + depth..]) * outputs[0].dtype.bits() / 8;

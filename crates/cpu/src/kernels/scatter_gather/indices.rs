@@ -1,9 +1,7 @@
 //! What reading and writing by index share: indices, checked.
 
-use milwright_mil::Opset;
-use milwright_mil::ops::OpView;
+use milwright_mil::ops::Operand;
 
-use crate::kernel::OpViewExt;
 use crate::{KernelError, View};
 
 /// Where an op finds its indices, and which it takes.
@@ -15,9 +13,8 @@ pub(super) struct Indices {
 
 impl Indices {
     /// The parameter `indices`. Negative indices count from the end, unless the op was asked to validate them.
-    pub(super) fn of(op: &OpView<'_>) -> Result<Indices, KernelError> {
-        let strict = op.version.opset >= Opset::Ios17 && op.bool("validate_indices")?;
-        Ok(Indices { slot: op.slot("indices")?, negative: !strict })
+    pub(super) fn of(indices: Operand<'_>, validate: bool) -> Indices {
+        Indices { slot: indices.slot, negative: !validate }
     }
 
     /// The indices as they are.

@@ -1,24 +1,24 @@
 //! `scatter`
 
 use half::f16;
-use milwright_mil::ops::OpView;
+use milwright_mil::ops::Operand;
 use milwright_mil::ops::defs::Scatter;
 use milwright_mil::ops::scatter_gather::scatter::{Mode, mode};
 use milwright_mil::{DType, Element, Opset, TensorType};
 
 use super::indices::Indices;
-use crate::kernel::OpViewExt;
+use crate::kernel::concrete;
 use crate::kernels::tensor::moves::around;
-use crate::{Kernel, KernelError, Prepared, Run};
+use crate::{Kernel, KernelError, Params, Prepared, Run};
 
 impl Kernel for Scatter {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let shape = op.shape("data")?;
-        let (outer, n, inner) = around(&shape, op.axis("axis", shape.len())?);
-        let indices = Indices::of(op)?;
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let shape = concrete(&p.data)?;
+        let (outer, n, inner) = around(&shape, p.axis.resolve(shape.len())?);
+        let indices = Indices::of(p.indices, p.validate_indices);
         // What an index out of range does is open from iOS17 on, if it is not to be validated. Here, nothing.
-        let lenient = op.version.opset >= Opset::Ios17 && !op.bool("validate_indices")?;
-        scatter(op, move |run| {
+        let lenient = p.opset() >= Opset::Ios17 && !p.validate_indices;
+        scatter([p.data, p.updates], mode(p.mode)?, move |run| {
             let at: Vec<Option<usize>> = if lenient {
                 let inside = |i| usize::try_from(i).ok().filter(|&i| i < n);
                 indices.read(run.inputs)?.into_iter().map(inside).collect()
@@ -37,11 +37,11 @@ type Combine = fn(&mut Run<'_>, usize, &[Option<usize>], usize, Mode) -> Result<
 /// Prepares a scatter op. `places` finds the offsets in `data` that consecutive parts of `updates` go to, if
 /// anywhere, and the length of these parts.
 pub(super) fn scatter(
-    op: &OpView<'_>,
+    [data, updates]: [Operand<'_>; 2],
+    mode: Mode,
     places: impl Fn(&Run<'_>) -> Result<(Vec<Option<usize>>, usize), KernelError> + Send + Sync + 'static,
 ) -> Result<Prepared, KernelError> {
-    let (data, updates, mode) = (op.slot("data")?, op.slot("updates")?, mode(op)?);
-    let combine: Combine = match op.dtype("data")? {
+    let combine: Combine = match data.dtype {
         DType::Fp16 => |r, u, at, n, mode| {
             write(r, u, at, n, |a: f16, b: f16| f16::from_f32(float(mode, a.to_f32(), b.to_f32())))
         },
@@ -54,6 +54,7 @@ pub(super) fn scatter(
         },
         other => return Err(KernelError::unsupported(format!("elements of type {other}"))),
     };
+    let (data, updates) = (data.slot, updates.slot);
     Ok(Prepared::step(move |run| {
         let (at, part) = places(run)?;
         run.outputs[0].bytes().copy_from_slice(run.inputs[data].bytes());

@@ -1,19 +1,18 @@
 //! `argsort`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Argsort;
 
 use super::moves::around;
 use super::order::{keys, sorted};
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared};
+use crate::kernel::concrete;
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Argsort {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (slot, x) = (op.slot("x")?, op.shape("x")?);
-        let (outer, n, inner) = around(&x, op.axis("axis", x.len())?);
-        let ascending = op.bool("ascending")?;
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (slot, x) = (p.x.slot, concrete(&p.x)?);
+        let (outer, n, inner) = around(&x, p.axis.resolve(x.len())?);
+        let ascending = p.ascending;
         Ok(Prepared::step(move |run| {
             let keys = keys(run.inputs[slot])?;
             let out = run.outputs[0].slice::<i32>();

@@ -1,18 +1,17 @@
 //! `band_part`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::BandPart;
 
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared};
+use crate::kernel::concrete;
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for BandPart {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (slot, x) = (op.slot("x")?, op.shape("x")?);
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (slot, x) = (p.x.slot, concrete(&p.x)?);
         let (rows, columns) = (x[x.len() - 2], x[x.len() - 1]);
-        let (lower, upper) = (op.int("lower")?, op.int("upper")?);
-        let element = op.dtype("x")?.bits() / 8;
+        let (lower, upper) = (p.lower, p.upper);
+        let element = p.x.dtype.bits() / 8;
         Ok(Prepared::step(move |run| {
             let (from, out) = (run.inputs[slot].bytes(), run.outputs[0].bytes());
             let row = (columns * element).max(1);

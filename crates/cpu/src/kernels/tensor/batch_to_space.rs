@@ -1,18 +1,16 @@
 //! `batch_to_space`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::BatchToSpace;
 use milwright_mil::ops::tensor::space_to_batch::blocks;
 
 use super::moves::by_width;
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared, View, ViewMut};
+use crate::{Kernel, KernelError, Params, Prepared, View, ViewMut};
 
 impl Kernel for BatchToSpace {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (slot, dtype) = (op.slot("x")?, op.dtype("x")?);
-        let (block, crops) = blocks(op, "crops")?;
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (slot, dtype) = (p.x.slot, p.x.dtype);
+        let (block, crops) = blocks(&p.block_shape, "crops", &p.crops)?;
         let crops = [crops[0][0], crops[1][0]];
         Ok(Prepared::step(move |run| {
             by_width!(dtype, spread(run.inputs[slot], block, crops, &mut run.outputs[0]));

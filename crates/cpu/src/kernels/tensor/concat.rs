@@ -1,24 +1,23 @@
 //! `concat`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Concat;
 
 use crate::index::count;
-use crate::kernel::{OpViewExt, concrete};
-use crate::{Kernel, KernelError, Prepared};
+use crate::kernel::concrete;
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Concat {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
         let shape = concrete(&outputs[0])?;
-        let axis = op.axis("axis", shape.len())?;
-        let interleave = op.bool("interleave")?;
-        let slots = op.slots("values");
+        let axis = p.axis.resolve(shape.len())?;
+        let interleave = p.interleave;
+        let slots = p.values.iter().map(|v| v.slot).collect::<Vec<_>>();
         let element = outputs[0].dtype.bits() / 8;
         let outer = count(&shape[..axis]);
         let inner = count(&shape[axis + 1..]) * element;
         // Bytes that each input gives at a time.
-        let tensors = op.tensors("values")?;
+        let tensors = &p.values;
         let sizes = tensors
             .iter()
             .map(|t| concrete(t).map(|s| s.get(axis).copied().unwrap_or(1)))
@@ -31,7 +30,7 @@ impl Kernel for Concat {
         Ok(Prepared::step(move |run| {
             let mut out = run.outputs[0].bytes();
             for i in 0..repeats {
-                for (slot, &part) in slots.clone().zip(&parts) {
+                for (&slot, &part) in slots.iter().zip(&parts) {
                     let (to, rest) = out.split_at_mut(part);
                     to.copy_from_slice(&run.inputs[slot].bytes()[i * part..(i + 1) * part]);
                     out = rest;

@@ -1,23 +1,19 @@
 //! `cumsum`
 
 use half::f16;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Cumsum;
 use milwright_mil::{DType, TensorType};
 
 use super::moves::around;
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared};
+use crate::kernel::concrete;
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Cumsum {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (slot, x) = (op.slot("x")?, op.shape("x")?);
-        let sums = Sums {
-            around: around(&x, op.axis("axis", x.len())?),
-            exclusive: op.bool("exclusive")?,
-            reverse: op.bool("reverse")?,
-        };
-        let dtype = op.dtype("x")?;
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (slot, x) = (p.x.slot, concrete(&p.x)?);
+        let sums =
+            Sums { around: around(&x, p.axis.resolve(x.len())?), exclusive: p.exclusive, reverse: p.reverse };
+        let dtype = p.x.dtype;
         Ok(Prepared::step(move |run| {
             let (x, out) = (run.inputs[slot], &mut run.outputs[0]);
             match dtype {

@@ -1,17 +1,15 @@
 //! `fill`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Fill;
 
 use super::moves::{element, fill, ints, produce};
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Fill {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let shape = op.slot("shape")?;
-        let value = element(op, "value", outputs[0].dtype, 0)?;
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let shape = p.shape.slot;
+        let value = element(p.value, outputs[0].dtype, 0)?;
         produce(
             outputs,
             move |inputs| {

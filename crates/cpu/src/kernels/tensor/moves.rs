@@ -1,6 +1,6 @@
 //! What ops that only move elements share: copies in the order of a walk, and outputs whose shape shows when they run.
 
-use milwright_mil::ops::{InferError, OpView};
+use milwright_mil::ops::{InferError, Operand};
 use milwright_mil::{DType, Tensor, TensorType};
 
 use crate::index::{Walk, count, strides};
@@ -155,19 +155,14 @@ pub(crate) fn alias(slot: usize, outputs: &[TensorType]) -> Result<Prepared, Ker
 }
 
 /// The element that a parameter gives, or the default, as bytes of the output's type.
-pub(crate) fn element(
-    op: &OpView<'_>,
-    name: &str,
-    dtype: DType,
-    default: u8,
-) -> Result<Vec<u8>, KernelError> {
-    if let Some(t) = op.known_tensor(name) {
-        let fits = t.dtype() == dtype && t.elements() == 1;
-        let wrong = || InferError(format!("input `{name}` must be one element of type {dtype}"));
-        return if fits { Ok(t.bytes().to_vec()) } else { Err(wrong().into()) };
-    }
-    if op.has(name) {
-        return Err(InferError(format!("input `{name}` must be known before the run")).into());
+pub(crate) fn element(given: Option<Operand<'_>>, dtype: DType, default: u8) -> Result<Vec<u8>, KernelError> {
+    if let Some(given) = given {
+        let wrong = |what: &str| InferError(format!("input `{}` must be {what}", given.name));
+        let value = given.value().ok_or_else(|| wrong("known before the run"))?;
+        if value.dtype() != dtype || value.elements() != 1 {
+            return Err(wrong(&format!("one element of type {dtype}")).into());
+        }
+        return Ok(value.bytes().to_vec());
     }
     let x = f32::from(default);
     Ok(match dtype {

@@ -1,25 +1,24 @@
 //! `non_maximum_suppression`
 
 use half::f16;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::NonMaximumSuppression;
 use milwright_mil::{DType, Opset, TensorType};
 
 use super::order::{keys, sorted};
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared, ViewMut};
+use crate::kernel::concrete;
+use crate::{Kernel, KernelError, Params, Prepared, ViewMut};
 
 impl Kernel for NonMaximumSuppression {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (boxes, scores) = (op.slot("boxes")?, op.slot("scores")?);
-        let last = op.version.opset < Opset::Ios17;
-        let shape = op.shape("scores")?;
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (boxes, scores) = (p.boxes.slot, p.scores.slot);
+        let last = p.opset() < Opset::Ios17;
+        let shape = concrete(&p.scores)?;
         let (count, classes) = if last { (shape[1], shape[2]) } else { (shape[2], shape[1]) };
         let rule = Rule {
-            iou: f64::from(op.float("iou_threshold")?),
-            score: if last { f64::from(op.float("score_threshold")?) } else { f64::NEG_INFINITY },
-            most: op.int("max_boxes")? as usize,
-            per_class: op.bool("per_class_suppression")?,
+            iou: f64::from(p.iou_threshold),
+            score: p.score_threshold.map_or(f64::NEG_INFINITY, f64::from),
+            most: p.max_boxes as usize,
+            per_class: p.per_class_suppression,
         };
         // The number of a column of a box in an image.
         let at = move |i: usize, column: usize, columns: usize| {

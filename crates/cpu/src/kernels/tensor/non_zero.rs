@@ -1,18 +1,16 @@
 //! `non_zero`
 
 use half::f16;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::NonZero;
 use milwright_mil::{DType, TensorType};
 
 use super::moves::make;
 use crate::index::strides;
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared, View};
+use crate::{Kernel, KernelError, Params, Prepared, View};
 
 impl Kernel for NonZero {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let slot = op.slot("x")?;
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let slot = p.x.slot;
         Ok(Prepared::dynamic(move |inputs, _, memory| {
             let x = inputs[slot];
             let (found, own) = (places(x)?, strides(x.shape()));

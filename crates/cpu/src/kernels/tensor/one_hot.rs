@@ -1,19 +1,17 @@
 //! `one_hot`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::OneHot;
 
 use super::moves::{around, element, fill, ints, produce};
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for OneHot {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (indices, size) = (op.slot("indices")?, op.slot("one_hot_vector_size")?);
-        let axis = op.axis("axis", outputs[0].rank())?;
-        let on = element(op, "on_value", outputs[0].dtype, 1)?;
-        let off = element(op, "off_value", outputs[0].dtype, 0)?;
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (indices, size) = (p.indices.slot, p.one_hot_vector_size.slot);
+        let axis = p.axis.resolve(outputs[0].rank())?;
+        let on = element(p.on_value, outputs[0].dtype, 1)?;
+        let off = element(p.off_value, outputs[0].dtype, 0)?;
         produce(
             outputs,
             move |inputs| {

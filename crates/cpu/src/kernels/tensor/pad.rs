@@ -1,23 +1,21 @@
 //! `pad`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Pad;
 
 use super::moves::{by_width, element, ints, produce};
 use crate::index::strides;
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Pool, Prepared, View, ViewMut};
+use crate::{Kernel, KernelError, Params, Pool, Prepared, View, ViewMut};
 
 impl Kernel for Pad {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (x, pad) = (op.slot("x")?, op.slot("pad")?);
-        let mode = match op.str("mode")? {
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (x, pad) = (p.x.slot, p.pad.slot);
+        let mode = match p.mode {
             "reflect" => Mode::Reflect,
             "replicate" => Mode::Replicate,
             _ => Mode::Constant,
         };
-        let value = element(op, "constant_val", outputs[0].dtype, 0)?;
+        let value = element(p.constant_val, outputs[0].dtype, 0)?;
         let dims = move |inputs: &[View<'_>]| padding(inputs[x].shape(), &ints(inputs, pad)?, mode);
         produce(
             outputs,

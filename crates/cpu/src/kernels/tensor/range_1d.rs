@@ -1,18 +1,16 @@
 //! `range_1d`
 
 use half::f16;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Range1d;
 use milwright_mil::ops::tensor::range_1d::{count_floats, count_ints};
 use milwright_mil::{DType, TensorType};
 
 use super::moves::produce;
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared, View};
+use crate::{Kernel, KernelError, Params, Prepared, View};
 
 impl Kernel for Range1d {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let slots = [op.slot("start")?, op.slot("end")?, op.slot("step")?];
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let slots = [p.start.slot, p.end.slot, p.step.slot];
         let dtype = outputs[0].dtype;
         let count = move |inputs: &[View<'_>]| {
             Ok::<_, KernelError>(match dtype {

@@ -1,21 +1,19 @@
 //! `reshape`
 
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Reshape;
 use milwright_mil::ops::tensor::reshape::reshaped;
 use milwright_mil::{Dim, Opset, TensorType};
 
 use super::moves::{alias, ints, produce};
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Reshape {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let x = op.slot("x")?;
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let x = p.x.slot;
         if outputs[0].fixed_shape().is_some() {
             return alias(x, outputs);
         }
-        let (shape, aligned) = (op.slot("shape")?, op.version.opset >= Opset::Ios17);
+        let (shape, aligned) = (p.shape.slot, p.opset() >= Opset::Ios17);
         produce(
             outputs,
             move |inputs| {

@@ -1,20 +1,19 @@
 //! `reverse_sequence`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::ReverseSequence;
 
 use super::moves::{around, ints};
 use crate::index::strides;
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared};
+use crate::kernel::concrete;
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for ReverseSequence {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (x, lengths, shape) = (op.slot("x")?, op.slot("lengths")?, op.shape("x")?);
-        let seq = op.axis("seq_axis", shape.len())?;
-        let batch = op.axis("batch_axis", shape.len())?;
-        let element = op.dtype("x")?.bits() / 8;
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (x, lengths, shape) = (p.x.slot, p.lengths.slot, concrete(&p.x)?);
+        let seq = p.seq_axis.resolve(shape.len())?;
+        let batch = p.batch_axis.resolve(shape.len())?;
+        let element = p.x.dtype.bits() / 8;
         Ok(Prepared::step(move |run| {
             let lengths = ints(run.inputs, lengths)?;
             let (_, n, _) = around(&shape, seq);

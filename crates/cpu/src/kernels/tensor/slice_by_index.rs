@@ -1,18 +1,17 @@
 //! `slice_by_index`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::SliceByIndex;
-use milwright_mil::ops::tensor::slice_by_index::{Slice, Taken, slices};
+use milwright_mil::ops::tensor::slice_by_index::{Bounds, Slice, Taken};
 
 use super::moves::{copy, ints, produce};
 use crate::index::{Walk, strides};
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared, View};
+use crate::kernel::concrete;
+use crate::{Kernel, KernelError, Params, Prepared, View};
 
 impl Kernel for SliceByIndex {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (x, slicing) = (op.slot("x")?, Slicing::new(op, op.shape("x")?.len())?);
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (x, slicing) = (p.x.slot, Slicing::new(&p.bounds(), concrete(&p.x)?.len())?);
         let again = slicing.clone();
         produce(
             outputs,
@@ -40,8 +39,8 @@ pub(super) struct Slicing {
 }
 
 impl Slicing {
-    pub(super) fn new(op: &OpView<'_>, rank: usize) -> Result<Slicing, KernelError> {
-        Ok(Slicing { slices: slices(op, rank)?, begin: op.slot("begin")?, end: op.slot("end")? })
+    pub(super) fn new(bounds: &Bounds<'_>, rank: usize) -> Result<Slicing, KernelError> {
+        Ok(Slicing { slices: bounds.slices(rank)?, begin: bounds.begin.slot, end: bounds.end.slot })
     }
 
     /// What is taken of each dimension.

@@ -1,18 +1,16 @@
 //! `slice_by_size`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::SliceBySize;
 use milwright_mil::ops::tensor::slice_by_size::taken;
 
 use super::moves::{copy, ints, produce, walk};
 use crate::index::strides;
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared, View};
+use crate::{Kernel, KernelError, Params, Prepared, View};
 
 impl Kernel for SliceBySize {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (x, begin, size) = (op.slot("x")?, op.slot("begin")?, op.slot("size")?);
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (x, begin, size) = (p.x.slot, p.begin.slot, p.size.slot);
         // For each dimension, the first index and how many.
         let ranges = move |inputs: &[View<'_>]| {
             let (begin, size) = (ints(inputs, begin)?, ints(inputs, size)?);

@@ -1,19 +1,18 @@
 //! `slice_update`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::SliceUpdate;
 
 use super::moves::by_width;
 use super::slice_by_index::{Slicing, walk};
 use crate::index::Walk;
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared, View, ViewMut};
+use crate::kernel::concrete;
+use crate::{Kernel, KernelError, Params, Prepared, View, ViewMut};
 
 impl Kernel for SliceUpdate {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (x, update) = (op.slot("x")?, op.slot("update")?);
-        let slicing = Slicing::new(op, op.shape("x")?.len())?;
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (x, update) = (p.x.slot, p.update.slot);
+        let slicing = Slicing::new(&p.bounds(), concrete(&p.x)?.len())?;
         Ok(Prepared::step(move |run| {
             let taken = slicing.taken(run.inputs, run.inputs[x].shape())?;
             if slicing.kept(&taken).iter().ne(run.inputs[update].shape()) {

@@ -1,18 +1,16 @@
 //! `space_to_batch`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::SpaceToBatch;
 use milwright_mil::ops::tensor::space_to_batch::blocks;
 
 use super::moves::by_width;
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared, View, ViewMut};
+use crate::{Kernel, KernelError, Params, Prepared, View, ViewMut};
 
 impl Kernel for SpaceToBatch {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (slot, dtype) = (op.slot("x")?, op.dtype("x")?);
-        let (block, paddings) = blocks(op, "paddings")?;
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (slot, dtype) = (p.x.slot, p.x.dtype);
+        let (block, paddings) = blocks(&p.block_shape, "paddings", &p.paddings)?;
         let before = [paddings[0][0], paddings[1][0]];
         Ok(Prepared::step(move |run| {
             by_width!(dtype, collect(run.inputs[slot], block, before, &mut run.outputs[0]));

@@ -1,18 +1,17 @@
 //! `split`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Split;
 
 use super::moves::around;
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared};
+use crate::kernel::concrete;
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Split {
-    fn prepare(op: &OpView<'_>, _: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (x, shape) = (op.slot("x")?, op.shape("x")?);
-        let axis = op.axis("axis", shape.len())?;
-        let element = op.dtype("x")?.bits() / 8;
+    fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (x, shape) = (p.x.slot, concrete(&p.x)?);
+        let axis = p.axis.resolve(shape.len())?;
+        let element = p.x.dtype.bits() / 8;
         Ok(Prepared::step(move |run| {
             let (outer, n, inner) = around(&shape, axis);
             let (from, whole) = (run.inputs[x].bytes(), n * inner * element);

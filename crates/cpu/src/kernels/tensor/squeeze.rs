@@ -1,15 +1,13 @@
 //! `squeeze`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Squeeze;
 
 use super::moves::alias;
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Squeeze {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        alias(op.slot("x")?, outputs)
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        alias(p.x.slot, outputs)
     }
 }

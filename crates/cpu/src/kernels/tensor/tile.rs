@@ -1,17 +1,15 @@
 //! `tile`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Tile;
 
 use super::moves::{copy, ints, produce, walk};
 use crate::index::strides;
-use crate::kernel::OpViewExt;
-use crate::{Kernel, KernelError, Prepared, View};
+use crate::{Kernel, KernelError, Params, Prepared, View};
 
 impl Kernel for Tile {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (x, reps) = (op.slot("x")?, op.slot("reps")?);
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (x, reps) = (p.x.slot, p.reps.slot);
         let shape = move |inputs: &[View<'_>]| {
             let (reps, shape) = (ints(inputs, reps)?, inputs[x].shape());
             if reps.len() != shape.len() || reps.iter().any(|&n| n < 0) {

@@ -1,23 +1,22 @@
 //! `topk`
 
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Topk;
 use milwright_mil::{DType, TensorType};
 
 use super::moves::{around, by_width};
 use super::order::{keys, sorted};
-use crate::kernel::{OpViewExt, concrete};
-use crate::{Kernel, KernelError, Prepared, View, ViewMut};
+use crate::kernel::concrete;
+use crate::{Kernel, KernelError, Params, Prepared, View, ViewMut};
 
 impl Kernel for Topk {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (slot, x) = (op.slot("x")?, op.shape("x")?);
-        let axis = op.axis("axis", x.len())?;
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (slot, x) = (p.x.slot, concrete(&p.x)?);
+        let axis = p.axis.resolve(x.len())?;
         let ((outer, n, inner), k) = (around(&x, axis), concrete(&outputs[0])?[axis]);
         if outputs.get(1).is_some_and(|t| t.dtype == DType::UInt16) && n > 1 << 16 {
             return Err(KernelError::invalid(format!("indices of {n} elements do not fit uint16")));
         }
-        let (dtype, ascending) = (outputs[0].dtype, op.bool("ascending")?);
+        let (dtype, ascending) = (outputs[0].dtype, p.ascending);
         Ok(Prepared::step(move |run| {
             let keys = keys(run.inputs[slot])?;
             // For each element of the output, where it is in the input, and its index along the axis.

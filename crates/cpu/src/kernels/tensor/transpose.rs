@@ -1,18 +1,17 @@
 //! `transpose`
 
 use milwright_mil::TensorType;
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::Transpose;
 
 use super::moves::{alias, walk, walk_step};
 use crate::index::strides;
-use crate::kernel::{OpViewExt, concrete};
-use crate::{Kernel, KernelError, Prepared};
+use crate::kernel::concrete;
+use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Transpose {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (slot, x) = (op.slot("x")?, op.shape("x")?);
-        let perm = op.opt_axes("perm", x.len())?.unwrap_or_default();
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (slot, x) = (p.x.slot, concrete(&p.x)?);
+        let perm = p.perm.resolve(x.len())?;
         let own = strides(&x);
         let steps: Vec<usize> = perm.iter().map(|&d| own[d]).collect();
         let walk = walk(&concrete(&outputs[0])?, &steps, 0);

@@ -1,19 +1,18 @@
 //! `scaled_dot_product_attention`
 
-use milwright_mil::ops::OpView;
 use milwright_mil::ops::defs::ScaledDotProductAttention;
 use milwright_mil::{DType, TensorType};
 
 use crate::convert::to_f32;
 use crate::index::{Walk, count};
-use crate::kernel::{OpViewExt, concrete};
+use crate::kernel::concrete;
 use crate::kernels::linear::{batch_of, float_output};
 use crate::product::{Matrix, product};
-use crate::{Kernel, KernelError, Prepared, Step};
+use crate::{Kernel, KernelError, Params, Prepared, Step};
 
 impl Kernel for ScaledDotProductAttention {
-    fn prepare(op: &OpView<'_>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        let (q, k, v) = (op.shape("query")?, op.shape("key")?, op.shape("value")?);
+    fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
+        let (q, k, v) = (concrete(&p.query)?, concrete(&p.key)?, concrete(&p.value)?);
         let rank = q.len();
         let [l, e, s, w] = [q[rank - 2], q[rank - 1], k[rank - 2], v[rank - 1]];
         let out = concrete(&outputs[0])?;
@@ -21,13 +20,13 @@ impl Kernel for ScaledDotProductAttention {
         let starts =
             [(&q, l * e), (&k, s * e), (&v, s * w)].map(|(shape, n)| starts(batch_of(shape), batch, n));
         let scale = 1.0 / (e as f32).sqrt();
-        let slots = [op.slot("query")?, op.slot("key")?, op.slot("value")?];
-        let mask = match op.opt_slot("attn_mask") {
+        let slots = [p.query.slot, p.key.slot, p.value.slot];
+        let mask = match p.attn_mask {
             None => None,
-            Some(slot) => {
+            Some(mask) => {
                 let scores = [batch, &[l, s]].concat();
-                let walk = Walk::broadcast(&op.shape("attn_mask")?, &scores);
-                Some((slot, walk, op.dtype("attn_mask")? == DType::Bool))
+                let walk = Walk::broadcast(&concrete(&mask)?, &scores);
+                Some((mask.slot, walk, mask.dtype == DType::Bool))
             }
         };
         let step = Step::new(move |run| {

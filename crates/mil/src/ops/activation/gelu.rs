@@ -1,10 +1,8 @@
 //! `gelu`
 
-use crate::DType::{Fp16, Fp32};
-use crate::Opset;
 use crate::op;
-use crate::ops::elementwise_unary::same_as_x;
-use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, optional, required};
+use crate::ops::elementwise_unary::same_as;
+use crate::ops::{InferError, Inferred};
 
 op! {
     /// x · Φ(x), where Φ is the cumulative distribution of the normal distribution, exactly or approximated:
@@ -14,18 +12,17 @@ op! {
     /// * `SIGMOID_APPROXIMATION`: x · sigmoid(1.702 x)
     ///
     /// The result has the type of `x`.
-    Gelu,
-    &[Version {
-        opset: Opset::Ios13,
-        params: &[required("x", Kind::T), optional("mode", Kind::STRING, Default::Str("EXACT")).constant()],
-        types: &[("T", &[Fp16, Fp32])],
-    }],
-    infer,
+    Gelu since Ios13 {
+        x: Operand<T>,
+        mode: Str = "EXACT",
+    }
+    where T: [Fp16, Fp32]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    match op.str("mode")? {
-        "EXACT" | "TANH_APPROXIMATION" | "SIGMOID_APPROXIMATION" => same_as_x(op),
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    match p.mode {
+        "EXACT" | "TANH_APPROXIMATION" | "SIGMOID_APPROXIMATION" => same_as(p.x),
         mode => Err(InferError(format!("`mode` is \"{mode}\", which is no mode of gelu"))),
     }
 }

@@ -18,17 +18,20 @@ pub mod softplus_parametric;
 pub mod softsign;
 pub mod thresholded_relu;
 
-use super::{InferError, OpView};
+use super::{InferError, Operand};
+use crate::TensorType;
 
 /// Checks that `x` is [batch, channels, …] of rank `min_rank` or more, and a parameter a vector of one element per
 /// channel.
-pub(super) fn channels(op: &OpView<'_>, name: &str, min_rank: usize) -> Result<(), InferError> {
-    let (x, vector) = (op.tensor("x")?, op.tensor(name)?);
+pub(super) fn channels(x: &TensorType, vector: Operand<'_>, min_rank: usize) -> Result<(), InferError> {
     if x.rank() < min_rank {
         return Err(InferError(format!("input `x` has rank {}, at least {min_rank} is needed", x.rank())));
     }
     match vector.shape[..] {
         [n] if n.agrees(x.shape[1]) => Ok(()),
-        _ => Err(InferError(format!("input `{name}` is {vector}, but `x` has {} channels", x.shape[1]))),
+        _ => Err(InferError(format!(
+            "input `{}` is {vector}, but `x` has {} channels",
+            vector.name, x.shape[1]
+        ))),
     }
 }

@@ -1,25 +1,22 @@
 //! `softmax`
 
-use crate::DType::{Fp16, Fp32};
-use crate::Opset;
 use crate::op;
-use crate::ops::elementwise_unary::same_as_x;
-use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, optional, required};
+use crate::ops::elementwise_unary::same_as;
+use crate::ops::{InferError, Inferred};
 
 op! {
     /// eˣ divided by the sum of eˣ along the dimension `axis`, computed without overflow.
     ///
     /// The result has the type of `x`.
-    Softmax,
-    &[Version {
-        opset: Opset::Ios13,
-        params: &[required("x", Kind::T), optional("axis", Kind::INT32, Default::Int(-1)).constant()],
-        types: &[("T", &[Fp16, Fp32])],
-    }],
-    infer,
+    Softmax since Ios13 {
+        x: Operand<T>,
+        axis: Axis = -1,
+    }
+    where T: [Fp16, Fp32]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    op.axis("axis", op.tensor("x")?.rank())?;
-    same_as_x(op)
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    p.axis.resolve(p.x.rank())?;
+    same_as(p.x)
 }

@@ -1,18 +1,18 @@
 //! `const`
 
+use crate::Type;
 use crate::op;
-use crate::ops::{InferError, Inferred, Known, OpView, Version};
-use crate::{Opset, Type};
+use crate::ops::{InferError, Inferred, Known};
 
 op! {
     /// A constant. Its value is the attribute `val`, which may lie in a weight file.
-    Const,
-    &[Version { opset: Opset::Ios13, params: &[], types: &[] }],
-    infer,
+    Const since Ios13 {}
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let value = op.op.attributes.get("val").ok_or_else(|| InferError("attribute `val` is missing".into()))?;
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let value =
+        p.view.op.attributes.get("val").ok_or_else(|| InferError("attribute `val` is missing".into()))?;
     let ty: Type = value.ty();
     Ok(vec![Inferred { ty, known: Some(Known::Value(value.clone())) }])
 }

@@ -1,41 +1,38 @@
 //! `constexpr_blockwise_shift_scale`
 
-use crate::DType::{Fp16, Fp32, Int4, Int8, UInt4, UInt8};
+use crate::TensorType;
 use crate::op;
-use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, optional, required};
-use crate::{Opset, TensorType};
+use crate::ops::{InferError, Inferred, Operand};
 
 op! {
     /// Weights quantized in blocks: `scale` · (`data` - `offset`).
     ///
     /// `scale` and `offset` (0 if absent) have the rank of `data`, and each of their sizes divides that of `data`:
     /// every element of theirs covers a block. The result has the type of `scale`.
-    ConstexprBlockwiseShiftScale,
-    &[Version {
-        opset: Opset::Ios18,
-        params: &[
-            required("data", Kind::Var("SrcT")).constant(),
-            required("scale", Kind::Var("DstT")).constant(),
-            optional("offset", Kind::Var("OffsetT"), Default::Absent).constant(),
-        ],
-        types: &[
-            ("SrcT", &[Int4, UInt4, Int8, UInt8, Fp16, Fp32]),
-            ("DstT", &[Fp16, Fp32]),
-            ("OffsetT", &[Int4, UInt4, Int8, UInt8, Fp16, Fp32]),
-        ],
-    }],
-    infer,
+    ConstexprBlockwiseShiftScale since Ios18 {
+        data: Const<SrcT>,
+        scale: Const<DstT>,
+        offset: Option<Const<OffsetT>>,
+    }
+    where
+        SrcT: [Fp16, Fp32, Int4, Int8, UInt4, UInt8],
+        DstT: [Fp16, Fp32],
+        OffsetT: [Fp16, Fp32, Int4, Int8, UInt4, UInt8]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let data = op.tensor("data")?;
-    check_blocks(op, data)?;
-    Ok(vec![TensorType::new(op.tensor("scale")?.dtype, data.shape.clone()).into()])
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let data = p.data;
+    check_blocks(&data, p.scale, p.offset)?;
+    Ok(vec![TensorType::new(p.scale.dtype, data.shape.clone()).into()])
 }
 
 /// Checks that `scale` and `offset` divide data of the type `data` into blocks.
-pub(super) fn check_blocks(op: &OpView<'_>, data: &TensorType) -> Result<(), InferError> {
-    let scale = op.tensor("scale")?;
+pub(super) fn check_blocks(
+    data: &TensorType,
+    scale: Operand<'_>,
+    offset: Option<Operand<'_>>,
+) -> Result<(), InferError> {
     require!(data.rank() >= 1, "the data is a scalar; it must have at least rank 1");
     require!(
         scale.rank() == data.rank(),
@@ -52,8 +49,7 @@ pub(super) fn check_blocks(op: &OpView<'_>, data: &TensorType) -> Result<(), Inf
             );
         }
     }
-    if op.has("offset") {
-        let offset = op.tensor("offset")?;
+    if let Some(offset) = offset {
         let same = TensorType::new(offset.dtype, scale.shape.clone());
         require!(offset.agrees(&same), "input `offset` is {offset}; it needs the shape of `scale`, {scale}");
         require!(

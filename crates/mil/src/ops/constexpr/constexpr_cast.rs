@@ -1,26 +1,21 @@
 //! `constexpr_cast`
 
-use crate::DType::{Fp16, Fp32};
+use crate::DType::Fp32;
+use crate::TensorType;
 use crate::op;
-use crate::ops::{InferError, Inferred, Kind, OpView, Version, required};
-use crate::{Opset, TensorType};
+use crate::ops::{InferError, Inferred};
 
 op! {
     /// Weights stored in fp16, as fp32.
-    ConstexprCast,
-    &[Version {
-        opset: Opset::Ios16,
-        params: &[
-            required("source_val", Kind::Of(&[Fp16])).constant(),
-            required("output_dtype", Kind::STRING).constant(),
-        ],
-        types: &[],
-    }],
-    infer,
+    ConstexprCast since Ios16 {
+        source_val: Const<[Fp16]>,
+        output_dtype: Str,
+    }
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let dtype = op.str("output_dtype")?;
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let dtype = p.output_dtype;
     require!(dtype == "fp32", "input `output_dtype` is \"{dtype}\"; it can be fp32");
-    Ok(vec![TensorType::new(Fp32, op.tensor("source_val")?.shape.clone()).into()])
+    Ok(vec![TensorType::new(Fp32, p.source_val.shape.clone()).into()])
 }

@@ -1,8 +1,7 @@
 //! `constexpr_lut_to_dense`
 
-use crate::DType::{Fp16, Fp32, Int8, Int32, UInt1, UInt2, UInt3, UInt4, UInt6, UInt8, UInt32};
 use crate::op;
-use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, dim, optional, required};
+use crate::ops::{Axis, InferError, Inferred, dim};
 use crate::{Dim, Opset, TensorType};
 
 op! {
@@ -15,37 +14,20 @@ op! {
     /// plus two. Its first sizes divide those of `indices`: each of its tables serves a block. Then follow the entries
     /// of a table, and the elements of an entry; where these are more than one, an index makes that many elements
     /// along `vector_axis`.
-    ConstexprLutToDense,
-    &[
-        Version {
-            opset: Opset::Ios16,
-            params: &[
-                required("indices", Kind::Of(&[UInt8])).constant(),
-                required("lut", Kind::T).constant(),
-                required("shape", Kind::Of(&[UInt32])).constant(),
-            ],
-            types: &[("T", &[Int8, UInt8, Fp16, Fp32])],
-        },
-        Version {
-            opset: Opset::Ios18,
-            params: &[
-                required("indices", Kind::Var("IndicesT")).constant(),
-                required("lut", Kind::T).constant(),
-                optional("vector_axis", Kind::Of(&[Int32]), Default::Absent).constant(),
-            ],
-            types: &[
-                ("IndicesT", &[UInt1, UInt2, UInt3, UInt4, UInt6, UInt8]),
-                ("T", &[Int8, UInt8, Fp16, Fp32]),
-            ],
-        },
-    ],
-    infer,
+    ConstexprLutToDense since Ios16, Ios18 {
+        indices: Const<[UInt8] until Ios18, IndicesT>,
+        lut: Const<T>,
+        vector_axis: Option<Axis> since Ios18,
+        shape: Within<Ints<[UInt32]>> until Ios18,
+    }
+    where IndicesT: since Ios18 [UInt1, UInt2, UInt3, UInt4, UInt6, UInt8], T: [Fp16, Fp32, Int8, UInt8]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let (indices, lut) = (op.tensor("indices")?, op.tensor("lut")?);
-    if op.version.opset >= Opset::Ios18 {
-        let shape = expanded(op, indices.dtype.bits(), &indices.shape, lut)?;
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let (indices, lut) = (p.indices, p.lut);
+    if p.opset() >= Opset::Ios18 {
+        let shape = expanded(p.vector_axis, indices.dtype.bits(), &indices.shape, &lut)?;
         return Ok(vec![TensorType::new(lut.dtype, shape).into()]);
     }
     require!(indices.rank() == 1 && lut.rank() == 1, "inputs `indices` and `lut` must be vectors");
@@ -53,7 +35,7 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
         Dim::Fixed(n @ (2 | 4 | 16 | 64 | 256)) => n.trailing_zeros() as usize,
         d => return Err(InferError(format!("`lut` must have 2, 4, 16, 64 or 256 elements, not {d}"))),
     };
-    let ty = TensorType::new(lut.dtype, packed_shape(op)?);
+    let ty = TensorType::new(lut.dtype, packed_shape(p.shape.as_deref())?);
     let bytes = ty.elements().and_then(|n| n.checked_mul(bits)).map(|n| n.div_ceil(8));
     let bytes = bytes.ok_or_else(|| InferError("the shape has too many elements".into()))?;
     let given = indices.shape[0];
@@ -65,13 +47,14 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
 }
 
 /// The parameter `shape` of an op with packed data.
-pub(super) fn packed_shape(op: &OpView<'_>) -> Result<Vec<Dim>, InferError> {
-    Ok(op.ints("shape")?.into_iter().map(|n| dim(Some(n))).collect())
+pub(super) fn packed_shape(shape: Option<&[i64]>) -> Result<Vec<Dim>, InferError> {
+    let shape = shape.ok_or_else(|| InferError("input `shape` is missing".into()))?;
+    Ok(shape.iter().map(|&n| dim(Some(n))).collect())
 }
 
 /// The shape that indices of `bits` bits and of shape `indices` have after lookup in tables.
 pub(super) fn expanded(
-    op: &OpView<'_>,
+    vector_axis: Option<Axis>,
     bits: usize,
     indices: &[Dim],
     lut: &TensorType,
@@ -101,11 +84,11 @@ pub(super) fn expanded(
     );
     let mut shape = indices.to_vec();
     if vector != Dim::Fixed(1) {
-        require!(op.has("vector_axis"), "entries of {vector} elements need a `vector_axis`");
+        require!(vector_axis.is_some(), "entries of {vector} elements need a `vector_axis`");
         require!(vector != Dim::Fixed(0), "an entry of `lut` has no elements");
     }
-    if op.has("vector_axis") {
-        let axis = op.axis("vector_axis", rank)?;
+    if let Some(axis) = vector_axis {
+        let axis = axis.resolve(rank)?;
         shape[axis] = shape[axis].zip_with(vector, usize::checked_mul);
     }
     Ok(shape)

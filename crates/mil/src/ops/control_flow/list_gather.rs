@@ -1,23 +1,21 @@
 //! `list_gather`
 
+use crate::TensorType;
 use crate::op;
 use crate::ops::control_flow::element;
-use crate::ops::{InferError, Inferred, Kind, OpView, Version, required};
-use crate::{Opset, TensorType};
+use crate::ops::{InferError, Inferred};
 
 op! {
     /// The elements of a list at `indices`, a vector, stacked along a new first dimension.
-    ListGather,
-    &[Version {
-        opset: Opset::Ios13,
-        params: &[required("ls", Kind::List), required("indices", Kind::INT32)],
-        types: &[],
-    }],
-    infer,
+    ListGather since Ios13 {
+        ls: List,
+        indices: Operand<[Int32]>,
+    }
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let (element, indices) = (element(op)?, op.tensor("indices")?);
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let (element, indices) = (element(p.ls)?, p.indices);
     let [count] = indices.shape[..] else {
         return Err(InferError(format!("input `indices` is {indices}, a vector is needed")));
     };

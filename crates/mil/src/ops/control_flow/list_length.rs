@@ -1,18 +1,19 @@
 //! `list_length`
 
 use crate::op;
-use crate::ops::{InferError, Inferred, Kind, Known, OpView, Version, required};
-use crate::{DType, Dim, Opset, Type};
+use crate::ops::{InferError, Inferred, Known};
+use crate::{DType, Dim, Type};
 
 op! {
     /// The number of elements of a list: an int32 scalar.
-    ListLength,
-    &[Version { opset: Opset::Ios13, params: &[required("ls", Kind::List)], types: &[] }],
-    infer,
+    ListLength since Ios13 {
+        ls: List,
+    }
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let length = match op.ty("ls")? {
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let length = match p.ls.ty {
         Type::List(_, Dim::Fixed(n)) => i64::try_from(*n).ok(),
         _ => None,
     };

@@ -10,7 +10,7 @@ pub mod make_list;
 pub mod select;
 pub mod while_loop;
 
-use super::{InferError, OpView};
+use super::{Bound, InferError, Operand};
 use crate::{Dim, TensorType, Type};
 
 /// The type that covers two others: where sizes differ, the size is unknown. `None` if nothing covers both.
@@ -28,8 +28,8 @@ pub(super) fn join(a: &Type, b: &Type) -> Option<Type> {
 }
 
 /// The type of the elements of the list `ls`.
-pub(super) fn element<'a>(op: &'a OpView<'_>) -> Result<&'a TensorType, InferError> {
-    match op.ty("ls")? {
+pub(super) fn element(ls: Bound<'_>) -> Result<&TensorType, InferError> {
+    match ls.ty {
         Type::List(element, _) => element.as_tensor(),
         _ => None,
     }
@@ -37,8 +37,7 @@ pub(super) fn element<'a>(op: &'a OpView<'_>) -> Result<&'a TensorType, InferErr
 }
 
 /// Checks that `index` is one integer.
-pub(super) fn one_index(op: &OpView<'_>) -> Result<(), InferError> {
-    let index = op.tensor("index")?;
+pub(super) fn one_index(index: Operand<'_>) -> Result<(), InferError> {
     match index.elements() {
         Some(1) | None => Ok(()),
         _ => Err(InferError(format!("input `index` is {index}, one integer is needed"))),

@@ -2,8 +2,8 @@
 
 use crate::op;
 use crate::ops::control_flow::join;
-use crate::ops::{InferError, Inferred, Kind, OpView, Version, many};
-use crate::{DType, Opset, Type};
+use crate::ops::{InferError, Inferred};
+use crate::{DType, Type};
 
 op! {
     /// Runs its second block, the body, as long as its first block, the condition, yields true.
@@ -11,15 +11,16 @@ op! {
     /// Both blocks take the loop variables; the body yields their next values. `loop_vars` are the first
     /// values; the results are the last ones. Shapes may change from turn to turn as far as the types of the
     /// blocks' inputs leave them open.
-    WhileLoop,
-    &[Version { opset: Opset::Ios13, params: &[many("loop_vars", Kind::Any)], types: &[] }],
-    infer,
+    WhileLoop since Ios13 {
+        loop_vars: ManyAny,
+    }
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let first = op.args("loop_vars");
-    let [condition, body] = &op.block_outputs[..] else {
-        return Err(InferError(format!("has {} blocks, 2 are needed", op.block_outputs.len())));
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let first = &p.loop_vars;
+    let [condition, body] = &p.view.block_outputs[..] else {
+        return Err(InferError(format!("has {} blocks, 2 are needed", p.view.block_outputs.len())));
     };
     match &condition[..] {
         [Type::Tensor(t)] if t.dtype == DType::Bool && t.elements().is_none_or(|n| n == 1) => {}
@@ -35,5 +36,5 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
             .map(Inferred::from)
             .ok_or_else(|| InferError(format!("loop variable {i} is {a} at first, but {b} after a turn")))
     };
-    first.iter().map(|a| &*a.ty).zip(body).enumerate().map(join).collect()
+    first.iter().map(|a| a.ty).zip(body).enumerate().map(join).collect()
 }

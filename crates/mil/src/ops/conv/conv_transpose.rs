@@ -1,10 +1,9 @@
 //! `conv_transpose`
 
 use super::{check_bias, groups, pads, positive};
-use crate::DType::{Fp16, Fp32};
 use crate::op;
-use crate::ops::{Default, InferError, Inferred, Kind, OpView, Param, Version, optional, required};
-use crate::{Dim, Opset, TensorType};
+use crate::ops::{InferError, Inferred};
+use crate::{Dim, TensorType};
 
 op! {
     /// Transposed convolution: the gradient of a convolution with respect to its input.
@@ -13,31 +12,19 @@ op! {
     /// (K - 1) · dilation + 1, an output dimension is (D - 1) · stride + span without padding (`pad_type` `valid`),
     /// less `pad` on both sides (`custom`), or D · stride (`same`). `output_shape` gives the whole shape of the
     /// result, and decides where several are possible.
-    ConvTranspose,
-    &[
-        Version { opset: Opset::Ios13, params: &params(Kind::T, true), types: &[("T", &[Fp16, Fp32])] },
-        Version {
-            opset: Opset::Ios17,
-            params: &params(Kind::Var("U"), false),
-            types: &[("T", &[Fp16, Fp32]), ("U", &[Fp16, Fp32])],
-        },
-    ],
-    infer,
-}
-
-const fn params(kind: Kind, constant: bool) -> [Param; 9] {
-    let (weight, bias) = (required("weight", kind), optional("bias", kind, Default::Absent));
-    [
-        required("x", Kind::T),
-        if constant { weight.constant() } else { weight },
-        if constant { bias.constant() } else { bias },
-        optional("pad", Kind::INT32, Default::Absent).constant(),
-        optional("output_shape", Kind::INT32, Default::Absent).constant(),
-        optional("pad_type", Kind::STRING, Default::Str("valid")).constant(),
-        optional("strides", Kind::INT32, Default::Absent).constant(),
-        optional("dilations", Kind::INT32, Default::Absent).constant(),
-        optional("groups", Kind::INT32, Default::Int(1)).constant(),
-    ]
+    ConvTranspose since Ios13, Ios17 {
+        x: Operand<T>,
+        weight: EarlyConst<T until Ios17, U>,
+        bias: Option<EarlyConst<T until Ios17, U>>,
+        pad: Option<Ints>,
+        output_shape: Option<Ints>,
+        pad_type: Str = "valid",
+        strides: Option<Ints>,
+        dilations: Option<Ints>,
+        groups: i64 = 1,
+    }
+    where T: [Fp16, Fp32], U: since Ios17 [Fp16, Fp32]
+    => infer
 }
 
 /// How one spatial dimension is filled.
@@ -59,13 +46,13 @@ pub struct Spread {
 ///
 /// # Errors
 /// A parameter has the wrong length, or nothing is left after padding.
-pub fn spreads(op: &OpView<'_>, input: &[usize], kernel: &[usize]) -> Result<Vec<Spread>, InferError> {
+pub fn spreads(p: &Params<'_>, input: &[usize], kernel: &[usize]) -> Result<Vec<Spread>, InferError> {
     let n = input.len();
-    let strides = positive(op, "strides", n)?;
-    let dilations = positive(op, "dilations", n)?;
-    let pad_type = op.str("pad_type")?;
-    let pad = if pad_type == "custom" { pads(op, n)? } else { vec![0; 2 * n] };
-    let wanted = op.opt_ints("output_shape")?;
+    let strides = positive("strides", p.strides.as_deref(), n)?;
+    let dilations = positive("dilations", p.dilations.as_deref(), n)?;
+    let pad_type = p.pad_type;
+    let pad = if pad_type == "custom" { pads(p.pad.as_deref(), n)? } else { vec![0; 2 * n] };
+    let wanted = p.output_shape.as_deref();
     let spread = |d: usize| {
         let (kernel, stride, dilation) = (kernel[d], strides[d], dilations[d]);
         let wrong = || InferError(format!("dimension {} of the result would be empty or too large", d + 2));
@@ -87,7 +74,7 @@ pub fn spreads(op: &OpView<'_>, input: &[usize], kernel: &[usize]) -> Result<Vec
             }
             _ => return Err(InferError(format!("input `pad_type` is `{pad_type}`, which is not known"))),
         };
-        if let Some(size) = wanted.as_ref().and_then(|w| w.get(d + 2)) {
+        if let Some(size) = wanted.and_then(|w| w.get(d + 2)) {
             output = usize::try_from(*size).ok().filter(|&n| n > 0).ok_or_else(wrong)?;
             if pad_type == "same" {
                 before = full.saturating_sub(output) / 2;
@@ -98,8 +85,8 @@ pub fn spreads(op: &OpView<'_>, input: &[usize], kernel: &[usize]) -> Result<Vec
     (0..n).map(spread).collect()
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let (x, weight) = (op.tensor("x")?, op.tensor("weight")?);
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let (x, weight) = (p.x, p.weight);
     if !(3..=5).contains(&x.rank()) || weight.rank() != x.rank() {
         return Err(InferError(format!(
             "`x` is a {x} and `weight` a {weight}; both must have rank 3, 4 or 5"
@@ -111,7 +98,7 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
             x.shape[1], weight.shape[0]
         )));
     }
-    let groups = groups(op)?;
+    let groups = groups(p.groups)?;
     if weight.shape[0].fixed().is_some_and(|c| c % groups != 0) {
         return Err(InferError(format!(
             "{} input channels do not divide into {groups} groups",
@@ -119,8 +106,8 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
         )));
     }
     let channels = weight.shape[1].zip_with(Dim::Fixed(groups), usize::checked_mul);
-    check_bias(op, channels)?;
-    if let Some(wanted) = op.opt_ints("output_shape")?
+    check_bias(p.bias, channels)?;
+    if let Some(wanted) = &p.output_shape
         && wanted.len() != x.rank()
     {
         return Err(InferError(format!("input `output_shape` must have {} elements", x.rank())));
@@ -129,7 +116,7 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
     let fixed = |dims: &[Dim]| dims.iter().map(|d| d.fixed()).collect::<Option<Vec<usize>>>();
     match (fixed(&x.shape[2..]), fixed(&weight.shape[2..])) {
         (Some(input), Some(kernel)) => {
-            shape.extend(spreads(op, &input, &kernel)?.iter().map(|s| Dim::Fixed(s.output)));
+            shape.extend(spreads(p, &input, &kernel)?.iter().map(|s| Dim::Fixed(s.output)));
         }
         _ => shape.extend(x.shape[2..].iter().map(|_| Dim::Unknown)),
     }

@@ -5,7 +5,7 @@ pub mod conv;
 pub mod conv_quantized;
 pub mod conv_transpose;
 
-use super::{InferError, OpView};
+use super::{InferError, Operand};
 use crate::Dim;
 
 /// How a window moves along one spatial dimension.
@@ -32,62 +32,79 @@ impl Sweep {
     }
 }
 
-/// The sweeps of a window over `input`, from the parameters `strides`, `dilations`, `pad_type`, `pad` and `ceil_mode`
-/// (those of them that the op has).
-///
-/// # Errors
-/// A parameter has the wrong length or is not positive, or the window is larger than the padded input.
-pub fn sweeps(op: &OpView<'_>, input: &[Dim], kernel: &[usize]) -> Result<Vec<Sweep>, InferError> {
-    let n = input.len();
-    if kernel.len() != n {
-        return Err(InferError(format!("a window of {} dimensions over {n}", kernel.len())));
-    }
-    let strides = positive(op, "strides", n)?;
-    let dilations = positive(op, "dilations", n)?;
-    let pad_type = op.str("pad_type")?;
-    let pad = if pad_type == "custom" { pads(op, n)? } else { vec![0; 2 * n] };
-    let ceil = op.has("ceil_mode") && op.bool("ceil_mode")?;
-    let sweep = |d: usize| {
-        let (kernel, stride, dilation) = (kernel[d], strides[d], dilations[d]);
-        let too_large = || InferError(format!("the window does not fit in dimension {}", d + 2));
-        let span = kernel.checked_sub(1).and_then(|k| k.checked_mul(dilation)?.checked_add(1));
-        let span = span.ok_or_else(too_large)?;
-        let (before, after) = match (pad_type, input[d]) {
-            ("valid", _) => (0, 0),
-            ("custom", _) => (pad[2 * d], pad[2 * d + 1]),
-            ("same" | "same_lower", Dim::Fixed(size)) => {
-                // As many positions as strides start in the input; padding is split evenly, the odd one at the end
-                // (`same`) or at the start (`same_lower`).
-                let covered = size.div_ceil(stride).checked_mul(stride).and_then(|n| n.checked_add(span));
-                let total = covered.ok_or_else(too_large)?.saturating_sub(size).saturating_sub(stride);
-                let small = total / 2;
-                if pad_type == "same" { (small, total - small) } else { (total - small, small) }
-            }
-            ("same" | "same_lower", Dim::Unknown) => (0, 0),
-            _ => return Err(InferError(format!("input `pad_type` is `{pad_type}`, which is not known"))),
-        };
-        let output = match input[d] {
-            Dim::Unknown => Dim::Unknown,
-            Dim::Fixed(size) => {
-                let padded = size.checked_add(before).and_then(|n| n.checked_add(after));
-                let room = padded.and_then(|n| n.checked_sub(span)).ok_or_else(too_large)?;
-                let mut positions = if ceil { room.div_ceil(stride) } else { room / stride } + 1;
-                // A last window that starts beyond the input and its padding in front sees nothing.
-                let pad = before + after;
-                if ceil && pad > 0 && 2 * (positions - 1) * stride >= 2 * size + pad {
-                    positions -= 1;
+/// How a window moves over an input, as an op's parameters say it.
+#[derive(Clone, Copy, Debug)]
+pub struct Window<'a> {
+    /// `strides`
+    pub strides: Option<&'a [i64]>,
+    /// `dilations`
+    pub dilations: Option<&'a [i64]>,
+    /// `pad_type`
+    pub pad_type: &'a str,
+    /// `pad`
+    pub pad: Option<&'a [i64]>,
+    /// `ceil_mode`
+    pub ceil_mode: bool,
+}
+
+impl Window<'_> {
+    /// The sweeps of a window over `input`, from the parameters `strides`, `dilations`, `pad_type`, `pad` and `ceil_mode`
+    /// (those of them that the op has).
+    ///
+    /// # Errors
+    /// A parameter has the wrong length or is not positive, or the window is larger than the padded input.
+    pub fn sweeps(&self, input: &[Dim], kernel: &[usize]) -> Result<Vec<Sweep>, InferError> {
+        let n = input.len();
+        if kernel.len() != n {
+            return Err(InferError(format!("a window of {} dimensions over {n}", kernel.len())));
+        }
+        let strides = positive("strides", self.strides, n)?;
+        let dilations = positive("dilations", self.dilations, n)?;
+        let pad_type = self.pad_type;
+        let pad = if pad_type == "custom" { pads(self.pad, n)? } else { vec![0; 2 * n] };
+        let ceil = self.ceil_mode;
+        let sweep = |d: usize| {
+            let (kernel, stride, dilation) = (kernel[d], strides[d], dilations[d]);
+            let too_large = || InferError(format!("the window does not fit in dimension {}", d + 2));
+            let span = kernel.checked_sub(1).and_then(|k| k.checked_mul(dilation)?.checked_add(1));
+            let span = span.ok_or_else(too_large)?;
+            let (before, after) = match (pad_type, input[d]) {
+                ("valid", _) => (0, 0),
+                ("custom", _) => (pad[2 * d], pad[2 * d + 1]),
+                ("same" | "same_lower", Dim::Fixed(size)) => {
+                    // As many positions as strides start in the input; padding is split evenly, the odd one at the end
+                    // (`same`) or at the start (`same_lower`).
+                    let covered = size.div_ceil(stride).checked_mul(stride).and_then(|n| n.checked_add(span));
+                    let total = covered.ok_or_else(too_large)?.saturating_sub(size).saturating_sub(stride);
+                    let small = total / 2;
+                    if pad_type == "same" { (small, total - small) } else { (total - small, small) }
                 }
-                Dim::Fixed(positions)
-            }
+                ("same" | "same_lower", Dim::Unknown) => (0, 0),
+                _ => return Err(InferError(format!("input `pad_type` is `{pad_type}`, which is not known"))),
+            };
+            let output = match input[d] {
+                Dim::Unknown => Dim::Unknown,
+                Dim::Fixed(size) => {
+                    let padded = size.checked_add(before).and_then(|n| n.checked_add(after));
+                    let room = padded.and_then(|n| n.checked_sub(span)).ok_or_else(too_large)?;
+                    let mut positions = if ceil { room.div_ceil(stride) } else { room / stride } + 1;
+                    // A last window that starts beyond the input and its padding in front sees nothing.
+                    let pad = before + after;
+                    if ceil && pad > 0 && 2 * (positions - 1) * stride >= 2 * size + pad {
+                        positions -= 1;
+                    }
+                    Dim::Fixed(positions)
+                }
+            };
+            Ok(Sweep { output, kernel, stride, dilation, before, after })
         };
-        Ok(Sweep { output, kernel, stride, dilation, before, after })
-    };
-    (0..n).map(sweep).collect()
+        (0..n).map(sweep).collect()
+    }
 }
 
 /// A vector parameter of `n` positive integers; ones if it is not bound.
-pub(crate) fn positive(op: &OpView<'_>, name: &str, n: usize) -> Result<Vec<usize>, InferError> {
-    let Some(values) = op.opt_ints(name)? else { return Ok(vec![1; n]) };
+pub(crate) fn positive(name: &str, values: Option<&[i64]>, n: usize) -> Result<Vec<usize>, InferError> {
+    let Some(values) = values else { return Ok(vec![1; n]) };
     let values: Option<Vec<usize>> =
         values.iter().map(|&v| usize::try_from(v).ok().filter(|&v| v > 0)).collect();
     values
@@ -96,8 +113,8 @@ pub(crate) fn positive(op: &OpView<'_>, name: &str, n: usize) -> Result<Vec<usiz
 }
 
 /// The parameter `pad` as before and after for each of `n` dimensions; zeros if it is not bound.
-pub(crate) fn pads(op: &OpView<'_>, n: usize) -> Result<Vec<usize>, InferError> {
-    let Some(values) = op.opt_ints("pad")? else { return Ok(vec![0; 2 * n]) };
+pub(crate) fn pads(pad: Option<&[i64]>, n: usize) -> Result<Vec<usize>, InferError> {
+    let Some(values) = pad else { return Ok(vec![0; 2 * n]) };
     let values: Option<Vec<usize>> = values.iter().map(|&v| usize::try_from(v).ok()).collect();
     values
         .filter(|v| v.len() == 2 * n)
@@ -105,8 +122,7 @@ pub(crate) fn pads(op: &OpView<'_>, n: usize) -> Result<Vec<usize>, InferError> 
 }
 
 /// The parameter `groups`.
-pub(crate) fn groups(op: &OpView<'_>) -> Result<usize, InferError> {
-    let groups = op.int("groups")?;
+pub(crate) fn groups(groups: i64) -> Result<usize, InferError> {
     usize::try_from(groups)
         .ok()
         .filter(|&g| g > 0)
@@ -114,12 +130,11 @@ pub(crate) fn groups(op: &OpView<'_>) -> Result<usize, InferError> {
 }
 
 /// Whether a bias, if there is one, is a vector of `channels`.
-pub(crate) fn check_bias(op: &OpView<'_>, channels: Dim) -> Result<(), InferError> {
-    if op.has("bias") {
-        let bias = op.tensor("bias")?;
-        if bias.rank() != 1 || !bias.shape[0].agrees(channels) {
-            return Err(InferError(format!("input `bias` is a {bias}; it must be a vector of {channels}")));
-        }
+pub(crate) fn check_bias(bias: Option<Operand<'_>>, channels: Dim) -> Result<(), InferError> {
+    if let Some(bias) = bias
+        && (bias.rank() != 1 || !bias.shape[0].agrees(channels))
+    {
+        return Err(InferError(format!("input `bias` is a {bias}; it must be a vector of {channels}")));
     }
     Ok(())
 }

@@ -1,20 +1,16 @@
 //! `less`
 
-use crate::DType::{Fp16, Fp32, Int32};
-use crate::Opset;
 use crate::op;
 use crate::ops::elementwise_binary::compare;
-use crate::ops::{Kind, Version, required};
 
 op! {
     /// Whether x < y. With NaN, only `not_equal` holds.
     ///
     /// The shapes of `x` and `y` are broadcast as in NumPy. The result is bool.
-    Less,
-    &[Version {
-        opset: Opset::Ios13,
-        params: &[required("x", Kind::T), required("y", Kind::T)],
-        types: &[("T", &[Fp16, Fp32, Int32])],
-    }],
-    compare,
+    Less since Ios13 {
+        x: Operand<T>,
+        y: Operand<T>,
+    }
+    where T: [Fp16, Fp32, Int32]
+    => |p| compare(p.x, p.y)
 }

@@ -1,20 +1,16 @@
 //! `logical_xor`
 
-use crate::DType::Bool;
-use crate::Opset;
 use crate::op;
 use crate::ops::elementwise_binary::compare;
-use crate::ops::{Kind, Version, required};
 
 op! {
     /// Whether just one of x and y is true.
     ///
     /// The shapes of `x` and `y` are broadcast as in NumPy. All are bool.
-    LogicalXor,
-    &[Version {
-        opset: Opset::Ios13,
-        params: &[required("x", Kind::T), required("y", Kind::T)],
-        types: &[("T", &[Bool])],
-    }],
-    compare,
+    LogicalXor since Ios13 {
+        x: Operand<T>,
+        y: Operand<T>,
+    }
+    where T: [Bool]
+    => |p| compare(p.x, p.y)
 }

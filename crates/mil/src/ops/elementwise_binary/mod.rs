@@ -19,32 +19,31 @@ pub mod pow;
 pub mod real_div;
 pub mod sub;
 
-use super::{InferError, Inferred, Known, OpView};
+use super::{InferError, Inferred, Known, Operand};
 use crate::{DType, Dim, TensorType};
 
 /// Type inference of ops whose result has the element type of `x` and `y`.
-pub(super) fn broadcast(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let (x, y) = (op.tensor("x")?, op.tensor("y")?);
+pub(super) fn broadcast(x: Operand<'_>, y: Operand<'_>) -> Result<Vec<Inferred>, InferError> {
     let shape = broadcast_shapes(&x.shape, &y.shape)?;
     Ok(vec![TensorType::new(x.dtype, shape).into()])
 }
 
 /// Type inference of ops whose result is bool.
-pub(super) fn compare(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let (x, y) = (op.tensor("x")?, op.tensor("y")?);
+pub(super) fn compare(x: Operand<'_>, y: Operand<'_>) -> Result<Vec<Inferred>, InferError> {
     let shape = broadcast_shapes(&x.shape, &y.shape)?;
     Ok(vec![TensorType::new(DType::Bool, shape).into()])
 }
 
 /// Like [`broadcast`], and computes what is known of small integers, such as shapes.
 pub(super) fn arithmetic(
-    op: &OpView<'_>,
+    x: Operand<'_>,
+    y: Operand<'_>,
     f: impl Fn(i64, i64) -> Option<i64>,
 ) -> Result<Vec<Inferred>, InferError> {
-    let mut inferred = broadcast(op)?;
+    let mut inferred = broadcast(x, y)?;
     let ty = inferred[0].ty.as_tensor();
     if ty.is_some_and(|t| t.dtype == DType::Int32 && t.rank() <= 1)
-        && let (Some(x), Some(y)) = (op.partial("x"), op.partial("y"))
+        && let (Some(x), Some(y)) = (x.partial(), y.partial())
         && (x.len() == y.len() || x.len() == 1 || y.len() == 1)
     {
         let len = if x.len() == 1 { y.len() } else { x.len() };

@@ -1,26 +1,18 @@
 //! `mod`
 
-use crate::DType::{Fp16, Fp32, Int32};
-use crate::Opset;
 use crate::op;
 use crate::ops::elementwise_binary::arithmetic;
-use crate::ops::{InferError, Inferred, Kind, OpView, Version, required};
 
 op! {
     /// The remainder of `floor_div`: x - y · ⌊x / y⌋, with the sign of `y`. An integer modulo 0 is 0.
     ///
     /// The shapes of `x` and `y` are broadcast as in NumPy. The result has the element type of both.
-    Mod,
-    &[Version {
-        opset: Opset::Ios13,
-        params: &[required("x", Kind::T), required("y", Kind::T)],
-        types: &[("T", &[Fp16, Fp32, Int32])],
-    }],
-    infer,
-}
-
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    arithmetic(op, modulo)
+    Mod since Ios13 {
+        x: Operand<T>,
+        y: Operand<T>,
+    }
+    where T: [Fp16, Fp32, Int32]
+    => |p| arithmetic(p.x, p.y, modulo)
 }
 
 fn modulo(x: i64, y: i64) -> Option<i64> {

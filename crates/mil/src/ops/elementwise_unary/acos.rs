@@ -1,16 +1,15 @@
 //! `acos`
 
-use crate::DType::{Fp16, Fp32};
-use crate::Opset;
 use crate::op;
-use crate::ops::elementwise_unary::same_as_x;
-use crate::ops::{Kind, Version, required};
+use crate::ops::elementwise_unary::same_as;
 
 op! {
     /// The angle in [0, π] whose cosine is `x`; NaN outside [-1, 1].
     ///
     /// The result has the type of `x`.
-    Acos,
-    &[Version { opset: Opset::Ios13, params: &[required("x", Kind::T)], types: &[("T", &[Fp16, Fp32])] }],
-    same_as_x,
+    Acos since Ios13 {
+        x: Operand<T>,
+    }
+    where T: [Fp16, Fp32]
+    => |p| same_as(p.x)
 }

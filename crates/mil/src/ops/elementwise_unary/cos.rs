@@ -1,16 +1,15 @@
 //! `cos`
 
-use crate::DType::{Fp16, Fp32};
-use crate::Opset;
 use crate::op;
-use crate::ops::elementwise_unary::same_as_x;
-use crate::ops::{Kind, Version, required};
+use crate::ops::elementwise_unary::same_as;
 
 op! {
     /// The cosine of `x` radians.
     ///
     /// The result has the type of `x`.
-    Cos,
-    &[Version { opset: Opset::Ios13, params: &[required("x", Kind::T)], types: &[("T", &[Fp16, Fp32])] }],
-    same_as_x,
+    Cos since Ios13 {
+        x: Operand<T>,
+    }
+    where T: [Fp16, Fp32]
+    => |p| same_as(p.x)
 }

@@ -1,15 +1,14 @@
 //! `logical_not`
 
-use crate::Opset;
 use crate::op;
-use crate::ops::elementwise_unary::same_as_x;
-use crate::ops::{Kind, Version, required};
+use crate::ops::elementwise_unary::same_as;
 
 op! {
     /// Whether `x` is false.
     ///
     /// The result has the type of `x`.
-    LogicalNot,
-    &[Version { opset: Opset::Ios13, params: &[required("x", Kind::BOOL)], types: &[] }],
-    same_as_x,
+    LogicalNot since Ios13 {
+        x: Operand<[Bool]>,
+    }
+    => |p| same_as(p.x)
 }

@@ -28,9 +28,9 @@ pub mod tan;
 pub mod tanh;
 pub mod threshold;
 
-use super::{InferError, Inferred, OpView};
+use super::{InferError, Inferred, Operand};
 
 /// Type inference of ops whose result has the type of `x`.
-pub(super) fn same_as_x(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    Ok(vec![op.tensor("x")?.clone().into()])
+pub(super) fn same_as(x: Operand<'_>) -> Result<Vec<Inferred>, InferError> {
+    Ok(vec![x.into()])
 }

@@ -1,36 +1,17 @@
 //! `rsqrt`
 
-use crate::DType::{Fp16, Fp32};
-use crate::Opset;
 use crate::op;
-use crate::ops::elementwise_unary::same_as_x;
-use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, optional, required};
+use crate::ops::elementwise_unary::same_as;
 
 op! {
     /// 1 / √(x + epsilon).
     ///
     /// The default of `epsilon` is rounded to the element type of `x`. From iOS17 on `epsilon` may have
     /// another float type than `x`.
-    Rsqrt,
-    &[
-        Version {
-            opset: Opset::Ios13,
-            params: &[required("x", Kind::T), optional("epsilon", Kind::T, Default::Float(1e-12)).constant()],
-            types: &[("T", &[Fp16, Fp32])],
-        },
-        Version {
-            opset: Opset::Ios17,
-            params: &[
-                required("x", Kind::T),
-                optional("epsilon", Kind::Var("U"), Default::Float(1e-12)).constant(),
-            ],
-            types: &[("T", &[Fp16, Fp32]), ("U", &[Fp16, Fp32])],
-        },
-    ],
-    infer,
-}
-
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    op.float("epsilon")?;
-    same_as_x(op)
+    Rsqrt since Ios13, Ios17 {
+        x: Operand<T>,
+        epsilon: Number<T until Ios17, U> = 1e-12,
+    }
+    where T: [Fp16, Fp32], U: since Ios17 [Fp16, Fp32]
+    => |p| same_as(p.x)
 }

@@ -1,20 +1,15 @@
 //! `square`
 
-use crate::DType::{Fp16, Fp32, Int32};
-use crate::Opset;
 use crate::op;
-use crate::ops::elementwise_unary::same_as_x;
-use crate::ops::{Kind, Version, required};
+use crate::ops::elementwise_unary::same_as;
 
 op! {
     /// x². Integers wrap.
     ///
     /// The result has the type of `x`.
-    Square,
-    &[Version {
-        opset: Opset::Ios13,
-        params: &[required("x", Kind::T)],
-        types: &[("T", &[Fp16, Fp32, Int32])],
-    }],
-    same_as_x,
+    Square since Ios13 {
+        x: Operand<T>,
+    }
+    where T: [Fp16, Fp32, Int32]
+    => |p| same_as(p.x)
 }

@@ -1,9 +1,9 @@
 //! `affine`
 
-use crate::DType::{Fp16, Fp32};
+use super::sampling::size;
 use crate::op;
-use crate::ops::{InferError, Inferred, Kind, OpView, Version, required};
-use crate::{Dim, Opset, TensorType};
+use crate::ops::{InferError, Inferred};
+use crate::{Dim, TensorType};
 
 op! {
     /// Samples images at positions that an affine map gives.
@@ -13,27 +13,23 @@ op! {
     /// (`coordinates_mode` is `normalized_minus_one_to_one`), with `align_corners` from the centre of the first element
     /// to that of the last, otherwise from edge to edge. Sampling is `bilinear`; outside of `x` there is `padding_value`, which must be 0
     /// (`padding_mode` is `constant`).
-    Affine,
-    &[Version {
-        opset: Opset::Ios15,
-        params: &[
-            required("x", Kind::T),
-            required("transform_matrix", Kind::T),
-            required("output_height", Kind::INT32).constant(),
-            required("output_width", Kind::INT32).constant(),
-            required("sampling_mode", Kind::STRING).constant(),
-            required("padding_mode", Kind::STRING).constant(),
-            required("padding_value", Kind::T).constant(),
-            required("coordinates_mode", Kind::STRING).constant(),
-            required("align_corners", Kind::BOOL).constant(),
-        ],
-        types: &[("T", &[Fp16, Fp32])],
-    }],
-    infer,
+    Affine since Ios15 {
+        x: Operand<T>,
+        transform_matrix: Operand<T>,
+        output_height: i64,
+        output_width: i64,
+        sampling_mode: Str,
+        padding_mode: Str,
+        padding_value: f32<T>,
+        coordinates_mode: Str,
+        align_corners: bool,
+    }
+    where T: [Fp16, Fp32]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let (x, matrix) = (op.tensor("x")?, op.tensor("transform_matrix")?);
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let (x, matrix) = (p.x, p.transform_matrix);
     require!(x.rank() == 4, "input `x` must have rank 4, not {}", x.rank());
     require!(
         matrix.rank() == 2 && matrix.shape[1].agrees(Dim::Fixed(6)),
@@ -45,17 +41,15 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
         matrix.shape[0],
         x.shape[0]
     );
-    for (name, only) in [
-        ("sampling_mode", "bilinear"),
-        ("padding_mode", "constant"),
-        ("coordinates_mode", "normalized_minus_one_to_one"),
+    for (name, value, only) in [
+        ("sampling_mode", p.sampling_mode, "bilinear"),
+        ("padding_mode", p.padding_mode, "constant"),
+        ("coordinates_mode", p.coordinates_mode, "normalized_minus_one_to_one"),
     ] {
-        let value = op.str(name)?;
         require!(value.eq_ignore_ascii_case(only), "input `{name}` is \"{value}\"; it can be {only}");
     }
-    require!(op.float("padding_value")? == 0.0, "input `padding_value` must be 0");
-    op.bool("align_corners")?;
-    let size = |name| super::sampling::size(op, name);
-    let shape = [x.shape[0], x.shape[1], size("output_height")?, size("output_width")?];
+    require!(p.padding_value == 0.0, "input `padding_value` must be 0");
+    let (height, width) = (size("output_height", p.output_height)?, size("output_width", p.output_width)?);
+    let shape = [x.shape[0], x.shape[1], height, width];
     Ok(vec![TensorType::new(x.dtype, shape).into()])
 }

@@ -1,10 +1,9 @@
 //! `crop_resize`
 
 use super::sampling::{Sampling, size};
-use crate::DType::{Fp16, Fp32, Int32, UInt16};
 use crate::op;
-use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, optional, required};
-use crate::{Dim, Opset, TensorType};
+use crate::ops::{InferError, Inferred};
+use crate::{Dim, TensorType};
 
 op! {
     /// Cuts boxes out of images and resizes each to `target_height` × `target_width`, bilinearly.
@@ -18,83 +17,41 @@ op! {
     /// `WIDTH_FIRST`. Coordinates are multiplied by `spatial_scale`; with `normalized_coordinates` they go from 0 to
     /// 1 over the centres of the first and last element. `sampling_mode` is as for `resize_bilinear`, over the box.
     /// Samples outside of the image are `pad_value` (0 before iOS16).
-    CropResize,
-    &[
-        Version {
-            opset: Opset::Ios13,
-            params: &[
-                required("x", Kind::T),
-                required("roi", Kind::T),
-                optional("target_height", Kind::INT32, Default::Int(1)).constant(),
-                optional("target_width", Kind::INT32, Default::Int(1)).constant(),
-                optional("normalized_coordinates", Kind::BOOL, Default::Bool(false)).constant(),
-                optional("spatial_scale", Kind::FP32, Default::Float(1.0)).constant(),
-                optional("box_coordinate_mode", Kind::STRING, Default::Str("CORNERS_HEIGHT_FIRST")).constant(),
-                optional("sampling_mode", Kind::STRING, Default::Str("DEFAULT")).constant(),
-            ],
-            types: &[("T", &[Fp16, Fp32])],
-        },
-        Version {
-            opset: Opset::Ios16,
-            params: &[
-                required("x", Kind::T),
-                required("roi", Kind::T),
-                optional("target_height", Kind::INT32, Default::Int(1)).constant(),
-                optional("target_width", Kind::INT32, Default::Int(1)).constant(),
-                optional("normalized_coordinates", Kind::BOOL, Default::Bool(false)).constant(),
-                optional("spatial_scale", Kind::FP32, Default::Float(1.0)).constant(),
-                optional("box_coordinate_mode", Kind::STRING, Default::Str("CORNERS_HEIGHT_FIRST")).constant(),
-                optional("sampling_mode", Kind::STRING, Default::Str("DEFAULT")).constant(),
-                optional("pad_value", Kind::T, Default::Float(0.0)).constant(),
-            ],
-            types: &[("T", &[Fp16, Fp32])],
-        },
-        Version {
-            opset: Opset::Ios17,
-            params: &[
-                required("x", Kind::T),
-                required("boxes", Kind::Var("BOX_T")),
-                optional("box_indices", Kind::Var("BOX_INDEX_T"), Default::Absent),
-                optional("target_height", Kind::INT32, Default::Int(1)).constant(),
-                optional("target_width", Kind::INT32, Default::Int(1)).constant(),
-                optional("normalized_coordinates", Kind::BOOL, Default::Bool(false)).constant(),
-                optional("spatial_scale", Kind::FP32, Default::Float(1.0)).constant(),
-                optional("box_coordinate_mode", Kind::STRING, Default::Str("CORNERS_HEIGHT_FIRST")).constant(),
-                optional("sampling_mode", Kind::STRING, Default::Str("DEFAULT")).constant(),
-                optional("pad_value", Kind::T, Default::Float(0.0)).constant(),
-            ],
-            types: &[
-                ("T", &[Fp16, Fp32]),
-                ("BOX_T", &[Fp16, Fp32, UInt16]),
-                ("BOX_INDEX_T", &[Int32, UInt16]),
-            ],
-        },
-    ],
-    infer,
+    CropResize since Ios13, Ios16, Ios17 {
+        x: Operand<T>,
+        boxes: Within<Operand<BOX_T>> since Ios17,
+        box_indices: Option<Operand<BOX_INDEX_T>> since Ios17,
+        roi: Within<Operand<T>> until Ios17,
+        target_height: i64 = 1,
+        target_width: i64 = 1,
+        normalized_coordinates: bool = false,
+        spatial_scale: f32<[Fp32]> = 1.0,
+        box_coordinate_mode: Str = "CORNERS_HEIGHT_FIRST",
+        sampling_mode: Str = "DEFAULT",
+        pad_value: f32<T> since Ios16 = 0.0,
+    }
+    where T: [Fp16, Fp32], BOX_T: since Ios17 [Fp16, Fp32, UInt16], BOX_INDEX_T: since Ios17 [Int32, UInt16]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let x = op.tensor("x")?;
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let x = p.x;
     require!(x.rank() == 4, "input `x` must have rank 4, not {}", x.rank());
-    let (height, width) = (size(op, "target_height")?, size(op, "target_width")?);
-    Sampling::from_name(op.str("sampling_mode")?)?;
-    box_mode(op.str("box_coordinate_mode")?)?;
-    op.bool("normalized_coordinates")?;
-    op.float("spatial_scale")?;
-    if op.version.opset >= Opset::Ios17 {
-        let boxes = op.tensor("boxes")?;
+    let (height, width) = (size("target_height", p.target_height)?, size("target_width", p.target_width)?);
+    Sampling::from_name(p.sampling_mode)?;
+    box_mode(p.box_coordinate_mode)?;
+    if let Some(boxes) = p.boxes {
         require!(
             boxes.rank() == 2 && boxes.shape[1].agrees(Dim::Fixed(4)),
             "input `boxes` must have rows of 4 elements, not {boxes}"
         );
-        if op.has("box_indices") {
-            let indices = op.tensor("box_indices")?;
+        if let Some(indices) = p.box_indices {
             let fits = indices.rank() == 1 && indices.shape[0].agrees(boxes.shape[0]);
             require!(fits, "input `box_indices` is {indices} for {} boxes", boxes.shape[0]);
         }
         return Ok(vec![TensorType::new(x.dtype, [boxes.shape[0], x.shape[1], height, width]).into()]);
     }
-    let roi = op.tensor("roi")?;
+    let roi = p.roi.ok_or_else(|| InferError("input `roi` is missing".into()))?;
     let ones = |d: usize| roi.shape[d].agrees(Dim::Fixed(1));
     require!(
         roi.rank() == 5 && ones(1) && ones(3) && ones(4),
@@ -106,7 +63,7 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
         d => return Err(InferError(format!("a box in `roi` has 4 or 5 elements, not {d}"))),
     };
     // Declared types say the number of images also where each box names its own.
-    let declared = op.outputs.first().and_then(|t| t.as_tensor()).filter(|t| t.rank() == 5);
+    let declared = p.view.outputs.first().and_then(|t| t.as_tensor()).filter(|t| t.rank() == 5);
     let images = match declared.map(|t| t.shape[1]) {
         Some(Dim::Fixed(n)) if roi.shape[2] == Dim::Fixed(5) => Dim::Fixed(n),
         _ => images,

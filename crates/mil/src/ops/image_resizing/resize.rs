@@ -1,10 +1,9 @@
 //! `resize`
 
 use super::sampling::Sampling;
-use crate::DType::{Fp16, Fp32, Int16, Int32, UInt16, UInt32};
 use crate::op;
-use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, dim, optional, required};
-use crate::{Dim, Opset, TensorType};
+use crate::ops::{InferError, Inferred, dim};
+use crate::{Dim, TensorType};
 
 op! {
     /// Resizes the last `resized_dims` dimensions of `x` to the last `resized_dims` elements of `shape`.
@@ -12,30 +11,26 @@ op! {
     /// A 0 in `shape` keeps that dimension. `interpolation_mode` is `LINEAR` or `NEAREST_NEIGHBOR` (the element
     /// nearest to the position, halfway the later one; `DEFAULT` samples at half-pixel centres then); `sampling_mode` is
     /// as for `resize_bilinear`.
-    Resize,
-    &[Version {
-        opset: Opset::Ios17,
-        params: &[
-            required("x", Kind::T),
-            required("shape", Kind::Var("U")),
-            required("resized_dims", Kind::Of(&[UInt32])).constant(),
-            optional("interpolation_mode", Kind::STRING, Default::Str("LINEAR")).constant(),
-            optional("sampling_mode", Kind::STRING, Default::Str("DEFAULT")).constant(),
-        ],
-        types: &[("T", &[Fp16, Fp32, Int32]), ("U", &[Int16, Int32, UInt16, UInt32])],
-    }],
-    infer,
+    Resize since Ios17 {
+        x: Operand<T>,
+        shape: Operand<U>,
+        resized_dims: i64<[UInt32]>,
+        interpolation_mode: Str = "LINEAR",
+        sampling_mode: Str = "DEFAULT",
+    }
+    where T: [Fp16, Fp32, Int32], U: [Int16, Int32, UInt16, UInt32]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let (x, sizes) = (op.tensor("x")?, op.tensor("shape")?);
-    Sampling::from_name(op.str("sampling_mode")?)?;
-    let mode = op.str("interpolation_mode")?;
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let (x, sizes) = (p.x, p.shape);
+    Sampling::from_name(p.sampling_mode)?;
+    let mode = p.interpolation_mode;
     require!(
         matches!(mode, "LINEAR" | "NEAREST_NEIGHBOR"),
         "input `interpolation_mode` is \"{mode}\"; it can be LINEAR or NEAREST_NEIGHBOR"
     );
-    let count = op.int("resized_dims")?;
+    let count = p.resized_dims;
     require!(sizes.rank() == 1, "input `shape` must be a vector, not {sizes}");
     let length = sizes.shape[0].fixed().unwrap_or(x.rank());
     require!(
@@ -44,7 +39,7 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
         x.rank()
     );
     let count = count as usize;
-    let known = op.partial("shape").unwrap_or_else(|| vec![None; length]);
+    let known = p.shape.partial().unwrap_or_else(|| vec![None; length]);
     let mut shape = x.shape.clone();
     let first = x.rank() - count;
     for (d, &size) in shape[first..].iter_mut().zip(&known[length - count..]) {

@@ -1,10 +1,8 @@
 //! `resize_bilinear`
 
 use super::sampling::{Sampling, resized, size};
-use crate::DType::{Fp16, Fp32};
-use crate::Opset;
 use crate::op;
-use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, optional, required};
+use crate::ops::{InferError, Inferred};
 
 op! {
     /// Resizes the last two dimensions of `x` to a given size, by linear interpolation.
@@ -16,22 +14,19 @@ op! {
     /// * `DEFAULT`: at i · n / m;
     /// * `OFFSET_CORNERS`: at (i + 0.5) · max(1, n - 1) / m;
     /// * `UNALIGN_CORNERS`: at (i + 0.5) · n / m - 0.5.
-    ResizeBilinear,
-    &[Version {
-        opset: Opset::Ios13,
-        params: &[
-            required("x", Kind::T),
-            optional("target_size_height", Kind::INT32, Default::Int(1)).constant(),
-            optional("target_size_width", Kind::INT32, Default::Int(1)).constant(),
-            optional("sampling_mode", Kind::STRING, Default::Str("DEFAULT")).constant(),
-        ],
-        types: &[("T", &[Fp16, Fp32])],
-    }],
-    infer,
+    ResizeBilinear since Ios13 {
+        x: Operand<T>,
+        target_size_height: i64 = 1,
+        target_size_width: i64 = 1,
+        sampling_mode: Str = "DEFAULT",
+    }
+    where T: [Fp16, Fp32]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    Sampling::from_name(op.str("sampling_mode")?)?;
-    let (height, width) = (size(op, "target_size_height")?, size(op, "target_size_width")?);
-    Ok(vec![resized(op.tensor("x")?, height, width)?.into()])
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    Sampling::from_name(p.sampling_mode)?;
+    let (height, width) =
+        (size("target_size_height", p.target_size_height)?, size("target_size_width", p.target_size_width)?);
+    Ok(vec![resized(&p.x, height, width)?.into()])
 }

@@ -1,6 +1,6 @@
 //! Where resized images take their samples: what the resizing ops share.
 
-use crate::ops::{InferError, OpView};
+use crate::ops::InferError;
 use crate::{Dim, TensorType};
 
 /// How the positions of output samples are laid over the input.
@@ -48,26 +48,23 @@ pub(super) fn resized(x: &TensorType, height: Dim, width: Dim) -> Result<TensorT
 }
 
 /// A positive size out of an integer parameter.
-pub(super) fn size(op: &OpView<'_>, name: &str) -> Result<Dim, InferError> {
-    let n = op.int(name)?;
+pub(super) fn size(name: &str, n: i64) -> Result<Dim, InferError> {
     require!(n > 0, "input `{name}` must be positive, not {n}");
     Ok(Dim::Fixed(n as usize))
 }
 
 /// The type of `x` with the last two dimensions scaled by `scale_factor_height` and `scale_factor_width`, rounded
 /// down.
-pub(super) fn scaled(op: &OpView<'_>) -> Result<TensorType, InferError> {
-    let x = op.tensor("x")?;
+pub(super) fn scaled(x: &TensorType, height: f32, width: f32) -> Result<TensorType, InferError> {
     require!(x.rank() >= 3, "input `x` must have at least rank 3, not {}", x.rank());
-    let scale = |name: &str, d: Dim| {
-        let factor = op.float(name)?;
+    let scale = |name: &str, factor: f32, d: Dim| {
         require!(factor.is_finite() && factor > 0.0, "input `{name}` must be positive, not {factor}");
         let size = |n: usize| (f64::from(factor) * n as f64).floor();
         let limit = (1u64 << 40) as f64;
         Ok(d.map(|n| Some(size(n)).filter(|&n| n < limit).map(|n| n as usize)))
     };
     let n = x.rank();
-    let height = scale("scale_factor_height", x.shape[n - 2])?;
-    let width = scale("scale_factor_width", x.shape[n - 1])?;
+    let height = scale("scale_factor_height", height, x.shape[n - 2])?;
+    let width = scale("scale_factor_width", width, x.shape[n - 1])?;
     resized(x, height, width)
 }

@@ -1,19 +1,17 @@
 //! `einsum`
 
 use crate::op;
-use crate::ops::{InferError, Inferred, Kind, OpView, Version, many, required};
-use crate::{Dim, Opset, TensorType};
+use crate::ops::{InferError, Inferred};
+use crate::{Dim, TensorType};
 
 op! {
     /// Einstein summation over two tensors: `equation` names the dimensions of both and of the result, such as
     /// `bnqd,bnkd->bnqk`; names that the result lacks are summed over. A dimension of 1 stands for any size.
-    Einsum,
-    &[Version {
-        opset: Opset::Ios13,
-        params: &[many("values", Kind::Any), required("equation", Kind::STRING).constant()],
-        types: &[],
-    }],
-    infer,
+    Einsum since Ios13 {
+        values: ManyAny,
+        equation: Str,
+    }
+    => infer
 }
 
 /// The names of the dimensions of an equation: of the first operand, of the second, and of the result.
@@ -32,12 +30,12 @@ pub fn parse(equation: &str) -> Result<[Vec<u8>; 3], InferError> {
     if letters && known { Ok(parts) } else { Err(wrong()) }
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let values = op.tensors("values")?;
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let values = p.values.iter().map(|v| v.tensor()).collect::<Result<Vec<_>, _>>()?;
     let [a, b] = values[..] else {
         return Err(InferError(format!("input `values` has {} tensors; two are taken", values.len())));
     };
-    let names = parse(op.str("equation")?)?;
+    let names = parse(p.equation)?;
     if a.dtype != b.dtype || a.rank() != names[0].len() || b.rank() != names[1].len() {
         return Err(InferError(format!("the equation does not fit a {a} and a {b}")));
     }

@@ -1,39 +1,27 @@
 //! `matmul`
 
-use crate::DType::{Fp16, Fp32, Int32};
 use crate::op;
-use crate::ops::{Default, InferError, Inferred, Kind, OpView, Param, Version, optional, required};
-use crate::{Dim, Opset, TensorType};
+use crate::ops::{InferError, Inferred};
+use crate::{Dim, TensorType};
 
 op! {
     /// The matrix product of the last two dimensions; the ones before broadcast.
     ///
     /// `transpose_x` and `transpose_y` swap the last two dimensions first. An `x` of rank 1 is a row, which the result
     /// lacks again. From iOS17 on the types may differ: the result has that of the input that is no constant.
-    Matmul,
-    &[
-        Version { opset: Opset::Ios13, params: &params(Kind::T), types: &[("T", &[Fp16, Fp32, Int32])] },
-        Version {
-            opset: Opset::Ios17,
-            params: &params(Kind::Var("U")),
-            types: &[("T", &[Fp16, Fp32, Int32]), ("U", &[Fp16, Fp32, Int32])],
-        },
-    ],
-    infer,
+    Matmul since Ios13, Ios17 {
+        x: Operand<T>,
+        y: Operand<T until Ios17, U>,
+        transpose_x: bool = false,
+        transpose_y: bool = false,
+    }
+    where T: [Fp16, Fp32, Int32], U: since Ios17 [Fp16, Fp32, Int32]
+    => infer
 }
 
-const fn params(y: Kind) -> [Param; 4] {
-    [
-        required("x", Kind::T),
-        required("y", y),
-        optional("transpose_x", Kind::BOOL, Default::Bool(false)).constant(),
-        optional("transpose_y", Kind::BOOL, Default::Bool(false)).constant(),
-    ]
-}
-
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let (x, y) = (op.tensor("x")?, op.tensor("y")?);
-    if x.rank() == 0 || y.rank() < 2 || (x.rank() == 1 && op.bool("transpose_x")?) {
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let (x, y) = (p.x, p.y);
+    if x.rank() == 0 || y.rank() < 2 || (x.rank() == 1 && p.transpose_x) {
         return Err(InferError(format!("`x` is a {x} and `y` a {y}, which have no matrix product")));
     }
     let (mut a, mut b) = (x.shape.clone(), y.shape.clone());
@@ -41,10 +29,10 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
         a.insert(0, Dim::Fixed(1));
     }
     let (m, n) = (a.len(), b.len());
-    if op.bool("transpose_x")? {
+    if p.transpose_x {
         a.swap(m - 1, m - 2);
     }
-    if op.bool("transpose_y")? {
+    if p.transpose_y {
         b.swap(n - 1, n - 2);
     }
     if !a[m - 1].agrees(b[n - 2]) {
@@ -61,8 +49,7 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
     }
     shape.push(b[n - 1]);
     // With mixed types, the constant one gives way.
-    let dtype =
-        if op.known_tensor("x").is_some() && op.known_tensor("y").is_none() { y.dtype } else { x.dtype };
+    let dtype = if p.x.value().is_some() && p.y.value().is_none() { y.dtype } else { x.dtype };
     Ok(vec![TensorType::new(dtype, shape).into()])
 }
 

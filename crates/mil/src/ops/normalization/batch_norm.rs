@@ -1,11 +1,9 @@
 //! `batch_norm`
 
-use crate::DType::{Fp16, Fp32};
-use crate::Opset;
 use crate::op;
 use crate::ops::activation::channels;
-use crate::ops::elementwise_unary::same_as_x;
-use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, optional, required};
+use crate::ops::elementwise_unary::same_as;
+use crate::ops::{InferError, Inferred};
 
 op! {
     /// (x - mean) / √(variance + epsilon) · gamma + beta, with statistics that were gathered in training, for
@@ -14,42 +12,23 @@ op! {
     /// `x` is [batch, channels, …]; `mean`, `variance`, `gamma` (default: ones) and `beta` (default: zeros)
     /// are vectors of one element per channel. From iOS17 on the parameters may have another float type than
     /// `x`; `epsilon` may in any opset: coremltools writes its default in fp32. The result has the type of `x`.
-    BatchNorm,
-    &[
-        Version {
-            opset: Opset::Ios13,
-            params: &[
-                required("x", Kind::T),
-                required("mean", Kind::T).constant(),
-                required("variance", Kind::T).constant(),
-                optional("gamma", Kind::T, Default::Absent).constant(),
-                optional("beta", Kind::T, Default::Absent).constant(),
-                optional("epsilon", Kind::Var("E"), Default::Float(1e-5)).constant(),
-            ],
-            types: &[("T", &[Fp16, Fp32]), ("E", &[Fp16, Fp32])],
-        },
-        Version {
-            opset: Opset::Ios17,
-            params: &[
-                required("x", Kind::T),
-                required("mean", Kind::Var("U")).constant(),
-                required("variance", Kind::Var("U")).constant(),
-                optional("gamma", Kind::Var("U"), Default::Absent).constant(),
-                optional("beta", Kind::Var("U"), Default::Absent).constant(),
-                optional("epsilon", Kind::Var("E"), Default::Float(1e-5)).constant(),
-            ],
-            types: &[("T", &[Fp16, Fp32]), ("U", &[Fp16, Fp32]), ("E", &[Fp16, Fp32])],
-        },
-    ],
-    infer,
+    BatchNorm since Ios13, Ios17 {
+        x: Operand<T>,
+        mean: Const<T until Ios17, U>,
+        variance: Const<T until Ios17, U>,
+        gamma: Option<Const<T until Ios17, U>>,
+        beta: Option<Const<T until Ios17, U>>,
+        epsilon: f32<E> = 1e-5,
+    }
+    where T: [Fp16, Fp32], U: since Ios17 [Fp16, Fp32], E: [Fp16, Fp32]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    channels(op, "mean", 2)?;
-    channels(op, "variance", 2)?;
-    for name in ["gamma", "beta"].into_iter().filter(|n| op.has(n)) {
-        channels(op, name, 2)?;
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    channels(&p.x, p.mean, 2)?;
+    channels(&p.x, p.variance, 2)?;
+    for vector in [p.gamma, p.beta].into_iter().flatten() {
+        channels(&p.x, vector, 2)?;
     }
-    op.float("epsilon")?;
-    same_as_x(op)
+    same_as(p.x)
 }

@@ -1,17 +1,23 @@
 //! `max_pool`
 
-use super::{infer, params};
-use crate::DType::{Fp16, Fp32};
-use crate::Opset;
+use super::pool;
 use crate::op;
-use crate::ops::Version;
 
 op! {
     /// The largest element of each window. Padding never wins.
     ///
     /// `x` is N × C × D…; `kernel_sizes` and `strides` have one element for each spatial dimension, `pad` two.
     /// `pad_type` is as for `conv`; with `ceil_mode`, a last window that reaches beyond the end counts.
-    MaxPool,
-    &[Version { opset: Opset::Ios13, params: &params(), types: &[("T", &[Fp16, Fp32])] }],
-    infer,
+    MaxPool since Ios13 {
+        x: Operand<T>,
+        kernel_sizes: Ints,
+        strides: Option<Ints>,
+        pad_type: Str,
+        pad: Option<Ints>,
+        ceil_mode: bool = false,
+    }
+    where T: [Fp16, Fp32]
+    => |p| p.pool().infer()
 }
+
+pool!();

@@ -4,41 +4,64 @@ pub mod avg_pool;
 pub mod l2_pool;
 pub mod max_pool;
 
-use super::conv::{Sweep, sweeps};
-use super::{Default, InferError, Inferred, Kind, OpView, Param, optional, required};
+use super::conv::{Sweep, Window};
+use super::{InferError, Inferred, Operand};
 use crate::TensorType;
 
 /// The parameters that every pool has.
-pub(crate) const fn params() -> [Param; 6] {
-    [
-        required("x", Kind::T),
-        required("kernel_sizes", Kind::INT32).constant(),
-        optional("strides", Kind::INT32, Default::Absent).constant(),
-        required("pad_type", Kind::STRING).constant(),
-        optional("pad", Kind::INT32, Default::Absent).constant(),
-        optional("ceil_mode", Kind::BOOL, Default::Bool(false)).constant(),
-    ]
+#[derive(Clone, Copy, Debug)]
+pub struct Pool<'a> {
+    /// `x`
+    pub x: Operand<'a>,
+    /// `kernel_sizes`
+    pub kernel_sizes: &'a [i64],
+    /// How the window moves.
+    pub window: Window<'a>,
 }
 
-/// The sweeps of a pool's window over the spatial dimensions of `x`.
-///
-/// # Errors
-/// A parameter has the wrong length, or the window does not fit.
-pub fn windows(op: &OpView<'_>) -> Result<Vec<Sweep>, InferError> {
-    let x = op.tensor("x")?;
-    if !(3..=5).contains(&x.rank()) {
-        return Err(InferError(format!("`x` is a {x}; it must have rank 3, 4 or 5")));
+impl Pool<'_> {
+    /// The sweeps of the window over the spatial dimensions of `x`.
+    ///
+    /// # Errors
+    /// A parameter has the wrong length, or the window does not fit.
+    pub fn windows(&self) -> Result<Vec<Sweep>, InferError> {
+        let x = self.x;
+        if !(3..=5).contains(&x.rank()) {
+            return Err(InferError(format!("`x` is a {x}; it must have rank 3, 4 or 5")));
+        }
+        let kernel: Option<Vec<usize>> =
+            self.kernel_sizes.iter().map(|&k| usize::try_from(k).ok().filter(|&k| k > 0)).collect();
+        let kernel = kernel.ok_or_else(|| InferError("input `kernel_sizes` must be positive".into()))?;
+        self.window.sweeps(&x.shape[2..], &kernel)
     }
-    let kernel: Option<Vec<usize>> =
-        op.ints("kernel_sizes")?.iter().map(|&k| usize::try_from(k).ok().filter(|&k| k > 0)).collect();
-    let kernel = kernel.ok_or_else(|| InferError("input `kernel_sizes` must be positive".into()))?;
-    sweeps(op, &x.shape[2..], &kernel)
+
+    fn infer(&self) -> Result<Vec<Inferred>, InferError> {
+        let windows = self.windows()?;
+        let mut shape = self.x.shape[..2].to_vec();
+        shape.extend(windows.iter().map(|s| s.output));
+        Ok(vec![TensorType::new(self.x.dtype, shape).into()])
+    }
 }
 
-pub(crate) fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let windows = windows(op)?;
-    let x = op.tensor("x")?;
-    let mut shape = x.shape[..2].to_vec();
-    shape.extend(windows.iter().map(|s| s.output));
-    Ok(vec![TensorType::new(x.dtype, shape).into()])
+/// [`Pool`] out of an op's parameters.
+macro_rules! pool {
+    () => {
+        impl Params<'_> {
+            /// What every pool has.
+            pub fn pool(&self) -> $crate::ops::pool::Pool<'_> {
+                $crate::ops::pool::Pool {
+                    x: self.x,
+                    kernel_sizes: &self.kernel_sizes,
+                    window: $crate::ops::conv::Window {
+                        strides: self.strides.as_deref(),
+                        dilations: None,
+                        pad_type: self.pad_type,
+                        pad: self.pad.as_deref(),
+                        ceil_mode: self.ceil_mode,
+                    },
+                }
+            }
+        }
+    };
 }
+use pool;

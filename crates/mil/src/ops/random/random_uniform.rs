@@ -1,31 +1,20 @@
 //! `random_uniform`
 
-use crate::DType::{Fp16, Fp32};
-use crate::Opset;
 use crate::op;
+use crate::ops::Effect;
 use crate::ops::random::tensor_of;
-use crate::ops::{Default, Effect, InferError, Inferred, Kind, OpView, Version, optional, required};
 
 op! {
     /// A tensor of the given shape with elements that are uniform in [low, high).
     ///
     /// `seed` makes runs repeatable; -1, the default, does not. The result has the element type of the
     /// parameters, fp32 by default.
-    RandomUniform,
-    &[Version {
-        opset: Opset::Ios13,
-        params: &[
-            required("shape", Kind::INT32),
-            optional("low", Kind::T, Default::Float(0.0)).constant(),
-            optional("high", Kind::T, Default::Float(1.0)).constant(),
-            optional("seed", Kind::INT32, Default::Int(-1)).constant(),
-        ],
-        types: &[("T", &[Fp16, Fp32])],
-    }],
-    infer,
-    Effect::Random,
-}
-
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    tensor_of(op, &["low", "high"])
+    RandomUniform since Ios13 {
+        shape: Operand<[Int32]>,
+        low: Number<T> = 0.0,
+        high: Number<T> = 1.0,
+        seed: i64 = -1,
+    }
+    where T: [Fp16, Fp32]
+    => |p| tensor_of(p.shape, &[p.low, p.high]), Effect::Random
 }

@@ -1,10 +1,8 @@
 //! `gru`
 
-use crate::DType::{Fp16, Fp32};
-use crate::Opset;
 use crate::op;
 use crate::ops::recurrent::{check_activations, check_direction, check_weights, outputs};
-use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, optional, required};
+use crate::ops::{InferError, Inferred};
 
 op! {
     /// A gated recurrent unit, with reset gate r, update gate z and candidate o:
@@ -28,62 +26,26 @@ op! {
     ///
     /// From iOS17 on fp16 is allowed; from iOS18 on there are `reset_after` and `input_bias`, which is added
     /// to W_i x.
-    Gru,
-    &[
-        Version {
-            opset: Opset::Ios13,
-            params: &[
-                required("x", Kind::T),
-                required("initial_h", Kind::T),
-                required("weight_ih", Kind::T).constant(),
-                required("weight_hh", Kind::T).constant(),
-                optional("bias", Kind::T, Default::Absent).constant(),
-                optional("direction", Kind::STRING, Default::Str("forward")).constant(),
-                optional("output_sequence", Kind::BOOL, Default::Bool(false)).constant(),
-                optional("recurrent_activation", Kind::STRING, Default::Str("sigmoid")).constant(),
-                optional("activation", Kind::STRING, Default::Str("tanh")).constant(),
-            ],
-            types: &[("T", &[Fp32])],
-        },
-        Version {
-            opset: Opset::Ios17,
-            params: &[
-                required("x", Kind::T),
-                required("initial_h", Kind::T),
-                required("weight_ih", Kind::T).constant(),
-                required("weight_hh", Kind::T).constant(),
-                optional("bias", Kind::T, Default::Absent).constant(),
-                optional("direction", Kind::STRING, Default::Str("forward")).constant(),
-                optional("output_sequence", Kind::BOOL, Default::Bool(false)).constant(),
-                optional("recurrent_activation", Kind::STRING, Default::Str("sigmoid")).constant(),
-                optional("activation", Kind::STRING, Default::Str("tanh")).constant(),
-            ],
-            types: &[("T", &[Fp16, Fp32])],
-        },
-        Version {
-            opset: Opset::Ios18,
-            params: &[
-                required("x", Kind::T),
-                required("initial_h", Kind::T),
-                required("weight_ih", Kind::T).constant(),
-                required("weight_hh", Kind::T).constant(),
-                optional("bias", Kind::T, Default::Absent).constant(),
-                optional("direction", Kind::STRING, Default::Str("forward")).constant(),
-                optional("output_sequence", Kind::BOOL, Default::Bool(false)).constant(),
-                optional("recurrent_activation", Kind::STRING, Default::Str("sigmoid")).constant(),
-                optional("activation", Kind::STRING, Default::Str("tanh")).constant(),
-                optional("reset_after", Kind::BOOL, Default::Bool(false)).constant(),
-                optional("input_bias", Kind::T, Default::Absent).constant(),
-            ],
-            types: &[("T", &[Fp16, Fp32])],
-        },
-    ],
-    infer,
+    Gru since Ios13, Ios17, Ios18 {
+        x: Operand<T>,
+        initial_h: Operand<T>,
+        weight_ih: Const<T>,
+        weight_hh: Const<T>,
+        bias: Option<Const<T>>,
+        direction: Str = "forward",
+        output_sequence: bool = false,
+        recurrent_activation: Str = "sigmoid",
+        activation: Str = "tanh",
+        reset_after: bool since Ios18 = false,
+        input_bias: Option<Const<T>> since Ios18,
+    }
+    where T: [Fp32] since Ios17 [Fp16]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    check_direction(op, &["forward", "reverse"])?;
-    check_activations(op, &["recurrent_activation", "activation"])?;
-    let hidden = check_weights(op, 3, "weight_ih", "weight_hh", &[("bias", 3), ("input_bias", 3)])?;
-    outputs(op, hidden, 1, &["initial_h"])
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    check_direction(p.direction, &["forward", "reverse"])?;
+    check_activations(&[("recurrent_activation", p.recurrent_activation), ("activation", p.activation)])?;
+    let hidden = check_weights(p.x, 3, [p.weight_ih, p.weight_hh], &[(p.bias, 3), (p.input_bias, 3)])?;
+    outputs(p.x, p.output_sequence, hidden, 1, &[p.initial_h])
 }

@@ -1,10 +1,8 @@
 //! `lstm`
 
-use crate::DType::{Fp16, Fp32};
-use crate::Opset;
 use crate::op;
 use crate::ops::recurrent::{check_activations, check_direction, check_weights, outputs};
-use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, optional, required};
+use crate::ops::{InferError, Inferred, Operand};
 
 op! {
     /// Long short-term memory, with input gate i, forget gate f, output gate o, cell candidate z and cell c:
@@ -34,71 +32,48 @@ op! {
     /// min(max(0.2 x + 0.5, 0), 1)), and `tanh` or `scaled_tanh` (whose scales are 1).
     ///
     /// From iOS17 on fp16 is allowed.
-    Lstm,
-    &[
-        Version {
-            opset: Opset::Ios13,
-            params: &[
-                required("x", Kind::T),
-                required("initial_h", Kind::T),
-                required("initial_c", Kind::T),
-                required("weight_ih", Kind::T).constant(),
-                required("weight_hh", Kind::T).constant(),
-                optional("bias", Kind::T, Default::Absent).constant(),
-                optional("peephole", Kind::T, Default::Absent).constant(),
-                optional("weight_ih_back", Kind::T, Default::Absent).constant(),
-                optional("weight_hh_back", Kind::T, Default::Absent).constant(),
-                optional("bias_back", Kind::T, Default::Absent).constant(),
-                optional("peephole_back", Kind::T, Default::Absent).constant(),
-                optional("direction", Kind::STRING, Default::Str("forward")).constant(),
-                optional("output_sequence", Kind::BOOL, Default::Bool(false)).constant(),
-                optional("recurrent_activation", Kind::STRING, Default::Str("sigmoid")).constant(),
-                optional("cell_activation", Kind::STRING, Default::Str("tanh")).constant(),
-                optional("activation", Kind::STRING, Default::Str("tanh")).constant(),
-                optional("clip", Kind::T, Default::Absent).constant(),
-            ],
-            types: &[("T", &[Fp32])],
-        },
-        Version {
-            opset: Opset::Ios17,
-            params: &[
-                required("x", Kind::T),
-                required("initial_h", Kind::T),
-                required("initial_c", Kind::T),
-                required("weight_ih", Kind::T).constant(),
-                required("weight_hh", Kind::T).constant(),
-                optional("bias", Kind::T, Default::Absent).constant(),
-                optional("peephole", Kind::T, Default::Absent).constant(),
-                optional("weight_ih_back", Kind::T, Default::Absent).constant(),
-                optional("weight_hh_back", Kind::T, Default::Absent).constant(),
-                optional("bias_back", Kind::T, Default::Absent).constant(),
-                optional("peephole_back", Kind::T, Default::Absent).constant(),
-                optional("direction", Kind::STRING, Default::Str("forward")).constant(),
-                optional("output_sequence", Kind::BOOL, Default::Bool(false)).constant(),
-                optional("recurrent_activation", Kind::STRING, Default::Str("sigmoid")).constant(),
-                optional("cell_activation", Kind::STRING, Default::Str("tanh")).constant(),
-                optional("activation", Kind::STRING, Default::Str("tanh")).constant(),
-                optional("clip", Kind::T, Default::Absent).constant(),
-            ],
-            types: &[("T", &[Fp16, Fp32])],
-        },
-    ],
-    infer,
+    Lstm since Ios13, Ios17 {
+        x: Operand<T>,
+        initial_h: Operand<T>,
+        initial_c: Operand<T>,
+        weight_ih: Const<T>,
+        weight_hh: Const<T>,
+        bias: Option<Const<T>>,
+        peephole: Option<Const<T>>,
+        weight_ih_back: Option<Const<T>>,
+        weight_hh_back: Option<Const<T>>,
+        bias_back: Option<Const<T>>,
+        peephole_back: Option<Const<T>>,
+        direction: Str = "forward",
+        output_sequence: bool = false,
+        recurrent_activation: Str = "sigmoid",
+        cell_activation: Str = "tanh",
+        activation: Str = "tanh",
+        clip: Option<f32<T>>,
+    }
+    where T: [Fp32] since Ios17 [Fp16]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let direction = check_direction(op, &["forward", "reverse", "bidirectional"])?;
-    check_activations(op, &["recurrent_activation", "cell_activation", "activation"])?;
-    let hidden = check_weights(op, 4, "weight_ih", "weight_hh", &[("bias", 4), ("peephole", 3)])?;
-    let directions = if direction == "bidirectional" { 2 } else { 1 };
+fn infer<'a>(p: &Params<'a>) -> Result<Vec<Inferred>, InferError> {
+    check_direction(p.direction, &["forward", "reverse", "bidirectional"])?;
+    check_activations(&[
+        ("recurrent_activation", p.recurrent_activation),
+        ("cell_activation", p.cell_activation),
+        ("activation", p.activation),
+    ])?;
+    let hidden = check_weights(p.x, 4, [p.weight_ih, p.weight_hh], &[(p.bias, 4), (p.peephole, 3)])?;
+    let directions = if p.direction == "bidirectional" { 2 } else { 1 };
     if directions == 2 {
-        let vectors = [("bias_back", 4), ("peephole_back", 3)];
-        if check_weights(op, 4, "weight_ih_back", "weight_hh_back", &vectors)? != hidden {
+        let bound = |weight: Option<Operand<'a>>, name| {
+            weight.ok_or_else(|| InferError(format!("input `{name}` is missing")))
+        };
+        let weights =
+            [bound(p.weight_ih_back, "weight_ih_back")?, bound(p.weight_hh_back, "weight_hh_back")?];
+        let vectors = [(p.bias_back, 4), (p.peephole_back, 3)];
+        if check_weights(p.x, 4, weights, &vectors)? != hidden {
             return Err(InferError("the two directions have states of different sizes".into()));
         }
     }
-    if op.has("clip") {
-        op.float("clip")?;
-    }
-    outputs(op, hidden, directions, &["initial_h", "initial_c"])
+    outputs(p.x, p.output_sequence, hidden, directions, &[p.initial_h, p.initial_c])
 }

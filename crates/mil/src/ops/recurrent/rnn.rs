@@ -1,10 +1,8 @@
 //! `rnn`
 
-use crate::DType::{Fp16, Fp32};
-use crate::Opset;
 use crate::op;
 use crate::ops::recurrent::{check_activations, check_direction, check_weights, outputs};
-use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, optional, required};
+use crate::ops::{InferError, Inferred};
 
 op! {
     /// A recurrent network: hₜ = activation(W_ih xₜ + W_hh hₜ₋₁ + bias).
@@ -22,43 +20,23 @@ op! {
     /// min(max(0.2 x + 0.5, 0), 1)), and `tanh` or `scaled_tanh` (whose scales are 1).
     ///
     /// From iOS17 on fp16 is allowed.
-    Rnn,
-    &[
-        Version {
-            opset: Opset::Ios13,
-            params: &[
-                required("x", Kind::T),
-                required("initial_h", Kind::T),
-                required("weight_ih", Kind::T).constant(),
-                required("weight_hh", Kind::T).constant(),
-                optional("bias", Kind::T, Default::Absent).constant(),
-                optional("direction", Kind::STRING, Default::Str("forward")).constant(),
-                optional("output_sequence", Kind::BOOL, Default::Bool(false)).constant(),
-                optional("activation", Kind::STRING, Default::Str("tanh")).constant(),
-            ],
-            types: &[("T", &[Fp32])],
-        },
-        Version {
-            opset: Opset::Ios17,
-            params: &[
-                required("x", Kind::T),
-                required("initial_h", Kind::T),
-                required("weight_ih", Kind::T).constant(),
-                required("weight_hh", Kind::T).constant(),
-                optional("bias", Kind::T, Default::Absent).constant(),
-                optional("direction", Kind::STRING, Default::Str("forward")).constant(),
-                optional("output_sequence", Kind::BOOL, Default::Bool(false)).constant(),
-                optional("activation", Kind::STRING, Default::Str("tanh")).constant(),
-            ],
-            types: &[("T", &[Fp16, Fp32])],
-        },
-    ],
-    infer,
+    Rnn since Ios13, Ios17 {
+        x: Operand<T>,
+        initial_h: Operand<T>,
+        weight_ih: Const<T>,
+        weight_hh: Const<T>,
+        bias: Option<Const<T>>,
+        direction: Str = "forward",
+        output_sequence: bool = false,
+        activation: Str = "tanh",
+    }
+    where T: [Fp32] since Ios17 [Fp16]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    check_direction(op, &["forward", "reverse"])?;
-    check_activations(op, &["activation"])?;
-    let hidden = check_weights(op, 1, "weight_ih", "weight_hh", &[("bias", 1)])?;
-    outputs(op, hidden, 1, &["initial_h"])
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    check_direction(p.direction, &["forward", "reverse"])?;
+    check_activations(&[("activation", p.activation)])?;
+    let hidden = check_weights(p.x, 1, [p.weight_ih, p.weight_hh], &[(p.bias, 1)])?;
+    outputs(p.x, p.output_sequence, hidden, 1, &[p.initial_h])
 }

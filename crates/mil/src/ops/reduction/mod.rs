@@ -13,32 +13,39 @@ pub mod reduce_prod;
 pub mod reduce_sum;
 pub mod reduce_sum_square;
 
-use super::{InferError, Inferred, OpView};
+use super::{Axes, Axis, InferError, Inferred, Operand};
 use crate::{DType, Dim, TensorType};
 
 /// Type inference of ops that reduce the dimensions `axes` and keep the element type.
-pub(super) fn reduce(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let x = op.tensor("x")?;
-    let axes = op.opt_axes("axes", x.rank())?.unwrap_or_else(|| (0..x.rank()).collect());
-    let shape = reduced(&x.shape, &axes, op.bool("keep_dims")?);
+pub(super) fn reduce(
+    x: Operand<'_>,
+    axes: Option<&Axes>,
+    keep_dims: bool,
+) -> Result<Vec<Inferred>, InferError> {
+    let axes = Axes::or_all(axes, x.rank())?;
+    let shape = reduced(&x.shape, &axes, keep_dims);
     Ok(vec![TensorType::new(x.dtype, shape).into()])
 }
 
 /// Type inference of ops that find an index along the dimension `axis`.
-pub(super) fn reduce_arg(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let x = op.tensor("x")?;
-    let axis = op.axis("axis", x.rank())?;
+pub(super) fn reduce_arg(
+    x: Operand<'_>,
+    axis: Axis,
+    keep_dims: bool,
+    output_dtype: &str,
+) -> Result<Vec<Inferred>, InferError> {
+    let axis = axis.resolve(x.rank())?;
     if x.shape[axis] == Dim::Fixed(0) {
         return Err(InferError(format!("dimension {axis} of `x` is empty")));
     }
-    let dtype = match op.has("output_dtype").then(|| op.str("output_dtype")).transpose()? {
-        None | Some("int32") => DType::Int32,
-        Some("uint16") => DType::UInt16,
-        Some(other) => {
+    let dtype = match output_dtype {
+        "int32" => DType::Int32,
+        "uint16" => DType::UInt16,
+        other => {
             return Err(InferError(format!("`output_dtype` is \"{other}\", not \"int32\" or \"uint16\"")));
         }
     };
-    Ok(vec![TensorType::new(dtype, reduced(&x.shape, &[axis], op.bool("keep_dims")?)).into()])
+    Ok(vec![TensorType::new(dtype, reduced(&x.shape, &[axis], keep_dims)).into()])
 }
 
 fn reduced(shape: &[Dim], axes: &[usize], keep_dims: bool) -> Vec<Dim> {

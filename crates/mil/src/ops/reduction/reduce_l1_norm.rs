@@ -1,25 +1,18 @@
 //! `reduce_l1_norm`
 
-use crate::DType::{Fp16, Fp32, Int32};
-use crate::Opset;
 use crate::op;
 use crate::ops::reduction::reduce;
-use crate::ops::{Default, Kind, Version, optional, required};
 
 op! {
     /// The sum of absolute values. Integers wrap.
     ///
     /// `axes` (default: all; may be negative, from the end) are the dimensions to reduce; with `keep_dims`
     /// they stay with size 1. The result has the element type of `x`.
-    ReduceL1Norm,
-    &[Version {
-        opset: Opset::Ios13,
-        params: &[
-            required("x", Kind::T),
-            optional("axes", Kind::INT32, Default::Absent).constant(),
-            optional("keep_dims", Kind::BOOL, Default::Bool(false)).constant(),
-        ],
-        types: &[("T", &[Fp16, Fp32, Int32])],
-    }],
-    reduce,
+    ReduceL1Norm since Ios13 {
+        x: Operand<T>,
+        axes: Option<Axes>,
+        keep_dims: bool = false,
+    }
+    where T: [Fp16, Fp32, Int32]
+    => |p| reduce(p.x, p.axes.as_ref(), p.keep_dims)
 }

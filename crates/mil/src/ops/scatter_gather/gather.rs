@@ -1,9 +1,8 @@
 //! `gather`
 
-use crate::DType::{Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16};
+use crate::TensorType;
 use crate::op;
-use crate::ops::{Default, InferError, Inferred, Kind, Known, OpView, Version, optional, required};
-use crate::{Opset, TensorType};
+use crate::ops::{InferError, Inferred, Known, Operand};
 
 op! {
     /// Takes slices of `x` along `axis` by index.
@@ -13,49 +12,23 @@ op! {
     ///
     /// Indices from -size to size - 1 are in range, negative ones counting from the end; from iOS17 on only 0 to
     /// size - 1 are promised, and `validate_indices` makes negative ones an error. Others always are one here.
-    Gather,
-    &[
-        Version {
-            opset: Opset::Ios13,
-            params: &[
-                required("x", Kind::T),
-                required("indices", Kind::INT32),
-                optional("axis", Kind::INT32, Default::Int(0)).constant(),
-            ],
-            types: &[("T", &[Fp16, Fp32, Int32])],
-        },
-        Version {
-            opset: Opset::Ios16,
-            params: &[
-                required("x", Kind::T),
-                required("indices", Kind::Var("I")),
-                optional("axis", Kind::INT32, Default::Int(0)).constant(),
-                optional("batch_dims", Kind::INT32, Default::Int(0)).constant(),
-            ],
-            types: &[("T", &[Fp16, Fp32, Int32]), ("I", &[Int16, Int32, UInt16])],
-        },
-        Version {
-            opset: Opset::Ios17,
-            params: &[
-                required("x", Kind::T),
-                required("indices", Kind::Var("I")),
-                optional("axis", Kind::INT32, Default::Int(0)).constant(),
-                optional("batch_dims", Kind::INT32, Default::Int(0)).constant(),
-                optional("validate_indices", Kind::BOOL, Default::Bool(false)).constant(),
-            ],
-            types: &[
-                ("T", &[Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16]),
-                ("I", &[Int8, Int16, Int32, UInt8, UInt16]),
-            ],
-        },
-    ],
-    infer,
+    Gather since Ios13, Ios16, Ios17 {
+        x: Operand<T>,
+        indices: Operand<[Int32] until Ios16, I>,
+        axis: Axis = 0,
+        batch_dims: i64 since Ios16 = 0,
+        validate_indices: bool since Ios17 = false,
+    }
+    where
+        T: [Fp16, Fp32, Int32] since Ios17 [Int8, Int16, UInt8, UInt16],
+        I: since Ios16 [Int16, Int32, UInt16] since Ios17 [Int8, UInt8]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let (x, indices) = (op.tensor("x")?, op.tensor("indices")?);
-    let axis = op.axis("axis", x.rank())?;
-    let batch = if op.version.opset < Opset::Ios16 { 0 } else { op.int("batch_dims")? };
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let (x, indices) = (p.x, p.indices);
+    let axis = p.axis.resolve(x.rank())?;
+    let batch = p.batch_dims;
     let most = axis.min(indices.rank());
     require!(
         (0..=most as i64).contains(&batch),
@@ -66,17 +39,17 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
         require!(a.agrees(b), "`x` is {a} in batch dimension {d}, `indices` is {b}");
     }
     let shape = [&x.shape[..axis], &indices.shape[batch..], &x.shape[axis + 1..]].concat();
-    Ok(vec![Inferred { ty: TensorType::new(x.dtype, shape).into(), known: partial(op, x, indices) }])
+    Ok(vec![Inferred { ty: TensorType::new(x.dtype, shape).into(), known: partial(x, indices) }])
 }
 
 /// Picks known elements of a small vector, such as a shape.
-fn partial(op: &OpView<'_>, x: &TensorType, indices: &TensorType) -> Option<Known> {
+fn partial(x: Operand<'_>, indices: Operand<'_>) -> Option<Known> {
     if x.rank() != 1 || indices.rank() > 1 {
         return None;
     }
-    let elements = op.partial("x")?;
+    let elements = x.partial()?;
     let n = elements.len() as i64;
     let element = |i: i64| elements.get(usize::try_from(if i < 0 { i + n } else { i }).ok()?).copied();
-    let taken: Option<Vec<_>> = op.partial("indices")?.into_iter().map(|i| element(i?)).collect();
+    let taken: Option<Vec<_>> = indices.partial()?.into_iter().map(|i| element(i?)).collect();
     taken.map(Known::Partial)
 }

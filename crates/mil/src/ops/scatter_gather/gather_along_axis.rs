@@ -1,56 +1,30 @@
 //! `gather_along_axis`
 
-use crate::DType::{Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16};
+use crate::TensorType;
 use crate::op;
-use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, optional, required};
-use crate::{Opset, TensorType};
+use crate::ops::{InferError, Inferred};
 
 op! {
     /// Takes single elements of `x` along `axis` by index.
     ///
     /// `indices` has the shape of the result, and that of `x` except along `axis`: the element at a place is the one
     /// of `x` at the same place, but at the index found there along `axis`. Indices are as for `gather`.
-    GatherAlongAxis,
-    &[
-        Version {
-            opset: Opset::Ios13,
-            params: &[
-                required("x", Kind::T),
-                required("indices", Kind::INT32),
-                optional("axis", Kind::INT32, Default::Int(0)).constant(),
-            ],
-            types: &[("T", &[Fp16, Fp32, Int32])],
-        },
-        Version {
-            opset: Opset::Ios16,
-            params: &[
-                required("x", Kind::T),
-                required("indices", Kind::Var("I")),
-                optional("axis", Kind::INT32, Default::Int(0)).constant(),
-            ],
-            types: &[("T", &[Fp16, Fp32, Int32]), ("I", &[Int16, Int32, UInt16])],
-        },
-        Version {
-            opset: Opset::Ios17,
-            params: &[
-                required("x", Kind::T),
-                required("indices", Kind::Var("I")),
-                optional("axis", Kind::INT32, Default::Int(0)).constant(),
-                optional("validate_indices", Kind::BOOL, Default::Bool(false)).constant(),
-            ],
-            types: &[
-                ("T", &[Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16]),
-                ("I", &[Int8, Int16, Int32, UInt8, UInt16]),
-            ],
-        },
-    ],
-    infer,
+    GatherAlongAxis since Ios13, Ios16, Ios17 {
+        x: Operand<T>,
+        indices: Operand<[Int32] until Ios16, I>,
+        axis: Axis = 0,
+        validate_indices: bool since Ios17 = false,
+    }
+    where
+        T: [Fp16, Fp32, Int32] since Ios17 [Int8, Int16, UInt8, UInt16],
+        I: since Ios16 [Int16, Int32, UInt16] since Ios17 [Int8, UInt8]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let (x, indices) = (op.tensor("x")?, op.tensor("indices")?);
-    let axis = op.axis("axis", x.rank())?;
-    same_but_axis("x", x, indices, axis)?;
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let (x, indices) = (p.x, p.indices);
+    let axis = p.axis.resolve(x.rank())?;
+    same_but_axis("x", &x, &indices, axis)?;
     Ok(vec![TensorType::new(x.dtype, indices.shape.clone()).into()])
 }
 

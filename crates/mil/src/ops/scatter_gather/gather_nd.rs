@@ -1,9 +1,8 @@
 //! `gather_nd`
 
-use crate::DType::{Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16};
 use crate::op;
-use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, optional, required};
-use crate::{Dim, Opset, TensorType};
+use crate::ops::{InferError, Inferred};
+use crate::{Dim, TensorType};
 
 op! {
     /// Takes slices of `x` by index vectors.
@@ -11,42 +10,21 @@ op! {
     /// Each vector along the last dimension of `indices` names a place in the first dimensions of `x` (after
     /// `batch_dims` of them, which both share from iOS16 on); the result has the slice of `x` there. Indices are as
     /// for `gather`.
-    GatherNd,
-    &[
-        Version {
-            opset: Opset::Ios13,
-            params: &[required("x", Kind::T), required("indices", Kind::INT32)],
-            types: &[("T", &[Fp16, Fp32, Int32])],
-        },
-        Version {
-            opset: Opset::Ios16,
-            params: &[
-                required("x", Kind::T),
-                required("indices", Kind::Var("I")),
-                optional("batch_dims", Kind::INT32, Default::Int(0)).constant(),
-            ],
-            types: &[("T", &[Fp16, Fp32, Int32]), ("I", &[Int16, Int32, UInt16])],
-        },
-        Version {
-            opset: Opset::Ios17,
-            params: &[
-                required("x", Kind::T),
-                required("indices", Kind::Var("I")),
-                optional("batch_dims", Kind::INT32, Default::Int(0)).constant(),
-                optional("validate_indices", Kind::BOOL, Default::Bool(false)).constant(),
-            ],
-            types: &[
-                ("T", &[Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16]),
-                ("I", &[Int8, Int16, Int32, UInt8, UInt16]),
-            ],
-        },
-    ],
-    infer,
+    GatherNd since Ios13, Ios16, Ios17 {
+        x: Operand<T>,
+        indices: Operand<[Int32] until Ios16, I>,
+        batch_dims: i64 since Ios16 = 0,
+        validate_indices: bool since Ios17 = false,
+    }
+    where
+        T: [Fp16, Fp32, Int32] since Ios17 [Int8, Int16, UInt8, UInt16],
+        I: since Ios16 [Int16, Int32, UInt16] since Ios17 [Int8, UInt8]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let (x, indices) = (op.tensor("x")?, op.tensor("indices")?);
-    let batch = if op.version.opset < Opset::Ios16 { 0 } else { op.int("batch_dims")? };
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let (x, indices) = (p.x, p.indices);
+    let batch = p.batch_dims;
     let Some((&depth, places)) = indices.shape.split_last() else {
         return Err(InferError("input `indices` is a scalar; it must have at least one dimension".into()));
     };

@@ -1,9 +1,7 @@
 //! `scatter`
 
-use crate::DType::{Fp16, Fp32, Int32};
-use crate::Opset;
 use crate::op;
-use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, optional, required};
+use crate::ops::{InferError, Inferred};
 
 op! {
     /// `data` with slices along `axis` combined with those of `updates`.
@@ -12,43 +10,26 @@ op! {
     /// `update` replaces; `add`, `sub`, `mul`, `div`, `max` and `min` compute with what is there. Negative indices count
     /// from the end. From iOS17 on they are out of range, and what is goes nowhere, or, with `validate_indices`, is an
     /// error.
-    Scatter,
-    &[
-        Version {
-            opset: Opset::Ios13,
-            params: &[
-                required("data", Kind::T),
-                required("indices", Kind::INT32),
-                required("updates", Kind::T),
-                optional("axis", Kind::INT32, Default::Int(0)).constant(),
-                optional("mode", Kind::STRING, Default::Str("add")).constant(),
-            ],
-            types: &[("T", &[Fp16, Fp32, Int32])],
-        },
-        Version {
-            opset: Opset::Ios17,
-            params: &[
-                required("data", Kind::T),
-                required("indices", Kind::INT32),
-                required("updates", Kind::T),
-                optional("axis", Kind::INT32, Default::Int(0)).constant(),
-                optional("mode", Kind::STRING, Default::Str("add")).constant(),
-                optional("validate_indices", Kind::BOOL, Default::Bool(false)).constant(),
-            ],
-            types: &[("T", &[Fp16, Fp32, Int32])],
-        },
-    ],
-    infer,
+    Scatter since Ios13, Ios17 {
+        data: Operand<T>,
+        indices: Operand<[Int32]>,
+        updates: Operand<T>,
+        axis: Axis = 0,
+        mode: Str = "add",
+        validate_indices: bool since Ios17 = false,
+    }
+    where T: [Fp16, Fp32, Int32]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let (data, indices, updates) = (op.tensor("data")?, op.tensor("indices")?, op.tensor("updates")?);
-    let axis = op.axis("axis", data.rank())?;
-    mode(op)?;
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let (data, indices, updates) = (p.data, p.indices, p.updates);
+    let axis = p.axis.resolve(data.rank())?;
+    mode(p.mode)?;
     let wanted = [&data.shape[..axis], &indices.shape, &data.shape[axis + 1..]].concat();
     let wanted = crate::TensorType::new(data.dtype, wanted);
     require!(updates.agrees(&wanted), "input `updates` is {updates}; it must be {wanted}");
-    Ok(vec![data.clone().into()])
+    Ok(vec![data.into()])
 }
 
 /// How an update is combined with what is there.
@@ -74,8 +55,8 @@ pub enum Mode {
 ///
 /// # Errors
 /// There is no such mode.
-pub fn mode(op: &OpView<'_>) -> Result<Mode, InferError> {
-    Ok(match op.str("mode")? {
+pub fn mode(name: &str) -> Result<Mode, InferError> {
+    Ok(match name {
         "update" => Mode::Update,
         "add" => Mode::Add,
         "sub" => Mode::Sub,

@@ -1,19 +1,19 @@
 //! `read_state`
 
+use crate::Type;
 use crate::op;
-use crate::ops::{Effect, InferError, Inferred, Kind, OpView, Version, required};
-use crate::{Opset, Type};
+use crate::ops::{Effect, InferError, Inferred};
 
 op! {
     /// The tensor that a state holds now.
-    ReadState,
-    &[Version { opset: Opset::Ios18, params: &[required("input", Kind::State)], types: &[] }],
-    infer,
-    Effect::State,
+    ReadState since Ios18 {
+        input: State,
+    }
+    => infer, Effect::State
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    match op.ty("input")? {
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    match p.input.ty {
         Type::State(held) => Ok(vec![(**held).clone().into()]),
         ty => Err(InferError(format!("input `input` is {ty}, a state is needed"))),
     }

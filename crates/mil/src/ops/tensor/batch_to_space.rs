@@ -1,9 +1,8 @@
 //! `batch_to_space`
 
-use crate::DType::{Fp16, Fp32};
+use crate::TensorType;
 use crate::op;
-use crate::ops::{InferError, Inferred, Kind, OpView, Version, required};
-use crate::{Opset, TensorType};
+use crate::ops::{InferError, Inferred};
 
 op! {
     /// Moves blocks of the batch of `x` (rank 4) into its two spatial dimensions, then crops these.
@@ -11,23 +10,19 @@ op! {
     /// With blocks of b₀ × b₁, `x` of shape [b₀ · b₁ · n, c, h, w] becomes [n, c, h · b₀ - crops, w · b₁ - crops]:
     /// batch (i · b₁ + j) · n + k holds the elements at offset (i, j) of each block of image k. `crops` is a 2 × 2
     /// matrix: how much to cut before and after, for height and width.
-    BatchToSpace,
-    &[Version {
-        opset: Opset::Ios13,
-        params: &[
-            required("x", Kind::T),
-            required("block_shape", Kind::INT32).constant(),
-            required("crops", Kind::INT32).constant(),
-        ],
-        types: &[("T", &[Fp16, Fp32])],
-    }],
-    infer,
+    BatchToSpace since Ios13 {
+        x: Operand<T>,
+        block_shape: Ints,
+        crops: Ints,
+    }
+    where T: [Fp16, Fp32]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let x = op.tensor("x")?;
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let x = p.x;
     require!(x.rank() == 4, "input `x` must have rank 4, not {}", x.rank());
-    let (block, crops) = super::space_to_batch::blocks(op, "crops")?;
+    let (block, crops) = super::space_to_batch::blocks(&p.block_shape, "crops", &p.crops)?;
     let blocks = block[0].saturating_mul(block[1]);
     if let Some(n) = x.shape[0].fixed() {
         require!(

@@ -1,33 +1,30 @@
 //! `depth_to_space`
 
-use crate::DType::{Fp16, Fp32};
 use crate::op;
-use crate::ops::{InferError, Inferred, Kind, OpView, Version, required};
-use crate::{Dim, Opset, TensorType};
+use crate::ops::{InferError, Inferred, Operand};
+use crate::{Dim, TensorType};
 
 op! {
     /// Moves channels of `x` into its two spatial dimensions, block offsets outermost in the channels.
     ///
     /// With b = `block_size`, `x` of shape [n, b · b · c, h, w] becomes [n, c, h · b, w · b]: channel
     /// (i · b + j) · c + k goes to offset (i, j) of the blocks of channel k.
-    DepthToSpace,
-    &[Version {
-        opset: Opset::Ios13,
-        params: &[required("x", Kind::T), required("block_size", Kind::INT32).constant()],
-        types: &[("T", &[Fp16, Fp32])],
-    }],
-    infer,
-}
-
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    channels_to_space(op, "block_size")
+    DepthToSpace since Ios13 {
+        x: Operand<T>,
+        block_size: i64,
+    }
+    where T: [Fp16, Fp32]
+    => |p| channels_to_space(p.x, "block_size", p.block_size)
 }
 
 /// [n, b² · c, h, w] becomes [n, c, b · h, b · w].
-pub(super) fn channels_to_space(op: &OpView<'_>, factor: &str) -> Result<Vec<Inferred>, InferError> {
-    let x = op.tensor("x")?;
+pub(super) fn channels_to_space(
+    x: Operand<'_>,
+    name: &str,
+    factor: i64,
+) -> Result<Vec<Inferred>, InferError> {
     require!(x.rank() == 4, "input `x` must have rank 4, not {}", x.rank());
-    let b = block(op, factor)?;
+    let b = block(name, factor)?;
     if let Dim::Fixed(c) = x.shape[1] {
         require!(c % (b * b) == 0, "`x` has {c} channels, not a multiple of {b} · {b}");
     }
@@ -38,10 +35,13 @@ pub(super) fn channels_to_space(op: &OpView<'_>, factor: &str) -> Result<Vec<Inf
 }
 
 /// [n, c, b · h, b · w] becomes [n, b² · c, h, w].
-pub(super) fn space_to_channels(op: &OpView<'_>, factor: &str) -> Result<Vec<Inferred>, InferError> {
-    let x = op.tensor("x")?;
+pub(super) fn space_to_channels(
+    x: Operand<'_>,
+    name: &str,
+    factor: i64,
+) -> Result<Vec<Inferred>, InferError> {
     require!(x.rank() == 4, "input `x` must have rank 4, not {}", x.rank());
-    let b = block(op, factor)?;
+    let b = block(name, factor)?;
     for &d in &x.shape[2..] {
         require!(d.fixed().is_none_or(|n| n % b == 0), "the size {d} of `x` is not a multiple of {b}");
     }
@@ -52,8 +52,7 @@ pub(super) fn space_to_channels(op: &OpView<'_>, factor: &str) -> Result<Vec<Inf
 }
 
 /// The size of a block, small enough that its square fits.
-fn block(op: &OpView<'_>, name: &str) -> Result<usize, InferError> {
-    let b = op.int(name)?;
+fn block(name: &str, b: i64) -> Result<usize, InferError> {
     require!((1..=1 << 16).contains(&b), "input `{name}` must be from 1 to 65536, not {b}");
     Ok(b as usize)
 }

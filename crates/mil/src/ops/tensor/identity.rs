@@ -1,18 +1,18 @@
 //! `identity`
 
-use crate::Opset;
 use crate::op;
-use crate::ops::{InferError, Inferred, Kind, OpView, Version, required};
+use crate::ops::{InferError, Inferred};
 
 op! {
     /// Its input, under another name.
-    Identity,
-    &[Version { opset: Opset::Ios13, params: &[required("x", Kind::Any)], types: &[] }],
-    infer,
+    Identity since Ios13 {
+        x: Any,
+    }
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let ty = op.ty("x")?.clone();
-    let known = op.args("x").first().and_then(|x| x.known.as_deref().cloned());
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let ty = p.x.ty.clone();
+    let known = p.x.known.cloned();
     Ok(vec![Inferred { ty, known }])
 }

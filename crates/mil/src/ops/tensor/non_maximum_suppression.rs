@@ -1,8 +1,8 @@
 //! `non_maximum_suppression`
 
-use crate::DType::{Fp16, Fp32, Int32};
+use crate::DType::Int32;
 use crate::op;
-use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, optional, required};
+use crate::ops::{InferError, Inferred};
 use crate::{Dim, Opset, TensorType};
 
 op! {
@@ -15,39 +15,22 @@ op! {
     ///
     /// Results, up to `max_boxes` per image: boxes, scores, indices (int32), and until iOS16 the number of boxes.
     /// Free places hold zeros, and -1 among the indices.
-    NonMaximumSuppression,
-    &[
-        Version {
-            opset: Opset::Ios13,
-            params: &[
-                required("boxes", Kind::T),
-                required("scores", Kind::T),
-                required("iou_threshold", Kind::T).constant(),
-                required("score_threshold", Kind::T).constant(),
-                required("max_boxes", Kind::INT32).constant(),
-                optional("per_class_suppression", Kind::BOOL, Default::Bool(false)).constant(),
-            ],
-            types: &[("T", &[Fp16, Fp32])],
-        },
-        Version {
-            opset: Opset::Ios17,
-            params: &[
-                required("boxes", Kind::T),
-                required("scores", Kind::T),
-                required("iou_threshold", Kind::T).constant(),
-                required("max_boxes", Kind::INT32).constant(),
-                optional("per_class_suppression", Kind::BOOL, Default::Bool(false)).constant(),
-            ],
-            types: &[("T", &[Fp16, Fp32])],
-        },
-    ],
-    infer,
+    NonMaximumSuppression since Ios13, Ios17 {
+        boxes: Operand<T>,
+        scores: Operand<T>,
+        iou_threshold: f32<T>,
+        score_threshold: Within<f32<T>> until Ios17,
+        max_boxes: i64,
+        per_class_suppression: bool = false,
+    }
+    where T: [Fp16, Fp32]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let (boxes, scores) = (op.tensor("boxes")?, op.tensor("scores")?);
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let (boxes, scores) = (p.boxes, p.scores);
     require!(boxes.rank() == 3 && scores.rank() == 3, "inputs `boxes` and `scores` must have rank 3");
-    let last = op.version.opset < Opset::Ios17;
+    let last = p.opset() < Opset::Ios17;
     let (count, width) = if last { (1, 2) } else { (2, 1) };
     require!(
         boxes.shape[width].agrees(Dim::Fixed(4)),
@@ -62,13 +45,7 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
             scores.shape[d]
         );
     }
-    for name in ["iou_threshold", "score_threshold"] {
-        if op.has(name) {
-            op.float(name)?;
-        }
-    }
-    op.bool("per_class_suppression")?;
-    let max_boxes = op.int("max_boxes")?;
+    let max_boxes = p.max_boxes;
     require!(max_boxes >= 0, "input `max_boxes` is {max_boxes}");
     let n = boxes.shape[0].or(scores.shape[0]);
     let chosen = Dim::Fixed(max_boxes as usize);

@@ -1,9 +1,8 @@
 //! `pad`
 
-use crate::DType::{Fp16, Fp32};
+use crate::TensorType;
 use crate::op;
-use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, dim, optional, required};
-use crate::{Opset, TensorType};
+use crate::ops::{InferError, Inferred, dim};
 
 op! {
     /// Adds elements around `x`.
@@ -12,28 +11,24 @@ op! {
     /// and after. `mode` says which: `constant` adds `constant_val`; `reflect` mirrors `x` at its first and last
     /// element, without repeating these, and can add at most one less than the size; `replicate` repeats the first
     /// and last element. A `pad` that is computed covers every dimension.
-    Pad,
-    &[Version {
-        opset: Opset::Ios13,
-        params: &[
-            required("x", Kind::T),
-            required("pad", Kind::INT32),
-            optional("mode", Kind::STRING, Default::Str("constant")).constant(),
-            optional("constant_val", Kind::T, Default::Float(0.0)).constant(),
-        ],
-        types: &[("T", &[Fp16, Fp32])],
-    }],
-    infer,
+    Pad since Ios13 {
+        x: Operand<T>,
+        pad: Operand<[Int32]>,
+        mode: Str = "constant",
+        constant_val: Option<Const<T>> = 0.0,
+    }
+    where T: [Fp16, Fp32]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let x = op.tensor("x")?;
-    let mode = op.str("mode")?;
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let x = p.x;
+    let mode = p.mode;
     require!(
         matches!(mode, "constant" | "reflect" | "replicate"),
         "input `mode` is \"{mode}\"; it can be constant, reflect or replicate"
     );
-    let pad = op.partial("pad").unwrap_or_else(|| vec![None; 2 * x.rank()]);
+    let pad = p.pad.partial().unwrap_or_else(|| vec![None; 2 * x.rank()]);
     require!(
         pad.len().is_multiple_of(2) && pad.len() <= 2 * x.rank(),
         "input `pad` has {} elements; it takes 2 for each of at most {} dimensions",

@@ -2,31 +2,30 @@
 
 use half::f16;
 
-use crate::DType::{Fp16, Fp32, Int32};
+use crate::DType::Fp16;
 use crate::op;
-use crate::ops::{InferError, Inferred, Kind, Known, MAX_PARTIAL, OpView, Version, required};
-use crate::{Dim, Opset, TensorType};
+use crate::ops::{InferError, Inferred, Known, MAX_PARTIAL, Operand};
+use crate::{Dim, TensorType};
 
 op! {
     /// The vector `start`, `start` + `step`, `start` + 2 · `step`, … as long as it has not reached `end`.
-    Range1d,
-    &[Version {
-        opset: Opset::Ios13,
-        params: &[required("end", Kind::T), required("start", Kind::T), required("step", Kind::T)],
-        types: &[("T", &[Fp16, Fp32, Int32])],
-    }],
-    infer,
+    Range1d since Ios13 {
+        end: Operand<T>,
+        start: Operand<T>,
+        step: Operand<T>,
+    }
+    where T: [Fp16, Fp32, Int32]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let dtype = op.tensor("start")?.dtype;
-    for name in ["start", "end", "step"] {
-        let t = op.tensor(name)?;
-        require!(t.elements() == Some(1), "input `{name}` must be one number, not {t}");
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let dtype = p.start.dtype;
+    for t in [p.start, p.end, p.step] {
+        require!(t.elements() == Some(1), "input `{}` must be one number, not {t}", t.name);
     }
-    let ints = |name| op.partial(name).and_then(|v| v.first().copied().flatten());
+    let ints = |t: Operand<'_>| t.partial().and_then(|v| v.first().copied().flatten());
     let (count, known) = if dtype.is_int() {
-        match (ints("start"), ints("end"), ints("step")) {
+        match (ints(p.start), ints(p.end), ints(p.step)) {
             (Some(start), Some(end), Some(step)) => {
                 let count = count_ints(start, end, step)?;
                 let values = |n: usize| (0..n as i64).map(|i| Some(start + i * step)).collect();
@@ -35,10 +34,9 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
             _ => (Dim::Unknown, None),
         }
     } else {
-        match (op.known_tensor("start"), op.known_tensor("end"), op.known_tensor("step")) {
+        match (p.start.value(), p.end.value(), p.step.value()) {
             (Some(_), Some(_), Some(_)) => {
-                let count =
-                    count_floats(op.float("start")?, op.float("end")?, op.float("step")?, dtype == Fp16)?;
+                let count = count_floats(p.start.float()?, p.end.float()?, p.step.float()?, dtype == Fp16)?;
                 (Dim::Fixed(count), None)
             }
             _ => (Dim::Unknown, None),

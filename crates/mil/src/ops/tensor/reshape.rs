@@ -1,8 +1,7 @@
 //! `reshape`
 
-use crate::DType::{Bool, Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16};
 use crate::op;
-use crate::ops::{InferError, Inferred, Kind, Known, OpView, Version, list, required};
+use crate::ops::{InferError, Inferred, Known, list};
 use crate::{Dim, Opset, TensorType, Type};
 
 op! {
@@ -11,34 +10,25 @@ op! {
     /// One element of `shape` may be -1: that dimension takes what is left. A 0 copies a dimension of `x`: the one at
     /// the same place until iOS16, where both must have the same rank; the one at the same place from the end from
     /// iOS17 on, or 1 if `x` has none there.
-    Reshape,
-    &[
-        Version {
-            opset: Opset::Ios13,
-            params: &[required("x", Kind::T), required("shape", Kind::INT32)],
-            types: &[("T", &[Fp16, Fp32, Int32, Bool])],
-        },
-        Version {
-            opset: Opset::Ios17,
-            params: &[required("x", Kind::T), required("shape", Kind::Var("U"))],
-            types: &[
-                ("T", &[Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16, Bool]),
-                ("U", &[Int8, Int16, Int32]),
-            ],
-        },
-    ],
-    infer,
+    Reshape since Ios13, Ios17 {
+        x: Operand<T>,
+        shape: Operand<[Int32] until Ios17, U>,
+    }
+    where
+        T: [Fp16, Fp32, Int32, Bool] since Ios17 [Int8, Int16, UInt8, UInt16],
+        U: since Ios17 [Int8, Int16, Int32]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let x = op.tensor("x")?;
-    let shape = match (op.partial("shape"), op.outputs.first()) {
-        (Some(wanted), _) => reshaped(&x.shape, &wanted, op.version.opset >= Opset::Ios17)?,
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let x = p.x;
+    let shape = match (p.shape.partial(), p.view.outputs.first()) {
+        (Some(wanted), _) => reshaped(&x.shape, &wanted, p.opset() >= Opset::Ios17)?,
         // Without even the rank, what is declared is all there is.
         (None, Some(Type::Tensor(declared))) => declared.shape.clone(),
         _ => return Err(InferError("the length of input `shape` is not known".into())),
     };
-    let known = if shape.len() <= 1 { op.partial("x").map(Known::Partial) } else { None };
+    let known = if shape.len() <= 1 { p.x.partial().map(Known::Partial) } else { None };
     Ok(vec![Inferred { ty: TensorType::new(x.dtype, shape).into(), known }])
 }
 

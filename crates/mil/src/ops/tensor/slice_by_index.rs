@@ -1,9 +1,8 @@
 //! `slice_by_index`
 
-use crate::DType::{Bool, Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16};
 use crate::op;
-use crate::ops::{Default, InferError, Inferred, Kind, Known, OpView, Version, optional, required};
-use crate::{Dim, Opset, TensorType};
+use crate::ops::{InferError, Inferred, Known, Operand};
+use crate::{Dim, TensorType};
 
 op! {
     /// The elements of `x` from `begin` to before `end` by `stride`, in every dimension, as Python slices.
@@ -11,46 +10,26 @@ op! {
     /// Negative `begin` and `end` count from the end, and both are moved into range. A true `begin_mask` or
     /// `end_mask` starts or stops that dimension where it starts or stops. A true `squeeze_mask` takes the one
     /// element at `begin` and drops the dimension.
-    SliceByIndex,
-    &[
-        Version {
-            opset: Opset::Ios13,
-            params: &[
-                required("x", Kind::T),
-                required("begin", Kind::INT32),
-                required("end", Kind::INT32),
-                optional("stride", Kind::INT32, Default::Absent).constant(),
-                optional("begin_mask", Kind::BOOL, Default::Absent).constant(),
-                optional("end_mask", Kind::BOOL, Default::Absent).constant(),
-                optional("squeeze_mask", Kind::BOOL, Default::Absent).constant(),
-            ],
-            types: &[("T", &[Fp16, Fp32, Int32, Bool])],
-        },
-        Version {
-            opset: Opset::Ios17,
-            params: &[
-                required("x", Kind::T),
-                required("begin", Kind::Var("U")),
-                required("end", Kind::Var("U")),
-                optional("stride", Kind::Var("U"), Default::Absent).constant(),
-                optional("begin_mask", Kind::BOOL, Default::Absent).constant(),
-                optional("end_mask", Kind::BOOL, Default::Absent).constant(),
-                optional("squeeze_mask", Kind::BOOL, Default::Absent).constant(),
-            ],
-            types: &[
-                ("T", &[Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16, Bool]),
-                ("U", &[Int8, Int16, Int32]),
-            ],
-        },
-    ],
-    infer,
+    SliceByIndex since Ios13, Ios17 {
+        x: Operand<T>,
+        begin: Operand<[Int32] until Ios17, U>,
+        end: Operand<[Int32] until Ios17, U>,
+        stride: Option<Ints<[Int32] until Ios17, U>>,
+        begin_mask: Option<Bools>,
+        end_mask: Option<Bools>,
+        squeeze_mask: Option<Bools>,
+    }
+    where
+        T: [Fp16, Fp32, Int32, Bool] since Ios17 [Int8, Int16, UInt8, UInt16],
+        U: since Ios17 [Int8, Int16, Int32]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let x = op.tensor("x")?;
-    let slices = slices(op, x.rank())?;
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let x = p.x;
+    let slices = p.bounds().slices(x.rank())?;
     let shape = sliced_shape(&slices, &x.shape)?;
-    let known = match (&*slices, op.partial("x").as_deref()) {
+    let known = match (&*slices, p.x.partial().as_deref()) {
         ([slice], Some(elements)) if x.rank() == 1 => slice.partial(elements).map(Known::Partial),
         _ => None,
     };
@@ -85,49 +64,90 @@ pub struct Taken {
     pub count: usize,
 }
 
-/// The slices of a tensor of `rank` dimensions, out of the parameters of `slice_by_index` or `slice_update`. Dimensions
-/// beyond the last element of `begin` or `end` begin or end where they do, as in NumPy's `x[1:2]` of a matrix: converters
-/// write such.
-///
-/// # Errors
-/// A parameter has more elements than `rank`, or a stride is zero.
-pub fn slices(op: &OpView<'_>, rank: usize) -> Result<Vec<Slice>, InferError> {
-    let fits = |name, len| {
-        require!(len <= rank, "input `{name}` has {len} elements, `x` has rank {rank}");
-        Ok(())
-    };
-    // Of each dimension that `begin` or `end` has an element for, that element if it is known.
-    let indices = |name| {
-        let len = op.tensor(name)?.shape.first().and_then(|d| d.fixed()).unwrap_or(rank);
-        fits(name, len)?;
-        let v = op.partial(name).unwrap_or_else(|| vec![None; len]);
-        fits(name, v.len())?;
-        Ok(v)
-    };
-    let mask = |name| {
-        let mut v = op.opt_bools(name)?.unwrap_or_default();
-        fits(name, v.len())?;
-        v.resize(rank, false);
-        Ok(v)
-    };
-    let (begin, end) = (indices("begin")?, indices("end")?);
-    let (begin_mask, end_mask, squeeze) = (mask("begin_mask")?, mask("end_mask")?, mask("squeeze_mask")?);
-    let mut stride = op.opt_ints("stride")?.unwrap_or_default();
-    fits("stride", stride.len())?;
-    stride.resize(rank, 1);
-    require!(stride.iter().all(|&s| s != 0), "input `stride` has a zero");
-    let slice = |d: usize| {
-        let (from_start, to_end) = (begin_mask[d] || d >= begin.len(), end_mask[d] || d >= end.len());
-        Slice {
-            begin: begin.get(d).copied().flatten().filter(|_| !from_start),
-            end: end.get(d).copied().flatten().filter(|_| !to_end && !squeeze[d]),
-            stride: stride[d],
-            from_start,
-            to_end: to_end && !squeeze[d],
-            squeeze: squeeze[d],
+/// The parameters of `slice_by_index` and `slice_update` that say what to take.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds<'a> {
+    /// `begin`
+    pub begin: Operand<'a>,
+    /// `end`
+    pub end: Operand<'a>,
+    /// `stride`
+    pub stride: Option<&'a [i64]>,
+    /// `begin_mask`
+    pub begin_mask: Option<&'a [bool]>,
+    /// `end_mask`
+    pub end_mask: Option<&'a [bool]>,
+    /// `squeeze_mask`
+    pub squeeze_mask: Option<&'a [bool]>,
+}
+
+/// [`Bounds`] out of an op's parameters.
+macro_rules! bounds {
+    () => {
+        impl Params<'_> {
+            /// What to take.
+            pub fn bounds(&self) -> $crate::ops::tensor::slice_by_index::Bounds<'_> {
+                $crate::ops::tensor::slice_by_index::Bounds {
+                    begin: self.begin,
+                    end: self.end,
+                    stride: self.stride.as_deref(),
+                    begin_mask: self.begin_mask.as_deref(),
+                    end_mask: self.end_mask.as_deref(),
+                    squeeze_mask: self.squeeze_mask.as_deref(),
+                }
+            }
         }
     };
-    Ok((0..rank).map(slice).collect())
+}
+bounds!();
+pub(super) use bounds;
+
+impl Bounds<'_> {
+    /// The slices of a tensor of `rank` dimensions. Dimensions beyond the last element of `begin` or `end` begin or
+    /// end where they do, as in NumPy's `x[1:2]` of a matrix: converters write such.
+    ///
+    /// # Errors
+    /// A parameter has more elements than `rank`, or a stride is zero.
+    pub fn slices(&self, rank: usize) -> Result<Vec<Slice>, InferError> {
+        let fits = |name, len| {
+            require!(len <= rank, "input `{name}` has {len} elements, `x` has rank {rank}");
+            Ok(())
+        };
+        // Of each dimension that `begin` or `end` has an element for, that element if it is known.
+        let indices = |t: Operand<'_>| {
+            let len = t.shape.first().and_then(|d| d.fixed()).unwrap_or(rank);
+            fits(t.name, len)?;
+            let v = t.partial().unwrap_or_else(|| vec![None; len]);
+            fits(t.name, v.len())?;
+            Ok(v)
+        };
+        let mask = |name, mask: Option<&[bool]>| {
+            let mut v = mask.unwrap_or_default().to_vec();
+            fits(name, v.len())?;
+            v.resize(rank, false);
+            Ok(v)
+        };
+        let (begin, end) = (indices(self.begin)?, indices(self.end)?);
+        let begin_mask = mask("begin_mask", self.begin_mask)?;
+        let end_mask = mask("end_mask", self.end_mask)?;
+        let squeeze = mask("squeeze_mask", self.squeeze_mask)?;
+        let mut stride = self.stride.unwrap_or_default().to_vec();
+        fits("stride", stride.len())?;
+        stride.resize(rank, 1);
+        require!(stride.iter().all(|&s| s != 0), "input `stride` has a zero");
+        let slice = |d: usize| {
+            let (from_start, to_end) = (begin_mask[d] || d >= begin.len(), end_mask[d] || d >= end.len());
+            Slice {
+                begin: begin.get(d).copied().flatten().filter(|_| !from_start),
+                end: end.get(d).copied().flatten().filter(|_| !to_end && !squeeze[d]),
+                stride: stride[d],
+                from_start,
+                to_end: to_end && !squeeze[d],
+                squeeze: squeeze[d],
+            }
+        };
+        Ok((0..rank).map(slice).collect())
+    }
 }
 
 /// The shape of what slices take; squeezed dimensions are dropped.

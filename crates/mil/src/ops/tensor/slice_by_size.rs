@@ -1,49 +1,38 @@
 //! `slice_by_size`
 
-use crate::DType::{Bool, Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16};
 use crate::op;
-use crate::ops::{InferError, Inferred, Kind, Known, OpView, Version, required};
-use crate::{Dim, Opset, TensorType};
+use crate::ops::{InferError, Inferred, Known, Operand};
+use crate::{Dim, TensorType};
 
 op! {
     /// The `size` elements of `x` that start at `begin`, in every dimension.
     ///
     /// A negative `begin` counts from the end. A `size` of -1 takes everything from `begin` on.
-    SliceBySize,
-    &[
-        Version {
-            opset: Opset::Ios13,
-            params: &[
-                required("x", Kind::T),
-                required("begin", Kind::INT32),
-                required("size", Kind::INT32),
-            ],
-            types: &[("T", &[Fp16, Fp32, Int32, Bool])],
-        },
-        Version {
-            opset: Opset::Ios17,
-            params: &[
-                required("x", Kind::T),
-                required("begin", Kind::Var("U")),
-                required("size", Kind::Var("U")),
-            ],
-            types: &[
-                ("T", &[Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16, Bool]),
-                ("U", &[Int8, Int16, Int32]),
-            ],
-        },
-    ],
-    infer,
+    SliceBySize since Ios13, Ios17 {
+        x: Operand<T>,
+        begin: Operand<[Int32] until Ios17, U>,
+        size: Operand<[Int32] until Ios17, U>,
+    }
+    where
+        T: [Fp16, Fp32, Int32, Bool] since Ios17 [Int8, Int16, UInt8, UInt16],
+        U: since Ios17 [Int8, Int16, Int32]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let x = op.tensor("x")?;
-    let vector = |name| {
-        let v = op.partial(name).unwrap_or_else(|| vec![None; x.rank()]);
-        require!(v.len() == x.rank(), "input `{name}` has {} elements, `x` has rank {}", v.len(), x.rank());
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let x = p.x;
+    let vector = |t: Operand<'_>| {
+        let v = t.partial().unwrap_or_else(|| vec![None; x.rank()]);
+        require!(
+            v.len() == x.rank(),
+            "input `{}` has {} elements, `x` has rank {}",
+            t.name,
+            v.len(),
+            x.rank()
+        );
         Ok(v)
     };
-    let (begin, size) = (vector("begin")?, vector("size")?);
+    let (begin, size) = (vector(p.begin)?, vector(p.size)?);
     let mut shape = Vec::with_capacity(x.rank());
     for d in 0..x.rank() {
         shape.push(match (x.shape[d], begin[d], size[d]) {
@@ -53,7 +42,7 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
             _ => Dim::Unknown,
         });
     }
-    let known = match (op.partial("x"), &*begin, &*shape) {
+    let known = match (p.x.partial(), &*begin, &*shape) {
         (Some(v), &[Some(b)], &[Dim::Fixed(n)]) if x.rank() == 1 => {
             let (first, _) = taken(v.len(), b, n as i64)?;
             v.get(first..first + n).map(|v| Known::Partial(v.to_vec()))

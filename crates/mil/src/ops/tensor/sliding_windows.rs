@@ -1,37 +1,27 @@
 //! `sliding_windows`
 
-use crate::DType::{Bool, Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16};
+use crate::TensorType;
 use crate::op;
-use crate::ops::{Default, InferError, Inferred, Kind, OpView, Param, Version, optional, required};
-use crate::{Opset, TensorType};
+use crate::ops::{InferError, Inferred};
 
 op! {
     /// Every window of `size` elements along `axis`, one each `stride` elements.
     ///
     /// Dimension `axis` becomes two: the (n - size) / stride + 1 windows, and the elements of a window.
-    SlidingWindows,
-    &[
-        Version { opset: Opset::Ios13, params: PARAMS, types: &[("T", &[Fp16, Fp32, Int32])] },
-        Version {
-            opset: Opset::Ios17,
-            params: PARAMS,
-            types: &[("T", &[Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16, Bool])],
-        },
-    ],
-    infer,
+    SlidingWindows since Ios13, Ios17 {
+        x: Operand<T>,
+        axis: Axis,
+        size: i64,
+        stride: i64 = 1,
+    }
+    where T: [Fp16, Fp32, Int32] since Ios17 [Int8, Int16, UInt8, UInt16, Bool]
+    => infer
 }
 
-const PARAMS: &[Param] = &[
-    required("x", Kind::T),
-    required("axis", Kind::INT32).constant(),
-    required("size", Kind::INT32).constant(),
-    optional("stride", Kind::INT32, Default::Int(1)).constant(),
-];
-
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let x = op.tensor("x")?;
-    let axis = op.axis("axis", x.rank())?;
-    let (size, stride) = (op.int("size")?, op.int("stride")?);
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let x = p.x;
+    let axis = p.axis.resolve(x.rank())?;
+    let (size, stride) = (p.size, p.stride);
     require!(size > 0 && stride > 0, "inputs `size` and `stride` must be positive, not {size} and {stride}");
     let (size, stride) = (size as usize, stride as usize);
     let mut shape = x.shape.clone();

@@ -1,34 +1,29 @@
 //! `split`
 
-use crate::DType::{Bool, Fp16, Fp32, Int32};
 use crate::op;
-use crate::ops::{Default, InferError, Inferred, Kind, Known, OpView, Version, dim, optional, required};
-use crate::{Dim, Opset, TensorType};
+use crate::ops::{InferError, Inferred, Known, dim};
+use crate::{Dim, TensorType};
 
 op! {
     /// Cuts `x` into parts along `axis`: `num_splits` equal ones, or parts of the sizes `split_sizes`.
-    Split,
-    &[Version {
-        opset: Opset::Ios13,
-        params: &[
-            required("x", Kind::T),
-            optional("num_splits", Kind::INT32, Default::Absent).constant(),
-            optional("split_sizes", Kind::INT32, Default::Absent).constant(),
-            required("axis", Kind::INT32).constant(),
-        ],
-        types: &[("T", &[Fp16, Fp32, Int32, Bool])],
-    }],
-    infer,
+    Split since Ios13 {
+        x: Operand<T>,
+        num_splits: Option<i64>,
+        split_sizes: Option<Ints>,
+        axis: Axis,
+    }
+    where T: [Fp16, Fp32, Int32, Bool]
+    => infer
 }
 
 /// How many parts there may be: far more than any real model, few enough to hold a type for each.
 const MAX_PARTS: i64 = 4096;
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let x = op.tensor("x")?;
-    let axis = op.axis("axis", x.rank())?;
-    let sizes = sizes(op, x.shape[axis])?;
-    let elements = if x.rank() == 1 { op.partial("x") } else { None };
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let x = p.x;
+    let axis = p.axis.resolve(x.rank())?;
+    let sizes = sizes(p, x.shape[axis])?;
+    let elements = if x.rank() == 1 { p.x.partial() } else { None };
     let mut first = Some(0);
     let part = |size: Dim| {
         let mut shape = x.shape.clone();
@@ -46,14 +41,14 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
 }
 
 /// The sizes of the parts of a dimension of size `whole`.
-fn sizes(op: &OpView<'_>, whole: Dim) -> Result<Vec<Dim>, InferError> {
-    let parts = if op.has("num_splits") { Some(op.int("num_splits")?) } else { None };
+fn sizes(p: &Params<'_>, whole: Dim) -> Result<Vec<Dim>, InferError> {
+    let parts = p.num_splits;
     require!(
         parts.is_none_or(|n| (1..=MAX_PARTS).contains(&n)),
         "input `num_splits` is {}",
         parts.unwrap_or(0)
     );
-    if !op.has("split_sizes") {
+    let Some(sizes) = &p.split_sizes else {
         let Some(n) = parts else {
             return Err(InferError("either `num_splits` or `split_sizes` must be given".into()));
         };
@@ -62,8 +57,8 @@ fn sizes(op: &OpView<'_>, whole: Dim) -> Result<Vec<Dim>, InferError> {
             require!(whole % n == 0, "a dimension of size {whole} cannot be split into {n} equal parts");
         }
         return Ok(vec![whole.map(|whole| Some(whole / n)); n]);
-    }
-    let sizes: Vec<Dim> = op.ints("split_sizes")?.into_iter().map(|n| dim(Some(n))).collect();
+    };
+    let sizes: Vec<Dim> = sizes.iter().map(|&n| dim(Some(n))).collect();
     let sum = sizes.iter().fold(Dim::Fixed(0), |sum, &n| sum.zip_with(n, usize::checked_add));
     require!(sum.fixed().is_some(), "input `split_sizes` has negative elements");
     require!(sum.agrees(whole), "input `split_sizes` adds up to {sum}, the dimension has size {whole}");

@@ -1,23 +1,21 @@
 //! `stack`
 
-use crate::DType::{Bool, Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16};
+use crate::TensorType;
 use crate::op;
-use crate::ops::{InferError, Inferred, Kind, Known, OpView, Version, many, required};
-use crate::{Opset, TensorType};
+use crate::ops::{InferError, Inferred, Known, Operand};
 
 op! {
     /// Joins tensors of one shape along a new dimension `axis`, which may be negative (from the end of the result).
-    Stack,
-    &[Version {
-        opset: Opset::Ios13,
-        params: &[many("values", Kind::T), required("axis", Kind::INT32).constant()],
-        types: &[("T", &[Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16, Bool])],
-    }],
-    infer,
+    Stack since Ios13 {
+        values: Many<T>,
+        axis: Axis,
+    }
+    where T: [Fp16, Fp32, Int8, Int16, Int32, UInt8, UInt16, Bool]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let values = op.tensors("values")?;
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let values = &p.values;
     let first = *values.first().ok_or_else(|| InferError("input `values` is empty".into()))?;
     let mut shape = first.shape.clone();
     for (i, t) in values.iter().enumerate() {
@@ -27,13 +25,13 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
             *a = a.or(b);
         }
     }
-    shape.insert(op.axis("axis", first.rank() + 1)?, values.len().into());
-    let known = (first.rank() == 0 && first.dtype.is_int()).then(|| partial(op)).flatten();
+    shape.insert(p.axis.resolve(first.rank() + 1)?, values.len().into());
+    let known = (first.rank() == 0 && first.dtype.is_int()).then(|| partial(values)).flatten();
     Ok(vec![Inferred { ty: TensorType::new(first.dtype, shape).into(), known }])
 }
 
 /// Joins what is known of integers, such as dimensions.
-fn partial(op: &OpView<'_>) -> Option<Known> {
-    let parts: Option<Vec<_>> = op.args("values").iter().map(|a| a.partial()).collect();
+fn partial(values: &[Operand<'_>]) -> Option<Known> {
+    let parts: Option<Vec<_>> = values.iter().map(Operand::partial).collect();
     Some(Known::Partial(parts?.concat()))
 }

@@ -1,25 +1,23 @@
 //! `tile`
 
-use crate::DType::{Bool, Fp16, Fp32, Int32};
 use crate::op;
-use crate::ops::{InferError, Inferred, Kind, OpView, Version, list, required};
-use crate::{Dim, Opset, TensorType};
+use crate::ops::{InferError, Inferred, list};
+use crate::{Dim, TensorType};
 
 op! {
     /// Repeats `x`, `reps[i]` times along each dimension i. A number that only a run computes may be 0, which makes an
     /// empty result; coremltools takes no constant of 0.
-    Tile,
-    &[Version {
-        opset: Opset::Ios13,
-        params: &[required("x", Kind::T), required("reps", Kind::INT32)],
-        types: &[("T", &[Fp16, Fp32, Int32, Bool])],
-    }],
-    infer,
+    Tile since Ios13 {
+        x: Operand<T>,
+        reps: Operand<[Int32]>,
+    }
+    where T: [Fp16, Fp32, Int32, Bool]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let x = op.tensor("x")?;
-    let reps = op.partial("reps").unwrap_or_else(|| vec![None; x.rank()]);
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let x = p.x;
+    let reps = p.reps.partial().unwrap_or_else(|| vec![None; x.rank()]);
     require!(reps.len() == x.rank(), "input `reps` has {} elements, `x` has rank {}", reps.len(), x.rank());
     require!(reps.iter().flatten().all(|&n| n >= 0), "input `reps` must not be negative: {}", list(&reps));
     let repeat = |(&d, &n): (&Dim, &Option<i64>)| match n {

@@ -1,32 +1,27 @@
 //! `scaled_dot_product_attention`
 
-use crate::DType::{Bool, Fp16, Fp32};
+use crate::TensorType;
 use crate::op;
 use crate::ops::elementwise_binary::broadcast_shapes;
-use crate::ops::{Default, InferError, Inferred, Kind, OpView, Version, optional, required};
-use crate::{Opset, TensorType};
+use crate::ops::{InferError, Inferred};
 
 op! {
     /// `softmax(query · keyᵀ / √E + attn_mask) · value`.
     ///
     /// `query` is B… × L × E, `key` is B… × S × E, `value` is B… × S × V; the result is B… × L × V. The dimensions B…
     /// broadcast to each other, `attn_mask` to B… × L × S: its numbers are added, `false` is minus infinity.
-    ScaledDotProductAttention,
-    &[Version {
-        opset: Opset::Ios18,
-        params: &[
-            required("query", Kind::T),
-            required("key", Kind::T),
-            required("value", Kind::T),
-            optional("attn_mask", Kind::Var("M"), Default::Absent),
-        ],
-        types: &[("T", &[Fp16, Fp32]), ("M", &[Bool, Fp16, Fp32])],
-    }],
-    infer,
+    ScaledDotProductAttention since Ios18 {
+        query: Operand<T>,
+        key: Operand<T>,
+        value: Operand<T>,
+        attn_mask: Option<Operand<M>>,
+    }
+    where T: [Fp16, Fp32], M: [Fp16, Fp32, Bool]
+    => infer
 }
 
-fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
-    let (q, k, v) = (op.tensor("query")?, op.tensor("key")?, op.tensor("value")?);
+fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
+    let (q, k, v) = (p.query, p.key, p.value);
     let rank = q.rank();
     if rank < 3 || k.rank() != rank || v.rank() != rank {
         return Err(InferError(format!(
@@ -41,8 +36,7 @@ fn infer(op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
             "the shapes of `query`, a {q}, `key`, a {k}, and `value`, a {v}, do not fit"
         )));
     }
-    if op.has("attn_mask") {
-        let mask = op.tensor("attn_mask")?;
+    if let Some(mask) = p.attn_mask {
         let wanted: Vec<_> = batch.iter().copied().chain([q.shape[l], k.shape[s]]).collect();
         let fits = mask.rank() <= rank
             && mask
