@@ -83,7 +83,17 @@ impl Declared {
             let (name, value) = match text.split_once('=') {
                 Some((name, value)) if !name.is_empty() && !value.is_empty() => (name, value),
                 _ => {
-                    for (name, tensor) in self.read_all(Path::new(text))? {
+                    let all = self.read_all(Path::new(text))?;
+                    if all.is_empty() {
+                        let error = Error::new(ErrorKind::InvalidInput, "it holds no inputs");
+                        return Err(error.with_hint(self.hint()).at(text));
+                    }
+                    if let Some((name, _)) = all.iter().find(|(name, _)| !self.names().any(|n| n == name)) {
+                        let message = format!("it holds `{name}`, and the model has no such input");
+                        let hint = format!("{}{}", did_you_mean(name, self.names()), self.hint());
+                        return Err(Error::new(ErrorKind::InvalidInput, message).with_hint(hint).at(text));
+                    }
+                    for (name, tensor) in all {
                         request = self.add(request, &name, tensor)?;
                         request = request.read_from(name, text);
                     }
@@ -159,6 +169,10 @@ impl Declared {
                 }
                 "json" => self.tensor(name, &json(path)?).map_err(|e| e.at(path)),
                 "txt" => self.literal(name, &text(path)?).map_err(|e| e.at(path)),
+                "png" | "jpg" | "jpeg" if !matches!(ty, Some(FeatureType::Image { .. })) => {
+                    let error = invalid(name, "the file is an image, and the model takes something else");
+                    Err(error.with_hint(format!("give it as in {}", example(name, ty))).at(path))
+                }
                 _ => {
                     note_fit(name, path, ty, fit, printer);
                     read_file_fitted(path, ty, fit).map(Given::Tensor)
@@ -219,6 +233,19 @@ impl Declared {
 
     fn tensor(&self, name: &str, value: &Value) -> Result<Given> {
         if let Value::Object(entries) = value {
+            let is_dictionary =
+                matches!(self.feature(name).map(|f| &f.ty), Some(FeatureType::Dictionary { .. }));
+            if !is_dictionary {
+                let error = invalid(name, "it is an object with names, and the model takes none");
+                return Err(if entries.contains_key(name) {
+                    error.with_hint("a file with inputs by name is given without a name: --input FILE")
+                } else {
+                    error.with_hint(format!(
+                        "give it as in {}",
+                        example(name, self.feature(name).map(|f| &f.ty))
+                    ))
+                });
+            }
             let is_int = matches!(self.feature(name).map(|f| &f.ty), Some(FeatureType::Dictionary { key }) if key == "int64");
             return dictionary(name, entries, is_int).map(Given::Dictionary);
         }
@@ -233,7 +260,7 @@ impl Declared {
             (_, Some(ints), ..) => Tensor::from_vec(&shape, ints),
             (_, _, Some(bools), _) => Tensor::from_bools(&shape, &bools),
             (.., Some(floats)) => Tensor::from_vec(&shape, floats),
-            _ => return Err(invalid(name, "numbers and other values are mixed")),
+            _ => return Err(invalid(name, "it is not all numbers, all text, or all true and false")),
         };
         let tensor = tensor.map_err(|e| invalid(name, &e.to_string()))?;
         Ok(Given::Tensor(self.in_shape(name, tensor)))

@@ -74,9 +74,15 @@ impl Files {
 
 /// Opens a file that a user gave as an input: a plain file, and not what Git LFS leaves in its place.
 pub(crate) fn open_input(path: &Path) -> Result<File> {
-    let mut file = open_regular(path).map_err(|e| match e.kind() {
-        milwright_spec::ErrorKind::NotAFile => Error::from(e).of_kind(ErrorKind::InvalidInput),
-        _ => e.into(),
+    let mut file = open_regular(path).map_err(|e| {
+        let is_no_file = e.kind() == milwright_spec::ErrorKind::NotAFile;
+        let error = Error::from(e);
+        let message = error.message().strip_prefix(&format!("{}: ", path.display())).map(str::to_owned);
+        let error = match message {
+            Some(message) => error.with_message(message).at(path),
+            None => error,
+        };
+        if is_no_file { error.of_kind(ErrorKind::InvalidInput) } else { error }
     })?;
     let io = |e| Error::io("read", path, e);
     let mut start = Vec::new();

@@ -1,12 +1,19 @@
 //! Images in and out: PNG and JPEG files to the tensors that programs compute with, and back.
+//!
+//! What a photo means is what viewers show, as far as Pillow does the same: it is turned as its EXIF data says
+//! (`ImageOps.exif_transpose`), and colours become grey by the weights of `convert("L")` (ITU-R 601). Transparency is left out, not
+//! blended; colour profiles are not applied; of an animation the first picture counts.
 
-use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader, Read as _, Seek as _};
 use std::path::Path;
 
 use image::codecs::png::PngEncoder;
 use image::imageops::FilterType;
-use image::{DynamicImage, ExtendedColorType, ImageEncoder as _, ImageReader, Limits};
+use image::metadata::Orientation;
+use image::{
+    DynamicImage, ExtendedColorType, GrayImage, ImageDecoder, ImageEncoder as _, ImageFormat, ImageReader,
+    Limits, Luma,
+};
 
 use crate::files::open_input;
 use crate::{Error, FeatureType, Files, Flexibility, Result, Tensor};
@@ -43,8 +50,8 @@ pub fn read(path: impl AsRef<Path>, ty: &FeatureType) -> Result<Tensor> {
 }
 
 /// Reads a PNG or JPEG file like [`read`], and makes it fit a model of another size. It is resampled with a triangle
-/// filter that widens when it shrinks, as PIL's `BILINEAR`; a value may differ from PIL's by 1. A rotation in the file's
-/// EXIF data is not applied.
+/// filter that widens when it shrinks, as PIL's `BILINEAR`; a value may differ from PIL's by 1. It is turned as the file's EXIF
+/// data says.
 ///
 /// # Errors
 /// The file cannot be read, or the image has another size and is not to be resized.
@@ -53,7 +60,6 @@ pub fn read_fitted(path: impl AsRef<Path>, ty: &FeatureType, fit: Fit) -> Result
     let FeatureType::Image { width, height, color, flexibility } = ty else {
         return Err(Error::invalid("the input is not an image").with_hint("give a .npy file").at(path));
     };
-    // What stands before the pixels is bounded, whatever it claims to unpack to.
     let (w, h) = dimensions(path)?;
     let pixels = u64::from(w) * u64::from(h);
     if pixels > MAX_PIXELS {
@@ -76,8 +82,15 @@ pub fn read_fitted(path: impl AsRef<Path>, ty: &FeatureType, fit: Fit) -> Result
         .with_hint("resize the image: how it is resized is part of the result")
         .at(path));
     }
-    let image = reader(path, MAX_HEADER_MEMORY + pixels * MAX_PIXEL_BYTES)?.decode();
-    let mut image = image.map_err(|e| unreadable(path, &e))?;
+    let mut decoder = decoder(path, MAX_HEADER_MEMORY + pixels * MAX_PIXEL_BYTES)?;
+    let orientation = orientation(&mut decoder);
+    let decoded = DynamicImage::from_decoder(decoder).map_err(|e| unreadable(path, &e))?;
+    // Sixteen bits and transparency are gone in the end, and would only change how it is resampled.
+    let mut image = match color.starts_with("GRAYSCALE") {
+        true => DynamicImage::ImageLuma8(grey(decoded)),
+        false => DynamicImage::ImageRgb8(decoded.into_rgb8()),
+    };
+    image.apply_orientation(orientation);
     if !fits {
         let size = |n: u64| u32::try_from(n).ok().filter(|n| (1..=MAX_SIDE).contains(n));
         let (Some(width), Some(height)) = (size(*width), size(*height)) else {
@@ -93,13 +106,39 @@ pub fn read_fitted(path: impl AsRef<Path>, ty: &FeatureType, fit: Fit) -> Result
     Tensor::from_vec(&shape, values).map_err(|e| Error::invalid(e.to_string()).at(path))
 }
 
-/// The width and height of a PNG or JPEG file in pixels. The rest is not read.
+/// The width and height of a PNG or JPEG file in pixels, as it is seen: turned as its EXIF data says. Pixels are not read.
 ///
 /// # Errors
 /// The file cannot be read.
 pub fn dimensions(path: impl AsRef<Path>) -> Result<(u32, u32)> {
-    let path = path.as_ref();
-    reader(path, MAX_HEADER_MEMORY)?.into_dimensions().map_err(|e| unreadable(path, &e))
+    // What stands before the pixels is bounded, whatever it claims to unpack to.
+    let mut decoder = decoder(path.as_ref(), MAX_HEADER_MEMORY)?;
+    let (w, h) = decoder.dimensions();
+    Ok(match orientation(&mut decoder) {
+        Orientation::Rotate90
+        | Orientation::Rotate270
+        | Orientation::Rotate90FlipH
+        | Orientation::Rotate270FlipH => (h, w),
+        _ => (w, h),
+    })
+}
+
+/// How it is to be turned. Damaged EXIF data is nothing to refuse a photo for.
+fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
+    decoder.orientation().unwrap_or(Orientation::NoTransforms)
+}
+
+/// In grey, with the weights that Pillow has.
+fn grey(image: DynamicImage) -> GrayImage {
+    if !image.color().has_color() {
+        return image.into_luma8();
+    }
+    let image = image.into_rgb8();
+    let luma = |[r, g, b]: [u8; 3]| {
+        let weighted = 19595 * u32::from(r) + 38470 * u32::from(g) + 7471 * u32::from(b);
+        ((weighted + 0x8000) >> 16) as u8
+    };
+    GrayImage::from_fn(image.width(), image.height(), |x, y| Luma([luma(image.get_pixel(x, y).0)]))
 }
 
 /// Pixels along a side that an image is made to have, at most.
@@ -119,12 +158,6 @@ fn takes(flexibility: &Flexibility, size: [u64; 2], default: [u64; 2]) -> bool {
 }
 
 fn fitted(image: &DynamicImage, width: u32, height: u32, fit: Fit) -> DynamicImage {
-    // Sixteen bits and transparency are gone in the end, and would only change how it is resampled.
-    let image = match image {
-        DynamicImage::ImageLuma8(_) | DynamicImage::ImageRgb8(_) => image.clone(),
-        other if other.color().has_color() => DynamicImage::ImageRgb8(other.to_rgb8()),
-        other => DynamicImage::ImageLuma8(other.to_luma8()),
-    };
     let (w, h) = (f64::from(image.width()), f64::from(image.height()));
     let (across, down) = (f64::from(width) / w, f64::from(height) / h);
     let scaled = |scale: f64| {
@@ -156,20 +189,113 @@ fn fitted(image: &DynamicImage, width: u32, height: u32, fit: Fit) -> DynamicIma
     }
 }
 
-/// Reads at most `memory` bytes into memory at a time.
-fn reader(path: &Path, memory: u64) -> Result<ImageReader<BufReader<File>>> {
-    let reader = ImageReader::new(BufReader::new(open_input(path)?)).with_guessed_format();
-    let mut reader = reader.map_err(|e| Error::io("read", path, e))?;
+/// Reads at most `memory` bytes into memory at a time, besides a JPEG file, which is read whole.
+fn decoder(path: &Path, memory: u64) -> Result<impl ImageDecoder> {
+    let io = |e| Error::io("read", path, e);
+    let mut file = open_input(path)?;
+    let len = file.metadata().map_err(io)?.len();
+    if len > MAX_FILE_BYTES {
+        return Err(Error::invalid(format!("{len} bytes are too many for an image")).at(path));
+    }
+    let mut start = Vec::new();
+    (&mut file).take(64).read_to_end(&mut start).map_err(io)?;
+    file.rewind().map_err(io)?;
+    let format = image::guess_format(&start).ok();
+    match format {
+        Some(ImageFormat::Png) => {}
+        Some(ImageFormat::Jpeg) => {
+            let mut file = BufReader::new(&file);
+            if !is_whole_jpeg(&mut file) {
+                return Err(damaged("it ends in the middle").at(path));
+            }
+        }
+        _ => return Err(other_format(&start, format).at(path)),
+    }
+    file.rewind().map_err(io)?;
+    let mut reader = ImageReader::new(BufReader::new(file));
+    reader.set_format(format.unwrap_or(ImageFormat::Png));
     let mut limits = Limits::default();
     limits.max_alloc = Some(memory);
     reader.limits(limits);
-    Ok(reader)
+    reader.into_decoder().map_err(|e| unreadable(path, &e))
+}
+
+/// Longer files are refused: the largest photos have a tenth of it.
+const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// Whether a JPEG file has its end: decoders make grey of what is missing.
+fn is_whole_jpeg(file: &mut impl BufRead) -> bool {
+    fn next(file: &mut impl BufRead) -> Option<u8> {
+        let mut byte = [0];
+        file.read_exact(&mut byte).ok().map(|()| byte[0])
+    }
+    /// The next marker, and whether anything stood before it.
+    fn marker(file: &mut impl BufRead) -> Option<u8> {
+        let mut last = next(file)?;
+        loop {
+            let byte = next(file)?;
+            // Pixels have a zero after each of their 0xFF, or the number of a restart.
+            if last == 0xFF && !matches!(byte, 0 | 0xD0..=0xD7 | 0xFF) {
+                return Some(byte);
+            }
+            last = byte;
+        }
+    }
+    let mut walk = || -> Option<()> {
+        while let Some(found) = marker(file) {
+            match found {
+                0xD9 => return Some(()),
+                0xD8 | 0x01 => {}
+                // The content of a segment may look like markers: a thumbnail has an end of its own.
+                _ => {
+                    let len = u16::from_be_bytes([next(file)?, next(file)?]).checked_sub(2)?;
+                    let skipped = std::io::copy(&mut file.take(len.into()), &mut std::io::sink()).ok()?;
+                    (skipped == u64::from(len)).then_some(())?;
+                }
+            }
+        }
+        None
+    };
+    walk().is_some()
+}
+
+fn damaged(what: &str) -> Error {
+    Error::invalid(format!("not a PNG or JPEG image, or a damaged one: {what}"))
+        .with_hint("open it in another program and save it again")
+}
+
+/// Says what it is that is no PNG or JPEG image.
+fn other_format(start: &[u8], format: Option<ImageFormat>) -> Error {
+    let brand = start.get(4..12).unwrap_or_default();
+    let name = match format {
+        Some(ImageFormat::Gif) => "a GIF image",
+        Some(ImageFormat::WebP) => "a WebP image",
+        Some(ImageFormat::Tiff) => "a TIFF image",
+        Some(ImageFormat::Bmp) => "a BMP image",
+        Some(ImageFormat::Avif) => "an AVIF image",
+        Some(_) => "an image of another format",
+        None if [&b"ftypheic"[..], b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1"].contains(&brand) => {
+            "a HEIC image"
+        }
+        None if start.starts_with(b"\x93NUMPY") => {
+            let error = Error::invalid("a NumPy array, not an image");
+            return error.with_hint("let its name end in .npy");
+        }
+        None if start.is_empty() => {
+            return Error::invalid("an empty file, not an image").with_hint("copy it again");
+        }
+        None => {
+            return Error::invalid("not an image: it starts neither like a PNG nor like a JPEG file")
+                .with_hint("images are read as PNG and JPEG, arrays as .npy");
+        }
+    };
+    Error::invalid(format!("{name}, which is not read")).with_hint(
+        "save it as PNG or JPEG; in Python: PIL.Image.open(FILE).convert(\"RGB\").save(\"photo.png\")",
+    )
 }
 
 fn unreadable(path: &Path, e: &image::ImageError) -> Error {
-    Error::invalid(format!("not a PNG or JPEG image, or a damaged one: {e}"))
-        .with_hint("open it in another program and save it again")
-        .at(path)
+    damaged(&e.to_string()).at(path)
 }
 
 fn planes(image: &DynamicImage, color: &str) -> Vec<Vec<u8>> {

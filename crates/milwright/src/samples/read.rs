@@ -279,6 +279,12 @@ fn named_file(files: &[PathBuf], input: &Input) -> Option<PathBuf> {
 }
 
 fn read_input(path: &Path, input: &Input, fit: Fit) -> Result<Tensor> {
+    let is_image = matches!(extension(path).as_str(), "png" | "jpg" | "jpeg");
+    if is_image && !matches!(input.feature, Some(FeatureType::Image { .. })) {
+        let message =
+            format!("the input `{}`: the file is an image, and the model takes something else", input.name);
+        return Err(Error::invalid(message).with_hint("give a .npy file").at(path));
+    }
     if extension(path) != "npz" {
         return read_file_fitted(path, input.feature.as_ref(), fit);
     }
@@ -312,6 +318,12 @@ pub fn read_file_fitted(path: &Path, ty: Option<&FeatureType>, fit: Fit) -> Resu
     match extension(path).as_str() {
         "npy" => npy::read(path),
         "png" | "jpg" | "jpeg" => image::read_fitted(path, ty.unwrap_or(&FeatureType::Unknown), fit),
+        // It says which kinds of images are read.
+        "gif" | "webp" | "heic" | "heif" | "avif" | "bmp" | "tif" | "tiff"
+            if matches!(ty, Some(FeatureType::Image { .. })) =>
+        {
+            image::read_fitted(path, ty.unwrap_or(&FeatureType::Unknown), fit)
+        }
         _ => Err(Error::invalid("not a kind of file that inputs come in")
             .with_hint("inputs are .npy, .npz, .json and .txt files, and .png or .jpg for images")
             .at(path)),
