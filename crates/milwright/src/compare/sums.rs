@@ -123,6 +123,11 @@ impl Differences {
         }
     }
 
+    /// Whether something is wrong at any tolerance.
+    pub(crate) fn is_faulty(&self) -> bool {
+        !self.faults.is_empty()
+    }
+
     /// Notes why nothing can be said about some of it: under a tolerance it counts as failed.
     pub(crate) fn not_judged(&mut self, why: impl Into<String>) {
         self.unjudged.get_or_insert(why.into());

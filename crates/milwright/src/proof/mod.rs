@@ -327,7 +327,7 @@ impl Outputs<'_> {
     fn finish(mut self, a: &Model, b: &Model) -> Vec<OutputDifference> {
         let [declared, others] =
             [a, b].map(|m| m.info().function(self.function).map_or(&[][..], |f| &f.outputs));
-        for (name, sums) in &mut self.outputs {
+        for (name, sums) in self.outputs.iter_mut().filter(|(_, sums)| !sums.is_faulty()) {
             let of = |all: &[FeatureInfo]| all.iter().find(|f| f.name == *name).map(|f| f.ty.clone());
             match (of(declared), of(others)) {
                 (Some(_), None) => sums.fault("it is lost: the second model does not declare it"),

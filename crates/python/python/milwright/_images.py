@@ -80,9 +80,11 @@ def from_array(name: str, array: np.ndarray, feature: Mapping[str, Any]) -> Any:
     from PIL import Image
 
     channels = 3 if feature["color"] in ("RGB", "BGR") else 1
-    if array.ndim < 3 or array.shape[-3] != channels or array.size != np.prod(array.shape[-3:]) or not array.size:
+    shape = array.shape if isinstance(array, np.ndarray) else ()
+    if len(shape) < 3 or shape[-3] != channels or array.size != np.prod(shape[-3:]) or not array.size:
+        found = f"has the shape {list(shape)}" if isinstance(array, np.ndarray) else f"is a {type(array).__name__}"
         raise UnsupportedError(
-            f"the output `{name}` is declared as an image of {feature['color']}, and has the shape {list(array.shape)}",
+            f"the output `{name}` is declared as an image of {feature['color']}, and {found}",
             kind="Unsupported",
             hint='open the model with images="array" to have it as an array',
         )
