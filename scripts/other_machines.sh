@@ -5,6 +5,7 @@
 #     scripts/other_machines.sh arm|windows              a sample: what differs most between machines
 #     scripts/other_machines.sh arm|windows all          every crate
 #     scripts/other_machines.sh arm|windows CRATE...     some, without the prefix: spec, cache, mil, ...
+#     scripts/other_machines.sh arm|windows prepare      no test: installs what they need, and fails where they cannot run
 #
 # QEMU_CPU=cortex-a53 has QEMU be a CPU with fewer features, for the kernels that are chosen there. What is set aside,
 # and why, is in scripts/machines/set_aside.txt. Everything it makes is under .cache/machines and target.
@@ -22,11 +23,16 @@ main() {
     case $machine in
         arm) target=aarch64-unknown-linux-gnu ;;
         windows) target=x86_64-pc-windows-gnu ;;
-        *) sed -n '4,8s/^# *//p' "$0" >&2; exit 2 ;;
+        *) sed -n '4,9s/^# *//p' "$0" >&2; exit 2 ;;
     esac
     shift
     mkdir -p "$cache"
     "packages_$machine"
+    if [ "${1:-}" = prepare ]; then
+        "environment_$machine" ANY
+        "around_$machine" true
+        return
+    fi
     scripts/std.sh "$target" "$cache/sysroot-$machine"
     case ${1:-sample} in
         sample) [ "$machine" = arm ] && crates=(cache cpu) || crates=(spec cache worker mil) ;;
