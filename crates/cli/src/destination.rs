@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use milwright::{Container, Error, ErrorKind, Result, would_replace};
+use unicode_normalization::UnicodeNormalization;
 
 use crate::printer;
 
@@ -54,9 +55,6 @@ fn there_already() -> Error {
 pub struct FileNames {
     /// [`folded`].
     taken: BTreeSet<String>,
-    /// [`plain`], of all of them and of those with marks.
-    plain: BTreeSet<String>,
-    with_marks: BTreeSet<String>,
     /// The last number that a name was told apart by.
     numbers: BTreeMap<String, u32>,
 }
@@ -78,49 +76,19 @@ impl FileNames {
             safe.insert(0, '_');
         }
         let mut unique = safe.clone();
-        while !self.take(&unique) {
+        while !self.taken.insert(folded(&unique)) {
             let number = self.numbers.entry(safe.clone()).or_insert(1);
             *number += 1;
             unique = format!("{safe}-{number}");
         }
         unique
     }
-
-    /// Whether no system takes it for a name that was taken before.
-    fn take(&mut self, name: &str) -> bool {
-        let folded = folded(name);
-        let (plain, has_marks) = (plain(&folded), folded.contains(is_mark));
-        if self.taken.contains(&folded)
-            || self.with_marks.contains(&plain)
-            || has_marks && self.plain.contains(&plain)
-        {
-            return false;
-        }
-        self.taken.insert(folded);
-        if has_marks {
-            self.with_marks.insert(plain.clone());
-        }
-        self.plain.insert(plain);
-        true
-    }
 }
 
-/// A name with letters of one case: some systems take those of the other for the same.
-fn folded(name: &str) -> String {
-    name.to_lowercase().to_uppercase()
-}
-
-/// Marks, and what else letters are put together of. A letter with a mark has two spellings, which some systems take for the
+/// A name as the systems compare it that take letters of either case, and both spellings of a letter with a mark, for the
 /// same.
-fn is_mark(c: char) -> bool {
-    !c.is_ascii() && !c.is_alphanumeric() || ('\u{1100}'..='\u{11ff}').contains(&c)
-}
-
-/// What is the same in both spellings: letters that are ASCII and have no marks.
-fn plain(folded: &str) -> String {
-    let next = folded.chars().skip(1).map(Some).chain([None]);
-    let pairs = folded.chars().zip(next);
-    pairs.filter(|(c, next)| c.is_ascii() && !next.is_some_and(is_mark)).map(|(c, _)| c).collect()
+fn folded(name: &str) -> String {
+    name.to_lowercase().to_uppercase().nfd().collect()
 }
 
 /// Refuses a name that ends like another kind of model than the one that is written.
