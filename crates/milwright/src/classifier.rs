@@ -33,7 +33,7 @@ impl Classifier {
             [Arg::Value(v)] => f.const_value(*v).cloned(),
             _ => None,
         };
-        let classes = constant("classes").and_then(|v| classes(&v));
+        let classes = constant(milwright_mil::param!(Classify.classes)).and_then(|v| classes(&v));
         let source = f[op].value(milwright_mil::param!(Classify.probabilities));
         let (Some(classes), Some(source), &[label, probabilities]) = (classes, source, &f[op].outputs[..])
         else {

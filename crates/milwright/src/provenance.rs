@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use milwright_mil::{BlockId, Function, OpId, ValueId};
+use milwright_mil::{BlockId, Function, OpId, OpKind, ValueId, param};
 
 use crate::{DType, Measure, Model, Tensor};
 
@@ -86,29 +86,52 @@ fn origin(f: &Function, value: ValueId, steps: usize) -> Origin {
     if dtype(value) == Some(DType::Bool) {
         return Origin::Index;
     }
-    match op.kind.name() {
-        "reduce_argmax" | "reduce_argmin" | "argsort" | "non_zero" => Origin::Index,
-        "topk" if op.outputs.get(1) == Some(&value) => Origin::Index,
+    match op.kind {
+        OpKind::ReduceArgmax | OpKind::ReduceArgmin | OpKind::Argsort | OpKind::NonZero => Origin::Index,
+        OpKind::Topk if op.outputs.get(1) == Some(&value) => Origin::Index,
         // Boxes and scores, then their numbers and how many there are.
-        "non_maximum_suppression" if op.outputs.iter().position(|&v| v == value).is_some_and(|i| i > 1) => {
+        OpKind::NonMaximumSuppression
+            if op.outputs.iter().position(|&v| v == value).is_some_and(|i| i > 1) =>
+        {
             Origin::Index
         }
-        "softmax" => Origin::Softmax,
-        "cast" => match of("x") {
+        OpKind::Softmax => Origin::Softmax,
+        OpKind::Cast => match of(param!(Cast.x)) {
             Origin::Unknown
                 if dtype(value).is_some_and(|d| d.is_int())
-                    && op.value("x").and_then(dtype).is_some_and(|d| d.is_float()) =>
+                    && op.value(param!(Cast.x)).and_then(dtype).is_some_and(|d| d.is_float()) =>
             {
                 Origin::Rounded
             }
             found => found,
         },
         // Their elements are those of the first input.
-        "identity" | "reshape" | "expand_dims" | "squeeze" | "transpose" | "slice_by_index"
-        | "slice_by_size" | "tile" | "reverse" | "gather" | "gather_along_axis" | "gather_nd" | "topk"
-        | "reduce_max" | "reduce_min" | "clip" => of("x"),
-        "concat" | "stack" | "select" | "add" | "sub" | "mul" | "floor_div" | "mod" | "maximum"
-        | "minimum" => {
+        OpKind::Identity
+        | OpKind::Reshape
+        | OpKind::ExpandDims
+        | OpKind::Squeeze
+        | OpKind::Transpose
+        | OpKind::SliceByIndex
+        | OpKind::SliceBySize
+        | OpKind::Tile
+        | OpKind::Reverse
+        | OpKind::Gather
+        | OpKind::GatherAlongAxis
+        | OpKind::GatherNd
+        | OpKind::Topk
+        | OpKind::ReduceMax
+        | OpKind::ReduceMin
+        | OpKind::Clip => of(param!(Identity.x)),
+        OpKind::Concat
+        | OpKind::Stack
+        | OpKind::Select
+        | OpKind::Add
+        | OpKind::Sub
+        | OpKind::Mul
+        | OpKind::FloorDiv
+        | OpKind::Mod
+        | OpKind::Maximum
+        | OpKind::Minimum => {
             let variable =
                 op.values().filter(|&v| f.const_value(v).is_none() && dtype(v) != Some(DType::Bool));
             let mut origins = variable.map(|v| origin(f, v, steps - 1));

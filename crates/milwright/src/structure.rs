@@ -1,7 +1,7 @@
 //! Programs, networks and pipelines as plain data, for those who look into them: no weights, no values.
 
 use indexmap::IndexMap;
-use milwright_mil::{Arg, BlockId, Dim, Function, OpId, OpKind, ValueId};
+use milwright_mil::{Arg, BlockId, Dim, Function, OpId, OpKind, ValueId, param};
 use milwright_spec::proto::NeuralNetworkLayer;
 use serde::Serialize;
 
@@ -161,7 +161,9 @@ fn work(function: &Function, id: OpId) -> f64 {
     }
     let elements = |v: ValueId| function[v].ty.as_tensor().and_then(|t| t.elements()).unwrap_or(1) as f64;
     let written: f64 = op.outputs.iter().map(|&v| elements(v)).sum();
-    let Some(weight) = op.value("weight").or_else(|| op.value("y")) else { return written };
+    let Some(weight) = op.value(param!(Conv.weight)).or_else(|| op.value(param!(Matmul.y))) else {
+        return written;
+    };
     let shape = function[weight].ty.as_tensor().map(|t| t.shape.clone()).unwrap_or_default();
     let length = |d: &Dim| if let Dim::Fixed(n) = d { *n as f64 } else { 1.0 };
     match op.kind {

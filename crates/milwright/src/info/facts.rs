@@ -1,6 +1,6 @@
 //! Facts about models that must be looked for: class labels, scaling of images, computation, systems.
 
-use milwright_mil::{Arg, BlockId, Function, Op, OpKind, TensorType, Value, ValueId};
+use milwright_mil::{Arg, BlockId, Function, Op, OpKind, TensorType, Value, ValueId, param};
 use milwright_spec::proto::{self as pb, model};
 
 use super::{ClassLabels, Preprocessing, Systems, pipeline};
@@ -58,7 +58,7 @@ pub(super) fn class_labels(model: &pb::Model) -> Option<ClassLabels> {
 pub(super) fn program_classes(function: &Function) -> Option<ClassLabels> {
     let body = &function[function.body];
     let op = body.ops.iter().map(|&op| &function[op]).find(|op| op.kind == OpKind::Classify)?;
-    let classes = crate::classifier::classes(constant(function, op, "classes")?)?;
+    let classes = crate::classifier::classes(constant(function, op, param!(Classify.classes))?)?;
     Some(match classes.to_i64() {
         Some(numbers) => ClassLabels::Int64(numbers),
         None => ClassLabels::Text(classes.strings().to_vec()),
@@ -111,7 +111,8 @@ pub(super) fn first_ops(function: &Function, image: ValueId) -> Option<Preproces
         let Some(op) = only_user(function, at) else { break };
         let [output] = op.outputs[..] else { break };
         let other = |f: fn(f64) -> f64| {
-            let name = if op.value("x") == Some(at) { "y" } else { "x" };
+            let first = op.value(param!(Mul.x)) == Some(at);
+            let name = if first { param!(Mul.y) } else { param!(Mul.x) };
             Some(channel_numbers(constant(function, op, name)?)?.into_iter().map(f).collect::<Vec<_>>())
         };
         match op.kind {
@@ -120,12 +121,14 @@ pub(super) fn first_ops(function: &Function, image: ValueId) -> Option<Preproces
                 Some(numbers) => scale = Some(numbers),
                 None => break,
             },
-            OpKind::RealDiv if scale.is_none() && op.value("x") == Some(at) => match other(|x| 1.0 / x) {
-                Some(numbers) => scale = Some(numbers),
-                None => break,
-            },
+            OpKind::RealDiv if scale.is_none() && op.value(param!(RealDiv.x)) == Some(at) => {
+                match other(|x| 1.0 / x) {
+                    Some(numbers) => scale = Some(numbers),
+                    None => break,
+                }
+            }
             OpKind::Add => bias = other(|x| x),
-            OpKind::Sub if op.value("x") == Some(at) => bias = other(|x| -x),
+            OpKind::Sub if op.value(param!(Sub.x)) == Some(at) => bias = other(|x| -x),
             _ => break,
         }
         if matches!(op.kind, OpKind::Add | OpKind::Sub) && bias.is_none() {
@@ -222,19 +225,25 @@ fn op_multiply_adds(function: &Function, op: &Op) -> Option<u64> {
         value.is_some_and(|v| v.first() == Some(&1.0))
     };
     Some(match op.kind {
-        OpKind::Conv => written()?.saturating_mul(product(sizes("weight")?.get(1..)?)),
-        OpKind::ConvTranspose => product(&sizes("x")?).saturating_mul(product(sizes("weight")?.get(1..)?)),
-        OpKind::Linear => product(&sizes("x")?).saturating_mul(*sizes("weight")?.first()?),
+        OpKind::Conv => written()?.saturating_mul(product(sizes(param!(Conv.weight))?.get(1..)?)),
+        OpKind::ConvTranspose => {
+            let weight = sizes(param!(ConvTranspose.weight))?;
+            product(&sizes(param!(ConvTranspose.x))?).saturating_mul(product(weight.get(1..)?))
+        }
+        OpKind::Linear => {
+            product(&sizes(param!(Linear.x))?).saturating_mul(*sizes(param!(Linear.weight))?.first()?)
+        }
         OpKind::Matmul => {
-            let x = sizes("x")?;
-            let from_end = if flag("transpose_x") && x.len() > 1 { 2 } else { 1 };
+            let x = sizes(param!(Matmul.x))?;
+            let from_end = if flag(param!(Matmul.transpose_x)) && x.len() > 1 { 2 } else { 1 };
             written()?.saturating_mul(x[x.len().checked_sub(from_end)?])
         }
         OpKind::Einsum => {
-            let equation = constant(function, op, "equation")?.as_tensor()?.strings().first()?.clone();
+            let equation =
+                constant(function, op, param!(Einsum.equation))?.as_tensor()?.strings().first()?.clone();
             let (inputs, _) = equation.split_once("->")?;
             let mut labels: Vec<(char, u64)> = Vec::new();
-            for (arg, letters) in op.args("values").iter().zip(inputs.split(',')) {
+            for (arg, letters) in op.args(param!(Einsum.values)).iter().zip(inputs.split(',')) {
                 let Arg::Value(v) = arg else { return None };
                 let shape = function[*v].ty.as_tensor()?.fixed_shape()?;
                 for (letter, size) in letters.trim().chars().zip(shape) {
@@ -247,14 +256,23 @@ fn op_multiply_adds(function: &Function, op: &Op) -> Option<u64> {
             labels.iter().fold(1u64, |n, (_, d)| n.saturating_mul(*d))
         }
         OpKind::Lstm | OpKind::Gru | OpKind::Rnn => {
-            let x = sizes("x")?;
-            let weights = ["weight_ih", "weight_hh", "weight_ih_back", "weight_hh_back"];
+            let x = sizes(param!(Lstm.x))?;
+            let weights = [
+                param!(Lstm.weight_ih),
+                param!(Lstm.weight_hh),
+                param!(Lstm.weight_ih_back),
+                param!(Lstm.weight_hh_back),
+            ];
             let weights = weights.iter().filter(|w| !op.args(w).is_empty());
             let per_step = weights.map(|w| Some(product(&sizes(w)?))).sum::<Option<u64>>()?;
             product(x.get(..2)?).saturating_mul(per_step)
         }
         OpKind::ScaledDotProductAttention => {
-            let (query, key, value) = (sizes("query")?, sizes("key")?, sizes("value")?);
+            let (query, key, value) = (
+                sizes(param!(ScaledDotProductAttention.query))?,
+                sizes(param!(ScaledDotProductAttention.key))?,
+                sizes(param!(ScaledDotProductAttention.value))?,
+            );
             let keys = *key.get(key.len().checked_sub(2)?)?;
             product(&query).saturating_mul(keys).saturating_add(
                 product(&query[..query.len() - 1]).saturating_mul(keys).saturating_mul(*value.last()?),

@@ -75,7 +75,7 @@ fn draw(inputs: &[Drawn], set: usize, random: &mut Xoshiro256PlusPlus) -> Result
         request = match &input.values {
             Values::LeftOut => request,
             // What the model has itself is tried first.
-            Values::Now(_) if set % 2 == 0 => request,
+            Values::Now(_) if set.is_multiple_of(2) => request,
             Values::Counts(keys) => request.dictionary(&input.name, counts(keys, random)),
             _ => request.input(&input.name, input.draw(random)?),
         };
