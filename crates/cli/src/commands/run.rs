@@ -12,7 +12,7 @@ use milwright::{
 use serde::Serialize;
 
 use crate::common::{self, Global, InputArgs, TargetArg};
-use crate::destination::{FileNames, Force};
+use crate::destination::{FileNames, Force, check_folder};
 use crate::inputs::Declared;
 use crate::outputs::{self, Class, Summary};
 use crate::printer::{self, Printer, count, duration};
@@ -129,10 +129,8 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         PrecisionArg::Wide => Precision::Wide,
     };
     let options = LoadOptions { precision, ..global.load_options(function, args.threads) };
-    if let Some(folder) = args.output.as_deref().filter(|f| f.exists() && !f.is_dir()) {
-        let error =
-            Error::new(ErrorKind::InvalidInput, "a file of this name is in the way; outputs go to a folder");
-        return Err(error.with_hint("choose another name with -o").at(folder));
+    if let Some(folder) = &args.output {
+        check_folder(folder)?;
     }
     let load = || common::backend(args.target.into(), args.isolated)?.load(&model, &options);
     if let Some(folder) = args.inputs.folder(&model, function, printer)? {
