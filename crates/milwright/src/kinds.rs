@@ -184,16 +184,23 @@ impl ModelKind {
         match (task, self.computed) {
             (Task::Inspect, _) => Can::Yes,
             (_, C::Not(reason)) => Can::No(reason),
-            // No sample shows what those of classifiers and regressors have besides their models.
-            (Task::Compile, C::Parts) if self.name != "pipeline" => Can::No(NOT_PUBLISHED),
             (_, C::Parts) => Can::WithParts,
             (Task::Run | Task::Compare | Task::Bench, _) | (_, C::Program) => Can::Yes,
             (Task::Optimize | Task::Convert, C::Network) => Can::Yes,
             (Task::Optimize, C::Numbers) => Can::No("it has no weights that could be stored in fewer bits"),
             (Task::Convert, C::Numbers) => Can::No("an ML program cannot express it in double precision"),
             (Task::Compile, C::Network) => Can::No("compiled neural networks are not written"),
+            (Task::Compile, C::Numbers) if self.is_kept_as_specification() => {
+                Can::No("its compiled form is known as a part of a pipeline only")
+            }
             (Task::Compile, C::Numbers) => Can::No(NOT_PUBLISHED),
         }
+    }
+
+    /// Whether a compiled pipeline has a model of this type as its specification. That it is so for this one, a file of Core
+    /// ML's compiler shows; of others it is not known.
+    fn is_kept_as_specification(&self) -> bool {
+        self.name == "featureVectorizer"
     }
 
     /// What to do instead, where there is something.
@@ -227,6 +234,9 @@ impl ModelInfo {
             // The decoder bounds how deep pipelines nest.
             Can::WithParts => {
                 let check = |(i, part): (usize, &ModelInfo)| {
+                    if task == Task::Compile && part.is_kept_as_specification() {
+                        return Ok(());
+                    }
                     part.check(task).map_err(|e| e.within(&part_name(i, &self.pipeline_names)))
                 };
                 let mut parts = self.pipeline.iter().enumerate().map(check);
@@ -274,13 +284,18 @@ impl ModelInfo {
 }
 
 impl ModelInfo {
+    /// Whether a compiled pipeline has it as its specification.
+    pub(crate) fn is_kept_as_specification(&self) -> bool {
+        self.kind().is_some_and(ModelKind::is_kept_as_specification)
+    }
+
     /// Whether it could be compiled if the networks in it were ML programs.
     fn compiles_when_converted(&self) -> bool {
         let Some(kind) = self.kind() else { return false };
         match kind.can(Task::Compile) {
             Can::Yes => true,
             Can::WithParts => self.pipeline.iter().all(ModelInfo::compiles_when_converted),
-            Can::No(_) => kind.computed == Computed::Network,
+            Can::No(_) => kind.computed == Computed::Network || kind.is_kept_as_specification(),
         }
     }
 }

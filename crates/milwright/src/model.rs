@@ -169,7 +169,7 @@ impl Model {
 
     /// Writes the model compiled, as Core ML's own compiler does: an `.mlmodelc` folder with the program as text, the
     /// description, and the same weight files. That of a pipeline has a folder of that kind for each of its models, all of
-    /// which have to be ML programs, or pipelines of these. A compiled model that is there is replaced whole or not at all.
+    /// which have to be ML programs, feature vectorizers, or pipelines of these. A compiled model that is there is replaced whole or not at all.
     ///
     /// ```
     /// # let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../");
@@ -190,6 +190,10 @@ impl Model {
         match self.compiled(self.digest())? {
             CompiledPart::Program(program) => Ok(milwright_spec::write_mlmodelc(path, &program)?),
             CompiledPart::Pipeline(pipeline) => Ok(milwright_spec::write_mlmodelc_pipeline(path, &pipeline)?),
+            CompiledPart::Specification(_) => Err(Error::new(
+                ErrorKind::Unsupported,
+                "only a part of a pipeline is kept as its specification",
+            )),
         }
     }
 
@@ -200,6 +204,9 @@ impl Model {
         if let Content::Pipeline(parts) = &self.content {
             let parts = parts.iter().map(|part| part.compiled(digest)).collect::<Result<_>>()?;
             return Ok(CompiledPart::Pipeline(CompiledPipeline { model, parts, digest }));
+        }
+        if self.info.is_kept_as_specification() {
+            return Ok(CompiledPart::Specification(model));
         }
         let program = self.program()?;
         Ok(CompiledPart::Program(CompiledProgram {
@@ -302,15 +309,15 @@ fn network(package: &Package) -> Result<Program> {
     })
 }
 
-/// Layers of a compiled network that are not understood.
+/// Layers of a compiled network, or models in a pipeline, that are not understood.
 fn unread(layers: &[String]) -> Error {
     /// How many an error lists.
     const MAX: usize = 20;
     let mut message = match layers {
-        [layer] => format!("a compiled network that is not understood: {layer}"),
+        [part] => format!("a compiled model that is not understood: {part}"),
         _ => {
             let listed: Vec<&str> = layers.iter().take(MAX).map(String::as_str).collect();
-            let message = format!("{} layers of the compiled network are not understood:\n  ", layers.len());
+            let message = format!("{} parts of the compiled model are not understood:\n  ", layers.len());
             message + &listed.join("\n  ")
         }
     };

@@ -40,6 +40,7 @@ cases! {
     skips
     states
     table_of_words
+    vector_classifier
     words_program_line
 }
 
@@ -216,8 +217,67 @@ fn compiling_names_what_is_in_the_way() {
         "{message}"
     );
     assert!(hint.contains("milwright convert"), "{hint}");
-    let (message, _) = refusal("image_trees");
-    assert!(message.contains("a model of type pipelineRegressor,"), "{message}");
+    let (message, hint) = refusal("image_trees");
+    assert!(
+        message.starts_with("model 2 of the pipeline: a model of type arrayFeatureExtractor,"),
+        "{message}"
+    );
+    assert!(hint.contains("on a Mac"), "{hint}");
+}
+
+/// The layout is that of a file of Core ML's compiler: a classifier of a feature vectorizer and trees, specification version 1.
+#[test]
+fn compiled_vectorizers_are_their_specification() {
+    let folder = tempfile::tempdir().unwrap();
+    let compiled = folder.path().join("m.mlmodelc");
+    let model = open("vector_classifier");
+    model.compile_to(&compiled).unwrap();
+    check_as(&compiled, &path("vector_classifier"), TOLERANCE);
+    assert_eq!(Model::open(&compiled).unwrap().info(), model.info());
+
+    let original = Package::open(path("vector_classifier")).unwrap();
+    let Some(Type::PipelineClassifier(classifier)) = &original.model().r#type else { panic!() };
+    let vectorizer = &classifier.pipeline.as_ref().unwrap().models[0];
+    let mut expected = vec![0x5a, 2, 0, 0, 1];
+    expected.resize(0x1c, 0);
+    expected.extend(b"\x04\0\0\0\0\0\0\0spec\x01");
+    expected.resize(0x48, 0);
+    expected.extend(prost::Message::encode_to_vec(vectorizer));
+    assert_eq!(std::fs::read(compiled.join("model0/coremldata.bin")).unwrap(), expected);
+    assert!(!compiled.join("model0/analytics").exists());
+
+    let header = std::fs::read(compiled.join("coremldata.bin")).unwrap();
+    assert_eq!(header[..0x1c], *[&[200, 0, 0, 0, 1][..], &[0; 15], &[1, 0, 0, 0, 0, 0, 0, 0]].concat());
+    let label = b"generic.model0v1.0.0spec.model1v7.0.0generic";
+    assert_eq!(header[0x24..0x24 + label.len()], *label);
+    assert!(header.ends_with(b"\x02\0\0\0\0\0\0\0\xc8\0\0\0\0\0\0\0"));
+    let metadata = std::fs::read_to_string(compiled.join("metadata.json")).unwrap();
+    let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
+    let kind = serde_json::json!({ "name": "MLModelType_pipelineClassifier", "structure": [
+        { "name": "MLModelType_featureVectorizer" }, { "name": "MLModelType_mlProgram" },
+    ] });
+    assert_eq!(metadata[0]["modelType"], kind);
+
+    // Trees are kept in another way: what the pipeline takes and gives is said, and what is not understood is named.
+    let trees = folder.path().join("m.mlmodelc/model0/coremldata.bin");
+    let mut header = std::fs::read(compiled.join("model1/coremldata.bin")).unwrap();
+    header[..4].copy_from_slice(&402u32.to_le_bytes());
+    std::fs::write(&trees, header).unwrap();
+    let error = Model::open(&compiled).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("model0: a model of type treeEnsembleClassifier,"), "{error}");
+    let info = ModelInfo::open(&compiled).unwrap();
+    assert_eq!(types(&info), ["pipelineClassifier", "treeEnsembleClassifier", "mlProgram"]);
+    assert!(!info.runnable && info.warnings.len() == 1);
+    // A specification of another type than the header says, cut off, or damaged, is an error.
+    for at in [0, 0x24, 0x48, 0x50, expected.len() - 1] {
+        let mut damaged = expected.clone();
+        damaged[at] ^= 1;
+        std::fs::write(&trees, &damaged).unwrap();
+        let _ = Model::open(&compiled);
+        std::fs::write(&trees, &damaged[..at]).unwrap();
+        assert!(Model::open(&compiled).is_err());
+    }
 }
 
 /// A regressor predicts a quantity, which is measured as one, whatever models lead to it.

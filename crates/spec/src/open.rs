@@ -455,7 +455,8 @@ fn open_file(path: &Path, mode: Weights) -> Result<Package> {
     })
 }
 
-fn decode(data: Bytes) -> Result<Model> {
+/// A serialized model.
+pub(crate) fn decode(data: Bytes) -> Result<Model> {
     if data.len() as u64 > MAX_SPEC_BYTES {
         return Err(Error::limit(format!("{} bytes, more than the limit of {MAX_SPEC_BYTES}", data.len())));
     }

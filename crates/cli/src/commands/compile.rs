@@ -17,7 +17,7 @@ Examples:
   milwright compile model.mlpackage
   milwright compile model.mlpackage -o build/Model.mlmodelc")]
 pub struct Args {
-    /// An .mlpackage or .mlmodelc folder, or an .mlmodel file, with an ML program or a pipeline of such.
+    /// An .mlpackage or .mlmodelc folder, or an .mlmodel file, with an ML program, or a pipeline of such and feature vectorizers.
     model: PathBuf,
     /// Where the result goes [default: NAME.mlmodelc in the current folder]
     #[arg(short, long, value_name = "OUT")]

@@ -437,6 +437,27 @@ def states():
     return top, cases
 
 
+@case
+def vector_classifier():
+    """Numbers become a vector, which a program classifies: what such pipelines are compiled to is known."""
+    torch.manual_seed(6)
+    names = ["no", "yes", "maybe"]
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 3), torch.nn.Softmax(-1))
+    config = ct.ClassifierConfig(names, predicted_feature_name="answer")
+    judge = ct.convert(
+        torch.jit.trace(net.eval(), torch.zeros(1, 3)), inputs=[ct.TensorType(name="row", shape=(1, 3))],
+        minimum_deployment_target=ct.target.iOS16, compute_precision=ct.precision.FLOAT32, classifier_config=config,
+        skip_model_load=True)
+    top = pipeline("classifier", [vectorizer({"a": ("double", 1), "b": ([2], 2)}, "row"), judge], ["a", "b"],
+                   ["answer", "answer_probs"], ["answer", "answer_probs"], ["vector", "judge"])
+    cases = []
+    for _ in range(5):
+        row = 3 * RNG.standard_normal(3)
+        odds = net(torch.from_numpy(row).float()[None])[0].detach().numpy().astype(float)
+        cases.append(({"a": row[0], "b": row[1:]}, {"answer": names[odds.argmax()], "answer_probs": dict(zip(names, odds))}))
+    return top, cases
+
+
 # --- writing
 
 

@@ -17,7 +17,11 @@
 //! Those of neural networks are read by [`espresso`]. That of a pipeline has a folder for each of its models (`model0`,
 //! `model1` and so on), which is a compiled model of its own, without a `metadata.json`. If the models have names, they
 //! are in `modelNames/coremldata.bin`: their number (`u64`), and each as a string. Behind the description it has the
-//! number of models and that of its type (`u64` both). What other types of models keep there is not known.
+//! number of models and that of its type (`u64` both).
+//!
+//! Where the string is `spec`, the model itself follows behind the 28 bytes, as the message that it is in an `.mlmodel`, up
+//! to the end: feature vectorizers are kept so. Others are not (trees are packed into a file of their own), and what these
+//! keep is not known.
 
 mod espresso;
 mod metadata;
@@ -32,7 +36,7 @@ use prost::Message as _;
 use crate::limits::{MAX_COMPILED_DEPTH, MAX_COMPILED_MODELS, MAX_PROGRAM_TEXT_BYTES, MAX_SPEC_BYTES};
 use crate::manifest::beside;
 use crate::map::map_bytes;
-use crate::open::{MODEL_PATH, check_version};
+use crate::open::{MODEL_PATH, check_version, decode};
 use crate::proto::{
     Model, ModelDescription, Pipeline, PipelineClassifier, PipelineRegressor, layout, mil_spec, model,
 };
@@ -51,10 +55,13 @@ const NAMES_FOLDER: &str = "modelNames";
 const NETWORK_FILE: &str = "model.espresso.net";
 const FILES: [&str; 3] = [HEADER_FILE, PROGRAM_FILE, NETWORK_FILE];
 
+/// The string in `coremldata.bin` of a model that is kept as its specification.
+const SPECIFICATION: &str = "spec";
+
 /// The numbers of model types in `Model`.
 const ML_PROGRAM: u32 = 502;
-const PIPELINE: u32 = 202;
-const PIPELINES: [u32; 3] = [200, 201, PIPELINE];
+/// Of classifiers, regressors, and others.
+const PIPELINES: [u32; 3] = [200, 201, 202];
 
 /// A compiled model that was read, but for the weights of programs.
 pub(crate) struct Opened {
@@ -63,7 +70,7 @@ pub(crate) struct Opened {
     pub model: Model,
     /// The program's text, if it is one.
     pub text: Option<String>,
-    /// The layers of compiled networks that are not understood, each with the reason.
+    /// The layers of compiled networks that are not understood, and the models, each with the reason.
     pub unread: Vec<String>,
     /// The models of a pipeline. They are in its message, too; the text of a program is only here.
     pub parts: Vec<Opened>,
@@ -136,6 +143,11 @@ fn read(folder: &Path, depth: usize, total: &mut Total) -> Result<Opened> {
             _ => model::Type::Pipeline(pipeline),
         });
         return Ok(Opened { folder: folder.to_owned(), model, text: None, unread, parts });
+    }
+    if header.code != ML_PROGRAM {
+        // It is kept as its specification, or in a form that is not known.
+        let (folder, unread, parts) = (folder.to_owned(), header.unread.into_iter().collect(), Vec::new());
+        return Ok(Opened { folder, model, text: None, unread, parts });
     }
     let path = in_folder(PROGRAM_FILE)?;
     let text = map_bytes(&path, MAX_PROGRAM_TEXT_BYTES)?;
@@ -231,10 +243,12 @@ fn read_names(folder: &Path, parts: usize) -> Result<Vec<String>> {
 struct Header {
     /// The number of the model's type.
     code: u32,
-    /// A model without content.
+    /// A model without content; the whole one, if it is kept as its specification.
     model: Model,
     /// What follows after the description.
     rest: Bytes,
+    /// Why the model has no content, if nobody knows how to read it.
+    unread: Option<String>,
 }
 
 impl Header {
@@ -244,16 +258,24 @@ impl Header {
         }
         let mut rest = Reader(data.clone());
         let code = rest.u32()?;
-        if code != ML_PROGRAM && !espresso::is_network(code) && !PIPELINES.contains(&code) {
-            return Err(match type_name(code) {
-                Some(name) => other_type(&name),
-                None => {
-                    Error::malformed(format!("not a compiled model: {code} is the number of no model type"))
-                }
-            });
-        }
+        let is_known = code == ML_PROGRAM || espresso::is_network(code) || PIPELINES.contains(&code);
+        let ty = empty_type(code).filter(|_| code >= PIPELINES[0]).ok_or_else(|| {
+            Error::malformed(format!("not a compiled model: {code} is the number of no model type"))
+        })?;
         rest.skip(24)?;
-        rest.sized()?;
+        let label = rest.sized()?;
+        if !is_known && *label == *SPECIFICATION.as_bytes() {
+            rest.skip(4 + 28)?;
+            let model = decode(rest.0)?;
+            let name = name_of_type(&ty);
+            if model.r#type.as_ref().map(name_of_type).as_ref() != Some(&name) {
+                return Err(Error::malformed(format!("the specification in it is not that of a {name}")));
+            }
+            return Ok(Header { code, model, rest: Bytes::new(), unread: None });
+        }
+        // The others have a description, whatever follows it.
+        let unread = (!is_known)
+            .then(|| format!("a model of type {}, whose compiled form is not known", name_of_type(&ty)));
         let version = rest.u32()?;
         rest.skip(28)?;
         let description = rest.sized()?;
@@ -262,8 +284,9 @@ impl Header {
             Error::malformed(format!("the description is damaged: {error}")).with_source(error)
         })?;
         // Every version that there is fits.
-        let model = shell(i32::try_from(version).unwrap_or(i32::MAX), description)?;
-        Ok(Header { code, model, rest: rest.0 })
+        let mut model = shell(i32::try_from(version).unwrap_or(i32::MAX), description)?;
+        model.r#type = Some(ty);
+        Ok(Header { code, model, rest: rest.0, unread })
     }
 }
 
@@ -317,20 +340,13 @@ impl Reader {
     }
 }
 
-fn other_type(name: &str) -> Error {
-    recompile(Error::unsupported(format!(
-        "a compiled model of type {name}, whose compiled form is not known; ML programs, neural networks and \
-         pipelines of these are read"
-    )))
-}
-
 /// What to do about a compiled model that is not read.
 fn recompile(error: Error) -> Error {
     error.with_hint("open the .mlpackage or .mlmodel that it was compiled from")
 }
 
-/// The name of the model type whose field in `Model` has this number.
-fn type_name(code: u32) -> Option<String> {
+/// An empty model of the type whose field in `Model` has this number.
+fn empty_type(code: u32) -> Option<model::Type> {
     // The message knows: an empty message of that type, in its place.
     if !(1..1 << 29).contains(&code) {
         return None;
@@ -338,10 +354,27 @@ fn type_name(code: u32) -> Option<String> {
     let mut empty = Vec::new();
     prost::encoding::encode_key(code, prost::encoding::WireType::LengthDelimited, &mut empty);
     empty.push(0);
-    let model = Model::decode(Bytes::from(empty)).ok()?;
-    let variant = format!("{:?}", model.r#type?);
-    let name = variant.split('(').next()?;
-    Some(name[..1].to_ascii_lowercase() + &name[1..])
+    Model::decode(Bytes::from(empty)).ok()?.r#type
+}
+
+/// The name of a model's type, as in the specification.
+fn name_of_type(ty: &model::Type) -> String {
+    macro_rules! names {
+        ($($variant:ident)*) => {
+            match ty {
+                $(model::Type::$variant(_) => stringify!($variant),)*
+            }
+        };
+    }
+    let name = names! {
+        PipelineClassifier PipelineRegressor Pipeline GlmRegressor SupportVectorRegressor TreeEnsembleRegressor
+        NeuralNetworkRegressor BayesianProbitRegressor GlmClassifier SupportVectorClassifier TreeEnsembleClassifier
+        NeuralNetworkClassifier KNearestNeighborsClassifier NeuralNetwork ItemSimilarityRecommender MlProgram CustomModel
+        LinkedModel ClassConfidenceThresholding OneHotEncoder Imputer FeatureVectorizer DictVectorizer Scaler
+        CategoricalMapping Normalizer ArrayFeatureExtractor NonMaximumSuppression Identity TextClassifier WordTagger
+        VisionFeaturePrint SoundAnalysisPreprocessing Gazetteer WordEmbedding AudioFeaturePrint SerializedModel
+    };
+    name[..1].to_ascii_lowercase() + &name[1..]
 }
 
 /// The weight files that a program's text refers to.
@@ -363,10 +396,11 @@ mod tests {
 
     #[test]
     fn types_have_names() {
-        assert_eq!(type_name(403).as_deref(), Some("neuralNetworkClassifier"));
-        assert_eq!(type_name(202).as_deref(), Some("pipeline"));
+        let name = |code| empty_type(code).map(|ty| name_of_type(&ty));
+        assert_eq!(name(403).as_deref(), Some("neuralNetworkClassifier"));
+        assert_eq!(name(202).as_deref(), Some("pipeline"));
         for none in [0, 1, 7, 10, u32::MAX] {
-            assert_eq!(type_name(none), None, "{none}");
+            assert_eq!(empty_type(none), None, "{none}");
         }
     }
 

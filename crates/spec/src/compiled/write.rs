@@ -8,8 +8,8 @@ use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::{
-    ANALYTICS_FOLDER, HEADER_FILE, ML_PROGRAM, NAMES_FOLDER, PIPELINE, PROGRAM_FILE, is_ours, metadata,
-    part_folder, weight_files,
+    ANALYTICS_FOLDER, HEADER_FILE, ML_PROGRAM, NAMES_FOLDER, PIPELINES, PROGRAM_FILE, SPECIFICATION,
+    empty_type, is_ours, metadata, name_of_type, part_folder, weight_files,
 };
 use crate::blob::BlobFile;
 use crate::disk;
@@ -67,6 +67,8 @@ pub enum CompiledPart<'a> {
     Program(CompiledProgram<'a>),
     /// A pipeline in the pipeline.
     Pipeline(CompiledPipeline<'a>),
+    /// A model that is kept as its specification.
+    Specification(&'a Model),
 }
 
 /// Writes a compiled ML program. An older one is replaced whole or not at all.
@@ -107,6 +109,11 @@ fn name(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
+/// What `metadata.json` calls the type of a model.
+fn kind_name(model: &Model) -> String {
+    format!("MLModelType_{}", model.r#type.as_ref().map(name_of_type).unwrap_or_default())
+}
+
 fn program_kind() -> Value {
     json!({ "name": "MLModelType_mlProgram" })
 }
@@ -117,8 +124,9 @@ impl CompiledPipeline<'_> {
         let kind = |part: &CompiledPart<'_>| match part {
             CompiledPart::Program(_) => program_kind(),
             CompiledPart::Pipeline(pipeline) => pipeline.kind(),
+            CompiledPart::Specification(model) => json!({ "name": kind_name(model) }),
         };
-        json!({ "name": "MLModelType_pipeline", "structure": self.parts.iter().map(kind).collect::<Value>() })
+        json!({ "name": kind_name(self.model), "structure": self.parts.iter().map(kind).collect::<Value>() })
     }
 
     /// What its models come to.
@@ -128,6 +136,7 @@ impl CompiledPipeline<'_> {
             let summaries = match part {
                 CompiledPart::Program(program) => program.functions.values().cloned().collect(),
                 CompiledPart::Pipeline(pipeline) => vec![pipeline.summary()],
+                CompiledPart::Specification(_) => Vec::new(),
             };
             for summary in summaries {
                 summary.ops.into_iter().for_each(|(op, n)| *total.ops.entry(op).or_default() += n);
@@ -145,6 +154,7 @@ impl CompiledPipeline<'_> {
             let (model, inner) = match part {
                 CompiledPart::Program(program) => (program.model, GENERIC.to_owned()),
                 CompiledPart::Pipeline(pipeline) => (pipeline.model, pipeline.label()),
+                CompiledPart::Specification(model) => (*model, SPECIFICATION.to_owned()),
             };
             label += &format!(".{}v{}.0.0{inner}", part_folder(i), model.specification_version);
         }
@@ -204,17 +214,23 @@ impl<'a> Files<'a> {
             match part {
                 CompiledPart::Program(program) => self.add_program(&folder, program, None)?,
                 CompiledPart::Pipeline(pipeline) => self.add_pipeline(&folder, pipeline, None)?,
+                CompiledPart::Specification(model) => {
+                    self.add(&folder.join(HEADER_FILE), specification(model)?);
+                }
             }
         }
+        let (code, names) = match &pipeline.model.r#type {
+            Some(model::Type::PipelineClassifier(p)) => (PIPELINES[0], p.pipeline.as_ref()),
+            Some(model::Type::PipelineRegressor(p)) => (PIPELINES[1], p.pipeline.as_ref()),
+            Some(model::Type::Pipeline(p)) => (PIPELINES[2], Some(p)),
+            _ => return Err(Error::invalid("it is no pipeline")),
+        };
+        let names = names.map_or(&[][..], |p| &p.names);
         let mut rest = (pipeline.parts.len() as u64).to_le_bytes().to_vec();
-        rest.extend(u64::from(PIPELINE).to_le_bytes());
-        let kind = [PIPELINE, 1, 0, 0, 0, 1, 0];
+        rest.extend(u64::from(code).to_le_bytes());
+        let kind = [code, 1, 0, 0, 0, 1, 0];
         let header = encode(pipeline.model, kind, &pipeline.label(), &rest, name.is_some());
         self.add(&folder.join(HEADER_FILE), header);
-        let names = match &pipeline.model.r#type {
-            Some(model::Type::Pipeline(pipeline)) => &pipeline.names[..],
-            _ => &[],
-        };
         if !names.is_empty() {
             let mut data = (names.len() as u64).to_le_bytes().to_vec();
             names.iter().for_each(|name| sized(&mut data, name.as_bytes()));
@@ -288,6 +304,24 @@ fn encode(model: &Model, kind: [u32; 7], label: &str, rest: &[u8], is_whole: boo
     sized(&mut data, &description.encode_to_vec());
     data.extend(rest);
     data
+}
+
+/// `coremldata.bin` of a model that is kept as its specification.
+fn specification(model: &Model) -> Result<Vec<u8>> {
+    let code = model.r#type.as_ref().and_then(code_of_type);
+    let code = code.ok_or_else(|| Error::invalid("a model without a type"))?;
+    let mut data: Vec<u8> = [code, 1, 0, 0, 0, 0, 0].into_iter().flat_map(u32::to_le_bytes).collect();
+    sized(&mut data, SPECIFICATION.as_bytes());
+    data.extend((model.specification_version.max(0) as u32).to_le_bytes());
+    data.extend([0; 28]);
+    data.extend(model.encode_to_vec());
+    Ok(data)
+}
+
+/// The number of a model type's field in `Model`.
+fn code_of_type(ty: &model::Type) -> Option<u32> {
+    let name = name_of_type(ty);
+    (200..4096).find(|&code| empty_type(code).is_some_and(|ty| name_of_type(&ty) == name))
 }
 
 /// `analytics/coremldata.bin`: named groups of named texts. A model in a pipeline has no name, and the first one only.
