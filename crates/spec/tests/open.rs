@@ -90,7 +90,12 @@ fn compiled_models_that_are_not_read() {
     let (malformed, unsupported) = (ErrorKind::Malformed, ErrorKind::Unsupported);
     let header = |number: u32| number.to_le_bytes();
     let trees = folder_of("t.mlmodelc", &[("coremldata.bin", &header(402))]);
-    assert_error(&trees, unsupported, "compiled model of type treeEnsembleClassifier", ".mlpackage");
+    assert_error(
+        &trees,
+        unsupported,
+        "a model of type treeEnsembleClassifier, whose compiled form is not known",
+        ".mlpackage",
+    );
     let network = folder_of("n.mlmodelc", &[("model.espresso.net", b""), ("coremldata.bin", &header(403))]);
     assert_error(&network, malformed, "cut off", "");
     let old = folder_of("old", &[("model.espresso.net", b"")]);

@@ -262,32 +262,46 @@ impl Header {
         let ty = empty_type(code).filter(|_| code >= PIPELINES[0]).ok_or_else(|| {
             Error::malformed(format!("not a compiled model: {code} is the number of no model type"))
         })?;
-        rest.skip(24)?;
-        let label = rest.sized()?;
-        if !is_known && *label == *SPECIFICATION.as_bytes() {
+        if is_known {
+            rest.skip(24)?;
+            rest.sized()?;
+            let (model, rest) = described(rest, ty)?;
+            return Ok(Header { code, model, rest, unread: None });
+        }
+        let name = name_of_type(&ty);
+        let unread = format!("a model of type {name}, whose compiled form is not known");
+        // It may be laid out in another way altogether.
+        let refused = |_| recompile(Error::unsupported(unread.clone()));
+        rest.skip(24).map_err(refused)?;
+        if *rest.sized().map_err(refused)? == *SPECIFICATION.as_bytes() {
             rest.skip(4 + 28)?;
             let model = decode(rest.0)?;
-            let name = name_of_type(&ty);
             if model.r#type.as_ref().map(name_of_type).as_ref() != Some(&name) {
                 return Err(Error::malformed(format!("the specification in it is not that of a {name}")));
             }
             return Ok(Header { code, model, rest: Bytes::new(), unread: None });
         }
-        // The others have a description, whatever follows it.
-        let unread = (!is_known)
-            .then(|| format!("a model of type {}, whose compiled form is not known", name_of_type(&ty)));
-        let version = rest.u32()?;
-        rest.skip(28)?;
-        let description = rest.sized()?;
-        memory::check(&description, layout::MODEL_DESCRIPTION)?;
-        let description = ModelDescription::decode(description).map_err(|error| {
-            Error::malformed(format!("the description is damaged: {error}")).with_source(error)
+        let (model, rest) = described(rest, ty).map_err(|error| match error.kind() {
+            ErrorKind::LimitExceeded => error,
+            _ => refused(error),
         })?;
-        // Every version that there is fits.
-        let mut model = shell(i32::try_from(version).unwrap_or(i32::MAX), description)?;
-        model.r#type = Some(ty);
-        Ok(Header { code, model, rest: rest.0, unread })
+        Ok(Header { code, model, rest, unread: Some(unread) })
     }
+}
+
+/// A model of a type without content, and what follows after its description.
+fn described(mut rest: Reader, ty: model::Type) -> Result<(Model, Bytes)> {
+    let version = rest.u32()?;
+    rest.skip(28)?;
+    let description = rest.sized()?;
+    memory::check(&description, layout::MODEL_DESCRIPTION)?;
+    let description = ModelDescription::decode(description).map_err(|error| {
+        Error::malformed(format!("the description is damaged: {error}")).with_source(error)
+    })?;
+    // Every version that there is fits.
+    let mut model = shell(i32::try_from(version).unwrap_or(i32::MAX), description)?;
+    model.r#type = Some(ty);
+    Ok((model, rest.0))
 }
 
 /// The model of a program that is elsewhere.
