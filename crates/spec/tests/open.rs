@@ -58,8 +58,13 @@ fn things_that_are_no_models() {
     };
     let malformed = ErrorKind::Malformed;
     assert_error(&file("empty.mlmodel", b""), malformed, "empty", "");
-    assert_error(&file("text.mlmodel", b"Lorem ipsum dolor"), malformed, "not a Core ML model", "");
-    assert_error(&file("m.zip", b"PK\x03\x04rest"), malformed, "zip", "unpack");
+    assert_error(
+        &file("text.mlmodel", b"Lorem ipsum dolor"),
+        ErrorKind::Unsupported,
+        "a text file, not a Core ML model",
+        "",
+    );
+    assert_error(&file("m.zip", b"PK\x03\x04rest"), ErrorKind::Unsupported, "zip", "unzip");
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
     assert_error(&file("lfs.mlmodel", pointer), malformed, "Git LFS", "git lfs pull");
     let untyped = Model { specification_version: 1, ..Model::default() }.encode_to_vec();
