@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use milwright::image::Fit;
 use milwright::{
     ComputePrecision, Container, Converter, Error, ErrorKind, InferenceRequest, LoadOptions, Model,
     ModelInfo, Optimizer, Progress, Proof, Samples, Target, TargetOs, Tolerance,
@@ -17,7 +18,7 @@ use crate::{tensors, work};
 /// Optimizes the model at `path`; gives the report as JSON. `progress` is called with a stage, done and total, and
 /// ends the work by raising.
 #[pyfunction]
-#[pyo3(signature = (path, output, *, force, quantize, target, tolerance, inputs, seed, progress, timeout, memory_limit))]
+#[pyo3(signature = (path, output, *, force, quantize, target, tolerance, inputs, fit, seed, progress, timeout, memory_limit))]
 #[expect(clippy::too_many_arguments, reason = "one for each keyword of the function in Python")]
 pub fn optimize(
     py: Python<'_>,
@@ -28,6 +29,7 @@ pub fn optimize(
     target: &str,
     tolerance: Option<Limit>,
     inputs: Option<Inputs<'_>>,
+    fit: &str,
     seed: u64,
     progress: Option<Py<PyAny>>,
     timeout: Option<f64>,
@@ -36,7 +38,7 @@ pub fn optimize(
     if let Some(output) = &output {
         check_new(py, output, Container::Mlpackage, force)?;
     }
-    let inputs = inputs.map(Inputs::unbind).transpose()?;
+    let inputs = inputs.map(|inputs| inputs.unbind(fit)).transpose()?;
     let load = limited(timeout, memory_limit).or_raise(py)?;
     let cancel = load.cancel.clone();
     let on_event = |at: Event| call(py, progress.as_ref(), at);
@@ -61,7 +63,7 @@ pub fn optimize(
 
 /// Writes the networks of the model at `path` as ML programs; gives the report as JSON. `progress` is called as by `optimize`.
 #[pyfunction]
-#[pyo3(signature = (path, output, *, force, target_os, precision, inputs, seed, threads, progress, timeout, memory_limit))]
+#[pyo3(signature = (path, output, *, force, target_os, precision, inputs, fit, seed, threads, progress, timeout, memory_limit))]
 #[expect(clippy::too_many_arguments, reason = "one for each keyword of the function in Python")]
 pub fn convert(
     py: Python<'_>,
@@ -71,6 +73,7 @@ pub fn convert(
     target_os: Option<&str>,
     precision: &str,
     inputs: Option<Inputs<'_>>,
+    fit: &str,
     seed: u64,
     threads: usize,
     progress: Option<Py<PyAny>>,
@@ -80,7 +83,7 @@ pub fn convert(
     if let Some(output) = &output {
         check_new(py, output, Container::Mlpackage, force)?;
     }
-    let inputs = inputs.map(Inputs::unbind).transpose()?;
+    let inputs = inputs.map(|inputs| inputs.unbind(fit)).transpose()?;
     let load = LoadOptions { threads, ..limited(timeout, memory_limit).or_raise(py)? };
     let cancel = load.cancel.clone();
     let on_event = |at: Event| call(py, progress.as_ref(), at);
@@ -117,20 +120,21 @@ fn call(py: Python<'_>, progress: Option<&Py<PyAny>>, event: Event) -> PyResult<
 
 /// Runs two models on the same inputs; gives the differences as JSON.
 #[pyfunction]
-#[pyo3(signature = (a, b, *, inputs, function, seed, samples, timeout, memory_limit))]
+#[pyo3(signature = (a, b, *, inputs, fit, function, seed, samples, timeout, memory_limit))]
 #[expect(clippy::too_many_arguments, reason = "one for each keyword of the function in Python")]
 pub fn compare(
     py: Python<'_>,
     a: PathBuf,
     b: PathBuf,
     inputs: Option<Inputs<'_>>,
+    fit: &str,
     function: Option<String>,
     seed: u64,
     samples: usize,
     timeout: Option<f64>,
     memory_limit: Option<u64>,
 ) -> PyResult<String> {
-    let mut inputs = inputs.map(Inputs::unbind).transpose()?;
+    let mut inputs = inputs.map(|inputs| inputs.unbind(fit)).transpose()?;
     let load = limited(timeout, memory_limit).or_raise(py)?;
     let cancel = load.cancel.clone();
     let proof = work::interruptible(py, &cancel, || {
@@ -184,14 +188,14 @@ pub enum Inputs<'py> {
 
 /// [`Inputs`] that need Python no more.
 enum Given {
-    Folder(PathBuf),
+    Folder(PathBuf, String),
     Sets(Vec<InferenceRequest>),
 }
 
 impl Inputs<'_> {
-    fn unbind(self) -> PyResult<Given> {
+    fn unbind(self, fit: &str) -> PyResult<Given> {
         Ok(match self {
-            Inputs::Folder(folder) => Given::Folder(folder),
+            Inputs::Folder(folder) => Given::Folder(folder, fit.to_owned()),
             Inputs::Sets(sets) => Given::Sets(sets.iter().map(tensors::request).collect::<PyResult<_>>()?),
         })
     }
@@ -200,7 +204,7 @@ impl Inputs<'_> {
 impl Given {
     fn samples(self, model: &Model, function: Option<&str>) -> milwright::Result<Samples> {
         match self {
-            Given::Folder(folder) => Samples::read(model, function, folder),
+            Given::Folder(path, name) => Samples::read_fitted(model, function, path, fit(&name)?),
             Given::Sets(sets) if sets.is_empty() => {
                 let error = Error::new(ErrorKind::InvalidInput, "the list of inputs is empty");
                 Err(error.with_hint("leave `inputs` out to have them drawn"))
@@ -255,6 +259,20 @@ fn target_os(name: &str) -> milwright::Result<TargetOs> {
         _ => {
             let error = Error::new(ErrorKind::InvalidInput, format!("there is no target system {name:?}"));
             return Err(error.with_hint("the target systems are ios15, ios16, ios17 and ios18"));
+        }
+    })
+}
+
+fn fit(name: &str) -> milwright::Result<Fit> {
+    Ok(match name {
+        "crop" => Fit::Crop,
+        "pad" => Fit::Pad,
+        "stretch" => Fit::Stretch,
+        "exact" => Fit::Exact,
+        _ => {
+            let error =
+                Error::new(ErrorKind::InvalidInput, format!("there is no way to fit images called {name:?}"));
+            return Err(error.with_hint("the ways are crop, pad, stretch and exact"));
         }
     })
 }

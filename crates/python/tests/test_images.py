@@ -92,6 +92,22 @@ def test_the_form_of_images_is_checked():
         model(small_models.RGB, images="jpeg")
 
 
+def test_pictures_of_another_size_are_fitted_as_asked(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    path = tmp_path / "picture.mlmodel"
+    path.write_bytes(small_models.picture(small_models.RGB, HEIGHT, WIDTH))
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    image.fromarray(np.zeros((HEIGHT + 3, WIDTH + 8, 3), np.uint8)).save(folder / "photo.png")
+    for fit in ("crop", "pad", "stretch"):
+        (copy,) = milwright.compare(path, path, inputs=folder, fit=fit)
+        assert copy["snr_db"] == "equal"
+    with pytest.raises(milwright.InputError, match="photo.png"):
+        milwright.compare(path, path, inputs=folder, fit="exact")
+    with pytest.raises(milwright.InputError, match="squash"):
+        milwright.compare(path, path, inputs=folder, fit="squash")
+
+
 def test_sets_of_pictures_prove_a_model(tmp_path):
     image = pytest.importorskip("PIL.Image")
     path = tmp_path / "picture.mlmodel"

@@ -55,6 +55,7 @@ __all__ = [
 StrPath = Union[str, "os.PathLike[str]"]
 Precision = Literal["declared", "wide"]
 Images = Literal["pil", "array"]
+Fit = Literal["crop", "pad", "stretch", "exact"]
 Target = Literal["auto", "ane", "gpu", "cpu"]
 
 TargetOS = Literal["ios15", "ios16", "ios17", "ios18"]
@@ -238,6 +239,7 @@ def optimize(
     target: Target = "auto",
     tolerance: float | Literal["none"] | None = None,
     inputs: StrPath | Sequence[Mapping[str, Any]] | None = None,
+    fit: Fit = "crop",
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
     timeout: float | None = None,
@@ -249,8 +251,10 @@ def optimize(
     ``quantize`` is how weights are stored: one of :data:`Quantize`, which docs/quantizations.md explains. ``tolerance`` is
     the least signal to noise, in dB, of every output: a result that is worse raises :class:`ToleranceError`, and nothing is
     written. ``None`` is the default of the setting, which the same page gives; ``"none"`` lifts it. ``inputs``
-    is a folder of ``.npy`` files or a list of sets of inputs; without it they are drawn, by ``seed``, and the proof is a
-    smoke test. ``progress`` is called with a stage, done and total. ``timeout`` is in seconds, for all of it: beyond it,
+    is a folder of ``.npy`` files and pictures, or a list of sets of inputs; without it they are drawn, by ``seed``, and the
+    proof is a smoke test. ``fit`` says what is done with pictures in a folder that have another size than the model takes:
+    they are cut to it (``crop``), put on black (``pad``), scaled out of proportion (``stretch``), or refused (``exact``).
+    ``progress`` is called with a stage, done and total. ``timeout`` is in seconds, for all of it: beyond it,
     :class:`DeadlineError` is raised, and nothing is written; without it, each prediction may take ten minutes.
     ``memory_limit`` is as for :class:`Model`.
 
@@ -265,6 +269,7 @@ def optimize(
         target=target,
         tolerance=tolerance,
         inputs=_given(model, inputs),
+        fit=fit,
         seed=seed,
         progress=progress,
         timeout=timeout,
@@ -281,6 +286,7 @@ def convert(
     precision: ComputePrecision = "float32",
     force: bool = False,
     inputs: StrPath | Sequence[Mapping[str, Any]] | None = None,
+    fit: Fit = "crop",
     seed: int = 0,
     threads: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
@@ -309,6 +315,7 @@ def convert(
         target_os=target_os,
         precision=precision,
         inputs=_given(model, inputs),
+        fit=fit,
         seed=seed,
         threads=threads,
         progress=progress,
@@ -339,6 +346,7 @@ def compare(
     b: StrPath,
     *,
     inputs: StrPath | Sequence[Mapping[str, Any]] | None = None,
+    fit: Fit = "crop",
     function: str | None = None,
     seed: int = 0,
     samples: int = 4,
@@ -349,7 +357,7 @@ def compare(
 
     ``snr_db`` of an output is a number, the string ``"equal"``, or ``None``: then ``reason`` or ``faults`` say why there
     is none. ``faults`` is what is wrong at any tolerance (a lost output, another shape), ``inputs`` what was run: given, or
-    drawn with which seed and ranges. ``inputs``, ``timeout`` and ``memory_limit`` are as for :func:`optimize`. Without
+    drawn with which seed and ranges. ``inputs``, ``fit``, ``timeout`` and ``memory_limit`` are as for :func:`optimize`. Without
     ``function`` all functions are compared, and where there are several, each row has a ``function``; ``inputs`` are for
     the default one.
     """
@@ -359,6 +367,7 @@ def compare(
         os.fspath(a),
         os.fspath(b),
         inputs=_given(a, inputs, function),
+        fit=fit,
         function=function,
         seed=seed,
         samples=samples,
