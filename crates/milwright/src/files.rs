@@ -106,6 +106,14 @@ pub(crate) fn path_in_words<S: serde::Serializer>(
     }
 }
 
+/// Like [`path_in_words`], of several.
+pub(crate) fn paths_in_words<S: serde::Serializer>(
+    paths: &[PathBuf],
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_seq(paths.iter().map(|path| path.display().to_string()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -39,7 +39,7 @@ pub enum SampleSource {
         #[serde(serialize_with = "crate::files::path_in_words")]
         folder: Option<PathBuf>,
         /// What lies in the folder and is no input.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[serde(serialize_with = "crate::files::paths_in_words", skip_serializing_if = "Vec::is_empty")]
         ignored: Vec<PathBuf>,
     },
     /// They were drawn, to suit what the model declares.

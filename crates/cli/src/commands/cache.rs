@@ -50,7 +50,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let folder = global.cache_folder()?;
     if let Action::Path = args.action {
         if printer.is_json() {
-            printer.json(&json!({ "path": folder }));
+            printer.json(&json!({ "path": folder.display().to_string() }));
         } else {
             printer.line(folder.display());
         }
@@ -98,7 +98,7 @@ fn prewarm(models: &[PathBuf], global: &Global, printer: &Printer) -> Result<()>
         let session = Target::Auto.backend()?.load(&model, &options)?;
         let loaded = session.loaded();
         if printer.is_json() {
-            rows.push(json!({ "model": path, "loaded": loaded }));
+            rows.push(json!({ "model": path.display().to_string(), "loaded": loaded }));
         } else {
             let took = duration(loaded.duration);
             printer.line(format!("{}: {} for {} in {took}", path.display(), loaded.plan, loaded.backend));

@@ -36,7 +36,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<()> {
     args.force.check_model(&output, Container::Mlmodelc, &args.model)?;
     model.compile_to(&output)?;
     if printer.is_json() {
-        printer.json(&serde_json::json!({ "output": output }));
+        printer.json(&serde_json::json!({ "output": output.display().to_string() }));
     } else {
         printer.line(output.display().to_string());
     }

@@ -63,7 +63,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<()> {
 fn entry(path: &Path, info: &Result<ModelInfo>) -> Value {
     match info {
         Ok(info) => {
-            let mut entry = json!({ "path": path });
+            let mut entry = json!({ "path": path.display().to_string() });
             if let (Some(entry), Ok(Value::Object(info))) =
                 (entry.as_object_mut(), serde_json::to_value(info))
             {
@@ -71,7 +71,7 @@ fn entry(path: &Path, info: &Result<ModelInfo>) -> Value {
             }
             entry
         }
-        Err(e) => json!({ "path": path, "error": e.to_string(), "hint": e.hint() }),
+        Err(e) => json!({ "path": path.display().to_string(), "error": e.to_string(), "hint": e.hint() }),
     }
 }
 
