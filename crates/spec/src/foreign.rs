@@ -146,9 +146,12 @@ fn inside(folder: &Path, is_package: bool) -> Option<Error> {
     while let Some((next, depth)) = folders.pop() {
         for entry in fs::read_dir(&next).into_iter().flatten().flatten() {
             looked_at += 1;
+            if looked_at > MAX_ENTRIES {
+                break;
+            }
             let name = entry.file_name().to_string_lossy().into_owned();
             // Finder's shadows of files, in archives that it made.
-            if looked_at > MAX_ENTRIES || name.starts_with('.') || name == "__MACOSX" {
+            if name.starts_with('.') || name == "__MACOSX" {
                 continue;
             }
             let path = entry.path();
