@@ -95,7 +95,8 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         }
     }
     if args.tolerance == Some(Tolerance::None) {
-        let default = Tolerance::default_db(args.quantize, false);
+        let computes_in_fp16 = matches!(args.target, TargetArg::Ane | TargetArg::Gpu);
+        let default = Tolerance::default_db(args.quantize, computes_in_fp16);
         for failure in report.proof.failures(default) {
             printer.note(format!("warning: {failure}; the default tolerance of {default} dB refuses it"));
         }

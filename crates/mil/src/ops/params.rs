@@ -300,7 +300,7 @@ impl Read<'_> for i64 {
     fn read(at: &Place<'_>) -> Result<i64, InferError> {
         match (at.bound()?, at.default) {
             (None, Default::Int(i)) => Ok(i.into()),
-            (None, _) => Err(at.not_constant("a vector of integers")),
+            (None, _) => Err(at.not_constant("one integer")),
             (Some(operand), _) => match *operand.ints()? {
                 [i] => Ok(i),
                 _ => Err(at.not_constant("one integer")),
