@@ -76,7 +76,8 @@ fn quantizations_page() -> String {
         "<!-- Made by `cargo xtask docs` from the list of quantizations. Do not edit. -->\n\n# Quantizations\n\n\
          The values of `--quantize`. [optimize.md](optimize.md) says which constants are weights; those with NaN or infinity \
          stay as they are.\n\n\
-         | `--quantize` | what becomes of a weight | stays as it is | from | tolerance by default |\n|---|---|---|---|---|\n",
+         | `--quantize` | what becomes of a weight | weights that stay as they are | oldest opset | tolerance by default |\n\
+         |---|---|---|---|---|\n",
     );
     for info in Quantization::ALL.iter().map(|q| q.info()) {
         page += &format!(

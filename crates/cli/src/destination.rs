@@ -33,8 +33,8 @@ impl Force {
         Err(there_already().at(path))
     }
 
-    /// Refuses to replace any of these files, unless that is wanted. Links are not followed: what they lead to would be
-    /// replaced.
+    /// Refuses to replace any of these files, unless that is wanted. A link counts as a file, wherever it leads: what it leads to
+    /// would be replaced.
     pub fn check_files(&self, paths: impl IntoIterator<Item = PathBuf>) -> Result<()> {
         let is_there = |path: &PathBuf| path.symlink_metadata().is_ok_and(|m| m.is_file() || m.is_symlink());
         match paths.into_iter().find(is_there).filter(|_| !self.force) {

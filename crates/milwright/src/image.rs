@@ -106,7 +106,7 @@ pub fn read_fitted(path: impl AsRef<Path>, ty: &FeatureType, fit: Fit) -> Result
     Tensor::from_vec(&shape, values).map_err(|e| Error::invalid(e.to_string()).at(path))
 }
 
-/// The width and height of a PNG or JPEG file in pixels, as it is seen: turned as its EXIF data says. Pixels are not read.
+/// The width and height of a PNG or JPEG file in pixels, as it is seen: turned as its EXIF data says. Pixels are not decoded.
 ///
 /// # Errors
 /// The file cannot be read.

@@ -48,7 +48,8 @@ impl WeightReport {
     }
 }
 
-/// Compresses the weights of a program's functions, one at a time. A weight that functions share is compressed once.
+/// Compresses the weights of a program's functions, one at a time. A weight that functions of one opset share is compressed
+/// once.
 #[derive(Debug)]
 pub(crate) struct Compressor {
     scheme: &'static dyn Scheme,

@@ -28,7 +28,8 @@
 //!
 //! `<…>` is a type variable or a list of element types, `<A until OPSET, B>` one that changed. `Option<…>` may be absent;
 //! `Within<…>` must be bound in the versions that have it, and is an `Option` as well. After the form come
-//! `since OPSET`, `until OPSET` (the first without it), and the default.
+//! `since OPSET`, `until OPSET` (the first without it), and the default. That of an `Option<…>` is for the docs: its field is
+//! `None` where nothing is bound, and whoever reads it applies the default.
 
 use super::{InferError, Inferred, OpView};
 use crate::{DType, Opset};

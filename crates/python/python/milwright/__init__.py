@@ -326,7 +326,7 @@ def convert(
 
 
 def _package(output: StrPath | None) -> str | None:
-    """The name of a package to write. As in the command, names of other kinds of models are refused."""
+    """The name of a package to write. Names of other kinds of Core ML models are refused."""
     if output is None:
         return None
     path = os.fspath(output)
