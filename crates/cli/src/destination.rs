@@ -17,11 +17,12 @@ pub struct Force {
 }
 
 impl Force {
-    /// Refuses to replace a model, unless that is wanted, and the one that the result is made from always. What is no model
-    /// of this kind is not looked at: it is never replaced, and whoever writes says so.
+    /// Refuses to replace a model, unless that is wanted, and always the one that the result is made from, or one that has it
+    /// inside. What is no model of this kind is not looked at: it is never replaced, and whoever writes says so.
     pub fn check_model(&self, path: &Path, container: Container, source: &Path) -> Result<()> {
         if let (Ok(a), Ok(b)) = (path.canonicalize(), source.canonicalize())
-            && a == b
+            && b.starts_with(&a)
+            && (a == b || would_replace(path, container))
         {
             let message = "the result would replace the model that it is made from";
             let error = Error::new(ErrorKind::InvalidInput, message);
