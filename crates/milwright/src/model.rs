@@ -187,6 +187,7 @@ impl Model {
     /// model is in the way.
     pub fn compile_to(&self, path: impl AsRef<Path>) -> Result<()> {
         self.info.check(Task::Compile).map_err(|e| e.at(&self.path))?;
+        self.check_not_replaced(path.as_ref())?;
         match self.compiled(self.digest())? {
             CompiledPart::Program(program) => Ok(milwright_spec::write_mlmodelc(path, &program)?),
             CompiledPart::Pipeline(pipeline) => Ok(milwright_spec::write_mlmodelc_pipeline(path, &pipeline)?),
@@ -194,6 +195,18 @@ impl Model {
                 ErrorKind::Unsupported,
                 "only a part of a pipeline is kept as its specification",
             )),
+        }
+    }
+
+    /// An error if something written to `path` would replace the files that the model is read from.
+    pub(crate) fn check_not_replaced(&self, path: &Path) -> Result<()> {
+        match (path.canonicalize(), self.path.canonicalize()) {
+            (Ok(there), Ok(own)) if there == own => {
+                Err(Error::invalid("the result would replace the model that it is made from")
+                    .with_hint("choose another name for it")
+                    .at(path))
+            }
+            _ => Ok(()),
         }
     }
 

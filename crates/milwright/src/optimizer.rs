@@ -490,7 +490,9 @@ impl Optimizer {
             };
             let mut found = compare(model, result, Some(name), &samples, &self.load, &mut advance)?;
             // Between any two models another width is fine, but the result keeps what the original declares.
+            // So with sizes: a result that runs at fewer of them is broken.
             for output in &mut found.outputs {
+                output.faults.extend(found.fails_at.clone());
                 // Save where programs in a pipeline cannot have doubles: the description says so, too, and the notes.
                 let declared = |m: &Model| declared_dtype(m, name, &output.name);
                 if declared(model).as_deref() == Some("fp64") && declared(result).as_deref() == Some("fp32") {
@@ -541,15 +543,7 @@ fn says_something(observed: &Observed) -> bool {
 }
 
 fn check_output(model: &Model, output: &Path) -> Result<()> {
-    let same = |a: &Path, b: &Path| match (a.canonicalize(), b.canonicalize()) {
-        (Ok(a), Ok(b)) => a == b,
-        _ => false,
-    };
-    if same(model.path(), output) {
-        return Err(Error::invalid("the result would replace the model that it is made from")
-            .with_hint("choose another name with -o")
-            .at(output));
-    }
+    model.check_not_replaced(output)?;
     if output.extension().is_some_and(|e| e.eq_ignore_ascii_case("mlmodelc")) {
         return Err(Error::invalid("the result is a package, not a compiled model")
             .with_hint("choose a name that ends in .mlpackage; `milwright compile` compiles it")

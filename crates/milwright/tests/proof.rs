@@ -356,7 +356,7 @@ fn flexible_inputs_are_run_at_other_sizes() {
     for shapes in [range(1, -1), range(2, 64), enumerated()] {
         let a = flexible(relu, shapes.clone());
         let same = compared(&a, &a);
-        assert_eq!((same.failures(1e9), same.sets), (vec![], 10));
+        assert_eq!((same.failures(1e9), same.sets, same.fails_at), (vec![], 10, None));
         for compare in ["less", "greater"] {
             let b = flexible(&trick(compare), shapes.clone());
             assert_eq!(compared(&a, &b).failures(20.0).len(), 1, "{compare}");
@@ -373,6 +373,8 @@ fn flexible_inputs_are_run_at_other_sizes() {
         );
         let fixed = compared(&a, &declared(&fixed, None));
         assert_eq!(fixed.failures(None), [""; 0]);
+        // A result of `optimize` or `convert` would be broken.
+        assert!(fixed.fails_at.as_ref().is_some_and(|why| why.contains("only the first model runs")));
         let failures = fixed.failures(20.0);
         assert!(failures[0].contains("not judged: at `x` [1, "), "{failures:?}");
     }

@@ -48,8 +48,8 @@ impl WeightReport {
     }
 }
 
-/// Compresses the weights of a program's functions, one at a time. A weight that functions of one opset share is compressed
-/// once.
+/// Compresses the weights of a program's functions, one at a time. A weight that functions share is compressed once for
+/// each form that `constexpr_*` ops have in their opsets.
 #[derive(Debug)]
 pub(crate) struct Compressor {
     scheme: &'static dyn Scheme,
@@ -113,7 +113,8 @@ impl Compressor {
         store: &mut dyn Store,
     ) -> Result<Result<Compressed, &'static str>, Error> {
         let (shape, dtype) = (tensor.shape(), tensor.dtype());
-        let source = (tensor.bytes().as_ptr().addr(), shape.to_vec(), dtype, channel_axis, opset);
+        let form = constexpr_form(opset);
+        let source = (tensor.bytes().as_ptr().addr(), shape.to_vec(), dtype, channel_axis, form);
         if let Some(compressed) = self.done.get(&source) {
             return Ok(Ok(compressed.clone()));
         }
@@ -122,7 +123,7 @@ impl Compressor {
             return Ok(Err("has NaN or infinity"));
         }
         let weight = FloatWeight { values: &values, shape, dtype, channel_axis };
-        let mut compressed = match self.scheme.compress(&weight, opset) {
+        let mut compressed = match self.scheme.compress(&weight, form) {
             Ok(compressed) => compressed,
             Err(why) => return Ok(Err(why)),
         };
@@ -133,4 +134,9 @@ impl Compressor {
         self.done.insert(source, compressed.clone());
         Ok(Ok(compressed))
     }
+}
+
+/// The opset that gave `constexpr_*` ops the form that they have in `opset`.
+fn constexpr_form(opset: Opset) -> Opset {
+    if opset >= Opset::Ios18 { Opset::Ios18 } else { Opset::Ios16 }
 }

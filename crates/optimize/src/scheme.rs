@@ -13,7 +13,7 @@ use crate::schemes::{INT8, palette};
 
 /// How one weight becomes a smaller one.
 pub trait Scheme: fmt::Debug + Sync {
-    /// Compresses a weight for a function of `opset`, which is at least the scheme's [oldest](QuantizationInfo::min_opset).
+    /// Compresses a weight, with `constexpr_*` ops as they came with `opset`: iOS16 or iOS18.
     ///
     /// # Errors
     /// The scheme cannot hold the weight, which stays as it is then; the text says why.

@@ -134,7 +134,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     }
     let load = || common::backend(args.target.into(), args.isolated)?.load(&model, &options);
     if let Some(folder) = args.inputs.folder(&model, function, printer)? {
-        check_outputs(args, &model, &name_in(&folder, 0))?;
+        check_outputs(args, &model, (0..folder.len()).map(|set| name_in(&folder, set)))?;
         return run_folder(args, &model, &folder, &mut *load()?, printer);
     }
     let declared = Declared::new(&model, function)?;
@@ -142,11 +142,12 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     if source.is_drawn() {
         printer.note(format!("inputs: {source}"));
     }
-    check_outputs(args, &model, if args.steps.is_some() { "step-1" } else { "" })?;
     if let Some(steps) = args.steps {
+        check_outputs(args, &model, (1..=steps).map(|step| format!("step-{step}")))?;
         let given = Given { request: &request, source: &source };
         return run_steps(args, &model, &declared, &given, steps as usize, &mut *load()?, printer);
     }
+    check_outputs(args, &model, [String::new()])?;
     let mut session = load()?;
     let start = Instant::now();
     let prediction = session.predict(&request).map_err(|e| source.explain(request.explain(e)))?;
@@ -194,7 +195,9 @@ fn run_folder(
     let mut runs = 0;
     let bar = progress::bar("running", folder.len() as u64);
     let mut folders = FileNames::default();
-    for set in 0..folder.len() {
+    // What cannot be written for one cannot be for the others.
+    let mut unwritten = None;
+    'sets: for set in 0..folder.len() {
         let name = name_in(folder, set);
         let requests = folder.read(set, args.inputs.fit());
         let requests = match requests {
@@ -216,8 +219,9 @@ fn run_folder(
                 Ok((prediction, took)) => {
                     runs += 1;
                     if let Some(out) = &args.output {
-                        // What cannot be written for one cannot be for the others.
-                        write(args, &out.join(folders.file(&name)), model, request, &[], &prediction)?;
+                        let written =
+                            write(args, &out.join(folders.file(&name)), model, request, &[], &prediction);
+                        unwritten = written.err();
                     }
                     let best = outputs::best(&prediction, info, 1).and_then(|(_, mut best)| best.pop());
                     let short = best.map(|c| format!("{}  {}", c.label(), c.probability()));
@@ -226,6 +230,9 @@ fn run_folder(
                     if printer.is_json() {
                         let run = Some(summary(args, info, &prediction, took));
                         results.push(Named { name, run, error: None });
+                    }
+                    if unwritten.is_some() {
+                        break 'sets;
                     }
                 }
                 Err(e) if e.kind() == ErrorKind::Cancelled => return Err(e),
@@ -245,6 +252,7 @@ fn run_folder(
         printer.show(&table);
         printer.note(format!("{} of the model", count(runs, "run", "runs")));
     }
+    failed.splice(0..0, unwritten);
     if failed.is_empty() {
         return Ok(());
     }
@@ -361,14 +369,19 @@ fn name_in(folder: &InputFolder, set: usize) -> String {
     name.to_string_lossy().into_owned()
 }
 
-/// Finds outputs that are there already, before the model runs for long. They are those of the first set or step.
-fn check_outputs(args: &Args, model: &Model, first: &str) -> Result<()> {
+/// Finds outputs that are there already, before the model runs for long: those of each set or step, which have a folder of
+/// its name; the only one, without a name, has none.
+fn check_outputs(args: &Args, model: &Model, sets: impl IntoIterator<Item = String>) -> Result<()> {
     let Some(folder) = &args.output else { return Ok(()) };
-    let folder =
-        if first.is_empty() { folder.clone() } else { folder.join(FileNames::default().file(first)) };
     let outputs = model.info().function(args.function.as_deref()).map_or(&[][..], |f| &f.outputs);
-    let mut names = FileNames::default();
-    args.force.check_files(outputs.iter().map(|o| folder.join(format!("{}.npy", names.file(&o.name)))))
+    let mut folders = FileNames::default();
+    for set in sets {
+        let folder = if set.is_empty() { folder.clone() } else { folder.join(folders.file(&set)) };
+        let mut names = FileNames::default();
+        args.force
+            .check_files(outputs.iter().map(|o| folder.join(format!("{}.npy", names.file(&o.name)))))?;
+    }
+    Ok(())
 }
 
 fn write(

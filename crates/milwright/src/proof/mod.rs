@@ -29,6 +29,8 @@ pub struct Comparison {
     pub inputs: SampleSource,
     /// Sets of inputs.
     pub sets: usize,
+    /// A size of the inputs at which only the first model runs, if one was found, and why the second does not.
+    pub fails_at: Option<String>,
     /// The outputs, as the original declares them; then what only the other has; then the states after the last run.
     pub outputs: Vec<OutputDifference>,
 }
@@ -165,6 +167,7 @@ pub fn compare(
         progress();
     });
     let (mut session, found) = ran.map_err(|e| samples.source.explain_second(e))?;
+    let mut fails_at = None;
     for (request, expected) in &others {
         match session.predict_with(&colors.request(request), PredictOptions::default()) {
             Ok(found) => {
@@ -172,11 +175,9 @@ pub fn compare(
             }
             Err(error) => {
                 options.cancel.check()?;
-                outputs.not_judged(&format!(
-                    "at {} only the first model runs: {}",
-                    shapes(request),
-                    error.message()
-                ));
+                let why = format!("at {} only the first model runs: {}", shapes(request), error.message());
+                outputs.not_judged(&why);
+                fails_at.get_or_insert(why);
             }
         }
     }
@@ -185,7 +186,7 @@ pub fn compare(
     excuse_choices(&mut outputs);
     outputs.extend(compare_states(&states, &found));
     let sets = samples.requests.len() + others.len();
-    Ok(Comparison { function: name, inputs: samples.source.clone(), sets, outputs })
+    Ok(Comparison { function: name, inputs: samples.source.clone(), sets, fails_at, outputs })
 }
 
 /// Compares all functions of two models, or the only one of each, whatever its name: see [`compare`]. `samples` gives the inputs
