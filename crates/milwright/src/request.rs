@@ -110,7 +110,10 @@ impl InferenceRequest {
         let message = error.message();
         for (name, file) in &self.files.0 {
             let called = format!("input `{name}`");
-            if let Some((before, after)) = message.split_once(&called) {
+            // Ops and the models of a pipeline have inputs, too, perhaps of the same name.
+            let is_of_model =
+                |before: &str| before.is_empty() || before.ends_with("the ") && !before.starts_with("model ");
+            if let Some((before, after)) = message.split_once(&called).filter(|(b, _)| is_of_model(b)) {
                 let message = format!("{before}{called} ({}){after}", file.display());
                 return error.with_message(message);
             }
@@ -269,6 +272,20 @@ mod tests {
         assert_eq!(message(strings(&["a", "a"]), vector(vec![1.0, 2.0])), "the key \"a\" comes twice");
         assert!(message(vector(vec![1.0]), vector(vec![1.0])).contains("strings or int64"));
         assert!(message(strings(&["a"]), strings(&["b"])).contains("numbers"));
+    }
+
+    #[test]
+    fn the_file_of_the_input_in_question_is_named() {
+        let request = InferenceRequest::new().read_from("x", "x.npy").read_from("y", "y.npy");
+        let explained = |message: &str| request.explain(Error::invalid(message)).to_string();
+        assert_eq!(explained("the input `y` is missing"), "the input `y` (y.npy) is missing");
+        assert_eq!(explained("input `x`: too long"), "input `x` (x.npy): too long");
+        // Inputs of ops, and of what is inside.
+        for message in
+            ["op `a` (add): input `x` must be a tensor", "model 2 of the pipeline: the input `x` is missing"]
+        {
+            assert_eq!(explained(message), format!("{message} (the inputs are from x.npy and others)"));
+        }
     }
 
     #[test]
