@@ -24,7 +24,7 @@ pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
 
 fn fold(e: &mut Editor<'_>, facts: &Facts, op: OpId, x: ValueId, other: &str) -> Option<()> {
     let conv = e.producer(x, OpKind::Conv).or_else(|| e.producer(x, OpKind::ConvTranspose))?;
-    let channels = e.tensor(conv, "weight").and_then(|w| out_channels(e, conv, w.shape()))?;
+    let channels = e.tensor(conv, param!(Conv.weight)).and_then(|w| out_channels(e, conv, w.shape()))?;
     if !e.used_once(x) {
         e.skip(op, "something else uses the convolution's result");
         return None;
@@ -72,7 +72,7 @@ pub(super) fn scale_conv(
         e.skip(op, "something else uses the convolution's result");
         return None;
     }
-    let Some(weight) = e.tensor(conv, "weight") else {
+    let Some(weight) = e.tensor(conv, param!(Conv.weight)) else {
         e.skip(op, "the convolution's weight is not a plain constant");
         return None;
     };
@@ -86,7 +86,7 @@ pub(super) fn scale_conv(
     if !e.afford(op, bytes) {
         return None;
     }
-    let mut weights = e.tensor(conv, "weight")?.to_f64();
+    let mut weights = e.tensor(conv, param!(Conv.weight))?.to_f64();
     let inner =
         if e.is(conv, OpKind::Conv) { shape[1..].iter().product() } else { shape[2..].iter().product() };
     let per_group = if e.is(conv, OpKind::Conv) { channels } else { shape[1] };
@@ -101,7 +101,7 @@ pub(super) fn scale_conv(
         row.iter_mut().for_each(|w| *w *= scale[channel]);
     }
     if !e.f[conv].args(param!(Conv.bias)).is_empty() {
-        let Some(bias) = e.tensor(conv, "bias") else {
+        let Some(bias) = e.tensor(conv, param!(Conv.bias)) else {
             e.skip(op, "the convolution's bias is not a plain constant");
             return None;
         };
@@ -126,7 +126,7 @@ pub(super) fn scale_conv(
     let weight = if unscaled { None } else { Some(successor("weight", weight)) };
     let weight = weight.or_else(|| e.value(conv, param!(Conv.weight)));
     let mut inputs = e.f[conv].inputs.clone();
-    inputs.retain(|i| i.name != "bias" && (i.name != "weight" || weight.is_none()));
+    inputs.retain(|i| i.name != param!(Conv.bias) && (i.name != param!(Conv.weight) || weight.is_none()));
     inputs.extend(weight.map(|w| Input::value(param!(Conv.weight), w)));
     inputs.extend(bias.map(|b| Input::value(param!(Conv.bias), b)));
     e.rewrite(op, e.f[conv].kind, inputs);

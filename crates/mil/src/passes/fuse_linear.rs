@@ -150,7 +150,7 @@ fn bias(
     let numbers = t.to_f64();
     let mut sum = if numbers.len() == 1 { vec![numbers[0]; columns] } else { numbers };
     if !e.f[source].args(param!(Linear.bias)).is_empty() {
-        let before = e.tensor(source, "bias")?.to_f64();
+        let before = e.tensor(source, param!(Linear.bias))?.to_f64();
         sum.iter_mut().zip(before).for_each(|(s, b)| *s += b);
     }
     Some(sum)

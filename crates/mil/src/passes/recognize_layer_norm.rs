@@ -141,7 +141,7 @@ fn attach(e: &mut Editor<'_>, facts: &Facts, op: OpId, param: &str) -> Option<()
 /// The shape of a norm's input: `Some` for the dimensions that are normalized.
 fn fixed_axes(e: &Editor<'_>, facts: &Facts, norm: OpId) -> Option<Vec<Option<usize>>> {
     let x: &TensorType = facts.ty(e.f, e.value(norm, param!(LayerNorm.x))?).as_tensor()?;
-    let axes = e.tensor(norm, "axes")?.to_i64()?;
+    let axes = e.tensor(norm, param!(LayerNorm.axes))?.to_i64()?;
     let mut shape = vec![None; x.rank()];
     for axis in axes {
         let axis = if axis < 0 { axis + x.rank() as i64 } else { axis };

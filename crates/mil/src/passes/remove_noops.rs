@@ -49,11 +49,13 @@ fn returned(e: &Editor<'_>, facts: &Facts, op: OpId, output: ValueId) -> Option<
         OpKind::Transpose => {
             x.filter(|_| permutation(e, op).is_some_and(|p| p.iter().copied().eq(0..p.len())))
         }
-        OpKind::Pad => x.filter(|_| e.tensor(op, "pad").is_some() && all("pad", 0.0)),
+        OpKind::Pad => x.filter(|_| e.tensor(op, param!(Pad.pad)).is_some() && all(param!(Pad.pad), 0.0)),
         OpKind::SliceByIndex => x.filter(|&x| same_type(x) && all("stride", 1.0)),
         OpKind::SliceBySize => x.filter(|&x| same_type(x)),
         OpKind::Tile => x.filter(|&x| same_type(x)),
-        OpKind::Concat if e.f[op].args("values").len() == 1 => e.value(op, "values"),
+        OpKind::Concat if e.f[op].args(param!(Concat.values)).len() == 1 => {
+            e.value(op, param!(Concat.values))
+        }
         OpKind::Split => x.filter(|&x| same_type(x)),
         OpKind::Add => neutral(e, facts, op, 0.0, true),
         OpKind::Mul => neutral(e, facts, op, 1.0, true),
@@ -151,7 +153,7 @@ fn dtype(facts: &Facts, e: &Editor<'_>, value: ValueId) -> Option<DType> {
 
 /// The permutation of a `transpose`, made non-negative.
 fn permutation(e: &Editor<'_>, op: OpId) -> Option<Vec<usize>> {
-    let perm = e.tensor(op, "perm")?.to_i64()?;
+    let perm = e.tensor(op, param!(Transpose.perm))?.to_i64()?;
     let rank = i64::try_from(perm.len()).ok()?;
     let axis = |&p: &i64| usize::try_from(if p < 0 { p + rank } else { p }).ok().filter(|&p| p < perm.len());
     perm.iter().map(axis).collect()

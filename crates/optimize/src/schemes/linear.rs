@@ -1,7 +1,7 @@
 //! Linear quantization: int8, symmetric, one scale for each output channel.
 
 use half::f16;
-use milwright_mil::{DType, OpKind, Opset, Tensor};
+use milwright_mil::{DType, OpKind, Opset, Tensor, param};
 
 use crate::float_tensor;
 use crate::loss::Loss;
@@ -26,14 +26,23 @@ impl Scheme for Int8PerChannel {
             let mut scale_shape = vec![1; shape.len()];
             scale_shape[axis] = channels;
             let scale = float_tensor(&q.scales, &scale_shape, dtype);
-            (OpKind::ConstexprBlockwiseShiftScale, vec![("data", data), ("scale", scale)])
+            (
+                OpKind::ConstexprBlockwiseShiftScale,
+                vec![
+                    (param!(ConstexprBlockwiseShiftScale.data), data),
+                    (param!(ConstexprBlockwiseShiftScale.scale), scale),
+                ],
+            )
         } else {
             let zeros = Tensor::from_vec(&[channels], vec![0i8; channels]);
             let inputs = vec![
-                ("quantized_data", data),
-                ("zero_point", zeros.expect("a vector's shape is its length")),
-                ("scale", float_tensor(&q.scales, &[channels], dtype)),
-                ("axis", Tensor::scalar(axis as i32)),
+                (param!(ConstexprAffineDequantize.quantized_data), data),
+                (
+                    param!(ConstexprAffineDequantize.zero_point),
+                    zeros.expect("a vector's shape is its length"),
+                ),
+                (param!(ConstexprAffineDequantize.scale), float_tensor(&q.scales, &[channels], dtype)),
+                (param!(ConstexprAffineDequantize.axis), Tensor::scalar(axis as i32)),
             ];
             (OpKind::ConstexprAffineDequantize, inputs)
         };

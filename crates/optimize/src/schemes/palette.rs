@@ -1,6 +1,6 @@
 //! Palettes: indices into the best few values, one palette for each tensor.
 
-use milwright_mil::{DType, OpKind, Opset, Tensor, pack_bits};
+use milwright_mil::{DType, OpKind, Opset, Tensor, pack_bits, param};
 
 use super::cluster;
 use crate::loss::Loss;
@@ -44,15 +44,15 @@ impl Scheme for Palette {
             lut_shape.extend([entries, 1]);
             let indices = Tensor::from_bytes(self.indices, shape, packed.into());
             vec![
-                ("indices", indices.expect("one index for each element")),
-                ("lut", float_tensor(&centers, &lut_shape, dtype)),
+                (param!(ConstexprLutToDense.indices), indices.expect("one index for each element")),
+                (param!(ConstexprLutToDense.lut), float_tensor(&centers, &lut_shape, dtype)),
             ]
         } else {
             let indices = Tensor::from_vec(&[packed.len()], packed);
             vec![
-                ("indices", indices.expect("a vector's shape is its length")),
-                ("lut", float_tensor(&centers, &[entries], dtype)),
-                ("shape", shape_tensor(shape)),
+                (param!(ConstexprLutToDense.indices), indices.expect("a vector's shape is its length")),
+                (param!(ConstexprLutToDense.lut), float_tensor(&centers, &[entries], dtype)),
+                (param!(ConstexprLutToDense.shape), shape_tensor(shape)),
             ]
         };
         Ok(Compressed { kind: OpKind::ConstexprLutToDense, inputs, loss })
