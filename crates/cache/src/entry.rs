@@ -1,4 +1,4 @@
-//! The format of one entry's file. All numbers are little-endian.
+//! The file format of an entry. All numbers are little-endian.
 //!
 //! | bytes | what |
 //! |---|---|
@@ -22,7 +22,7 @@ use crate::Key;
 /// Payloads start at a multiple of this many bytes, in the file and in memory.
 pub const PAYLOAD_ALIGN: usize = 64;
 
-/// Not text, and broken by anything that rewrites line ends.
+/// Not text, and changed by any program that rewrites line endings.
 const MAGIC: [u8; 8] = *b"\x89MWC\r\n\x1a\n";
 const FORMAT: u32 = 1;
 const FIXED: usize = 128;
@@ -31,7 +31,7 @@ const MAX_META: usize = 2 * (2 + MAX_NAME);
 /// The longest header, with metadata and padding.
 pub(crate) const MAX_HEADER: usize = (FIXED + MAX_META).next_multiple_of(PAYLOAD_ALIGN);
 
-/// What a person sees of an entry in a listing. It is not part of the key.
+/// The description of an entry in a listing. It is not part of the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meta {
     kind: String,
@@ -39,8 +39,8 @@ pub struct Meta {
 }
 
 impl Meta {
-    /// `kind` names the sort of artifact and `model` the model that it was made from. Both are cut to 1,024 bytes: a long
-    /// name must not keep an artifact out of the cache.
+    /// `kind` names the sort of artifact, `model` the model it was made from. Both are truncated to 1,024 bytes, so
+    /// that a long name does not keep an artifact out of the cache.
     pub fn new(kind: &str, model: &str) -> Self {
         let cut = |name: &str| name[..name.floor_char_boundary(MAX_NAME)].to_owned();
         Self { kind: cut(kind), model: cut(model) }
@@ -80,13 +80,12 @@ impl Meta {
 /// How much of an entry is checked when it is loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verify {
-    /// The header and the checksum of the whole payload. The default: BLAKE3 reads some gigabytes a second, the pages
-    /// that it touches are the ones that the first run needs anyway, and a flipped bit in a weight would otherwise be a
-    /// wrong answer that nobody notices.
+    /// The header and the checksum of the whole payload. The default, because BLAKE3 reads some gigabytes a second, the
+    /// first run needs the same pages anyway, and an undetected flipped bit in a weight would give wrong results.
     #[default]
     Full,
-    /// The header, the key and the file's length, but not the payload's bytes: loading takes the same time for every
-    /// size. For folders on storage that has checksums of its own. [`Store::verify`](crate::Store::verify) still reads
+    /// The header, the key and the file's length, but not the payload, so that loading time does not depend on the
+    /// size. For folders on storage with checksums of its own. [`Store::verify`](crate::Store::verify) still reads
     /// everything.
     Header,
 }
@@ -98,7 +97,7 @@ pub struct Entry {
     pub meta: Meta,
     /// When it was stored, to the second.
     pub created: SystemTime,
-    /// Its bytes, those of a large file mapped where the platform can; they start at a multiple of [`PAYLOAD_ALIGN`].
+    /// Its bytes, aligned to [`PAYLOAD_ALIGN`]. A large file is mapped where the platform can.
     pub payload: Bytes,
 }
 
@@ -106,7 +105,7 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The file cannot be read; the text is the file system's.
+    /// The file cannot be read; the text is the file system's error.
     #[error("the file cannot be read: {0}")]
     Unreadable(String),
     /// The file is shorter than a header.
@@ -127,7 +126,7 @@ pub enum Fault {
     /// The file is shorter or longer than the header says.
     #[error("the file has {found} bytes where its header says {expected}")]
     Length {
-        /// Bytes that the header asks for.
+        /// Bytes that the header promises.
         expected: u64,
         /// Bytes that the file has.
         found: u64,
@@ -135,12 +134,12 @@ pub enum Fault {
     /// The payload does not match its checksum.
     #[error("the payload is damaged")]
     Payload,
-    /// A file of a folder is not there.
+    /// A file of a folder entry is missing.
     #[error("the file '{0}' is missing")]
     Missing(String),
 }
 
-/// A header that has passed its own checksum.
+/// A header whose own checksum matched.
 #[derive(Debug)]
 pub(crate) struct Header {
     pub(crate) meta: Meta,
@@ -149,7 +148,7 @@ pub(crate) struct Header {
     payload_hash: [u8; 32],
 }
 
-/// The bytes that go in front of `payload`.
+/// Encodes the header that precedes `payload` in the file.
 pub(crate) fn encode_header(key: &Key, meta: &Meta, created: SystemTime, payload: &[u8]) -> Vec<u8> {
     let meta = meta.encode();
     let seconds = created.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -169,7 +168,7 @@ pub(crate) fn encode_header(key: &Key, meta: &Meta, created: SystemTime, payload
     out
 }
 
-/// Checks `file`, the whole content of the file that is stored under `key`.
+/// Decodes and checks `file`, the whole content of the file stored under `key`.
 pub(crate) fn decode(file: &Bytes, key: &Key, verify: Verify) -> Result<Entry, Fault> {
     let head = &file[..file.len().min(MAX_HEADER)];
     let header = decode_header(head, file.len() as u64, key)?;
@@ -180,7 +179,8 @@ pub(crate) fn decode(file: &Bytes, key: &Key, verify: Verify) -> Result<Entry, F
     Ok(Entry { meta: header.meta, created: header.created, payload })
 }
 
-/// Checks the start of a file (its first [`MAX_HEADER`] bytes, or all of it) and the file's length against it.
+/// Decodes a header from the start of a file (its first [`MAX_HEADER`] bytes, or all of it) and checks the file's
+/// length against it.
 pub(crate) fn decode_header(head: &[u8], file_len: u64, key: &Key) -> Result<Header, Fault> {
     let Some((fixed, _)) = head.split_first_chunk::<FIXED>() else {
         return Err(Fault::NoHeader(file_len));
@@ -215,7 +215,7 @@ pub(crate) fn decode_header(head: &[u8], file_len: u64, key: &Key) -> Result<Hea
     Ok(Header { meta, created, payload_start, payload_hash })
 }
 
-/// The checksum of a whole header: everything but the checksum itself. `header` has at least [`FIXED`] bytes.
+/// The checksum of a whole header, without the checksum field. `header` has at least [`FIXED`] bytes.
 fn header_checksum(header: &[u8]) -> [u8; 32] {
     *blake3::Hasher::new().update(&header[..96]).update(&header[FIXED..]).finalize().as_bytes()
 }

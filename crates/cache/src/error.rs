@@ -5,17 +5,17 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The file system refused.
+    /// A file operation failed.
     #[error("cannot {action} '{}': {source}", path.display())]
     Io {
-        /// What was tried, such as `write`.
+        /// The operation, such as `write`.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What the file system said.
+        /// The file system's error.
         source: io::Error,
     },
-    /// The entry alone is larger than the whole store may be.
+    /// The entry alone is larger than the limit for the whole store.
     #[error("an entry of {size} bytes does not fit in a cache of at most {max} bytes")]
     TooLarge {
         /// Size of the entry's file in bytes.
@@ -26,7 +26,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the person who meets this error can do, where there is something.
+    /// Advice for the user, where there is any.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Io { source, .. } => match source.kind() {

@@ -1,11 +1,11 @@
-//! Entries that are folders, for compilers whose result is one (Core ML's `.mlmodelc`).
+//! Entries that are folders, for compilers that produce one (Core ML's `.mlmodelc`).
 //!
-//! An entry is a folder `KEY.mwd` with two things in it: the artifact, under the name that its reader wants, and a file
-//! `entry` in the format of all entries, whose payload lists every file of the artifact with length and checksum. It is
-//! made under a temporary name, flushed, and renamed: it is there whole, or not at all.
+//! An entry is a folder `KEY.mwd` that contains the artifact, under the name that its reader expects, and a file
+//! `entry` in the format of all entries, whose payload lists every file of the artifact with length and checksum. The
+//! folder is built under a temporary name, flushed, and renamed, so that it is either complete or absent.
 //!
-//! The path of an artifact depends on its key only. Systems that keep more about a compiled model than it shows, as
-//! Core ML does by its path, find it again.
+//! The path of an artifact depends only on its key. Core ML keeps more data about a compiled model elsewhere, under the
+//! model's path, and so finds that data again.
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -16,62 +16,63 @@ use crate::entry::{self, MAX_HEADER};
 use crate::store::{failed, unique};
 use crate::{Error, Fault, Key, LockGuard, Meta, Origin, Store, Verify};
 
-/// The list of files in a folder's entry.
+/// Name of the file that lists an artifact's files.
 pub(crate) const LIST: &str = "entry";
-/// Files of one artifact. Compiled models have about ten.
+/// The most files of one artifact. Compiled models have about ten.
 const MAX_FILES: usize = 100_000;
-/// Bytes of a file's path below the artifact.
+/// The longest path of a file below the artifact, in bytes.
 const MAX_PATH: usize = 4096;
-/// How often a lease is asked for that somebody else stands in the way of, a millisecond apart.
+/// How often to try for a lease while another holder has the lock. The tries are a millisecond apart.
 const LEASE_TRIES: u32 = 1000;
 
-/// A folder that was stored, or is private. While this lives, the folder stays where it is: nobody evicts it.
+/// A folder from the store, or a private one that could not be stored. While this value lives, nobody evicts the
+/// folder.
 pub struct Folder {
     /// The artifact.
     pub path: PathBuf,
     /// Where it came from.
     pub origin: Origin,
-    /// Why it could not be stored. It is whole all the same, and removed when this is dropped.
+    /// Why it could not be stored. The folder is complete all the same, and is removed when this is dropped.
     pub unstored: Option<Error>,
     key: Key,
-    /// First this, so that the folder may be removed.
+    /// Dropped first, so that the folder can then be removed.
     lease: Option<LockGuard>,
     private: Option<Private>,
 }
 
-/// How long [`Store::folder_or_create`] waits for another process that is building the same key.
+/// How long to wait for another process that is building the same key.
 #[derive(Clone, Copy)]
 pub struct Wait<'a> {
-    /// After this time the folder is built here, too. It is harmless to do it twice.
+    /// After this time the waiting process builds the folder, too. Building it twice is harmless.
     pub timeout: Duration,
-    /// Asked now and then whether to give up.
+    /// Polled while waiting: `true` cancels the wait.
     pub stop: Option<&'a dyn Fn() -> bool>,
 }
 
 /// Why there is no folder.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError<E> {
-    /// It could not be built.
+    /// Building it failed.
     #[error(transparent)]
     Build(E),
-    /// [`Wait::stop`] said so.
+    /// [`Wait::stop`] returned true.
     #[error("stopped")]
     Stopped,
-    /// There is no place to build it in.
+    /// The temporary folder to build it in could not be created.
     #[error(transparent)]
     Store(Error),
 }
 
 impl Store {
-    /// Looks a folder up and, if there is no usable one, has it built and stores it. `build` gets a path of which only
-    /// the parent exists yet. `name` is the artifact's own, such as `model.mlmodelc`.
+    /// Looks a folder up and, if there is no usable one, calls `build` and stores the result. `build` gets a path that
+    /// does not exist yet, in a folder that does. `name` is the artifact's own name, such as `model.mlmodelc`.
     ///
-    /// What is stored was complete, and is checked against its list of checksums as [`Options::verify`] says before it is
-    /// handed out.
+    /// Only complete folders are stored. Before one is returned, it is checked against its list of checksums as
+    /// [`Options::verify`] says.
     ///
     /// # Errors
-    /// `build`'s own; the wait was stopped; or there is no folder to build in. A folder that was built and cannot be
-    /// stored is no error.
+    /// `build` failed, the wait was cancelled, or no temporary folder could be created. A folder that was built but
+    /// cannot be stored is no error.
     ///
     /// [`Options::verify`]: crate::Options::verify
     pub fn folder_or_create<E>(
@@ -88,7 +89,7 @@ impl Store {
             Err(fault) => Origin::Rebuilt(fault),
         };
         let lock = self.lock(key, wait).map_err(|_| FolderError::Stopped)?;
-        // Somebody may have built it since.
+        // Another process may have built it since.
         if let Ok(Some(folder)) = self.folder(key, name) {
             return Ok(folder);
         }
@@ -97,7 +98,7 @@ impl Store {
         build(&path).map_err(FolderError::Build)?;
         let folder = match self.publish_folder(key, meta, name, &private) {
             Ok((path, lease)) => Folder { path, origin, unstored: None, key: *key, lease, private: None },
-            // It was stored, and evicted before anybody could hold on to it.
+            // It was stored, and evicted before we had a lease.
             Err(error) if !path.exists() => return Err(FolderError::Store(error)),
             Err(error) => {
                 tracing::debug!(%key, %error, "cannot store a folder");
@@ -113,11 +114,11 @@ impl Store {
     }
 
     /// Looks a folder up, checks it, and marks it as used. `Ok(None)` is a miss, or a folder that is being removed. A
-    /// broken one has been removed, unless it is in use.
+    /// broken folder is removed, unless it is in use.
     pub fn folder(&self, key: &Key, name: &str) -> Result<Option<Folder>, Fault> {
         match self.check_folder(key, Some(name), self.options.verify) {
             Ok(Some((path, lease))) => {
-                // Without the mark it is only evicted sooner.
+                // If this fails, the folder is only evicted sooner.
                 let _ = self.storage.touch(&self.folder_path(key).join(LIST));
                 let (origin, key) = (Origin::Hit, *key);
                 Ok(Some(Folder { path, origin, unstored: None, key, lease, private: None }))
@@ -131,11 +132,11 @@ impl Store {
         }
     }
 
-    /// Removes a folder that its reader could not use although its checksums are right. Whether it was removed: not if
-    /// others use it.
+    /// Removes a folder that its reader could not use although its checksums match. Returns whether it was removed: it
+    /// stays while others use it.
     ///
     /// # Errors
-    /// The file system refused.
+    /// A file operation failed.
     pub fn discard(&self, folder: Folder) -> Result<bool, Error> {
         let Folder { key, lease, private, .. } = folder;
         drop(lease);
@@ -145,7 +146,7 @@ impl Store {
         }
     }
 
-    /// Whether there is an entry, by its header: a file or a folder. Nothing is marked as used.
+    /// Whether there is an entry (file or folder) with a valid header. Does not mark it as used.
     pub fn contains(&self, key: &Key) -> bool {
         let sound = |path: &Path| {
             let head = self.storage.load_head(path, MAX_HEADER);
@@ -154,12 +155,12 @@ impl Store {
         sound(&self.entry_path(key)) || sound(&self.folder_path(key).join(LIST))
     }
 
-    /// Where the folder of a key is, if there is one.
+    /// The path of a key's folder, whether or not it exists.
     pub(crate) fn folder_path(&self, key: &Key) -> PathBuf {
         self.dir.join(format!("{key}.mwd"))
     }
 
-    /// The artifact, if it is whole, and what keeps others from removing it. Any name will do if none is given.
+    /// Returns the artifact, if it is complete, with a lease on it. Without a `name`, any name is accepted.
     pub(crate) fn check_folder(
         &self,
         key: &Key,
@@ -171,21 +172,21 @@ impl Store {
         let unreadable = |error: io::Error| Fault::Unreadable(error.to_string());
         let lease = match self.lease(&root) {
             Ok(Some(lease)) => Some(lease),
-            // Somebody is removing it.
+            // Another process is removing it.
             Ok(None) => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let names = self.storage.list_folders(&self.dir).map_err(unreadable)?;
                 if !names.iter().any(|name| root.ends_with(name)) {
                     return Ok(None);
                 }
-                // It may have been made since the first look.
+                // It may have been created since the first look.
                 match self.lease(&root) {
                     Ok(Some(lease)) => Some(lease),
                     Ok(None) => return Ok(None),
                     Err(_) => return Err(Fault::Missing(LIST.into())),
                 }
             }
-            // There are no locks here.
+            // Locks do not work here.
             Err(_) => None,
         };
         let file = match self.storage.load(&list) {
@@ -221,20 +222,21 @@ impl Store {
         self.storage.try_lock_shared(&root.join(LIST))
     }
 
-    /// Removes the folder of a key, unless somebody has a lease on it. Whether it was there and is gone.
+    /// Removes a key's folder, unless somebody has a lease on it. Returns whether it existed and was removed.
     pub(crate) fn remove_folder(&self, key: &Key) -> Result<bool, Error> {
         let root = self.folder_path(key);
         let list = root.join(LIST);
         let lock = match self.storage.try_lock(&list) {
             Ok(Some(lock)) => Some(lock),
             Ok(None) => return Ok(false),
-            // It is not there at all, or has no list, or there are no locks.
+            // The folder does not exist, or has no list, or locks do not work here.
             Err(_) => None,
         };
-        // Where an open file keeps its folder from being renamed, ours would, and so does the lease of one who comes now.
+        // On systems where an open file prevents its folder from being renamed, our own open list would, too, so it is
+        // closed first. There, a reader's lease prevents the renaming just as well.
         let renames_in_use = self.storage.renames_folders_in_use();
         let _lock = lock.filter(|_| renames_in_use);
-        // First away from its name: a removal that is cut short leaves nothing that looks like an entry.
+        // Rename it first: an interrupted removal leaves nothing that looks like an entry.
         let away = self.dir.join(format!("{key}.{}.tmp", unique()));
         match self.storage.rename(&root, &away) {
             Ok(()) => {}
@@ -248,7 +250,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Bytes and last use of the folder of a key.
+    /// Size in bytes and time of last use of a key's folder.
     pub(crate) fn folder_info(&self, key: &Key) -> Option<(u64, SystemTime)> {
         let root = self.folder_path(key);
         let list = self.storage.list(&root).ok()?.into_iter().find(|file| file.name == LIST)?;
@@ -263,14 +265,14 @@ impl Store {
             let path = self.dir.join(format!("{key}.{}.tmp", unique()));
             match self.storage.create_folder(&path) {
                 Ok(lock) => return Ok(Private { path, store: self.clone(), _lock: lock }),
-                // Another process took it for one that a crash left, between its creation and its lock.
+                // Between its creation and its lock, another process removed it as stale.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && tries > 0 => {}
                 Err(error) => return Err(failed("create", &path)(error)),
             }
         }
     }
 
-    /// Lists and flushes what was built, and gives it its final name. Returns the artifact and a lease on it.
+    /// Lists and flushes what was built, and renames it to its final name. Returns the artifact and a lease on it.
     fn publish_folder(
         &self,
         key: &Key,
@@ -303,7 +305,7 @@ impl Store {
         if size > self.options.max_bytes {
             return Err(Error::TooLarge { size, max: self.options.max_bytes });
         }
-        // What cannot be read back must not be stored.
+        // Never store a list that cannot be read back.
         if decode_list(&list).is_none() {
             let error = io::Error::other("a file in it has a name that cannot be listed");
             return Err(failed("store", &artifact)(error));
@@ -314,12 +316,12 @@ impl Store {
         for folder in folders.iter().rev().chain([staging]) {
             self.storage.sync_dir(folder).map_err(failed("flush", folder))?;
         }
-        // The lock is on the file, which keeps it under its new name.
+        // The lock belongs to the file, and so outlives the renaming of its folder.
         let renames_in_use = self.storage.renames_folders_in_use();
         let early = if renames_in_use { self.lease(staging).ok().flatten() } else { None };
         let root = self.folder_path(key);
         if let Err(error) = self.storage.rename(staging, &root) {
-            // A broken one, or one that somebody else has just made.
+            // The existing folder is broken, or another process has just stored it.
             if let Ok(Some(found)) = self.check_folder(key, Some(name), Verify::Full) {
                 return Ok(found);
             }
@@ -329,7 +331,7 @@ impl Store {
             self.storage.rename(staging, &root).map_err(failed("rename a temporary folder to", &root))?;
         }
         let lease = if renames_in_use { early } else { self.late_lease(&root)? };
-        // It is in its place, whether or not that survives a power cut.
+        // The folder is in place, even if that might not survive a power cut.
         if let Err(error) = self.storage.sync_dir(&self.dir) {
             tracing::debug!(%key, %error, "cannot flush the cache folder");
         }
@@ -338,15 +340,15 @@ impl Store {
 }
 
 impl Store {
-    /// A lease on a folder that has just been given its name, and which others may be about to remove.
+    /// Takes a lease on a folder that has just got its final name, while others may be about to remove it.
     fn late_lease(&self, root: &Path) -> Result<Option<LockGuard>, Error> {
         for _ in 0..LEASE_TRIES {
             match self.lease(root) {
                 Ok(Some(lease)) => return Ok(Some(lease)),
-                // Somebody looks whether it is in use, or removes it.
+                // Another process checks whether it is in use, or removes it.
                 Ok(None) => thread::sleep(Duration::from_millis(1)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-                // There are no locks here.
+                // Locks do not work here.
                 Err(_) => return Ok(None),
             }
         }
@@ -357,11 +359,12 @@ impl Store {
     }
 }
 
-/// A folder that is being built, or could not be stored. Removed when dropped; renaming it away keeps it.
+/// A folder that is being built, or could not be stored. It is removed when this is dropped, unless it has been
+/// renamed.
 struct Private {
     path: PathBuf,
     store: Store,
-    /// It is taken for abandoned without.
+    /// Without this lock, other processes would take the folder for stale.
     _lock: LockGuard,
 }
 
@@ -406,7 +409,7 @@ struct Listed<'a> {
     hash: blake3::Hash,
 }
 
-/// The artifact's name, and its files. `None` if a name leads out of the folder.
+/// Decodes the artifact's name and its files. `None` if the list is damaged, or if a name leads out of the folder.
 fn decode_list(mut bytes: &[u8]) -> Option<(&str, Vec<Listed<'_>>)> {
     let root = decode_name(&mut bytes)?;
     if Path::new(root).components().count() != 1 {
@@ -459,7 +462,7 @@ mod tests {
         let hash = blake3::Hash::from_bytes([7; 32]);
         assert_eq!(files[1], Listed { name: "weights/weight.bin", len: 5, hash });
         for len in 0..bytes.len() {
-            // Cut between two files it is a shorter list; the checksum over it finds that.
+            // A list cut between two files is a valid, shorter list; the checksum over the list detects that.
             if let Some((_, cut)) = decode_list(&bytes[..len]) {
                 assert!(cut.len() < 2);
             }

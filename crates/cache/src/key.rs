@@ -28,7 +28,7 @@ impl FromStr for Key {
     type Err = ParseKeyError;
 
     fn from_str(text: &str) -> Result<Self, ParseKeyError> {
-        // Only lower case: a file name has one spelling.
+        // Lower case only, so that each key has exactly one file name.
         let digit = |c: u8| match c {
             b'0'..=b'9' => Ok(c - b'0'),
             b'a'..=b'f' => Ok(c - b'a' + 10),
@@ -51,10 +51,10 @@ impl FromStr for Key {
 #[error("a cache key is 64 lower-case hexadecimal digits")]
 pub struct ParseKeyError;
 
-/// Makes a [`Key`] from named fields.
+/// Builds a [`Key`] from named fields.
 ///
-/// Names and values are hashed with their lengths, so that no two different lists of fields run together to the same
-/// bytes. The order of the fields counts.
+/// Names and values are hashed with their lengths, so that different lists of fields never give the same bytes. The
+/// order of the fields matters.
 #[derive(Clone, Debug)]
 pub struct KeyBuilder(blake3::Hasher);
 
@@ -64,7 +64,7 @@ impl KeyBuilder {
         Self(blake3::Hasher::new_derive_key("milwright cache key 1")).field("kind", kind)
     }
 
-    /// Adds one thing that the artifact depends on.
+    /// Adds something that the artifact depends on.
     pub fn field(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         for part in [name.as_bytes(), value.as_ref()] {
             self.0.update(&(part.len() as u64).to_le_bytes());
@@ -73,7 +73,7 @@ impl KeyBuilder {
         self
     }
 
-    /// The key of the fields added so far.
+    /// Returns the key of the fields added so far.
     pub fn finish(&self) -> Key {
         Key(*self.0.finalize().as_bytes())
     }

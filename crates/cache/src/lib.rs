@@ -1,24 +1,26 @@
 //! A crash-safe, content-addressed store of compiled artifacts.
 //!
-//! The store knows bytes and keys; what they mean is the caller's business. One entry is one file, written once and
-//! never changed in place, so that a reader can map it into memory and needs no lock:
+//! The store knows bytes and keys; the caller knows what they mean. An entry is one file, written once and never
+//! changed in place, so that a reader can map it into memory and needs no lock:
 //!
-//! * **Write**: a unique temporary file in the same folder, `fsync`, rename over the final name, `fsync` of the folder.
-//!   When [`Store::put`] has returned `Ok`, the entry survives a power cut; before that, a crash leaves the old entry,
+//! * **Write**: a unique temporary file in the same folder, `fsync`, rename to the final name, `fsync` of the folder.
+//!   After [`Store::put`] has returned `Ok`, the entry survives a power cut. A crash before that leaves the old entry,
 //!   or none.
-//! * **Read**: the header, its checksum, the key and the payload's checksum are verified. An entry that is cut short,
-//!   damaged, of another format version or stored under a foreign name is a miss with a reason ([`Fault`]), never an
-//!   error: [`Store::get_or_create`] builds it again.
-//! * **Bound**: after every `put` the least recently used entries go until the total is below [`Options::max_bytes`].
+//! * **Read**: the store checks the header, its checksum, the key and the payload's checksum. An entry that is
+//!   truncated, damaged, of another format version or under the name of another key is a miss with a reason
+//!   ([`Fault`]), never an error: [`Store::get_or_create`] builds it again.
+//! * **Size limit**: every `put` evicts the least recently used entries until the total is at most
+//!   [`Options::max_bytes`].
 //!
-//! Artifacts that are folders have the same guarantees: [`Store::folder_or_create`].
+//! Artifacts that are folders ([`Store::folder_or_create`]) have the same guarantees.
 //!
-//! Many threads and processes may share a folder. Two that miss the same key at once build it once: the second waits on
-//! an advisory file lock. The operating system drops the lock of a dead process, and the wait for a living one is
-//! bounded by [`Options::wait`]. Correctness never rests on that lock; without it the work is done twice.
+//! Many threads and processes may share a folder. If two miss the same key at the same time, one builds it and the
+//! other waits on an advisory file lock. The operating system releases the lock when its process dies, and
+//! [`Options::wait`] limits the wait for a living process. The lock only saves work: without it, both build the entry,
+//! and the result is the same.
 //!
-//! Checksums find accidents, not attackers: whoever may write to the folder may store an entry of their choice. Folders
-//! that the store makes are private to their owner.
+//! Checksums detect accidental damage, not attacks: anybody who may write to the folder can store any entry. Folders
+//! that the store creates are private to their owner.
 //!
 //! ```
 //! use milwright_cache::{KeyBuilder, Meta, Options, Store};

@@ -18,81 +18,83 @@ use elsewhere as system;
 #[cfg(unix)]
 use unix as system;
 
-/// The file operations of a [`Store`](crate::Store), so that tests can make any of them fail. [`Disk`] is the real one.
+/// The file operations of a [`Store`](crate::Store), as a trait so that tests can make any of them fail. [`Disk`] is
+/// the real one.
 pub trait Storage: fmt::Debug + Send + Sync {
-    /// Makes a folder and its parents; one that exists already is fine.
+    /// Creates a folder and its parents. A folder that exists is no error.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
 
-    /// The plain files in a folder.
+    /// Lists the regular files in a folder.
     fn list(&self, dir: &Path) -> io::Result<Vec<FileInfo>>;
 
-    /// Opens a new file for writing, which must not exist yet. It is locked until it is dropped: see
+    /// Creates a file, which must not exist yet, and opens it for writing. It is locked until it is dropped: see
     /// [`is_locked`](Self::is_locked).
     fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>>;
 
-    /// The whole content of a file, starting at a multiple of [`PAYLOAD_ALIGN`]. Large files are mapped where possible.
+    /// Returns the whole content of a file, aligned to [`PAYLOAD_ALIGN`]. Large files are mapped where possible.
     fn load(&self, path: &Path) -> io::Result<Bytes>;
 
-    /// At most the first `max` bytes of a file, and its length.
+    /// Returns at most the first `max` bytes of a file, and its length.
     fn load_head(&self, path: &Path, max: usize) -> io::Result<(Vec<u8>, u64)>;
 
-    /// Moves a file over another, atomically.
+    /// Renames a file, atomically replacing the file at `to`.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes the names in a folder durable.
+    /// Makes the names in a folder durable (`fsync` of the folder).
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
-    /// Marks a file as used now.
+    /// Sets a file's modification time to now, which marks it as used.
     fn touch(&self, path: &Path) -> io::Result<()>;
 
-    /// Takes the advisory lock of a file, which is created if missing; `None` while somebody else has it. The lock ends
-    /// when the guard is dropped or its process dies.
+    /// Takes a file's advisory lock, creating the file if it is missing. Returns `None` while another holder has the
+    /// lock. The lock ends when the guard is dropped or its process dies.
     fn try_lock(&self, path: &Path) -> io::Result<Option<LockGuard>>;
 
-    /// Whether a living process has the file or folder locked.
+    /// Whether a living process holds the lock of the file or folder.
     fn is_locked(&self, path: &Path) -> io::Result<bool>;
 
-    /// The names of the folders in a folder.
+    /// Lists the names of the folders in a folder.
     fn list_folders(&self, dir: &Path) -> io::Result<Vec<String>>;
 
-    /// Makes a new folder, which must not exist yet. It is locked until the guard is dropped.
+    /// Creates a folder, which must not exist yet. It is locked until the guard is dropped.
     fn create_folder(&self, path: &Path) -> io::Result<LockGuard>;
 
-    /// The plain files in a folder and the folders in it: names with `/`, and lengths, sorted by name. Anything that is
-    /// neither file nor folder, such as a link, is an error.
+    /// Lists all regular files below a folder: paths with `/`, and lengths, sorted by path. Anything that is neither
+    /// file nor folder, such as a link, is an error.
     fn files_below(&self, dir: &Path) -> io::Result<Vec<(String, u64)>>;
 
-    /// Makes the content of a file durable that others wrote.
+    /// Makes the content of a file durable that another program wrote.
     fn sync_file(&self, path: &Path) -> io::Result<()>;
 
-    /// Removes a folder and what is in it.
+    /// Removes a folder and its content.
     fn remove_folder(&self, path: &Path) -> io::Result<()>;
 
-    /// Takes a shared advisory lock of a file that exists; `None` while somebody has it for themselves.
+    /// Takes a shared advisory lock on an existing file. Returns `None` while another holder has an exclusive lock.
     fn try_lock_shared(&self, path: &Path) -> io::Result<Option<LockGuard>>;
 
-    /// Whether a folder can be renamed while a file in it is open. Where it cannot, an open file is as good as a lease.
+    /// Whether a folder can be renamed while a file in it is open. Where it cannot, an open file protects the folder as
+    /// a lease does.
     fn renames_folders_in_use(&self) -> bool {
         system::RENAMES_FOLDERS_IN_USE
     }
 }
 
-/// Holds a lock until it is dropped.
+/// A lock, released when this is dropped.
 pub type LockGuard = Box<dyn Send>;
 
 /// A file that is being written.
 pub trait NewFile: Write {
-    /// Makes the content durable.
+    /// Makes the content durable (`fsync`).
     fn sync(&mut self) -> io::Result<()>;
 }
 
 /// A file in a folder.
 #[derive(Clone, Debug)]
 pub struct FileInfo {
-    /// Its name in the folder. Names that are not Unicode are none of the store's and are left out.
+    /// Its name in the folder. Names that are not Unicode are not the store's and are left out.
     pub name: String,
     /// Its length in bytes.
     pub len: u64,
@@ -100,16 +102,16 @@ pub struct FileInfo {
     pub modified: SystemTime,
 }
 
-/// Files of this length and more are mapped. Copying smaller ones costs next to nothing, and whoever writes to such a file
-/// while it is in use, against the rules, changes nobody's results.
+/// Files of this length and more are mapped. Copying smaller ones costs next to nothing, and a program that wrongly
+/// writes to one while it is in use cannot change anybody's results.
 const MAPPED_FROM: u64 = 16 << 20;
 
-/// The file system.
+/// The file system: the real [`Storage`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Disk;
 
-/// Opens a file that is nothing but a file. What lies in the cache under an entry's name may be a pipe, which would
-/// block, or a link to somewhere else; neither is an entry.
+/// Opens a file and refuses anything but a regular file. Under an entry's name there may be a pipe, which would block,
+/// or a link to somewhere else; neither is an entry.
 fn open_plain(options: &OpenOptions, path: &Path) -> io::Result<File> {
     let check = |found: fs::FileType| match found.is_file() {
         true => Ok(()),
@@ -147,7 +149,7 @@ impl Storage for Disk {
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
         let file = OpenOptions::new().write(true).create_new(true).open(path)?;
-        // Some network file systems have no locks; there, only a file's age tells that it was left behind.
+        // Some network file systems have no locks; there, the file's age decides whether it is stale.
         let _ = file.try_lock();
         Ok(Box::new(file))
     }
@@ -157,9 +159,10 @@ impl Storage for Disk {
         if file.metadata()?.len() < MAPPED_FROM {
             return read_aligned(file);
         }
-        // SAFETY: a mapping must not change while it is borrowed. The store writes an entry under a temporary name, never
-        // writes to it again after the rename, and removes it only by name, which leaves mappings alone; the folder is
-        // private to its owner. What remains, an owner who truncates the file by hand, is outside the contract.
+        // SAFETY: a mapping must not change while it is borrowed. The store writes an entry under a temporary name,
+        // never writes to it again after the rename, and removes it only by name, which leaves mappings alone; the
+        // folder is private to its owner. What remains, an owner who truncates the file by hand, is outside the
+        // contract.
         match unsafe { memmap2::Mmap::map(&file) } {
             Ok(map) => Ok(Bytes::from_owner(map)),
             Err(_) => read_aligned(file),
@@ -192,7 +195,8 @@ impl Storage for Disk {
 
     fn try_lock(&self, path: &Path) -> io::Result<Option<LockGuard>> {
         let file = open_plain(OpenOptions::new().write(true).create(true).truncate(false), path)?;
-        // Between the two calls it may have been removed, and another put in its place.
+        // Between opening and locking it, another process may have removed the file and created another of the same
+        // name.
         Ok((lock(&file)? && system::is_at(&file, path)).then(|| Box::new(file) as LockGuard))
     }
 
@@ -261,7 +265,7 @@ impl NewFile for File {
     }
 }
 
-/// Copies bytes to memory that starts at a multiple of [`PAYLOAD_ALIGN`].
+/// Copies bytes to memory that is aligned to [`PAYLOAD_ALIGN`].
 pub fn aligned_copy(bytes: &[u8]) -> Bytes {
     let mut buffer = Vec::<u8>::with_capacity(bytes.len() + PAYLOAD_ALIGN);
     let start = buffer.as_ptr().align_offset(PAYLOAD_ALIGN);
@@ -270,7 +274,7 @@ pub fn aligned_copy(bytes: &[u8]) -> Bytes {
     Bytes::from_owner(buffer).slice(start..)
 }
 
-/// Reads a file to memory that starts at a multiple of [`PAYLOAD_ALIGN`].
+/// Reads a file into memory that is aligned to [`PAYLOAD_ALIGN`].
 fn read_aligned(mut file: File) -> io::Result<Bytes> {
     let len = usize::try_from(file.metadata()?.len()).map_err(|_| io::ErrorKind::OutOfMemory)?;
     let mut buffer = Vec::<u8>::new();
@@ -278,14 +282,14 @@ fn read_aligned(mut file: File) -> io::Result<Bytes> {
     let start = buffer.as_ptr().align_offset(PAYLOAD_ALIGN);
     buffer.resize(start, 0);
     file.read_to_end(&mut buffer)?;
-    // A file that grows meanwhile moves the buffer.
+    // If the file grows while it is read, the buffer is reallocated and may lose its alignment.
     if buffer[start..].as_ptr().align_offset(PAYLOAD_ALIGN) != 0 {
         return Ok(aligned_copy(&buffer[start..]));
     }
     Ok(Bytes::from_owner(buffer).slice(start..))
 }
 
-/// Whether the lock could be taken.
+/// Tries to lock a file; `false` if another holder has it locked.
 fn lock(file: &File) -> io::Result<bool> {
     match file.try_lock() {
         Ok(()) => Ok(true),

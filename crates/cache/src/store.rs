@@ -15,18 +15,18 @@ use crate::{
     Disk, Entry, Error, Fault, FileInfo, Key, LockGuard, Meta, NewFile, Storage, Verify, Wait, aligned_copy,
 };
 
-/// A temporary or lock file that no living process has locked was left by a crash. Where the file system has no locks,
-/// age decides, with a wide margin.
+/// A temporary file or lock file that no living process has locked is stale: a crash left it. Where the file system has
+/// no locks, files older than this are stale; the margin is wide.
 const STALE_WITHOUT_LOCKS: Duration = Duration::from_secs(24 * 60 * 60);
-/// How often a process that waits for another's work looks again.
+/// How often a process that waits for another one polls.
 const POLL: Duration = Duration::from_millis(20);
 
 /// The settings of a [`Store`].
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Most bytes that the entries may take together; 4 GiB by default. A `put` may exceed it until it returns.
+    /// The most bytes that the entries may take together; 4 GiB by default. They may take more during a `put`.
     pub max_bytes: u64,
-    /// What is checked when an entry is loaded.
+    /// How much of an entry is checked when it is loaded.
     pub verify: Verify,
     /// How long [`Store::get_or_create`] waits for another process that is building the same key before it builds the
     /// entry itself; one minute by default.
@@ -51,7 +51,7 @@ pub struct Store {
 #[derive(Clone, Debug)]
 #[must_use]
 pub enum Lookup {
-    /// A whole entry.
+    /// A complete entry.
     Hit(Entry),
     /// No entry.
     Miss,
@@ -66,7 +66,7 @@ pub struct Fetched {
     pub payload: Bytes,
     /// Where it came from.
     pub origin: Origin,
-    /// Why a new artifact could not be stored. It is whole all the same.
+    /// Why a newly built artifact could not be stored. The artifact is complete all the same.
     pub unstored: Option<Error>,
 }
 
@@ -75,9 +75,9 @@ pub struct Fetched {
 pub enum Origin {
     /// The store had it.
     Hit,
-    /// The store did not have it, so it was built.
+    /// A miss: the artifact was built.
     Built,
-    /// The store's entry was broken, so it was built again.
+    /// The entry was broken, so the artifact was built again.
     Rebuilt(Fault),
 }
 
@@ -99,9 +99,9 @@ pub struct EntryInfo {
 /// What [`Store::verify`] found.
 #[derive(Clone, Debug, Default)]
 pub struct Verified {
-    /// Number of whole entries.
+    /// Number of complete entries.
     pub whole: usize,
-    /// The broken ones. They have been removed, unless reading them failed.
+    /// The broken entries. They have been removed, unless reading them failed.
     pub broken: Vec<(Key, Fault)>,
 }
 
@@ -115,8 +115,8 @@ pub struct Cleared {
 }
 
 impl Store {
-    /// Opens a folder, which is made if it does not exist. Removes what crashed processes left there and, if the bound
-    /// has become smaller, the least recently used entries.
+    /// Opens a folder, and creates it if it does not exist. Removes stale files and, if the size limit is now lower,
+    /// evicts the least recently used entries.
     pub fn open(dir: impl Into<PathBuf>, options: Options) -> Result<Self, Error> {
         Self::with_storage(dir, options, Arc::new(Disk))
     }
@@ -143,12 +143,12 @@ impl Store {
         &self.options
     }
 
-    /// Looks a key up, and marks the entry as used.
+    /// Looks a key up, and marks its entry as used.
     pub fn get(&self, key: &Key) -> Lookup {
         let path = self.entry_path(key);
         match self.check(key, self.options.verify) {
             Ok(Some(entry)) => {
-                // Without the mark the entry is only evicted sooner; a read-only folder is a fine cache.
+                // If this fails, the entry is only evicted sooner; a read-only cache folder works well.
                 let _ = self.storage.touch(&path);
                 Lookup::Hit(entry)
             }
@@ -157,8 +157,8 @@ impl Store {
         }
     }
 
-    /// Stores an artifact, replacing one of the same key, and evicts old ones. After an error the store has the old entry
-    /// or the whole new one.
+    /// Stores an artifact, replacing an entry of the same key, and evicts old entries. After an error the store has the
+    /// old entry or the complete new one.
     pub fn put(&self, key: &Key, meta: &Meta, payload: &[u8]) -> Result<(), Error> {
         let header = entry::encode_header(key, meta, SystemTime::now(), payload);
         let size = header.len() as u64 + payload.len() as u64;
@@ -167,7 +167,7 @@ impl Store {
         }
         let parts = [&header[..], payload];
         self.store(key, &parts).or_else(|error| match &error {
-            // Another process took the file for one that a crash left, between its creation and its lock.
+            // Between its creation and its lock, another process removed the file as stale.
             Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => self.store(key, &parts),
             _ => Err(error),
         })?;
@@ -178,8 +178,8 @@ impl Store {
         Ok(())
     }
 
-    /// Looks a key up and, if there is no usable entry, builds and stores it. Trouble with the store never fails the
-    /// call: it is told in the result. The only error is `build`'s own.
+    /// Looks a key up and, if there is no usable entry, builds and stores it. The only error is that of `build`:
+    /// failures of the store are reported in the result.
     pub fn get_or_create<E>(
         &self,
         key: &Key,
@@ -189,8 +189,8 @@ impl Store {
         self.get_or_create_within(key, meta, Wait::from(self), build)
     }
 
-    /// [`get_or_create`](Self::get_or_create), waiting for others no longer than `wait` says. Where its `stop` ends the wait,
-    /// `build` is called as well: it is to look at the same.
+    /// Like [`get_or_create`](Self::get_or_create), with a limit on the wait for other processes. If `wait.stop`
+    /// returns true, the wait ends and `build` still runs; `build` should check the same flag.
     pub fn get_or_create_within<E>(
         &self,
         key: &Key,
@@ -205,7 +205,7 @@ impl Store {
             Lookup::Broken(fault) => Origin::Rebuilt(fault),
         };
         let _lock = self.lock(key, wait);
-        // Somebody may have built it since.
+        // Another process may have built it since.
         if let Lookup::Hit(entry) = self.get(key) {
             return Ok(hit(entry));
         }
@@ -214,13 +214,13 @@ impl Store {
         if let Some(error) = &unstored {
             tracing::debug!(%key, %error, "cannot store a cache entry");
         } else if let Lookup::Hit(entry) = self.get(key) {
-            // A mapped file takes the place of the copy on the heap.
+            // The mapped file replaces the copy on the heap.
             return Ok(Fetched { payload: entry.payload, origin, unstored });
         }
         Ok(Fetched { payload: aligned_copy(&payload), origin, unstored })
     }
 
-    /// The entries with a sound header, most recently used first. Payloads are not read.
+    /// Lists the entries with a valid header, most recently used first. Does not read payloads.
     pub fn list(&self) -> Result<Vec<EntryInfo>, Error> {
         let mut entries: Vec<_> = self
             .entries()?
@@ -256,13 +256,13 @@ impl Store {
         Ok(report)
     }
 
-    /// Removes an entry; `false` if there was none, or it is a folder that is in use.
+    /// Removes an entry. `false` if there was none, or if it is a folder in use.
     pub fn remove(&self, key: &Key) -> Result<bool, Error> {
         let file = self.remove_file(key)?;
         Ok(self.remove_folder(key)? || file)
     }
 
-    /// Removes every entry that is not in use, and nothing that the store did not write.
+    /// Removes every entry that is not in use. Files that the store did not write stay.
     pub fn clear(&self) -> Result<Cleared, Error> {
         let mut cleared = Cleared::default();
         for Stored { key, bytes, folder, .. } in self.entries()? {
@@ -275,18 +275,19 @@ impl Store {
         Ok(cleared)
     }
 
-    /// Removes the least recently used entries until the others take at most so many bytes. Folders in use stay.
+    /// Evicts the least recently used entries until the others take at most `max_bytes`. Folders in use stay.
     pub fn prune(&self, max_bytes: u64) -> Result<Cleared, Error> {
         let mut cleared = Cleared::default();
         let mut entries = self.entries()?;
         let mut total: u64 = entries.iter().map(|entry| entry.bytes).sum();
-        // The key settles ties, so that every process has the same order.
+        // The key breaks ties, so that every process evicts in the same order.
         entries.sort_by_key(|entry| (entry.used, entry.key));
         for Stored { key, bytes, folder, .. } in entries {
             if total <= max_bytes {
                 break;
             }
-            // What cannot be removed (on Windows, a mapped file) still counts: the next one goes instead.
+            // An entry that cannot be removed (on Windows, a mapped file) still counts: the next one is evicted
+            // instead.
             let removed = if folder { self.remove_folder(&key) } else { self.remove_file(&key) };
             if removed.is_ok_and(|removed| removed) {
                 tracing::debug!(%key, bytes, "removed a cache entry");
@@ -313,7 +314,7 @@ impl Store {
         let file = match self.storage.load(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            // It may be readable the next time, so it stays; `put` replaces it.
+            // It may be readable the next time, so it stays; the next `put` replaces it.
             Err(error) => {
                 tracing::debug!(%key, %error, "cannot read a cache entry");
                 return Err(Fault::Unreadable(error.to_string()));
@@ -327,10 +328,10 @@ impl Store {
         })
     }
 
-    /// Writes a file and gives it the entry's name.
+    /// Writes a file under a temporary name and renames it to the entry's name.
     fn store(&self, key: &Key, parts: &[&[u8]]) -> Result<(), Error> {
         let temporary = self.dir.join(format!("{key}.{}.tmp", unique()));
-        // It stays locked until it has its final name: nobody takes it for a leftover.
+        // The file stays locked until it has its final name, so that nobody takes it for stale.
         let written = self.write(&temporary, parts).and_then(|_file| self.publish(&temporary, key));
         written.inspect_err(|_| drop(self.storage.remove(&temporary)))
     }
@@ -348,7 +349,7 @@ impl Store {
     fn publish(&self, temporary: &Path, key: &Key) -> Result<(), Error> {
         let path = self.entry_path(key);
         let Err(error) = self.storage.rename(temporary, &path) else { return Ok(()) };
-        // Windows does not replace a file that somebody has mapped. One of the same key is as good.
+        // Windows does not replace a file that somebody has mapped. A complete entry of the same key is as good.
         if matches!(self.check(key, Verify::Full), Ok(Some(_))) {
             let _ = self.storage.remove(temporary);
             return Ok(());
@@ -356,8 +357,8 @@ impl Store {
         Err(failed("rename a temporary file to", &path)(error))
     }
 
-    /// Waits for whoever is building `key`, and takes the turn. `Ok(None)` when the wait is over or locks do not work
-    /// here: then the work may be done twice, which is harmless.
+    /// Waits until no other process builds `key`, and takes the key's lock. Returns `Ok(None)` after the timeout, or
+    /// where locks do not work: then the entry may be built twice, which is harmless.
     pub(crate) fn lock(&self, key: &Key, wait: Wait<'_>) -> Result<Option<KeyLock<'_>>, Stopped> {
         let path = self.dir.join(format!("{key}.lock"));
         let start = Instant::now();
@@ -373,7 +374,7 @@ impl Store {
         }
     }
 
-    /// Removes what crashed processes left behind, then the least recently used entries over the bound.
+    /// Removes stale files, then evicts the least recently used entries beyond the size limit.
     pub(crate) fn tidy_up(&self) -> Result<(), Error> {
         let now = SystemTime::now();
         for file in self.files()? {
@@ -385,7 +386,7 @@ impl Store {
         }
         for name in self.folders()? {
             let Some(Name::Passing) = Name::parse(&name) else { continue };
-            // Its age is that of what is in it.
+            // A folder is as old as its newest file.
             let path = self.dir.join(&name);
             let modified =
                 self.storage.list(&path).unwrap_or_default().iter().map(|file| file.modified).max();
@@ -400,7 +401,7 @@ impl Store {
     fn is_abandoned(&self, file: &FileInfo, now: SystemTime) -> bool {
         match self.storage.is_locked(&self.dir.join(&file.name)) {
             Ok(locked) => !locked,
-            // A time in the future is no age.
+            // A file from the future has no age.
             Err(_) => now.duration_since(file.modified).is_ok_and(|age| age > STALE_WITHOUT_LOCKS),
         }
     }
@@ -414,7 +415,7 @@ impl Store {
         }
         for name in self.folders()? {
             let Some(Name::Folder(key)) = Name::parse(&name) else { continue };
-            // Without a list it is broken, and the first to go.
+            // A folder without a list is broken, and is evicted first.
             let (bytes, used) = self.folder_info(&key).unwrap_or((0, SystemTime::UNIX_EPOCH));
             entries.push(Stored { key, bytes, used, folder: true });
         }
@@ -429,7 +430,7 @@ impl Store {
         self.storage.list(&self.dir).map_err(failed("list", &self.dir))
     }
 
-    /// Where the entry of a key is, if there is one.
+    /// The path of a key's entry, whether or not it exists.
     pub fn entry_path(&self, key: &Key) -> PathBuf {
         self.dir.join(format!("{key}.mwc"))
     }
@@ -443,11 +444,11 @@ struct Stored {
     folder: bool,
 }
 
-/// Who waited was told not to.
+/// [`Wait::stop`] cancelled the wait.
 #[derive(Debug)]
 pub(crate) struct Stopped;
 
-/// The turn to build one key.
+/// The lock for building one key's entry.
 pub(crate) struct KeyLock<'a> {
     store: &'a Store,
     path: PathBuf,
@@ -456,7 +457,7 @@ pub(crate) struct KeyLock<'a> {
 
 impl Drop for KeyLock<'_> {
     fn drop(&mut self) {
-        // One who waits on the removed file finds the entry when its turn comes.
+        // A process that waits on the removed lock file finds the entry when it gets the lock.
         let _ = self.store.storage.remove(&self.path);
     }
 }
@@ -483,7 +484,8 @@ impl Name {
     }
 }
 
-/// A name that no other writer has, here or in a container that shares the folder and the process number.
+/// Returns a name that no other writer uses, not even one in a container that shares the folder and has the same
+/// process number.
 pub(crate) fn unique() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let random = RandomState::new().build_hasher().finish();

@@ -1,5 +1,5 @@
-//! What Windows does in its own way: folders cannot be opened as files, so that they are neither locked nor flushed; what
-//! is open stays where it is; a file is only flushed by one who may write to it.
+//! What differs on Windows: a folder cannot be opened as a file, and so can be neither locked nor flushed; an open file
+//! cannot be moved; flushing a file needs write access to it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -9,12 +9,12 @@ use super::{LockGuard, lock};
 
 pub(super) const RENAMES_FOLDERS_IN_USE: bool = false;
 
-/// A user's folders are private there from the start.
+/// Folders of a user are private on Windows anyway.
 pub(super) fn create_private_folders(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)
 }
 
-/// NTFS keeps a journal of names.
+/// Does nothing: NTFS journals names.
 pub(super) fn sync_folder(_dir: &Path) -> io::Result<()> {
     Ok(())
 }
@@ -23,33 +23,33 @@ pub(super) fn sync_file(path: &Path) -> io::Result<()> {
     OpenOptions::new().write(true).open(path)?.sync_all()
 }
 
-/// The lock is a file beside the folder.
+/// Creates a folder. Its lock is a file beside it.
 pub(super) fn create_locked_folder(path: &Path) -> io::Result<LockGuard> {
     let path_of_lock = beside(path);
     let file = OpenOptions::new().write(true).create_new(true).open(&path_of_lock)?;
-    // Where there are no locks, the age of the folder tells that it was left behind.
+    // Where locks do not work, the folder's age decides whether it is stale.
     let _ = file.try_lock();
     let guard = FolderLock { file: Some(file), path: path_of_lock };
     fs::create_dir(path)?;
-    // Before it was locked, another process may have taken it for one that a crash left.
+    // Between its creation and its lock, another process may have removed the lock file as stale.
     if guard.path.exists() { Ok(Box::new(guard)) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
 pub(super) fn is_folder_locked(path: &Path) -> io::Result<bool> {
     match OpenOptions::new().write(true).open(beside(path)) {
         Ok(file) => lock(&file).map(|locked| !locked),
-        // It is made before the folder.
+        // The lock file is created before the folder, so no lock file means no lock.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// Whether a path still leads to an open file. What is open keeps its name, or loses it to nobody else.
+/// Whether `path` still names the open file. While a file is open, no other file can take its name.
 pub(super) fn is_at(_file: &File, path: &Path) -> bool {
     path.exists()
 }
 
-/// `KEY.….lock` for the folder `KEY.….tmp`.
+/// The lock file's path: `KEY.….lock` for the folder `KEY.….tmp`.
 fn beside(folder: &Path) -> PathBuf {
     folder.with_extension("lock")
 }
@@ -61,7 +61,7 @@ struct FolderLock {
 
 impl Drop for FolderLock {
     fn drop(&mut self) {
-        // What is open is removed only when it is closed.
+        // An open file is only removed once it is closed.
         drop(self.file.take());
         let _ = fs::remove_file(&self.path);
     }

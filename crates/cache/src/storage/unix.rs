@@ -1,4 +1,4 @@
-//! What Unix does in its own way.
+//! What is particular to Unix.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -9,7 +9,7 @@ use super::{LockGuard, lock};
 
 pub(super) const RENAMES_FOLDERS_IN_USE: bool = true;
 
-/// Nobody else may look into the folder.
+/// Creates folders that only their owner can read.
 pub(super) fn create_private_folders(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
@@ -22,10 +22,10 @@ pub(super) fn sync_file(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// The lock is the folder's own.
+/// Creates a folder and locks the folder itself.
 pub(super) fn create_locked_folder(path: &Path) -> io::Result<LockGuard> {
     fs::create_dir(path)?;
-    // Not everywhere can a folder be opened or locked; there, its age tells that it was left behind.
+    // Some systems cannot open or lock a folder. There, the folder's age decides whether it is stale.
     let folder = match File::open(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Ok(Box::new(())),
         folder => folder?,
@@ -38,7 +38,7 @@ pub(super) fn is_folder_locked(path: &Path) -> io::Result<bool> {
     lock(&File::open(path)?).map(|locked| !locked)
 }
 
-/// Whether a path still leads to an open file or folder.
+/// Whether `path` still names the open file or folder.
 pub(super) fn is_at(file: &File, path: &Path) -> bool {
     let (Ok(ours), Ok(there)) = (file.metadata(), fs::metadata(path)) else { return false };
     (ours.dev(), ours.ino()) == (there.dev(), there.ino())
