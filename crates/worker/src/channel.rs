@@ -23,28 +23,29 @@ use crate::{Error, Patience};
 
 const MAGIC: [u8; 4] = *b"mww1";
 const HEADER: usize = 16;
-/// How often [`Patience::stop`] is asked.
+/// How often [`Patience::stop`] is polled.
 const SLICE: Duration = Duration::from_millis(10);
-/// A message is read in parts of this size: memory is taken for what has come, not for what was announced.
+/// A message is read in parts of this size, so that memory is allocated for bytes that have arrived, not for bytes that
+/// were announced.
 const PART: usize = 64 << 10;
 
-/// One end. The stream does not block; waiting is [`wait`]'s work.
+/// One end of the connection. The stream is non-blocking; [`wait`] does the waiting.
 pub(crate) struct Channel {
     pub stream: UnixStream,
     pub memory: Memory,
 }
 
-/// What came.
+/// A received frame.
 pub(crate) struct Frame {
     pub number: u32,
     pub message: Vec<u8>,
-    /// Offset and length of each blob. What lies there is the other side's claim until it is read.
+    /// Offset and length of each blob, as the other side claims. They are checked when the blob is read.
     pub blobs: Vec<(u64, u64)>,
 }
 
-/// Why nothing came, or went.
+/// Why a frame could not be sent or received.
 pub(crate) enum Trouble {
-    /// The other side is gone.
+    /// The other side has closed the socket.
     Closed,
     Error(Error),
 }
@@ -56,7 +57,7 @@ impl From<Error> for Trouble {
 }
 
 impl Channel {
-    /// Sends one frame. After [`Error::TooLarge`] and [`Error::Memory`] nothing was sent.
+    /// Sends one frame. After [`Error::TooLarge`] or [`Error::Memory`], nothing was sent.
     pub fn send(
         &mut self,
         number: u32,
@@ -106,7 +107,7 @@ impl Channel {
         Ok(Frame { number, message, blobs })
     }
 
-    /// Copies a blob of a frame that came out of shared memory, to a vector whose memory is used again.
+    /// Copies a blob of a received frame out of shared memory into a vector, whose memory is reused.
     pub fn blob(&mut self, (at, len): (u64, u64), buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
         match self.memory.read(at, len, buffer) {
             Ok(Some(bytes)) => Ok(bytes),
@@ -159,7 +160,7 @@ pub(crate) fn write_all(
     Ok(())
 }
 
-/// Whether to try once more after an error, when the stream is ready.
+/// Decides whether to retry after an error; waits until the stream is ready if it would block.
 fn again(
     stream: &UnixStream,
     error: io::Error,
@@ -173,7 +174,7 @@ fn again(
     }
 }
 
-/// Waits until the stream is ready or hung up.
+/// Waits until the stream is ready or closed by the other side.
 pub(crate) fn wait(stream: &UnixStream, flags: PollFlags, patience: Patience<'_>) -> Result<(), Trouble> {
     loop {
         if patience.stop.is_some_and(|stop| stop()) {
@@ -232,7 +233,7 @@ mod tests {
         assert!(matches!(trouble, Trouble::Error(Error::Deadline)));
         let trouble = a.receive(Patience { deadline: None, stop: Some(&|| true) }).err().unwrap();
         assert!(matches!(trouble, Trouble::Error(Error::Stopped)));
-        // The other side does not read: what does not fit in the socket waits.
+        // The other side does not read, so the rest of a message that is larger than the socket's buffer has to wait.
         let message = vec![0; MAX_MESSAGE];
         let trouble = a.send(0, &message, &[], Patience { deadline, stop: None }).err().unwrap();
         assert!(matches!(trouble, Trouble::Error(Error::Deadline)));
@@ -246,7 +247,7 @@ mod tests {
         assert!(matches!(trouble, Trouble::Error(Error::TooLarge(_))));
     }
 
-    /// Any bytes are a frame, garbage, or too few.
+    /// Any bytes are a valid frame, invalid, or too few.
     #[test]
     fn any_bytes_are_understood_or_refused() {
         let mut frame = MAGIC.to_vec();
@@ -268,7 +269,7 @@ mod tests {
                 match b.receive(Patience::default()) {
                     Ok(frame) => {
                         assert!(frame.message.len() <= 5);
-                        // Nothing was written to memory: every claim of something in it is refused.
+                        // Nothing was written to the shared memory, so every blob that is not empty is refused.
                         assert!(
                             frame
                                 .blobs

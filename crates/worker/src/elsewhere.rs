@@ -1,25 +1,25 @@
-//! Where there are no Unix sockets, there are no workers: the same items, without values.
+//! The same items on systems without Unix sockets, where there are no workers: types without values.
 
 use std::convert::Infallible;
 use std::marker::PhantomData;
 
 use crate::{Error, Launch, Patience};
 
-/// A running worker process. There is none on this system.
+/// A running worker process. This system has none.
 #[derive(Debug)]
 pub struct Worker(Infallible);
 
-/// What a worker answered.
+/// A worker's answer.
 pub struct Reply<'a> {
     /// The message.
     pub message: Vec<u8>,
     never: PhantomData<&'a Infallible>,
 }
 
-/// A process that was started as a worker, and its parent.
+/// The child's side of a worker: the connection to its parent.
 pub struct Service(Infallible);
 
-/// What the parent asks.
+/// A request from the parent.
 pub struct Request<'a> {
     /// The message.
     pub message: Vec<u8>,
@@ -30,7 +30,7 @@ impl Worker {
     /// Starts a worker.
     ///
     /// # Errors
-    /// [`Error::Unsupported`], on this system.
+    /// Always [`Error::Unsupported`] on this system.
     pub fn start(_: &Launch, _: &str) -> Result<Worker, Error> {
         Err(Error::Unsupported)
     }
@@ -67,7 +67,7 @@ impl Worker {
         match self.0 {}
     }
 
-    /// The number of the process.
+    /// The process id.
     pub fn id(&self) -> u32 {
         match self.0 {}
     }
@@ -77,37 +77,37 @@ impl Worker {
         match self.0 {}
     }
 
-    /// Ends it.
+    /// Kills the worker.
     pub fn end(&mut self) {
         match self.0 {}
     }
 }
 
 impl Reply<'_> {
-    /// The lengths of the blobs, as the worker says.
+    /// The lengths of the blobs, as the worker claims.
     pub fn blob_lens(&self) -> Vec<u64> {
         Vec::new()
     }
 
-    /// Copies a blob out of shared memory, to a vector whose memory is used again.
+    /// Copies a blob out of shared memory into a vector, whose memory is reused.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no worker.
     pub fn blob(&mut self, _: usize, _: Vec<u8>) -> Result<Vec<u8>, Error> {
         Err(Error::Unsupported)
     }
 
-    /// Ends the worker, for its answer is wrong.
+    /// Kills the worker because its answer is wrong. Returns the error.
     pub fn refuse(&mut self, what: impl Into<String>) -> Error {
         Error::Garbage(what.into())
     }
 }
 
 impl Service {
-    /// Greets the parent.
+    /// Exchanges greetings with the parent.
     ///
     /// # Errors
-    /// [`Error::Unsupported`], on this system.
+    /// Always [`Error::Unsupported`] on this system.
     pub fn connect(_: &str) -> Result<Service, Error> {
         Err(Error::Unsupported)
     }
@@ -135,10 +135,10 @@ impl Request<'_> {
         Vec::new()
     }
 
-    /// Copies a blob out of shared memory, to a vector whose memory is used again.
+    /// Copies a blob out of shared memory into a vector, whose memory is reused.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no service.
     pub fn blob(&mut self, _: usize, _: Vec<u8>) -> Result<Vec<u8>, Error> {
         Err(Error::Unsupported)
     }

@@ -3,7 +3,8 @@ use std::path::PathBuf;
 
 use crate::limits::MAX_MEMORY;
 
-/// Why there is no answer. The worker is gone, except after [`TooLarge`](Error::TooLarge) and [`Memory`](Error::Memory).
+/// Why there is no answer. The worker is gone, except after [`TooLarge`](Error::TooLarge) and
+/// [`Memory`](Error::Memory).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -15,36 +16,36 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// The program is another version, or not a worker.
+    /// The program has another identity (name and version), or is no worker.
     #[error("the worker is `{theirs}`, not `{ours}`")]
     Identity {
-        /// What was expected.
+        /// The expected identity.
         ours: String,
-        /// What it said that it is.
+        /// The program's identity.
         theirs: String,
     },
-    /// It ended before it answered; the text says how, such as `signal 9 (SIGKILL)`.
+    /// The worker ended before it answered; the text says how, such as `signal 9 (SIGKILL)`.
     #[error("the worker process ended: {0}")]
     Died(String),
-    /// The deadline passed. It was killed.
+    /// The deadline passed.
     #[error("the worker did not answer before the deadline")]
     Deadline,
-    /// [`Patience::stop`](crate::Patience::stop) said so. It was killed.
+    /// [`Patience::stop`](crate::Patience::stop) returned true.
     #[error("stopped")]
     Stopped,
-    /// What it sent is not an answer. It was killed.
+    /// The worker's answer is invalid. The worker was killed.
     #[error("the worker sent what is no answer: {0}")]
     Garbage(String),
-    /// The request exceeds the [limits](crate::limits), and was not sent.
+    /// The request exceeds the [limits](crate::limits) and was not sent.
     #[error("{0} is too large for a worker (at most {max} bytes of memory)", max = MAX_MEMORY)]
     TooLarge(String),
-    /// There is no room in shared memory for the request, which was not sent.
+    /// Shared memory has no room for the request, which was not sent.
     #[error("cannot share memory with a worker: {0}")]
     Memory(io::Error),
     /// This process was not started as a worker.
     #[error("this was not started as a worker: its standard input is not a parent's socket")]
     NotAWorker,
-    /// The system has no workers.
+    /// This system has no workers.
     #[error("there are no worker processes on this system yet")]
     Unsupported,
 }

@@ -1,22 +1,23 @@
-//! A child process that answers requests, so that its death is an error and not the end of the caller.
+//! A child process that answers requests, so that a crash in it is an error for the caller and does not end the caller.
 //!
-//! This crate knows processes, frames and bytes; what they mean is the caller's business. [`Worker`] is the parent's
-//! side, [`Service`] the child's. They share
+//! This crate knows processes, frames and bytes; the caller knows what they mean. [`Worker`] is the parent's side,
+//! [`Service`] the child's. They share
 //!
-//! * a **socket**, which is the child's standard input. A request is one frame, and so is its answer: see [`limits`]
-//!   for the bounds on what the other side may claim;
-//! * a piece of **memory** without a name (a `memfd` on Linux, an unlinked file elsewhere), whose descriptor goes over
-//!   the socket. Large things ("blobs") lie in it: the sender copies them in, the receiver copies them out, and nobody
-//!   ever holds a reference into it. It is used again for every request and answer, and grows as needed.
+//! * a **socket**, which is the child's standard input. A request is one frame, and so is its answer. [`limits`] has
+//!   the bounds on what the other side may claim;
+//! * anonymous **memory** (a `memfd` on Linux, an unlinked file elsewhere), whose descriptor is sent over the socket.
+//!   Large data ("blobs") are in it: the sender copies them in, the receiver copies them out, and neither ever holds a
+//!   reference into it. Every request and answer reuses the memory, which grows as needed.
 //!
-//! A worker that ends, is killed, exceeds the deadline, or answers what is no answer is an [`Error`] and gone: killed,
-//! waited for, its descriptors closed. Whoever wants another starts one.
+//! When a worker ends, is killed, exceeds the deadline, or sends an invalid answer, the caller gets an [`Error`] and
+//! the worker is gone: killed, waited for, its descriptors closed. The caller may start another one.
 //!
-//! The child ends when its parent does, whatever it is doing: a thread of it waits for the end of a second socket, on which
-//! nothing is ever sent. (The death signal that Linux offers comes when the *thread* that started the child ends, which is
-//! something else.) It is in a process group of its own: Ctrl-C in a terminal reaches the parent, which decides.
+//! The child ends when its parent does, even if it hangs: a thread of the child waits for the end of a second socket,
+//! over which nothing is ever sent. (Linux's parent death signal does not serve, because it is sent when the *thread*
+//! that started the child ends.) The child has a process group of its own, so that Ctrl-C in a terminal reaches only
+//! the parent, which decides what to do.
 //!
-//! On systems without Unix sockets in the standard library (Windows) starting a worker is an error.
+//! On systems where the standard library has no Unix sockets (Windows), starting a worker is an error.
 
 #[cfg(unix)]
 mod channel;
@@ -45,10 +46,10 @@ pub use service::{Request, Service};
 #[cfg(unix)]
 pub use worker::{Reply, Worker};
 
-/// How a worker is started: a program that calls [`Service::connect`] when it is started so.
+/// How to start a worker: a program and arguments with which it calls [`Service::connect`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launch {
-    /// The program's file.
+    /// The path of the program.
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
@@ -57,7 +58,7 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// A program with arguments.
+    /// A program with arguments, in the parent's environment.
     pub fn new<A: Into<OsString>>(program: impl Into<PathBuf>, args: impl IntoIterator<Item = A>) -> Launch {
         Launch {
             program: program.into(),
@@ -70,8 +71,8 @@ impl Launch {
 /// How long to wait for the other side.
 #[derive(Clone, Copy, Default)]
 pub struct Patience<'a> {
-    /// When to give up.
+    /// The point in time at which to stop waiting.
     pub deadline: Option<Instant>,
-    /// Asked now and then whether to give up.
+    /// Polled while waiting: `true` cancels the wait.
     pub stop: Option<&'a dyn Fn() -> bool>,
 }

@@ -1,12 +1,12 @@
 //! The bounds on what the other process may claim.
 
-/// Bytes of a frame's message: names, shapes, texts. Tensors are not part of it.
+/// The most bytes of a frame's message: names, shapes, texts. Tensors are blobs, not part of it.
 pub const MAX_MESSAGE: usize = 16 << 20;
-/// Blobs of a frame. A model has some thousand inputs, states and outputs at most.
+/// The most blobs of a frame. A model has at most some thousand inputs, states and outputs.
 pub const MAX_BLOBS: usize = 1 << 16;
-/// Bytes of shared memory: all the blobs of a frame. More than the memory of most machines that Core ML runs on.
+/// The most bytes of shared memory, that is, of all blobs of a frame: more than most machines with Core ML have.
 pub const MAX_MEMORY: u64 = 64 << 30;
-/// Bytes of the identity in a greeting.
+/// The most bytes of the identity in a greeting.
 pub const MAX_IDENTITY: usize = 256;
-/// Blobs start at multiples of this in shared memory: the width of a cache line.
+/// Alignment of blobs in shared memory: the width of a cache line.
 pub const ALIGN: u64 = 64;

@@ -9,23 +9,23 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::limits::{ALIGN, MAX_MEMORY};
 
-/// A file without a name, and a map of it. It only grows. The other process may write to it at any time, so that there is
+/// An anonymous file, mapped into memory. It only grows. The other process may write to it at any time, so there is
 /// never a reference into it: bytes are copied in and out.
 pub(crate) struct Memory {
     file: File,
     map: Option<MmapRaw>,
 }
 
-/// It grows by multiples of this.
+/// The memory grows by multiples of this.
 const STEP: u64 = 64 << 10;
 
 impl Memory {
-    /// New and empty.
+    /// Creates empty memory.
     pub fn new() -> io::Result<Memory> {
         Ok(Memory { file: anonymous_file()?, map: None })
     }
 
-    /// That of the other process.
+    /// The memory that the other process created and shares through `fd`.
     pub fn from_fd(fd: OwnedFd) -> Memory {
         Memory { file: File::from(fd), map: None }
     }
@@ -41,7 +41,8 @@ impl Memory {
         }
         let len = len.min(MAX_MEMORY).next_multiple_of(STEP);
         if self.file.metadata()?.len() < len {
-            // Beyond this limit the system does not only refuse: it sends a signal, which ends the process.
+            // Growing a file beyond this limit is not only an error: the system also sends a signal, which ends the
+            // process.
             if getrlimit(Resource::Fsize).current.is_some_and(|limit| limit < len) {
                 return Err(io::ErrorKind::FileTooLarge.into());
             }
@@ -58,15 +59,16 @@ impl Memory {
         };
         let at = usize::try_from(at).expect("it is mapped");
         assert!(at.checked_add(bytes.len()).is_some_and(|end| end <= map.len()), "room was reserved");
-        // SAFETY: `bytes` is valid for reads; the target is `map` from `at` on, and the assertion above keeps its end
-        // within the mapping, which is writable (`map_raw` maps so) and stays as long as `map` does. The two do not
-        // overlap: no reference to mapped memory ever exists. Should the other process write at the same time, against
-        // the protocol, the bytes are undetermined, and that is all: they are bytes. The file does not shrink under
-        // the map: on Linux it is sealed, elsewhere it has no name, and the worker is this library, which never does it.
+        // SAFETY: `bytes` is valid for reads. The target is `map` from `at` on; the assertion above keeps its end
+        // within the mapping, which is writable (`map_raw` maps so) and lives as long as `map` does. The two do not
+        // overlap, because no reference to mapped memory ever exists. If the other process writes at the same time,
+        // against the protocol, the bytes are undetermined but still valid `u8`s. The file does not shrink under the
+        // map: on Linux it is sealed, elsewhere it has no name, and the worker is this library, which never shrinks it.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), map.as_mut_ptr().add(at), bytes.len()) }
     }
 
-    /// Copies `len` bytes out, to a vector whose memory is used again; `None` where there are not so many.
+    /// Copies `len` bytes out into a vector, whose memory is reused. Returns `None` if the shared memory has fewer
+    /// bytes.
     pub fn read(&mut self, at: u64, len: u64, mut bytes: Vec<u8>) -> io::Result<Option<Vec<u8>>> {
         bytes.clear();
         let Some(end) = at.checked_add(len).filter(|&end| end <= MAX_MEMORY) else { return Ok(None) };
@@ -74,7 +76,7 @@ impl Memory {
             return Ok(Some(bytes));
         }
         if end > self.mapped() {
-            // The other process has made it larger; or it says so.
+            // The other process has grown the file, or claims so.
             if self.file.metadata()?.len() < end {
                 return Ok(None);
             }
@@ -88,8 +90,8 @@ impl Memory {
         }
         bytes.try_reserve_exact(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
         // SAFETY: the source is `map` from `at` on; the check above keeps its end within the mapping. The target is the
-        // vector's own memory, with room for `len` bytes, all of which are written before `set_len`; any byte is a valid
-        // `u8`. On what the other process may do meanwhile, see `write`.
+        // vector's own memory, which has room for `len` bytes. All of them are written before `set_len`, and any byte
+        // is a valid `u8`. For what the other process may do meanwhile, see `write`.
         unsafe {
             std::ptr::copy_nonoverlapping(map.as_ptr().add(at), bytes.as_mut_ptr(), len);
             bytes.set_len(len);
@@ -108,7 +110,7 @@ impl Memory {
     }
 }
 
-/// Where blobs of these lengths lie, and where the last one ends; `None` beyond [`MAX_MEMORY`].
+/// Computes the offset of each blob and the end of the last one. Returns `None` beyond [`MAX_MEMORY`].
 pub(crate) fn layout(lens: impl IntoIterator<Item = u64>) -> Option<(Vec<(u64, u64)>, u64)> {
     let mut end = 0u64;
     let mut places = Vec::new();
@@ -120,7 +122,8 @@ pub(crate) fn layout(lens: impl IntoIterator<Item = u64>) -> Option<(Vec<(u64, u
     Some((places, end))
 }
 
-/// Sealed, so that nobody can shrink it: touching memory that is no longer there would end this process, too.
+/// Creates an anonymous file, sealed so that nobody can shrink it: access to memory beyond a file's end would end this
+/// process, too.
 #[cfg(target_os = "linux")]
 fn anonymous_file() -> io::Result<File> {
     use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
@@ -134,11 +137,12 @@ fn anonymous_file() -> io::Result<File> {
     tempfile::tempfile()
 }
 
-/// Makes the file `len` bytes long, all of them really there: a page that is missing later would end the process.
+/// Makes the file `len` bytes long and allocates all of them now: a page that cannot be allocated later would end the
+/// process.
 #[cfg(target_os = "linux")]
 fn allocate(file: &File, len: u64) -> io::Result<()> {
     use rustix::fs::{FallocateFlags, fallocate};
-    // Any signal, a profiler's say, interrupts it.
+    // Any signal interrupts it, such as a profiler's.
     Ok(rustix::io::retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, len))?)
 }
 

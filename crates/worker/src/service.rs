@@ -10,13 +10,13 @@ use crate::channel::{Channel, Trouble};
 use crate::start;
 use crate::{Error, Patience};
 
-/// A process that was started as a worker, and its parent.
+/// The child's side of a worker: the connection to its parent.
 pub struct Service {
     channel: Channel,
     number: u32,
 }
 
-/// What the parent asks.
+/// A request from the parent.
 pub struct Request<'a> {
     /// The message.
     pub message: Vec<u8>,
@@ -25,24 +25,25 @@ pub struct Request<'a> {
 }
 
 impl Service {
-    /// Greets the parent. From here on, this process ends when the parent does. Standard input is empty afterwards.
+    /// Exchanges greetings with the parent. From here on, this process ends when the parent does, and its standard
+    /// input is empty.
     ///
-    /// `identity` has to be the one that the parent expects: a name and a version, at most
+    /// `identity` must equal the one that the parent expects: a name and a version, at most
     /// [`MAX_IDENTITY`](crate::limits::MAX_IDENTITY) bytes.
     ///
     /// # Errors
-    /// [`Error::NotAWorker`] if standard input is not a parent's socket, [`Error::Identity`] if it is that of another
-    /// version.
+    /// [`Error::NotAWorker`] if standard input is not a parent's socket; [`Error::Identity`] if the parent is of
+    /// another version.
     pub fn connect(identity: &str) -> Result<Service, Error> {
         let (channel, parent) = start::answer(identity)?;
         end_with(parent)?;
         Ok(Service { channel, number: 0 })
     }
 
-    /// Waits for the next request; `None` when the parent wants no more.
+    /// Waits for the next request. Returns `None` when the parent has closed the connection.
     ///
     /// # Errors
-    /// The parent sent something else.
+    /// The parent sent an invalid frame.
     pub fn receive(&mut self) -> Result<Option<Request<'_>>, Error> {
         match self.channel.receive(Patience::default()) {
             Ok(frame) => {
@@ -57,8 +58,8 @@ impl Service {
     /// Answers the last request. The blobs are copied to shared memory.
     ///
     /// # Errors
-    /// The answer exceeds the [limits](crate::limits) or there is no memory for it; nothing was sent then. If the parent
-    /// is gone, that is no error: the process is about to end.
+    /// The answer exceeds the [limits](crate::limits), or there is no memory for it; nothing was sent then. It is no
+    /// error if the parent is gone: this process is about to end.
     pub fn reply(&mut self, message: &[u8], blobs: &[&[u8]]) -> Result<(), Error> {
         match self.channel.send(self.number, message, blobs, Patience::default()) {
             Ok(()) | Err(Trouble::Closed) => Ok(()),
@@ -73,22 +74,22 @@ impl Request<'_> {
         self.places.iter().map(|&(_, len)| len).collect()
     }
 
-    /// Copies a blob out of shared memory, to a vector whose memory is used again.
+    /// Copies a blob out of shared memory into a vector, whose memory is reused.
     ///
     /// # Errors
-    /// There is none of this number, or it is not all there.
+    /// There is no blob of this number, or it is not all in shared memory.
     pub fn blob(&mut self, n: usize, buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
         let place = self.places.get(n).ok_or_else(|| Error::Garbage(format!("there is no blob {n}")))?;
         self.channel.blob(*place, buffer)
     }
 }
 
-/// Kills this process when the other end of a silent socket is closed: the parent has ended, or wants the worker no more.
-/// A thread of its own sees it even if the others hang.
+/// Kills this process when the parent closes its end of the second socket: it has ended, or needs the worker no more. A
+/// separate thread watches the socket, so that it works even if the others hang.
 fn end_with(mut parent: UnixStream) -> Result<(), Error> {
     let watch = move || {
         while matches!(parent.read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::Interrupted) {}
-        // Not an orderly exit: handlers that run then could wait for what hangs.
+        // Not an orderly exit: exit handlers could wait for a thread that hangs.
         let _ = kill_process(getpid(), Signal::KILL);
     };
     thread::Builder::new().name("parent watch".into()).spawn(watch).map_err(Error::Memory)?;

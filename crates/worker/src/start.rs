@@ -1,5 +1,6 @@
-//! The first words: who is who, and two descriptors, of the shared memory and of a socket that is silent. The parent holds
-//! the other end of that one: when it is closed, the parent has ended.
+//! The greetings: each side tells its identity, and the parent sends two descriptors, of the shared memory and of a
+//! second socket, over which nothing is ever sent. The parent holds the other end of that socket; when it is closed,
+//! the parent has ended.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -18,11 +19,11 @@ use crate::memory::Memory;
 use crate::{Error, Patience};
 
 const MAGIC: [u8; 8] = *b"MWworker";
-/// A greeting: [`MAGIC`], the length of the identity in two bytes, and the identity with zeros up to its bound. It is the
-/// same in every version, so that two versions can tell each other which they are.
+/// A greeting: [`MAGIC`], the length of the identity in two bytes, and the identity, padded with zeros. Its format is
+/// the same in every version, so that two versions can tell each other which they are.
 const GREETING: usize = 8 + 2 + MAX_IDENTITY;
 
-/// The parent's first part: greets, with new shared memory. The second stream is what the parent must hold.
+/// The parent's first part: creates shared memory and sends the greeting. The parent must hold the second stream.
 pub(crate) fn greet(mut stream: UnixStream, identity: &str) -> Result<(Channel, UnixStream), Trouble> {
     let memory = Memory::new().map_err(Error::Memory)?;
     let (ours, theirs) = UnixStream::pair().map_err(Error::Memory)?;
@@ -37,14 +38,15 @@ pub(crate) fn greet(mut stream: UnixStream, identity: &str) -> Result<(Channel, 
     Ok((Channel { stream, memory }, ours))
 }
 
-/// The parent's second part: compares the answer.
+/// The parent's second part: receives the worker's greeting and compares identities.
 pub(crate) fn check(channel: &mut Channel, identity: &str, patience: Patience<'_>) -> Result<(), Trouble> {
     let mut answer = [0; GREETING];
     read_exact(&mut channel.stream, &mut answer, patience)?;
     Ok(compare(identity, &answer)?)
 }
 
-/// The child's part: takes the socket from standard input, answers, and compares. The second stream ends with the parent.
+/// The child's part: takes the socket from standard input, answers, and compares. The second stream closes when the
+/// parent ends.
 pub(crate) fn answer(identity: &str) -> Result<(Channel, UnixStream), Error> {
     let mut stream = take_socket().map_err(|_| Error::NotAWorker)?;
     let gone = |trouble| match trouble {
@@ -83,7 +85,8 @@ fn compare(ours: &str, greeting: &[u8; GREETING]) -> Result<(), Error> {
     Err(Error::Identity { ours: ours.to_owned(), theirs: String::from_utf8_lossy(theirs).into_owned() })
 }
 
-/// Standard input, if it is a socket; in its place comes an empty one, so that nobody else reads from the socket.
+/// Takes the socket from standard input, if it is one, and puts an empty file in its place, so that nothing else reads
+/// from the socket.
 fn take_socket() -> io::Result<UnixStream> {
     let stdin = io::stdin();
     let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&stdin)?.st_mode);

@@ -16,18 +16,18 @@ use crate::channel::{Channel, Trouble, wait};
 use crate::start;
 use crate::{Error, Launch, Patience};
 
-/// A running worker process. It ends when this is dropped.
+/// A running worker process. Dropping this ends it.
 pub struct Worker {
     process: Process,
     channel: Channel,
     /// The worker ends when this is closed.
     _alive: UnixStream,
-    /// The one that it has to answer with; `None` when it has.
+    /// The identity that the worker has to answer with; `None` when it has.
     identity: Option<String>,
     number: u32,
 }
 
-/// What a worker answered.
+/// A worker's answer.
 pub struct Reply<'a> {
     /// The message.
     pub message: Vec<u8>,
@@ -36,11 +36,11 @@ pub struct Reply<'a> {
 }
 
 impl Worker {
-    /// Starts a program and greets it. Whether it is a worker of this identity shows when it first answers. What it
-    /// prints goes to this process's standard error.
+    /// Starts a program and sends it the greeting. Its identity is checked when it first answers. The standard output
+    /// and standard error of the worker go to this process's standard error.
     ///
     /// # Errors
-    /// The program cannot be started, or there is no memory to share.
+    /// The program cannot be started, or shared memory cannot be created.
     pub fn start(launch: &Launch, identity: &str) -> Result<Worker, Error> {
         let failed = |source| Error::Start { program: launch.program.clone(), source };
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
@@ -50,11 +50,12 @@ impl Worker {
             .args(&launch.args)
             .envs(launch.environment.iter().map(|(k, v)| (k, v)))
             .stdin(OwnedFd::from(theirs))
-            // Standard output is for results of this process.
+            // Standard output is for this process's own results.
             .stdout(io::stderr())
             .process_group(0);
         let child = command.spawn().map_err(failed)?;
-        // It has the other end of the socket, which must be closed here for its death to be seen.
+        // The command holds the other end of the socket. It must be closed here, or the worker's end would go
+        // unnoticed.
         drop(command);
         let mut process = Process { child, ended: None };
         tracing::debug!("worker process {} started", process.child.id());
@@ -66,8 +67,8 @@ impl Worker {
     /// [`receive`](Worker::receive) the answer before sending the next.
     ///
     /// # Errors
-    /// After any but [`Error::TooLarge`] and [`Error::Memory`] the worker is gone, and every later call is
-    /// [`Error::Died`].
+    /// After any error but [`Error::TooLarge`] and [`Error::Memory`] the worker is gone, and every later call fails
+    /// with [`Error::Died`].
     pub fn send(&mut self, message: &[u8], blobs: &[&[u8]], patience: Patience<'_>) -> Result<(), Error> {
         self.process.check()?;
         self.number = self.number.wrapping_add(1);
@@ -78,10 +79,11 @@ impl Worker {
         }
     }
 
-    /// Waits until there is an answer to receive, and no longer than `patience` says: the worker lives on.
+    /// Waits for an answer to receive, no longer than `patience` allows. After a timeout the worker lives on.
     ///
     /// # Errors
-    /// [`Error::Deadline`] and [`Error::Stopped`] when patience ends. After others the worker is gone.
+    /// [`Error::Deadline`] and [`Error::Stopped`] when `patience` ends the wait. After any other error the worker is
+    /// gone.
     pub fn wait(&mut self, patience: Patience<'_>) -> Result<(), Error> {
         self.process.check()?;
         let greeting = self.identity.is_some();
@@ -99,8 +101,8 @@ impl Worker {
     /// Receives the answer to the last request.
     ///
     /// # Errors
-    /// The worker is gone after any, and every later call is [`Error::Died`]. [`Error::Identity`] if it is another
-    /// worker than expected.
+    /// After any error the worker is gone, and every later call fails with [`Error::Died`]. [`Error::Identity`] if the
+    /// worker has another identity than expected.
     pub fn receive(&mut self, patience: Patience<'_>) -> Result<Reply<'_>, Error> {
         self.process.check()?;
         self.greeted(patience)?;
@@ -115,10 +117,10 @@ impl Worker {
         Ok(Reply { message: frame.message, places: frame.blobs, worker: self })
     }
 
-    /// [`send`](Worker::send) and [`receive`](Worker::receive).
+    /// Sends a request and waits for its answer: [`send`](Worker::send), then [`receive`](Worker::receive).
     ///
     /// # Errors
-    /// As theirs.
+    /// Those of the two.
     pub fn call(
         &mut self,
         message: &[u8],
@@ -137,7 +139,7 @@ impl Worker {
         Ok(())
     }
 
-    /// The number of the process.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.process.child.id()
     }
@@ -147,7 +149,7 @@ impl Worker {
         self.process.ended.is_none()
     }
 
-    /// Ends it.
+    /// Kills the worker.
     pub fn end(&mut self) {
         self.process.kill("it was asked for");
     }
@@ -160,15 +162,16 @@ impl fmt::Debug for Worker {
 }
 
 impl Reply<'_> {
-    /// The lengths of the blobs, as the worker says.
+    /// The lengths of the blobs, as the worker claims.
     pub fn blob_lens(&self) -> Vec<u64> {
         self.places.iter().map(|&(_, len)| len).collect()
     }
 
-    /// Copies a blob out of shared memory, to a vector whose memory is used again. Compare its length with what it should be before.
+    /// Copies a blob out of shared memory into a vector, whose memory is reused. Compare its claimed length with the
+    /// expected one first.
     ///
     /// # Errors
-    /// There is none of this number, or it is not all there. The worker is gone then.
+    /// There is no blob of this number, or it is not all in shared memory. The worker is gone then.
     pub fn blob(&mut self, n: usize, buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
         let Some(&place) = self.places.get(n) else {
             return Err(self.refuse(format!("there is no blob {n}")));
@@ -179,20 +182,20 @@ impl Reply<'_> {
         })
     }
 
-    /// Ends the worker, for its answer is wrong.
+    /// Kills the worker because its answer is wrong. Returns the error.
     pub fn refuse(&mut self, what: impl Into<String>) -> Error {
         self.worker.process.end(Error::Garbage(what.into()).into())
     }
 }
 
-/// The process, waited for in any case.
+/// The child process. Dropping this kills it and waits for it.
 struct Process {
     child: Child,
-    /// How it ended.
+    /// How the process ended, if it has.
     ended: Option<String>,
 }
 
-/// How long a process that has closed its socket may take to end by itself. Only then its exit status says why.
+/// How long a process that has closed its socket may take to end by itself. Its exit status gives a reason only then.
 const LAST_BREATH: Duration = Duration::from_millis(200);
 
 impl Process {
@@ -200,7 +203,7 @@ impl Process {
         self.ended.as_ref().map_or(Ok(()), |how| Err(Error::Died(how.clone())))
     }
 
-    /// Sees to it that the process has ended, and says why there is no answer.
+    /// Makes sure that the process has ended, and returns the error that says why there is no answer.
     fn end(&mut self, trouble: Trouble) -> Error {
         match trouble {
             Trouble::Closed => {
@@ -217,7 +220,7 @@ impl Process {
         }
     }
 
-    /// Kills the process for a reason, if it is still there, waits for it, and returns how it ended.
+    /// Kills the process, if it still runs, waits for it, and returns how it ended. `reason` is why it is killed.
     fn kill(&mut self, reason: &str) -> String {
         if let Some(how) = &self.ended {
             return how.clone();
