@@ -3,8 +3,8 @@ use std::path::PathBuf;
 
 use crate::limits::MAX_MEMORY;
 
-/// Why there is no answer. The worker is gone, except after [`TooLarge`](Error::TooLarge) and
-/// [`Memory`](Error::Memory).
+/// Why there is no answer. The worker is gone, except after [`TooLarge`](Error::TooLarge), [`Memory`](Error::Memory), and
+/// a [`Worker::wait`](crate::Worker::wait) that ends without an answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -27,10 +27,10 @@ pub enum Error {
     /// The worker ended before it answered; the text says how, such as `signal 9 (SIGKILL)`.
     #[error("the worker process ended: {0}")]
     Died(String),
-    /// The deadline passed.
+    /// The deadline passed. The worker was killed, except by [`Worker::wait`](crate::Worker::wait).
     #[error("the worker did not answer before the deadline")]
     Deadline,
-    /// [`Patience::stop`](crate::Patience::stop) returned true.
+    /// [`Patience::stop`](crate::Patience::stop) returned true. The worker was killed, except by `Worker::wait`.
     #[error("stopped")]
     Stopped,
     /// The worker's answer is invalid. The worker was killed.
@@ -39,7 +39,7 @@ pub enum Error {
     /// The request exceeds the [limits](crate::limits) and was not sent.
     #[error("{0} is too large for a worker (at most {max} bytes of memory)", max = MAX_MEMORY)]
     TooLarge(String),
-    /// Shared memory has no room for the request, which was not sent.
+    /// There is no shared memory for the request, which was not sent, or no memory for the copy of a blob.
     #[error("cannot share memory with a worker: {0}")]
     Memory(io::Error),
     /// This process was not started as a worker.
