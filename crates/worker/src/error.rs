@@ -3,8 +3,8 @@ use std::path::PathBuf;
 
 use crate::limits::MAX_MEMORY;
 
-/// Why there is no answer. The worker is gone, except after [`TooLarge`](Error::TooLarge), [`Memory`](Error::Memory), and
-/// a [`Worker::wait`](crate::Worker::wait) that ends without an answer.
+/// Why there is no answer. The worker is gone, except after [`TooLarge`](Error::TooLarge), [`Memory`](Error::Memory),
+/// and a [`Worker::wait`](crate::Worker::wait) that ends without an answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -171,8 +171,8 @@ impl Reply<'_> {
     /// expected one first.
     ///
     /// # Errors
-    /// There is no blob of this number, or it is not all in shared memory; the worker is gone then. Or there is no memory
-    /// for the copy.
+    /// There is no blob of this number, or it is not all in shared memory; the worker is gone then. Or there is no
+    /// memory for the copy.
     pub fn blob(&mut self, n: usize, buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
         let Some(&place) = self.places.get(n) else {
             return Err(self.refuse(format!("there is no blob {n}")));
