@@ -1,4 +1,4 @@
-//! Arrays as plain memory.
+//! Arrays over plain memory.
 
 use std::fmt;
 use std::ptr;
@@ -40,13 +40,13 @@ impl ElementType {
 pub struct Array {
     element: ElementType,
     shape: Vec<usize>,
-    /// In elements.
+    /// One per dimension, in elements.
     strides: Vec<usize>,
     data: Bytes,
 }
 
 impl Array {
-    /// An array over packed elements, outermost dimension first, in the byte order of the machine.
+    /// Creates an array of packed elements, outermost dimension first, in the machine's byte order.
     ///
     /// # Errors
     /// `data` has another length than the shape needs, or the size overflows.
@@ -61,10 +61,10 @@ impl Array {
         Ok(Array { element, shape: shape.to_vec(), strides: packed_strides(shape), data })
     }
 
-    /// An array whose elements lie apart: `strides` are in elements, one for each dimension.
+    /// Creates an array with gaps between its elements: `strides` has one number of elements for each dimension.
     ///
     /// # Errors
-    /// There are not as many strides as dimensions, or an element would lie outside of `data`.
+    /// The number of strides differs from the number of dimensions, or an element would lie outside `data`.
     pub fn strided(element: ElementType, shape: &[usize], strides: &[usize], data: Bytes) -> Result<Array> {
         let needed = span(element, shape, strides)?;
         if needed > data.len() {
@@ -91,12 +91,12 @@ impl Array {
         &self.strides
     }
 
-    /// The memory as it is: with strides there may be more of it than elements.
+    /// All of the memory, including the gaps that strides leave.
     pub fn data(&self) -> &Bytes {
         &self.data
     }
 
-    /// The elements without gaps: the memory itself if it has none, else a copy.
+    /// The elements without gaps: the memory itself if it has none, otherwise a copy.
     pub fn packed(&self) -> Bytes {
         let len = self.shape.iter().product::<usize>() * self.element.size();
         if is_packed(&self.shape, &self.strides) {
@@ -112,7 +112,7 @@ impl fmt::Debug for Array {
     }
 }
 
-/// Memory that an output is written to. Handed in with a prediction, it comes back as the memory of an [`Array`].
+/// Memory for an output. A prediction writes to it and returns it as the memory of an [`Array`].
 #[derive(Debug)]
 pub struct Backing {
     element: ElementType,
@@ -121,7 +121,7 @@ pub struct Backing {
 }
 
 impl Backing {
-    /// New memory, all zero.
+    /// Allocates memory, all zero.
     ///
     /// # Errors
     /// The size overflows.
@@ -130,10 +130,11 @@ impl Backing {
         Backing::over(element, shape, Words(vec![0; words]))
     }
 
-    /// The caller's memory, of at least as many bytes as the packed elements need. It is dropped when the array is.
+    /// Uses the caller's memory, which must have at least the bytes of the packed elements. It is dropped with the
+    /// array.
     ///
     /// # Errors
-    /// There is too little of it, it is not aligned to its elements, or the size overflows.
+    /// The memory is too small, it is not aligned to its elements, or the size overflows.
     pub fn over(
         element: ElementType,
         shape: &[usize],
@@ -141,7 +142,7 @@ impl Backing {
     ) -> Result<Backing> {
         let len = packed_len(element, shape)?;
         let mut region = Region { start: ptr::null_mut(), len, owner: Box::into_raw(Box::new(memory)) };
-        // SAFETY: the owner is the region's alone, and lives as long.
+        // SAFETY: only the region has the owner, which lives as long as the region.
         let slice = unsafe { (*region.owner).bytes() };
         if slice.len() < len {
             let actual = slice.len();
@@ -172,7 +173,7 @@ impl Backing {
         &self.memory
     }
 
-    /// Bytes of memory that are written.
+    /// Bytes of the output.
     pub fn size(&self) -> usize {
         self.memory.0.len
     }
@@ -200,39 +201,39 @@ impl<T: AsMut<[u8]> + Send> Owner for T {
     }
 }
 
-/// The memory of a [`Backing`]: Core ML writes it during one prediction, afterwards it is only read.
+/// The memory of a [`Backing`]: Core ML writes to it during one prediction; afterwards it is only read.
 #[derive(Clone)]
 pub(crate) struct Memory(Arc<Region>);
 
 struct Region {
     start: *mut u8,
     len: usize,
-    /// From a box, but not one: a box that moves would claim what it holds for itself, and `start` with it. Never touched
-    /// again, only dropped.
+    /// A raw pointer from a `Box`, because moving a `Box` would assert exclusive access to its content and invalidate
+    /// `start`. It is never used again, only dropped.
     owner: *mut dyn Owner,
 }
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: it comes from `Box::into_raw`, and this runs once.
+        // SAFETY: the pointer comes from `Box::into_raw`, and this runs once.
         drop(unsafe { Box::from_raw(self.owner) });
     }
 }
 
 // SAFETY: the owner is Send, and the pointer is to memory that the owner keeps. Nobody writes through it while it is
-// shared: `Backing` is not Clone, a prediction takes it whole, and what the caller gets back can only be read.
+// shared: `Backing` is not Clone, a prediction takes it by value, and the caller can only read what it gets back.
 unsafe impl Send for Region {}
 // SAFETY: as above; the owner is not reachable by reference.
 unsafe impl Sync for Region {}
 
 impl Memory {
-    /// Where the memory starts. Only Core ML writes there, and only during the one prediction that took the backing.
+    /// The start of the memory. Only Core ML writes there, and only during the one prediction that took the backing.
     #[cfg(any(target_vendor = "apple", milwright_standin))]
     pub(crate) fn start(&self) -> *mut u8 {
         self.0.start
     }
 
-    /// The memory to read, when the prediction that wrote it is over.
+    /// The memory for reading, once the prediction that wrote it is over.
     #[cfg(any(target_vendor = "apple", milwright_standin))]
     pub(crate) fn into_bytes(self) -> Bytes {
         Bytes::from_owner(self)
@@ -253,7 +254,7 @@ impl AsRef<[u8]> for Memory {
     }
 }
 
-/// Strides of elements without gaps.
+/// The strides of an array without gaps.
 pub(crate) fn packed_strides(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; shape.len()];
     for i in (1..shape.len()).rev() {
@@ -262,7 +263,7 @@ pub(crate) fn packed_strides(shape: &[usize]) -> Vec<usize> {
     strides
 }
 
-/// Whether the elements lie one after the other. The stride of a dimension of length 1 means nothing.
+/// Whether an array has no gaps. The stride of a dimension of length 1 does not matter.
 pub(crate) fn is_packed(shape: &[usize], strides: &[usize]) -> bool {
     shape.contains(&0)
         || packed_strides(shape)
@@ -272,9 +273,9 @@ pub(crate) fn is_packed(shape: &[usize], strides: &[usize]) -> bool {
             .all(|((want, have), n)| *n == 1 || want == have)
 }
 
-/// Bytes of the elements without gaps.
+/// The size in bytes of an array without gaps.
 pub(crate) fn packed_len(element: ElementType, shape: &[usize]) -> Result<usize> {
-    // The product without zeros: strides are made of it, too.
+    // The product ignores zeros, because strides are computed from it, too.
     shape
         .iter()
         .try_fold(element.size(), |n, d| n.checked_mul((*d).max(1)))
@@ -303,14 +304,15 @@ pub(crate) fn span(element: ElementType, shape: &[usize], strides: &[usize]) -> 
         .ok_or_else(|| Error::invalid(format!("the strides {strides:?} of the shape {shape:?} overflow")))
 }
 
-/// The elements of `data`, without gaps. The caller has compared [`span`] with the length of `data`.
+/// Copies the elements of `data` to memory without gaps. The caller has compared [`span`] with the length of `data`.
 pub(crate) fn gather(data: &[u8], size: usize, shape: &[usize], strides: &[usize]) -> Vec<u8> {
     let mut packed = Vec::with_capacity(shape.iter().product::<usize>() * size);
     each(shape, strides, |at| packed.extend_from_slice(&data[at * size..][..size]));
     packed
 }
 
-/// Puts packed elements where the strides say. The caller has compared [`span`] with the length of `data`.
+/// Copies packed elements to the places that the strides give. The caller has compared [`span`] with the length of
+/// `data`.
 #[cfg(any(target_vendor = "apple", milwright_standin, swift_linked))]
 pub(crate) fn scatter(packed: &[u8], data: &mut [u8], size: usize, shape: &[usize], strides: &[usize]) {
     let mut elements = packed.chunks_exact(size);
@@ -321,7 +323,7 @@ pub(crate) fn scatter(packed: &[u8], data: &mut [u8], size: usize, shape: &[usiz
     });
 }
 
-/// Calls with the place of every element, the last dimension fastest.
+/// Calls `call` with the offset of every element, the last dimension fastest.
 fn each(shape: &[usize], strides: &[usize], mut call: impl FnMut(usize)) {
     if shape.contains(&0) {
         return;
@@ -361,7 +363,7 @@ mod tests {
         let array = Array::new(ElementType::Float32, &[2, 3], data.clone()).unwrap();
         assert_eq!(array.strides(), [3, 1]);
         assert_eq!(array.packed().as_ptr(), data.as_ptr());
-        // What comes behind them does not belong to them; the stride of a single row means nothing.
+        // Bytes behind the elements do not belong to them; the stride of a single row does not matter.
         let longer = Array::strided(ElementType::Float32, &[1, 3], &[99, 1], data.slice(4..20)).unwrap();
         assert_eq!(longer.packed(), data.slice(4..16));
         assert_eq!(longer.packed().as_ptr(), data[4..].as_ptr());
@@ -369,7 +371,7 @@ mod tests {
 
     #[test]
     fn strides_are_followed() {
-        // Two rows of three in rows of four, and the same read by columns.
+        // Two rows of three elements in rows of four, and the same read by columns.
         let rows = Array::strided(ElementType::Int8, &[2, 3], &[4, 1], numbers(8)).unwrap();
         assert_eq!(&rows.packed()[..], [0, 1, 2, 4, 5, 6]);
         let columns = Array::strided(ElementType::Int8, &[3, 2], &[1, 4], numbers(8)).unwrap();
@@ -424,12 +426,12 @@ mod tests {
             }
         }
         assert!(Backing::over(ElementType::Float32, &[2], At(memory, odd)).is_err());
-        // Aligned, but not to as much as its elements.
+        // Aligned, but not as much as its elements need.
         let mut memory = vec![0u8; 64];
         let even = (2 + memory.as_mut_ptr().addr().wrapping_neg() % 4) % 64;
         assert!(Backing::over(ElementType::Float32, &[2], At(memory, even)).is_err());
         assert_eq!(Backing::new(ElementType::Float64, &[3]).unwrap().memory.as_ref(), [0; 24]);
-        // Neither the whole words that it is made of, nor all that the caller has.
+        // Neither the whole words that were allocated, nor all of the caller's memory.
         let odd = Backing::new(ElementType::Float32, &[3]).unwrap();
         assert_eq!((odd.memory.as_ref().len(), odd.size()), (12, 12));
         assert_eq!(Backing::over(ElementType::Int8, &[3], vec![0u8; 5]).unwrap().memory.as_ref(), [0; 3]);

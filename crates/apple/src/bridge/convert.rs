@@ -24,7 +24,7 @@ pub(super) fn path_of(url: &NSURL) -> Result<PathBuf> {
     }
 }
 
-/// A dictionary from parallel lists.
+/// Creates a dictionary from pairs of key and value.
 pub(super) fn dictionary<V: objc2::Message>(
     entries: impl IntoIterator<Item = (Retained<NSString>, Retained<V>)>,
 ) -> Retained<NSDictionary<NSString, V>> {
@@ -38,7 +38,7 @@ pub(super) fn numbers(values: &[usize]) -> Retained<NSArray<NSNumber>> {
     NSArray::from_retained_slice(&numbers)
 }
 
-/// Numbers that count something.
+/// Reads numbers that are sizes or counts.
 pub(super) fn sizes(numbers: &NSArray<NSNumber>, what: &str) -> Result<Vec<usize>> {
     numbers.iter().map(|n| size(integer(&n, what)?, what)).collect()
 }
@@ -47,7 +47,7 @@ pub(super) fn size(n: i64, what: &str) -> Result<usize> {
     usize::try_from(n).map_err(|_| Error::protocol(format!("Core ML gave {n} in a {what}")))
 }
 
-/// What an array of any objects says is a number.
+/// Reads an integer from an object that should be a number.
 pub(super) fn integer(object: &AnyObject, what: &str) -> Result<i64> {
     match object.downcast_ref::<NSNumber>() {
         Some(number) => Ok(number.as_i64()),
@@ -66,7 +66,7 @@ pub(super) fn texts(array: &NSArray<NSString>, what: &str) -> Result<Vec<String>
     array.iter().map(|t| text(&t, what)).collect()
 }
 
-/// A class, or the key of a dictionary.
+/// Reads a class label, or the key of a dictionary.
 pub(super) fn label(object: &AnyObject) -> Result<Label> {
     match object.downcast_ref::<NSString>() {
         Some(text) => Ok(Label::String(text.to_string())),
@@ -74,10 +74,10 @@ pub(super) fn label(object: &AnyObject) -> Result<Label> {
     }
 }
 
-/// A range of sizes, both ends allowed. `NSRange` counts from its location; what reaches to the end of the numbers has
-/// no bound.
+/// Converts an `NSRange` (start and length) to a range of sizes with both ends included. A range that reaches to the
+/// largest numbers has no upper bound.
 pub(super) fn bounds(range: NSRange) -> (usize, Option<usize>) {
-    /// Core ML's files say -1 for "no bound", and hold 32-bit numbers in places.
+    /// Core ML's files say -1 for "no bound", and in places hold 32-bit numbers.
     const UNBOUNDED: usize = i32::MAX as usize - 1;
     let highest = range.location.saturating_add(range.length.saturating_sub(1));
     (range.location, (highest < UNBOUNDED).then_some(highest))

@@ -1,4 +1,4 @@
-//! What a model says of itself, as plain data.
+//! A model's description, as plain data.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use crate::{Description, Error, Feature, FeatureKind, ImageSizes, Metadata, Resu
 type Features = NSDictionary<NSString, MLFeatureDescription>;
 
 pub(super) fn describe(model: &MLModelDescription) -> Result<Description> {
-    // SAFETY: getters; the types are those that the headers declare, and nothing is assumed to be there.
+    // SAFETY: getters; the types are those of the headers, and every result may be nil.
     let (inputs, outputs, feature, probabilities, metadata): (
         Maybe<Features>,
         Maybe<Features>,

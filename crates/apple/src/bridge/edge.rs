@@ -1,4 +1,4 @@
-//! How every call is made.
+//! How every call into Objective-C is made.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -20,8 +20,8 @@ use crate::error::Details;
 use crate::flight::Finish;
 use crate::{Error, ErrorKind, Result};
 
-/// Runs `call` in an autorelease pool of its own, and turns an exception into an error. Everything that talks to
-/// Objective-C does it from here.
+/// Runs `call` in an autorelease pool of its own, and turns an exception into an error. All code that talks to
+/// Objective-C runs inside `enter`.
 pub(super) fn enter<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
     autoreleasepool(|_| match exception::catch(AssertUnwindSafe(call)) {
         Ok(result) => result,
@@ -47,17 +47,17 @@ fn from_exception(thrown: Maybe<Exception>) -> Error {
     )
 }
 
-/// Levels of `NSUnderlyingError` that are followed.
+/// How many nested `NSUnderlyingError`s are followed.
 const MAX_UNDERLYING: usize = 8;
 
-/// Everything that an `NSError` says.
+/// Converts everything in an `NSError`.
 fn error(e: &NSError) -> Error {
     error_at(e, 0)
 }
 
 fn error_at(e: &NSError, depth: usize) -> Error {
     let key = NSString::from_str("NSUnderlyingError");
-    // SAFETY: a getter of every NSError, which may have nothing.
+    // SAFETY: a getter of every NSError; the result may be nil.
     let info: Maybe<NSDictionary<NSString, AnyObject>> = unsafe { msg_send![e, userInfo] };
     let underlying = info.and_then(|info| info.objectForKey(&key));
     let underlying = underlying.as_deref().and_then(|u| u.downcast_ref::<NSError>());
@@ -71,7 +71,7 @@ fn error_at(e: &NSError, depth: usize) -> Error {
     Error::framework(e.localizedDescription().to_string(), details)
 }
 
-/// The error of a method that takes an `NSError **`: what was written there, or that nothing was.
+/// The error of a method that takes an `NSError **`: what the method wrote there, or that it wrote nothing.
 pub(super) fn failed(what: &str, written: Maybe<NSError>) -> Error {
     match written {
         Some(e) => error(&e),
@@ -83,8 +83,8 @@ pub(super) fn unsupported(what: &str, since: &str) -> Error {
     Error::new(ErrorKind::Unsupported, format!("{what} needs {since} or newer"))
 }
 
-/// An object that outlives the call that made it. It is let go in a pool, for its `dealloc` may need one. Never Sync,
-/// whatever Apple's headers promise of its class.
+/// An object that outlives the call that created it. It is released in an autorelease pool, because its `dealloc` may
+/// need one. It is never Sync, whatever Apple's headers promise for its class.
 #[derive(Debug)]
 pub(super) struct Held<T: Message>(ManuallyDrop<Retained<T>>, PhantomData<Cell<()>>);
 
@@ -104,7 +104,7 @@ impl<T: Message> std::ops::Deref for Held<T> {
 
 impl<T: Message> Drop for Held<T> {
     fn drop(&mut self) {
-        // There is nobody to tell of an exception in `dealloc`.
+        // An exception in `dealloc` has no caller to report it to.
         let _ = enter(|| {
             // SAFETY: this is the only place that drops it, and it runs once.
             unsafe { ManuallyDrop::drop(&mut self.0) };
@@ -113,23 +113,24 @@ impl<T: Message> Drop for Held<T> {
     }
 }
 
-// SAFETY: an MLModel is bound to no thread (Core ML hands it out on threads of its own), retain and release are atomic,
-// and `Model` drives it by one thread at a time: what predicts takes `&mut self`, and an asynchronous prediction keeps
-// its `Pass` until it has come back. It is not Sync.
+// SAFETY: an MLModel is bound to no thread (Core ML delivers it on threads of its own), retain and release are atomic,
+// and only one thread at a time uses a `Model`: predictions take `&mut self`, and an asynchronous prediction holds its
+// `Pass` until its handler is called. It is not Sync.
 unsafe impl Send for Held<MLModel> {}
-// SAFETY: as for MLModel; everything that reads or writes a state takes `&mut State` or its `Pass`. It is not Sync.
+// SAFETY: as for MLModel; everything that reads or writes a state has `&mut State` or its `Pass`. It is not Sync.
 unsafe impl Send for Held<MLState> {}
 
 /// A block that Core ML calls with a result or an error.
 type Block<T> = DynBlock<dyn Fn(*mut T, *mut NSError)>;
 
-/// A completion handler: calls `done` once, whatever Core ML does.
+/// A completion handler that calls `done` exactly once, whatever Core ML does.
 pub(super) struct Handler<T: ?Sized, R: Send + 'static> {
     finish: Arc<Finish<R>>,
     block: RcBlock<dyn Fn(*mut T, *mut NSError)>,
 }
 
-/// `done` gets what `read` makes of the result, in a pool, on the thread that calls back.
+/// Creates a completion handler. `read` converts the result, in an autorelease pool and on the thread that calls back;
+/// `done` gets what it returns.
 pub(super) fn handler<T, R, F>(
     done: F,
     read: impl Fn(&T) -> Result<R> + Send + Sync + 'static,
@@ -157,7 +158,7 @@ where
     Handler { finish, block }
 }
 
-/// A block that may be called on any thread, and by more than one.
+/// Creates a block that any thread may call, and several threads at a time.
 fn sendable<T, F>(call: F) -> RcBlock<dyn Fn(*mut T, *mut NSError)>
 where
     F: Fn(*mut T, *mut NSError) + Send + Sync + 'static,
@@ -168,10 +169,10 @@ where
 }
 
 impl<T: ?Sized, R: Send + 'static> Handler<T, R> {
-    /// Hands the block to Core ML. If that fails, `done` hears of it.
+    /// Passes the block to Core ML with `call`. If that fails, `done` gets the error.
     pub fn start(self, call: impl FnOnce(&Block<T>) -> Result<()>) {
         let Handler { finish, block } = self;
-        // The block is let go in the pool, too: with it goes everything that waits for the answer.
+        // The block is released inside the pool, too, because it owns everything that waits for the answer.
         let started = enter(move || call(&block));
         if let Err(e) = started {
             finish.with(|| Err(e));
@@ -179,7 +180,7 @@ impl<T: ?Sized, R: Send + 'static> Handler<T, R> {
     }
 }
 
-/// Whether `object` has the method, which older systems lack.
+/// Whether `object` has the method, which older systems may lack.
 pub(super) fn responds(object: &(impl NSObjectProtocol + Message), selector: objc2::runtime::Sel) -> bool {
     object.respondsToSelector(selector)
 }

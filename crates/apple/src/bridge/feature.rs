@@ -1,4 +1,4 @@
-//! Values in and out.
+//! Inputs and outputs of predictions.
 
 use std::cell::RefCell;
 use std::ffi::c_void;
@@ -26,7 +26,7 @@ use crate::{Array, Backings, ElementType, Error, Features, Label, Result, Value}
 pub(super) type Provider = ProtocolObject<dyn MLFeatureProvider>;
 pub(super) type Batch = ProtocolObject<dyn MLBatchProvider>;
 
-/// Inputs as Core ML takes them. Arrays and images are read where they lie.
+/// Converts inputs to a feature provider. Core ML reads arrays and images in place.
 pub(super) fn provider(features: &Features) -> Result<Retained<Provider>> {
     let mut entries = Vec::with_capacity(features.len());
     for (name, value) in features {
@@ -42,7 +42,7 @@ pub(super) fn provider(features: &Features) -> Result<Retained<Provider>> {
     Ok(ProtocolObject::from_retained(provider))
 }
 
-/// One set of inputs after the other.
+/// Converts several sets of inputs to a batch.
 pub(super) fn batch(batch: &[Features]) -> Result<Retained<Batch>> {
     let providers = batch.iter().map(provider).collect::<Result<Vec<_>>>()?;
     let array = NSArray::from_retained_slice(&providers);
@@ -54,7 +54,7 @@ pub(super) fn batch(batch: &[Features]) -> Result<Retained<Batch>> {
 
 fn feature(value: &Value) -> Result<Retained<MLFeatureValue>> {
     let class = MLFeatureValue::class();
-    // SAFETY: each selector takes what it is given here, and returns a feature value.
+    // SAFETY: each selector gets arguments of the types it takes, and returns a feature value.
     let feature: Maybe<MLFeatureValue> = unsafe {
         match value {
             Value::Array(array) => {
@@ -100,7 +100,7 @@ fn labelled(entries: &[(Label, f64)]) -> Result<Retained<MLFeatureValue>> {
     }
     let (keys, values) = (NSArray::from_retained_slice(&keys), NSArray::from_retained_slice(&values));
     let mut error: Maybe<NSError> = None;
-    // SAFETY: NSDictionary copies keys that are strings or numbers; both lists are as long as each other.
+    // SAFETY: NSDictionary copies keys that are strings or numbers; both lists have the same length.
     let feature: Maybe<MLFeatureValue> = unsafe {
         let class = NSDictionary::<AnyObject, NSNumber>::class();
         let dictionary: Maybe<NSDictionary<AnyObject, NSNumber>> =
@@ -111,15 +111,15 @@ fn labelled(entries: &[(Label, f64)]) -> Result<Retained<MLFeatureValue>> {
     feature.ok_or_else(|| failed("take a dictionary", error))
 }
 
-/// An array over the caller's memory, which it keeps until Core ML lets go of the array.
+/// Creates an array over the caller's memory, which lives until Core ML releases the array.
 fn multi_array(array: &Array) -> Result<Retained<MLMultiArray>> {
     let data = array.data().clone();
-    // Core ML only reads inputs: nothing writes through this pointer.
+    // Core ML only reads inputs, so nothing writes through this pointer.
     let start = data.as_ptr().cast_mut();
     if start.addr().is_multiple_of(array.element().size()) {
         return over(array.shape(), array.element(), start, array.strides(), data);
     }
-    // Memory-mapped files and slices may start anywhere. Vectors of u64 do not.
+    // Memory-mapped files and slices may start at any address; a vector of u64 is aligned.
     let packed = array.packed();
     let mut words = vec![0u64; packed.len().div_ceil(size_of::<u64>())];
     let start = words.as_mut_ptr().cast::<u8>();
@@ -128,8 +128,8 @@ fn multi_array(array: &Array) -> Result<Retained<MLMultiArray>> {
     over(array.shape(), array.element(), start, &packed_strides(array.shape()), words)
 }
 
-/// An array over memory from `start` on that `owner` keeps alive, which is dropped when Core ML lets go of the array.
-/// Shape and strides stay inside of it: `Array` and `Backing` have checked that.
+/// Creates an array over memory that starts at `start` and belongs to `owner`, which is dropped when Core ML releases
+/// the array. Shape and strides stay within the memory: `Array` and `Backing` have checked that.
 fn over(
     shape: &[usize],
     element: ElementType,
@@ -137,7 +137,7 @@ fn over(
     strides: &[usize],
     owner: impl Send + 'static,
 ) -> Result<Retained<MLMultiArray>> {
-    // Should Core ML refuse the array, the block goes without having been called, and the owner with it.
+    // If Core ML refuses the array, the block is dropped without being called, and the owner with it.
     let owner = Mutex::new(Some(owner));
     let release: RcBlock<dyn Fn(NonNull<c_void>)> = RcBlock::new(move |_: NonNull<c_void>| {
         drop(owner.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -160,17 +160,17 @@ fn over(
     array.ok_or_else(|| failed("make an array", error))
 }
 
-/// Outputs that Core ML writes into memory of the caller's.
+/// Outputs that Core ML writes into the caller's memory.
 pub(super) struct Backed {
     pub options: Held<MLPredictionOptions>,
-    /// Core ML's arrays and what is behind them.
+    /// Core ML's arrays and the memory of each.
     arrays: Vec<(Held<MLMultiArray>, Memory)>,
 }
 
-// SAFETY: the arrays are only compared by address and let go of; both is allowed on any thread. The options are used
-// before the prediction starts.
+// SAFETY: the arrays are only compared by address and released, which any thread may do. The options are used before
+// the prediction starts.
 unsafe impl Send for Backed {}
-// SAFETY: as above: nothing is done through a reference but comparing addresses.
+// SAFETY: as above: through a reference, addresses are compared and nothing else is done.
 unsafe impl Sync for Backed {}
 
 pub(super) fn backed(backings: Backings) -> Result<Backed> {
@@ -196,7 +196,7 @@ pub(super) fn backed(backings: Backings) -> Result<Backed> {
     Ok(Backed { options: Held::new(options), arrays })
 }
 
-/// The outputs of a prediction.
+/// Reads the outputs of a prediction.
 pub(super) fn outputs(provider: &Provider, backed: &Backed) -> Result<Features> {
     // SAFETY: the protocol's method, which returns a set.
     let names: Maybe<NSSet<NSString>> = unsafe { msg_send![provider, featureNames] };
@@ -211,7 +211,7 @@ pub(super) fn outputs(provider: &Provider, backed: &Backed) -> Result<Features> 
     Ok(outputs)
 }
 
-/// The outputs of a batch, in its order.
+/// Reads the outputs of a batch, in its order.
 pub(super) fn batch_outputs(batch: &Batch, expected: usize, backed: &Backed) -> Result<Vec<Features>> {
     // SAFETY: the protocol's method without arguments.
     let count = unsafe { batch.count() };
@@ -291,7 +291,7 @@ fn read_sequence(sequence: &MLSequence) -> Result<Value> {
     }
 }
 
-/// An output: the caller's memory if Core ML wrote there, else a copy.
+/// Reads an output: the caller's memory if Core ML wrote there, otherwise a copy.
 fn output(array: &MLMultiArray, backed: &Backed) -> Result<Array> {
     let ours = backed.arrays.iter().find(|(ours, _)| std::ptr::eq(&**ours, array));
     match ours {
@@ -303,14 +303,14 @@ fn output(array: &MLMultiArray, backed: &Backed) -> Result<Array> {
     }
 }
 
-/// A copy of an array, without gaps.
+/// Copies an array, without gaps.
 pub(super) fn read_array(array: &MLMultiArray) -> Result<Array> {
     let (shape, element, strides) = layout(array)?;
     let needed = span(element, &shape, &strides).map_err(unfit)?;
     let len = packed_len(element, &shape).map_err(unfit)?;
     let copy = RefCell::new(None);
     let handler = StackBlock::new(|start: *const c_void, available: isize| {
-        // Strides that repeat elements would make more of them than there are.
+        // With strides that repeat elements, the copy would have more bytes than the array.
         let fits = usize::try_from(available).is_ok_and(|n| needed <= n && len <= n);
         if fits && (!start.is_null() || needed == 0) {
             let data: &[u8] = match needed {
@@ -332,7 +332,7 @@ pub(super) fn read_array(array: &MLMultiArray) -> Result<Array> {
     Array::new(element, &shape, data.into())
 }
 
-/// The error of a shape or of strides that Core ML gave, not the caller.
+/// The error for an invalid shape or invalid strides that came from Core ML, not from the caller.
 pub(super) fn unfit(e: Error) -> Error {
     Error::protocol(format!("Core ML gave an array that cannot be: {}", e.message()))
 }

@@ -1,4 +1,4 @@
-//! Images as pixel buffers, by the C functions of Core Video.
+//! Images as pixel buffers, through the C functions of Core Video.
 
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
@@ -8,7 +8,7 @@ use objc2::encode::{Encoding, RefEncode};
 
 use crate::{Error, Image, PixelFormat, Result};
 
-/// `CVPixelBufferRef` points to one.
+/// The target of a `CVPixelBufferRef`.
 #[repr(C)]
 pub(super) struct CVBuffer {
     _opaque: [u8; 0],
@@ -19,7 +19,7 @@ unsafe impl RefEncode for CVBuffer {
     const ENCODING_REF: Encoding = Encoding::Pointer(&Encoding::Struct("__CVBuffer", &[]));
 }
 
-/// Called when the buffer does not need the memory any more.
+/// Called when the buffer no longer needs the memory.
 type Release = unsafe extern "C" fn(context: *mut c_void, start: *const c_void);
 
 #[cfg_attr(target_vendor = "apple", link(name = "CoreVideo", kind = "framework"))]
@@ -49,7 +49,7 @@ unsafe extern "C" {
 /// `kCVPixelBufferLock_ReadOnly`
 const READ_ONLY: u64 = 1;
 
-/// A pixel buffer that we have a reference of.
+/// A pixel buffer; this owns one reference to it.
 pub(super) struct PixelBuffer(NonNull<CVBuffer>);
 
 impl PixelBuffer {
@@ -65,15 +65,15 @@ impl Drop for PixelBuffer {
     }
 }
 
-/// A pixel buffer over the memory of an image, which it keeps.
+/// Creates a pixel buffer over an image's memory and keeps that memory alive.
 pub(super) fn pixel_buffer(image: &Image) -> Result<PixelBuffer> {
     let data = image.data().clone();
-    // Core ML only reads inputs: nothing writes through this pointer.
+    // Core ML only reads inputs, so nothing writes through this pointer.
     let start = data.as_ptr().cast_mut().cast();
     let context = Box::into_raw(Box::new(data)).cast();
     let mut buffer = ptr::null_mut();
-    // SAFETY: `Image` has checked that the rows are inside of the memory, which the boxed handle keeps until `release`
-    // drops that handle.
+    // SAFETY: `Image` has checked that the rows are within the memory, which the boxed handle keeps alive until
+    // `release` drops that handle.
     let status = unsafe {
         CVPixelBufferCreateWithBytes(
             ptr::null(),
@@ -91,7 +91,7 @@ pub(super) fn pixel_buffer(image: &Image) -> Result<PixelBuffer> {
     match NonNull::new(buffer) {
         Some(buffer) if status == 0 => Ok(PixelBuffer(buffer)),
         _ => {
-            // SAFETY: a buffer that was not made calls nothing: the handle is still ours.
+            // SAFETY: if no buffer was created, nothing calls `release`, so the handle is still ours.
             unsafe { release(context, ptr::null()) };
             Err(Error::protocol(format!("Core Video made no pixel buffer: {status}")))
         }
@@ -105,7 +105,7 @@ unsafe extern "C" fn release(context: *mut c_void, _start: *const c_void) {
     drop(unsafe { Box::<Bytes>::from_raw(context.cast()) });
 }
 
-/// A copy of a pixel buffer that lives until this returns, with rows as they are.
+/// Copies a pixel buffer, with its rows as they are. The buffer lives until this returns.
 pub(super) fn read(buffer: *mut CVBuffer) -> Result<Image> {
     if buffer.is_null() {
         return Err(Error::protocol("Core ML gave no image"));

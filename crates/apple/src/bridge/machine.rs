@@ -1,14 +1,14 @@
-//! Which machine this is: what every one has its own compiled models for.
+//! The name of this machine. Compiled models depend on it.
 
 use std::ffi::CStr;
 use std::ptr;
 
-/// Where macOS keeps the name; the others have it in `hw.machine`, which on a Mac is the architecture.
+/// macOS has the name in `hw.model`, the other systems in `hw.machine`, which on a Mac is the architecture.
 const NAME: &CStr = if cfg!(target_os = "macos") { c"hw.model" } else { c"hw.machine" };
 
-/// What Apple calls it, such as `Mac16,1`.
+/// Apple's name of this machine, such as `Mac16,1`.
 pub(super) fn name() -> Option<String> {
-    // The names are short; one that is longer is taken for none.
+    // The names are short; a longer one is ignored.
     let mut text = [0u8; 128];
     let mut len = text.len();
     // SAFETY: the name ends with a zero; at most `len` bytes are written to `text`, and `len` becomes their number;

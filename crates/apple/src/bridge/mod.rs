@@ -1,11 +1,11 @@
 //! The bridge to Core ML itself.
 //!
-//! * `edge`: how every call is made: pool, exceptions, errors, completion handlers, who may hold an object.
+//! * `edge`: how every call is made (pools, exceptions, errors, completion handlers) and who may hold an object.
 //! * `convert`: texts, paths, numbers.
-//! * `feature`, `image`: values in and out, over shared memory.
-//! * `describe`, `plan`: what Core ML says of a model, as plain data.
+//! * `feature`, `image`: inputs and outputs, over shared memory.
+//! * `describe`, `plan`: what Core ML tells about a model, as plain data.
 //! * `model`: the calls.
-//! * `machine`: which Mac or iPhone this is.
+//! * `machine`: the name of this Mac or iPhone.
 
 mod convert;
 mod describe;
@@ -37,7 +37,7 @@ pub use state::State;
 /// Whether there is a Core ML.
 ///
 /// # Errors
-/// There is none: the reason.
+/// There is no Core ML; the message gives the reason.
 pub fn availability() -> Result<()> {
     match AnyClass::get(c"MLModel") {
         Some(_) => Ok(()),
@@ -54,8 +54,8 @@ pub fn system() -> Result<String> {
     enter(|| Ok(NSProcessInfo::processInfo().operatingSystemVersionString().to_string()))
 }
 
-/// What Apple calls this machine, such as `Mac16,1`, which compiled models depend on; its architecture if that is not
-/// known.
+/// Apple's name of this machine, such as `Mac16,1`, on which compiled models depend; its architecture if there is no
+/// name.
 pub fn machine() -> String {
     machine::name().unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }
@@ -68,14 +68,14 @@ mod machine {
     }
 }
 
-/// Compiles a `.mlmodel` or `.mlpackage` into a new temporary folder, which the caller moves or removes.
+/// Compiles a `.mlmodel` or `.mlpackage` into a new temporary folder, which the caller has to move or remove.
 ///
 /// # Errors
-/// The path is not UTF-8, there is no such file, or Core ML does not compile it.
+/// The path is not UTF-8, there is no such file, or Core ML cannot compile it.
 pub fn compile(path: &Path) -> Result<PathBuf> {
     availability()?;
     enter(|| {
-        // The one that works before macOS 13, and without a second thread.
+        // The one method that exists before macOS 13 and needs no second thread.
         let url = url(path)?;
         let mut error: Maybe<NSError> = None;
         // SAFETY: the selector takes a URL; the error is written or left alone.
@@ -102,10 +102,10 @@ where
     });
 }
 
-/// What Core ML gives, or leaves out: the types of its methods are promises of another language.
+/// A result of Core ML, which may be nil: the types in its headers are not enforced.
 type Maybe<T> = Option<Retained<T>>;
 
-/// What Core ML must not leave out.
+/// Returns a value that Core ML must provide, or an error if it is nil.
 fn some<T: ?Sized>(value: Maybe<T>, what: &str) -> Result<Retained<T>> {
     value.ok_or_else(|| Error::protocol(format!("Core ML gave no {what}")))
 }
