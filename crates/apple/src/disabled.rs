@@ -1,4 +1,4 @@
-//! The bridge where there is no Core ML: the same functions, which all say so.
+//! The bridge on systems without Core ML: the same functions, which all fail with `Unavailable`.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ fn unavailable() -> Error {
 /// Whether there is a Core ML.
 ///
 /// # Errors
-/// There is none: the reason.
+/// There is no Core ML; the message gives the reason.
 pub fn availability() -> Result<()> {
     Err(unavailable())
 }
@@ -31,7 +31,7 @@ pub fn machine() -> String {
     std::env::consts::ARCH.to_owned()
 }
 
-/// Compiles a `.mlmodel` or `.mlpackage` into a new temporary folder, which the caller moves or removes.
+/// Compiles a `.mlmodel` or `.mlpackage` into a new temporary folder, which the caller has to move or remove.
 ///
 /// # Errors
 /// There is no Core ML.
@@ -39,7 +39,7 @@ pub fn compile(_path: &Path) -> Result<PathBuf> {
     Err(unavailable())
 }
 
-/// [`compile`], with a completion handler.
+/// Like [`compile`], with a completion handler.
 pub fn compile_async<F>(_path: &Path, done: F)
 where
     F: FnOnce(Result<PathBuf>) + Send + 'static,
@@ -55,7 +55,7 @@ pub fn devices() -> Result<Vec<Device>> {
     Err(unavailable())
 }
 
-/// Where Core ML means to run each op of a compiled model.
+/// Finds out on which device Core ML plans to run each op of a compiled model.
 pub fn compute_plan<F>(_path: &Path, _configuration: &Configuration, done: F)
 where
     F: FnOnce(Result<ComputePlan>) + Send + 'static,
@@ -63,11 +63,11 @@ where
     done(Err(unavailable()));
 }
 
-/// A loaded model: there is none.
+/// A loaded model. This system has none.
 #[derive(Debug)]
 pub enum Model {}
 
-/// The states of a model: there are none.
+/// The states of a model. This system has none.
 #[derive(Debug)]
 pub enum State {}
 
@@ -80,7 +80,7 @@ impl Model {
         Err(unavailable())
     }
 
-    /// [`load`](Model::load), with a completion handler.
+    /// Like [`load`](Model::load), with a completion handler.
     pub fn load_async<F>(_path: &Path, _configuration: &Configuration, done: F)
     where
         F: FnOnce(Result<Model>) + Send + 'static,
@@ -88,7 +88,7 @@ impl Model {
         done(Err(unavailable()));
     }
 
-    /// What the model says of itself.
+    /// Returns the model's description.
     ///
     /// # Errors
     /// None: there is no such model.
@@ -109,7 +109,7 @@ impl Model {
         match *self {}
     }
 
-    /// [`predict`](Model::predict), with a completion handler.
+    /// Like [`predict`](Model::predict), with a completion handler.
     pub fn predict_async<F>(&mut self, _inputs: &Features, _backings: Backings, _done: F)
     where
         F: FnOnce(Result<Features>) + Send + 'static,
@@ -117,7 +117,7 @@ impl Model {
         match *self {}
     }
 
-    /// [`predict`](Model::predict), reading and writing states.
+    /// Like [`predict`](Model::predict), and reads and writes states.
     ///
     /// # Errors
     /// None: there is no such model.
@@ -130,7 +130,7 @@ impl Model {
         match *self {}
     }
 
-    /// [`predict_with_state`](Model::predict_with_state), with a completion handler.
+    /// Like [`predict_with_state`](Model::predict_with_state), with a completion handler.
     pub fn predict_with_state_async<F>(
         &mut self,
         _inputs: &Features,
@@ -151,7 +151,7 @@ impl Model {
         match *self {}
     }
 
-    /// New states, all zero.
+    /// Creates states, all zero.
     ///
     /// # Errors
     /// None: there is no such model.
@@ -161,7 +161,7 @@ impl Model {
 }
 
 impl State {
-    /// What a state holds.
+    /// Reads a state's value.
     ///
     /// # Errors
     /// None: there are no such states.
@@ -169,7 +169,7 @@ impl State {
         match *self {}
     }
 
-    /// Replaces what a state holds.
+    /// Replaces a state's value.
     ///
     /// # Errors
     /// None: there are no such states.

@@ -1,11 +1,11 @@
-//! The one error of the bridge.
+//! The bridge's only error type.
 
 use std::fmt;
 
 /// A result with the bridge's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong. Of an `NSError` it has everything that a reader can use; nothing of Objective-C is left in it.
+/// What went wrong. It keeps all that a reader can use of an `NSError`, as plain Rust data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     kind: ErrorKind,
@@ -23,27 +23,27 @@ pub(crate) struct Details {
     pub underlying: Option<Error>,
 }
 
-/// Whose fault an [`Error`] is.
+/// What kind of failure an [`Error`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// There is no Core ML on this system.
     Unavailable,
-    /// This version of the system lacks it.
+    /// This version of the system does not support it.
     Unsupported,
-    /// An argument makes no sense: a path, a shape, a size.
+    /// An argument is invalid: a path, a shape, a size.
     Invalid,
-    /// An asynchronous prediction of the same model or state has not come back.
+    /// Another asynchronous prediction with the same model or state is in flight.
     Busy,
-    /// It did not come back in the time that the caller gave.
+    /// It did not finish within the caller's timeout.
     Timeout,
     /// It was cancelled.
     Cancelled,
-    /// Core ML said no, with an `NSError`.
+    /// Core ML failed, with an `NSError`.
     Framework,
     /// Core ML threw an Objective-C exception.
     Exception,
-    /// Core ML answered what it must not answer: nothing, neither result nor error, a wrong class, a wrong size.
+    /// Core ML broke its protocol: it returned nil, neither result nor error, a wrong class, or a wrong size.
     Protocol,
 }
 
@@ -66,12 +66,12 @@ impl Error {
         Error { kind: ErrorKind::Framework, message, details: Some(Box::new(details)) }
     }
 
-    /// Whose fault it is.
+    /// The kind of failure.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// What happened: of an `NSError`, its localized description.
+    /// The message: for an `NSError`, its localized description.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -81,7 +81,7 @@ impl Error {
         self.details.as_ref().map(|d| &*d.domain)
     }
 
-    /// The code of an `NSError`, which means something within its domain.
+    /// The code of an `NSError`; its meaning depends on the domain.
     pub fn code(&self) -> Option<i64> {
         self.details.as_ref().map(|d| d.code)
     }
@@ -91,12 +91,12 @@ impl Error {
         self.details.as_ref()?.reason.as_deref()
     }
 
-    /// The recovery suggestion of an `NSError`: what to do about it.
+    /// The recovery suggestion of an `NSError`.
     pub fn recovery(&self) -> Option<&str> {
         self.details.as_ref()?.recovery.as_deref()
     }
 
-    /// The error below an `NSError`.
+    /// The underlying error of an `NSError`.
     pub fn underlying(&self) -> Option<&Error> {
         self.details.as_ref()?.underlying.as_ref()
     }

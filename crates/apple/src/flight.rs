@@ -1,5 +1,5 @@
-//! What keeps asynchronous calls apart: one at a time, and each answered once. Nothing of it knows Objective-C, so that
-//! it is tested on every machine, under miri, and in every order of threads:
+//! Keeps asynchronous calls apart: one in flight at a time, and each answered exactly once. Nothing here knows
+//! Objective-C, so that it is tested on every machine, under miri, and by loom in every order of threads:
 //!
 //! `RUSTFLAGS='--cfg loom' cargo test -p milwright-apple --lib loom`
 
@@ -8,22 +8,24 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, atomic::AtomicBool};
 use std::sync::{PoisonError, atomic::Ordering};
 
-// loom's, where it tries every order of threads.
+// loom's own types, with which it tries every order of threads.
 #[cfg(all(test, loom))]
 use ::loom::sync::{Arc, Mutex, atomic::AtomicBool};
 
 use crate::{Error, ErrorKind, Result};
 
-/// Something that may be on its way: an asynchronous prediction of a model or with a state.
+/// Whether an asynchronous prediction, of one model or with one state, is in flight.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct InFlight(Arc<AtomicBool>);
 
-/// Says that it has come back when dropped.
+/// The claim on a prediction in flight. Dropping it ends the claim.
 pub(crate) struct Pass(InFlight);
 
 impl InFlight {
+    /// Claims the model or state for one prediction.
+    ///
     /// # Errors
-    /// Another one has not come back.
+    /// Another prediction is in flight.
     pub fn claim(&self, what: &str) -> Result<Pass> {
         if self.0.swap(true, Ordering::Acquire) {
             return Err(Error::new(
@@ -43,7 +45,7 @@ impl Drop for Pass {
 
 type Done<R> = Box<dyn FnOnce(Result<R>) + Send>;
 
-/// A completion handler that has not been called, or nothing.
+/// A completion handler; `None` once it has been called.
 pub(crate) struct Finish<R>(Mutex<Option<Done<R>>>);
 
 impl<R> Finish<R> {
@@ -51,7 +53,7 @@ impl<R> Finish<R> {
         Finish(Mutex::new(Some(Box::new(done))))
     }
 
-    /// Calls it with what `result` says, unless it has been called.
+    /// Calls the handler with `result()`, unless it has been called already.
     pub fn with(&self, result: impl FnOnce() -> Result<R>) {
         let done = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(done) = done else { return };
@@ -91,14 +93,14 @@ mod tests {
     fn a_claim_is_exclusive_among_threads() {
         let flight = InFlight::default();
         let inside = AtomicUsize::new(0);
-        // Written by whoever has the claim, without a lock of its own: a second one is a data race.
+        // Written by the thread that has the claim, without a lock of its own: a second claim would be a data race.
         let mut total = 0u64;
         struct Shared(*mut u64);
         // SAFETY: the claim keeps the threads apart, which is what is tested.
         unsafe impl Sync for Shared {}
         let shared = Shared(&mut total);
         let claimed = AtomicUsize::new(0);
-        // Miri sees a race at once, a machine only with luck.
+        // Miri detects a race at once, hardware only with luck.
         let tries = if cfg!(miri) { 100 } else { 500_000 };
         thread::scope(|s| {
             for _ in 0..4 {
@@ -159,7 +161,7 @@ mod loom {
 
     use super::*;
 
-    /// What a claim protects. loom sees who touches it when.
+    /// The data that a claim protects. loom tracks every access to it.
     struct Protected(UnsafeCell<u32>);
 
     // SAFETY: the claim keeps the threads apart, which is what is tested.

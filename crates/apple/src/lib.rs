@@ -2,8 +2,8 @@
 //!
 //! Its types are plain Rust: paths, strings, numbers and shared memory. No pointer and no Objective-C object leaves it.
 //! Every call runs in an autorelease pool of its own, every `NSError` and every Objective-C exception becomes an
-//! [`Error`], and what an older system lacks is looked up before it is used. Off Apple everything answers
-//! [`ErrorKind::Unavailable`].
+//! [`Error`], and a method that older systems lack is looked up before it is called. On systems without Core ML,
+//! everything fails with [`ErrorKind::Unavailable`].
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -27,8 +27,8 @@
 //! | see where it runs | [`compute_plan`], [`devices`] |
 //! | wait for a completion handler | [`wait()`] |
 //!
-//! Completion handlers are called exactly once, on a thread of Core ML's, with a result or with the error that there
-//! was none. A panic in one ends there.
+//! A completion handler is called exactly once, on one of Core ML's threads, with a result or with an error that says
+//! why there is none. A panic in a handler does not unwind further.
 
 mod array;
 #[cfg(any(target_vendor = "apple", milwright_standin))]

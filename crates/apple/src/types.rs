@@ -1,4 +1,4 @@
-//! What goes into Core ML and what comes out, without anything of Objective-C.
+//! Inputs and results of Core ML, without anything of Objective-C.
 
 use std::collections::BTreeMap;
 
@@ -9,19 +9,19 @@ use crate::{Array, Backing, ElementType, Error, Result};
 /// How a model is loaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Configuration {
-    /// Where it may run.
+    /// The hardware it may run on.
     pub compute_units: ComputeUnits,
-    /// Its function; `None` is the default one. macOS 15.
+    /// The function to run; `None` is the default one. macOS 15.
     pub function: Option<String>,
     /// The name that Core ML's own tools show.
     pub display_name: Option<String>,
-    /// What to prepare it for. macOS 15.
+    /// What to optimize loading for. macOS 15.
     pub hints: Option<Hints>,
-    /// Whether the GPU may sum fp16 products in fp16.
+    /// Whether the GPU may accumulate fp16 products in fp16.
     pub low_precision_accumulation: bool,
 }
 
-/// Where a model may run.
+/// The hardware that a model may run on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ComputeUnits {
     /// `cpuOnly`
@@ -47,7 +47,7 @@ pub struct Hints {
 /// How often the shapes of the inputs change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Reshapes {
-    /// From prediction to prediction.
+    /// With every prediction.
     #[default]
     Frequent,
     /// Rarely: each change may take long.
@@ -60,7 +60,7 @@ pub enum Specialization {
     /// Core ML's own choice.
     #[default]
     Default,
-    /// Fast predictions, at the price of time and memory.
+    /// Fast predictions, at the cost of a longer load and more memory.
     FastPrediction,
 }
 
@@ -80,7 +80,7 @@ pub enum Value {
     Double(f64),
     /// Text.
     String(String),
-    /// Numbers by label, such as the probabilities of classes. The labels are in order.
+    /// Numbers by label, such as the probabilities of classes, in order of the labels.
     Dictionary(Vec<(Label, f64)>),
     /// A sequence of texts.
     Strings(Vec<String>),
@@ -88,7 +88,7 @@ pub enum Value {
     Integers(Vec<i64>),
 }
 
-/// The key of a dictionary, or a class.
+/// The key of a dictionary, or a class label.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Label {
     /// An integer.
@@ -97,7 +97,7 @@ pub enum Label {
     String(String),
 }
 
-/// An image: rows of pixels from the top, which Core ML reads where they are.
+/// An image: rows of pixels, top row first. Core ML reads them in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     format: PixelFormat,
@@ -130,7 +130,7 @@ impl PixelFormat {
         }
     }
 
-    /// The code of Core Video.
+    /// Core Video's code for this format.
     pub fn code(self) -> u32 {
         match self {
             PixelFormat::Gray8 => u32::from_be_bytes(*b"L008"),
@@ -140,7 +140,7 @@ impl PixelFormat {
         }
     }
 
-    /// The format of a code of Core Video.
+    /// The format that has this code in Core Video.
     pub fn from_code(code: u32) -> Option<PixelFormat> {
         [PixelFormat::Gray8, PixelFormat::Gray16Half, PixelFormat::Bgra8, PixelFormat::Argb8]
             .into_iter()
@@ -149,7 +149,7 @@ impl PixelFormat {
 }
 
 impl Image {
-    /// An image over `data`, whose rows start `row_bytes` apart.
+    /// Creates an image over `data`, whose rows start `row_bytes` apart.
     ///
     /// # Errors
     /// A side is zero, a row does not fit into `row_bytes`, or `data` is too short.
@@ -191,16 +191,16 @@ impl Image {
         self.row_bytes
     }
 
-    /// The pixels as they lie.
+    /// The bytes of all rows, with their padding.
     pub fn data(&self) -> &Bytes {
         &self.data
     }
 }
 
-/// Memory for the outputs of one prediction, by name. Outputs that are not named here are copied.
+/// Memory for the outputs of one prediction, by name. Outputs without a backing are copied.
 pub type Backings = BTreeMap<String, Backing>;
 
-/// What a loaded model says of itself.
+/// The description of a loaded model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Description {
     /// Its inputs, by name.
@@ -209,17 +209,17 @@ pub struct Description {
     pub outputs: Vec<Feature>,
     /// Its states, by name; none before macOS 15.
     pub states: Vec<Feature>,
-    /// Of classifiers: the output that is the class.
+    /// For a classifier: the output with the predicted class.
     pub predicted_feature: Option<String>,
-    /// Of classifiers: the output that has the probabilities.
+    /// For a classifier: the output with the probabilities.
     pub predicted_probabilities: Option<String>,
-    /// Of classifiers: the classes.
+    /// For a classifier: the classes.
     pub class_labels: Vec<Label>,
-    /// Who made it, and what for.
+    /// Its author, description and license.
     pub metadata: Metadata,
 }
 
-/// Who made a model, and what for.
+/// The author, description and license of a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
     /// What it does.
@@ -228,9 +228,9 @@ pub struct Metadata {
     pub version: Option<String>,
     /// Who made it.
     pub author: Option<String>,
-    /// What it may be used for.
+    /// Its license.
     pub license: Option<String>,
-    /// Whatever else its maker wrote, by key.
+    /// Other entries, by key.
     pub user: BTreeMap<String, String>,
 }
 
@@ -245,7 +245,7 @@ pub struct Feature {
     pub kind: FeatureKind,
 }
 
-/// What a feature holds.
+/// The type of a feature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FeatureKind {
@@ -268,7 +268,7 @@ pub enum FeatureKind {
     },
     /// A multi-array.
     Array {
-        /// The element type; `None` is one that is not known here.
+        /// The element type; `None` if this crate does not know it.
         element: Option<ElementType>,
         /// Its shape, by default.
         shape: Vec<usize>,
@@ -284,12 +284,12 @@ pub enum FeatureKind {
     Sequence,
     /// A state.
     State {
-        /// The element type; `None` is one that is not known here.
+        /// The element type; `None` if this crate does not know it.
         element: Option<ElementType>,
         /// Its shape.
         shape: Vec<usize>,
     },
-    /// Something that is not known here: the number of its `MLFeatureType`.
+    /// A type that this crate does not know: the number of its `MLFeatureType`.
     Unknown(i64),
 }
 
@@ -300,7 +300,8 @@ pub enum Shapes {
     Fixed,
     /// These.
     Enumerated(Vec<Vec<usize>>),
-    /// Any within these bounds, one for each dimension: lowest and highest, both allowed; `None` is without bound.
+    /// Any shape within these bounds, one pair for each dimension: lowest and highest, both included; `None` is
+    /// unbounded.
     Range(Vec<(usize, Option<usize>)>),
 }
 
@@ -311,7 +312,7 @@ pub enum ImageSizes {
     Fixed,
     /// These: width, height.
     Enumerated(Vec<(usize, usize)>),
-    /// Any within these bounds, as those of [`Shapes::Range`].
+    /// Any size within these bounds, which are like those of [`Shapes::Range`].
     Range {
         /// Of the width.
         width: (usize, Option<usize>),
@@ -320,7 +321,7 @@ pub enum ImageSizes {
     },
 }
 
-/// Something that computes.
+/// A compute device.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Device {
     /// The CPU.
@@ -332,33 +333,33 @@ pub enum Device {
         /// Its cores.
         cores: usize,
     },
-    /// Something newer: the name of its class.
+    /// A newer kind of device: the name of its class.
     Other(String),
 }
 
-/// Where Core ML means to run each op of a model.
+/// The devices on which Core ML plans to run the ops of a model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ComputePlan {
-    /// The ops of ML programs, function by function; those of nested blocks come after the op that has them.
+    /// The ops of ML programs, function by function; the ops of nested blocks follow the op that contains them.
     pub ops: Vec<PlannedOp>,
     /// The layers of neural networks.
     pub layers: Vec<PlannedOp>,
 }
 
-/// Where Core ML means to run one op or layer.
+/// The devices on which Core ML plans to run, or could run, one op or layer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PlannedOp {
-    /// The function that it is in; empty for layers.
+    /// The function that contains it; empty for layers.
     pub function: String,
     /// The op, such as `ios17.conv`, or the type of the layer.
     pub operator: String,
     /// The names of its outputs.
     pub outputs: Vec<String>,
-    /// Where it is going to run; `None` if Core ML does not say, as for constants.
+    /// The device it will run on; `None` if Core ML does not say, as for constants.
     pub preferred: Option<Device>,
-    /// Where it could run.
+    /// The devices it could run on.
     pub supported: Vec<Device>,
-    /// Its part of the cost of the whole, between 0 and 1.
+    /// Its share of the total cost, between 0 and 1.
     pub cost: Option<f64>,
 }
 

@@ -1,11 +1,11 @@
-//! From a completion handler to a result that is waited for.
+//! Waiting for a completion handler.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use crate::{Error, ErrorKind, Result};
 
-/// Starts something that ends in a completion handler, and waits for it.
+/// Starts an operation that takes a completion handler, and blocks until the handler is called.
 ///
 /// ```no_run
 /// # use std::{path::Path, time::Duration};
@@ -17,14 +17,14 @@ use crate::{Error, ErrorKind, Result};
 /// ```
 ///
 /// # Errors
-/// What the handler is called with; or the time is over, and what comes later is dropped.
+/// The error that the handler is called with; or the timeout passed, and a later result is dropped.
 pub fn wait<T: Send + 'static>(
     timeout: Option<Duration>,
     start: impl FnOnce(Box<dyn FnOnce(Result<T>) + Send>),
 ) -> Result<T> {
     let (sender, receiver) = mpsc::sync_channel(1);
     start(Box::new(move |result| {
-        // Nobody may be waiting any more.
+        // The caller may have stopped waiting.
         let _ = sender.send(result);
     }));
     match timeout {

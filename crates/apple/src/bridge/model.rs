@@ -25,8 +25,8 @@ use crate::{
 
 /// A loaded model.
 ///
-/// It goes from thread to thread, but one prediction after the other: while an asynchronous one is on its way, the next
-/// is refused as [`Busy`](crate::ErrorKind::Busy).
+/// It may move between threads, but makes one prediction at a time: while an asynchronous one is in flight, the next
+/// fails with [`Busy`](crate::ErrorKind::Busy).
 #[derive(Debug)]
 pub struct Model {
     model: Held<MLModel>,
@@ -37,7 +37,7 @@ impl Model {
     /// Loads a compiled model.
     ///
     /// # Errors
-    /// The path is not UTF-8, it is no compiled model, this system does not run it, or it lacks an option.
+    /// The path is not UTF-8 or leads to no compiled model, or this system cannot run the model or lacks an option.
     pub fn load(path: &Path, configuration: &Configuration) -> Result<Model> {
         availability()?;
         enter(|| {
@@ -57,7 +57,7 @@ impl Model {
         })
     }
 
-    /// [`load`](Model::load), with a completion handler. macOS 11.
+    /// Like [`load`](Model::load), with a completion handler. macOS 11.
     pub fn load_async<F>(path: &Path, configuration: &Configuration, done: F)
     where
         F: FnOnce(Result<Model>) + Send + 'static,
@@ -78,10 +78,10 @@ impl Model {
         Model { model: Held::new(model), flight: InFlight::default() }
     }
 
-    /// What the model says of itself.
+    /// Returns the model's description.
     ///
     /// # Errors
-    /// Core ML answers what it must not.
+    /// Core ML's answer breaks its protocol.
     pub fn description(&self) -> Result<Description> {
         enter(|| {
             // SAFETY: a getter.
@@ -99,7 +99,7 @@ impl Model {
     /// Runs the model once.
     ///
     /// # Errors
-    /// An input is missing, unknown, or of a wrong kind or shape; a backing does not fit; or Core ML fails.
+    /// An input is missing, unknown, or of a wrong kind or shape; a backing does not fit its output; or Core ML fails.
     pub fn predict(&mut self, inputs: &Features, backings: Backings) -> Result<Features> {
         let _pass = self.flight.claim("model")?;
         enter(|| {
@@ -119,7 +119,7 @@ impl Model {
         })
     }
 
-    /// [`predict`](Model::predict), with a completion handler. macOS 14.
+    /// Like [`predict`](Model::predict), with a completion handler. macOS 14.
     pub fn predict_async<F>(&mut self, inputs: &Features, backings: Backings, done: F)
     where
         F: FnOnce(Result<Features>) + Send + 'static,
@@ -131,10 +131,10 @@ impl Model {
         self.predict_async_with(inputs, None, backings, (pass, None), done);
     }
 
-    /// [`predict`](Model::predict), reading and writing states. macOS 15.
+    /// Like [`predict`](Model::predict), and reads and writes states. macOS 15.
     ///
     /// # Errors
-    /// As those of `predict`; or the states are of another model.
+    /// Those of `predict`; or the states belong to another model.
     pub fn predict_with_state(
         &mut self,
         inputs: &Features,
@@ -160,7 +160,7 @@ impl Model {
         })
     }
 
-    /// [`predict_with_state`](Model::predict_with_state), with a completion handler. macOS 15.
+    /// Like [`predict_with_state`](Model::predict_with_state), with a completion handler. macOS 15.
     pub fn predict_with_state_async<F>(
         &mut self,
         inputs: &Features,
@@ -188,7 +188,7 @@ impl Model {
     ) where
         F: FnOnce(Result<Features>) + Send + 'static,
     {
-        // When `done` runs the model is free again.
+        // The model is free again before `done` runs.
         let done = move |result| {
             drop(passes);
             done(result);
@@ -224,10 +224,10 @@ impl Model {
         });
     }
 
-    /// Runs the model once for each set of inputs. The results are in the same order.
+    /// Runs the model once for each set of inputs, and returns the results in the same order.
     ///
     /// # Errors
-    /// As those of [`predict`](Model::predict); one bad set fails the batch.
+    /// Those of [`predict`](Model::predict); one bad set fails the whole batch.
     pub fn predict_batch(&mut self, batch: &[Features]) -> Result<Vec<Features>> {
         let _pass = self.flight.claim("model")?;
         enter(|| {
@@ -248,7 +248,7 @@ impl Model {
         })
     }
 
-    /// New states, all zero. macOS 15.
+    /// Creates states, all zero. macOS 15.
     ///
     /// # Errors
     /// The system is older.
@@ -257,19 +257,19 @@ impl Model {
             if AnyClass::get(c"MLState").is_none() || !responds(&*self.model, sel!(newState)) {
                 return Err(unsupported("a state", "macOS 15"));
             }
-            // SAFETY: a method without arguments, which returns an object that is ours.
+            // SAFETY: a method without arguments, which returns an object that we own.
             let state: Maybe<MLState> = unsafe { msg_send![&*self.model, newState] };
             Ok(State::new(some(state, "state")?))
         })
     }
 }
 
-/// A panic in a handler ends in the handler, wherever it is called.
+/// Calls a completion handler with an error. A panic in it does not unwind further, as in all handlers.
 fn refuse<T>(done: impl FnOnce(Result<T>), e: Error) {
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| done(Err(e))));
 }
 
-/// The configuration as Core ML takes it.
+/// Converts a configuration to Core ML's.
 pub(super) fn configuration(wanted: &Configuration) -> Result<Retained<MLModelConfiguration>> {
     // SAFETY: a plain initializer.
     let configuration: Maybe<MLModelConfiguration> =

@@ -1,4 +1,4 @@
-//! Devices, and where Core ML means to run a model.
+//! Devices, and the device on which Core ML plans to run each op.
 
 use std::path::Path;
 
@@ -20,13 +20,13 @@ use crate::{ComputePlan, Configuration, Device, Error, PlannedOp, Result};
 
 type AnyDevice = ProtocolObject<dyn MLComputeDeviceProtocol>;
 
-/// Blocks within blocks that are followed.
+/// How many levels of nested blocks are read.
 const MAX_DEPTH: usize = 64;
 
 /// The devices that Core ML can use. macOS 14.
 ///
 /// # Errors
-/// There is no Core ML, or an older one.
+/// There is no Core ML, or it is older.
 pub fn devices() -> Result<Vec<Device>> {
     availability()?;
     enter(|| {
@@ -39,12 +39,12 @@ pub fn devices() -> Result<Vec<Device>> {
     })
 }
 
-/// Where Core ML means to run each op of a compiled model. macOS 14.4.
+/// Finds out on which device Core ML plans to run each op of a compiled model. macOS 14.4.
 pub fn compute_plan<F>(path: &Path, configuration: &Configuration, done: F)
 where
     F: FnOnce(Result<ComputePlan>) + Send + 'static,
 {
-    // The plan is bound to no thread, but not made for many either: it is read where it arrives.
+    // The plan is bound to no thread but is not thread-safe either, so it is read on the thread that delivers it.
     handler(done, read).start(|block| {
         availability()?;
         let class = AnyClass::get(c"MLComputePlan");
@@ -110,7 +110,7 @@ fn operations(
     let operations: Maybe<NSArray<MLModelStructureProgramOperation>> =
         unsafe { msg_send![block, operations] };
     for operation in some(operations, "operations")?.iter() {
-        // SAFETY: getters; device and cost are nil where Core ML says nothing.
+        // SAFETY: getters; device and cost are nil where Core ML has none.
         let (name, outputs, blocks, usage, cost): (
             Maybe<NSString>,
             Maybe<NSArray<MLModelStructureProgramNamedValueType>>,
@@ -159,7 +159,7 @@ fn layers(
     // SAFETY: a getter.
     let read: Maybe<NSArray<MLModelStructureNeuralNetworkLayer>> = unsafe { msg_send![network, layers] };
     for layer in some(read, "layers")?.iter() {
-        // SAFETY: getters; the device is nil where Core ML says nothing.
+        // SAFETY: getters; the device is nil where Core ML has none.
         let (ty, outputs, usage): (Maybe<NSString>, Maybe<NSArray<NSString>>, _) = unsafe {
             (
                 msg_send![&*layer, type],
@@ -180,7 +180,7 @@ fn layers(
     Ok(())
 }
 
-/// The preferred device and all that would do.
+/// Returns the preferred device and all supported ones.
 fn devices_of(usage: Option<&MLComputePlanDeviceUsage>) -> Result<(Option<Device>, Vec<Device>)> {
     let Some(usage) = usage else { return Ok((None, Vec::new())) };
     // SAFETY: getters.
@@ -191,7 +191,7 @@ fn devices_of(usage: Option<&MLComputePlanDeviceUsage>) -> Result<(Option<Device
     Ok((Some(preferred), supported.iter().map(|d| device(&d)).collect::<Result<_>>()?))
 }
 
-/// The class says what a device is. Older systems lack some of them.
+/// Tells a device by its class. Older systems lack some of the classes.
 fn device(device: &AnyDevice) -> Result<Device> {
     let is = |name| AnyClass::get(name).is_some_and(|class| is_kind(device, class));
     Ok(if is(c"MLCPUComputeDevice") {

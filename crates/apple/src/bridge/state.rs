@@ -17,10 +17,9 @@ use crate::array::{scatter, span};
 use crate::flight::InFlight;
 use crate::{Array, Error, Result};
 
-/// The states of one model. Predictions that are given the same one continue each other.
+/// The states of one model. Predictions with the same `State` continue each other.
 ///
-/// While an asynchronous prediction with it is on its way, everything else is refused as
-/// [`Busy`](crate::ErrorKind::Busy).
+/// While an asynchronous prediction with it is in flight, every other use fails with [`Busy`](crate::ErrorKind::Busy).
 #[derive(Debug)]
 pub struct State {
     pub(super) state: Held<MLState>,
@@ -32,23 +31,23 @@ impl State {
         State { state: Held::new(state), flight: InFlight::default() }
     }
 
-    /// What a state holds.
+    /// Reads a state's value.
     ///
     /// # Errors
-    /// There is no state of this name, or a prediction with it has not come back.
+    /// There is no state of this name, or a prediction with it is in flight.
     pub fn read(&self, name: &str) -> Result<Array> {
         self.with(name, read_array)
     }
 
-    /// Replaces what a state holds.
+    /// Replaces a state's value.
     ///
     /// # Errors
-    /// There is no state of this name, it has another shape or element type, or a prediction with it has not come back.
+    /// There is no state of this name, it has another shape or element type, or a prediction with it is in flight.
     pub fn write(&mut self, name: &str, array: &Array) -> Result<()> {
         self.with(name, |state| write_array(state, name, array))
     }
 
-    /// Calls with the array of a state, which is valid during that call.
+    /// Calls `call` with a state's array, which is valid during that call only.
     fn with<T>(&self, name: &str, call: impl Fn(&MLMultiArray) -> Result<T>) -> Result<T> {
         let _pass = self.flight.claim("state")?;
         enter(|| {
@@ -56,7 +55,7 @@ impl State {
             let handler = StackBlock::new(|array: *mut MLMultiArray| {
                 // SAFETY: Core ML gives nil or an array that lives until the handler returns.
                 if let Some(array) = unsafe { array.as_ref() } {
-                    // An exception must not unwind through the block, nor a second pool be missing.
+                    // `enter`, so that no exception unwinds through the block and the call has a pool of its own.
                     result.set(Some(enter(|| call(array))));
                 }
             });
@@ -102,8 +101,8 @@ fn write_array(state: &MLMultiArray, name: &str, array: &Array) -> Result<()> {
             let Some(start) = start else {
                 return Err(Error::protocol(format!("Core ML gave too few bytes for {shape:?}")));
             };
-            // SAFETY: Core ML says that this many bytes are writable while the handler runs, and nobody else uses
-            // the state: `write` has it by `&mut`.
+            // SAFETY: Core ML says that this many bytes are writable while the handler runs, and nobody else uses the
+            // state: `write` has it by `&mut`.
             let data = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), needed) };
             scatter(&packed, data, element.size(), &shape, &strides);
             Ok(())

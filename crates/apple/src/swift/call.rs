@@ -1,4 +1,4 @@
-//! What Swift calls back, exactly once as far as this side is concerned, and what it gives.
+//! Callbacks from Swift, each of which takes effect exactly once, and the objects that Swift returns.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -14,7 +14,7 @@ use super::tensor::{Seen, read_all, see};
 use crate::error::Details;
 use crate::{Error, ErrorKind, Features, Result};
 
-/// Things by number: Swift is given the number, so that a second call, or one that comes too late, finds nothing.
+/// A table of entries by number. Swift only gets the number, so that a second or late callback finds no entry.
 pub(super) struct Table<T>(Mutex<(u64, BTreeMap<u64, T>)>);
 
 impl<T> Table<T> {
@@ -22,7 +22,7 @@ impl<T> Table<T> {
         Table(Mutex::new((0, BTreeMap::new())))
     }
 
-    /// The number of a new entry, which no other one ever has.
+    /// Adds an entry and returns its number, which is never used again.
     pub fn add(&self, entry: T) -> u64 {
         let (last, entries) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *last += 1;
@@ -36,28 +36,28 @@ impl<T> Table<T> {
 }
 
 pub(super) type Done<T> = Box<dyn FnOnce(Result<T>) + Send>;
-/// What is done with the array of a state while it is there.
+/// Uses the array of a state, which is valid during this call only.
 pub(super) type Access = Box<dyn FnOnce(Result<Seen<'_>>) + Send>;
 
 pub(super) static LOADED: Table<Done<Handle>> = Table::new();
 pub(super) static PREDICTED: Table<Done<Features>> = Table::new();
 pub(super) static ACCESSED: Table<Access> = Table::new();
-/// The memory of inputs, until Core ML lets go of it.
+/// The memory of inputs, until Core ML releases it.
 pub(super) static OWNERS: Table<Box<dyn Send>> = Table::new();
 
-/// An object of Swift's, whose reference is ours.
+/// A Swift object; this owns one reference to it.
 #[derive(Debug)]
 pub(super) struct Handle(NonNull<c_void>);
 
-// SAFETY: Swift counts references atomically, and the header lets objects be released on any thread. What else is done
-// with one takes `&mut` of the type around it (`Model`, `State`), or is allowed on any thread (`Running`).
+// SAFETY: Swift counts references atomically, and the header allows releasing objects on any thread. Every other use of
+// one takes `&mut` of the type around it (`Model`, `State`), or is allowed on any thread (`Running`).
 unsafe impl Send for Handle {}
-// SAFETY: as above: nothing is done through a shared handle but reading the pointer.
+// SAFETY: as above: through a shared handle, the pointer is read and nothing else is done.
 unsafe impl Sync for Handle {}
 
 impl Handle {
     /// # Safety
-    /// `object` is null or an object with a reference that becomes ours.
+    /// `object` is null, or an object with a reference that the handle takes over.
     pub unsafe fn own(object: *mut c_void) -> Option<Handle> {
         NonNull::new(object).map(Handle)
     }
@@ -69,15 +69,15 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // SAFETY: the reference is ours, and given up once.
+        // SAFETY: the reference is ours, and is released once.
         unsafe { milwright_swift_release(self.as_ptr()) }
     }
 }
 
-/// Gets a model or a state.
+/// Receives a model or a state.
 pub(super) extern "C" fn loaded(context: u64, object: *mut c_void, error: *const milwright_swift_error) {
     guard(|| {
-        // SAFETY: the header says that the reference comes with the call, whether or not somebody waits for it.
+        // SAFETY: the header says that the reference comes with the call, whether or not anybody still waits for it.
         let object = unsafe { Handle::own(object) };
         let Some(done) = LOADED.take(context) else { return };
         // SAFETY: the header says that the error is valid until this returns.
@@ -85,7 +85,7 @@ pub(super) extern "C" fn loaded(context: u64, object: *mut c_void, error: *const
     });
 }
 
-/// Gets the outputs of a prediction.
+/// Receives the outputs of a prediction.
 pub(super) extern "C" fn predicted(
     context: u64,
     outputs: *const milwright_swift_tensor,
@@ -103,7 +103,7 @@ pub(super) extern "C" fn predicted(
     });
 }
 
-/// Gets the array of a state.
+/// Receives the array of a state.
 pub(super) extern "C" fn accessed(
     context: u64,
     array: *const milwright_swift_tensor,
@@ -121,18 +121,18 @@ pub(super) extern "C" fn accessed(
     });
 }
 
-/// Core ML has let go of the memory of an input.
+/// Receives the number of an input whose memory Core ML has released.
 pub(super) extern "C" fn release_owner(owner: u64) {
     guard(|| drop(OWNERS.take(owner)));
 }
 
-/// A panic must not unwind into Swift.
+/// Runs `call` and stops a panic, which must not unwind into Swift.
 fn guard(call: impl FnOnce()) {
-    // There is nobody to tell; the panic hook has been run.
+    // Nobody can be told; the panic hook has already run.
     let _ = catch_unwind(AssertUnwindSafe(call));
 }
 
-/// Calls a function that calls back before it returns.
+/// Calls a Swift function that calls back before it returns, and returns the result.
 pub(super) fn now<E, T: Send + 'static>(
     table: &Table<E>,
     entry: impl FnOnce(Done<T>) -> E,
@@ -140,7 +140,7 @@ pub(super) fn now<E, T: Send + 'static>(
 ) -> Result<T> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let context = table.add(entry(Box::new(move |result| {
-        // There is room for one, and this is called once.
+        // The channel has room for one result, and this is called once.
         let _ = sender.try_send(result);
     })));
     call(context);
@@ -148,15 +148,15 @@ pub(super) fn now<E, T: Send + 'static>(
     receiver.try_recv().unwrap_or_else(|_| Err(Error::protocol("Swift did not call back")))
 }
 
-/// Says no to a completion handler.
+/// Calls a completion handler with an error.
 pub(super) fn refuse<T>(done: impl FnOnce(Result<T>), e: Error) {
     guard(|| done(Err(e)));
 }
 
-/// What an error says.
+/// Converts an error of Swift's.
 ///
 /// # Safety
-/// `error` is null or valid, as are its texts.
+/// `error` is null or valid, and so are its texts.
 unsafe fn failed(error: *const milwright_swift_error) -> Error {
     // SAFETY: the caller says so.
     let Some(error) = (unsafe { error.as_ref() }) else {
@@ -194,7 +194,7 @@ pub(super) unsafe fn text(start: *const c_char) -> Option<String> {
     text.map(|text| text.to_string_lossy().into_owned())
 }
 
-/// A text as Swift takes it.
+/// Converts a text to a C string.
 pub(super) fn c_text(text: &str, what: &str) -> Result<CString> {
     CString::new(text).map_err(|_| Error::invalid(format!("the {what} {text:?} has a zero byte")))
 }

@@ -1,4 +1,4 @@
-//! Where no Swift is linked: the same functions, which all say so.
+//! The same functions where no Swift is linked. All fail with `Unavailable`.
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -13,7 +13,7 @@ fn unavailable() -> Error {
 /// Whether Swift is linked.
 ///
 /// # Errors
-/// It is not: the reason.
+/// It is not; the message gives the reason.
 pub fn availability() -> Result<()> {
     Err(unavailable())
 }
@@ -26,15 +26,15 @@ pub fn devices() -> Result<Vec<Device>> {
     Err(unavailable())
 }
 
-/// A loaded model: there is none.
+/// A loaded model. There is none without Swift.
 #[derive(Debug)]
 pub struct Model(Infallible);
 
-/// The states of a model: there are none.
+/// The states of a model. There are none without Swift.
 #[derive(Debug)]
 pub struct State(Infallible);
 
-/// A prediction on its way: there is none.
+/// A prediction in flight. There is none without Swift.
 #[derive(Debug)]
 pub struct Running(Infallible);
 
@@ -61,7 +61,7 @@ impl Model {
         match self.0 {}
     }
 
-    /// New states, all zero.
+    /// Creates states, all zero.
     ///
     /// # Errors
     /// None: there is no such model.
@@ -71,7 +71,7 @@ impl Model {
 }
 
 impl State {
-    /// What a state holds.
+    /// Reads a state's value.
     ///
     /// # Errors
     /// None: there are no such states.
@@ -79,7 +79,7 @@ impl State {
         match self.0 {}
     }
 
-    /// Replaces what a state holds.
+    /// Replaces a state's value.
     ///
     /// # Errors
     /// None: there are no such states.

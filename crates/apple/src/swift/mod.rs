@@ -1,8 +1,8 @@
 //! Core ML through a small Swift file, for what only Swift offers: predictions that can be cancelled, and [`MLTensor`].
 //!
-//! It takes the types of the rest of the crate, but arrays only: whoever has images or texts takes
-//! [`Model`](crate::Model). Everything that takes time ends in a completion handler, which is called exactly once;
-//! [`wait`](crate::wait()) waits for it. A panic in one ends there. Where no Swift is linked everything answers
+//! It uses the crate's other types, but takes arrays only: for images or texts, use [`Model`](crate::Model). Every slow
+//! call takes a completion handler, which is called exactly once; [`wait`](crate::wait()) waits for it. A panic in a
+//! handler does not unwind further. Where no Swift is linked, everything fails with
 //! [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
 //!
 //! ```no_run
@@ -39,12 +39,12 @@ use disabled as platform;
 
 pub use platform::{Model, Running, State, availability, devices};
 
-/// What inputs and outputs go through.
+/// How inputs and outputs are passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Route {
-    /// `MLMultiArray`. Inputs are read where they lie.
+    /// `MLMultiArray`. Inputs are read in place.
     #[default]
     Arrays,
-    /// `MLTensor`, which copies; fp32 and int32 go in, and those come out, whatever else there is as fp32. macOS 15.
+    /// `MLTensor`, which copies. Inputs are fp32 and int32, and so are outputs: other types come out as fp32. macOS 15.
     Tensors,
 }

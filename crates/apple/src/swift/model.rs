@@ -20,10 +20,10 @@ use crate::{
     Array, ComputeUnits, Configuration, Device, Error, ErrorKind, Features, Reshapes, Result, Specialization,
 };
 
-/// Whether Swift is linked, of the version that this was written for.
+/// Whether Swift is linked, in the version that this crate was written for.
 ///
 /// # Errors
-/// It is not: the reason.
+/// It is not; the message gives the reason.
 pub fn availability() -> Result<()> {
     // SAFETY: no arguments.
     match unsafe { milwright_swift_abi() } {
@@ -44,7 +44,7 @@ pub fn devices() -> Result<Vec<Device>> {
     const MAX: usize = 256;
     availability()?;
     let mut found = [milwright_swift_device { kind: 0, cores: 0 }; MAX];
-    // SAFETY: there is room for as many.
+    // SAFETY: the buffer has room for `MAX` devices.
     let count = unsafe { milwright_swift_devices(found.as_mut_ptr(), MAX as i64) };
     let count = usize::try_from(count)
         .map_err(|_| Error::new(ErrorKind::Unsupported, "listing compute devices needs macOS 14 or newer"))?;
@@ -61,26 +61,26 @@ pub fn devices() -> Result<Vec<Device>> {
 
 /// A loaded model.
 ///
-/// It goes from thread to thread, but one call after the other: while a prediction is on its way, everything else is
-/// refused as [`Busy`](ErrorKind::Busy).
+/// It may move between threads, but makes one call at a time: while a prediction is in flight, every other call fails
+/// with [`Busy`](ErrorKind::Busy).
 #[derive(Debug)]
 pub struct Model(Arc<Handle>);
 
-/// The states of one model. Predictions that are given the same one continue each other.
+/// The states of one model. Predictions with the same `State` continue each other.
 ///
-/// While a prediction with it is on its way, everything else is refused as [`Busy`](ErrorKind::Busy).
+/// While a prediction with it is in flight, every other use fails with [`Busy`](ErrorKind::Busy).
 #[derive(Debug)]
 pub struct State(Arc<Handle>);
 
-/// A prediction that may be on its way. Dropping it does not stop the prediction.
+/// A prediction that may be in flight. Dropping this does not cancel it.
 #[derive(Debug)]
 pub struct Running(Option<Handle>);
 
 impl Model {
     /// Loads a compiled model. macOS 12.
     ///
-    /// `done` gets an error if the path is not UTF-8, it is no compiled model, this system does not run it, or it lacks
-    /// an option.
+    /// `done` gets an error if the path is not UTF-8 or leads to no compiled model, or if this system cannot run the
+    /// model or lacks an option.
     pub fn load_async<F>(path: &Path, configuration: &Configuration, done: F)
     where
         F: FnOnce(Result<Model>) + Send + 'static,
@@ -128,9 +128,9 @@ impl Model {
 
     /// Runs the model once, with a state if there is one. macOS 14, with a state macOS 15.
     ///
-    /// `done` gets an error if an input is missing, unknown, no array, or of a wrong shape; if the state is of another
-    /// model; if it was cancelled; or if Core ML fails. It may be called before this returns. By then model and state are
-    /// free again.
+    /// `done` gets an error if an input is missing, unknown, no array, or of a wrong shape; if the state belongs to
+    /// another model; if the prediction was cancelled; or if Core ML fails. `done` may be called before this returns.
+    /// Model and state are free again before it is called.
     pub fn predict_async<F>(
         &mut self,
         inputs: &Features,
@@ -155,15 +155,15 @@ impl Model {
         };
         let raw_state = state.as_ref().map_or(ptr::null_mut(), |state| state.as_ptr());
         let (raw_model, held) = (model.as_ptr(), (model, state));
-        // While these are held, nothing else is done with model and state.
+        // While the callback holds these, model and state cannot be used otherwise.
         let context = PREDICTED.add(Box::new(move |result| {
             drop(held);
             done(result);
         }));
         let tensors = inputs.tensors();
-        // SAFETY: model and state are alive, for `self` and the caller have references; the tensors are valid during the
-        // call, and their data until their owners are released; the callbacks are of the right kinds. The task comes with
-        // a reference.
+        // SAFETY: model and state are alive, because `self` and the caller have references. The tensors are valid
+        // during the call, and their data until their owners are released. The callbacks are of the right kinds. The
+        // returned task comes with a reference.
         let task = unsafe {
             let task = milwright_swift_predict(
                 raw_model,
@@ -180,10 +180,10 @@ impl Model {
         Running(task)
     }
 
-    /// New states, all zero. macOS 15.
+    /// Creates states, all zero. macOS 15.
     ///
     /// # Errors
-    /// A prediction is on its way, or the system is older.
+    /// A prediction is in flight, or the system is older.
     pub fn new_state(&mut self) -> Result<State> {
         let model = free(&mut self.0, "model")?;
         let call = |context| {
@@ -195,18 +195,18 @@ impl Model {
 }
 
 impl State {
-    /// What a state holds.
+    /// Reads a state's value.
     ///
     /// # Errors
-    /// There is no state of this name, or a prediction with it is on its way.
+    /// There is no state of this name, or a prediction with it is in flight.
     pub fn read(&mut self, name: &str) -> Result<Array> {
         self.access(name, |seen| seen.read())
     }
 
-    /// Replaces what a state holds.
+    /// Replaces a state's value.
     ///
     /// # Errors
-    /// There is no state of this name, it has another shape or element type, or a prediction with it is on its way.
+    /// There is no state of this name, it has another shape or element type, or a prediction with it is in flight.
     pub fn write(&mut self, name: &str, array: &Array) -> Result<()> {
         let (array, owned) = (array.clone(), name.to_owned());
         self.access(name, move |seen| seen.write(&owned, &array))
@@ -230,8 +230,8 @@ impl State {
 }
 
 impl Running {
-    /// Asks the prediction to stop. Its handler is called anyway: with [`Cancelled`](ErrorKind::Cancelled), or with a
-    /// result if it came too late.
+    /// Asks the prediction to stop. Its handler is called in any case: with [`Cancelled`](ErrorKind::Cancelled), or
+    /// with the result if the request came too late.
     pub fn cancel(&self) {
         if let Some(task) = &self.0 {
             // SAFETY: the task is alive; Swift lets any thread cancel it, at any time.
@@ -240,7 +240,7 @@ impl Running {
     }
 }
 
-/// A second reference, if there is none: then no prediction is on its way.
+/// Takes a second reference, if there is none yet: then no prediction is in flight.
 fn free(handle: &mut Arc<Handle>, what: &str) -> Result<Arc<Handle>> {
     match Arc::get_mut(handle) {
         Some(_) => Ok(Arc::clone(handle)),

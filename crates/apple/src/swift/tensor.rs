@@ -1,4 +1,4 @@
-//! Arrays in and out.
+//! Conversion of arrays to and from Swift.
 
 use std::ffi::{CString, c_void};
 use std::slice;
@@ -8,10 +8,10 @@ use super::ffi::milwright_swift_tensor;
 use crate::array::{gather, packed_len, packed_strides, scatter, span};
 use crate::{Array, ElementType, Error, ErrorKind, Features, Result, Value};
 
-/// Dimensions that an array may have. Core ML's have fewer.
+/// The most dimensions of an array. Core ML's arrays have fewer.
 const MAX_RANK: i32 = 64;
 
-/// Inputs as Swift takes them: the tensors point into the rest.
+/// Inputs in Swift's form: the tensors point into the other fields.
 pub(super) struct Inputs {
     tensors: Vec<milwright_swift_tensor>,
     _names: Vec<CString>,
@@ -19,8 +19,8 @@ pub(super) struct Inputs {
 }
 
 impl Inputs {
-    /// The memory of each input is entered into [`OWNERS`] when nothing can go wrong any more: whoever gets the inputs
-    /// hands them to Swift, which releases every owner.
+    /// Converts inputs. Adds the memory of each to [`OWNERS`] only when no error is possible any more. The caller must
+    /// pass the inputs to Swift, which releases every owner.
     pub fn new(features: &Features) -> Result<Inputs> {
         let (mut names, mut sizes, mut memory) = (Vec::new(), Vec::new(), Vec::new());
         for (name, value) in features {
@@ -72,7 +72,7 @@ impl Memory {
         if start.addr().is_multiple_of(array.element().size()) {
             return Memory { start, len, strides: array.strides().to_vec(), owner: Box::new(data) };
         }
-        // Memory-mapped files and slices may start anywhere. Vectors of u64 do not.
+        // Memory-mapped files and slices may start at any address; a vector of u64 is aligned.
         let packed = array.packed();
         let words: Vec<u64> = packed
             .chunks(size_of::<u64>())
@@ -87,10 +87,10 @@ impl Memory {
     }
 }
 
-/// All outputs of a prediction, copied.
+/// Copies all outputs of a prediction.
 ///
 /// # Safety
-/// There are `count` tensors from `start` on, which [`see`] may be called with.
+/// `start` points to `count` tensors, each of which [`see`] may be called with.
 pub(super) unsafe fn read_all(start: *const milwright_swift_tensor, count: i64) -> Result<Features> {
     let count = usize::try_from(count).map_err(|_| Error::protocol(format!("Swift gave {count} outputs")))?;
     // SAFETY: the caller says so.
@@ -106,7 +106,7 @@ pub(super) unsafe fn read_all(start: *const milwright_swift_tensor, count: i64) 
         .collect()
 }
 
-/// An array of Swift's, while it is there.
+/// A borrowed array of Swift's.
 pub(super) struct Seen<'a> {
     element: ElementType,
     shape: Vec<usize>,
@@ -115,8 +115,8 @@ pub(super) struct Seen<'a> {
 }
 
 /// # Safety
-/// The lists of the tensor are as long as its rank says, its data as its bytes say. Nobody else touches the data in the
-/// lifetime `'a`.
+/// The tensor's lists have as many elements as its rank says, and its data as many bytes as it says. Nobody else
+/// accesses the data during the lifetime `'a`.
 pub(super) unsafe fn see<'a>(tensor: &milwright_swift_tensor) -> Result<Seen<'a>> {
     let bad = |what: &str| Error::protocol(format!("Swift gave an array with {what}"));
     let element = element(tensor.element).ok_or_else(|| bad("elements of an unknown type"))?;
@@ -135,7 +135,7 @@ pub(super) unsafe fn see<'a>(tensor: &milwright_swift_tensor) -> Result<Seen<'a>
     };
     let (shape, strides) = (list(tensor.shape)?, list(tensor.strides)?);
     let needed = span(element, &shape, &strides).map_err(|e| bad(e.message()))?;
-    // Strides that repeat elements would make more of them than there are.
+    // With strides that repeat elements, a copy would have more bytes than the array.
     let packed = packed_len(element, &shape)?;
     let bytes = usize::try_from(tensor.bytes).ok().filter(|n| needed <= *n && packed <= *n);
     if bytes.is_none() || tensor.data.is_null() && needed > 0 {
@@ -150,7 +150,7 @@ pub(super) unsafe fn see<'a>(tensor: &milwright_swift_tensor) -> Result<Seen<'a>
 }
 
 impl Seen<'_> {
-    /// A copy without gaps.
+    /// Copies the array, without gaps.
     pub fn read(&self) -> Result<Array> {
         let data = gather(self.data, self.element.size(), &self.shape, &self.strides);
         Array::new(self.element, &self.shape, data.into())
@@ -170,7 +170,7 @@ impl Seen<'_> {
     }
 }
 
-/// The number of an element type in `MLMultiArrayDataType`.
+/// The number of an element type, as in `MLMultiArrayDataType`.
 fn number(element: ElementType) -> i32 {
     match element {
         ElementType::Float16 => 0x1_0010,
