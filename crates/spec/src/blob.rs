@@ -1,10 +1,10 @@
 //! Weight files: MIL blob storage, version 2.
 //!
-//! Little endian, everything aligned to 64 bytes. A header (count of blobs, version), then for each blob 64 bytes of
-//! metadata (sentinel, type, size, offset of the data, padding bits) followed by its data. A program refers to a blob
-//! by the offset of its *metadata*; the first is at 64.
+//! Little-endian, everything aligned to 64 bytes: a header (number of blobs, version), then for each blob 64 bytes of
+//! metadata (sentinel, type, size, offset of the data, padding bits) and its data. A program refers to a blob by the
+//! offset of its *metadata*; the first is at 64.
 //!
-//! Types below a byte are packed from the least significant bit up; 3- and 6-bit elements straddle bytes.
+//! Types smaller than a byte are packed from the least significant bit up; 3- and 6-bit elements straddle bytes.
 //!
 //! ```
 //! use milwright_spec::blob::{BlobFile, BlobType, BlobWriter};
@@ -122,12 +122,12 @@ pub struct Blob {
     pub data: Bytes,
 }
 
-/// A weight file that is read. Cheap to clone.
+/// A weight file for reading. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct BlobFile {
     data: Bytes,
     count: u32,
-    /// Where `data` lies, if it is a file.
+    /// The mapping behind `data`, if it is a file.
     map: Option<FileMap>,
 }
 
@@ -152,7 +152,7 @@ impl BlobFile {
         &self.data
     }
 
-    /// Reads a weight file that is in memory.
+    /// Reads a weight file from memory.
     ///
     /// # Errors
     ///
@@ -179,30 +179,30 @@ impl BlobFile {
         Ok(Self { data, count, map: None })
     }
 
-    /// Gives the memory that the mapped file takes back to the system. Its bytes stay what they are.
+    /// Returns the memory of the mapped file to the system. Its bytes stay the same and are read again when needed.
     pub fn release_memory(&self) {
         if let Some(map) = &self.map {
             map.release();
         }
     }
 
-    /// Number of blobs, as the header has it.
+    /// The number of blobs, according to the header.
     pub fn count(&self) -> u32 {
         self.count
     }
 
-    /// The blob whose metadata is at `offset`, in bytes.
+    /// Returns the blob whose metadata is at `offset`, in bytes.
     ///
     /// # Errors
     ///
-    /// If there is no blob at `offset`, or its metadata is wrong, or its data lies outside the file.
+    /// If there is no blob at `offset`, its metadata is invalid, or its data is outside the file.
     pub fn blob(&self, offset: u64) -> Result<Blob> {
         self.read(offset)
             .map(|(blob, _)| blob)
             .map_err(|what| Error::malformed(format!("weights at offset {offset}: {what}")))
     }
 
-    /// All blobs in the order of the file, each with the offset of its metadata. Ends after the first error.
+    /// Iterates over all blobs in file order, each with the offset of its metadata. Ends after the first error.
     pub fn blobs(&self) -> impl Iterator<Item = Result<(u64, Blob)>> + '_ {
         let mut next = (self.count > 0).then_some(ALIGNMENT);
         let mut left = self.count;
@@ -219,7 +219,7 @@ impl BlobFile {
         })
     }
 
-    /// The blob at `offset` and where its data ends.
+    /// Reads the blob at `offset`; also returns the end of its data.
     fn read(&self, offset: u64) -> Result<(Blob, u64), String> {
         if offset < ALIGNMENT || !offset.is_multiple_of(ALIGNMENT) {
             return Err(format!("not a multiple of {ALIGNMENT} past the header"));
@@ -239,7 +239,7 @@ impl BlobFile {
         if start < offset + ALIGNMENT || !start.is_multiple_of(ALIGNMENT) {
             return Err(format!("its data claims to start at {start}"));
         }
-        // Writers before iOS 18 left this field uninitialised, and had no type that needs it.
+        // Writers before iOS 18 left this field uninitialized, and had no type that needs it.
         let padding = if dtype.bits() < 8 { metadata.u64(24) } else { 0 };
         let bits = size.checked_mul(8).and_then(|bits| bits.checked_sub(padding)).filter(|_| padding < 8);
         let bits = bits.ok_or_else(|| format!("{padding} bits of padding in {size} bytes"))?;
@@ -272,7 +272,7 @@ impl<'a> Fields<'a> {
 
 /// Writes a weight file, blob by blob.
 ///
-/// Give it a buffered writer, positioned at its start. Without [`finish`](Self::finish) the file has no valid header.
+/// Give it a buffered writer, positioned at its start. The file has a valid header only after [`finish`](Self::finish).
 #[derive(Debug)]
 pub struct BlobWriter<W> {
     inner: W,
@@ -323,7 +323,7 @@ impl<W: Write + Seek> BlobWriter<W> {
         Ok(offset)
     }
 
-    /// Writes the header, flushes, and gives back the inner writer.
+    /// Writes the header, flushes, and returns the inner writer.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! The parts of a package that are neither its specification nor its weights: Xcode's edits, and what other tools put
-//! there. Whoever rewrites a package keeps them.
+//! The parts of a package that are neither its specification nor its weights: Xcode's edits, and files of other tools.
+//! A rewritten package keeps them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,10 +11,10 @@ use crate::limits::{MAX_CARRIED_FILES, MAX_FOLDER_DEPTH};
 use crate::manifest::{DATA_FOLDER, FILE_NAME, Item, MODEL_FOLDER, WEIGHTS_FOLDER};
 use crate::{Error, Package, Result, open_regular};
 
-/// Parts of a package, to be written into another one.
+/// Parts of a package that are copied into another one.
 #[derive(Debug, Default)]
 pub(crate) struct Carried {
-    /// Where they are.
+    /// The package they come from.
     package: PathBuf,
     /// Their paths in the package.
     files: Vec<PathBuf>,
@@ -23,8 +23,8 @@ pub(crate) struct Carried {
 }
 
 impl Carried {
-    /// Everything in a package's folder that is a plain file and that a writer does not write itself. Links are left
-    /// out, and so is what is no file.
+    /// Collects every regular file in a package's folder that our writer does not write itself. Skips links and
+    /// anything else that is not a file.
     pub(crate) fn of(package: &Package) -> Result<Self> {
         let Some((folder, manifest, model)) = package.folder() else { return Ok(Self::default()) };
         let own = [DATA_FOLDER, MODEL_FOLDER].iter().collect::<PathBuf>();
@@ -37,7 +37,7 @@ impl Carried {
                 let entry = entry.map_err(|error| Error::io("read it", error).at(folder))?;
                 let path = relative.join(entry.file_name());
                 let Ok(found) = entry.file_type() else { continue };
-                // Weights that the model does not use are nobody's; and what Finder leaves everywhere.
+                // Weights that the model does not use are dropped, and so are the files that Finder leaves everywhere.
                 let is_known = path == Path::new(FILE_NAME)
                     || path == model
                     || path.starts_with(&weights)
@@ -73,7 +73,7 @@ impl Carried {
         Ok(Self { package: folder.to_owned(), files, items })
     }
 
-    /// Copies the files into a new package that has its model and weights. What it has already stays.
+    /// Copies the files into a new package that has its model and weights. Existing files there stay.
     pub(crate) fn copy_to(&self, package: &Path) -> io::Result<()> {
         let mut folders = BTreeSet::new();
         for file in &self.files {

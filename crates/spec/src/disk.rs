@@ -1,4 +1,4 @@
-//! The calls that change the disk, in one place: tests can make each of them fail, or stop the process there.
+//! All calls that change the disk, in one place, so that tests can make each of them fail or end the process there.
 
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -19,7 +19,7 @@ pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     fs::create_dir(path)
 }
 
-/// A file that did not exist before.
+/// A newly created file.
 #[derive(Debug)]
 pub(crate) struct NewFile(File);
 
@@ -29,14 +29,14 @@ impl NewFile {
         File::create_new(path).map(Self)
     }
 
-    /// Writes what the system still holds in memory to the disk.
+    /// Makes the content durable (`fsync`).
     pub(crate) fn sync(&self) -> io::Result<()> {
         step()?;
-        // Tests kill no machine, and there are a thousand writes in them.
+        // Tests never cut the power, and they write thousands of times.
         if cfg!(test) { Ok(()) } else { self.0.sync_all() }
     }
 
-    /// Marks the file as in use by this process, for as long as it is open. Not every file system can.
+    /// Locks the file while this process has it open, which marks it as in use. Some file systems cannot.
     pub(crate) fn lock(&self) {
         let _ = self.0.try_lock();
     }
@@ -66,13 +66,13 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     if cfg!(unix) && !cfg!(test) { File::open(path)?.sync_all() } else { Ok(()) }
 }
 
-/// Renames; a file (not a folder) that has the new name is replaced.
+/// Renames a file or folder; replaces a file (not a folder) at the new name.
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     step()?;
     fs::rename(from, to)
 }
 
-/// Exchanges two names in one step. `false` if the system or the file system cannot.
+/// Exchanges two names in one step. Returns `false` if the system or the file system cannot.
 pub(crate) fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
     step()?;
     #[cfg(test)]
@@ -96,11 +96,11 @@ pub(crate) fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
     }
 }
 
-/// Removes a folder and what is in it.
+/// Removes a folder and its content.
 pub(crate) fn remove_all(path: &Path) -> io::Result<()> {
     step()?;
     match fs::remove_dir_all(path) {
-        // The first time, files that are read-only were in the way: those of a package that was copied from such a disk.
+        // The first attempt failed on read-only files, such as those of a package copied from a read-only disk.
         Err(error) if cfg!(windows) && error.kind() == io::ErrorKind::PermissionDenied => {
             make_writable(path);
             fs::remove_dir_all(path)
@@ -109,7 +109,7 @@ pub(crate) fn remove_all(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Takes the read-only attribute from the files in a folder, as far as it can. Links are not followed.
+/// Removes the read-only attribute from the files in a folder, where possible. Does not follow links.
 fn make_writable(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         match entry.file_type() {
@@ -130,7 +130,7 @@ fn make_writable(folder: &Path) {
     }
 }
 
-/// Failures for tests, one plan per thread.
+/// Failures for tests, one schedule per thread.
 #[cfg(test)]
 pub(crate) mod faults {
     use std::cell::Cell;
@@ -139,9 +139,9 @@ pub(crate) mod faults {
     /// What happens at the n-th change of the disk.
     #[derive(Clone, Copy, Debug, PartialEq)]
     pub(crate) enum Fault {
-        /// It fails as on a full disk; later ones work.
+        /// It fails as on a full disk; later changes work.
         Full,
-        /// The process ends: this and all later changes do not happen.
+        /// The process ends: neither this change nor a later one happens.
         Killed,
     }
 
@@ -154,7 +154,7 @@ pub(crate) mod faults {
         static CAN_EXCHANGE: Cell<bool> = const { Cell::new(true) };
     }
 
-    /// Runs `work` with a fault at change number `at`; says whether it got there.
+    /// Runs `work` with a fault at change number `at`. Also returns whether it reached that change.
     pub(crate) fn with<T>(fault: Fault, at: usize, exchange: bool, work: impl FnOnce() -> T) -> (T, bool) {
         PLAN.set(Some((fault, at)));
         CAN_EXCHANGE.set(exchange);

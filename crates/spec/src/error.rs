@@ -1,17 +1,17 @@
-//! One opaque error for the whole crate.
+//! The opaque error type of the whole crate.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What this crate's functions return.
+/// A result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a Core ML file could not be read or written.
 ///
-/// [`kind`](Self::kind) is for programs, the `Display` text (`PATH: what is wrong`) for people, and
-/// [`hint`](Self::hint) says what to do about it.
+/// [`kind`](Self::kind) is for programs and the `Display` text (`PATH: what is wrong`) for people; [`hint`](Self::hint)
+/// gives advice.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -28,17 +28,17 @@ struct Inner {
 pub enum ErrorKind {
     /// There is no such file, or the model refers to one that is missing.
     NotFound,
-    /// Something is where a file should be: a folder, a pipe, a device.
+    /// A folder, a pipe or a device is where a file should be.
     NotAFile,
-    /// The operating system refused: permissions, a full disk, a broken device.
+    /// The operating system failed: permissions, a full disk, a broken device.
     Io,
     /// The bytes do not follow the format.
     Malformed,
-    /// The format is known by name, but not read or written here.
+    /// The format is known, but this crate does not read or write it.
     Unsupported,
     /// A bound of [`limits`](crate::limits) is exceeded.
     LimitExceeded,
-    /// The caller asked for something that has no meaning, such as data whose length does not fit its type.
+    /// The caller passed an invalid argument, such as data whose length does not fit its type.
     InvalidArgument,
 }
 
@@ -48,12 +48,12 @@ impl Error {
         self.0.kind
     }
 
-    /// The file or folder concerned, where there is one.
+    /// The file or folder concerned, if there is one.
     pub fn path(&self) -> Option<&Path> {
         self.0.path.as_deref()
     }
 
-    /// What to do about it, where that is known. Not part of the `Display` text.
+    /// Advice, if there is any. Not part of the `Display` text.
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }
@@ -78,7 +78,7 @@ impl Error {
         Self::new(ErrorKind::Unsupported, message)
     }
 
-    /// A failed call to the operating system; `doing` completes "cannot …".
+    /// The error of a failed system call; `doing` completes "cannot …".
     pub(crate) fn io(doing: &str, error: io::Error) -> Self {
         let (kind, hint) = match error.kind() {
             io::ErrorKind::NotFound => (ErrorKind::NotFound, Some("check the path")),
@@ -104,14 +104,14 @@ impl Error {
         }))
     }
 
-    /// The same error once more; what the system said about it stays with the first.
+    /// A copy of this error, without its source.
     pub(crate) fn again(&self) -> Self {
         let Inner { kind, message, path, hint, .. } = &*self.0;
         let (message, path, hint) = (message.clone(), path.clone(), hint.clone());
         Self(Box::new(Inner { kind: *kind, message, path, hint, source: None }))
     }
 
-    /// Names the file, unless a lower layer named a more precise one.
+    /// Adds the file's path, unless a lower layer has added a more precise one.
     pub(crate) fn at(mut self, path: impl Into<PathBuf>) -> Self {
         self.0.path.get_or_insert_with(|| path.into());
         self

@@ -1,4 +1,5 @@
-//! What people open in place of a Core ML model, by its content: each is called what it is, with the next step.
+//! Recognizes, by content, files that people open in place of a Core ML model: the error names the format and the next
+//! step.
 
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -6,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, compiled, manifest, open_regular};
 
-/// What is looked at of a file: its start, and of archives, whose table of contents is there, the end.
+/// How much of a file is read: its start and, for archives, its end, where the table of contents is.
 const HEAD_BYTES: u64 = 4096;
 const TAIL_BYTES: u64 = 1 << 18;
-/// What is looked at of a folder.
+/// How many entries of a folder are read.
 const MAX_ENTRIES: usize = 2000;
 const MAX_DEPTH: usize = 4;
 
@@ -42,7 +43,7 @@ const INPUT: &str = "give the path of a model first; files like this one are its
 const PAGE: &str =
     "the download brought a page in place of the file: log in, or use the link to the file itself";
 
-/// The error for a file that is something else than a Core ML model; `None` if it may be one.
+/// Returns an error for a file that is not a Core ML model; `None` if it may be one.
 pub(crate) fn recognise(path: &Path) -> Option<Error> {
     let mut file = open_regular(path).ok()?;
     let len = file.metadata().ok()?.len();
@@ -61,7 +62,7 @@ pub(crate) fn recognise(path: &Path) -> Option<Error> {
     Some(error(what, hint))
 }
 
-/// The same by its name alone: for files that turned out to be no Core ML models.
+/// Like [`recognise`], by name alone: for files that turned out not to be Core ML models.
 pub(crate) fn by_name(path: &Path) -> Option<Error> {
     let name = path.file_name()?.to_str()?.to_ascii_lowercase();
     if name == "saved_model.pb" {
@@ -91,7 +92,7 @@ pub(crate) fn by_name(path: &Path) -> Option<Error> {
     Some(error(what, hint))
 }
 
-/// The error for a folder that is something else than a package or compiled model.
+/// Returns an error for a folder that is neither a package nor a compiled model.
 pub(crate) fn recognise_folder(folder: &Path) -> Option<Error> {
     let entries = fs::read_dir(folder).ok()?.take(MAX_ENTRIES);
     let names: Vec<String> =
@@ -138,7 +139,7 @@ fn error(what: &'static str, hint: &'static str) -> Error {
     Error::unsupported(format!("{what}, not a Core ML model")).with_hint(hint)
 }
 
-/// Names the models in a folder; in a package that has lost its manifest, only whole ones.
+/// Names the models in a folder; in a package without a manifest, only complete ones.
 fn inside(folder: &Path, is_package: bool) -> Option<Error> {
     let mut found: Vec<PathBuf> = Vec::new();
     let mut folders = vec![(folder.to_owned(), 0)];
@@ -150,7 +151,7 @@ fn inside(folder: &Path, is_package: bool) -> Option<Error> {
                 break;
             }
             let name = entry.file_name().to_string_lossy().into_owned();
-            // Finder's shadows of files, in archives that it made.
+            // Finder adds such shadow files to its archives.
             if name.starts_with('.') || name == "__MACOSX" {
                 continue;
             }
@@ -188,7 +189,7 @@ fn has_manifest(folder: &Path) -> bool {
     folder.join(manifest::FILE_NAME).is_file() && folder.join(manifest::DATA_FOLDER).is_dir()
 }
 
-/// What a zip archive holds, by the names in it.
+/// Tells what a zip archive contains by the names in it.
 fn archive(names: &[u8]) -> Error {
     let has = |name: &str| contains(names, name.as_bytes());
     if has("Manifest.json") && has("com.apple.CoreML") || has(".mlpackage/") {
@@ -233,7 +234,7 @@ fn archive(names: &[u8]) -> Error {
     error(what, hint)
 }
 
-/// Files that begin in a way of their own.
+/// Recognizes files by their first bytes.
 fn content(head: &[u8], len: u64) -> Option<(&'static str, &'static str)> {
     let starts = |magic: &[u8]| head.starts_with(magic);
     let at = |offset: usize, magic: &[u8]| head.get(offset..).is_some_and(|rest| rest.starts_with(magic));
@@ -303,11 +304,11 @@ fn content(head: &[u8], len: u64) -> Option<(&'static str, &'static str)> {
     })
 }
 
-/// Files of text. A Core ML model has a zero or a control character among its first bytes.
+/// Recognizes text files. A Core ML model has a zero or a control character among its first bytes.
 fn text(head: &[u8]) -> Option<(&'static str, &'static str)> {
     let valid = match std::str::from_utf8(head) {
         Ok(text) => text,
-        // The end may be in the middle of a letter.
+        // The head may end in the middle of a character.
         Err(e) if e.error_len().is_none() => std::str::from_utf8(&head[..e.valid_up_to()]).ok()?,
         Err(_) => return None,
     };
@@ -315,7 +316,7 @@ fn text(head: &[u8]) -> Option<(&'static str, &'static str)> {
     if valid.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t' | '\x0c')) {
         return None;
     }
-    // What Git LFS leaves is said better elsewhere.
+    // Git LFS pointers have a better message elsewhere.
     if text.starts_with("version https://git-lfs") {
         return None;
     }
@@ -352,7 +353,7 @@ fn text(head: &[u8]) -> Option<(&'static str, &'static str)> {
     })
 }
 
-/// The length of a header in eight bytes, and JSON.
+/// A safetensors file starts with the length of its header (eight bytes), followed by JSON.
 fn is_safetensors(head: &[u8], len: u64) -> bool {
     let Some((size, header)) = head.split_first_chunk::<8>() else { return false };
     let size = u64::from_le_bytes(*size);
@@ -360,11 +361,11 @@ fn is_safetensors(head: &[u8], len: u64) -> bool {
         && (header.starts_with(b"{\"") || header.starts_with(b"{ ") || header.starts_with(b"{}"))
 }
 
-/// A version of ONNX, and its producer or its graph. In a Core ML model a description stands there.
+/// An ONNX file starts with its version, then its producer or graph. A Core ML model has a description in that place.
 fn is_onnx(head: &[u8]) -> bool {
     let [0x08, version @ 1..=20, rest @ ..] = head else { return false };
     match rest {
-        // A graph comes at once where no producer is named; Core ML has no field 7.
+        // Without a producer's name, the graph follows at once; Core ML has no field 7.
         [0x3a, ..] => true,
         [0x12, len, rest @ ..] => {
             let len = usize::from(*len);
@@ -389,8 +390,8 @@ mod tests {
     use super::*;
     use crate::{ErrorKind, Package};
 
-    /// The starts of files as their tools write them (magic numbers from the formats' descriptions), and what each is called.
-    /// Archives are listed by the names in them.
+    /// The first bytes of files as their tools write them (magic numbers from the formats' descriptions), and the name
+    /// that each gets. Archives are told by the names in them.
     #[test]
     fn each_is_called_what_it_is() {
         let onnx = b"\x08\x08\x12\x07pytorch\x1a\x052.7.0:\x03abc";
@@ -427,7 +428,7 @@ mod tests {
             ("a", b"{\"learner\":{\"attributes\":{}}}", "an XGBoost model"),
             ("a", b"svm_type c_svc\nkernel_type rbf\n", "a LIBSVM model"),
             ("a", b"tree\nversion=v4\n", "a LightGBM model"),
-            // What does not say what it is but by its name.
+            // Only the name tells what these are.
             ("net.onnx", b"\xff\xfe\0\x01", "an ONNX model"),
             ("net.pb", b"\xff\xfe\0\x01", "a TensorFlow graph"),
             ("saved_model.pb", b"\x08\x01\x12\x04\n\x02\x12\0", "a part of a TensorFlow SavedModel"),
@@ -464,7 +465,7 @@ mod tests {
             let error = Package::open(&path).unwrap_err();
             assert!(error.to_string().contains(what), "{what}: {error}");
         }
-        // Downloads that lie about nothing but where they are.
+        // The name says ONNX, but the content is a Git LFS pointer.
         let path = folder.path().join("net.onnx");
         fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n").unwrap();
         assert!(Package::open(&path).unwrap_err().to_string().contains("Git LFS"));
@@ -512,7 +513,7 @@ mod tests {
         assert!(error.hint().unwrap().ends_with("lost.mlpackage"), "{:?}", error.hint());
     }
 
-    /// Sound models are never taken for something else: every first byte that a description may have.
+    /// Valid models are never taken for another format, whatever the first byte of their description.
     #[test]
     fn models_are_models() {
         use crate::proto::{FeatureDescription, Metadata, Model, ModelDescription, model};

@@ -1,12 +1,12 @@
-//! Git LFS pointers: what is in a clone where a large file should be, if Git LFS did not fetch it.
+//! Git LFS pointers: small files that a clone has in place of large ones if Git LFS did not fetch them.
 
 use crate::Error;
 
 const START: &[u8] = b"version https://git-lfs";
-/// Pointers are shorter: Git LFS itself looks at no more.
+/// The longest pointer: Git LFS itself reads no more.
 const MAX_BYTES: usize = 1024;
 
-/// The error for a file whose content is a Git LFS pointer; `None` for any other file. The first kilobyte is enough.
+/// Returns an error if a file's content is a Git LFS pointer. The first kilobyte is enough.
 pub fn lfs_pointer(content: &[u8]) -> Option<Error> {
     if !content.starts_with(START) {
         return None;

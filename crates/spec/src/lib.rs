@@ -1,18 +1,18 @@
 //! Core ML files: containers, protobuf messages and weight blobs.
 //!
-//! This crate knows how Core ML models lie on disk and nothing about what they compute.
+//! This crate knows how Core ML models are stored, and nothing about what they compute.
 //!
 //! * [`Package`] opens an `.mlmodel`, `.mlpackage` or `.mlmodelc` and resolves the weights that its program refers to.
 //! * [`blob`] reads and writes weight files (MIL blob storage version 2).
 //! * [`proto`] has the protobuf messages of the whole specification.
-//! * [`PackageWriter`], [`write_mlmodel`] and [`write_mlmodelc`] write models whole or not at all, [`StagedFile`] any
-//!   file.
+//! * [`PackageWriter`], [`write_mlmodel`] and [`write_mlmodelc`] write complete models or nothing, and [`StagedFile`]
+//!   does so for any file.
 //! * [`limits`] lists every bound on untrusted input.
 //!
-//! Files are memory-mapped, and every `bytes` field and weight blob is a slice of the mapping: opening a model of
-//! many gigabytes costs the parsing of its structure only. Memory-mapping asks one thing of the user: **a file must
-//! not be truncated or rewritten in place while it is open here.** The writers of this crate never do that: they
-//! write a new file and rename it.
+//! Files are memory-mapped, and every `bytes` field and weight blob is a slice of the mapping, so that opening a model
+//! of many gigabytes takes only the time to parse its structure. The user must keep one rule: **do not truncate a file
+//! or rewrite it in place while it is open here.** The writers of this crate keep it: they write a new file and rename
+//! it.
 
 pub mod blob;
 mod carried;

@@ -13,23 +13,24 @@ use crate::{Error, ErrorKind, Result, lfs_pointer, open_regular};
 pub(crate) const FILE_NAME: &str = "Manifest.json";
 /// The folder that item paths are relative to.
 pub(crate) const DATA_FOLDER: &str = "Data";
-/// Where our packages keep the model and its weights, inside `Data`.
+/// The folder inside `Data` where our packages keep the model and its weights.
 pub(crate) const MODEL_FOLDER: &str = "com.apple.CoreML";
 pub(crate) const MODEL_FILE: &str = "model.mlmodel";
 pub(crate) const WEIGHTS_FOLDER: &str = "weights";
 
-/// Advice where parts are missing or damaged.
+/// Advice for missing or damaged parts.
 pub(crate) const COPY_AGAIN: &str = "the package is damaged or incomplete: copy or download it again";
 
-/// Caches of downloads (that of Hugging Face) make packages of links to files elsewhere.
+/// Advice for links out of a package. Download caches (such as Hugging Face's) build packages from links to other
+/// folders.
 const LINKS: &str = "nothing outside is read: copy the package with its links resolved (`cp -RL PACKAGE COPY`) and open \
                      the copy, or download it into a plain folder (`hf download … --local-dir FOLDER`)";
 
-/// Identifiers need to be unique inside one manifest only; fixed ones keep the written bytes deterministic.
+/// Identifiers only need to be unique within one manifest; fixed ones keep the written bytes deterministic.
 const MODEL_ID: &str = "5C0F7A1E-8D3B-5E41-9A6C-2B7E40D19F01";
 const WEIGHTS_ID: &str = "5C0F7A1E-8D3B-5E41-9A6C-2B7E40D19F02";
 
-/// A manifest whose structure was checked; the paths are still only text.
+/// A manifest whose structure has been checked; its paths have not.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Manifest {
@@ -47,7 +48,7 @@ pub(crate) struct Item {
 }
 
 impl Manifest {
-    /// The manifest of a package written here, with items of another one.
+    /// Creates the manifest of a new package, with items carried over from another one.
     pub(crate) fn new(has_weights: bool, others: &[(String, Item)]) -> Self {
         let item = |name: &str, description: &str| Item {
             author: MODEL_FOLDER.to_owned(),
@@ -70,7 +71,7 @@ impl Manifest {
         }
     }
 
-    /// Serialized, with a final line break.
+    /// Serializes the manifest, with a final line break.
     pub(crate) fn to_json(&self) -> String {
         let mut text = serde_json::to_string_pretty(self).expect("strings and maps of strings serialize");
         text.push('\n');
@@ -82,10 +83,11 @@ impl Manifest {
         self.item_info_entries.iter()
     }
 
-    /// Reads and checks the manifest of `package`; returns the model file's path, as one inside `package`, too.
+    /// Reads and checks the manifest of `package`. Returns the path of the model file (below `package`, as the caller
+    /// wrote it), the manifest, and the first missing item.
     ///
-    /// Every item must lie inside `Data`, symbolic links resolved. The model must exist; of the others, which are not always
-    /// needed, the first that does not is the error in what is returned.
+    /// Every item must be inside `Data`, with symbolic links resolved. The model must exist. The other items are not
+    /// always needed, so a missing one is not an error yet.
     pub(crate) fn find_model(package: &Path) -> Result<(PathBuf, Self, Option<Missing>)> {
         let path = beside(package, FILE_NAME)?;
         let mut text = Vec::new();
@@ -152,15 +154,15 @@ impl Manifest {
     }
 }
 
-/// An item of a package that is not there.
+/// A missing item of a package.
 pub(crate) struct Missing {
-    /// Whether it is the folder of the weights. Git, for one, does not keep an empty folder.
+    /// Whether it is the weights folder. Git, for example, does not keep an empty folder.
     pub is_weights: bool,
-    /// What to say about it.
+    /// The error to report.
     pub error: Error,
 }
 
-/// The path of `relative` in `folder`, which is as the user gave it; refuses what [`inside`] does.
+/// Returns the path of `relative` in `folder` (the path that the user gave); refuses what [`inside`] refuses.
 pub(crate) fn beside(folder: &Path, relative: &str) -> Result<PathBuf> {
     let path = folder.join(relative);
     let real = fs::canonicalize(folder).map_err(|error| Error::io("open it", error));
@@ -168,7 +170,7 @@ pub(crate) fn beside(folder: &Path, relative: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The real path of `relative` inside the canonical folder `root`; refuses everything that leads out of it.
+/// Returns the real path of `relative` inside the canonical folder `root`; refuses every path that leads out of it.
 pub(crate) fn inside(root: &Path, relative: &str) -> Result<PathBuf> {
     let plain = Path::new(relative).components().all(|part| matches!(part, Component::Normal(_)));
     if relative.is_empty() || !plain || relative.contains(['\0', '\\']) {
@@ -192,7 +194,7 @@ pub(crate) fn inside(root: &Path, relative: &str) -> Result<PathBuf> {
     Ok(real)
 }
 
-/// Versions up to 1.0.0, as the format's own library has it.
+/// Whether a version is at most 1.0.0, as in the format's own library.
 fn is_supported(version: &str) -> bool {
     let mut parts = version.split('.').map(str::parse::<u32>);
     match (parts.next(), parts.next(), parts.next(), parts.next()) {

@@ -1,37 +1,37 @@
-//! How much memory a message will take, before it is decoded.
+//! Estimates the memory of a message before it is decoded.
 //!
-//! Two bytes can stand for an empty message, which takes hundreds of bytes of memory, and a map with one entry takes
-//! kilobytes. Nobody's models look like that. This walks over the bytes as the decoder would, allocates nothing, and
-//! refuses what would take memory out of proportion.
+//! An empty message is two bytes in a file and hundreds in memory; a map with one entry takes kilobytes. No real model
+//! is like that. This module walks over the bytes as the decoder would, allocates nothing, and refuses a message whose
+//! memory is out of proportion to its size.
 
 use crate::limits::{MAX_MEMORY_PER_BYTE, MAX_MESSAGE_DEPTH, MIN_MEMORY};
 use crate::proto::layout::MESSAGES;
 use crate::{Error, Result};
 
-/// What is known about a message.
+/// The layout of a message type.
 #[derive(Debug)]
 pub(crate) struct Message {
-    /// Those of its fields that hold messages, or are maps, by number.
+    /// Its fields that are messages or maps, by number.
     pub(crate) fields: &'static [Field],
 }
 
-/// A field that holds messages, or a map.
+/// A field that is a message or a map.
 #[derive(Debug)]
 pub(crate) struct Field {
     pub(crate) number: u32,
     pub(crate) holds: Holds,
-    /// The place of the message in the table; `None` for a map of numbers or strings.
+    /// The message type's index in the table; `None` for a map of numbers or strings.
     pub(crate) message: Option<usize>,
-    /// Bytes of memory of one: of a map, of a key with its value.
+    /// Bytes of memory per element; for a map, of a key with its value.
     pub(crate) size: usize,
 }
 
-/// How a field holds what it has.
+/// Where a field's value is stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Holds {
-    /// In the memory of the message that it is in.
+    /// In the memory of the surrounding message.
     Inline,
-    /// In memory of its own.
+    /// In an allocation of its own.
     Boxed,
     /// In a vector.
     List,
@@ -39,14 +39,14 @@ pub(crate) enum Holds {
     Map,
 }
 
-/// While a vector grows, it is there twice, and the new one has room for twice as much.
+/// A growing vector exists twice for a while, and the new one has twice the capacity.
 const GROWTH: usize = 3;
-/// Keys in a full node of a B-tree, and in one that was just split.
+/// Keys in a full node of a B-tree, and in a node that has just been split.
 const NODE: usize = 11;
 const SPLIT_NODE: usize = 5;
 
-/// Refuses a serialized message of which the decoded form would take more memory than [`MAX_MEMORY_PER_BYTE`] allows.
-/// Damage is left to the decoder, which stops at the same place.
+/// Refuses a serialized message whose decoded form would take more memory than [`MAX_MEMORY_PER_BYTE`] allows. The
+/// decoder reports damaged bytes; the walk stops where it would.
 pub(crate) fn check(data: &[u8], message: usize) -> Result<()> {
     let limit = data.len().saturating_mul(MAX_MEMORY_PER_BYTE).max(MIN_MEMORY);
     let mut walk = Walk { left: limit };
@@ -67,7 +67,7 @@ enum Stop {
 }
 
 struct Walk {
-    /// Bytes of memory that may still be taken.
+    /// Bytes of memory that are left.
     left: usize,
 }
 
@@ -111,7 +111,7 @@ impl Walk {
         Ok(())
     }
 
-    /// An entry of a map: a message of its key (1) and its value (2).
+    /// Walks over a map entry: a message of its key (1) and its value (2).
     fn entry(&mut self, mut data: &[u8], message: usize, depth: usize) -> Result<(), Stop> {
         while !data.is_empty() {
             let (number, wire) = key(&mut data)?;
@@ -130,7 +130,7 @@ fn key(data: &mut &[u8]) -> Result<(u32, u8), Stop> {
     Ok((key >> 3, (key & 7) as u8))
 }
 
-/// Takes a value from the front: what is in it, if it has a length.
+/// Takes a value from the front. Returns its content if it has a length.
 fn value<'a>(data: &mut &'a [u8], number: u32, wire: u8, depth: usize) -> Result<Option<&'a [u8]>, Stop> {
     match wire {
         0 => varint(data).map(|_| None),
@@ -139,7 +139,7 @@ fn value<'a>(data: &mut &'a [u8], number: u32, wire: u8, depth: usize) -> Result
             let len = usize::try_from(varint(data)?).map_err(|_| Stop::Damaged)?;
             split(data, len).map(Some)
         }
-        // A group: no message of Core ML has any, and the decoder passes over it.
+        // A group: no message of Core ML has any, and the decoder skips it.
         3 if depth < MAX_MESSAGE_DEPTH => loop {
             let (inner, wire) = key(data)?;
             if wire == 4 {
@@ -189,7 +189,7 @@ mod tests {
         bytes
     }
 
-    /// For each message, the numbers of the fields that lead to it from a model, by a shortest way.
+    /// For each message type, a shortest path of field numbers that leads to it from a model.
     fn ways() -> BTreeMap<usize, Vec<(u32, Holds)>> {
         let mut ways = BTreeMap::from([(MODEL, Vec::new())]);
         let mut next = std::collections::VecDeque::from([MODEL]);
@@ -207,7 +207,7 @@ mod tests {
         ways
     }
 
-    /// Empty messages in each field that holds messages: whatever takes more than the limit is refused.
+    /// Puts empty messages into each field that holds messages; those beyond the memory limit must be refused.
     #[test]
     fn floods_of_empty_messages() {
         let ways = ways();
