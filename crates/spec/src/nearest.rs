@@ -1,12 +1,12 @@
-//! The name that somebody may have meant.
+//! Suggests the name that somebody may have meant.
 
 /// Longer names are not compared: nobody types them.
 const MAX_CHARS: usize = 100;
-/// More names than this are not looked through.
+/// At most this many names are compared.
 const MAX_NAMES: usize = 10_000;
 
-/// The one of some names that is nearest to a name that is none of them, if one is near: in other case, a part of it, or but for
-/// a third of its letters.
+/// Returns the name nearest to `name`, if one is near: it differs only in case, one contains the other, or at most a
+/// third of the letters differ.
 pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted: Vec<char> = name.to_lowercase().chars().take(MAX_CHARS + 1).collect();
     if wanted.is_empty() || wanted.len() > MAX_CHARS {
@@ -30,7 +30,7 @@ pub fn did_you_mean<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) ->
     nearest(name, names).map_or_else(String::new, |near| format!("did you mean `{near}`? "))
 }
 
-/// How many letters are to be inserted, removed, replaced or swapped with the next.
+/// The edit distance: how many letters to insert, remove, replace, or swap with the next one.
 fn distance(a: &[char], b: &[char]) -> usize {
     let mut rows = [vec![0; b.len() + 1], (0..=b.len()).collect::<Vec<usize>>(), vec![0; b.len() + 1]];
     for (i, &x) in a.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Opening models: which container is it, what is in it, where are its weights.
+//! Opening models: which container is it, what does it contain, where are its weights?
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,7 +19,7 @@ use crate::proto::mil_spec::value::BlobFileValue;
 use crate::proto::{Model, ModelDescription, layout};
 use crate::{Error, ErrorKind, Result, foreign, lfs_pointer, memory, nearest, overlay, references};
 
-/// How references to weight files start: the folder of the model file.
+/// The prefix of references to weight files. It stands for the model file's folder.
 pub(crate) const MODEL_PATH: &str = "@model_path/";
 
 /// A Core ML model that was opened: its messages, and the weight files that it refers to.
@@ -27,17 +27,17 @@ pub(crate) const MODEL_PATH: &str = "@model_path/";
 pub struct Package {
     container: Container,
     model: Model,
-    /// The program, where it is not in `model`.
+    /// The program, if it is not in `model`.
     program_text: Option<Arc<str>>,
-    /// By the name in the model, such as `@model_path/weights/weight.bin`.
+    /// The weight files, by their names in the model, such as `@model_path/weights/weight.bin`.
     weights: BTreeMap<String, BlobFile>,
     /// Why a weight file could not be opened, by its name in the model.
     unreadable: BTreeMap<String, Error>,
-    /// What of a compiled network is not understood.
+    /// The layers of a compiled network that this crate does not understand.
     unread_layers: Vec<String>,
-    /// Where it lies, if it is a folder with a manifest.
+    /// Its folder, if it has a manifest.
     folder: Option<Folder>,
-    /// The models of a compiled pipeline: each has weight files of its own.
+    /// The models of a compiled pipeline. Each has weight files of its own.
     parts: Vec<Package>,
 }
 
@@ -46,16 +46,16 @@ pub struct Package {
 struct Folder {
     path: PathBuf,
     manifest: Manifest,
-    /// The model file, as a path in the folder.
+    /// The path of the model file in the folder.
     model: PathBuf,
 }
 
-/// What happens if a weight file cannot be opened.
+/// Whether a weight file that cannot be opened is an error.
 #[derive(Clone, Copy, PartialEq)]
 enum Weights {
-    /// The model cannot be opened either.
+    /// Yes: the model cannot be opened.
     Required,
-    /// It is opened without.
+    /// No: the model is opened without it.
     Optional,
 }
 
@@ -72,27 +72,26 @@ pub enum Container {
 }
 
 impl Package {
-    /// Opens an `.mlmodel` file, or an `.mlpackage` or `.mlmodelc` folder. What it is is decided by content, not by
-    /// its name.
+    /// Opens an `.mlmodel` file, or an `.mlpackage` or `.mlmodelc` folder. The content, not the name, decides which it
+    /// is.
     ///
-    /// Nothing is read but the model's structure; weights are memory-mapped.
+    /// Reads only the model's structure; weights are memory-mapped.
     ///
     /// # Errors
     ///
-    /// If there is no such file, if it is not a Core ML model, or a damaged one, or if a weight file that the model
-    /// refers to is missing. Weights themselves are checked by [`blob`](Self::blob).
+    /// If there is no such file, if it is damaged or not a Core ML model, or if a weight file that the model refers to
+    /// is missing. Weights themselves are checked by [`blob`](Self::blob).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_with(path.as_ref(), Weights::Required)
     }
 
-    /// Like [`open`](Self::open), for those who want to know what the model is and not to run it: weight files that
-    /// are missing, damaged, or not fetched yet (Git LFS pointers) are listed by
-    /// [`unreadable_weights`](Self::unreadable_weights). The specification of a package is opened without its package,
-    /// too.
+    /// Like [`open`](Self::open), for callers that only describe the model and do not run it.
+    /// [`unreadable_weights`](Self::unreadable_weights) lists weight files that are missing, damaged, or not fetched
+    /// yet (Git LFS pointers). Also opens the specification of a package without its package.
     ///
     /// # Errors
     ///
-    /// As for [`open`](Self::open), weight files aside.
+    /// Those of [`open`](Self::open), except for weight files.
     pub fn open_without_weights(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_with(path.as_ref(), Weights::Optional)
     }
@@ -103,11 +102,11 @@ impl Package {
         opened.map_err(|error| error.at(path))
     }
 
-    /// A compiled model with the contents of its weight files, by their names in the program's text.
+    /// Creates a compiled model from its text and the contents of its weight files, by their names in the text.
     ///
     /// # Errors
     ///
-    /// If the version is not known, or a weight file that the text refers to is missing.
+    /// If the version is unknown, or a weight file that the text refers to is missing.
     pub fn from_text(
         specification_version: i32,
         description: ModelDescription,
@@ -131,12 +130,12 @@ impl Package {
         })
     }
 
-    /// Reads a serialized model with the contents of its weight files, by their names in the model (such as
+    /// Reads a serialized model. `weights` has the contents of its weight files, by their names in the model (such as
     /// `@model_path/weights/weight.bin`). Files that the model does not refer to are ignored.
     ///
     /// # Errors
     ///
-    /// As for [`open`](Self::open).
+    /// Those of [`open`](Self::open).
     pub fn from_bytes(model: Bytes, weights: &BTreeMap<String, Bytes>) -> Result<Self> {
         let container = if weights.is_empty() { Container::Mlmodel } else { Container::Mlpackage };
         let model = decode(model)?;
@@ -155,34 +154,34 @@ impl Package {
         })
     }
 
-    /// What kind of container it was.
+    /// The kind of container it was read from.
     pub fn container(&self) -> Container {
         self.container
     }
 
-    /// The model. That of an `.mlmodelc` has an empty program: see [`program_text`](Self::program_text).
+    /// The model. For an `.mlmodelc` its program is empty: see [`program_text`](Self::program_text).
     pub fn model(&self) -> &Model {
         &self.model
     }
 
-    /// The program of an `.mlmodelc`, as text in the syntax of `model.mil`. Those of a compiled pipeline are in its
+    /// The program of an `.mlmodelc`, in the syntax of `model.mil`. The programs of a compiled pipeline are in its
     /// [parts](Self::part).
     pub fn program_text(&self) -> Option<&str> {
         self.program_text.as_deref()
     }
 
-    /// The layers of a compiled network that are not understood, each with the reason. In [`model`](Self::model) they
-    /// have no content, so that the model can be described and not run.
+    /// The layers of a compiled network that this crate does not understand, each with the reason. They have no content
+    /// in [`model`](Self::model), so that the model can be described but not run.
     pub fn unread_layers(&self) -> &[String] {
         &self.unread_layers
     }
 
-    /// A model of the pipeline that this is, by its number and its message, as a package of its own. Weights are shared.
+    /// Returns a model of this pipeline, by its number and its message, as a package of its own. Weights are shared.
     pub fn part(&self, index: usize, model: &Model) -> Self {
         self.parts.get(index).map_or_else(|| self.with_model(model), Self::again)
     }
 
-    /// The same weights with another model.
+    /// Returns a package with the same weights and another model.
     pub fn with_model(&self, model: &Model) -> Self {
         let names = references::weight_files(model);
         let weights = self.weights.iter().filter(|(name, _)| names.contains(name.as_str()));
@@ -202,7 +201,7 @@ impl Package {
         }
     }
 
-    /// The same compiled model once more. Text and weights are shared.
+    /// A copy of this compiled model, which shares its text and weights.
     fn again(&self) -> Self {
         let unreadable = self.unreadable.iter().map(|(name, error)| (name.clone(), error.again()));
         Self {
@@ -227,18 +226,18 @@ impl Package {
         &self.weights
     }
 
-    /// The weight files that could not be opened, and why, by their names in the model: see
-    /// [`open_without_weights`](Self::open_without_weights).
+    /// The weight files that [`open_without_weights`](Self::open_without_weights) could not open, and why, by their
+    /// names in the model.
     pub fn unreadable_weights(&self) -> &BTreeMap<String, Error> {
         &self.unreadable
     }
 
-    /// Where the package lies, its manifest, and the model file in it; `None` if it is no folder with a manifest.
+    /// The package's folder, its manifest, and the path of the model file in it; `None` if it has no manifest.
     pub(crate) fn folder(&self) -> Option<(&Path, &Manifest, &Path)> {
         self.folder.as_ref().map(|folder| (&*folder.path, &folder.manifest, &*folder.model))
     }
 
-    /// Whether the model refers to the file at this path in the package's folder.
+    /// Whether `path`, in the package's folder, is a weight file that the model refers to.
     pub(crate) fn is_weight_file(&self, path: &Path) -> bool {
         let Some(beside) = self.folder.as_ref().and_then(|folder| folder.model.parent()) else {
             return false;
@@ -247,16 +246,16 @@ impl Package {
         names.filter_map(|name| name.strip_prefix(MODEL_PATH)).any(|name| beside.join(name) == path)
     }
 
-    /// The weights that a value of the program refers to. Not a copy.
+    /// Returns the weights that a value of the program refers to, without copying them.
     ///
     /// # Errors
     ///
-    /// If the value is not from this model, or the blob that it points to is damaged.
+    /// If the value is not from this model, or the blob that it refers to is damaged.
     pub fn blob(&self, value: &BlobFileValue) -> Result<Blob> {
         self.blob_at(&value.file_name, value.offset)
     }
 
-    /// The weights at an offset of a weight file, by its name in the model. Not a copy.
+    /// Returns the weights at an offset of a weight file, by its name in the model, without copying them.
     ///
     /// # Errors
     ///
@@ -271,17 +270,16 @@ impl Package {
         file.blob(offset).map_err(|error| error.at(file_name))
     }
 
-    /// Gives the memory that mapped weights take back to the system. They are read from their files again when they
-    /// are looked at again.
+    /// Returns the memory of mapped weights to the system. They are read from their files again when accessed.
     pub fn release_memory(&self) {
         self.weights.values().for_each(BlobFile::release_memory);
         self.parts.iter().for_each(Package::release_memory);
     }
 }
 
-/// There is no model at a path; perhaps another one was meant.
+/// The error for a path without a model. Suggests a similar name.
 fn missing(path: &Path, error: std::io::Error) -> Error {
-    /// Names of a folder that are looked through.
+    /// How many names of a folder are compared.
     const MAX_NAMES: usize = 1000;
     let is_missing = error.kind() == std::io::ErrorKind::NotFound;
     let error = Error::io("open it", error).at(path);
@@ -307,14 +305,14 @@ fn missing(path: &Path, error: std::io::Error) -> Error {
 }
 
 fn open_folder(path: &Path, mode: Weights) -> Result<Package> {
-    // A link that leads nowhere counts: it says better what is missing.
+    // A broken link counts, too: the error then names the missing file.
     if path.join(manifest::FILE_NAME).symlink_metadata().is_ok() {
         let (file, manifest, missing) = Manifest::find_model(path)?;
         let mut model = map_bytes(&file, MAX_SPEC_BYTES).and_then(decode).map_err(|error| error.at(&file))?;
         apply_overlays(&mut model, path, &manifest)?;
         let folder = file.parent().unwrap_or(path);
         let names = references::weight_files(&model);
-        // A folder of no weights need not be there.
+        // A weights folder may be missing if the model has no weights.
         if let Some(missing) = missing
             && mode != Weights::Optional
             && !(missing.is_weights && names.is_empty())
@@ -358,7 +356,7 @@ fn open_folder(path: &Path, mode: Weights) -> Result<Package> {
     })
 }
 
-/// A compiled model with its weight files. How deep pipelines nest was bounded when it was read.
+/// Creates the package of a compiled model, with its weight files. The reader has bounded how deep pipelines nest.
 fn compiled_package(opened: compiled::Opened, mode: Weights) -> Result<Package> {
     let compiled::Opened { folder, model, text, unread: unread_layers, parts } = opened;
     let names = text.as_deref().map(compiled::weight_files).unwrap_or_default();
@@ -379,7 +377,7 @@ fn compiled_package(opened: compiled::Opened, mode: Weights) -> Result<Package> 
     Ok(Package { container, model, program_text, weights, unreadable, unread_layers, folder, parts })
 }
 
-/// The texts of the package's author, as edited last.
+/// Applies the latest texts of the package's author, as edited in Xcode.
 fn apply_overlays(model: &mut Model, package: &Path, manifest: &Manifest) -> Result<()> {
     type Apply = fn(&mut ModelDescription, &[u8]) -> Result<()>;
     let overlays: [(&str, Apply); 2] =
@@ -388,7 +386,7 @@ fn apply_overlays(model: &mut Model, package: &Path, manifest: &Manifest) -> Res
         for (_, item) in
             manifest.items().filter(|(_, item)| [&item.description, &item.name].contains(&&kind.to_owned()))
         {
-            // `find_model` has checked that the path stays inside.
+            // `find_model` has checked that the path stays inside the package.
             let file = package.join(manifest::DATA_FOLDER).join(&item.path);
             if !file.exists() {
                 continue;
@@ -407,7 +405,7 @@ fn from_memory(files: &BTreeMap<String, Bytes>, name: &str) -> Result<BlobFile> 
     }
 }
 
-/// Opens a weight file by its name in the model, which lies in `folder`.
+/// Opens a weight file by its name in the model, whose file is in `folder`.
 fn open_beside(folder: &Path, name: &str) -> Result<BlobFile> {
     let relative = name
         .strip_prefix(MODEL_PATH)
@@ -426,7 +424,7 @@ fn open_file(path: &Path, mode: Weights) -> Result<Package> {
     if let Some(error) = foreign::recognise(path) {
         return Err(error);
     }
-    // What its content does not say, its name may.
+    // If the content does not tell what it is, the name may.
     let by_name = |error: Error| match error.kind() {
         ErrorKind::Malformed | ErrorKind::Unsupported | ErrorKind::LimitExceeded => {
             foreign::by_name(path).unwrap_or(error)
@@ -455,7 +453,7 @@ fn open_file(path: &Path, mode: Weights) -> Result<Package> {
     })
 }
 
-/// A serialized model.
+/// Decodes a serialized model.
 pub(crate) fn decode(data: Bytes) -> Result<Model> {
     if data.len() as u64 > MAX_SPEC_BYTES {
         return Err(Error::limit(format!("{} bytes, more than the limit of {MAX_SPEC_BYTES}", data.len())));
@@ -475,7 +473,7 @@ pub(crate) fn decode(data: Bytes) -> Result<Model> {
     Ok(model)
 }
 
-/// Refuses specification versions that are not known.
+/// Refuses unknown specification versions.
 pub(crate) fn check_version(version: i32) -> Result<()> {
     if version < 1 {
         return Err(Error::malformed("not a Core ML model: it has no specification version"));
@@ -490,7 +488,7 @@ pub(crate) fn check_version(version: i32) -> Result<()> {
 }
 
 fn not_decoded(error: prost::DecodeError) -> Error {
-    // It names every message that it was in, the innermost first.
+    // The text names every message that contains the damage, the innermost first.
     let text = error.to_string();
     if text.ends_with("recursion limit reached") {
         let error =
@@ -528,7 +526,7 @@ fn load_weights(
     Ok((files, unreadable))
 }
 
-/// The package folder that `path` lies inside, if it does.
+/// Returns the package folder that contains `path`, if there is one.
 fn enclosing_package(path: &Path) -> Option<PathBuf> {
     let absolute = std::path::absolute(path).ok()?;
     absolute

@@ -1,17 +1,17 @@
-//! What Xcode keeps beside the specification when somebody edits a package's texts: two files in JSON, which say what the
-//! specification said before, in other words.
+//! The texts that somebody has edited in Xcode. Xcode keeps them beside the specification, in two JSON files with other
+//! key names.
 
 use serde_json::{Map, Value};
 
 use crate::proto::{FeatureDescription, Metadata, ModelDescription};
 use crate::{Error, Result, lfs_pointer};
 
-/// How the manifest describes the file of author, licence, version and description.
+/// The manifest's description of the file with author, licence, version and description.
 pub(crate) const METADATA: &str = "External Metadata Overlay";
-/// How it describes that of the inputs' and outputs' descriptions.
+/// The manifest's description of the file with the descriptions of inputs and outputs.
 pub(crate) const FEATURES: &str = "External FeatureDescription Overlay";
 
-/// Puts the edited texts in the place of those of the specification. What is not known is left alone.
+/// Replaces the specification's texts by the edited ones. Ignores unknown entries.
 pub(crate) fn metadata(description: &mut ModelDescription, json: &[u8]) -> Result<()> {
     let overlay = parse(json)?;
     if overlay.is_empty() {
@@ -35,7 +35,7 @@ pub(crate) fn metadata(description: &mut ModelDescription, json: &[u8]) -> Resul
     Ok(())
 }
 
-/// Like [`metadata`], for what inputs and outputs mean, in every function.
+/// Like [`metadata`], for the descriptions of inputs and outputs, in every function.
 pub(crate) fn features(description: &mut ModelDescription, json: &[u8]) -> Result<()> {
     let overlay = parse(json)?;
     let group = |key: &str| overlay.get(key).and_then(Value::as_object);

@@ -1,4 +1,4 @@
-//! Which weight files a model refers to.
+//! Finds the weight files that a model refers to.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use crate::proto::mil_spec::{
 };
 use crate::proto::{Model, Pipeline, model};
 
-/// The distinct file names in all blob references, in every nested model.
+/// Returns the distinct file names in all blob references, including those of nested models.
 pub(crate) fn weight_files(model: &Model) -> BTreeSet<&str> {
     let mut names = BTreeSet::new();
     in_model(model, &mut names);

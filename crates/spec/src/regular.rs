@@ -1,4 +1,4 @@
-//! Opening files that are nothing but files: no pipe that waits for a writer, no device that never ends.
+//! Opening regular files only: no pipe that waits for a writer, no device that never ends.
 
 use std::fs::{self, File, FileType, OpenOptions};
 use std::io;
@@ -6,25 +6,26 @@ use std::path::Path;
 
 use crate::{Error, ErrorKind, Result};
 
-/// Opens a regular file for reading. Links are followed: what a package's parts may point to is checked before.
+/// Opens a regular file for reading. Follows links: the targets of links in a package are checked before.
 ///
-/// Pipes, sockets, devices and folders are refused, and never waited for: not even if one takes the file's place while
-/// it is opened.
+/// Refuses pipes, sockets, devices and folders, and never waits for one, even if it takes the file's place during the
+/// call.
 ///
 /// # Errors
 ///
-/// If there is no such file, if it is something else (kind [`NotAFile`](ErrorKind::NotAFile)), or if the system refuses.
+/// If there is no such file, if it is not a regular file (kind [`NotAFile`](ErrorKind::NotAFile)), or if the system
+/// cannot open it.
 pub fn open_regular(path: impl AsRef<Path>) -> Result<File> {
     let path = path.as_ref();
     let failed = |error| Error::io("open it", error).at(path);
-    // Looked at before it is opened: opening a device may already do something.
+    // Checked before opening, because opening a device may have an effect.
     check(fs::metadata(path).map_err(failed)?.file_type(), path)?;
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt as _;
-        // For a pipe that took the file's place meanwhile. It means nothing for regular files.
+        // In case a pipe has taken the file's place meanwhile. No effect on regular files.
         options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
     }
     let file = options.open(path).map_err(failed)?;
@@ -44,7 +45,7 @@ fn not_a_file(what: &str) -> Error {
         .with_hint("copy what it holds into a plain file, and give that")
 }
 
-/// Something that is neither a file nor a folder must not be replaced by one.
+/// Refuses a destination that exists but is neither a file nor a folder.
 pub(crate) fn check_destination(path: &Path) -> Result<()> {
     let found = match fs::metadata(path) {
         Ok(metadata) => metadata.file_type(),
@@ -63,7 +64,7 @@ pub(crate) fn check_destination(path: &Path) -> Result<()> {
         .at(path))
 }
 
-/// What something on disk is, in words.
+/// Names the type of a directory entry.
 fn describe(found: FileType) -> &'static str {
     #[cfg(unix)]
     {
@@ -81,7 +82,7 @@ fn describe(found: FileType) -> &'static str {
     if found.is_dir() { "a folder" } else { "something else" }
 }
 
-/// Whether Windows takes a name for a device, in whatever folder and with whatever extension: `NUL`, `com1.npy`.
+/// Whether Windows treats a name as a device, in any folder and with any extension: `NUL`, `com1.npy`.
 pub fn is_device_name(path: impl AsRef<Path>) -> bool {
     let Some(name) = path.as_ref().file_name().and_then(|name| name.to_str()) else { return false };
     let stem = name.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();

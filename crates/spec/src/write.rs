@@ -1,11 +1,11 @@
-//! Writing models: whole or not at all.
+//! Writing models, complete or not at all.
 //!
-//! Everything is built in a temporary folder beside its destination, synced, and put in place by one rename (where
-//! there is an older package: by exchanging the two names, if the system can). Whatever happens before that, an error,
-//! a full disk, a killed process, the destination is as it was.
+//! Everything is a staged write: built in a temporary folder beside its destination, synced, and put in place by one
+//! rename. (Where there is an older package, the two names are exchanged, if the system can.) An error, a full disk or
+//! a killed process before that leaves the destination as it was.
 //!
-//! The temporary folder is called `.NAME.milwright-…` and holds a file that its process keeps locked. The next write
-//! to the same destination removes those that nobody has locked any more.
+//! The temporary folder is called `.NAME.milwright-…` and holds a file that its process keeps locked. The next write to
+//! the same destination removes stale folders, whose lock nobody holds.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -33,7 +33,7 @@ use crate::{Container, Error, Package, Result, open_regular, references};
 const WEIGHT_FILE: &str = "weight.bin";
 const BUFFER: usize = 1 << 20;
 
-/// Writes a model as a single `.mlmodel` file. An existing file is replaced whole or not at all.
+/// Writes a model as a single `.mlmodel` file. An existing file is replaced atomically.
 ///
 /// # Errors
 ///
@@ -54,9 +54,9 @@ pub fn write_mlmodel(path: impl AsRef<Path>, model: &Model) -> Result<()> {
     file.commit()
 }
 
-/// A file that is written under a temporary name and then takes its place.
+/// A file that is written under a temporary name and then renamed to its destination.
 ///
-/// Dropping it before [`commit`](Self::commit) removes what was written; the destination is as it was.
+/// Dropping it before [`commit`](Self::commit) removes it and leaves the destination as it was.
 #[derive(Debug)]
 pub struct StagedFile {
     destination: PathBuf,
@@ -66,11 +66,11 @@ pub struct StagedFile {
 }
 
 impl StagedFile {
-    /// Starts a file that is to be at `destination`. What earlier runs that crashed left there is cleaned up.
+    /// Starts a file for `destination`. Removes stale files of crashed runs there.
     ///
     /// # Errors
     ///
-    /// If the folder of the destination is missing or cannot be written, or if a folder is in the way.
+    /// If the folder of the destination is missing or cannot be written, or if the destination is a folder.
     pub fn create(destination: impl AsRef<Path>) -> Result<Self> {
         let destination = destination.as_ref();
         check_destination(destination)?;
@@ -84,7 +84,7 @@ impl StagedFile {
         Ok(Self { destination: destination.to_owned(), file, staging })
     }
 
-    /// Writes what the system still holds in memory to the disk.
+    /// Makes the content durable (`fsync`).
     ///
     /// # Errors
     ///
@@ -94,11 +94,11 @@ impl StagedFile {
         sync.map_err(|error| Error::io("write it", error).at(&self.destination))
     }
 
-    /// Puts the file in its place. Call [`sync`](Self::sync) before.
+    /// Renames the file to its destination. Call [`sync`](Self::sync) before.
     ///
     /// # Errors
     ///
-    /// If renaming fails; what was at the destination is still there then.
+    /// If renaming fails. The destination is then as it was.
     pub fn commit(self) -> Result<()> {
         let Self { destination, file, staging } = self;
         drop(file);
@@ -122,9 +122,9 @@ impl io::Seek for StagedFile {
     }
 }
 
-/// Builds an `.mlpackage`: weights first, one by one, then the model that refers to them.
+/// Builds an `.mlpackage`: first the weights, one by one, then the model that refers to them.
 ///
-/// Dropping it, or the [`StagedPackage`] that it becomes, removes everything that was written.
+/// Dropping it, or the [`StagedPackage`] that it becomes, removes all that was written.
 #[derive(Debug)]
 pub struct PackageWriter {
     destination: PathBuf,
@@ -134,12 +134,12 @@ pub struct PackageWriter {
 }
 
 impl PackageWriter {
-    /// Starts a package that is to be at `destination`. What earlier runs that crashed left there is cleaned up.
+    /// Starts a package for `destination`. Removes stale files of crashed runs there.
     ///
     /// # Errors
     ///
-    /// If the folder of the destination is missing or cannot be written, or if something that is not a package is in
-    /// the way.
+    /// If the folder of the destination is missing or cannot be written, or if the destination exists and is not a
+    /// package.
     pub fn create(destination: impl AsRef<Path>) -> Result<Self> {
         let destination = destination.as_ref();
         check_destination(destination)?;
@@ -169,8 +169,8 @@ impl PackageWriter {
         })
     }
 
-    /// Keeps the parts of another package that are neither its model nor its weights, and their entries in its
-    /// manifest: Xcode's edits, a licence, what other tools put there. Links are not followed and not kept.
+    /// Copies the parts of another package that are neither its model nor its weights, with their entries in its
+    /// manifest: Xcode's edits, a licence, files of other tools. Links are neither followed nor copied.
     ///
     /// # Errors
     ///
@@ -180,21 +180,21 @@ impl PackageWriter {
         Ok(())
     }
 
-    /// Appends `len` packed elements to the weight file and returns the reference by which the program finds them.
+    /// Appends `len` packed elements to the weight file and returns the reference to them for the program.
     ///
     /// # Errors
     ///
-    /// If writing fails, or `data` is not as long as `len` elements are.
+    /// If writing fails, or `data` has another length than `len` elements have.
     pub fn append(&mut self, dtype: BlobType, len: u64, data: &[u8]) -> Result<BlobFileValue> {
         self.append_to(WEIGHT_FILE, dtype, len, data)
     }
 
-    /// Like [`append`](Self::append), to one of several weight files: `file` is a plain name, such as `0-weight.bin`
+    /// Like [`append`](Self::append), to one of several weight files. `file` is a plain name, such as `0-weight.bin`
     /// for the first model of a pipeline.
     ///
     /// # Errors
     ///
-    /// As for `append`, or if `file` is not a plain name.
+    /// Those of `append`; or `file` is not a plain name.
     pub fn append_to(&mut self, file: &str, dtype: BlobType, len: u64, data: &[u8]) -> Result<BlobFileValue> {
         if Path::new(file).file_name() != Some(OsStr::new(file)) || file.contains(['/', '\\', ':', '\0']) {
             return Err(Error::invalid(format!("{file:?} is not a plain file name")));
@@ -216,8 +216,8 @@ impl PackageWriter {
         Ok(BlobFileValue { file_name: format!("{MODEL_PATH}{WEIGHTS_FOLDER}/{file}"), offset })
     }
 
-    /// Writes the model and the manifest, and syncs everything to disk. The package is whole then, but not yet at its
-    /// destination.
+    /// Writes the model and the manifest, and syncs everything to disk. The package is then complete, but not yet at
+    /// its destination.
     ///
     /// # Errors
     ///
@@ -259,7 +259,7 @@ impl PackageWriter {
     }
 }
 
-/// A package that is whole, in a temporary folder: it can be opened and tried before it takes its place.
+/// A complete package in a temporary folder: it can be opened and tested before it is moved to its destination.
 #[derive(Debug)]
 pub struct StagedPackage {
     destination: PathBuf,
@@ -267,16 +267,16 @@ pub struct StagedPackage {
 }
 
 impl StagedPackage {
-    /// Where it is now. The name is that of the destination, in a temporary folder.
+    /// The current path: the destination's name, in a temporary folder.
     pub fn path(&self) -> &Path {
         &self.staging.content
     }
 
-    /// Puts the package in its place. An existing package is replaced.
+    /// Moves the package to its destination. An existing package is replaced.
     ///
     /// # Errors
     ///
-    /// If renaming fails; what was at the destination is still there then. On Windows it fails while anybody, this process
+    /// If renaming fails. The destination is then as it was. On Windows renaming fails while anybody, this process
     /// included, has a file of either package open or mapped.
     pub fn commit(self) -> Result<()> {
         let Self { destination, staging } = self;
@@ -284,20 +284,19 @@ impl StagedPackage {
     }
 }
 
-/// The temporary folders of this process, each with its destination. Whoever puts one in its place holds this lock.
+/// The temporary folders of this process, each with its destination. Every commit holds this lock.
 static IN_PROGRESS: Mutex<BTreeMap<PathBuf, PathBuf>> = Mutex::new(BTreeMap::new());
 
 fn in_progress() -> MutexGuard<'static, BTreeMap<PathBuf, PathBuf>> {
     IN_PROGRESS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Removes everything that this process has begun to write and has not put in its place. From here on, nothing is
-/// written or put in its place any more: threads that try wait for ever. For a process that is about to end, whatever
-/// its threads are doing.
+/// Removes every unfinished write of this process. From here on, no write can start or commit any more: threads that
+/// try block for ever. For a process that is about to end, whatever its threads are doing.
 pub fn abandon_writes() {
     let folders = in_progress();
     for (folder, destination) in &*folders {
-        // A thread may still be adding files; none goes on for long, because its folder is gone.
+        // A thread may still be adding files, but fails soon, because its folder is gone.
         for _ in 0..10 {
             if must_stay(folder, destination) || !folder.exists() || disk::remove_all(folder).is_ok() {
                 break;
@@ -307,24 +306,24 @@ pub fn abandon_writes() {
     std::mem::forget(folders);
 }
 
-/// Whether a temporary folder has the only copy of an older package, because putting it back failed.
+/// Whether a temporary folder has the only copy of an older package, because restoring it failed.
 fn must_stay(folder: &Path, destination: &Path) -> bool {
     folder.join(ASIDE).exists() && !destination.exists()
 }
 
-/// A temporary folder beside a destination, removed when dropped.
+/// A temporary folder beside a destination. Dropping this removes it.
 #[derive(Debug)]
 pub(crate) struct Staging {
     pub(crate) folder: PathBuf,
-    /// What takes the destination's place: a file or a folder in `folder`.
+    /// The file or folder in `folder` that is renamed to the destination.
     pub(crate) content: PathBuf,
     destination: PathBuf,
-    /// `None` when it is about to be removed.
+    /// `None` once the folder is about to be removed.
     lock: Option<NewFile>,
 }
 
 const LOCK: &str = "lock";
-/// Where the old file or package waits while the new one takes its place, if that takes two steps.
+/// The name of the old file or package in the temporary folder, while it is replaced in two steps.
 const ASIDE: &str = "aside";
 
 impl Staging {
@@ -332,7 +331,7 @@ impl Staging {
         let Some(name) = destination.file_name() else {
             return Err(Error::invalid("not a name to write to").at(destination));
         };
-        // What a symbolic link points to is replaced, not the link.
+        // Replace the target of a symbolic link, not the link.
         let real = fs::canonicalize(destination).unwrap_or_else(|_| destination.to_owned());
         let parent = parent(&real);
         let prefix = prefix(&real);
@@ -351,7 +350,7 @@ impl Staging {
                     })
                 });
                 match lock {
-                    // Left by an earlier process that had the same number.
+                    // A stale folder of an earlier process with the same number.
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                     lock => return lock.map(|lock| (folder, lock)),
                 }
@@ -372,14 +371,14 @@ impl Staging {
         Ok(Self { content: folder.join(name), folder, destination: real, lock: Some(lock) })
     }
 
-    /// Puts the content in its place.
+    /// Renames the content to its destination.
     pub(crate) fn commit(self) -> io::Result<()> {
         let _folders = in_progress();
-        // Files are replaced by renaming; only a folder that is not empty resists.
+        // A rename replaces a file, but not a folder that is not empty.
         let replaces_folder = self.content.is_dir() && self.destination.exists();
         if !replaces_folder {
             match disk::rename(&self.content, &self.destination) {
-                // Windows does not replace a file that somebody has open; but it gives it another name.
+                // Windows does not replace an open file, but it can rename one.
                 Err(error)
                     if error.kind() == io::ErrorKind::PermissionDenied && self.destination.is_file() =>
                 {
@@ -393,7 +392,8 @@ impl Staging {
         disk::sync_folder(parent(&self.destination))
     }
 
-    /// Between the two a crash leaves what was there in the temporary folder; the next write restores it.
+    /// Replaces the destination by two renames. A crash between them leaves the old content in the temporary folder;
+    /// the next write restores it.
     fn replace_in_two_steps(&self) -> io::Result<()> {
         let aside = self.folder.join(ASIDE);
         disk::rename(&self.destination, &aside)?;
@@ -407,10 +407,10 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // If putting the old package back failed, it is kept: the next write tries again.
+        // If restoring the old package failed, the folder stays: the next write tries again.
         if !must_stay(&self.folder, &self.destination) {
-            // After an exchange this is where the old package is. What cannot be removed now is removed another time.
-            // Windows removes what is open only when it is closed.
+            // After an exchange, the old package is in this folder. A later write removes what cannot be removed now.
+            // The lock is closed first, because Windows removes an open file only when it is closed.
             drop(self.lock.take());
             let _ = disk::remove_all(&self.folder);
         }
@@ -418,7 +418,7 @@ impl Drop for Staging {
     }
 }
 
-/// What was written could not be renamed.
+/// The error when the content could not be renamed to its destination.
 pub(crate) fn not_in_place(error: io::Error) -> Error {
     let is_in_use = cfg!(windows) && error.kind() == io::ErrorKind::PermissionDenied;
     let error = Error::io("put it in its place", error);
@@ -429,7 +429,7 @@ pub(crate) fn not_in_place(error: io::Error) -> Error {
     }
 }
 
-/// Removes temporary folders whose process is gone, after restoring a package that one of them may hold.
+/// Removes stale temporary folders, after restoring a package that one of them may hold.
 fn remove_stale(parent: &Path, prefix: &str, destination: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
@@ -450,9 +450,10 @@ fn remove_stale(parent: &Path, prefix: &str, destination: &Path) {
                     let _ = disk::remove_all(&folder);
                 }
             }
-            // Its process may be about to create the lock; an empty folder can go all the same: it tries another.
+            // The folder's process may be about to create the lock. An empty folder can be removed all the same: the
+            // process tries another one.
             Err(_) if fs::remove_dir(&folder).is_ok() => {}
-            // The lock comes before everything else. Without it, a removal was cut short.
+            // The lock is created before all else, so without it, the folder is the rest of an interrupted removal.
             Err(_) if !folder.join(LOCK).exists() && !folder.join(ASIDE).exists() => {
                 let _ = disk::remove_all(&folder);
             }
@@ -461,8 +462,8 @@ fn remove_stale(parent: &Path, prefix: &str, destination: &Path) {
     }
 }
 
-/// Whether something is at `path` that is replaced when a model of this kind is written there. An empty folder is nothing to
-/// lose; what is no model of this kind is never replaced: the writers refuse it.
+/// Whether writing a model of this kind to `path` would replace anything. An empty folder does not count. A file or
+/// folder that is no model of this kind is never replaced: the writers refuse it.
 pub fn would_replace(path: impl AsRef<Path>, container: Container) -> bool {
     let path = path.as_ref();
     match container {
@@ -472,8 +473,8 @@ pub fn would_replace(path: impl AsRef<Path>, container: Container) -> bool {
     }
 }
 
-/// Whether a folder is a package, if a damaged one, and not somebody's other data: programs of many kinds have a
-/// `manifest.json`, which some file systems take for ours.
+/// Whether a folder is a package, even a damaged one, and not somebody's other data: many kinds of programs have a
+/// `manifest.json`, which some file systems do not distinguish from `Manifest.json`.
 fn is_package(folder: &Path) -> bool {
     let manifest = folder.join(manifest::FILE_NAME);
     let is_ours = || {
@@ -510,7 +511,7 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// How temporary names for this destination start.
+/// The prefix of temporary names for this destination.
 fn prefix(destination: &Path) -> String {
     let name = destination.file_name().unwrap_or_default().to_string_lossy();
     format!(".{name}.milwright-")
@@ -608,7 +609,7 @@ mod tests {
         assert_eq!(names(folder.path()), ["m.mlmodel"]);
     }
 
-    /// Windows does not rename over a file that is open, and removes it only when it is closed.
+    /// Windows does not rename over an open file, and removes it only when it is closed.
     #[test]
     fn replaces_a_file_that_is_open() {
         let folder = tempfile::tempdir().unwrap();
@@ -629,7 +630,7 @@ mod tests {
         assert_eq!((fs::read_to_string(&path).unwrap().as_str(), names(folder.path()).len()), ("three", 1));
     }
 
-    /// Windows neither renames over a file that is read-only nor removes it, unless asked twice.
+    /// Windows neither renames over a read-only file nor removes it at the first attempt.
     #[test]
     fn replaces_what_is_read_only() {
         let folder = tempfile::tempdir().unwrap();
@@ -701,7 +702,7 @@ mod tests {
         assert_eq!((weight(&real), names(folder.path()).len()), (2, 2));
     }
 
-    /// A folder is removed file by file: a process may end in between.
+    /// A folder is removed file by file, so a process may end in between.
     #[test]
     fn what_was_removed_in_part_is_removed() {
         let folder = tempfile::tempdir().unwrap();
@@ -719,8 +720,8 @@ mod tests {
         assert_eq!(names(folder.path()), ["m.mlpackage"]);
     }
 
-    /// Fails, or ends the process at, every single change of the disk in turn: for a first and for a second package,
-    /// with and without a system that can exchange names.
+    /// Fails, or ends the process, at every change of the disk in turn: for a first and a second package, and with and
+    /// without a system that can exchange names.
     #[test]
     fn survives_a_fault_at_every_step() {
         for (fault, exchange, replaces) in [Fault::Full, Fault::Killed].into_iter().flat_map(|fault| {
@@ -742,7 +743,7 @@ mod tests {
                     assert!(left.iter().all(|name| name == "m.mlpackage"), "{case}: {left:?}");
                 }
                 // The one gap, on systems that cannot exchange names: a crash between two renames. The next write
-                // starts by closing it.
+                // closes it first.
                 let gap = !(exchange && faults::EXCHANGES) && fault == Fault::Killed;
                 if gap && !path.exists() {
                     drop(PackageWriter::create(&path).unwrap());
@@ -751,7 +752,7 @@ mod tests {
                     true => assert!([1, 2].contains(&weight(&path)), "{case}"),
                     false => assert!(!replaces, "{case}: nothing is left"),
                 }
-                // The next write works, and cleans up.
+                // The next write works, and removes stale files.
                 write(&path, 3).unwrap().commit().unwrap();
                 assert_eq!(
                     (weight(&path), names(folder.path())),
