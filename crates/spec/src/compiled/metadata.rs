@@ -1,4 +1,4 @@
-//! `metadata.json`: what a compiled model says about itself, for people and tools.
+//! `metadata.json`: the description of a compiled model, for people and tools.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use crate::proto::{
     sequence_feature_type, state_feature_type,
 };
 
-/// The file's content: `kind` says of which type the model is, `name` what it is called.
+/// Returns the file's content. `kind` is the type of the model, `name` its name.
 pub(super) fn json(
     compiled: &Model,
     functions: &BTreeMap<String, FunctionSummary>,
@@ -104,7 +104,7 @@ fn mixed(types: &BTreeSet<String>) -> String {
     }
 }
 
-/// The first systems that can run models of a specification version.
+/// The oldest systems that can run models of a specification version.
 fn availability(version: i32) -> Value {
     let (ios, mac_os, watch_os, vision_os) = match version {
         ..=6 => ("15.0", "12.0", "8.0", "1.0"),
@@ -116,7 +116,7 @@ fn availability(version: i32) -> Value {
     json!({ "iOS": ios, "macCatalyst": ios, "macOS": mac_os, "tvOS": ios, "visionOS": vision_os, "watchOS": watch_os })
 }
 
-/// The name of the class that Xcode makes for a model: its name with what no identifier can have left out.
+/// The name of the class that Xcode generates for a model: every character that cannot be in an identifier becomes `_`.
 fn class_name(name: &str) -> String {
     name.chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect()
 }
@@ -193,7 +193,7 @@ fn describe_array(kind: &str, array: &ArrayFeatureType, put: &mut Put<'_>) {
     put("formattedType", format!("{kind} ({dtype}{shape})").into());
 }
 
-/// The shapes that an array may have: in words, and as the key and the text that programs read.
+/// The shapes that an array may have: in words, and the key and text that programs read.
 fn shape_flexibility(array: &ArrayFeatureType) -> Option<(String, &'static str, String)> {
     Some(match array.shape_flexibility.as_ref()? {
         ShapeFlexibility::EnumeratedShapes(shapes) => {

@@ -1,5 +1,5 @@
-//! Compiled models, `.mlmodelc` folders: what Core ML's compiler makes of a package or an `.mlmodel`. That of an ML
-//! program has
+//! Compiled models: the `.mlmodelc` folders that Core ML's compiler makes from a package or an `.mlmodel`. The folder
+//! of an ML program has
 //!
 //! ```text
 //! coremldata.bin            type and version of the model, its description as a protobuf message
@@ -9,19 +9,19 @@
 //! analytics/coremldata.bin  the name of the model, for the system's statistics
 //! ```
 //!
-//! The layout of `coremldata.bin` is not published; what is here was found by comparing files of several versions of
-//! the compiler. Little endian, without alignment: the number of the model type's field in `Model` (`u32`), a version
-//! (`u32`), 20 bytes, a string, the specification version (`u32`), 28 bytes, the description, and 16 bytes for each
-//! function. Strings and messages have their length in front (`u64`).
+//! The layout of `coremldata.bin` is not published; we found it by comparing files of several versions of the compiler.
+//! Little-endian, without alignment: the number of the model type's field in `Model` (`u32`), a version (`u32`), 20
+//! bytes, a string, the specification version (`u32`), 28 bytes, the description, and 16 bytes for each function.
+//! Strings and messages are preceded by their length (`u64`).
 //!
-//! Those of neural networks are read by [`espresso`]. That of a pipeline has a folder for each of its models (`model0`,
-//! `model1` and so on), which is a compiled model of its own, without a `metadata.json`. If the models have names, they
-//! are in `modelNames/coremldata.bin`: their number (`u64`), and each as a string. Behind the description it has the
-//! number of models and that of its type (`u64` both).
+//! [`espresso`] reads compiled neural networks. A compiled pipeline has a folder for each of its models (`model0`,
+//! `model1` and so on), which is a compiled model without a `metadata.json`. If the models have names,
+//! `modelNames/coremldata.bin` has their number (`u64`) and each name as a string. In the pipeline's own
+//! `coremldata.bin`, the description is followed by the number of models and the number of its type (both `u64`).
 //!
-//! Where the string is `spec`, the model itself follows behind the 28 bytes, as the message that it is in an `.mlmodel`, up
-//! to the end: feature vectorizers are kept so. Others are not (trees are packed into a file of their own), and what these
-//! keep is not known.
+//! If the string is `spec`, the 28 bytes are followed by the model itself, as the message of an `.mlmodel`, up to the
+//! end of the file. Feature vectorizers are kept in this form. Other models are not (trees are packed into a file of
+//! their own), and their form is unknown.
 
 mod espresso;
 mod metadata;
@@ -51,50 +51,50 @@ const PROGRAM_FILE: &str = "model.mil";
 const ANALYTICS_FOLDER: &str = "analytics";
 /// The folder with the names of a pipeline's models.
 const NAMES_FOLDER: &str = "modelNames";
-/// Compiled neural networks have this one instead of a program.
+/// The file that compiled neural networks have instead of a program.
 const NETWORK_FILE: &str = "model.espresso.net";
 const FILES: [&str; 3] = [HEADER_FILE, PROGRAM_FILE, NETWORK_FILE];
 
-/// The string in `coremldata.bin` of a model that is kept as its specification.
+/// The string in `coremldata.bin` that marks a model kept as its specification.
 const SPECIFICATION: &str = "spec";
 
-/// The numbers of model types in `Model`.
+/// The number of ML programs among the model types in `Model`.
 const ML_PROGRAM: u32 = 502;
-/// Of classifiers, regressors, and others.
+/// The numbers of pipelines: classifiers, regressors, and others.
 const PIPELINES: [u32; 3] = [200, 201, 202];
 
-/// A compiled model that was read, but for the weights of programs.
+/// A compiled model that was read, except for the weights of programs.
 pub(crate) struct Opened {
-    /// Where it lies.
+    /// Its folder.
     pub folder: PathBuf,
     pub model: Model,
-    /// The program's text, if it is one.
+    /// The program's text, if it is a program.
     pub text: Option<String>,
-    /// The layers of compiled networks that are not understood, and the models, each with the reason.
+    /// The layers and models that this crate does not understand, each with the reason.
     pub unread: Vec<String>,
-    /// The models of a pipeline. They are in its message, too; the text of a program is only here.
+    /// The models of a pipeline. They are in its message, too, but only these have the texts of programs.
     pub parts: Vec<Opened>,
 }
 
-/// What was read of a compiled model so far, which may be a pipeline.
+/// Totals of all that was read so far of a compiled model and, in a pipeline, of its models.
 #[derive(Default)]
 struct Total {
     models: usize,
     text_bytes: u64,
 }
 
-/// Whether a folder holds a compiled model of any type, by what is in it.
+/// Whether a folder contains a compiled model of any type, according to its files.
 pub(crate) fn is_compiled(folder: &Path) -> bool {
     FILES.iter().any(|name| folder.join(name).is_file())
 }
 
-/// Whether a folder is a compiled model, if a damaged one, and not somebody's other data, such as the source of a program.
+/// Whether a folder is a compiled model, even a damaged one, and not somebody's other data, such as a program's source.
 pub(crate) fn is_ours(folder: &Path) -> bool {
     let has_name = folder.extension().is_some_and(|e| e.eq_ignore_ascii_case("mlmodelc"));
     has_name && is_compiled(folder) || folder.join(HEADER_FILE).is_file()
 }
 
-/// Whether a file is what its name says: a part of a compiled model.
+/// Whether a file is part of a compiled model, by its name.
 pub(crate) fn is_part(file: &Path) -> bool {
     file.file_name().is_some_and(|name| FILES.iter().any(|part| name == *part))
 }
@@ -104,7 +104,7 @@ pub(crate) fn open(folder: &Path) -> Result<Opened> {
     read(folder, 0, &mut Total::default())
 }
 
-/// Reads a compiled model, which may be one of a pipeline.
+/// Reads a compiled model, which may be one of a pipeline's.
 fn read(folder: &Path, depth: usize, total: &mut Total) -> Result<Opened> {
     total.models += 1;
     if depth > MAX_COMPILED_DEPTH || total.models > MAX_COMPILED_MODELS {
@@ -145,7 +145,7 @@ fn read(folder: &Path, depth: usize, total: &mut Total) -> Result<Opened> {
         return Ok(Opened { folder: folder.to_owned(), model, text: None, unread, parts });
     }
     if header.code != ML_PROGRAM {
-        // It is kept as its specification, or in a form that is not known.
+        // It is kept as its specification, or in an unknown form.
         let (folder, unread, parts) = (folder.to_owned(), header.unread.into_iter().collect(), Vec::new());
         return Ok(Opened { folder, model, text: None, unread, parts });
     }
@@ -160,19 +160,19 @@ fn read(folder: &Path, depth: usize, total: &mut Total) -> Result<Opened> {
     if let Some(error) = lfs_pointer(&text) {
         return Err(error.at(path));
     }
-    // A copy: what was checked to be UTF-8 must stay so, whoever writes the file meanwhile.
+    // A copy, because text checked to be UTF-8 must not change, even if somebody writes to the file.
     let text = String::from_utf8(text.to_vec())
         .map_err(|error| Error::malformed(format!("not a text in UTF-8: {error}")).at(path))?;
     let (folder, unread, parts) = (folder.to_owned(), Vec::new(), Vec::new());
     Ok(Opened { folder, model, text: Some(text), unread, parts })
 }
 
-/// The folder of a pipeline's model.
+/// The folder of a pipeline's model number `i`.
 pub(crate) fn part_folder(i: usize) -> String {
     format!("model{i}")
 }
 
-/// The models of a pipeline: they are numbered, in the order in which they run.
+/// Reads the models of a pipeline, which are numbered in the order in which they run.
 fn read_parts(
     folder: &Path,
     rest: &Bytes,
@@ -210,15 +210,15 @@ fn read_parts(
     }
 }
 
-/// How many models a pipeline has, as its `coremldata.bin` says after the description. What is written there in another
-/// way is not known, and says nothing.
+/// The number of a pipeline's models, as its `coremldata.bin` has it after the description. `None` if it has anything
+/// else there, whose meaning is unknown.
 fn declared_parts(rest: &Bytes, code: u32) -> Option<u64> {
     let mut rest = Reader(rest.clone());
     let (count, of_type) = (rest.u64().ok()?, rest.u64().ok()?);
     (of_type == u64::from(code) && rest.0.is_empty()).then_some(count)
 }
 
-/// The names of a pipeline's models, if they have some.
+/// The names of a pipeline's models; empty if they have none.
 fn read_names(folder: &Path, parts: usize) -> Result<Vec<String>> {
     if !folder.join(NAMES_FOLDER).exists() {
         return Ok(Vec::new());
@@ -243,11 +243,11 @@ fn read_names(folder: &Path, parts: usize) -> Result<Vec<String>> {
 struct Header {
     /// The number of the model's type.
     code: u32,
-    /// A model without content; the whole one, if it is kept as its specification.
+    /// The model without content, or all of it if it is kept as its specification.
     model: Model,
-    /// What follows after the description.
+    /// The bytes after the description.
     rest: Bytes,
-    /// Why the model has no content, if nobody knows how to read it.
+    /// Why the model has no content, if its form is unknown.
     unread: Option<String>,
 }
 
@@ -270,7 +270,7 @@ impl Header {
         }
         let name = name_of_type(&ty);
         let unread = format!("a model of type {name}, whose compiled form is not known");
-        // It may be laid out in another way altogether.
+        // The layout may be completely different.
         let refused = |_| recompile(Error::unsupported(unread.clone()));
         rest.skip(24).map_err(refused)?;
         if *rest.sized().map_err(refused)? == *SPECIFICATION.as_bytes() {
@@ -289,7 +289,7 @@ impl Header {
     }
 }
 
-/// A model of a type without content, and what follows after its description.
+/// Returns a model of a type without content, and the bytes after its description.
 fn described(mut rest: Reader, ty: model::Type) -> Result<(Model, Bytes)> {
     let version = rest.u32()?;
     rest.skip(28)?;
@@ -298,13 +298,13 @@ fn described(mut rest: Reader, ty: model::Type) -> Result<(Model, Bytes)> {
     let description = ModelDescription::decode(description).map_err(|error| {
         Error::malformed(format!("the description is damaged: {error}")).with_source(error)
     })?;
-    // Every version that there is fits.
+    // Every existing version fits.
     let mut model = shell(i32::try_from(version).unwrap_or(i32::MAX), description)?;
     model.r#type = Some(ty);
     Ok((model, rest.0))
 }
 
-/// The model of a program that is elsewhere.
+/// Creates the model of a program that is stored elsewhere.
 pub(crate) fn shell(specification_version: i32, description: ModelDescription) -> Result<Model> {
     check_version(specification_version)?;
     Ok(Model {
@@ -315,7 +315,7 @@ pub(crate) fn shell(specification_version: i32, description: ModelDescription) -
     })
 }
 
-/// Cuts pieces from the front.
+/// Reads bytes from front to back.
 struct Reader(Bytes);
 
 impl Reader {
@@ -341,27 +341,27 @@ impl Reader {
         Ok(u64::from_le_bytes(*self.take(8)?.first_chunk().expect("eight bytes were taken")))
     }
 
-    /// Bytes with their length in front.
+    /// Reads bytes that are preceded by their length.
     fn sized(&mut self) -> Result<Bytes> {
         let len = self.u64()?;
         self.take(len)
     }
 
-    /// A text with its length in front.
+    /// Reads a text that is preceded by its length.
     fn text(&mut self) -> Result<String> {
         let text = String::from_utf8(self.sized()?.to_vec());
         text.map_err(|error| Error::malformed(format!("not a text in UTF-8: {error}")))
     }
 }
 
-/// What to do about a compiled model that is not read.
+/// Adds the advice for a compiled model that cannot be read.
 fn recompile(error: Error) -> Error {
     error.with_hint("open the .mlpackage or .mlmodel that it was compiled from")
 }
 
-/// An empty model of the type whose field in `Model` has this number.
+/// Returns an empty model of the type whose field in `Model` has this number.
 fn empty_type(code: u32) -> Option<model::Type> {
-    // The message knows: an empty message of that type, in its place.
+    // Decodes an empty message in that field, so that `Model` itself maps the number to the type.
     if !(1..1 << 29).contains(&code) {
         return None;
     }
@@ -391,10 +391,10 @@ fn name_of_type(ty: &model::Type) -> String {
     name[..1].to_ascii_lowercase() + &name[1..]
 }
 
-/// The weight files that a program's text refers to.
+/// Returns the weight files that a program's text refers to.
 pub(crate) fn weight_files(text: &str) -> BTreeSet<&str> {
     const REFERENCE: &str = "BLOBFILE(";
-    /// From there to the path: its name and its type. A bound, so that the search as a whole is linear.
+    /// The longest text between `REFERENCE` and the path: its name and its type. The bound keeps the search linear.
     const MAX_PREFIX: usize = 64;
     let references = text.match_indices(REFERENCE).filter_map(|(at, _)| {
         let rest = &text[at + REFERENCE.len()..];

@@ -1,4 +1,4 @@
-//! Writing `.mlmodelc` folders: whole or not at all, as packages are.
+//! Writing `.mlmodelc` folders: complete or not at all, like packages.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,25 +20,25 @@ use crate::write::{Staging, is_empty, not_in_place, write_synced};
 use crate::{Error, Result};
 
 const METADATA_FILE: &str = "metadata.json";
-/// What `coremldata.bin` calls a model that is for no particular machine.
+/// The label in `coremldata.bin` of a model that is compiled for no particular machine.
 const GENERIC: &str = "generic";
 
-/// What goes into an `.mlmodelc`.
+/// The parts of an `.mlmodelc`.
 #[derive(Clone, Debug)]
 pub struct CompiledProgram<'a> {
-    /// Specification version and description; the program in it is not looked at.
+    /// Specification version and description; the program in it is ignored.
     pub model: &'a Model,
     /// The program, in the syntax of `model.mil`.
     pub text: String,
-    /// About each function, by name.
+    /// A summary of each function, by name.
     pub functions: BTreeMap<String, FunctionSummary>,
-    /// The weight files that the text refers to, by their names in it. They are copied as they are.
+    /// The weight files that the text refers to, by their names in it. They are copied unchanged.
     pub weights: &'a BTreeMap<String, BlobFile>,
     /// A hash of the model.
     pub digest: [u8; 32],
 }
 
-/// What `metadata.json` says about a function.
+/// The summary of a function in `metadata.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FunctionSummary {
     /// How often each op is used, by opset and name, such as `Ios16.mul`.
@@ -49,10 +49,10 @@ pub struct FunctionSummary {
     pub storage_types: BTreeSet<String>,
 }
 
-/// What goes into the `.mlmodelc` of a pipeline.
+/// The parts of a pipeline's `.mlmodelc`.
 #[derive(Clone, Debug)]
 pub struct CompiledPipeline<'a> {
-    /// Specification version, description, and the names of the models in it; these themselves are not looked at.
+    /// Specification version, description, and the names of its models; the models in it are ignored.
     pub model: &'a Model,
     /// Its models.
     pub parts: Vec<CompiledPart<'a>>,
@@ -60,23 +60,23 @@ pub struct CompiledPipeline<'a> {
     pub digest: [u8; 32],
 }
 
-/// A model of a pipeline that is compiled.
+/// A compiled model of a pipeline.
 #[derive(Clone, Debug)]
 pub enum CompiledPart<'a> {
     /// An ML program.
     Program(CompiledProgram<'a>),
-    /// A pipeline in the pipeline.
+    /// A pipeline inside the pipeline.
     Pipeline(CompiledPipeline<'a>),
     /// A model that is kept as its specification.
     Specification(&'a Model),
 }
 
-/// Writes a compiled ML program. An older one is replaced whole or not at all.
+/// Writes a compiled ML program. An older one is replaced atomically.
 ///
 /// # Errors
 ///
-/// If the folder of `path` is missing or cannot be written, if something that is not a compiled model is in the way,
-/// or if the text refers to weight files that are not given.
+/// If the folder of `path` is missing or cannot be written, if something that is not a compiled model is at `path`, or
+/// if the text refers to weight files that `program` lacks.
 pub fn write_mlmodelc(path: impl AsRef<Path>, program: &CompiledProgram<'_>) -> Result<()> {
     let path = path.as_ref();
     let name = name(path);
@@ -87,29 +87,29 @@ pub fn write_mlmodelc(path: impl AsRef<Path>, program: &CompiledProgram<'_>) -> 
     files.write(path)
 }
 
-/// Writes a compiled pipeline. An older compiled model is replaced whole or not at all.
+/// Writes a compiled pipeline. An older compiled model is replaced atomically.
 ///
 /// # Errors
 ///
-/// As for [`write_mlmodelc`].
+/// Those of [`write_mlmodelc`].
 pub fn write_mlmodelc_pipeline(path: impl AsRef<Path>, pipeline: &CompiledPipeline<'_>) -> Result<()> {
     let path = path.as_ref();
     let name = name(path);
     let mut files = Files::default();
     files.add_pipeline(Path::new(""), pipeline, Some(&name)).map_err(|error| error.at(path))?;
-    // Of a pipeline, it says what its models come to.
+    // For a pipeline, this is the sum of its models' summaries.
     let functions = BTreeMap::from([("main".to_owned(), pipeline.summary())]);
     let metadata = metadata::json(pipeline.model, &functions, pipeline.kind(), &name);
     files.add(METADATA_FILE.as_ref(), metadata.into_bytes());
     files.write(path)
 }
 
-/// What the model is called.
+/// The name of the model.
 fn name(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// What `metadata.json` calls the type of a model.
+/// The name of a model's type in `metadata.json`.
 fn kind_name(model: &Model) -> String {
     format!("MLModelType_{}", model.r#type.as_ref().map(name_of_type).unwrap_or_default())
 }
@@ -119,7 +119,7 @@ fn program_kind() -> Value {
 }
 
 impl CompiledPipeline<'_> {
-    /// Its type and those of its models, for `metadata.json`.
+    /// Its type and the types of its models, for `metadata.json`.
     fn kind(&self) -> Value {
         let kind = |part: &CompiledPart<'_>| match part {
             CompiledPart::Program(_) => program_kind(),
@@ -129,7 +129,7 @@ impl CompiledPipeline<'_> {
         json!({ "name": kind_name(self.model), "structure": self.parts.iter().map(kind).collect::<Value>() })
     }
 
-    /// What its models come to.
+    /// The sum of the summaries of its models.
     fn summary(&self) -> FunctionSummary {
         let mut total = FunctionSummary::default();
         for part in &self.parts {
@@ -147,7 +147,7 @@ impl CompiledPipeline<'_> {
         total
     }
 
-    /// What its `coremldata.bin` calls it: the name of each model's folder, with the version, and what that calls it.
+    /// Its label in `coremldata.bin`: for each model the name of its folder, its version, and its own label.
     fn label(&self) -> String {
         let mut label = GENERIC.to_owned();
         for (i, part) in self.parts.iter().enumerate() {
@@ -171,7 +171,7 @@ impl<'a> Files<'a> {
         self.0.push((path.to_owned(), content.into()));
     }
 
-    /// Those of a program in a folder. That of a model in a pipeline has no `name`.
+    /// Adds the files of a program. A program in a pipeline has no `name`.
     fn add_program(
         &mut self,
         folder: &Path,
@@ -192,7 +192,7 @@ impl<'a> Files<'a> {
             rest.extend(ML_PROGRAM.to_le_bytes());
             rest.extend([0; 12]);
         }
-        // Files for iOS 17 and before have 5 here, newer ones their specification version.
+        // Files for iOS 17 and before have 5 here; newer ones have their specification version.
         let kind = [ML_PROGRAM, if version < 9 { 5 } else { version }, 0, 0, 0, 0, 0];
         self.add(&folder.join(HEADER_FILE), encode(program.model, kind, GENERIC, &rest, name.is_some()));
         self.add(&folder.join(PROGRAM_FILE), program.text.as_bytes().to_vec());
@@ -202,7 +202,7 @@ impl<'a> Files<'a> {
         Ok(())
     }
 
-    /// Those of a pipeline and its models.
+    /// Adds the files of a pipeline and its models.
     fn add_pipeline(
         &mut self,
         folder: &Path,
@@ -242,7 +242,7 @@ impl<'a> Files<'a> {
         Ok(())
     }
 
-    /// Writes the folder whole or not at all.
+    /// Writes the folder, complete or not at all.
     fn write(&self, path: &Path) -> Result<()> {
         check_destination(path)?;
         if path.is_file() {
@@ -279,7 +279,7 @@ impl<'a> Files<'a> {
     }
 }
 
-/// Where a weight file lies in the folder, by its name in the model.
+/// The path of a weight file in the folder, from its name in the model.
 fn relative(name: &str) -> Result<PathBuf> {
     let relative = name.strip_prefix(MODEL_PATH).filter(|relative| {
         let plain = Path::new(relative).components().all(|part| matches!(part, Component::Normal(_)));
@@ -290,11 +290,11 @@ fn relative(name: &str) -> Result<PathBuf> {
         .ok_or_else(|| Error::invalid(format!("the weight file {name:?} would lie outside of the model")))
 }
 
-/// `coremldata.bin`, as the reader of compiled models reads it. `kind` is what it starts with.
+/// Encodes a `coremldata.bin` in the form that our reader reads. `kind` is its first 28 bytes.
 fn encode(model: &Model, kind: [u32; 7], label: &str, rest: &[u8], is_whole: bool) -> Vec<u8> {
     let mut description = model.description.as_deref().cloned().unwrap_or_default();
     if is_whole {
-        // The compiler writes it even where it says nothing.
+        // The compiler writes the metadata even if it is empty.
         description.metadata.get_or_insert_default();
     }
     let mut data: Vec<u8> = kind.into_iter().flat_map(u32::to_le_bytes).collect();
@@ -306,7 +306,7 @@ fn encode(model: &Model, kind: [u32; 7], label: &str, rest: &[u8], is_whole: boo
     data
 }
 
-/// `coremldata.bin` of a model that is kept as its specification.
+/// Encodes the `coremldata.bin` of a model that is kept as its specification.
 fn specification(model: &Model) -> Result<Vec<u8>> {
     let code = model.r#type.as_ref().and_then(code_of_type);
     let code = code.ok_or_else(|| Error::invalid("a model without a type"))?;
@@ -324,7 +324,8 @@ fn code_of_type(ty: &model::Type) -> Option<u32> {
     (200..4096).find(|&code| empty_type(code).is_some_and(|ty| name_of_type(&ty) == name))
 }
 
-/// `analytics/coremldata.bin`: named groups of named texts. A model in a pipeline has no name, and the first one only.
+/// Encodes `analytics/coremldata.bin`: named groups of named texts. A model in a pipeline has no name, and only the
+/// first group.
 fn analytics(kind: &str, details: &[(&str, &str)], name: Option<&str>, digest: &[u8; 32]) -> Vec<u8> {
     let mut data = Vec::new();
     let mut group = |name: &str, entries: &[(&str, &str)]| {
@@ -342,7 +343,7 @@ fn analytics(kind: &str, details: &[(&str, &str)], name: Option<&str>, digest: &
     data
 }
 
-/// Appends bytes with their length in front.
+/// Appends bytes, preceded by their length.
 fn sized(data: &mut Vec<u8>, bytes: &[u8]) {
     data.extend((bytes.len() as u64).to_le_bytes());
     data.extend(bytes);
@@ -461,7 +462,7 @@ mod tests {
                 let path = folder.path().join("m.mlmodelc");
                 write(&path, 1).unwrap();
                 let (_, reached) = faults::with(fault, at, true, || write(&path, 2));
-                // The gap that there is without an exchange of names: see `StagedPackage`'s test.
+                // The gap on systems that cannot exchange names: see the test of `StagedPackage`.
                 if !path.exists() && !faults::EXCHANGES && fault == Fault::Killed {
                     drop(Staging::create(&path).unwrap());
                 }

@@ -1,5 +1,5 @@
-//! The attributes of a layer. Each is read, or known to change nothing; one that is neither makes the layer one that is
-//! not understood.
+//! The attributes of a layer. Each attribute is read, or known to have no effect. A layer with any other attribute
+//! counts as not understood.
 
 use std::collections::HashSet;
 
@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 
 use crate::{Error, Result};
 
-/// What every layer has, and what says nothing about what it computes.
+/// Attributes of every layer that do not affect its result.
 const COMMON: [&str; 7] = ["type", "name", "bottom", "top", "debug_info", "weights", "attributes"];
-/// How attributes start that choose between ways to compute the same.
+/// The prefix of attributes that choose between ways to compute the same result.
 const HINT: &str = "hint_";
 
 pub(super) struct Attributes<'a> {
@@ -32,14 +32,14 @@ impl<'a> Attributes<'a> {
         self.map.contains_key(key)
     }
 
-    /// Names, with commas between them.
+    /// Names, separated by commas.
     pub fn names(&mut self, key: &str) -> Result<Vec<&'a str>> {
         let text = self.get(key).and_then(Value::as_str);
         let text = text.ok_or_else(|| Error::malformed(format!("its `{key}` is missing")))?;
         Ok(text.split(',').filter(|name| !name.is_empty()).collect())
     }
 
-    /// A whole number; one that is missing is 0 or `default`.
+    /// An integer; if it is missing, `default`.
     pub fn int_or(&mut self, key: &str, default: i64) -> Result<i64> {
         self.get(key).map_or(Ok(default), |value| whole(key, value))
     }
@@ -58,7 +58,7 @@ impl<'a> Attributes<'a> {
         positive(key, self.int_or(key, default)?)
     }
 
-    /// How many pixels are added: 0 or more.
+    /// A number of pixels to add: 0 or more.
     pub fn amount(&mut self, key: &str) -> Result<u64> {
         let n = self.int_or(key, 0)?;
         u64::try_from(n).map_err(|_| Error::malformed(format!("its `{key}` is {n}")))
@@ -70,7 +70,7 @@ impl<'a> Attributes<'a> {
         number.ok_or_else(|| Error::malformed(format!("its `{key}` is {value}")))
     }
 
-    /// A number that has to be there.
+    /// A number that must be present.
     pub fn float(&mut self, key: &str) -> Result<f32> {
         if self.has(key) {
             return self.float_or(key, 0.0);
@@ -78,7 +78,7 @@ impl<'a> Attributes<'a> {
         Err(Error::malformed(format!("its `{key}` is missing")))
     }
 
-    /// Whether something is so; if it is not said, it is not.
+    /// A truth value; if it is missing, `false`.
     pub fn flag(&mut self, key: &str) -> Result<bool> {
         match self.get(key) {
             None => Ok(false),
@@ -91,7 +91,7 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// Makes sure that an attribute has one of the values whose meaning is known. The first is the default.
+    /// Checks that an attribute has one of the values whose meaning is known. The first is the default.
     pub fn is(&mut self, key: &str, values: &[f32]) -> Result<()> {
         let value = match self.get(key) {
             Some(Value::Bool(is)) => f32::from(u8::from(*is)),
@@ -100,7 +100,7 @@ impl<'a> Attributes<'a> {
         if values.contains(&value) { Ok(()) } else { Err(unknown(key, value)) }
     }
 
-    /// Makes sure that attributes that start so are all 0.
+    /// Checks that all attributes with this prefix are 0.
     pub fn all_zero(&mut self, start: &str) -> Result<()> {
         for (key, value) in self.map.iter().filter(|(key, _)| key.starts_with(start)) {
             self.known.insert(key);
@@ -111,7 +111,7 @@ impl<'a> Attributes<'a> {
         Ok(())
     }
 
-    /// The numbers of the blobs that are named by what they are for.
+    /// The numbers of the layer's blobs, each with the purpose that names it.
     pub fn blobs(&self) -> Result<Vec<(&'a str, i64)>> {
         let Some(value) = self.map.get("weights") else { return Ok(Vec::new()) };
         let Value::Object(blobs) = value else {
@@ -120,7 +120,7 @@ impl<'a> Attributes<'a> {
         blobs.iter().map(|(name, value)| Ok((name.as_str(), whole(name, value)?))).collect()
     }
 
-    /// Makes sure that nothing was left out.
+    /// Checks that every attribute has been read.
     pub fn finish(&self) -> Result<()> {
         let unread = |key: &&String| {
             !self.known.contains(key.as_str()) && !COMMON.contains(&key.as_str()) && !key.starts_with(HINT)
@@ -143,7 +143,7 @@ pub(super) fn unknown(key: &str, value: impl std::fmt::Display) -> Error {
     Error::unsupported(format!("no meaning is known for {value} as its `{key}`"))
 }
 
-/// A whole number that 32 bits can hold: none that means something is larger.
+/// An integer that fits 32 bits: no meaningful one is larger.
 pub(super) fn whole(key: &str, value: &Value) -> Result<i64> {
     let number = value.as_i64().or_else(|| {
         let x = value.as_f64().filter(|x| x.fract() == 0.0 && x.abs() < 1e15)?;
@@ -158,7 +158,7 @@ fn positive(key: &str, n: i64) -> Result<u64> {
     u64::try_from(n).ok().filter(|&n| n > 0).ok_or_else(|| Error::malformed(format!("its `{key}` is {n}")))
 }
 
-/// A value as text of a bearable length.
+/// A value as text, truncated.
 fn shortened(value: &Value) -> String {
     let text = match value {
         Value::Array(_) => "a list".to_owned(),

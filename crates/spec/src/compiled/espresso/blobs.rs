@@ -1,7 +1,7 @@
 //! `model.espresso.weights`: a table of numbered blobs.
 //!
 //! The number of blobs, then for each its number and its length in bytes, then the blobs in the order of the table
-//! (`u64`, little endian). Blobs without a meaning lie between the others, so that these start at multiples of 64.
+//! (`u64`, little-endian). Padding blobs lie between the others, so that these start at multiples of 64.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +12,13 @@ use crate::proto::quantization_params::QuantizationType;
 use crate::proto::{LinearQuantizationParams, QuantizationParams, WeightParams};
 use crate::{Error, Result};
 
-/// How often, on average, layers may use what the file has: what they use is copied for each of them.
+/// How many times, on average, layers may use each byte of the file: every use is a copy.
 const MAX_USES: u64 = 4;
 
 /// The blobs of a network, by their numbers.
 pub(super) struct Blobs {
     blobs: BTreeMap<u64, Bytes>,
-    /// How many bytes layers may still use.
+    /// How many bytes layers may still copy.
     left: u64,
 }
 
@@ -49,25 +49,25 @@ impl Blobs {
         Ok(Blobs { blobs, left })
     }
 
-    /// Numbers in single precision.
+    /// Reads fp32 numbers.
     pub fn floats(&mut self, number: i64, count: u64) -> Result<Vec<f32>> {
         let bytes = self.bytes(number, count, 4)?;
         Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
     }
 
-    /// Weights in single precision.
+    /// Reads fp32 weights.
     pub fn weights(&mut self, number: i64, count: u64) -> Result<Option<Box<WeightParams>>> {
         let float_value = self.floats(number, count)?;
         Ok(Some(Box::new(WeightParams { float_value, ..WeightParams::default() })))
     }
 
-    /// Weights in half precision.
+    /// Reads fp16 weights.
     pub fn half_weights(&mut self, number: i64, count: u64) -> Result<Option<Box<WeightParams>>> {
         let float16_value = self.bytes(number, count, 2)?;
         Ok(Some(Box::new(WeightParams { float16_value, ..WeightParams::default() })))
     }
 
-    /// Weights in 8 bits, with a scale and a bias for each of `channels`.
+    /// Reads 8-bit weights, with a scale and a bias for each of `channels`.
     pub fn quantized_weights(
         &mut self,
         [codes, scale, bias]: [i64; 3],
@@ -85,7 +85,7 @@ impl Blobs {
         })))
     }
 
-    /// `count` elements of `width` bytes. A blob may be longer if the rest is zero: some are made with room.
+    /// Reads `count` elements of `width` bytes. A blob may be longer if the rest is zero: some have spare room.
     fn bytes(&mut self, number: i64, count: u64, width: u64) -> Result<Bytes> {
         let blob = u64::try_from(number).ok().and_then(|number| self.blobs.get(&number));
         let blob =
