@@ -1,8 +1,8 @@
-//! What each layer of a compiled network means, as the layer of the specification that it was compiled from.
+//! Translates each layer of a compiled network to the layer of the specification that it was compiled from.
 //!
-//! The format is not published. A meaning is written down here if a model shows it beside its source or through the
-//! results that it is known to have, or if independent descriptions agree on it; [`docs/compiled.md`] lists them.
-//! Everything else is refused.
+//! The format is not published. A meaning is included here only if a model shows it beside its source or through its
+//! known results, or if independent descriptions agree on it; [`docs/compiled.md`] lists them. Everything else is
+//! refused.
 //!
 //! [`docs/compiled.md`]: https://github.com/milwright/milwright/blob/main/docs/compiled.md
 
@@ -28,24 +28,24 @@ use crate::proto::{
 };
 use crate::{Error, Result};
 
-/// Whole numbers that attributes have where nothing was set.
+/// The values of numeric attributes that were not set.
 const UNSET: [f32; 2] = [0.0, 1.0];
 
-/// What the layers of a network have in common.
+/// Facts about the network that all its layers share.
 pub(super) struct Context {
     pub blobs: Blobs,
     pub shapes: Shapes,
-    /// Whether inputs may have other shapes than those that the file has.
+    /// Whether inputs may have other shapes than those in the file.
     pub flexible: bool,
 }
 
-/// A layer, and what is done with its result.
+/// A layer, and the function that is applied to its result.
 pub(super) struct Meaning {
     pub layer: Layer,
     pub then: Option<Function>,
 }
 
-/// What a layer with these inputs and outputs means.
+/// Translates a layer with these inputs and outputs.
 pub(super) fn read(
     kind: &str,
     a: &mut Attributes<'_>,
@@ -93,7 +93,7 @@ pub(super) fn read(
     Ok(meaning)
 }
 
-/// Which layers may have weights by name.
+/// The layers that may have weights by name.
 const USE_WEIGHTS: [&str; 2] = ["convolution", "inner_product"];
 
 fn convolution(a: &mut Attributes<'_>, blobs: &mut Blobs) -> Result<Meaning> {
@@ -148,7 +148,7 @@ fn inner_product(a: &mut Attributes<'_>, blobs: &mut Blobs) -> Result<Meaning> {
     Ok(Meaning { layer: Layer::InnerProduct(Box::new(layer)), then })
 }
 
-/// Weights of a matrix or a kernel, the channels of the result first.
+/// Reads the weights of a matrix or a convolution kernel, output channels first.
 fn weights(
     a: &mut Attributes<'_>,
     blobs: &mut Blobs,
@@ -166,7 +166,7 @@ fn weights(
         (true, false, 0) => blobs.weights(a.int("blob_weights")?, count),
         (false, true, 0) => blobs.half_weights(a.int("blob_weights_f16")?, count),
         (false, false, 3) => {
-            // Each number as it is stored, times a scale, plus a bias.
+            // Each stored number is multiplied by a scale; then a bias is added.
             a.is("quantization_mode", &[1.0])?;
             let numbers = ["W_U8", "per_ch_qscale", "per_ch_qbias"].map(by_name);
             let [Some(codes), Some(scale), Some(bias)] = numbers else { return Err(unknown_form(&named)) };
@@ -195,7 +195,7 @@ fn bias(
     }
 }
 
-/// What is done with the result of a layer, in the layer itself.
+/// The activation that a layer applies to its own result, if any.
 fn fused(a: &mut Attributes<'_>, relu: &str, tanh: &str) -> Result<Option<Function>> {
     match (a.flag(relu)?, a.flag(tanh)?) {
         (false, false) => Ok(None),
@@ -205,7 +205,7 @@ fn fused(a: &mut Attributes<'_>, relu: &str, tanh: &str) -> Result<Option<Functi
     }
 }
 
-/// How the input of a window is padded.
+/// How the input of a pool or a convolution is padded.
 enum Padding {
     /// Top, bottom, left, right.
     Amounts([u64; 4]),
@@ -270,9 +270,9 @@ fn pool(a: &mut Attributes<'_>, input: &Shape, output: &Shape, flexible: bool) -
     })))
 }
 
-/// Makes sure of what a pool in this style does at the end of its input, by the shapes that the model has. That the
-/// last window may reach beyond the end shows where it has to; where windows end with the input, it makes no difference
-/// as long as no other shape comes.
+/// Checks how a pool in this style treats the end of its input, from the model's shapes. They show that the last window
+/// may reach beyond the end if one has to. If all windows end within the input, the question does not matter, as long
+/// as inputs have no other shapes.
 fn last_pixel(
     kind: PoolingType,
     input: &Shape,
@@ -331,7 +331,7 @@ fn activation_function(a: &mut Attributes<'_>) -> Result<Function> {
 }
 
 fn elementwise(a: &mut Attributes<'_>, inputs: usize) -> Result<Meaning> {
-    // Whether shapes may differ: they are broadcast in any case.
+    // Whether shapes may differ. No effect: they are broadcast in any case.
     a.flag("nd_mode")?;
     let operation = a.int("operation")?;
     let relu = a.flag("fused_relu")?;
@@ -379,9 +379,9 @@ fn elementwise(a: &mut Attributes<'_>, inputs: usize) -> Result<Meaning> {
     Ok(Meaning { layer, then: relu.then_some(Function::ReLu(ActivationReLu {})) })
 }
 
-/// Of the layers of this type, those that compute mean and variance of each channel of each instance.
+/// Translates those layers of this type that compute the mean and variance of each channel of each instance.
 fn instance_norm(a: &mut Attributes<'_>, blobs: &mut Blobs) -> Result<Layer> {
-    // How fast training forgets.
+    // The momentum of training. No effect on predictions.
     a.float_or("training_momentum", 0.0)?;
     if !a.flag("training")? || !a.flag("training_instancenorm")? {
         return Err(Error::unsupported(
@@ -393,7 +393,7 @@ fn instance_norm(a: &mut Attributes<'_>, blobs: &mut Blobs) -> Result<Layer> {
         return Err(Error::unsupported(format!("an epsilon of {epsilon}")));
     }
     let channels = a.size("C")?;
-    // Gamma, beta, mean and variance of the first channel, then those of the second, and so on.
+    // Gamma, beta, mean and variance of the first channel, then of the second, and so on.
     let params = blobs.floats(a.int("blob_batchnorm_params")?, product(&[channels, 4])?)?;
     let column = |i: usize| {
         let float_value = params.chunks_exact(4).map(|channel| channel[i]).collect();
@@ -412,7 +412,7 @@ fn instance_norm(a: &mut Attributes<'_>, blobs: &mut Blobs) -> Result<Layer> {
 }
 
 fn softmax(a: &mut Attributes<'_>, exact: bool) -> Result<Layer> {
-    // The axis: width, height, channel.
+    // The axis: width, height or channel.
     a.is("C", &[2.0])?;
     if exact {
         return Err(Error::unsupported("it is known for tensors of five dimensions only"));
@@ -444,7 +444,7 @@ fn reshape(a: &mut Attributes<'_>, exact: bool) -> Result<Layer> {
     let mut sizes = Vec::with_capacity(5);
     for key in ["dst_seq", "dst_n", "dst_k", "dst_h", "dst_w"] {
         let size = a.int(key)?;
-        // One size may be what remains.
+        // One size may be -1, which stands for the remaining elements.
         if size < 1 && size != -1 {
             return Err(unknown(key, size));
         }
@@ -457,7 +457,7 @@ fn reshape(a: &mut Attributes<'_>, exact: bool) -> Result<Layer> {
     Ok(Layer::ReshapeStatic(Box::new(ReshapeStaticLayerParams { target_shape })))
 }
 
-/// The last `rank` of five sizes; the others have to be 1.
+/// Returns the last `rank` of five sizes; the others must be 1.
 fn last(sizes: &[i64], rank: u64) -> Result<Vec<i64>> {
     let cut = usize::try_from(rank).ok().and_then(|rank| sizes.len().checked_sub(rank));
     let cut = cut.ok_or_else(|| Error::malformed(format!("a rank of {rank}")))?;
@@ -471,7 +471,8 @@ fn last(sizes: &[i64], rank: u64) -> Result<Vec<i64>> {
 fn transpose(a: &mut Attributes<'_>, input: &Shape) -> Result<Layer> {
     let rank = input.rank.unwrap_or(5);
     let mut axes = Vec::with_capacity(rank);
-    // From the last dimension to the first, which of the input each is, counted in the same direction.
+    // For each output dimension, from the last to the first: the input dimension it comes from, counted from the last,
+    // too.
     for (i, key) in ["axis_w", "axis_h", "axis_k", "axis_n", "axis_seq"].into_iter().enumerate() {
         let from = a.int(key)?;
         if i >= rank {
@@ -493,7 +494,7 @@ fn transpose(a: &mut Attributes<'_>, input: &Shape) -> Result<Layer> {
     Ok(Layer::Transpose(Box::new(TransposeLayerParams { axes })))
 }
 
-/// Dimensions of size 1, added or removed.
+/// Translates layers that add or remove dimensions of size 1.
 fn dimensions(a: &mut Attributes<'_>, kind: &str, exact: bool) -> Result<Layer> {
     only_exact(exact)?;
     a.is("nd_axis", &[0.0])?;
@@ -511,7 +512,7 @@ fn dimensions(a: &mut Attributes<'_>, kind: &str, exact: bool) -> Result<Layer> 
 
 fn split(a: &mut Attributes<'_>, exact: bool, outputs: usize) -> Result<Layer> {
     only_exact(exact)?;
-    // Where each part begins, if parts differ.
+    // The start of each part. They are 0 if all parts have the same size.
     a.all_zero("begin_")?;
     let axis = a.int("nd_axis")?;
     Ok(Layer::SplitNd(Box::new(SplitNdLayerParams {
@@ -521,7 +522,7 @@ fn split(a: &mut Attributes<'_>, exact: bool, outputs: usize) -> Result<Layer> {
     })))
 }
 
-/// Along which axis is seen from the shapes.
+/// Translates a concatenation. The shapes tell its axis.
 fn concat(a: &mut Attributes<'_>, shapes: &Shapes, inputs: &[&str], outputs: &[&str]) -> Result<Layer> {
     let [output] = outputs else {
         return Err(Error::malformed(format!("it has {} outputs", outputs.len())));
@@ -548,7 +549,7 @@ fn concat(a: &mut Attributes<'_>, shapes: &Shapes, inputs: &[&str], outputs: &[&
     })
 }
 
-/// Of the layers of this type, those that repeat pixels.
+/// Translates those layers of this type that repeat pixels.
 fn upsample(a: &mut Attributes<'_>) -> Result<Layer> {
     a.is("mode", &[0.0])?;
     a.is("align_corners", &[0.0])?;

@@ -1,4 +1,4 @@
-//! Compiled neural networks: what Core ML's compiler makes of the older kind of model.
+//! Compiled neural networks: the compiled form of Core ML's older kind of model.
 //!
 //! ```text
 //! coremldata.bin                      as in every compiled model; the labels of a classifier follow the description
@@ -9,9 +9,9 @@
 //! model/coremldata.bin                how images are scaled, in eight tables; the layers' file says it, too
 //! ```
 //!
-//! [`read`] gives the network of the specification that computes the same, so that everything that follows knows one
-//! kind of network. Each layer carries the shape that the file says it gives, against which what is lowered can be
-//! checked. Layers that are not understood are left without content; what is wrong with them is said beside.
+//! [`read`] returns the network of the specification that computes the same, so that later stages know only one kind of
+//! network. Each layer carries its output's shape from the file, against which the lowered ops can be checked. A layer
+//! that this crate does not understand has no content; a list beside the network gives the reason.
 
 mod attributes;
 mod blobs;
@@ -48,18 +48,18 @@ const SHAPE_FILE: &str = "model.espresso.shape";
 const WEIGHTS_FILE: &str = "model.espresso.weights";
 const OPTIONALS: &str = "neural_network_optionals";
 
-/// The numbers of the model types in `Model`.
+/// The numbers of neural networks among the model types in `Model`.
 const REGRESSOR: u32 = 303;
 const CLASSIFIER: u32 = 403;
 const NETWORK: u32 = 500;
 
-/// Whether the type of this number is a neural network.
+/// Whether the model type with this number is a neural network.
 pub(super) fn is_network(code: u32) -> bool {
     [REGRESSOR, CLASSIFIER, NETWORK].contains(&code)
 }
 
 /// Reads the network of a compiled model of type `code`. `rest` is what follows the description in `coremldata.bin`.
-/// Also returns why layers are not understood, each with its name.
+/// Also returns the layers that are not understood, each with the reason.
 pub(super) fn read(
     folder: &Path,
     code: u32,
@@ -94,13 +94,13 @@ pub(super) fn read(
     Ok(read.finish(code, labels))
 }
 
-/// A network of the specification, while it is made.
+/// A network of the specification under construction.
 struct Network {
     layers: Vec<NeuralNetworkLayer>,
     preprocessing: Vec<NeuralNetworkPreprocessing>,
     array_mapping: ArrayMapping,
     image_mapping: ImageMapping,
-    /// Why layers are not understood.
+    /// The layers that are not understood, each with the reason.
     unread: Vec<String>,
 }
 
@@ -168,7 +168,7 @@ impl Network {
             self.layers.push(message);
             return Ok(());
         };
-        // Between the layer and what is done with its result: a tensor that has no name in the file.
+        // The tensor between a layer and the function applied to its result has no name in the file.
         let Some(output) = outputs.first() else { return Err(Error::malformed("a layer without outputs")) };
         let mut between = format!("{output}_before");
         while !taken.insert(between.clone()) {
@@ -223,14 +223,15 @@ impl Network {
     }
 }
 
-/// The object that a file is.
+/// Parses a file that contains a JSON object.
 fn json(data: &Bytes) -> Result<Map<String, Value>> {
     if data.starts_with(b"pbze") {
         return Err(recompile(Error::unsupported(
             "it is compressed (pbze, LZFSE), as in models that Apple's systems bring along",
         )));
     }
-    // The parser bounds how deep objects and lists nest. A copy would be as large as the file.
+    // The parser limits how deep objects and lists nest. It reads the bytes in place: a copy would be as
+    // large as the file.
     match serde_json::from_slice(data) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(Error::malformed("not a JSON object")),
@@ -238,12 +239,12 @@ fn json(data: &Bytes) -> Result<Map<String, Value>> {
     }
 }
 
-/// Makes sure that the file is one whose parts are known.
+/// Checks that the file has a known version and only known parts.
 fn check_version(file: &Map<String, Value>) -> Result<()> {
-    /// The version of every file that is known.
+    /// The only known version.
     const VERSION: i64 = 200;
-    /// Said about the network, of no meaning for what it computes: where it comes from, what else was found out about
-    /// it, and the shapes that inputs may have, which the description says, too.
+    /// The known parts. Those that are not read do not affect the result: where the network comes from, what else was
+    /// found out about it, and the shapes that inputs may have, which the description has, too.
     const KNOWN: [&str; 8] = [
         "format_version",
         "layers",
@@ -274,10 +275,10 @@ fn check_version(file: &Map<String, Value>) -> Result<()> {
     Ok(())
 }
 
-/// The file of what few networks have is there in all of them. Where it is not empty, a network has something whose
-/// layout is not known: a mean image, a layer that an app brings along, parameters that are trained.
+/// Checks the file of optional parts, which every network has. If it is not empty, the network has a part whose layout
+/// is unknown: a mean image, a custom layer, or trainable parameters.
 fn check_optionals(folder: &Path) -> Result<()> {
-    /// What an empty one has is 40 bytes.
+    /// The largest file. An empty one has 40 bytes.
     const MAX: u64 = 1 << 24;
     if !folder.join(OPTIONALS).join(HEADER_FILE).exists() {
         return Ok(());
@@ -293,8 +294,9 @@ fn check_optionals(folder: &Path) -> Result<()> {
     Err(recompile(error).at(path))
 }
 
-/// How images are scaled is said in a second file, too: eight tables, each the number of its entries and these (a name
-/// and a number). It is not read. Where it has another form, images are prepared in a way that is not known.
+/// Checks the second file that describes the scaling of images: eight tables, each with the number of its entries and
+/// the entries (a name and a number). The numbers are not used. If the file has another form, images are prepared in an
+/// unknown way.
 fn check_scaling(folder: &Path, description: &ModelDescription) -> Result<()> {
     const FOLDER: &str = "model";
     const TABLES: usize = 8;
@@ -321,10 +323,11 @@ fn check_scaling(folder: &Path, description: &ModelDescription) -> Result<()> {
     Err(recompile(Error::unsupported("images are prepared in a way that is not known")).at(path))
 }
 
-/// The class labels of a classifier, and the name of the tensor with their probabilities.
+/// Reads the class labels of a classifier, and the name of the tensor with their probabilities.
 ///
-/// The model type (`u64`); which labels there are (`u64`, the number of the field in `NeuralNetworkClassifier`); their
-/// count and the labels; the name; the names of the outputs that are not made of it.
+/// The layout: the model type (`u64`); the type of the labels (`u64`, the number of their field in
+/// `NeuralNetworkClassifier`); their count and the labels; the name; the names of the outputs that are not derived from
+/// that tensor.
 fn labels(rest: Bytes) -> Result<(ClassLabels, String)> {
     const STRINGS: u64 = 100;
     const INTS: u64 = 101;
@@ -353,7 +356,7 @@ fn labels(rest: Bytes) -> Result<(ClassLabels, String)> {
     Ok((labels, rest.text()?))
 }
 
-/// How images become numbers.
+/// Reads how images are scaled to numbers.
 fn preprocessing(
     file: &Map<String, Value>,
     description: &ModelDescription,
@@ -391,7 +394,7 @@ fn scaler(name: &str, transform: &Value, description: &ModelDescription) -> Resu
         ColorSpace::Rgb | ColorSpace::Bgr if bgr != (color == ColorSpace::Bgr) => {
             return Err(Error::unsupported("the order of its colours differs from what is declared"));
         }
-        // Which of the biases is that of grey values shows where they are equal.
+        // It is unknown which bias applies to grey values, so all three must be equal.
         ColorSpace::Grayscale | ColorSpace::GrayscaleFloat16 if red != green || green != blue => {
             return Err(Error::unsupported("a grey image with several biases"));
         }
@@ -406,7 +409,7 @@ fn scaler(name: &str, transform: &Value, description: &ModelDescription) -> Resu
     })
 }
 
-/// Whether images have four dimensions or five.
+/// Whether images have rank 4 or rank 5.
 fn image_mapping(shapes: &Shapes, description: &ModelDescription) -> Result<ImageMapping> {
     let mut mapping = None;
     for input in &description.input {
@@ -426,7 +429,7 @@ fn image_mapping(shapes: &Shapes, description: &ModelDescription) -> Result<Imag
     Ok(mapping.unwrap_or(ImageMapping::Rank5ImageMapping))
 }
 
-/// Makes sure that inputs have the shapes that the description says, but for dimensions of size 1.
+/// Checks that inputs have the shapes of the description, apart from dimensions of size 1.
 fn check_inputs(shapes: &Shapes, description: &ModelDescription) -> Result<()> {
     for input in &description.input {
         let ty = input.r#type.as_ref();
@@ -470,7 +473,7 @@ fn is_flexible(ty: Option<&crate::proto::FeatureType>) -> bool {
     }
 }
 
-/// The names of all tensors that layers give.
+/// Returns the names of all output tensors of layers.
 fn names(layers: &[Value]) -> BTreeSet<String> {
     let tops = layers.iter().filter_map(|layer| layer.get("top")?.as_str());
     tops.flat_map(|names| names.split(',')).map(str::to_owned).collect()

@@ -8,18 +8,18 @@ use super::attributes::whole;
 use crate::proto::Tensor;
 use crate::{Error, Result};
 
-/// The shapes by the tensors' names.
+/// Shapes, by the names of their tensors.
 pub(super) struct Shapes {
     shapes: BTreeMap<String, Shape>,
-    /// Whether tensors have the rank that they are declared with. Otherwise all have five dimensions, as in the old
-    /// networks: sequence, batch, channel, height, width.
+    /// Whether tensors have their declared rank. Otherwise all have five dimensions, as in old networks: sequence,
+    /// batch, channel, height, width.
     pub exact: bool,
 }
 
 /// A shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
-    /// Sequence, batch, channel, height, width; those before the rank are 1.
+    /// Sequence, batch, channel, height, width. Sizes outside the rank are 1.
     pub sizes: [u64; 5],
     pub rank: Option<usize>,
 }
@@ -80,12 +80,12 @@ impl Shape {
         Ok(shape)
     }
 
-    /// The sizes that count.
+    /// The sizes within the rank.
     pub fn dimensions(&self) -> &[u64] {
         &self.sizes[5 - self.rank.unwrap_or(5)..]
     }
 
-    /// As the specification has it.
+    /// The shape as a message of the specification.
     pub fn message(&self) -> Tensor {
         let dimensions = self.dimensions();
         Tensor {
