@@ -120,7 +120,7 @@ pub enum Fault {
     /// The header does not match its checksum.
     #[error("the header is damaged")]
     Header,
-    /// The entry was stored under another key.
+    /// The entry was stored under another key; or, for a folder, its artifact has another name.
     #[error("the entry belongs to another key")]
     OtherKey,
     /// The file is shorter or longer than the header says.

@@ -101,7 +101,7 @@ pub struct EntryInfo {
 pub struct Verified {
     /// Number of complete entries.
     pub whole: usize,
-    /// The broken entries. They have been removed, unless reading them failed.
+    /// The broken entries. They have been removed, except files that could not be read and folders in use.
     pub broken: Vec<(Key, Fault)>,
 }
 
