@@ -18,7 +18,7 @@ use crate::{Cancel, Error, ErrorKind, InferenceRequest, Model, Prediction, Resul
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
-    /// The best that this machine has.
+    /// The best that this machine offers.
     #[default]
     Auto,
     /// Apple's Neural Engine.
@@ -43,8 +43,9 @@ pub trait Backend: Send + Sync {
     /// The backend is not available, or the model uses something that it does not run.
     fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Box<dyn Session>>;
 
-    /// Whether the cache of these options has what `load` would otherwise compile. It may still turn out to be damaged,
-    /// and compiled again.
+    /// Returns whether the cache of these options already has what `load` would compile. The entry may still turn out
+    /// to be
+    /// damaged; `load` then compiles it again.
     fn is_cached(&self, _model: &Model, _options: &LoadOptions) -> bool {
         false
     }
@@ -61,8 +62,8 @@ pub struct Availability {
 
 /// A model that is ready to run.
 ///
-/// An error of the kind [`Unavailable`](ErrorKind::Unavailable) says that the session is gone (its process died, say):
-/// load the model again.
+/// An error of the kind [`Unavailable`](ErrorKind::Unavailable) means that the session no longer works (its process
+/// died, say): load the model again.
 pub trait Session: Send {
     /// Runs the model once. A stateful model keeps its states from one call to the next.
     ///
@@ -73,17 +74,18 @@ pub trait Session: Send {
         self.predict_with(request, PredictOptions::default())
     }
 
-    /// [`predict`](Session::predict) with a state of the caller's, or a deadline.
+    /// Runs the model as [`predict`](Session::predict) does, with the caller's state, a deadline or a cancel flag.
     ///
     /// # Errors
-    /// As `predict`; a state is of another model; or the deadline passed.
+    /// As for `predict`; the state belongs to another model; the deadline passed; or the prediction was cancelled.
     fn predict_with(&mut self, request: &InferenceRequest, options: PredictOptions<'_>)
     -> Result<Prediction>;
 
-    /// Runs the model once for each request, in order. A backend that knows batches does it faster than one by one.
+    /// Runs the model once for each request, in order. A backend that supports batches is faster than single
+    /// predictions.
     ///
     /// # Errors
-    /// As `predict_with`. One request that fails fails the batch.
+    /// As for `predict_with`. If one request fails, the whole batch fails.
     fn predict_batch(
         &mut self,
         requests: &[InferenceRequest],
@@ -99,11 +101,11 @@ pub trait Session: Send {
         requests.iter().map(&mut one).collect()
     }
 
-    /// A new state: every tensor in it is zero. A model without states has an empty one.
+    /// Returns a new state in which every tensor is zero. It is empty if the model has no states.
     fn new_state(&self) -> State;
 
-    /// Waits until nothing that was given up runs any more. A backend that cannot be stopped answers at the deadline all
-    /// the same, and goes on; until it is done, it may refuse what comes next.
+    /// Blocks until abandoned predictions have finished. A backend that cannot be cancelled returns on time at the
+    /// deadline but keeps computing; until it is done, it may refuse new predictions.
     fn rest(&mut self) {}
 
     /// Sets the session's own states to zero.
@@ -124,30 +126,30 @@ pub trait Session: Send {
 pub struct LoadOptions {
     /// The function; `None` is the model's default.
     pub function: Option<String>,
-    /// Threads that one prediction may use, at most [`MAX_THREADS`](crate::MAX_THREADS); 0 is one per core.
+    /// Threads that one prediction may use, at most [`MAX_THREADS`](crate::MAX_THREADS); 0 means one per core.
     pub threads: usize,
-    /// Where compiled plans are kept; `None` compiles anew each time.
+    /// The cache of compiled plans; without one (`None`), each load compiles anew.
     pub cache: Option<Store>,
-    /// What fp16 programs are computed in.
+    /// The precision that fp16 programs are computed in.
     pub precision: Precision,
-    /// The hardware that Core ML may use. Other backends have one kind only.
+    /// The hardware that Core ML may use. Other backends ignore it.
     pub compute_units: ComputeUnits,
-    /// Stops loading, running and optimizing.
+    /// Cancels loading, running and optimizing.
     pub cancel: Cancel,
-    /// What the model may take.
+    /// The memory and time that the model may use.
     pub limits: Limits,
 }
 
-/// What a model may take on Milwright's own engine. The defaults let any usual model run, and end what would fill the
-/// machine or run for ever. Core ML has no such limits.
+/// The memory and time that a model may use on Milwright's own engine. Usual models stay far below the defaults, which
+/// stop models that would fill the memory or never end. Core ML has no such limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The bytes that intermediate results may take in one prediction. A model that would take more is refused with
-    /// [`OutOfMemory`](ErrorKind::OutOfMemory), before anything is allocated where sizes are known before it runs.
-    /// Weights are not counted, nor the copies that a single op makes for itself. The default is 8 GiB.
+    /// The bytes that the intermediate results of one prediction may take. A model that needs more is refused with
+    /// [`OutOfMemory`](ErrorKind::OutOfMemory); where sizes are known before the run, before anything is allocated.
+    /// Weights do not count, and neither does the scratch memory of a single op. The default is 8 GiB.
     pub memory: u64,
-    /// How long one prediction may take, besides its own deadline. It is looked at between ops. The default is ten minutes;
-    /// `None` is no limit.
+    /// The longest time that one prediction may take, in addition to the caller's deadline. The engine checks it
+    /// between ops. The default is ten minutes; `None` means no limit.
     pub prediction: Option<Duration>,
 }
 
@@ -161,12 +163,12 @@ impl Default for Limits {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// fp16, as the program declares it, and as the Neural Engine and the GPU do it. What overflows there overflows
-    /// here.
+    /// Rounds to fp16, as the program declares and as the Neural Engine and the GPU do. Values that overflow there
+    /// overflow here, too.
     #[default]
     Declared,
-    /// fp32 everywhere, as Core ML does it on the CPU. Inputs, outputs and states that are declared fp16 are fp32, too:
-    /// nothing is rounded.
+    /// Computes in fp32 everywhere, as Core ML does on the CPU. Inputs, outputs and states that are declared fp16 are
+    /// fp32, too: nothing is rounded.
     Wide,
 }
 
@@ -186,14 +188,14 @@ pub enum ComputeUnits {
     CpuAndNeuralEngine,
 }
 
-/// What one prediction may have besides its inputs.
+/// Options of a single prediction.
 #[derive(Debug, Default)]
 pub struct PredictOptions<'a> {
     /// The states to read and write, instead of the session's own.
     pub state: Option<&'a mut State>,
-    /// When to give up. It is looked at between ops, so that a loop without end does end.
+    /// The deadline. The engine checks it between ops, so that even an endless loop ends.
     pub deadline: Option<Instant>,
-    /// Stops this prediction, and looked at when the deadline is.
+    /// Cancels this prediction. It is checked whenever the deadline is.
     pub cancel: Cancel,
 }
 
@@ -204,10 +206,10 @@ pub struct Loaded {
     pub backend: &'static str,
     /// Where the compiled plan came from.
     pub plan: PlanOrigin,
-    /// Where the cache keeps the plan, if it does.
+    /// The path of the plan in the cache, if it was cached.
     #[serde(serialize_with = "crate::files::path_in_words")]
     pub plan_path: Option<PathBuf>,
-    /// How long it took to compile, or to find and map, the plan.
+    /// The time that it took to compile the plan, or to find it in the cache and map it.
     #[serde(rename = "seconds", serialize_with = "seconds")]
     pub duration: Duration,
     /// Bytes that intermediate results take while it runs.
@@ -226,12 +228,12 @@ pub(crate) fn seconds<S: serde::Serializer>(d: &Duration, serializer: S) -> Resu
 pub enum PlanOrigin {
     /// It was compiled just now.
     Compiled,
-    /// The cache had it, and it was memory-mapped.
+    /// It was in the cache, and was memory-mapped.
     Cached,
-    /// The cache had a broken one: it was compiled again. The text says what was wrong.
+    /// The cache entry was damaged, and the plan was compiled again. The text says what was wrong.
     Rebuilt(String),
-    /// There is none yet. The model has flexible inputs, and does not run with their default shapes; the text says why.
-    /// The first prediction compiles for its shapes.
+    /// There is no plan yet: the model has flexible inputs and does not run with their default shapes (the text says
+    /// why). The first prediction compiles a plan for its shapes.
     Deferred(String),
 }
 
@@ -300,17 +302,18 @@ pub fn backends() -> Vec<Box<dyn Backend>> {
 pub struct Candidate {
     /// The backend.
     pub backend: Arc<dyn Backend>,
-    /// What Core ML may use.
+    /// The hardware that Core ML may use.
     pub compute_units: ComputeUnits,
 }
 
 impl Candidate {
-    /// A backend that may use all that it knows.
+    /// A backend that may use all the hardware that it supports.
     pub fn new(backend: impl Backend + 'static) -> Candidate {
         Candidate { backend: Arc::new(backend), compute_units: ComputeUnits::All }
     }
 
-    /// The name in results and metrics: the backend's, with the hardware if it is not to use all: `cpu`, `coreml/gpu`.
+    /// The name in results and metrics: the backend's name, followed by the hardware if that is restricted: `cpu`,
+    /// `coreml/gpu`.
     pub fn name(&self) -> String {
         let units = match self.compute_units {
             ComputeUnits::All => return self.backend.name().to_owned(),
@@ -329,8 +332,8 @@ impl fmt::Debug for Candidate {
 }
 
 impl Target {
-    /// What to try for this target, in turn: Core ML with what was asked for, then with less, then Milwright's own
-    /// engine. Candidates that this machine does not have are among them: their
+    /// The candidates for this target, in the order in which they are tried: Core ML with the requested hardware, Core
+    /// ML with less, then Milwright's own engine. The list includes candidates that this machine lacks: their
     /// [`availability`](Backend::availability) says why.
     pub fn chain(self) -> Vec<Candidate> {
         let units: &[ComputeUnits] = match self {
@@ -345,10 +348,10 @@ impl Target {
         units.iter().map(core_ml).chain([Candidate::new(Cpu)]).collect()
     }
 
-    /// The backend that runs models for this target here.
+    /// The first available backend for this target.
     ///
     /// # Errors
-    /// The target asks for hardware that no backend of this machine reaches. `Auto` and `Cpu` never fail.
+    /// No backend of this machine has the hardware that the target asks for. `Auto` and `Cpu` never fail.
     pub fn backend(self) -> Result<Box<dyn Backend>> {
         match self {
             Target::Cpu => Ok(Box::new(Cpu)),

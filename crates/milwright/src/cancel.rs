@@ -1,4 +1,4 @@
-//! Stopping work that is under way.
+//! Cancelling work in progress.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use crate::{Error, ErrorKind, Result};
 
-/// Asks work that is under way to stop: what was being written is removed, and the call returns an error of the kind
-/// [`Cancelled`](ErrorKind::Cancelled). Clones are the same request. It is looked at between steps, so that it may
-/// take a moment: at most as long as compressing one weight or running one op.
+/// A flag that cancels work in progress. A cancelled call removes its unfinished output and returns an error of the
+/// kind [`Cancelled`](ErrorKind::Cancelled). Clones share the flag. Work checks the flag between steps, so cancelling
+/// may take as long as it takes to compress one weight or to run one op.
 ///
 /// ```
 /// use milwright::{Cancel, LoadOptions};
@@ -25,25 +25,25 @@ pub struct Cancel {
 }
 
 impl Cancel {
-    /// Asks to stop.
+    /// Cancels the work that holds this flag or a clone.
     pub fn cancel(&self) {
         self.flag.store(true, Ordering::Relaxed);
     }
 
-    /// The same request, which is also made when a time has come. The error is of the kind
-    /// [`DeadlineExceeded`](ErrorKind::DeadlineExceeded) then.
+    /// The same flag with a deadline, at which the work ends, too. The error is then of the kind
+    /// [`DeadlineExceeded`](ErrorKind::DeadlineExceeded).
     #[must_use]
     pub fn with_deadline(mut self, deadline: Instant) -> Cancel {
         self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
         self
     }
 
-    /// Whether it was asked for, or the time has come.
+    /// Returns whether the work was cancelled or its deadline has passed.
     pub fn is_cancelled(&self) -> bool {
         self.flag.load(Ordering::Relaxed) || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
-    /// What is set when it is asked for: something that a signal handler can do.
+    /// The shared flag itself: a signal handler may set it.
     pub fn flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.flag)
     }

@@ -1,4 +1,4 @@
-//! Compiled models, kept: what Core ML's compiler makes of a model takes seconds to minutes, and is the same next time.
+//! A cache of compiled models. Core ML's compiler takes seconds to minutes, and gives the same result each time.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,10 +8,11 @@ use tempfile::TempDir;
 
 use crate::{Cancel, ComputeUnits, Error, ErrorKind, Model, PlanOrigin, Result};
 
-/// Compiled models (`.mlmodelc` folders) in a cache, by all that they depend on. One process compiles, the others wait;
-/// what is handed out is whole, and is checked each time; the least recently used ones go when the cache is full.
+/// A cache of compiled models (`.mlmodelc` folders), keyed by everything that they depend on. If several processes
+/// need the same model, one compiles and the others wait. A cache entry is complete and is verified at each hit. When
+/// the cache is full, the least recently used entries are evicted.
 ///
-/// How to compile is the caller's: Core ML's compiler, or [`Model::compile_to`].
+/// The caller chooses the compiler: Core ML's own, or [`Model::compile_to`].
 ///
 /// ```
 /// # let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../");
@@ -34,27 +35,27 @@ pub struct CompiledModels {
     store: Option<Store>,
 }
 
-/// What a compiled model depends on besides the model.
+/// What a compiled model depends on, besides the model itself.
 #[derive(Clone, Debug, Default)]
 pub struct CompileOptions {
-    /// The hardware that it is for.
+    /// The hardware that the model is compiled for.
     pub compute_units: ComputeUnits,
-    /// The system with its build, such as `Version 15.5 (Build 24F74)`: each one brings its own compiler.
+    /// The operating system with its build, such as `Version 15.5 (Build 24F74)`: each build has its own compiler.
     pub system: String,
     /// The machine, such as `Mac16,1`.
     pub device: String,
     /// The compiler, with its version.
     pub compiler: String,
-    /// Everything else that the compiler is told, by name.
+    /// All other options of the compiler, by name.
     pub others: Vec<(String, String)>,
-    /// How long to wait for another process that compiles the same, before doing it here as well; `None` is the
-    /// [store's](milwright_cache::Options::wait).
+    /// How long to wait for another process that compiles the same model, before compiling it here as well; `None`
+    /// uses the [store's](milwright_cache::Options::wait) timeout.
     pub wait: Option<Duration>,
-    /// Ends the wait for others. The compiler looks at it if the caller sees to it.
+    /// Cancels the wait for another process. The `compile` closure must check the flag itself.
     pub cancel: Cancel,
 }
 
-/// A compiled model. While this lives, the folder stays where it is.
+/// A compiled model on disk. Its folder is not removed or evicted while this value lives.
 #[derive(Debug)]
 pub struct CompiledModel {
     place: Place,
@@ -64,25 +65,26 @@ pub struct CompiledModel {
 #[derive(Debug)]
 enum Place {
     Kept(Box<Folder>),
-    /// Without a cache.
+    /// There is no cache, or it cannot be used.
     Temporary(TempDir),
 }
 
-/// The folder's name. Equal models have equal keys, whatever their files are called.
+/// The folder's name inside a cache entry. Equal models have equal keys, whatever their file names are.
 const NAME: &str = "model.mlmodelc";
 
 impl CompiledModels {
-    /// Those of a cache. Without one, every model is compiled anew, to a temporary folder.
+    /// Compiled models in this cache. Without a cache, every model is compiled anew, to a temporary folder.
     pub fn new(store: Option<Store>) -> CompiledModels {
         CompiledModels { store }
     }
 
-    /// Whether a model is there. It may still turn out to be damaged, and compiled again.
+    /// Returns whether the cache has an entry for a model. The entry may still turn out to be damaged, and is then
+    /// compiled again.
     pub fn is_cached(&self, model: &Model, options: &CompileOptions) -> bool {
         self.store.as_ref().is_some_and(|store| store.contains(&options.key(model)))
     }
 
-    /// Sees to it that a model is there, and says where it came from.
+    /// Compiles a model into the cache unless it is there, and returns the origin of the entry.
     ///
     /// # Errors
     /// As for [`compiled`](CompiledModels::compiled); or there is no cache, or no room in it.
@@ -102,12 +104,12 @@ impl CompiledModels {
         }
     }
 
-    /// The compiled form of a model: from the cache, or compiled now. `compile` gets a path of which only the parent
-    /// exists.
+    /// Returns the compiled form of a model, from the cache or compiled now. `compile` gets a path that does not exist
+    /// yet; its parent does.
     ///
     /// # Errors
-    /// `compile`'s own; the wait for another process was cancelled; or there is no place for temporary files. Trouble with
-    /// the cache is only a warning.
+    /// `compile` fails; the wait for another process is cancelled; or no temporary folder can be created. If the cache
+    /// fails, this only logs a warning.
     pub fn compiled(
         &self,
         model: &Model,
@@ -149,12 +151,12 @@ impl CompiledModels {
         }
     }
 
-    /// [`compiled`](CompiledModels::compiled), and what `load` makes of it. A model of the cache that does not load is
-    /// compiled again, once, with a warning; unless the error is that it was cancelled, or another that is no fault of the
-    /// model's.
+    /// Compiles a model as [`compiled`](CompiledModels::compiled) does, and loads it with `load`. If a cached model
+    /// fails to load, it is compiled again, once, with a warning; unless the error does not concern the model, such as
+    /// a cancellation.
     ///
     /// # Errors
-    /// As for `compiled`; or `load`'s own, for a model that was just compiled.
+    /// As for `compiled`; or `load` fails for a model that was just compiled.
     pub fn load<T>(
         &self,
         model: &Model,
@@ -163,7 +165,7 @@ impl CompiledModels {
         mut load: impl FnMut(&Path) -> Result<T>,
     ) -> Result<(T, CompiledModel)> {
         let first = match self.compiled(model, options, &mut compile) {
-            // Its disk may be full; there may be room elsewhere.
+            // The disk of the cache may be full; the temporary folder may have room.
             Err(error) if error.kind() == ErrorKind::Io && self.store.is_some() => {
                 tracing::warn!("compiling without the cache: {error}");
                 temporary(&mut compile)?
@@ -172,7 +174,7 @@ impl CompiledModels {
         };
         let error = match load(&first.path()) {
             Ok(loaded) => return Ok((loaded, first)),
-            // No fault of the compiled model.
+            // The compiled model is not the cause.
             Err(error) if is_innocent(error.kind()) => return Err(error),
             Err(error) => error,
         };
@@ -185,7 +187,7 @@ impl CompiledModels {
         let mut again = if gone {
             self.compiled(model, options, &mut compile)?
         } else {
-            // Another process has it, and may be content with it; or the cache cannot be written.
+            // Another process uses the entry, perhaps without trouble; or the cache cannot be written.
             temporary(&mut compile)?
         };
         again.origin = PlanOrigin::Rebuilt(error.to_string());
@@ -198,7 +200,7 @@ impl CompiledModels {
         }
     }
 
-    /// Whether nobody finds it any more.
+    /// Discards a cache entry. Returns whether it can no longer be found.
     fn discard(&self, compiled: CompiledModel) -> bool {
         match (compiled.place, &self.store) {
             (Place::Kept(folder), Some(store)) => store.discard(*folder).unwrap_or_else(|error| {
@@ -210,7 +212,7 @@ impl CompiledModels {
     }
 }
 
-/// Whether an error says nothing about what was loaded.
+/// Whether an error does not concern the compiled model that was loaded.
 fn is_innocent(kind: ErrorKind) -> bool {
     matches!(
         kind,
@@ -226,8 +228,7 @@ fn temporary(compile: impl FnOnce(&Path) -> Result<()>) -> Result<CompiledModel>
 }
 
 impl CompiledModel {
-    /// The `.mlmodelc` folder. It is the same each time that a model is found: Core ML keeps more about a model by its
-    /// path.
+    /// The `.mlmodelc` folder. A cache entry keeps its path from hit to hit, because Core ML caches more data by path.
     pub fn path(&self) -> PathBuf {
         match &self.place {
             Place::Kept(folder) => folder.path.clone(),
@@ -235,7 +236,7 @@ impl CompiledModel {
         }
     }
 
-    /// Where it came from.
+    /// Whether it was compiled now, or came from the cache.
     pub fn origin(&self) -> &PlanOrigin {
         &self.origin
     }
@@ -243,7 +244,8 @@ impl CompiledModel {
 
 impl CompileOptions {
     fn key(&self, model: &Model) -> Key {
-        // Every field is named: a new one belongs in the key, or not, on purpose.
+        // The pattern names every field, so that a new field does not compile until it is in the key or left out on
+        // purpose.
         let CompileOptions { compute_units, system, device, compiler, others, wait: _, cancel: _ } = self;
         let mut key = KeyBuilder::new("mlmodelc")
             .field("model", model.digest())
@@ -289,7 +291,7 @@ mod tests {
         let (_, first) = models.load(&model, &options(), compile, open).unwrap();
         let path = first.path();
         drop(first);
-        // Loads at the second try.
+        // Loads at the second attempt.
         let tries = Cell::new(0);
         let second_try = |path: &Path| {
             tries.set(tries.get() + 1);
@@ -304,7 +306,7 @@ mod tests {
         assert_eq!((again.path(), compiled.get()), (path.clone(), 2));
         assert_eq!(loaded.info(), model.info());
         drop(again);
-        // Was told to stop.
+        // Cancelled.
         let stopped = |_: &Path| -> Result<()> { Err(Error::new(ErrorKind::Cancelled, "cancelled")) };
         assert_eq!(
             models.load(&model, &options(), compile, stopped).unwrap_err().kind(),
@@ -316,7 +318,7 @@ mod tests {
         let error = models.load(&model, &options(), compile, never).unwrap_err();
         assert_eq!((error.to_string().as_str(), compiled.get()), ("error -14", 3));
         assert!(!models.is_cached(&model, &options()), "what does not load is not kept");
-        // In use elsewhere: it stays, and the new one is temporary.
+        // The entry is in use elsewhere: it stays, and the new model is temporary.
         let kept = models.compiled(&model, &options(), compile).unwrap();
         tries.set(0);
         let (_, temporary) = models.load(&model, &options(), compile, second_try).unwrap();

@@ -1,4 +1,4 @@
-//! The one error of the library.
+//! The library's error type.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, where, and what to do about it.
 ///
-/// It prints as one sentence that names file, function and op where they are known; [`hint`](Error::hint) is advice,
-/// apart from it.
+/// It prints as one sentence that names the file, the function and the op where they are known. Advice is separate:
+/// [`hint`](Error::hint).
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
 
@@ -24,7 +24,7 @@ struct Inner {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// Whose fault an [`Error`] is.
+/// The category of an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -38,26 +38,26 @@ pub enum ErrorKind {
     InvalidInput,
     /// A result differs from the original by more than was allowed, or is NaN or infinite where the original is not.
     Tolerance,
-    /// The backend is not there on this machine.
+    /// The backend is not available on this machine.
     Unavailable,
     /// A model failed while it ran.
     Runtime,
-    /// A model needs more memory than it may take ([`Limits`](crate::Limits)), or than there is.
+    /// A model needs more memory than its limit ([`Limits`](crate::Limits)), or than the machine has.
     OutOfMemory,
-    /// It was cancelled.
+    /// The work was cancelled.
     Cancelled,
     /// The caller's deadline passed.
     DeadlineExceeded,
-    /// The process that the model ran in ended, or was killed, before it answered. The next request starts another.
+    /// The worker process ended, or was killed, before it answered. The next request starts another one.
     WorkerDied,
-    /// The states of a session were in a process that ended: reset the session.
+    /// The states of a session were lost with their worker process: reset the session.
     StateLost,
-    /// More is asked for than can be queued: try again later.
+    /// The queue is full: try again later.
     Overloaded,
 }
 
 impl Error {
-    /// An error of a kind, with a sentence that says what happened.
+    /// An error of this kind. The message is a sentence that says what happened.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
         Error(Box::new(Inner { kind, path: None, message: message.into(), hint: None, source: None }))
     }
@@ -66,7 +66,7 @@ impl Error {
         Error::new(ErrorKind::InvalidInput, message)
     }
 
-    /// What the system said; the action completes "cannot … it".
+    /// An error of the operating system. `action` completes "cannot … it".
     pub fn io(action: &str, path: &Path, source: std::io::Error) -> Error {
         use std::io::ErrorKind as Io;
         let hint = match source.kind() {
@@ -93,10 +93,10 @@ impl Error {
         self
     }
 
-    /// Says which part of a model it is about, such as `model 2 of the pipeline`.
+    /// Prefixes the message with the part of the model that failed, such as `model 2 of the pipeline`.
     #[must_use]
     pub(crate) fn within(mut self, part: &str) -> Error {
-        // A path that was given so far is that of the whole, which whoever opened it names.
+        // A path set so far is that of the whole model; the caller that opened the model sets it again.
         self.0.path = None;
         self.0.message = format!("{part}: {}", self.0.message);
         self
@@ -124,7 +124,7 @@ impl Error {
         self
     }
 
-    /// Whose fault it is.
+    /// The category.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }

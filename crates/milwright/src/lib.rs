@@ -26,8 +26,8 @@
 //! | compare two models | [`compare()`], [`Samples`] |
 //! | serve many models to many callers | the module `manager`, of the feature of that name |
 //! | read and write tensors and images | [`npy`], [`image`], [`Files`] |
-//! | stop what is under way | [`Cancel`] |
-//! | keep what Core ML's compiler makes | [`CompiledModels`] |
+//! | cancel work in progress | [`Cancel`] |
+//! | cache the models that Core ML's compiler makes | [`CompiledModels`] |
 //! | survive a crash of a backend | [`Isolated`] |
 //! | measure | [`telemetry`] |
 //!

@@ -17,7 +17,7 @@ use milwright_spec::did_you_mean;
 
 use crate::{Error, ErrorKind, ModelInfo, ModelKind, Result, Task};
 
-/// A model that was opened and verified. The weights of ML programs stay in the file, which is memory-mapped.
+/// A model that was opened and verified. The weights of an ML program stay in the file, which is memory-mapped.
 ///
 /// ```
 /// # let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../");
@@ -37,12 +37,12 @@ pub struct Model {
     digest: OnceLock<[u8; 32]>,
 }
 
-/// What a model computes with.
+/// The executable content of a model.
 #[derive(Debug)]
 pub(crate) enum Content {
-    /// An ML program, or what a neural network becomes.
+    /// An ML program, or the program that a neural network is converted to.
     Program(Checked),
-    /// Plain numbers.
+    /// A classical model, such as a tree ensemble.
     Classic(Classic),
     /// A chain of models.
     Pipeline(Vec<Arc<Model>>),
@@ -53,16 +53,16 @@ impl Model {
     /// program.
     ///
     /// # Errors
-    /// The file cannot be read, is not a Core ML model or a damaged one, is of a type that cannot be run, or breaks
-    /// the rules of MIL. The error names file, function, op and remedy.
+    /// The file cannot be read, is damaged or is not a Core ML model; its type cannot be run; or it breaks the rules
+    /// of MIL. The error names the file, the function, the op and the remedy.
     pub fn open(path: impl AsRef<Path>) -> Result<Model> {
         let path = path.as_ref();
         let package = Package::open(path)?;
         Model::new(path.to_owned(), package).map_err(|e| e.at(path))
     }
 
-    /// A model out of the bytes of its specification (an `.mlmodel` file's, or those of the one in a package), and of
-    /// its weight files by their names in it, such as `@model_path/weights/weight.bin`.
+    /// Opens a model from memory: the bytes of its specification (an `.mlmodel` file, or the one inside a package),
+    /// and its weight files by the names that the specification uses, such as `@model_path/weights/weight.bin`.
     ///
     /// # Errors
     /// As for [`open`](Model::open).
@@ -104,20 +104,20 @@ impl Model {
         Ok(Model { path, package, content, info, digest: OnceLock::new() })
     }
 
-    /// Where it was opened.
+    /// The path that the model was opened from.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What the file says about itself.
+    /// The description of the model.
     pub fn info(&self) -> &ModelInfo {
         &self.info
     }
 
-    /// The program: that of the file, or what a neural network becomes.
+    /// The program: the file's own, or the one that a neural network is converted to.
     ///
     /// # Errors
-    /// The model has none: it is a pipeline, or a model of plain numbers.
+    /// The model has no program: it is a pipeline or a classical model.
     pub fn program(&self) -> Result<&Checked> {
         match &self.content {
             Content::Program(program) => Ok(program),
@@ -128,7 +128,7 @@ impl Model {
         }
     }
 
-    /// The models of a pipeline, in order; none for others.
+    /// The models of a pipeline, in order; empty for other models.
     pub fn pipeline(&self) -> &[Arc<Model>] {
         match &self.content {
             Content::Pipeline(parts) => parts,
@@ -136,7 +136,7 @@ impl Model {
         }
     }
 
-    /// Whether it has loops, so that how long a run takes depends on its inputs.
+    /// Whether the program has loops, so that its run time depends on the inputs.
     pub fn has_loops(&self) -> bool {
         match &self.content {
             Content::Program(program) => {
@@ -151,7 +151,7 @@ impl Model {
     /// The function of this name, or the default one.
     ///
     /// # Errors
-    /// There is none of this name; the hint lists those that there are.
+    /// There is no function of this name; the hint lists the functions.
     pub fn function(&self, name: Option<&str>) -> Result<&Function> {
         let name = name.unwrap_or(&self.info.default_function);
         let program = self.program()?;
@@ -167,9 +167,10 @@ impl Model {
         })
     }
 
-    /// Writes the model compiled, as Core ML's own compiler does: an `.mlmodelc` folder with the program as text, the
-    /// description, and the same weight files. That of a pipeline has a folder of that kind for each of its models, all of
-    /// which have to be ML programs, feature vectorizers, or pipelines of these. A compiled model that is there is replaced whole or not at all.
+    /// Writes the compiled form of the model, as Core ML's own compiler does: an `.mlmodelc` folder with the program
+    /// as text, the description and the same weight files. A compiled pipeline contains one such folder for each of
+    /// its models, which must be ML programs, feature vectorizers or pipelines of these. An existing compiled model is
+    /// replaced completely or not at all.
     ///
     /// ```
     /// # let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../");
@@ -183,8 +184,8 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// The model, or one of a pipeline, is of another type; it cannot be written; or something that is not a compiled
-    /// model is in the way.
+    /// The model, or a model of the pipeline, is of another type; the folder cannot be written; or there is something
+    /// at `path` that is not a compiled model.
     pub fn compile_to(&self, path: impl AsRef<Path>) -> Result<()> {
         self.info.check(Task::Compile).map_err(|e| e.at(&self.path))?;
         self.check_not_replaced(path.as_ref())?;
@@ -198,7 +199,7 @@ impl Model {
         }
     }
 
-    /// An error if something written to `path` would replace the files that the model is read from.
+    /// Refuses to write to `path` if that would replace the files that the model is read from.
     pub(crate) fn check_not_replaced(&self, path: &Path) -> Result<()> {
         match (path.canonicalize(), self.path.canonicalize()) {
             (Ok(there), Ok(own)) if there == own => {
@@ -210,7 +211,7 @@ impl Model {
         }
     }
 
-    /// What is written of it, compiled; `digest` is that of the whole model.
+    /// The compiled parts to write; `digest` is that of the whole model.
     fn compiled(&self, digest: [u8; 32]) -> Result<CompiledPart<'_>> {
         let tool = ("milwright-version", env!("CARGO_PKG_VERSION"));
         let model = self.package.model();
@@ -244,7 +245,7 @@ impl Model {
         text + parts + weights.map(|(_, b)| b.data.len() as u64).sum::<u64>()
     }
 
-    /// The models of a compiled pipeline, whose programs and weights are not in its own message and files.
+    /// The models of a compiled pipeline: their programs and weights are outside its own message and files.
     fn compiled_parts(&self) -> &[Arc<Model>] {
         match self.package.container() {
             Container::Mlmodelc => self.pipeline(),
@@ -252,7 +253,7 @@ impl Model {
         }
     }
 
-    /// A hash of everything that the model computes with.
+    /// A hash of everything that affects what the model computes.
     pub fn digest(&self) -> [u8; 32] {
         *self.digest.get_or_init(|| {
             let mut hasher = blake3::Hasher::new();
@@ -273,7 +274,7 @@ impl Model {
         })
     }
 
-    /// The model with another message in place of its own, such as one with other names.
+    /// The same model with another protobuf message, for example with renamed features.
     pub(crate) fn with_proto(&self, model: &pb::Model) -> Result<Model> {
         Model::new(self.path.clone(), self.package.with_model(model))
     }
@@ -289,20 +290,20 @@ impl Model {
         }
     }
 
-    /// Whether the model, or one that it is made of, has a value for an input that is not given, whatever is declared.
+    /// Whether the model, or one of its pipeline's models, has a built-in value for this input, whatever is declared.
     pub(crate) fn has_value_for(&self, input: &str) -> bool {
         let own = self.classic().is_some_and(|c| c.undeclared_inputs().iter().any(|name| name == input));
         own || self.pipeline().iter().any(|part| part.has_value_for(input))
     }
 
-    /// The numbers that may stand for an input which is not given, around what the model has for it: of the model, or of one that it
-    /// is made of.
+    /// The range of numbers to try for an input that may be left out, around the built-in value of the model or of one
+    /// of its pipeline's models.
     pub(crate) fn value_for(&self, input: &str) -> Option<(f64, f64)> {
         let own = self.classic().and_then(|c| c.value_for(input));
         own.or_else(|| self.pipeline().iter().find_map(|part| part.value_for(input)))
     }
 
-    /// Whether it is an old network, all of whose tensors have five dimensions.
+    /// Whether this is an old neural network, all of whose tensors have five dimensions.
     pub(crate) fn has_five_dimensions(&self) -> bool {
         milwright_convert::neural_network::has_five_dimensions(self.package.model())
     }
@@ -312,17 +313,17 @@ impl Model {
     }
 }
 
-/// The program that a neural network becomes.
+/// Converts a neural network to a program.
 fn network(package: &Package) -> Result<Program> {
     let model = package.model();
     Ok(match package.container() {
-        // Its layers say what shapes they give.
+        // The layers of a compiled network declare their output shapes.
         Container::Mlmodelc => milwright_convert::neural_network::read_with_shapes(model)?,
         _ => milwright_convert::neural_network::read(model)?,
     })
 }
 
-/// Layers of a compiled network, or models in a pipeline, that are not understood.
+/// The error for layers of a compiled network, or models of a pipeline, that cannot be read.
 fn unread(layers: &[String]) -> Error {
     /// How many an error lists.
     const MAX: usize = 20;
@@ -341,7 +342,7 @@ fn unread(layers: &[String]) -> Error {
         .with_hint("open the .mlpackage or .mlmodel that it was compiled from")
 }
 
-/// The models of a pipeline. The decoder bounds how deep pipelines nest.
+/// Opens the models of a pipeline. The decoder bounds how deep pipelines nest.
 fn parts(path: &Path, package: &Package, pipeline: &Pipeline) -> Result<Vec<Arc<Model>>> {
     let part = |(i, part): (usize, &pb::Model)| {
         let opened = Model::new(path.to_owned(), package.part(i, part));

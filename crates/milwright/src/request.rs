@@ -1,4 +1,4 @@
-//! What goes into a prediction and what comes out.
+//! The inputs and outputs of a prediction.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ pub struct InferenceRequest {
     files: Files,
 }
 
-/// The files that inputs were read from, for errors. Requests are equal whatever they were read from.
+/// The files that inputs were read from, for error messages. They do not take part in comparisons of requests.
 #[derive(Clone, Debug, Default)]
 struct Files(BTreeMap<String, PathBuf>);
 
@@ -36,7 +36,7 @@ impl PartialEq for Files {
     }
 }
 
-/// A feature that is a dictionary: numbers by key. Keys are all strings or all int64, each once.
+/// A dictionary feature: numbers by key. The keys are all strings or all int64, and unique.
 ///
 /// ```
 /// use milwright::Dictionary;
@@ -51,7 +51,7 @@ pub struct Dictionary {
     values: Tensor,
 }
 
-/// The outputs of one prediction, in declared order.
+/// The outputs of one prediction, in the order in which the model declares them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Prediction {
     outputs: Vec<(String, Tensor)>,
@@ -65,7 +65,7 @@ impl InferenceRequest {
         InferenceRequest::default()
     }
 
-    /// Adds an input, or replaces it: an array, a number, a string, or a vector for a sequence.
+    /// Sets an input, replacing an earlier one of this name: an array, a number, a string, or a vector for a sequence.
     #[must_use]
     pub fn input(mut self, name: impl Into<String>, tensor: Tensor) -> InferenceRequest {
         let name = name.into();
@@ -75,7 +75,7 @@ impl InferenceRequest {
         self
     }
 
-    /// Adds an input that is a dictionary, or replaces it.
+    /// Sets a dictionary input, replacing an earlier one of this name.
     #[must_use]
     pub fn dictionary(self, name: impl Into<String>, dictionary: Dictionary) -> InferenceRequest {
         let name = name.into();
@@ -84,24 +84,27 @@ impl InferenceRequest {
         request
     }
 
-    /// The inputs. Of a dictionary these are the values, a vector: [`keys`](InferenceRequest::keys) has its keys.
+    /// The inputs. A dictionary appears as the vector of its values; [`keys`](InferenceRequest::keys) returns its
+    /// keys.
     pub fn inputs(&self) -> &[(String, Tensor)] {
         &self.inputs
     }
 
-    /// The keys of the input of this name, in the order of its values, if it is a dictionary.
+    /// The keys of a dictionary input, in the order of its values; `None` for other inputs.
     pub fn keys(&self, name: &str) -> Option<&Tensor> {
         self.keys.get(name)
     }
 
-    /// Says which file an input was read from: errors about the input name it, see [`explain`](InferenceRequest::explain).
+    /// Records the file that an input was read from, so that [`explain`](InferenceRequest::explain) can name it in
+    /// errors.
     #[must_use]
     pub fn read_from(mut self, name: impl Into<String>, file: impl Into<PathBuf>) -> InferenceRequest {
         self.files.0.insert(name.into(), file.into());
         self
     }
 
-    /// Names the files in an error of a prediction with these inputs: the one of the input that it is about, or the first.
+    /// Adds file names to an error of a prediction with these inputs: the file of the input that the error names, or
+    /// else the first file.
     #[must_use]
     pub fn explain(&self, error: Error) -> Error {
         if !matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Runtime) {
@@ -110,7 +113,7 @@ impl InferenceRequest {
         let message = error.message();
         for (name, file) in &self.files.0 {
             let called = format!("input `{name}`");
-            // Ops and the models of a pipeline have inputs, too, perhaps of the same name.
+            // Ops and the models of a pipeline have inputs, too, which may have the same name.
             let is_of_model =
                 |before: &str| before.is_empty() || before.ends_with("the ") && !before.starts_with("model ");
             if let Some((before, after)) = message.split_once(&called).filter(|(b, _)| is_of_model(b)) {
@@ -131,11 +134,11 @@ impl InferenceRequest {
 }
 
 impl Dictionary {
-    /// A dictionary of two vectors of one length.
+    /// A dictionary from a vector of keys and a vector of values, of the same length.
     ///
     /// # Errors
-    /// The keys are neither strings nor integers, or one comes twice; the values are not numbers; or there are more of
-    /// the one than of the other.
+    /// The keys are neither strings nor integers, or a key occurs twice; the values are not numbers; or the two
+    /// lengths differ.
     pub fn new(keys: Tensor, values: Tensor) -> Result<Dictionary> {
         if keys.elements() != values.elements() {
             let message = format!("{} keys for {} values", keys.elements(), values.elements());
@@ -154,7 +157,7 @@ impl Dictionary {
         unique(keys.into_iter(), values).map(Dictionary::from_ints)
     }
 
-    /// A dictionary with keys that are strings; where one comes twice, the last value counts.
+    /// A dictionary with string keys. If a key occurs twice, the last value counts.
     pub fn from_strings<K: Into<String>>(entries: impl IntoIterator<Item = (K, f64)>) -> Dictionary {
         let entries: IndexMap<String, f64> = entries.into_iter().map(|(k, v)| (k.into(), v)).collect();
         let (keys, values): (Vec<String>, Vec<f64>) = entries.into_iter().unzip();
@@ -162,7 +165,7 @@ impl Dictionary {
         Dictionary { keys, values: vector(values) }
     }
 
-    /// A dictionary with keys that are int64; where one comes twice, the last value counts.
+    /// A dictionary with int64 keys. If a key occurs twice, the last value counts.
     pub fn from_ints(entries: impl IntoIterator<Item = (i64, f64)>) -> Dictionary {
         let entries: IndexMap<i64, f64> = entries.into_iter().collect();
         let (keys, values): (Vec<i64>, Vec<f64>) = entries.into_iter().unzip();
@@ -181,7 +184,7 @@ impl Dictionary {
     }
 }
 
-/// The entries, if no key comes twice.
+/// Collects the entries; `None` if a key occurs twice.
 fn unique<K: Clone + Eq + std::hash::Hash + std::fmt::Debug>(
     keys: impl Iterator<Item = K>,
     values: Vec<f64>,
@@ -205,7 +208,7 @@ impl Prediction {
         Prediction { outputs, ..Prediction::default() }
     }
 
-    /// The same with these outputs.
+    /// The same prediction with other outputs.
     pub(crate) fn with_outputs(self, outputs: Vec<(String, Tensor)>) -> Prediction {
         Prediction { outputs, ..self }
     }
@@ -216,7 +219,7 @@ impl Prediction {
         Prediction { classes: Some(classes), ..self }
     }
 
-    /// Says that the output of this name is a dictionary with these keys.
+    /// Marks an output as a dictionary with these keys.
     #[must_use]
     pub fn with_keys(mut self, name: impl Into<String>, keys: Tensor) -> Prediction {
         self.keys.insert(name.into(), keys);
@@ -228,13 +231,13 @@ impl Prediction {
         self.classes.as_ref()
     }
 
-    /// The keys of the output of this name, in the order of its values, if it is a dictionary. A classifier's
+    /// The keys of a dictionary output, in the order of its values; `None` for other outputs. A classifier's
     /// probabilities have [`classes`](Prediction::classes) instead.
     pub fn keys(&self, name: &str) -> Option<&Tensor> {
         self.keys.get(name)
     }
 
-    /// The keys of all outputs that are dictionaries, by name.
+    /// The keys of all dictionary outputs, by name.
     pub(crate) fn all_keys(&self) -> &BTreeMap<String, Tensor> {
         &self.keys
     }
@@ -244,8 +247,8 @@ impl Prediction {
         self.outputs
     }
 
-    /// The outputs. The probabilities of a classifier are a vector, in the order of its classes; so are the values of a
-    /// dictionary, in the order of its keys.
+    /// The outputs. A classifier's probabilities are a vector in the order of its classes; a dictionary's values are a
+    /// vector in the order of its keys.
     pub fn outputs(&self) -> &[(String, Tensor)] {
         &self.outputs
     }

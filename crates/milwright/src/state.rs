@@ -1,11 +1,11 @@
-//! The memory of stateful models.
+//! The states of stateful models.
 
 use milwright_mil::Tensor;
 
 use crate::{Error, Result};
 
-/// The tensors that a stateful model keeps between predictions, by name. [`Session::new_state`] makes one; whoever has
-/// it decides which predictions share it.
+/// The tensors that a stateful model keeps between predictions, by name. [`Session::new_state`] creates one.
+/// Predictions share a state only if the caller passes the same one.
 ///
 /// [`Session::new_state`]: crate::Session::new_state
 #[derive(Clone, Debug, Default)]
@@ -19,7 +19,7 @@ impl State {
         names
     }
 
-    /// What a state holds.
+    /// Returns the value of a state.
     ///
     /// # Errors
     /// There is no state of this name.
@@ -27,10 +27,10 @@ impl State {
         self.0.get(name).ok_or_else(|| self.unknown(name))
     }
 
-    /// Replaces what a state holds. Other element types are converted as those of inputs are.
+    /// Replaces the value of a state. Other element types are converted as for inputs.
     ///
     /// # Errors
-    /// There is no state of this name, or the tensor has another shape, or elements that the state cannot hold.
+    /// There is no state of this name, the tensor has another shape, or the state cannot hold its elements.
     pub fn write(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
         let held = self.read(name)?;
         if held.shape() != tensor.shape() {

@@ -1,4 +1,4 @@
-//! Whether the backends of a chain are there.
+//! Availability of the backends of a chain.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use super::Clock;
 use super::clock::after;
 use crate::{Availability, Candidate};
 
-/// Asks each candidate, on a thread of its own: one that hangs or panics holds nobody else up, and is not there.
+/// Asks each candidate whether it is available, each on its own thread. A candidate that hangs or panics counts as
+/// unavailable, and does not delay the others.
 pub(crate) async fn ask(chain: &[Candidate], limit: Duration, clock: &dyn Clock) -> Vec<Availability> {
     let end = after(clock.now(), limit);
     let asked: Vec<_> = chain.iter().map(start).collect();
@@ -31,7 +32,7 @@ fn start(candidate: &Candidate) -> std::io::Result<oneshot::Receiver<Availabilit
     let (reply, answer) = oneshot::channel();
     let candidate = candidate.clone();
     let ask = move || {
-        // Whoever does not wait any more does not need it.
+        // If the receiver is gone, the caller does not need the answer.
         let _ = reply.send(candidate.backend.availability());
     };
     std::thread::Builder::new().name("milwright-asks".into()).spawn(ask)?;

@@ -1,4 +1,4 @@
-//! Calls that come at about the same time are run together.
+//! Runs calls that arrive at about the same time as one batch.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,22 +10,23 @@ use super::sync::{Mutex, lock};
 use super::{BoxFuture, Call, Clock, Predict, Reply};
 use crate::{Error, ErrorKind, InferenceRequest, Result};
 
-/// How calls are put together.
+/// How calls are collected into batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchOptions {
-    /// At most so many calls in a batch.
+    /// The largest number of calls in a batch.
     pub size: usize,
-    /// At most so long does the first one wait for others; and no call longer than half of the time that it has.
+    /// The longest time that the first call of a batch waits for others. No call waits longer than half of the time to
+    /// its deadline.
     pub delay: Duration,
 }
 
-/// Puts calls of one request together to calls of several, which a backend may run faster. If a batch fails, each of its
-/// calls is run alone: a bad request fails no other one. Calls with states, and of several requests, pass by.
+/// Merges calls of one request into a batch, which a backend may run faster. If the batch fails, each of its calls
+/// runs alone, so that a bad request fails only itself. Calls with a state or with several requests are not batched.
 pub struct Batch<S> {
     inner: Arc<S>,
     options: BatchOptions,
     clock: Arc<dyn Clock>,
-    /// The batch that more calls may join.
+    /// The batch that is still open to more calls.
     open: Mutex<Option<mpsc::Sender<Member>>>,
 }
 
@@ -35,13 +36,13 @@ struct Member {
 }
 
 impl<S: Predict> Batch<S> {
-    /// Puts calls together in front of `inner`.
+    /// A batching policy in front of `inner`.
     pub fn new(inner: S, options: BatchOptions, clock: Arc<dyn Clock>) -> Batch<S> {
         let options = BatchOptions { size: options.size.max(1), ..options };
         Batch { inner: Arc::new(inner), options, clock, open: Mutex::new(None) }
     }
 
-    /// Adds a call to the batch that is open, or opens one.
+    /// Adds a call to the open batch, or opens a new one.
     fn join(&self, mut member: Member) {
         let mut open = lock(&self.open);
         if let Some(batch) = &*open {
@@ -76,8 +77,8 @@ impl<S: Predict> Predict for Batch<S> {
     }
 }
 
-/// Waits for more calls until there are enough or it is time: no longer than half of what any of them has until its
-/// deadline. What came in between is a batch of its own.
+/// Collects a batch: waits until it is full or until `end`, but never longer than half of the time to any member's
+/// deadline. Calls that arrive while it closes form a second batch.
 async fn gather(
     first: Member,
     mut more: mpsc::Receiver<Member>,
@@ -107,14 +108,14 @@ async fn gather(
     }
     more.close();
     let mut late = Vec::new();
-    // Not `try_recv`: it does not wait for one who is just about to send.
+    // `recv` instead of `try_recv`: it also waits for a sender that has just reserved its slot.
     while let Some(member) = more.recv().await {
         late.push(member);
     }
     if late.is_empty() { vec![members] } else { vec![members, late] }
 }
 
-/// Runs a batch. Whoever does not wait for the answer any more is left out; when nobody does, it ends.
+/// Runs a batch. Members whose callers have dropped their futures are left out; if none is left, the run is cancelled.
 async fn run<S: Predict>(inner: &S, mut members: Vec<Member>) {
     members.retain(|m| !m.answer.is_closed());
     if members.len() > 1 {
@@ -149,7 +150,8 @@ async fn all_gone(members: &mut [Member]) {
     }
 }
 
-/// All requests in one call, as urgent as the most urgent; each one's own deadline is kept by who waits for it.
+/// Merges all requests into one call, with the highest priority and the latest deadline of the members. The
+/// [`Deadline`](super::Deadline) in front of the batch enforces each member's own deadline.
 fn merge(members: &[Member]) -> Call {
     let requests: Arc<[InferenceRequest]> =
         members.iter().flat_map(|m| m.call.requests.iter().cloned()).collect();

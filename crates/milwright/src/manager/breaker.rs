@@ -1,4 +1,4 @@
-//! A backend that keeps failing is left alone for a while.
+//! A circuit breaker: stops calling a backend that keeps failing, for a while.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,11 +15,12 @@ use crate::{Error, ErrorKind, Result};
 /// When a [`Breaker`] opens, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BreakerOptions {
-    /// It opens after so many failures without a success between them.
+    /// The number of failures in a row, without a success between them, that opens it.
     pub failures: u32,
-    /// How long it stays open before one call tries again.
+    /// How long it stays open before one call probes the backend.
     pub cooldown: Duration,
-    /// A deadline that passes sooner than this says that the caller was in a hurry, not that the backend failed.
+    /// The shortest timeout that counts as a failure. If a deadline passes sooner, the caller was impatient, and the
+    /// backend is not to blame.
     pub patience: Duration,
 }
 
@@ -30,19 +31,20 @@ impl Default for BreakerOptions {
     }
 }
 
-/// What a [`Breaker`] lets through.
+/// The state of a [`Breaker`]: which calls it lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerState {
     /// All calls.
     Closed,
-    /// One call, as a probe: it decides.
+    /// One call, as a probe. Its result closes or opens the breaker.
     HalfOpen,
     /// None: they fail at once, with an error of the kind [`Unavailable`](ErrorKind::Unavailable).
     Open,
 }
 
-/// Stops calling a backend that keeps failing, and tries again later.
+/// A circuit breaker in front of a backend. It opens after repeated failures, and later lets one call probe the
+/// backend.
 pub struct Breaker<S> {
     inner: S,
     circuit: Arc<Circuit>,
@@ -57,7 +59,7 @@ impl<S: Predict> Breaker<S> {
         Breaker { inner, circuit: Arc::new(Circuit::new(options)), clock, labels }
     }
 
-    /// What it lets through now.
+    /// The current state.
     pub fn state(&self) -> BreakerState {
         self.circuit.state(self.clock.now())
     }
@@ -98,7 +100,7 @@ impl<S: Predict> Predict for Breaker<S> {
     }
 }
 
-/// The state of a breaker. It knows nothing of what it protects.
+/// The state machine of a breaker, independent of the backend that it protects.
 pub(crate) struct Circuit {
     options: BreakerOptions,
     inner: Mutex<Inner>,
@@ -106,7 +108,7 @@ pub(crate) struct Circuit {
 
 struct Inner {
     phase: Phase,
-    /// Counts changes of the phase: what was admitted before the last one has no say any more.
+    /// The number of phase changes so far. The result of a call that was admitted in an earlier generation is ignored.
     generation: u64,
 }
 
@@ -123,7 +125,7 @@ impl Circuit {
         Circuit { options, inner: Mutex::new(Inner { phase, generation: 0 }) }
     }
 
-    /// Lets a call through, or says how long to leave the backend alone; zero while a probe is under way.
+    /// Admits a call, or returns how long the breaker stays open; zero while a probe is in flight.
     pub(crate) fn admit(self: Arc<Self>, now: Instant) -> Result<Admitted, Duration> {
         let mut inner = self.lock();
         match inner.phase {
@@ -159,7 +161,8 @@ impl Inner {
     }
 }
 
-/// A call that was let through. Dropping it without a result says nothing about the backend; the next call probes.
+/// An admitted call. Dropping it without a result says nothing about the backend; if it was the probe, the next call
+/// probes.
 pub(crate) struct Admitted {
     circuit: Arc<Circuit>,
     generation: u64,
@@ -171,7 +174,7 @@ impl Admitted {
         inner.generation == self.generation && matches!(inner.phase, Phase::HalfOpen { .. })
     }
 
-    /// The call succeeded. Returns the new state if that changed it.
+    /// Records a success. Returns the new state if it changed.
     pub(crate) fn succeeded(self) -> Option<BreakerState> {
         let mut inner = self.circuit.lock();
         if inner.generation != self.generation {
@@ -189,7 +192,7 @@ impl Admitted {
         }
     }
 
-    /// The backend failed. Returns the new state if that changed it.
+    /// Records a failure of the backend. Returns the new state if it changed.
     pub(crate) fn failed(self, now: Instant) -> Option<BreakerState> {
         let mut inner = self.circuit.lock();
         if inner.generation != self.generation {

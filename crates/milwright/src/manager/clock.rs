@@ -1,4 +1,4 @@
-//! Time, passed in.
+//! Clocks that are passed in as values.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -8,25 +8,26 @@ use std::time::{Duration, Instant};
 
 use super::BoxFuture;
 
-/// Where the policies take the time from.
+/// The clock of the policies.
 pub trait Clock: Send + Sync + 'static {
     /// The time.
     fn now(&self) -> Instant;
 
-    /// Ends when the time has come.
+    /// Completes at this time.
     fn sleep_until(&self, time: Instant) -> BoxFuture<'static, ()>;
 }
 
-/// Timers are up to a millisecond late, and the answer has a way to go: so much before a deadline it is given up.
+/// How long before its deadline a call times out. Timers fire up to a millisecond late, and the answer takes time to
+/// reach the caller.
 pub(crate) const MARGIN: Duration = Duration::from_millis(2);
 
-/// The time after a while; where that is past what can be told, a long time from now.
+/// Adds a duration to a time. If the sum is out of range, returns a time in the far future.
 pub(crate) fn after(now: Instant, duration: Duration) -> Instant {
     const LONG: Duration = Duration::from_secs(86_400 * 365 * 30);
     now.checked_add(duration).unwrap_or_else(|| now + LONG)
 }
 
-/// The time of the system, with tokio's timers: up to a millisecond late.
+/// The system's clock, with tokio's timers, which fire up to a millisecond late.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -40,7 +41,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is told to go on, for tests. Clones are the same clock.
+/// A clock for tests that only moves when it is told to. Clones are the same clock.
 ///
 /// ```
 /// use std::time::Duration;
@@ -57,13 +58,13 @@ pub struct ManualClock(Arc<Mutex<Hands>>);
 #[derive(Debug)]
 struct Hands {
     now: Instant,
-    /// Who sleeps, until when.
+    /// The wakers of sleeping tasks, by wake-up time.
     sleepers: BTreeMap<(Instant, u64), Waker>,
     next_id: u64,
 }
 
 impl ManualClock {
-    /// Lets time pass: whoever slept until then wakes up.
+    /// Moves the clock forward, and wakes the tasks whose time has come.
     pub fn advance(&self, by: Duration) {
         let mut hands = self.lock();
         hands.now += by;
@@ -74,7 +75,7 @@ impl ManualClock {
         awake.into_values().for_each(Waker::wake);
     }
 
-    /// Lets time pass until the first sleeper wakes up, if there is one.
+    /// Moves the clock forward to the next wake-up time. Returns whether there is one.
     pub fn advance_to_next(&self) -> bool {
         let hands = self.lock();
         let Some((&(time, _), _)) = hands.sleepers.first_key_value() else { return false };
@@ -84,7 +85,7 @@ impl ManualClock {
         true
     }
 
-    /// How many sleep.
+    /// The number of sleeping tasks.
     pub fn sleepers(&self) -> usize {
         self.lock().sleepers.len()
     }

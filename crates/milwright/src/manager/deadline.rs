@@ -1,4 +1,4 @@
-//! Calls are answered by their deadline.
+//! Enforces the deadlines of calls.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,8 +7,8 @@ use super::clock::{MARGIN, after};
 use super::{BoxFuture, Call, Clock, Predict, Reply};
 use crate::{Error, ErrorKind, Result};
 
-/// Answers every call by its deadline: with an error of the kind [`DeadlineExceeded`](ErrorKind::DeadlineExceeded) if
-/// there is nothing better, and what was asked is given up.
+/// Answers every call by its deadline. If `inner` has not answered by then, the call is cancelled, and fails with an
+/// error of the kind [`DeadlineExceeded`](ErrorKind::DeadlineExceeded).
 pub struct Deadline<S> {
     inner: S,
     limit: Option<Duration>,
@@ -17,8 +17,8 @@ pub struct Deadline<S> {
 }
 
 impl<S: Predict> Deadline<S> {
-    /// Allows what is in `inner` as long as a call's deadline says, and never longer than `limit`. Errors say that
-    /// `what` took too long.
+    /// A deadline in front of `inner`: the call's own, and at most `limit` from now. The error says that `what` took
+    /// too long.
     pub fn new(inner: S, limit: Option<Duration>, what: &'static str, clock: Arc<dyn Clock>) -> Deadline<S> {
         Deadline { inner, limit, what, clock }
     }

@@ -1,4 +1,4 @@
-//! A session on a thread of its own.
+//! Runs a session on its own thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,16 +19,17 @@ use crate::{
     Session, State,
 };
 
-/// How long a [`Driver`] waits for its backend.
+/// The timeouts of a [`Driver`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DriverOptions {
-    /// Loading, compiling included, is given up after this.
+    /// The timeout of loading, which includes compiling.
     pub load_timeout: Duration,
-    /// A model that does not load is not tried again before this.
+    /// The pause after a failed load before the next attempt.
     pub reload_after: Duration,
-    /// What was told to stop and does not for so long hangs: its thread is given up, and the model loaded again.
+    /// How long a cancelled call may take to stop. After that its thread counts as hung: it is abandoned, and the
+    /// model is loaded again.
     pub grace: Duration,
-    /// When so many threads of a session hang in the backend, no further ones are risked.
+    /// The largest number of hung threads of this session. Once it is reached, no further thread is started.
     pub max_hung: usize,
 }
 
@@ -43,15 +44,15 @@ impl Default for DriverOptions {
     }
 }
 
-/// Loads a model with one backend and runs it, on a thread of its own, one call at a time.
+/// Loads a model with one backend and runs it on its own thread, one call at a time.
 ///
-/// The model is loaded when it is first needed. Whatever the backend does, the caller is not held up: a call that is
-/// given up is told to stop, between ops; what hangs is left behind with its thread, and the model is loaded again on
-/// another one. So is a session that answers at a deadline while its backend goes on, and does not come to
-/// [rest](Session::rest). A session that panics or [dies](Session) is replaced, too.
+/// The model is loaded when it is first needed. The backend never blocks the caller. A cancelled call is asked to
+/// stop, which backends check between ops. A thread that hangs is abandoned, and the model is loaded again on another
+/// one. The same happens if a session returns at its deadline but keeps computing, and does not come to
+/// [rest](Session::rest) in time. A session that panics or [dies](Session) is replaced, too.
 pub struct Driver {
     shared: Arc<Shared>,
-    /// Locked by who runs or loads.
+    /// Locked by the task that runs a call or loads the model.
     slot: Arc<tokio::sync::Mutex<Slot>>,
 }
 
@@ -65,13 +66,13 @@ struct Shared {
     runtime: tokio::runtime::Handle,
     closed: watch::Sender<bool>,
     loaded: Mutex<Option<Loaded>>,
-    /// Whether there is one core only: who looks keeps the other one from working.
+    /// Whether the machine has a single core. Spinning would then keep the session's thread from running.
     is_alone: bool,
-    /// Runs in a row that took longer than waking a thread; or as many as it takes to be slow.
+    /// The number of slow runs in a row (slower than waking a thread), counted up to `SLOW`.
     long_runs: AtomicU32,
-    /// Threads that were left behind, ever.
+    /// Abandoned threads, ever.
     abandoned: AtomicU64,
-    /// Of these, those that have not come back.
+    /// Abandoned threads that have not returned yet.
     hung: AtomicUsize,
 }
 
@@ -83,7 +84,7 @@ struct Slot {
 
 struct Thread {
     jobs: mpsc::SyncSender<Job>,
-    /// Its sender goes when the thread ends.
+    /// Closes when the thread ends, which drops the sender.
     end: oneshot::Receiver<()>,
     handle: JoinHandle<()>,
     life: Arc<Mutex<Life>>,
@@ -93,7 +94,7 @@ struct Job {
     call: Call,
     cancel: Cancel,
     reply: oneshot::Sender<Result<Reply>>,
-    /// When the session is at rest again: whether it can be used again.
+    /// Sent when the session is at rest again: whether it can be used again.
     rested: oneshot::Sender<bool>,
 }
 
@@ -104,7 +105,7 @@ enum Life {
     Ended,
 }
 
-/// An attempt to load, and when the next one may be.
+/// A failed attempt to load, and the time before which there is no other.
 struct Failed {
     until: Instant,
     kind: ErrorKind,
@@ -113,15 +114,15 @@ struct Failed {
 
 type Guard = OwnedMutexGuard<Slot>;
 
-/// About what it takes to wake a thread on an idle machine.
+/// Roughly how long it takes to wake a thread on an idle machine.
 const QUICK: Duration = Duration::from_micros(50);
 
-/// A model is slow when so many runs in a row were: one that was interrupted says nothing.
+/// The number of slow runs in a row that makes a model slow. A single one may just have been interrupted.
 const SLOW: u32 = 4;
 
 impl Driver {
-    /// A driver for a model on a candidate's backend. Call it where a tokio runtime is entered; the `cancel` of
-    /// `load` is not looked at.
+    /// A driver for a model on a candidate's backend. Call it inside a tokio runtime. The `cancel` flag of `load` is
+    /// ignored.
     pub fn new(
         model: Arc<Model>,
         candidate: Candidate,
@@ -148,26 +149,26 @@ impl Driver {
         Driver { shared: Arc::new(shared), slot: Arc::default() }
     }
 
-    /// Loads the model if it is not.
+    /// Loads the model unless it is loaded.
     ///
     /// # Errors
-    /// As [`Backend::load`](crate::Backend::load) has them; or it took too long.
+    /// As for [`Backend::load`](crate::Backend::load); or loading timed out.
     pub async fn warm_up(&self) -> Result<Loaded> {
         drop(self.ready().await?);
         self.loaded().ok_or_else(|| self.shared.is_closed_error())
     }
 
-    /// How the model was made ready, if it was.
+    /// How the model was made ready; `None` before the first load.
     pub fn loaded(&self) -> Option<Loaded> {
         lock(&self.shared.loaded).clone()
     }
 
-    /// Threads that were left behind because they hung: ever, and those that have not come back.
+    /// The number of abandoned threads: ever, and those that still hang.
     pub fn abandoned(&self) -> (u64, usize) {
         (self.shared.abandoned.load(Ordering::Relaxed), self.shared.hung.load(Ordering::Relaxed))
     }
 
-    /// Gives up what runs, and ends the thread. When it returns, the thread is gone, or left behind.
+    /// Cancels the running call and ends the thread. On return, the thread has ended or was abandoned.
     pub async fn close(&self) {
         self.shared.closed.send_replace(true);
         let thread = self.slot.lock().await.thread.take();
@@ -176,13 +177,13 @@ impl Driver {
         }
     }
 
-    /// The slot, with a thread that waits for a job.
+    /// Locks the slot once its thread is idle, and loads the model if there is no thread.
     async fn ready(&self) -> Result<Guard> {
         let slot = Arc::clone(&self.slot).lock_owned().await;
         if slot.thread.is_some() {
             return Ok(slot);
         }
-        // A task of its own: the caller may give up, the model is loaded all the same.
+        // A separate task: if the caller drops its future, the model is loaded all the same.
         let start = self.shared.runtime.spawn(start(Arc::clone(&self.shared), slot));
         let ended = |_| Error::new(ErrorKind::Unavailable, "the manager's runtime has ended");
         let slot = start.await.map_err(ended)?;
@@ -196,7 +197,7 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // What is being loaded is for nobody.
+        // Cancels a load in progress: nobody needs it any more.
         self.shared.closed.send_replace(true);
     }
 }
@@ -204,7 +205,7 @@ impl Drop for Driver {
 impl Predict for Driver {
     fn predict(&self, call: Call) -> BoxFuture<'_, Result<Reply>> {
         Box::pin(async move {
-            // Why it does not load is never the fault of a call: the next backend may load it.
+            // A failed load is never the call's fault: the next backend may load the model.
             let blameless = |e: Error| match is_fault(e.kind()) {
                 true => e,
                 false => Error::new(ErrorKind::Unavailable, e.to_string()),
@@ -214,12 +215,12 @@ impl Predict for Driver {
             let (rested, rest) = oneshot::channel();
             let cancel = Cancel::default();
             let job = Job { call, cancel: cancel.clone(), reply, rested };
-            // If its thread is gone, the job is dropped, and that is the answer.
+            // If the thread is gone, `try_send` drops the job, and `answer` reports that.
             if let Some(thread) = &slot.thread {
                 let _ = thread.jobs.try_send(job);
             }
             let mut running = Running { shared: &self.shared, cancel, rest: Some(rest), slot: Some(slot) };
-            // Not for long: other tasks wait for this thread.
+            // Spins only briefly, because other tasks need this thread.
             let soon = self.shared.briefly(2 * QUICK, || answer.try_recv().ok());
             let answer = tokio::select! {
                 biased;
@@ -230,7 +231,7 @@ impl Predict for Driver {
                 |_| Err(Error::new(ErrorKind::Unavailable, "the backend panicked while it ran the model"));
             let answer = answer.unwrap_or_else(panicked);
             match answer.as_ref().map_err(Error::kind) {
-                // It may go on: as after a call that is given up, the session has to come to rest.
+                // The backend may still be computing: as after a cancelled call, the session has to come to rest.
                 Err(ErrorKind::DeadlineExceeded | ErrorKind::Cancelled) => {}
                 Err(ErrorKind::Unavailable) => {
                     if let Some(mut slot) = running.slot.take() {
@@ -244,12 +245,12 @@ impl Predict for Driver {
     }
 }
 
-/// A call that its thread has. Dropped early, it is given up.
+/// A call that runs on the thread. Dropping it early cancels the call.
 struct Running<'a> {
     shared: &'a Arc<Shared>,
     cancel: Cancel,
     rest: Option<oneshot::Receiver<bool>>,
-    /// Until the thread can have another call.
+    /// Held until the thread can take another call.
     slot: Option<Guard>,
 }
 
@@ -257,13 +258,15 @@ impl Drop for Running<'_> {
     fn drop(&mut self) {
         let (Some(mut slot), Some(rest)) = (self.slot.take(), self.rest.take()) else { return };
         self.cancel.cancel();
-        // Out of the slot: if the runtime has ended, and nobody waits for it, the next call is not given to it.
+        // The thread is taken out of the slot. If the runtime has ended, `recover` never runs, and the next call must
+        // not get this thread.
         let thread = slot.thread.take();
         self.shared.runtime.spawn(recover(Arc::clone(self.shared), slot, thread, rest));
     }
 }
 
-/// Waits until a thread whose call was given up comes back, or leaves it behind and starts another one.
+/// Waits until the thread of a cancelled call is at rest. If that takes longer than the grace period, abandons the
+/// thread and starts another one.
 async fn recover(
     shared: Arc<Shared>,
     mut slot: Guard,
@@ -286,7 +289,7 @@ async fn recover(
     }
 }
 
-/// Loads the model on a new thread. Returns the slot with the thread, or with why there is none.
+/// Loads the model on a new thread. Returns the slot with the thread, or with the reason for the failure.
 async fn start(shared: Arc<Shared>, mut slot: Guard) -> Guard {
     let now = shared.clock.now();
     if *shared.closed.borrow() || slot.failed.as_ref().is_some_and(|f| now < f.until) {
@@ -357,12 +360,12 @@ impl Shared {
         };
         let body = move || {
             let alive = alive;
-            // Its message was printed where it panicked; who waits for an answer sees that there is none.
+            // The panic hook has printed the message; the caller sees that the reply channel was dropped.
             let mut session = None;
             let _ = catch_unwind(AssertUnwindSafe(|| {
                 drive(&alive.shared, &options, ready, &queue, &mut session)
             }));
-            // Apart: one that panics when it is dropped, too, would otherwise end the process.
+            // In a separate `catch_unwind`: a second panic, while dropping, would otherwise abort the process.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(session)));
         };
         let thread = std::thread::Builder::new().name("milwright-session".into()).spawn(body);
@@ -372,7 +375,7 @@ impl Shared {
         Ok((Thread { jobs, end, handle, life }, is_ready))
     }
 
-    /// Does not use a thread again: it died, or its session did.
+    /// Stops using a thread because it died, or its session did.
     fn discard(self: &Arc<Shared>, slot: &mut Guard) {
         if let Some(thread) = slot.thread.take() {
             let shared = Arc::clone(self);
@@ -380,14 +383,14 @@ impl Shared {
         }
     }
 
-    /// Ends a thread that should have nothing to do, or leaves it behind.
+    /// Ends a thread that should be idle, or abandons it if it hangs.
     async fn end(self: &Arc<Shared>, thread: Thread) {
         let Thread { jobs, end, handle, life } = thread;
         drop(jobs);
         let grace = self.clock.sleep_until(after(self.clock.now(), self.options.grace));
         tokio::select! {
             biased;
-            // What is left of it is the system's: this does not wait.
+            // The thread's body has returned: joining does not block.
             _ = end => { let _ = handle.join(); }
             () = grace => self.abandon(&life),
         }
@@ -405,9 +408,9 @@ impl Shared {
         }
     }
 
-    /// Looks for something again and again, for a little longer than it takes to wake a thread that sleeps: where models run
-    /// in less than that, calls one after the other do not wait for the system's scheduler, which on an idle machine takes
-    /// more than all the rest. Nothing that anybody has to know the time of.
+    /// Polls `look` for a little longer than it takes to wake a sleeping thread. If a model runs faster than that,
+    /// back-to-back calls skip the system's scheduler, which on an idle machine costs more than everything else. Uses
+    /// the system's time, not the `Clock`: no policy depends on it.
     fn briefly<T>(&self, limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
         if self.long_runs.load(Ordering::Relaxed) >= SLOW || self.is_alone {
             return None;
@@ -424,7 +427,7 @@ impl Shared {
 
     async fn until_closed(&self) {
         let mut closed = self.closed.subscribe();
-        // An error would say that `self` is gone.
+        // `wait_for` fails only if the sender is gone, and `self` owns the sender.
         let _ = closed.wait_for(|closed| *closed).await;
     }
 
@@ -433,7 +436,7 @@ impl Shared {
     }
 }
 
-/// What a thread holds while it lives.
+/// Held by a thread while it lives.
 struct Alive {
     shared: Arc<Shared>,
     life: Arc<Mutex<Life>>,
@@ -449,7 +452,7 @@ impl Drop for Alive {
     }
 }
 
-/// The life of a thread: it loads the model and runs it until nobody can ask any more.
+/// The body of a thread: loads the model, then runs calls until the sender of jobs is gone.
 fn drive(
     shared: &Shared,
     options: &LoadOptions,
@@ -498,7 +501,7 @@ fn drive(
     }
 }
 
-/// The next job; `None` when there will be none.
+/// The next job; `None` once the sender is gone.
 fn next(shared: &Shared, jobs: &mpsc::Receiver<Job>) -> Option<Job> {
     let soon = shared.briefly(6 * QUICK, || match jobs.try_recv() {
         Err(mpsc::TryRecvError::Empty) => None,

@@ -1,4 +1,4 @@
-//! If one backend fails, the next one answers.
+//! Falls back to the next backend if one fails.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use super::{BoxFuture, Call, Clock, Predict, Reply, Skipped};
 use crate::telemetry::{self, Labels};
 use crate::{Error, ErrorKind, Result};
 
-/// Asks one after the other until one answers. What was skipped, and why, is in the reply, in the log and in the
-/// metrics. Errors that are the caller's own (a wrong input, say) end it at once, and so does the end of its time.
+/// Tries backends in order until one answers. The reply, the log and the metrics say which backends were skipped, and
+/// why. Errors of the caller (a wrong input, say) and an expired deadline end the search at once.
 pub struct Fallback<S> {
     links: Vec<(Labels, S)>,
     absent: Vec<Skipped>,
@@ -17,7 +17,7 @@ pub struct Fallback<S> {
 }
 
 impl<S: Predict> Fallback<S> {
-    /// Asks the links in this order. The `absent` ones are only reported.
+    /// A fallback over these links, in this order. Replies also report the `absent` backends as skipped.
     pub fn new(links: Vec<(Labels, S)>, absent: Vec<Skipped>, clock: Arc<dyn Clock>) -> Fallback<S> {
         Fallback { links, absent, clock }
     }
@@ -48,7 +48,7 @@ impl<S: Predict> Predict for Fallback<S> {
                         }
                         skipped.push(Skipped { backend: labels.backend.to_string(), reason: e.to_string() });
                         last = e;
-                        // Nobody is loaded for a call that cannot wait for it.
+                        // No backend is loaded for a call whose time is over.
                         if is_over {
                             break;
                         }

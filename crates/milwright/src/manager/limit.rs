@@ -1,4 +1,4 @@
-//! So many calls at a time; so many wait, by priority; the others hear that it is too much.
+//! Limits how many calls run and how many wait. Waiting calls are ordered by priority, and further calls are refused.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,8 +11,8 @@ use super::{BoxFuture, Call, Clock, Predict, Priority, Reply, WhenFull};
 use crate::telemetry;
 use crate::{Error, ErrorKind, Result};
 
-/// Lets so many calls through at a time. A call that waits costs its caller's memory and a place in the queue; dropping
-/// its future gives the place back.
+/// Limits concurrency with a queue. A waiting call costs its caller's memory and a place in the queue. Dropping its
+/// future frees the place.
 pub struct Limit<S> {
     inner: S,
     queue: Arc<Queue>,
@@ -21,19 +21,20 @@ pub struct Limit<S> {
 }
 
 impl<S: Predict> Limit<S> {
-    /// Lets `running` calls through at a time, at least one, and `waiting` more wait.
+    /// Lets at most `running` calls (at least one) run at a time, and at most `waiting` more wait.
     pub fn new(inner: S, running: usize, waiting: usize, clock: Arc<dyn Clock>, model: Arc<str>) -> Limit<S> {
         Limit { inner, queue: Arc::new(Queue::new(running.max(1), waiting)), clock, model }
     }
 
-    /// How many calls run, and how many wait.
+    /// The numbers of running and of waiting calls.
     pub fn depth(&self) -> (usize, usize) {
         self.queue.depth()
     }
 }
 
 impl<S> Limit<S> {
-    /// Records how many wait. Others do so at the same time: the last one is to be right.
+    /// Records the length of the queue as a metric. Other threads do so, too: the loop makes sure that the last value
+    /// written is the current one.
     fn measure(&self) {
         let mut depth = self.queue.depth().1;
         loop {
@@ -47,7 +48,7 @@ impl<S> Limit<S> {
     }
 }
 
-/// Records how many wait when it is dropped.
+/// Records the length of the queue when it is dropped.
 struct Measured<'a, S>(&'a Limit<S>);
 
 impl<S> Drop for Measured<'_, S> {
@@ -65,7 +66,7 @@ impl<S: Predict> Predict for Limit<S> {
                     .with_hint("try again later, or wait for a place")
             })?;
             self.measure();
-            // When it is dropped, the one who waited is gone, whichever way.
+            // Dropped after the wait, whether it ended with a place or was cancelled.
             let waits = Measured(self);
             let _place = turn.await;
             drop(waits);
@@ -78,7 +79,7 @@ impl<S: Predict> Predict for Limit<S> {
     }
 }
 
-/// Places, and who waits for them. It knows nothing of what they are for.
+/// Places and the calls that wait for them, independent of what the places are for.
 pub(crate) struct Queue {
     running: usize,
     waiting: usize,
@@ -87,15 +88,15 @@ pub(crate) struct Queue {
 
 #[derive(Default)]
 struct Inner {
-    /// Places that are taken, or promised to one of `called`.
+    /// Places that are taken, or reserved for one of `called`.
     taken: usize,
     waiting: BTreeMap<Ticket, Option<Waker>>,
-    /// Whose turn it is, and who does not know yet.
+    /// Calls that have a place but have not been polled since.
     called: BTreeSet<Ticket>,
     next: u64,
 }
 
-/// The order of those who wait.
+/// The order of waiting calls: by priority, then by arrival.
 type Ticket = (Reverse<Priority>, u64);
 
 impl Queue {
@@ -103,7 +104,7 @@ impl Queue {
         Queue { running, waiting, inner: Mutex::new(Inner::default()) }
     }
 
-    /// Takes a place in the queue, or says how many are there.
+    /// Joins the queue, or returns its length if it is full.
     pub(crate) fn enter(self: Arc<Self>, priority: Priority, when_full: WhenFull) -> Result<Turn, usize> {
         let mut inner = self.lock();
         let ticket = (Reverse(priority), inner.next);
@@ -120,13 +121,13 @@ impl Queue {
         Ok(Turn { queue: self, ticket: Some(ticket) })
     }
 
-    /// How many places are taken, and how many wait for one.
+    /// The numbers of taken places and of waiting calls.
     pub(crate) fn depth(&self) -> (usize, usize) {
         let inner = self.lock();
         (inner.taken, inner.waiting.len())
     }
 
-    /// Gives a place to the next, or back.
+    /// Passes a place on to the next waiting call, or frees it.
     fn leave(&self) {
         let mut inner = self.lock();
         let Some((ticket, waker)) = inner.waiting.pop_first() else {
@@ -145,10 +146,10 @@ impl Queue {
     }
 }
 
-/// Waits for its turn.
+/// A future that completes with a place when it is this call's turn.
 pub(crate) struct Turn {
     queue: Arc<Queue>,
-    /// `None` when the place was handed out.
+    /// `None` once the place was handed out.
     ticket: Option<Ticket>,
 }
 
@@ -180,7 +181,7 @@ impl Drop for Turn {
     }
 }
 
-/// A place among those that run; dropping it lets the next one in.
+/// A place among the running calls. Dropping it lets the next call run.
 pub(crate) struct Place(Arc<Queue>);
 
 impl Drop for Place {

@@ -1,4 +1,4 @@
-//! The state machines, in every order that threads can run:
+//! Tests of the state machines under every interleaving of threads:
 //!
 //! `RUSTFLAGS='--cfg loom' cargo test -p milwright --lib --release loom`
 
@@ -13,7 +13,7 @@ use super::breaker::{BreakerOptions, BreakerState, Circuit};
 use super::limit::Queue;
 use super::{Priority, WhenFull};
 
-/// Never two at a time, each gets its turn, and at the end all places are free.
+/// Never two at a time; each call gets its turn; at the end all places are free.
 #[test]
 fn places_are_handed_on() {
     loom::model(|| {
@@ -34,7 +34,7 @@ fn places_are_handed_on() {
     });
 }
 
-/// Whoever gives up just when it is called hands its place on.
+/// A call that is dropped just when it gets a place passes the place on.
 #[test]
 fn giving_up_loses_no_place() {
     loom::model(|| {
@@ -54,7 +54,7 @@ fn giving_up_loses_no_place() {
     });
 }
 
-/// Of two calls that come when the time to probe has come, one gets through; what it finds decides.
+/// Of two calls that arrive when the breaker is due for a probe, one is admitted, and its result decides.
 #[test]
 fn one_call_probes() {
     loom::model(|| {
@@ -71,7 +71,7 @@ fn one_call_probes() {
             let (circuit, probes) = (Arc::clone(&circuit), probes.clone());
             thread::spawn(move || {
                 let Ok(admitted) = circuit.admit(later) else { return };
-                // After the probe succeeded, the other one is let through as any call.
+                // After the probe succeeded, the other call is admitted like any call.
                 if admitted.succeeded() == Some(BreakerState::Closed) {
                     probes.fetch_add(1, Ordering::SeqCst);
                 }
@@ -83,14 +83,14 @@ fn one_call_probes() {
     });
 }
 
-/// A probe that is given up leaves the decision to the next one, whoever asks when.
+/// If a probe is dropped, the next call probes.
 #[test]
 fn a_probe_can_be_given_up() {
     loom::model(|| {
         let (cooldown, patience) = (Duration::from_secs(1), Duration::ZERO);
         let circuit = Arc::new(Circuit::new(BreakerOptions { failures: 1, cooldown, patience }));
         let start = Instant::now();
-        // Admitted while it was closed: what it finds comes too late to matter.
+        // Admitted while the breaker was closed: its result comes too late to count.
         let slow = Arc::clone(&circuit).admit(start).ok().unwrap();
         Arc::clone(&circuit).admit(start).ok().unwrap().failed(start);
         let later = start + cooldown;

@@ -1,4 +1,4 @@
-//! Many models, served to many callers: never a hang, never a silent wrong turn.
+//! Serves many models to many callers. Every call ends by its deadline, and every reply says which backend answered.
 //!
 //! ```
 //! # let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../");
@@ -25,10 +25,10 @@
 //! # }).unwrap();
 //! ```
 //!
-//! A [`Manager`] owns the models. Each call runs through policies that know nothing of each other: [`Deadline`],
-//! [`Limit`], [`Batch`], [`Shadow`], [`Fallback`], [`Breaker`], [`Pool`]; at their end is a [`Driver`], the thread that
-//! loads the model and runs it. Each of them can be used alone, around anything that can [`Predict`]. They take the time from a
-//! [`Clock`].
+//! A [`Manager`] owns the models. Each call passes through policies that are independent of each other: [`Deadline`],
+//! [`Limit`], [`Batch`], [`Shadow`], [`Fallback`], [`Breaker`], [`Pool`]. The last one hands it to a [`Driver`], the
+//! thread that loads and runs the model. Each policy can be used alone, around any implementation of [`Predict`]. They
+//! take the time from a [`Clock`].
 
 mod availability;
 mod batch;
@@ -67,23 +67,23 @@ pub use shadow::{Shadow, ShadowStatus};
 
 use crate::{Availability, Error, ErrorKind, Model, Result};
 
-/// Owns many models and serves them. Clones are the same manager; when the last one is gone, models that nobody has a
-/// [`ModelHandle`] of end.
+/// Owns models and serves them. Clones are the same manager. When the last clone is dropped, models without a
+/// [`ModelHandle`] are unloaded.
 #[derive(Clone, Debug)]
 pub struct Manager {
     commands: mpsc::Sender<Command>,
 }
 
-/// Commands that may wait: they are quick.
+/// The capacity of the command channel. Commands are quick.
 const COMMANDS: usize = 64;
 
 impl Manager {
-    /// Starts a manager. Call it where a tokio runtime with time is entered.
+    /// Starts a manager. Call it inside a tokio runtime with time enabled.
     pub fn start() -> Manager {
         Manager::with_clock(Arc::new(SystemClock))
     }
 
-    /// Starts a manager that takes the time from a clock.
+    /// Starts a manager with another clock.
     pub fn with_clock(clock: Arc<dyn Clock>) -> Manager {
         let (commands, queue) = mpsc::channel(COMMANDS);
         let owner =
@@ -92,18 +92,18 @@ impl Manager {
         Manager { commands }
     }
 
-    /// Loads a model under a name, and warms it up. Other models are served in the meantime, whatever this one does.
-    /// Dropping the future gives it up.
+    /// Loads a model under a name, and warms it up. Other models are served in the meantime. Dropping the future
+    /// cancels loading.
     ///
     /// # Errors
-    /// The name is taken; no backend of the chain loads the model in time (the error is the first one's); the manager
-    /// drains.
+    /// The name is taken; no backend of the chain loads the model in time (returns the error of the first backend); or
+    /// the manager is draining.
     pub async fn load(&self, name: &str, model: Arc<Model>, options: ModelOptions) -> Result<ModelHandle> {
         let name = name.to_owned();
         self.ask(|reply| Command::Load(Box::new(Load { name, model, options, reply }))).await?
     }
 
-    /// A model, by its name.
+    /// Returns the model of this name.
     ///
     /// # Errors
     /// There is none of this name.
@@ -112,24 +112,25 @@ impl Manager {
         found.ok_or_else(|| unknown(name))
     }
 
-    /// [`ModelHandle::predict`] of the model of this name.
+    /// Looks the model up and calls [`ModelHandle::predict`].
     ///
     /// # Errors
-    /// As there; or there is no such model.
+    /// As for `ModelHandle::predict`; or there is no such model.
     pub async fn predict(&self, name: &str, call: impl Into<Call>) -> Result<Reply> {
         self.model(name).await?.predict(call).await
     }
 
-    /// All models, by name.
+    /// The status of all models, sorted by name.
     ///
     /// # Errors
-    /// The runtime that the manager was started in is gone.
+    /// The runtime that the manager was started in has ended.
     pub async fn list(&self) -> Result<Vec<ModelStatus>> {
         self.ask(|reply| Command::List { reply }).await
     }
 
-    /// Unloads a model. It takes no more calls; those that it has are answered, with an error if they are not done
-    /// within `limit`. Returns when its threads are gone, or left behind; dropping the future does not stop it.
+    /// Unloads a model. It accepts no more calls. Calls that are queued or in flight have `limit` to finish, and then
+    /// fail. Returns when the model's threads have ended or were abandoned. Dropping the future does not stop the
+    /// unloading.
     ///
     /// # Errors
     /// There is none of this name.
@@ -138,9 +139,9 @@ impl Manager {
         if unloaded { Ok(()) } else { Err(unknown(name)) }
     }
 
-    /// Unloads all models, as [`unload`](Manager::unload) does, and loads no more.
+    /// Unloads all models, as [`unload`](Manager::unload) does, and refuses to load more.
     pub async fn drain(&self, limit: Duration) {
-        // Where the owner is gone, there is nothing to drain.
+        // If the owner is gone, there is nothing to drain.
         let _ = self.ask(|reply| Command::Drain { limit, reply }).await;
     }
 
@@ -156,11 +157,11 @@ fn unknown(name: &str) -> Error {
     Error::invalid(format!("no model `{name}` is loaded"))
 }
 
-/// What the owner is asked to do.
+/// The commands of the owner task.
 #[derive(Debug)]
 enum Command {
     Load(Box<Load>),
-    /// The backends of the chain have said whether they are there.
+    /// The backends of the chain have reported their availability.
     Add {
         load: Box<Load>,
         chain: Vec<Availability>,
@@ -187,7 +188,7 @@ enum Command {
     },
 }
 
-/// A model that is to be loaded.
+/// A model to load.
 #[derive(Debug)]
 struct Load {
     name: String,
@@ -196,7 +197,7 @@ struct Load {
     reply: oneshot::Sender<Result<ModelHandle>>,
 }
 
-/// The one task that owns the models. It never waits for any of them.
+/// The task that owns the models. It never waits for any of them.
 struct Owner {
     models: BTreeMap<String, ModelHandle>,
     clock: Arc<dyn Clock>,
@@ -207,7 +208,7 @@ struct Owner {
 impl Owner {
     async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
         while let Some(command) = queue.recv().await {
-            // Whoever does not wait for the answer any more does not need it.
+            // Replies are ignored if the caller no longer waits.
             match command {
                 Command::Load(load) => self.ask(load),
                 Command::Add { load, chain } => self.add(load, chain),
@@ -247,7 +248,7 @@ impl Owner {
         }
     }
 
-    /// Has the backends asked whether they are there, elsewhere: they may hang, or panic.
+    /// Asks the backends for their availability in another task, because they may hang or panic.
     fn ask(&self, load: Box<Load>) {
         let Some(mut load) = self.accept(load) else { return };
         let (clock, commands) = (Arc::clone(&self.clock), self.commands.clone());
@@ -264,7 +265,7 @@ impl Owner {
         });
     }
 
-    /// A model that may be loaded. One that may not is answered.
+    /// Checks whether a model may be loaded. If not, replies with the error.
     fn accept(&self, load: Box<Load>) -> Option<Box<Load>> {
         let error = if self.is_draining {
             Error::new(ErrorKind::Unavailable, "the manager takes no more models")
@@ -298,7 +299,7 @@ impl Owner {
     }
 }
 
-/// Closes a model and has the owner forget it.
+/// Closes a model and tells the owner to forget it.
 async fn close(model: ModelHandle, limit: Duration, commands: mpsc::WeakSender<Command>) {
     model.close(limit).await;
     if let Some(commands) = commands.upgrade() {

@@ -1,4 +1,4 @@
-//! One model of the manager: the policies, put together.
+//! A model of the manager, with its policies.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,41 +24,43 @@ use crate::{
 /// How the manager serves a model.
 #[derive(Clone, Debug)]
 pub struct ModelOptions {
-    /// The backends to try, in turn.
+    /// The backends, in the order in which they are tried.
     pub chain: Vec<Candidate>,
-    /// How each of them loads the model; compute units come from the candidate, cancelling from the manager.
+    /// How each backend loads the model. The candidate's compute units replace those given here, and the manager's
+    /// cancel flag replaces `cancel`.
     pub load: LoadOptions,
-    /// Load all of the chain at once, not only what is needed: a fallback finds its model ready, for the memory of one
-    /// more.
+    /// Load the model on all backends at once, not only on the first. A fallback then finds its model ready, at the
+    /// price of the memory.
     pub standby: bool,
-    /// Run once by each session, when the model is loaded: caches fill, and what cannot run is known before the first
-    /// call.
+    /// A request that each session runs once after loading. It fills caches, and finds a model that cannot run before
+    /// the first call does.
     pub warm_up: Option<InferenceRequest>,
-    /// How many sessions each backend of the chain has, at least one: so many calls run side by side. Each has a thread
-    /// and memory of its own; only with a cache in `load` do they share the weights, those of a large model. Their
-    /// `load.threads` should share the cores.
+    /// The number of sessions of each backend, at least one: that many calls run in parallel. Each session has its own
+    /// thread and memory. The weights of a large model are shared only through a cache in `load`. Choose
+    /// `load.threads` so that the sessions share the cores.
     pub sessions: usize,
-    /// How many calls go to the backends at a time; never less than there are sessions. More wait for a session, in the
-    /// order that they came.
+    /// The largest number of calls that are passed to the backends at a time, at least the number of sessions. The
+    /// surplus waits for a session, in the order of arrival.
     pub concurrency: usize,
-    /// How many calls may wait.
+    /// The largest number of waiting calls.
     pub queue: usize,
-    /// The longest that a call may take, waiting included.
+    /// The longest time that a call may take, including the wait.
     pub deadline: Option<Duration>,
-    /// The longest that one backend may take for a call before the next one gets it.
+    /// The longest time that one backend may take for a call before the next one is tried.
     pub attempt: Option<Duration>,
-    /// How long backends may take to load, and to stop.
+    /// The timeouts of loading and stopping.
     pub driver: DriverOptions,
-    /// When a backend that fails is left alone.
+    /// When the circuit breaker of a backend opens.
     pub breaker: BreakerOptions,
-    /// Puts calls together; `None` does not.
+    /// Batches calls; `None` does not.
     pub batch: Option<BatchOptions>,
     /// Compares two backends on live traffic; `None` does not.
     pub shadow: Option<ShadowOptions>,
 }
 
 impl Default for ModelOptions {
-    /// What this machine has, one call at a time; 256 may wait, and a call takes half a minute at most.
+    /// All backends of this machine, one call at a time, at most 256 waiting calls, and at most half a minute per
+    /// call.
     fn default() -> ModelOptions {
         ModelOptions {
             chain: Target::Auto.chain(),
@@ -78,37 +80,37 @@ impl Default for ModelOptions {
     }
 }
 
-/// The backend that a model's outputs are compared with.
+/// A second backend to compare a model's outputs with.
 #[derive(Clone, Debug)]
 pub struct ShadowOptions {
     /// The other backend.
     pub candidate: Candidate,
     /// The share of calls to compare, 0 to 1.
     pub rate: f64,
-    /// What is further away than this is a mismatch, in dB.
+    /// The lowest SNR, in dB, that is not a mismatch.
     pub snr_db: f64,
 }
 
-/// How a model of the manager is.
+/// The status of a model.
 #[derive(Clone, Debug, Serialize)]
 pub struct ModelStatus {
     /// The name that it was loaded by.
     pub name: String,
-    /// Whether it has been loaded, and takes calls.
+    /// Whether the model is loading, ready or closing.
     pub phase: Phase,
-    /// Calls that run.
+    /// The number of running calls.
     pub running: usize,
-    /// Calls that wait.
+    /// The number of waiting calls.
     pub waiting: usize,
-    /// The chain, in order, without what this machine does not have.
+    /// The available backends of the chain, in order.
     pub backends: Vec<BackendStatus>,
-    /// What this machine does not have, and why.
+    /// The unavailable backends of the chain, and why.
     pub absent: Vec<Skipped>,
-    /// What comparing two backends found.
+    /// The results of the shadow comparison.
     pub shadow: Option<ShadowStatus>,
 }
 
-/// Where a model is on its way.
+/// The phase of a model's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
@@ -125,15 +127,15 @@ pub enum Phase {
 pub struct BackendStatus {
     /// The candidate's name.
     pub name: String,
-    /// How the model was made ready, if it was: by the first session.
+    /// How the first session made the model ready, if it did.
     pub loaded: Option<Loaded>,
-    /// Sessions that the model was made ready for.
+    /// The number of loaded sessions.
     pub sessions: usize,
-    /// What its breaker lets through.
+    /// The state of its breaker.
     pub breaker: BreakerState,
-    /// Threads that hung in it and were left behind.
+    /// Threads that hung in it and were abandoned.
     pub abandoned_threads: u64,
-    /// Of these, the ones that have not come back.
+    /// Abandoned threads that have not returned yet.
     pub hung_threads: usize,
 }
 
@@ -152,19 +154,19 @@ struct Entry {
     options: ModelOptions,
     is_ready: AtomicBool,
     is_closing: AtomicBool,
-    /// Each call reads; who closes writes, and so waits for the calls.
+    /// Calls hold it for reading. Closing takes it for writing, and so waits for the calls.
     calls: RwLock<()>,
-    /// Ends the calls that are left.
+    /// Cancels the remaining calls.
     stop: watch::Sender<bool>,
 }
 
-/// The chain with a shadow, and the shadow's thread.
+/// The chain with a shadow, and the driver of the shadow.
 struct Compared {
     chain: Arc<Shadow<Fallback<Link>>>,
     driver: Arc<Driver>,
 }
 
-/// One backend: its breaker, and its sessions, each with a deadline.
+/// One backend: its breaker in front of its sessions, each of which has a deadline.
 #[derive(Clone)]
 struct Link {
     breaker: Arc<Breaker<Pool<Deadline<Arc<Driver>>>>>,
@@ -179,9 +181,9 @@ impl Predict for Link {
 }
 
 impl ModelHandle {
-    /// Puts the policies together. A call goes through them from the outside in: its deadline, its turn, batches, shadow,
-    /// the chain; and for each backend its breaker, a session that is free, its own deadline, and its thread. `chain` says
-    /// of each candidate whether it is there.
+    /// Assembles the policies. A call passes through its deadline, the limit, batches, the shadow and the chain; and
+    /// for each backend through the breaker, the pool of sessions, the deadline of the attempt and the session's
+    /// thread. `chain` holds the candidates with their availability.
     pub(crate) fn new(
         name: &str,
         model: &Arc<Model>,
@@ -196,7 +198,7 @@ impl ModelHandle {
             let (load, clock) = (options.load.clone(), Arc::clone(&clock));
             Arc::new(Driver::new(model, candidate, load, options.driver, clock, labels))
         };
-        // Whoever waited for most of an attempt was in no hurry.
+        // A timeout after at least 3/4 of `attempt` counts as the backend's failure, not as a caller in a hurry.
         let patience = options.attempt.map_or(Duration::MAX, |attempt| attempt / 4 * 3);
         let patience = options.breaker.patience.min(patience);
         let breaker_options = BreakerOptions { patience, ..options.breaker };
@@ -208,7 +210,7 @@ impl ModelHandle {
             }
             let labels = labels(candidate);
             let sessions: Vec<_> = (0..options.sessions.max(1)).map(|_| driver(candidate)).collect();
-            // Waiting for one that is free is no fault of the backend's: its time begins after that.
+            // The time that a call waits for an idle session does not count as part of the backend's attempt.
             let guarded = sessions.iter().map(|driver| attempt(Arc::clone(driver), &options, &clock));
             let pool = Pool::new(guarded.collect());
             let breaker = Breaker::new(pool, breaker_options, Arc::clone(&clock), labels.clone());
@@ -229,7 +231,7 @@ impl ModelHandle {
         let concurrency = options.concurrency.max(options.sessions);
         let (inner, concurrency): (Arc<dyn Predict>, _) = match options.batch {
             None => (inner, concurrency),
-            // Batches run side by side, too.
+            // Batches run in parallel, too.
             Some(batch) => {
                 let concurrency = concurrency.max(batch.size.saturating_mul(options.sessions.max(1)));
                 (Arc::new(Batch::new(inner, batch, Arc::clone(&clock))), concurrency)
@@ -259,13 +261,13 @@ impl ModelHandle {
         &self.0.name
     }
 
-    /// Runs the model. Dropping the future gives the call up: if it waits, it leaves the queue; if it runs, the backend
-    /// is told to stop.
+    /// Runs the model. Dropping the future cancels the call: a waiting call leaves the queue, and the backend of a
+    /// running call is asked to stop.
     ///
     /// # Errors
-    /// [`Overloaded`](ErrorKind::Overloaded): too many wait. [`DeadlineExceeded`](ErrorKind::DeadlineExceeded).
-    /// [`Unavailable`](ErrorKind::Unavailable): the model is being unloaded, or no backend is well. Or what
-    /// [`Session::predict_with`](crate::Session::predict_with) says, of the last backend that was tried.
+    /// [`Overloaded`](ErrorKind::Overloaded): the queue is full. [`DeadlineExceeded`](ErrorKind::DeadlineExceeded).
+    /// [`Unavailable`](ErrorKind::Unavailable): the model is being unloaded, or no backend works. Or an error of
+    /// [`Session::predict_with`](crate::Session::predict_with) from the last backend that was tried.
     pub async fn predict(&self, call: impl Into<Call>) -> Result<Reply> {
         let entry = &*self.0;
         let Some(_counted) = entry.calls.try_read().ok().filter(|_| !self.is_closing()) else {
@@ -290,7 +292,7 @@ impl ModelHandle {
         reply
     }
 
-    /// How the model is.
+    /// The current status.
     pub fn status(&self) -> ModelStatus {
         let entry = &*self.0;
         let (running, waiting) = entry.limit.depth();
@@ -323,7 +325,7 @@ impl ModelHandle {
         }
     }
 
-    /// Loads the first backend of the chain that can, or all with `standby`, and runs the warm-up.
+    /// Loads the model on the first backend of the chain that can (on all with `standby`), and runs the warm-up.
     pub(crate) async fn warm_up(&self) -> Result<()> {
         let entry = &*self.0;
         let mut failed = None;
@@ -362,7 +364,7 @@ impl ModelHandle {
         Ok(())
     }
 
-    /// Takes no more calls; answers those that it has, with an error if they are not done within `limit`; ends the
+    /// Accepts no more calls, waits up to `limit` for those queued or in flight, cancels the rest, and ends the
     /// threads.
     pub(crate) async fn close(&self, limit: Duration) {
         let entry = &*self.0;
@@ -378,12 +380,12 @@ impl ModelHandle {
         }
         let drivers = entry.links.iter().flat_map(|link| &link.sessions);
         let drivers = drivers.chain(entry.shadow.as_ref().map(|shadow| &shadow.driver)).cloned();
-        // All at once: each one may need its grace.
+        // All at once, because each one may need its grace period.
         let closed: JoinSet<()> = drivers.map(|driver| async move { driver.close().await }).collect();
         closed.join_all().await;
     }
 
-    /// Whether it is the same model, not only one of the same name.
+    /// Whether both handles are of the same model, not only of the same name.
     pub(crate) fn is(&self, other: &ModelHandle) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -397,7 +399,7 @@ impl ModelHandle {
     }
 }
 
-/// No backend may take longer than this for a call.
+/// Limits the time of one backend's attempt.
 fn attempt<S: Predict>(inner: S, options: &ModelOptions, clock: &Arc<dyn Clock>) -> Deadline<S> {
     Deadline::new(inner, options.attempt, "the backend", Arc::clone(clock))
 }

@@ -8,18 +8,18 @@ use super::sync::{Mutex, lock};
 use super::{BoxFuture, Call, Predict, Reply};
 use crate::Result;
 
-/// Hands each call to one of several members that are alike, and free: the one that was used last, whose caches are warm.
-/// While each of them has a call, the next one waits.
+/// Gives each call to an idle one of several equal members: the one that was used last, because its caches are warm.
+/// While all members are busy, calls wait.
 pub struct Pool<S> {
     members: Vec<S>,
-    /// Those without a call, the best one first.
+    /// The idle members, the preferred one first.
     free: Mutex<VecDeque<usize>>,
-    /// As many as are free.
+    /// One permit for each idle member.
     places: Semaphore,
 }
 
 impl<S> Pool<S> {
-    /// Shares the calls among these members, at least one.
+    /// A pool of these members, of which there must be at least one.
     pub fn new(members: Vec<S>) -> Pool<S> {
         let (free, places) = (Mutex::new((0..members.len()).collect()), Semaphore::new(members.len()));
         Pool { members, free, places }
@@ -29,7 +29,8 @@ impl<S> Pool<S> {
 impl<S: Predict> Predict for Pool<S> {
     fn predict(&self, call: Call) -> BoxFuture<'_, Result<Reply>> {
         Box::pin(async move {
-            // It is never closed. Of the two, the place is dropped last.
+            // The semaphore is never closed. `turn` is dropped before the permit, so the member is in the list again
+            // when the permit is free.
             let _place = self.places.acquire().await;
             let mut turn = Turn { free: &self.free, member: lock(&self.free).pop_front(), is_well: false };
             let Some(member) = turn.member else { unreachable!("a place is a free member") };
@@ -40,7 +41,7 @@ impl<S: Predict> Predict for Pool<S> {
     }
 }
 
-/// A member that has a call. One that did not answer it (it may hang) is the last to get another.
+/// A member that runs a call. If the call fails (the member may hang), the member goes to the end of the list.
 struct Turn<'a> {
     free: &'a Mutex<VecDeque<usize>>,
     member: Option<usize>,

@@ -1,4 +1,4 @@
-//! What goes through the policies: a call down, a reply or an error up.
+//! The messages that pass through the policies: a call goes down, a reply or an error comes back.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use crate::{ErrorKind, InferenceRequest, Prediction, Result, State};
 
-/// Something that answers calls: a session on its thread, or a policy around something that answers calls.
+/// Answers calls: a session on its thread, or a policy around another `Predict`.
 ///
-/// Dropping the future gives the call up, wherever it is.
+/// Dropping the future cancels the call, wherever it is.
 pub trait Predict: Send + Sync + 'static {
     /// Answers a call, once.
     fn predict(&self, call: Call) -> BoxFuture<'_, Result<Reply>>;
@@ -22,10 +22,10 @@ impl<P: Predict + ?Sized> Predict for Arc<P> {
     }
 }
 
-/// A future that a trait can return.
+/// A boxed future, which trait methods can return.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What is asked of a model.
+/// A request to a model.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -42,16 +42,16 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// The inputs: of one prediction, or of several that are answered together or not at all.
+    /// The requests: one prediction, or several that succeed or fail together.
     pub requests: Arc<[InferenceRequest]>,
-    /// The states to read and write; they come back in the [`Reply`]. Without it, a stateful model starts each
-    /// prediction with zeros: callers share nothing that they do not hand over. After an error, use a copy from before.
+    /// The state to read and write; the [`Reply`] returns it. Without one, a stateful model starts each prediction
+    /// with zeros: callers never share a state implicitly. After an error, continue with an earlier copy.
     pub state: Option<State>,
-    /// When the answer must be there; the model's own limit if it is earlier.
+    /// The deadline for the answer. The model's own limit applies if it is earlier.
     pub deadline: Option<Instant>,
-    /// Who goes first when calls wait.
+    /// The priority in the queue.
     pub priority: Priority,
-    /// What to do where as many wait as may.
+    /// What to do if the queue is full.
     pub when_full: WhenFull,
 }
 
@@ -62,55 +62,55 @@ impl From<InferenceRequest> for Call {
     }
 }
 
-/// Who goes first when calls wait. Within a priority it is first come, first served; a higher one always goes before a
-/// lower one, however long that has waited.
+/// The priority of a queued call. Calls of equal priority run in the order of arrival. A call of a higher priority
+/// always runs before one of a lower priority, however long that has waited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
-    /// When nothing else waits.
+    /// Runs when no other call waits.
     Low,
-    /// The usual.
+    /// The default.
     #[default]
     Normal,
-    /// Before the others.
+    /// Runs before all others.
     High,
 }
 
-/// What to do where as many calls wait as may.
+/// What a call does if the queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum WhenFull {
     /// Fail at once, with an error of the kind [`Overloaded`](ErrorKind::Overloaded).
     #[default]
     Refuse,
-    /// Wait for a place, until the deadline: the caller feels the pressure.
+    /// Wait for a place in the queue, until the deadline. This slows the caller down (back-pressure).
     Wait,
 }
 
 /// The answer to a [`Call`].
 #[derive(Clone, Debug)]
 pub struct Reply {
-    /// One for each request, in order.
+    /// One prediction for each request, in order.
     pub predictions: Vec<Prediction>,
     /// The call's states, as the model left them.
     pub state: Option<State>,
-    /// Where it was computed, and why there.
+    /// Which backend computed it, and why that one.
     pub route: Route,
 }
 
 impl Reply {
-    /// The prediction for the first request; most calls have one.
+    /// The prediction for the first request. Most calls have only one.
     pub fn prediction(&self) -> &Prediction {
         &self.predictions[0]
     }
 }
 
-/// Where a call was answered, and why there.
+/// Which backend answered a call, and why that one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Route {
-    /// The candidate that answered, by [name](crate::Candidate::name).
+    /// The [name](crate::Candidate::name) of the candidate that answered.
     pub backend: String,
-    /// The ones before it in the chain, and why they did not.
+    /// The candidates before it in the chain, and why each of them did not answer.
     pub skipped: Vec<Skipped>,
-    /// How long the call waited for its turn.
+    /// How long the call waited in the queue.
     pub queued: Duration,
     /// How long the model ran.
     pub ran: Duration,
@@ -121,11 +121,11 @@ pub struct Route {
 pub struct Skipped {
     /// Its name.
     pub backend: String,
-    /// The error, or why it cannot be used here.
+    /// The error, or why the candidate is not available here.
     pub reason: String,
 }
 
-/// Whether an error speaks against the backend: not against the caller's inputs, patience or number.
+/// Whether an error counts against the backend, and not against the caller: its inputs, its cancellations or its load.
 pub(crate) fn is_fault(kind: ErrorKind) -> bool {
     use ErrorKind as Kind;
     !matches!(kind, Kind::InvalidInput | Kind::Cancelled | Kind::Overloaded | Kind::Tolerance)

@@ -1,4 +1,4 @@
-//! Outputs of two backends, compared on live traffic.
+//! Compares the outputs of two backends on live traffic.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,35 +12,36 @@ use super::{BoxFuture, Call, Predict, Reply};
 use crate::telemetry::{self, Labels};
 use crate::{Differences, OutputDifference, Prediction, Result};
 
-/// Answers from one backend, and now and then asks another one the same, to compare. The caller does not wait for that,
-/// and never sees the other one's outputs. One comparison runs at a time; calls with states are not compared.
+/// Answers from a primary backend, and runs a share of the calls on another backend as well to compare the outputs.
+/// The caller neither waits for the comparison nor sees the other outputs. One comparison runs at a time; calls with a
+/// state are not compared.
 pub struct Shadow<P> {
     primary: P,
     observer: Arc<Observer>,
-    /// The share of calls to compare.
+    /// The share of calls to compare, 0 to 1.
     rate: f64,
     calls: AtomicU64,
     busy: Arc<Semaphore>,
 }
 
-/// What a [`Shadow`] found.
+/// The results of a [`Shadow`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ShadowStatus {
     /// Calls that were compared.
     pub compared: u64,
-    /// Of these, calls with an output that was further away than allowed.
+    /// Compared calls with an output outside the tolerance.
     pub mismatches: u64,
-    /// Calls that the other backend failed.
+    /// Calls that the other backend failed to answer.
     pub failed: u64,
-    /// Calls that were due while another one was being compared.
+    /// Calls that were not compared because another comparison was running.
     pub missed: u64,
-    /// The output that was furthest away, of all that were compared.
+    /// The output with the largest difference so far.
     pub worst: Option<OutputDifference>,
 }
 
 impl<P: Predict> Shadow<P> {
-    /// Compares a share of `rate` (0 to 1), evenly spaced, of the calls that `primary` answers with what `other` answers.
-    /// An output with less than `snr_db` dB, as [`OutputDifference::within`] has it, is a mismatch. The labels name the
+    /// Compares a share `rate` (0 to 1) of the calls, evenly spaced: the answers of `primary` with those of `other`.
+    /// An output whose SNR is below `snr_db` dB (see [`OutputDifference::within`]) is a mismatch. The labels name the
     /// other backend.
     pub fn new(primary: P, other: Arc<dyn Predict>, rate: f64, snr_db: f64, labels: Labels) -> Shadow<P> {
         let observer = Observer { other, snr_db, labels, status: Mutex::default() };
@@ -48,7 +49,7 @@ impl<P: Predict> Shadow<P> {
         Shadow { primary, observer: Arc::new(observer), rate, calls: AtomicU64::new(0), busy }
     }
 
-    /// What was found so far.
+    /// The results so far.
     pub fn status(&self) -> ShadowStatus {
         lock(&self.observer.status).clone()
     }
@@ -89,7 +90,7 @@ struct Observer {
 
 impl Observer {
     async fn compare(&self, call: Call, reply: Reply) {
-        // The caller has its answer: its deadline is over.
+        // The caller already has its answer, so its deadline does not apply.
         let other = match self.other.predict(Call { deadline: None, ..call }).await {
             Ok(other) => other,
             Err(error) => {
@@ -99,9 +100,9 @@ impl Observer {
             }
         };
         let backend = reply.route.backend.clone();
-        // Large outputs take a while: not on a thread that other tasks wait for.
+        // Comparing large outputs takes a while, so it does not run on a thread of the async runtime.
         let compared = tokio::task::spawn_blocking(move || differences(&reply, &other)).await;
-        // If the runtime ends, nobody wants to know.
+        // The runtime is shutting down: the result is not needed.
         let Ok(differences) = compared else { return };
         let mismatch = differences.iter().find(|d| !d.within(self.snr_db));
         if let Some(difference) = mismatch {
@@ -120,7 +121,7 @@ impl Observer {
     }
 }
 
-/// One for each output, over all requests of a call. An output that only one of them has is infinitely far away.
+/// Compares all requests of a call, output by output. An output that only one of the replies has is a fault.
 fn differences(a: &Reply, b: &Reply) -> Vec<OutputDifference> {
     let names = |reply: &Reply| -> BTreeSet<String> {
         let outputs = reply.predictions.iter().flat_map(Prediction::outputs);
@@ -130,7 +131,7 @@ fn differences(a: &Reply, b: &Reply) -> Vec<OutputDifference> {
         let pairs =
             || a.predictions.iter().zip(&b.predictions).map(|(a, b)| (a.output(name), b.output(name)));
         let first = pairs().find_map(|(a, b)| a.or(b));
-        // One call need not tell whether an output depends on its inputs.
+        // A single call cannot show whether an output depends on its inputs.
         let mut sum = Differences::new(first.map(Differences::measure_of).unwrap_or_default()).fixed();
         if a.predictions.len() != b.predictions.len() {
             sum.fault("there are results of one backend only");
@@ -147,7 +148,7 @@ fn differences(a: &Reply, b: &Reply) -> Vec<OutputDifference> {
     names(a).union(&names(b)).map(difference).collect()
 }
 
-/// What makes a difference worse than another.
+/// The sort key of differences: a greater key is a larger difference.
 fn distance(difference: &OutputDifference) -> (bool, f64) {
     (difference.failure(None).is_some(), -difference.snr_db.rank())
 }
