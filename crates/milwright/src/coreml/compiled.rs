@@ -1,4 +1,4 @@
-//! From a model to a folder that Core ML loads.
+//! Compiles a model to a folder that Core ML loads.
 
 use std::fs;
 use std::io;
@@ -9,15 +9,15 @@ use crate::{CompileOptions, CompiledModel, CompiledModels, Error, LoadOptions, M
 
 /// A compiled model on disk.
 pub(super) enum Compiled {
-    /// It was compiled when it was opened.
+    /// The model was opened in its compiled form.
     Given(PathBuf),
-    /// Core ML compiled it, now or before.
+    /// Core ML compiled the model, now or for the cache.
     Made(CompiledModel),
 }
 
 impl Compiled {
-    /// Has Core ML compile the model, unless it is compiled or the cache has it, and loads it. What the cache has but
-    /// does not load is compiled again.
+    /// Loads a model with Core ML. If the model is neither compiled already nor in the cache, Core ML compiles it
+    /// first. If a cached model fails to load, it is compiled again.
     pub fn load<T>(
         model: &Model,
         options: &LoadOptions,
@@ -35,7 +35,7 @@ impl Compiled {
             }
             let temporary = milwright_apple::compile(source).map_err(|e| error(e).at(source))?;
             let moved = move_folder(&temporary, to);
-            // If it has been moved there is nothing left to remove.
+            // After a successful move there is nothing left to remove.
             let _ = fs::remove_dir_all(&temporary);
             moved.map_err(|e| Error::io("write", to, e))
         };
@@ -58,7 +58,7 @@ impl Compiled {
     }
 }
 
-/// Whether the cache has a model, or it needs no compiling.
+/// Whether the cache has a model, or the model is compiled already.
 pub(super) fn is_cached(model: &Model, options: &LoadOptions) -> bool {
     let models = CompiledModels::new(options.cache.clone());
     is_compiled(model) || models.is_cached(model, &compile_options(model, options))
@@ -68,7 +68,8 @@ fn is_compiled(model: &Model) -> bool {
     model.path().extension().is_some_and(|extension| extension == "mlmodelc")
 }
 
-/// Core ML compiles what is a file. What came from memory we write ourselves, as its compiler would.
+/// Whether Core ML compiles the model, which has to be a file. We compile models that came from memory ourselves, as
+/// Core ML would.
 fn core_ml_compiles(model: &Model) -> bool {
     model.path().exists() && milwright_apple::availability().is_ok()
 }
@@ -77,7 +78,7 @@ fn compile_options(model: &Model, options: &LoadOptions) -> CompileOptions {
     let ours = concat!("milwright ", env!("CARGO_PKG_VERSION"));
     CompileOptions {
         compute_units: options.compute_units,
-        // Without a system there is nothing of it that a compiled model could depend on.
+        // Off Apple's systems there is no system version, and the compiled model depends on none.
         system: milwright_apple::system().unwrap_or_default(),
         device: milwright_apple::machine(),
         compiler: if core_ml_compiles(model) { "coreml" } else { ours }.to_owned(),
@@ -86,7 +87,7 @@ fn compile_options(model: &Model, options: &LoadOptions) -> CompileOptions {
     }
 }
 
-/// Moves a folder, to another file system if need be.
+/// Moves a folder, also to another file system.
 fn move_folder(from: &Path, to: &Path) -> io::Result<()> {
     match fs::rename(from, to) {
         Err(e) if e.kind() == io::ErrorKind::CrossesDevices => copy_folder(from, to),

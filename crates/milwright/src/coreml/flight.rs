@@ -1,4 +1,4 @@
-//! Predictions that end in a completion handler, and are given up in time.
+//! Asynchronous calls of Core ML, which end in a completion handler, with deadlines and cancellation.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use milwright_apple::Features;
 use super::error;
 use crate::{Cancel, Error, ErrorKind, Result};
 
-/// What ends a prediction early.
+/// The conditions that end a prediction early.
 pub(super) struct Limits<'a> {
     pub deadline: Option<Instant>,
     pub cancels: [&'a Cancel; 2],
@@ -26,13 +26,13 @@ impl Limits<'_> {
     }
 }
 
-/// How often a running prediction looks whether it is cancelled. The result itself is not waited for any longer.
+/// How often a running prediction checks for cancellation. A result that arrives earlier is returned at once.
 const TICK: Duration = Duration::from_millis(10);
 
-/// A session's predictions on their way: one, and until it has come back Core ML's side refuses another. Or something else
-/// that Core ML does in its own time.
+/// The asynchronous Core ML call of a session: a prediction or a compute plan. There is one at a time; until it has
+/// finished, the Apple bridge refuses another one.
 pub(super) struct Flight<T = Features> {
-    /// Of the prediction that was given up last: it has something, or is closed, when that has come back.
+    /// The result of the last abandoned call: it receives a value, or is closed, when the call has finished.
     given_up: Option<Receiver<milwright_apple::Result<T>>>,
 }
 
@@ -43,7 +43,8 @@ impl<T> Default for Flight<T> {
 }
 
 impl<T: Send + 'static> Flight<T> {
-    /// Starts a prediction and waits for it. At a limit Core ML is asked to `stop`, and not waited for.
+    /// Starts a call and waits for its result. At a deadline or cancellation, calls `stop`, which asks Core ML to
+    /// stop, and returns without waiting for that.
     pub fn wait<R>(
         &mut self,
         limits: &Limits<'_>,
@@ -52,7 +53,7 @@ impl<T: Send + 'static> Flight<T> {
     ) -> Result<T> {
         let (sender, answer) = mpsc::sync_channel(1);
         let running = start(Box::new(move |result| {
-            // Nobody may be waiting any more.
+            // The receiver may be gone if the call was abandoned.
             let _ = sender.send(result);
         }));
         loop {
@@ -73,10 +74,10 @@ impl<T: Send + 'static> Flight<T> {
         }
     }
 
-    /// Waits until what was given up has come back.
+    /// Blocks until the abandoned call has finished.
     pub fn rest(&mut self) {
         if let Some(answer) = self.given_up.take() {
-            // Whatever it is, nobody wants it any more.
+            // The result of an abandoned call is discarded.
             let _ = answer.recv();
         }
     }

@@ -1,7 +1,7 @@
-//! Apple's Core ML as a backend.
+//! The backend for Apple's Core ML.
 //!
-//! Tensors go to Core ML without being copied, and outputs of a known shape are written into memory of ours. The rest is
-//! `milwright_apple`'s.
+//! Tensors are passed to Core ML without copying, and Core ML writes outputs of a known shape into our memory. The
+//! bindings are in `milwright_apple`.
 
 mod compiled;
 mod flight;
@@ -56,16 +56,16 @@ impl Backend for CoreMl {
 }
 
 impl CoreMl {
-    /// The devices that Core ML can use here. macOS 14.
+    /// Returns the devices that Core ML can use here. Needs macOS 14.
     ///
     /// # Errors
-    /// There is no Core ML, or it is too old to say.
+    /// Core ML is not available, or too old to list its devices.
     pub fn devices(&self) -> Result<Vec<Device>> {
         milwright_apple::devices().map_err(error)
     }
 
-    /// Where Core ML means to run each op of a model, and the part of the cost that it expects there. The model is
-    /// compiled for it, unless the cache has it. macOS 14.4; costs are for ML programs.
+    /// Returns where Core ML intends to run each op of a model, and the share of the total cost that it estimates for
+    /// the op. The model is compiled first, unless the cache has it. Needs macOS 14.4. Only ML programs have costs.
     ///
     /// ```no_run
     /// # use std::sync::Arc;
@@ -81,7 +81,7 @@ impl CoreMl {
     /// ```
     ///
     /// # Errors
-    /// There is no Core ML, it is too old to say, or it does not load the model; or it was cancelled.
+    /// Core ML is not available, is too old, or does not load the model; or the call was cancelled.
     pub fn compute_plan(&self, model: &Model, options: &LoadOptions) -> Result<ComputePlan> {
         let elsewhere = |e| error(e).with_hint("ask on the machine that the model is for");
         milwright_apple::availability().map_err(elsewhere)?;
@@ -96,11 +96,11 @@ impl CoreMl {
     }
 }
 
-/// Whether Core ML can be asked for this function of a model at all.
+/// Checks that Core ML is available and that the model has the requested function.
 fn check(model: &Model, options: &LoadOptions) -> Result<()> {
     let unavailable = |e| error(e).with_hint("use the target `cpu` or `auto`");
     milwright_apple::availability().map_err(unavailable)?;
-    // Says which functions there are, better than Core ML does.
+    // This error lists the functions, which Core ML's own error does not.
     model.function(options.function.as_deref())?;
     options.cancel.check()
 }
@@ -123,7 +123,7 @@ struct CoreMlModel {
 }
 
 impl CoreMlModel {
-    /// Memory for every output whose shape is known.
+    /// Allocates memory for every output whose shape is known.
     fn backings(&self) -> Backings {
         let backing = |output: &milwright_apple::Feature| match &output.kind {
             FeatureKind::Array { element: Some(element), shape, shapes: milwright_apple::Shapes::Fixed }
@@ -156,7 +156,7 @@ impl Bridge for CoreMlModel {
         values::inputs(request, &self.description.inputs, |input| (&input.name, input.optional), value)
     }
 
-    /// Core ML cannot be stopped.
+    /// Core ML has no way to cancel this prediction.
     fn run(
         &mut self,
         inputs: &Features,
@@ -164,7 +164,7 @@ impl Bridge for CoreMlModel {
         limits: &Limits<'_>,
     ) -> Result<Features> {
         let backings = self.backings();
-        // Without a deadline, or with nobody to call back before it, the shorter way.
+        // Without a deadline, or without the asynchronous interface, the synchronous call is cheaper.
         let at_once = limits.deadline.is_none() || !self.core_ml.has_async();
         let core_ml = &mut self.core_ml;
         match states {
@@ -178,7 +178,7 @@ impl Bridge for CoreMlModel {
         }
     }
 
-    /// Core ML has no batches with a completion handler.
+    /// Core ML has no asynchronous interface for batches.
     fn run_batch(&mut self, batch: &[Features]) -> Option<Result<Vec<Features>>> {
         Some(self.core_ml.predict_batch(batch).map_err(error))
     }

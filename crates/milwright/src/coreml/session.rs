@@ -1,4 +1,4 @@
-//! What the sessions of both ways to Core ML have in common.
+//! The code that both bridges to Core ML share.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,20 +14,21 @@ use crate::{
     State,
 };
 
-/// A loaded model, in one of the ways to Core ML.
+/// A model that was loaded through one of the bridges to Core ML.
 pub(super) trait Bridge: Send + Sized {
     /// The name of the backend.
     const NAME: &'static str;
 
-    /// The model's states, on Core ML's side.
+    /// The model's states in Core ML's own form.
     type States: Send;
 
     fn load(model: &Arc<Model>, options: &LoadOptions, path: &Path) -> Result<Self>;
 
-    /// The inputs as Core ML takes them.
+    /// Converts the inputs to Core ML's values.
     fn inputs(&self, request: &InferenceRequest) -> Result<Features>;
 
-    /// One prediction, within limits. Core ML may go on after them, and until it has come back, it refuses more.
+    /// Runs one prediction within limits. After a limit Core ML may keep computing, and until it has finished, it
+    /// refuses new predictions.
     fn run(
         &mut self,
         inputs: &Features,
@@ -35,20 +36,20 @@ pub(super) trait Bridge: Send + Sized {
         limits: &Limits<'_>,
     ) -> Result<Features>;
 
-    /// Several predictions at once, if that is faster than one after the other. Nothing ends them early.
+    /// Runs several predictions in one call, if that is faster than one after the other. It cannot be cancelled.
     fn run_batch(&mut self, _batch: &[Features]) -> Option<Result<Vec<Features>>> {
         None
     }
 
     fn prediction(&self, outputs: Features) -> Result<Prediction>;
 
-    /// Waits until what was given up has come back.
+    /// Blocks until the abandoned prediction has finished.
     fn rest(&mut self);
 
-    /// The states that the model has.
+    /// The states that the model declares.
     fn declared(&self) -> Vec<Declared>;
 
-    /// New ones, all zero.
+    /// Creates states that are all zero.
     fn new_states(&mut self) -> Result<Self::States>;
 
     fn read(states: &mut Self::States, name: &str) -> Result<Array>;
@@ -56,10 +57,10 @@ pub(super) trait Bridge: Send + Sized {
     fn write(states: &mut Self::States, name: &str, array: &Array) -> Result<()>;
 }
 
-/// A state, as the model declares it.
+/// A state as the model declares it.
 pub(super) struct Declared {
     pub name: String,
-    /// `None` if it is one that is not known here.
+    /// `None` if the element type is unknown.
     pub element: Option<ElementType>,
     pub shape: Vec<usize>,
 }
@@ -70,10 +71,10 @@ pub(super) struct Bridged<B: Bridge> {
     model: Arc<Model>,
     loaded: Loaded,
     declared: Vec<Declared>,
-    /// Of stateful models: kept from one prediction to the next.
+    /// The states of a stateful model, kept between predictions.
     states: Option<B::States>,
     cancel: Cancel,
-    /// What Core ML maps; it goes after the model.
+    /// The compiled folder that Core ML maps. Dropped after the model.
     _compiled: Compiled,
 }
 
@@ -92,7 +93,7 @@ impl<B: Bridge> Bridged<B> {
             plan: compiled.origin(),
             plan_path: Some(compiled.path()),
             duration: start.elapsed(),
-            // Core ML does not say.
+            // Core ML does not report these.
             arena_bytes: 0,
             weight_bytes: 0,
         };
@@ -115,7 +116,7 @@ impl<B: Bridge> Bridged<B> {
         self.bridge.prediction(outputs)
     }
 
-    /// A prediction with tensors of the caller's as states: they are copied in and out.
+    /// Runs a prediction with the caller's state, which is copied in and out.
     fn run_with(&mut self, inputs: &Features, tensors: &mut State, limits: &Limits<'_>) -> Result<Features> {
         let mut states = self.bridge.new_states()?;
         for Declared { name, element, shape } in &self.declared {

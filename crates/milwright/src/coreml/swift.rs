@@ -1,5 +1,5 @@
-//! Apple's Core ML as a backend, through Swift: what [`CoreMl`](crate::CoreMl) does for tensors, and a deadline or a
-//! cancellation stops a prediction.
+//! The backend for Apple's Core ML through its Swift interface. It does for tensors what [`CoreMl`](crate::CoreMl)
+//! does, and can stop a prediction at a deadline or cancellation.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::{
     Prediction, Result, Session,
 };
 
-/// Apple's Core ML through Swift. Models whose inputs and outputs are tensors.
+/// Apple's Core ML through Swift, for models whose inputs and outputs are tensors.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Swift;
 
@@ -35,7 +35,7 @@ impl Backend for Swift {
 
     fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Box<dyn Session>> {
         swift::availability().map_err(|e| error(e).with_hint("use the target `cpu` or `auto`"))?;
-        // Says which functions there are, better than Core ML does.
+        // This error lists the functions, which Core ML's own error does not.
         model.function(options.function.as_deref())?;
         let function = model.info().function(options.function.as_deref());
         for feature in function.iter().flat_map(|f| f.inputs.iter().chain(&f.outputs)) {
@@ -71,7 +71,7 @@ impl Bridge for SwiftModel {
 
     fn inputs(&self, request: &InferenceRequest) -> Result<Features> {
         let value = |input: &FeatureInfo, tensor: &Tensor| {
-            // Core ML's arrays have a dimension at least.
+            // Core ML's arrays have at least one dimension.
             let tensor = match tensor.shape() {
                 [] => &values::reshaped(tensor, 1),
                 _ => tensor,
@@ -97,7 +97,7 @@ impl Bridge for SwiftModel {
         Ok(Prediction::new(tensors))
     }
 
-    /// Core ML is asked to stop at a limit.
+    /// At a deadline or cancellation, asks Core ML to stop.
     fn run(
         &mut self,
         inputs: &Features,
@@ -137,7 +137,7 @@ impl Bridge for SwiftModel {
     }
 }
 
-/// The element type of a tensor, which is all that goes through Swift.
+/// The element type of a tensor feature. The Swift bridge supports no other features.
 fn element(feature: &FeatureInfo) -> Result<ElementType> {
     use ElementType::{Float16, Float32, Float64, Int32};
     let dtype = match &feature.ty {

@@ -1,4 +1,4 @@
-//! Tensors as Core ML's values, and back.
+//! Converts tensors to Core ML's values and back.
 
 use bytes::Bytes;
 use milwright_apple::{
@@ -10,8 +10,8 @@ use milwright_spec::did_you_mean;
 
 use crate::{Error, ErrorKind, FeatureType, InferenceRequest, Model, Result};
 
-/// The inputs as Core ML takes them, of those that are `declared`: by name, and whether one may be missing. Names are
-/// checked here: Core ML ignores those that it does not know.
+/// Converts the inputs. `declared` returns the names of the declared inputs, and whether each may be left out. Names
+/// are checked here because Core ML ignores unknown ones.
 pub(super) fn inputs<F>(
     request: &InferenceRequest,
     declared: &[F],
@@ -37,7 +37,7 @@ pub(super) fn inputs<F>(
     }
 }
 
-/// An input. The bytes of a tensor of the right element type are shared, not copied.
+/// Converts an input. A tensor of the right element type shares its bytes with Core ML.
 pub(super) fn input(model: &Model, feature: &Feature, tensor: &Tensor) -> Result<Value> {
     let name = &feature.name;
     let misfit = |wanted: &str| {
@@ -47,7 +47,7 @@ pub(super) fn input(model: &Model, feature: &Feature, tensor: &Tensor) -> Result
     Ok(match &feature.kind {
         FeatureKind::Array { element, shape, .. } => {
             let element = element.ok_or_else(|| misfit("of a type that is not known here"))?;
-            // Core ML's arrays have a dimension at least.
+            // Core ML's arrays have at least one dimension.
             let tensor = match tensor.shape() {
                 [] => &reshaped(tensor, shape.len().max(1)),
                 _ => tensor,
@@ -93,7 +93,7 @@ pub(super) fn input(model: &Model, feature: &Feature, tensor: &Tensor) -> Result
     })
 }
 
-/// An output. Arrays share their memory with the tensor where Core ML wrote into ours.
+/// Converts an output. If Core ML wrote into our memory, the tensor shares it.
 pub(super) fn output(model: &Model, name: &str, value: Value, classes: &[Label]) -> Result<Tensor> {
     let bad = |e: TensorError| Error::new(ErrorKind::Runtime, format!("the output `{name}`: {e}"));
     match value {
@@ -105,7 +105,7 @@ pub(super) fn output(model: &Model, name: &str, value: Value, classes: &[Label])
         Value::Strings(texts) => Tensor::from_strings(&[texts.len()], texts).map_err(bad),
         Value::Integers(numbers) => Tensor::from_vec(&[numbers.len()], numbers).map_err(bad),
         Value::Dictionary(entries) => {
-            // In the order of the classes, where there are some.
+            // In the order of the classes, if there are any.
             let mut entries = entries;
             let place = |label: &Label| classes.iter().position(|class| class == label).unwrap_or(usize::MAX);
             entries.sort_by_key(|(label, _)| place(label));
@@ -128,18 +128,18 @@ pub(super) fn classes(labels: &[Label]) -> Option<Tensor> {
     }
 }
 
-/// What a state is in the beginning.
+/// The initial value of a state.
 pub(super) fn zeros(element: ElementType, shape: &[usize]) -> Option<Tensor> {
     let size = shape.iter().try_fold(element.size(), |n, d| n.checked_mul(*d))?;
     Tensor::from_bytes(dtype(element), shape, vec![0; size].into()).ok()
 }
 
-/// A scalar as a tensor with dimensions.
+/// Reshapes a scalar to `rank` dimensions.
 pub(super) fn reshaped(scalar: &Tensor, rank: usize) -> Tensor {
     scalar.reshaped(&vec![1; rank]).unwrap_or_else(|_| scalar.clone())
 }
 
-/// The bytes of a tensor of the right element type are shared, not copied.
+/// Converts a tensor to an array. If the element type is right, they share their bytes.
 pub(super) fn array(element: ElementType, tensor: &Tensor) -> Option<Array> {
     let converted;
     let tensor = match tensor.dtype() == dtype(element) {
@@ -152,7 +152,7 @@ pub(super) fn array(element: ElementType, tensor: &Tensor) -> Option<Array> {
     Array::new(element, tensor.shape(), tensor.shared_bytes()).ok()
 }
 
-/// An array as a tensor over the same memory, if it has no gaps.
+/// Converts an array to a tensor over the same memory, if the array is contiguous.
 pub(super) fn tensor(array: &Array) -> Result<Tensor> {
     Tensor::from_bytes(dtype(array.element()), array.shape(), array.packed())
         .map_err(|e| Error::new(ErrorKind::Runtime, e.to_string()))
@@ -168,14 +168,14 @@ pub(super) fn dtype(element: ElementType) -> DType {
     }
 }
 
-/// Whether the channels of an image are blue, green, red in the tensor.
+/// Whether the tensor of an image has its channels in the order blue, green, red.
 fn is_bgr(model: &Model, name: &str) -> bool {
     let features = model.info().functions.iter().flat_map(|f| f.inputs.iter().chain(&f.outputs));
     let mut types = features.filter(|f| f.name == name).map(|f| &f.ty);
     types.any(|ty| matches!(ty, FeatureType::Image { color, .. } if color == "BGR"))
 }
 
-/// The channel of the tensor for each byte of a pixel; none is the alpha.
+/// For each byte of a pixel, the channel of the tensor. `None` stands for alpha.
 fn channels(format: PixelFormat, bgr: bool) -> &'static [Option<usize>] {
     match (format, bgr) {
         (PixelFormat::Gray8 | PixelFormat::Gray16Half, _) => &[Some(0)],
@@ -186,7 +186,7 @@ fn channels(format: PixelFormat, bgr: bool) -> &'static [Option<usize>] {
     }
 }
 
-/// An image from 1 x channels x height x width.
+/// Converts a tensor, 1 × channels × height × width, to an image.
 fn image(format: PixelFormat, bgr: bool, tensor: &Tensor) -> Option<Image> {
     let &[1, depth, height, width] = tensor.shape() else { return None };
     let plane = width * height;
@@ -212,7 +212,7 @@ fn image(format: PixelFormat, bgr: bool, tensor: &Tensor) -> Option<Image> {
     Image::new(format, width, height, width * format.size(), Bytes::from(bytes)).ok()
 }
 
-/// 1 x channels x height x width from an image: fp32, 0 to 255; fp16 as it is.
+/// Converts an image to a tensor, 1 × channels × height × width: fp32 from 0 to 255, or the unchanged fp16 values.
 fn pixels(image: &Image, bgr: bool) -> Result<Tensor, TensorError> {
     let (width, height, size) = (image.width(), image.height(), image.format().size());
     let row = |y: usize| &image.data()[y * image.row_bytes()..][..width * size];

@@ -1,4 +1,4 @@
-//! What a worker answers, checked: it may be damaged, or another program.
+//! Receives and validates the answers of a worker, which may be damaged, or another program.
 
 use milwright_mil::{DType, Dim, Tensor, TensorType, Type};
 use milwright_worker::{Error as WorkerError, Patience, Worker};
@@ -7,7 +7,7 @@ use super::buffers::Buffers;
 use super::wire::{self, Answer, Misfit, Named, Ready};
 use crate::{Error, LoadOptions, Model, Precision, State};
 
-/// An answer, its tensors copied out of shared memory.
+/// An answer whose tensors were copied out of shared memory.
 pub(super) enum Answered {
     Loaded {
         ready: Ready,
@@ -23,7 +23,7 @@ pub(super) enum Answered {
     Failed(Error),
 }
 
-/// What the answer has to agree with.
+/// The values that an answer has to agree with.
 pub(super) struct Expected<'a> {
     pub model: &'a Model,
     pub options: &'a LoadOptions,
@@ -31,7 +31,7 @@ pub(super) struct Expected<'a> {
     pub state: Option<&'a State>,
 }
 
-/// Receives an answer. A worker whose answer is wrong is killed.
+/// Receives an answer. If it is invalid, kills the worker.
 pub(super) fn receive(
     worker: &mut Worker,
     patience: Patience<'_>,
@@ -85,7 +85,7 @@ impl Expected<'_> {
         })
     }
 
-    /// A state that the model declares.
+    /// Checks that the model declares this state.
     fn state(
         &self,
         (name, dtype, shape): &(String, String, Vec<usize>),
@@ -102,8 +102,8 @@ impl Expected<'_> {
         Ok((name.clone(), dtype, shape.clone()))
     }
 
-    /// An output that the model declares, with as many elements as it has. Element type and rank are the backend's: Core
-    /// ML has no scalars, and a classifier's outputs have names of their own.
+    /// Checks that the model declares this output, with this number of elements. The backend may choose element type
+    /// and rank: Core ML has no scalars, and a classifier's outputs have names of their own.
     fn output(&self, named: &Named) -> Result<(), Misfit> {
         let function = self.model.function(self.options.function.as_deref());
         let declared = function
@@ -125,7 +125,7 @@ impl Expected<'_> {
             && ty.shape.iter().zip(shape).all(|(d, &n)| d.agrees(Dim::Fixed(n)))
     }
 
-    /// The state that went with the request, whole.
+    /// Checks that all of the state that was sent with the request came back.
     fn same_state(&self, state: &[Named]) -> Result<(), Misfit> {
         let names = self.state.map(State::names).unwrap_or_default();
         let same = |named: &Named| {
@@ -140,7 +140,7 @@ impl Expected<'_> {
     }
 }
 
-/// Keys belong to an output, one for each value.
+/// Checks that each set of keys belongs to an output and has a key for each value.
 fn fit(outputs: &[(String, Tensor)], keys: &[(String, Tensor)]) -> Result<(), Misfit> {
     let unfit = |(name, keys): &&(String, Tensor)| {
         let output = outputs.iter().find(|(n, _)| n == name);
@@ -158,7 +158,7 @@ mod tests {
 
     const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/digits.mlpackage");
 
-    /// An answer for the digits, with its blobs.
+    /// A valid answer for the digits model, with its blobs.
     fn answer(shape: &[usize], name: &str) -> (Answer, Vec<Vec<u8>>) {
         let probabilities = Tensor::from_vec(shape, vec![0.5f32; shape.iter().product()]).unwrap();
         let digit = Tensor::scalar(3i64);
@@ -200,7 +200,7 @@ mod tests {
         assert!(change(|_, blobs| drop(blobs.pop())).contains("another number of bytes"));
         assert!(change(|_, blobs| blobs[1].push(0)).contains("another number of bytes"));
 
-        // Keys of nothing.
+        // Keys without an output.
         let (_, blobs) = answer(&[10], "probabilities");
         let all = blobs.iter().map(Vec::as_slice).collect::<Vec<&[u8]>>();
         let (one, ten) = (Tensor::scalar(1i64), Tensor::from_vec(&[10], vec![1i64; 10]).unwrap());
@@ -215,7 +215,7 @@ mod tests {
             assert!(wrong.err().unwrap().0.contains("do not fit"), "{name}");
         }
 
-        // States that nobody sent.
+        // A state in the answer to a request without one.
         let tensor = Tensor::scalar(1f32);
         let state = Some(vec![wire::pack("cache", &tensor, &mut Vec::new())]);
         let wrong = Answer::Predicted { outputs: Vec::new(), classes: None, keys: Vec::new(), state };

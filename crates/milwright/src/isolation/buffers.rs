@@ -1,25 +1,25 @@
-//! Memory for the tensors that come, used again.
+//! Reuses the memory of received tensors.
 
 use bytes::Bytes;
 use milwright_mil::Tensor;
 
-/// The memory of the last tensors. Once nobody else has them, the next ones get it: fresh memory from the system costs
-/// more than the copy into it.
+/// The memory of the last tensors. The next tensors reuse it once nothing else refers to it, because fresh memory from
+/// the system costs more than the copy into it.
 #[derive(Default)]
 pub(super) struct Buffers(Vec<Bytes>);
 
 impl Buffers {
-    /// A vector for so many bytes: empty, and with room for them if there is one.
+    /// Returns an empty vector, with the capacity for `len` bytes if there is free memory of that size.
     pub fn take(&mut self, len: u64) -> Vec<u8> {
         let fits = |bytes: &Bytes| bytes.len() as u64 == len && bytes.is_unique();
         match self.0.iter().position(fits) {
-            // It is unique: nothing is copied.
+            // The buffer is unique, so the conversion does not copy.
             Some(at) => Vec::from(self.0.swap_remove(at)),
             None => Vec::new(),
         }
     }
 
-    /// Keeps the memory of these tensors, and no other.
+    /// Keeps the memory of these tensors for reuse, and drops the rest.
     pub fn keep<'a>(&mut self, tensors: impl IntoIterator<Item = &'a Tensor>) {
         self.0.clear();
         self.0.extend(tensors.into_iter().map(Tensor::shared_bytes).filter(|bytes| !bytes.is_empty()));

@@ -1,12 +1,14 @@
-//! When a worker that died is replaced. Time is passed in.
+//! When a worker that died is replaced. The time is passed in.
 
 use std::time::{Duration, Instant};
 
-/// When a worker that died is replaced. The first one at once: a crash costs one request. If the next ones die as well,
-/// without an answer in between, there is a growing pause, in which requests fail at once; and an end.
+/// When a worker that died is replaced. The first replacement starts at once: a crash costs one request. If workers
+/// keep dying without answering a request, a growing pause follows each death, in which requests fail at once; after
+/// `limit` deaths in a row there is no further replacement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestartPolicy {
-    /// How many may die in a row before there are no more; 5 by default. 0 replaces none.
+    /// The number of deaths in a row after which no worker is started any more; 5 by default. With 0, no worker is
+    /// replaced.
     pub limit: u32,
     /// The pause after the second death in a row, 100 ms by default; it doubles with each further one.
     pub pause: Duration,
@@ -21,7 +23,7 @@ impl Default for RestartPolicy {
     }
 }
 
-/// The deaths of one session's workers.
+/// Counts the deaths of one session's workers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Restarts {
     policy: RestartPolicy,
@@ -29,12 +31,12 @@ pub(super) struct Restarts {
     next: Option<Instant>,
 }
 
-/// Why there is no new worker now.
+/// Why no worker may be started now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Held {
-    /// Try again after this time.
+    /// Not before this time has passed.
     For(Duration),
-    /// After so many deaths.
+    /// Never, after this number of deaths.
     Forever(u32),
 }
 
@@ -43,7 +45,7 @@ impl Restarts {
         Restarts { policy, in_a_row: 0, next: None }
     }
 
-    /// Whether a worker may be started now.
+    /// Returns whether a worker may be started now.
     pub fn check(&self, now: Instant) -> Result<(), Held> {
         if self.gave_up() {
             return Err(Held::Forever(self.in_a_row));
@@ -62,7 +64,7 @@ impl Restarts {
         self.next = now.checked_add(pause);
     }
 
-    /// A request was answered: whatever happened before is over.
+    /// A request was answered: the count of deaths in a row starts over.
     pub fn answered(&mut self) {
         (self.in_a_row, self.next) = (0, None);
     }

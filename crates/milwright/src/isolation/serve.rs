@@ -14,10 +14,11 @@ use crate::{
     backends,
 };
 
-/// What a worker process does: answers the requests of an [`Isolated`](super::Isolated) backend, with all
-/// [`backends`]. Returns when the parent needs it no more; if the parent ends, the process is killed.
+/// Runs a worker process: answers the requests of an [`Isolated`](super::Isolated) backend with any of [`backends`].
+/// Returns when the parent no longer needs it. If the parent ends, the process is killed.
 ///
-/// A program that is its own worker calls this at the start of `main`, before it reads standard input or starts anything:
+/// A program that is its own worker calls this at the start of `main`, before it reads standard input or starts
+/// threads:
 ///
 /// ```no_run
 /// # fn main() -> milwright::Result<()> {
@@ -29,15 +30,15 @@ use crate::{
 /// ```
 ///
 /// # Errors
-/// The process was not started as a worker, or by another version of Milwright.
+/// The process was not started as a worker, or was started by another version of Milwright.
 pub fn serve() -> Result<()> {
     serve_with(&backends())
 }
 
-/// [`serve()`] with other backends: the parent names the one it wants.
+/// Runs a worker as [`serve()`] does, with other backends. The parent chooses one by name.
 ///
 /// # Errors
-/// As `serve`.
+/// As for `serve`.
 pub fn serve_with(backends: &[Box<dyn Backend>]) -> Result<()> {
     let invalid = |e: milwright_worker::Error| {
         Error::invalid(e.to_string())
@@ -49,11 +50,11 @@ pub fn serve_with(backends: &[Box<dyn Backend>]) -> Result<()> {
         let outcome = answer(&mut request, &mut loaded, backends).unwrap_or_else(|e| failed(&e));
         let (message, blobs) = encode(&outcome)?;
         if let Err(e) = service.reply(&message, &blobs) {
-            // Too large, or no memory: the parent gets to know.
+            // The outputs are too large, or memory is short: report that to the parent.
             let error = Error::new(ErrorKind::Runtime, format!("the outputs cannot be returned: {e}"));
             service.reply(&encode(&failed(&error))?.0, &[]).map_err(invalid)?;
         }
-        // The next request waits for what was given up: if that takes too long, the parent ends this process.
+        // The next request waits for abandoned predictions. If they take too long, the parent kills this process.
         if let Some(ours) = &mut loaded {
             ours.session.rest();
         }
@@ -61,15 +62,15 @@ pub fn serve_with(backends: &[Box<dyn Backend>]) -> Result<()> {
     Ok(())
 }
 
-/// The model that this process has.
+/// The model that this process has loaded.
 struct Ours {
     session: Box<dyn Session>,
-    /// For states of callers: filled anew for each request.
+    /// Holds the state that comes with a request: overwritten by each such request.
     state: State,
     buffers: Buffers,
 }
 
-/// What to answer.
+/// The answer to a request.
 enum Outcome {
     Message(Answer),
     Predicted(Tensors),
@@ -153,7 +154,7 @@ fn predict(message: Predict, request: &mut Request<'_>, ours: &mut Ours) -> Resu
         missing.retain(|n| *n != name);
     }
     if let Some(name) = missing.first() {
-        // What is in `ours.state` is another caller's.
+        // Otherwise the prediction would read that state of an earlier request.
         return Err(Error::invalid(format!("the state `{name}` is missing: it is of another model")));
     }
     let options = PredictOptions { state: given.then_some(&mut ours.state), deadline, ..Default::default() };
@@ -183,7 +184,7 @@ fn failed(error: &Error) -> Outcome {
     Outcome::Message(Answer::Failed(Failure::from(error)))
 }
 
-/// The message, and what goes to shared memory.
+/// Encodes the message, and collects the blobs that go to shared memory.
 fn encode(outcome: &Outcome) -> Result<(Vec<u8>, Vec<&[u8]>)> {
     let mut blobs = Vec::new();
     let message = match outcome {

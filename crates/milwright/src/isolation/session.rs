@@ -1,4 +1,4 @@
-//! A session whose model is in another process.
+//! A session whose model is in a worker process.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,9 +27,9 @@ pub struct IsolatedSession {
     options: LoadOptions,
     worker: Stage,
     restarts: Restarts,
-    /// Workers that were started.
+    /// The number of workers that were started.
     started: u64,
-    /// Restarts of all sessions of the backend.
+    /// The number of replaced workers in all sessions of the backend.
     total: Arc<AtomicU64>,
     loaded: Loaded,
     states: Vec<(String, DType, Vec<usize>)>,
@@ -38,9 +38,9 @@ pub struct IsolatedSession {
 }
 
 enum Stage {
-    /// None yet, or the last one is gone.
+    /// There is no worker yet, or the last one is gone.
     None,
-    /// It was asked to load the model, and has not answered yet.
+    /// The worker was asked to load the model, and has not answered yet.
     Loading {
         worker: Worker,
         since: Instant,
@@ -48,19 +48,19 @@ enum Stage {
     Ready(Worker),
 }
 
-/// What the worker's session keeps between requests that bring no state.
+/// The states that the worker keeps between requests that carry no state.
 enum Memory {
-    /// Nothing: it is stateless, or all is zero.
+    /// None: the model is stateless, or all its states are zero.
     Empty,
-    /// What requests have left.
+    /// The states that earlier requests have written.
     Kept,
-    /// It died with its worker; the text says how.
+    /// The states were lost with the worker; the text says how it died.
     Lost(String),
 }
 
 impl IsolatedSession {
     pub(super) fn new(isolated: &Isolated, model: &Arc<Model>, options: &LoadOptions) -> Result<Self> {
-        // What is wrong with the request is told before a process is started.
+        // Errors in the request are reported before a process is started.
         if model.program().is_ok() {
             model.function(options.function.as_deref())?;
         }
@@ -101,7 +101,7 @@ impl IsolatedSession {
         self.started.saturating_sub(1)
     }
 
-    /// The number of the worker process, while there is one.
+    /// The process ID of the worker, if there is one.
     pub fn process(&self) -> Option<u32> {
         match &self.worker {
             Stage::None => None,
@@ -141,7 +141,7 @@ impl IsolatedSession {
             Expected { model: &self.model, options: &self.options, state: options.state.as_deref() };
         let answered = worker.send(&message, &blobs, patience).and_then(|()| {
             let waited = match worker.wait(patience) {
-                // It may be about to answer: loading the model again costs more than a short wait.
+                // It may be about to answer, and a short wait is cheaper than loading the model again.
                 Err(WorkerError::Stopped) => worker.wait(within(self.process.grace)).map_err(|e| match e {
                     WorkerError::Deadline => WorkerError::Stopped,
                     error => error,
@@ -177,7 +177,7 @@ impl IsolatedSession {
         }
     }
 
-    /// Sees to it that there is a worker with the model.
+    /// Makes sure that a worker has loaded the model.
     fn ready(&mut self, deadline: Option<Instant>, cancel: &Cancel) -> Result<()> {
         cancel.check()?;
         self.options.cancel.check()?;
@@ -190,7 +190,7 @@ impl IsolatedSession {
         let patience = Patience { deadline: deadline.into_iter().chain(latest).min(), stop: Some(&stop) };
         match worker.wait(patience) {
             Ok(()) => {}
-            // It goes on loading, for the next request.
+            // The worker goes on loading, for the next request.
             Err(WorkerError::Deadline) if latest.is_none_or(|latest| Instant::now() < latest) => {
                 let error =
                     Error::new(ErrorKind::DeadlineExceeded, "the deadline passed while the model was loaded");
@@ -215,7 +215,7 @@ impl IsolatedSession {
                 Ok(())
             }
             Answered::Failed(error) => {
-                // Nothing died, but there is no use in trying again and again without a pause.
+                // No worker died, but this counts as a death, so that repeated attempts have a pause between them.
                 self.worker = Stage::None;
                 self.restarts.died(Instant::now());
                 Err(error)
@@ -260,7 +260,7 @@ impl IsolatedSession {
         sent.map_err(|error| self.gone(error))
     }
 
-    /// Takes leave of a worker that is gone, and says so. After some errors it is not.
+    /// Turns an error of the worker into one for the caller. Unless the worker survived the error, records its death.
     fn gone(&mut self, error: WorkerError) -> Error {
         let at = |kind, message: String| Error::new(kind, message).at(self.model.path());
         let told = match &error {
@@ -290,7 +290,7 @@ impl IsolatedSession {
         if let Some(process) = process {
             self.process.tell(&WorkerEvent::Died { process, how: &how, state_lost });
         }
-        // Who cancels wants it gone: that is no fault of the worker.
+        // A worker that was killed because the caller cancelled does not count as a death.
         if told.kind() != ErrorKind::Cancelled {
             let before = self.restarts.gave_up();
             self.restarts.died(Instant::now());
@@ -305,7 +305,7 @@ impl IsolatedSession {
         told.with_hint("the states of the session are lost with it: reset the session to begin anew")
     }
 
-    /// The answer to another request.
+    /// Kills a worker that answered another request than the current one.
     fn nonsense(&mut self) -> Error {
         if let Stage::Loading { worker, .. } | Stage::Ready(worker) = &mut self.worker {
             worker.end();
@@ -359,7 +359,7 @@ impl Session for IsolatedSession {
                 Ok(Answered::Reset) => {}
                 Ok(Answered::Failed(error)) => return Err(error),
                 Ok(_) => drop(self.nonsense()),
-                // The next worker begins with zeros.
+                // The worker is gone. The next one begins with zeros.
                 Err(error) => drop(self.gone(error)),
             }
         }

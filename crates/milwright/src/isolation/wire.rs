@@ -1,4 +1,4 @@
-//! What goes between a session and its worker. Tensors lie in shared memory; a message says which is what.
+//! The messages between a session and its worker. Tensors lie in shared memory, and messages refer to them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::buffers::Buffers;
 use crate::{ComputeUnits, Error, ErrorKind, Limits, LoadOptions, Loaded, PlanOrigin, Precision, Result};
 
-/// Both sides have to be the same version, and speak the same: change the number when a message changes.
+/// Both sides must send the same identity: increase the number whenever a message changes.
 pub(super) const IDENTITY: &str = concat!("milwright ", env!("CARGO_PKG_VERSION"), ", messages 2");
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,12 +25,12 @@ pub(super) enum Request {
 pub(super) struct Load {
     pub backend: String,
     pub model: PathBuf,
-    /// Of the model that the parent has opened: the file may have changed since.
+    /// The digest of the model that the parent has opened. The file may have changed since.
     pub digest: [u8; 32],
     pub settings: Settings,
 }
 
-/// [`LoadOptions`], but for what cannot travel.
+/// [`LoadOptions`] without the fields that cannot be sent.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Settings {
     function: Option<String>,
@@ -38,7 +38,7 @@ pub(super) struct Settings {
     cache: Option<Cache>,
     precision: Precision,
     compute_units: ComputeUnits,
-    /// Bytes, and the time of one prediction.
+    /// The limits of memory in bytes and of the time of one prediction.
     limits: (u64, Option<Duration>),
 }
 
@@ -53,11 +53,11 @@ struct Cache {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Predict {
     pub inputs: Vec<Named>,
-    /// Of inputs that are dictionaries.
+    /// The keys of inputs that are dictionaries.
     pub keys: Vec<Named>,
-    /// The caller's state; `None` is the session's own.
+    /// The caller's state; `None` means the session's own.
     pub state: Option<Vec<Named>>,
-    /// Time until the deadline.
+    /// The time left until the deadline.
     pub left: Option<Duration>,
 }
 
@@ -67,7 +67,7 @@ pub(super) enum Answer {
     Predicted {
         outputs: Vec<Named>,
         classes: Option<Named>,
-        /// Of outputs that are dictionaries.
+        /// The keys of outputs that are dictionaries.
         keys: Vec<Named>,
         state: Option<Vec<Named>>,
     },
@@ -105,14 +105,14 @@ pub(super) struct Named {
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Data {
-    /// The number of the blob in shared memory.
+    /// The index of the blob in shared memory.
     Blob(usize),
     Strings(Vec<String>),
 }
 
 impl Settings {
     pub fn new(options: &LoadOptions) -> Settings {
-        // Every field is named: a new one has to travel, or to be left out on purpose.
+        // The pattern names every field, so that a new field does not compile until it is sent or left out on purpose.
         let LoadOptions { function, threads, cache, precision, compute_units, cancel: _, limits } = options;
         let cache = cache.as_ref().map(|store| {
             let options = store.options();
@@ -179,7 +179,7 @@ impl From<Failure> for Error {
     }
 }
 
-/// Describes a tensor, and adds its bytes to those that are to be copied to shared memory.
+/// Describes a tensor, and adds its bytes to the blobs for shared memory.
 pub(super) fn pack<'a>(name: &str, tensor: &'a Tensor, blobs: &mut Vec<&'a [u8]>) -> Named {
     let data = if tensor.dtype() == DType::String {
         Data::Strings(tensor.strings().to_vec())
@@ -191,8 +191,8 @@ pub(super) fn pack<'a>(name: &str, tensor: &'a Tensor, blobs: &mut Vec<&'a [u8]>
     Named { name, dtype, shape, data }
 }
 
-/// The inverse of [`pack`]. Only when element type, shape and length fit each other, `blob` is asked for the bytes,
-/// with the vector that it may use.
+/// The inverse of [`pack`]. `blob` is called for the bytes, with a vector to reuse, only if element type, shape and
+/// length agree.
 pub(super) fn unpack(
     named: Named,
     lens: &[u64],
@@ -218,7 +218,7 @@ pub(super) fn unpack(
     Ok((name, tensor))
 }
 
-/// What is wrong with a message.
+/// Why a message is invalid.
 #[derive(Debug)]
 pub(super) struct Misfit(pub String);
 
@@ -229,7 +229,7 @@ impl From<Misfit> for Error {
 }
 
 pub(super) fn encode(message: &impl Serialize) -> Result<Vec<u8>> {
-    // The one thing that has no form in bytes is a path that is not Unicode.
+    // Only a path that is not Unicode cannot be serialized.
     postcard::to_stdvec(message)
         .map_err(|e| Error::invalid(format!("this cannot be told to a worker process: {e}")))
 }
