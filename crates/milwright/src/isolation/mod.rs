@@ -1,4 +1,5 @@
-//! Backends in a process of their own, so that a crash inside Core ML costs one request and not the caller.
+//! Runs backends in worker processes, so that a crash inside Core ML costs one request instead of the caller's
+//! process.
 
 mod answer;
 mod buffers;
@@ -20,18 +21,18 @@ pub use restarts::RestartPolicy;
 pub use serve::{serve, serve_with};
 pub use session::IsolatedSession;
 
-/// Whether sessions run in this process.
+/// Whether sessions run in this process or in worker processes.
 #[derive(Clone, Debug, Default)]
 pub enum Isolation {
-    /// They do.
+    /// Sessions run in this process.
     #[default]
     None,
-    /// Each has a worker process.
+    /// Each session has its own worker process.
     Process(Process),
 }
 
 impl Isolation {
-    /// The backend, isolated if that is wanted.
+    /// Wraps the backend in an [`Isolated`] one, if worker processes are wanted.
     pub fn apply(&self, backend: Arc<dyn Backend>) -> Arc<dyn Backend> {
         match self {
             Isolation::None => backend,
@@ -43,53 +44,55 @@ impl Isolation {
 /// How worker processes are started, watched and replaced.
 #[derive(Clone)]
 pub struct Process {
-    /// The program, which calls [`worker::serve`](crate::worker::serve) when it is started so. `milwright worker` is one; your own program may be
-    /// another.
+    /// The worker program and its arguments. When it is started with these, it calls
+    /// [`worker::serve`](crate::worker::serve). `milwright worker` is such a program; your own program may be one,
+    /// too.
     pub command: Launch,
-    /// When one that died is replaced.
+    /// When a worker that died is replaced.
     pub restarts: RestartPolicy,
-    /// Whether a request is sent once more, to a new worker, when its worker died. Never done where a state would be lost
-    /// in between. Off by default: a request that kills one worker may kill the next.
+    /// Whether to send a request once more, to a new worker, if its worker died. This is never done if a state would
+    /// be lost in between. Off by default: a request that kills one worker may kill the next.
     pub retry: bool,
-    /// How long a worker that is past a request's deadline may take to say so, and how long the answer to a cancelled
-    /// request is waited for, before the worker is killed and its model has to be loaded again. 50 ms by default.
+    /// How long to wait after the deadline or after a cancellation for the worker to answer, before it is killed and
+    /// its model has to be loaded again. 50 ms by default.
     pub grace: Duration,
-    /// How long a worker may take to start and load the model; 10 minutes by default: Core ML compiles for the Neural
-    /// Engine when it loads. A request does not wait longer than its own deadline, and the next one waits on.
+    /// How long a worker may take to start and load the model; 10 minutes by default, because Core ML compiles for the
+    /// Neural Engine when it loads. A request waits no longer than its own deadline; loading goes on, and the next
+    /// request waits for it.
     pub load_timeout: Duration,
-    /// Told what happens to workers, on the thread of the request. It must not block.
+    /// Called with the events of workers, on the thread of the request. It must not block.
     pub observer: Option<Observer>,
 }
 
-/// Gets the events of workers: counters of metrics, say.
+/// Observes the events of workers, for example to count them in metrics.
 pub type Observer = Arc<dyn Fn(&WorkerEvent<'_>) + Send + Sync>;
 
-/// What happens to a worker.
+/// An event in the life of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WorkerEvent<'a> {
     /// A process was started.
     Started {
-        /// Its number.
+        /// The process ID.
         process: u32,
-        /// Whether it takes the place of one that died.
+        /// Whether it replaces one that died.
         restart: bool,
     },
-    /// A process died, or was killed for it hung or answered nonsense.
+    /// A process died, or was killed because it hung or sent an invalid answer.
     Died {
-        /// Its number.
+        /// The process ID.
         process: u32,
-        /// How, in words.
+        /// How it died, in words.
         how: &'a str,
-        /// Whether the states of the session went with it.
+        /// Whether the states of the session were lost with it.
         state_lost: bool,
     },
-    /// Too many died in a row: there will be no other one.
+    /// Too many processes died in a row: no other one is started.
     GaveUp,
 }
 
 impl Process {
-    /// The defaults, for a command.
+    /// The default settings for a command.
     pub fn new(command: Launch) -> Process {
         Process {
             command,
@@ -131,13 +134,14 @@ impl fmt::Debug for Process {
 
 /// A backend whose sessions run in worker processes, one each.
 ///
-/// The worker has a backend of the same name, opens the model's file itself and keeps the session's states. Inputs and
-/// outputs go through shared memory. When the worker dies, the request that it had gets an error of the kind
-/// [`WorkerDied`](crate::ErrorKind::WorkerDied), and the next request starts another one. States that were in it are lost:
-/// every further request on them is an error of the kind [`StateLost`](crate::ErrorKind::StateLost), until
-/// [`Session::reset`]. A [`State`](crate::State) of the caller's stays with the caller, and travels with the request.
+/// The worker opens the model's file itself, loads it with the backend of the same name, and keeps the session's
+/// states. Inputs and outputs go through shared memory. If the worker dies, its request fails with an error of the
+/// kind [`WorkerDied`](crate::ErrorKind::WorkerDied), and the next request starts another worker. States of the
+/// session are lost with the worker: all further requests on them fail with an error of the kind
+/// [`StateLost`](crate::ErrorKind::StateLost), until [`Session::reset`]. A [`State`](crate::State) that the caller
+/// passes stays with the caller, and is sent with each request.
 ///
-/// The cache of compiled plans is shared with the worker if it is on disk.
+/// If the cache of compiled plans is on disk, the worker shares it.
 #[derive(Clone)]
 pub struct Isolated {
     backend: Arc<dyn Backend>,
@@ -146,20 +150,20 @@ pub struct Isolated {
 }
 
 impl Isolated {
-    /// A backend, in processes.
+    /// Isolates a backend in worker processes.
     pub fn new(backend: Arc<dyn Backend>, process: Process) -> Isolated {
         Isolated { backend, process, restarts: Arc::default() }
     }
 
-    /// How often a worker took the place of one that died, over all sessions of this backend and its clones.
+    /// How many workers were started to replace one that died, in all sessions of this backend and its clones.
     pub fn restarts(&self) -> u64 {
         self.restarts.load(Ordering::Relaxed)
     }
 
-    /// [`load`](Backend::load), with more to ask of the session.
+    /// Loads a model as [`load`](Backend::load) does. The returned session also tells about its worker.
     ///
     /// # Errors
-    /// As `load`; and the worker cannot be started, dies, or takes longer than [`Process::load_timeout`].
+    /// As for `load`; or the worker cannot be started, dies, or takes longer than [`Process::load_timeout`].
     pub fn load_isolated(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<IsolatedSession> {
         IsolatedSession::new(self, model, options)
     }

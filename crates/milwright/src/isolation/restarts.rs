@@ -4,11 +4,10 @@ use std::time::{Duration, Instant};
 
 /// When a worker that died is replaced. The first replacement starts at once: a crash costs one request. If workers
 /// keep dying without answering a request, a growing pause follows each death, in which requests fail at once; after
-/// `limit` deaths in a row there is no further replacement.
+/// `limit` replacements in a row there is no further one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestartPolicy {
-    /// The number of deaths in a row after which no worker is started any more; 5 by default. With 0, no worker is
-    /// replaced.
+    /// How many times in a row a worker is replaced without an answer in between; 5 by default, 0 for never.
     pub limit: u32,
     /// The pause after the second death in a row, 100 ms by default; it doubles with each further one.
     pub pause: Duration,
