@@ -29,7 +29,7 @@ use crate::{
     WeightReport, compare, overflow, telemetry,
 };
 
-/// Optimizes models. Build one, then [`optimize`](Optimizer::optimize) as many as you like.
+/// Optimizes models. Build one, then call [`optimize`](Optimizer::optimize) for as many models as you like.
 ///
 /// ```
 /// # let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../");
@@ -54,7 +54,7 @@ pub struct Optimizer {
     samples: Option<Samples>,
     seed: u64,
     load: LoadOptions,
-    /// The opset that programs are to have; `None` is that of an ML program, and the oldest for a network.
+    /// The opset of the result; `None` keeps that of an ML program, and uses the oldest one for a network.
     opset: Option<Opset>,
     task: Task,
 }
@@ -62,7 +62,7 @@ pub struct Optimizer {
 /// What an optimization did.
 #[derive(Clone, Debug, Serialize)]
 pub struct OptimizeReport {
-    /// Where the result was written, if it was.
+    /// The path of the result, if it was written.
     #[serde(serialize_with = "crate::files::path_in_words")]
     pub output: Option<PathBuf>,
     /// Bytes of the original.
@@ -72,23 +72,24 @@ pub struct OptimizeReport {
     /// Every weight, in program order.
     #[serde(serialize_with = "weights")]
     pub weights: Vec<WeightReport>,
-    /// The ops that a conversion to fp16 left in fp32, and why.
+    /// The ops that stayed in fp32 when the program was converted to fp16, and why.
     #[serde(serialize_with = "kept")]
     pub kept: Vec<KeptOp>,
     /// The specification version of the result.
     pub specification_version: i32,
-    /// What is not as it was besides weights, in sentences: what a neural network loses as an ML program, say.
+    /// Changes besides those of weights, as sentences, such as what a neural network loses when it becomes an ML
+    /// program.
     pub notes: Vec<String>,
-    /// How far the outputs are from the original's.
+    /// The differences between the outputs and the original's.
     pub proof: Proof,
-    /// The tolerance that the proof was held to, in dB; `None` if it was lifted.
+    /// The tolerance that the proof was held to, in dB; `None` if there was none.
     pub tolerance_db: Option<f64>,
-    /// Whether that is the default of the setting.
+    /// Whether that is the default tolerance of the setting.
     pub default_tolerance: bool,
-    /// Why nothing became smaller, if nothing did.
+    /// Why the result is not smaller, if it is not.
     pub not_smaller: Option<String>,
-    /// How many times larger the values inside may become before fp16 ends, by what they were on drawn inputs; `None` if the
-    /// result does not compute in fp16, or the inputs were given, or it was not looked for.
+    /// The factor by which intermediate values may grow before they overflow fp16, as seen on drawn inputs. `None` if
+    /// the result does not compute in fp16, if the inputs were given, or if it was not determined.
     pub fp16_headroom: Option<f64>,
     /// How long compressing and writing took.
     #[serde(rename = "optimize_seconds", serialize_with = "seconds")]
@@ -98,29 +99,29 @@ pub struct OptimizeReport {
     pub proof_time: Duration,
 }
 
-/// What an optimization is doing.
+/// The progress of an optimization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Progress {
-    /// So many weight elements out of so many are compressed.
+    /// Weights are being compressed.
     Compressing {
-        /// Elements done.
+        /// Elements that are done.
         done: usize,
-        /// Elements in all.
+        /// All elements.
         total: usize,
     },
     /// The result is being written.
     Writing,
-    /// So many sets of inputs out of so many were run through both models.
+    /// Both models are being run on the same inputs.
     Proving {
-        /// Sets done.
+        /// Samples that are done.
         done: usize,
-        /// Sets in all.
+        /// All samples.
         total: usize,
     },
 }
 
-/// Sets of inputs that are drawn where none are given.
+/// The number of samples that are drawn if none are given.
 const DRAWN_SAMPLES: usize = 4;
 
 impl Default for Optimizer {
@@ -144,8 +145,8 @@ impl Optimizer {
         Optimizer::default()
     }
 
-    /// What the result should run on. The Neural Engine and the GPU compute in fp16: for them, the program is
-    /// converted to fp16 before its weights are compressed.
+    /// The hardware that the result should run on. The Neural Engine and the GPU compute in fp16: for them, the
+    /// program is converted to fp16 before its weights are compressed.
     #[must_use]
     pub fn target(mut self, target: Target) -> Optimizer {
         self.target = target;
@@ -159,59 +160,62 @@ impl Optimizer {
         self
     }
 
-    /// The least signal to noise, in dB, of every output against the original's, or that of the setting, or none. A
-    /// result that is worse is an error, and is not written. [`OutputDifference::failure`](crate::OutputDifference::failure)
-    /// says how outputs of each kind are judged.
+    /// The lowest SNR, in dB, that every output of the result must have against the original's; or the default of the
+    /// setting; or no tolerance. A result outside the tolerance is an error and is not written.
+    /// [`OutputDifference::failure`](crate::OutputDifference::failure) says how the different kinds of outputs are
+    /// judged.
     #[must_use]
     pub fn tolerance(mut self, tolerance: impl Into<Tolerance>) -> Optimizer {
         self.tolerance = tolerance.into();
         self
     }
 
-    /// Inputs for the default function to prove the result with, instead of drawn ones. Other functions are proved
-    /// with drawn ones in any case.
+    /// Samples for the proof of the default function, instead of drawn ones. Other functions are always proved with
+    /// drawn samples.
     #[must_use]
     pub fn samples(mut self, samples: Samples) -> Optimizer {
         self.samples = Some(samples);
         self
     }
 
-    /// The seed of drawn inputs.
+    /// The seed for drawing samples.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Optimizer {
         self.seed = seed;
         self
     }
 
-    /// How models are made ready for the proof (threads, cache), and what stops the work.
+    /// How models are loaded for the proof (threads, cache), and the flag that cancels the work.
     #[must_use]
     pub fn load_options(mut self, load: LoadOptions) -> Optimizer {
         self.load = load;
         self
     }
 
-    /// For what converts: programs for this opset, changed no more than that needs.
+    /// Turns this into a converter: programs get this opset, and are changed only as far as that requires.
     pub(crate) fn converting(mut self, opset: Option<Opset>) -> Optimizer {
         self.opset = opset;
         self.task = Task::Convert;
         self
     }
 
-    /// Optimizes a model, proves the result, and writes it to `output` if one is given. The result is proved as it is
-    /// written: what ran is what a reader of the file gets.
+    /// Optimizes a model, proves the result, and writes it to `output` if a path is given. The proof reads the written
+    /// file, so it covers exactly what a reader of the file gets.
     ///
-    /// A neural network is written as an ML program. Of a pipeline, the ML programs and networks in it are optimized, each
-    /// with weights of its own, and the pipeline is proved as a whole.
+    /// A neural network is written as an ML program. In a pipeline, each ML program and network is optimized and gets
+    /// its own weight file; the pipeline is proved as a whole.
     ///
-    /// Where a conversion to fp16 goes badly, the original is run once more to find the values that fp16 cannot hold, and
-    /// the ops that lose something in it; what makes and takes these stays in fp32 then, and is in the report.
+    /// If a conversion to fp16 loses too much, the original is run once more to find the values that overflow fp16 and
+    /// the ops that lose precision in it. The ops that produce and use these values stay in fp32 in a second attempt,
+    /// and are listed in the report.
     ///
-    /// A package that is at `output` is replaced, in one step where the system can; a caller that wants to be asked calls
-    /// [`would_replace`](crate::would_replace) first, as the command does. Nothing else is ever replaced.
+    /// A package at `output` is replaced, atomically where the system supports that. A caller that wants to ask the
+    /// user first calls [`would_replace`](crate::would_replace), as the command does. Nothing but a package is ever
+    /// replaced.
     ///
     /// # Errors
-    /// The result is not within the tolerance, or is NaN or infinite where the original is not; it cannot be
-    /// written; or one of the two cannot be run. An existing `output` is untouched then.
+    /// The result is outside the tolerance, or is NaN or infinite where the original is not; it cannot be written; or
+    /// one of the two models cannot be run. An existing `output` is then untouched.
     pub fn optimize(
         &self,
         model: &Arc<Model>,
@@ -232,7 +236,7 @@ impl Optimizer {
         if let Some(output) = output {
             check_output(model, output)?;
         }
-        // Before weights are compressed: a pass can fold a scale into a weight, but not into a palette.
+        // Passes run before weights are compressed: a pass can fold a scale into a weight, but not into a palette.
         let start = Instant::now();
         let mut source = Source::new(model, self.opset, self.task)?;
         for part in &mut source.parts {
@@ -249,7 +253,7 @@ impl Optimizer {
         let mut observed: Vec<Observations> = source.parts.iter().map(|_| Observations::new()).collect();
         let mut attempt = self.attempt(model, &source, &observed, output, progress);
         if self.halves() && self.is_poor(attempt.as_ref()) {
-            // What fp16 loses shows in a run of the original and the result; with that in fp32, it may do.
+            // A run finds the values that fp16 loses. With these in fp32, a second attempt may succeed.
             let found = source.parts.iter().map(|part| self.observe(&source, part));
             match found.collect::<Result<Vec<_>>>() {
                 Ok(found) if found.iter().flat_map(HashMap::values).any(says_something) => {
@@ -268,10 +272,10 @@ impl Optimizer {
         attempt.finish(output)
     }
 
-    /// The graph passes that programs go through.
+    /// The graph passes to run.
     fn passes(&self) -> Vec<passes::Pass> {
         match self.task {
-            // What is converted stays as it is: only what a network's form left behind goes.
+            // A conversion keeps the program as it is: the passes only remove what the network format left behind.
             Task::Convert => {
                 ["remove_noops", "eliminate_dead"].iter().filter_map(|name| passes::by_name(name)).collect()
             }
@@ -284,7 +288,7 @@ impl Optimizer {
         self.quantization.computes_in_fp16() || matches!(self.target, Target::Ane | Target::Gpu)
     }
 
-    /// The tolerance in dB, if there is one.
+    /// The tolerance in dB; `None` if there is none.
     fn tolerance_db(&self) -> Option<f64> {
         match self.tolerance {
             Tolerance::Default => Some(Tolerance::default_db(self.quantization, self.halves())),
@@ -293,9 +297,9 @@ impl Optimizer {
         }
     }
 
-    /// Whether a conversion to fp16 went so badly that values may have overflown.
+    /// Whether a conversion to fp16 went so badly that values may have overflowed.
     fn is_poor(&self, attempt: Result<&Attempt, &Error>) -> bool {
-        /// fp16 has 11 bits: 66 dB, of which a deep network may lose half.
+        /// fp16 has a precision of 11 bits, 66 dB, of which a deep network may lose half.
         const POOR_DB: f64 = 30.0;
         let poor = |o: &OutputDifference| o.failure(None).is_some() || o.snr_db.rank() < POOR_DB;
         match attempt {
@@ -304,7 +308,7 @@ impl Optimizer {
         }
     }
 
-    /// How large the values of each function of a part become, and which are lost in fp16.
+    /// Finds the largest magnitudes in each function of a part, and the values that fp16 loses.
     fn observe(&self, source: &Source, part: &Part) -> Result<Observations> {
         let mut found = Observations::new();
         for name in part.program.functions.keys() {
@@ -317,14 +321,14 @@ impl Optimizer {
         Ok(found)
     }
 
-    /// Inputs for a function of a part: those that it gets where the whole model runs on its own.
+    /// Samples for a function of a part: the inputs that it gets when the whole model runs.
     fn samples_inside(&self, source: &Source, part: &Part, function: &str) -> Result<Samples> {
         let outer = if part.is_whole() { function } else { &source.model.info().default_function };
         source.samples_of(part, function, &self.samples_of(&source.model, outer)?, &self.load)
     }
 
-    /// How many times larger the values inside may become before fp16 ends, where the result computes in it and only drawn
-    /// inputs say that it may. Looking for it must not take much longer than the proof did.
+    /// The factor by which intermediate values may grow before they overflow fp16. It is determined only if the result
+    /// computes in fp16 and was proved on drawn inputs, and only if that does not take much longer than the proof.
     fn headroom(&self, source: &Source, observed: &[Observations], report: &OptimizeReport) -> Option<f64> {
         const MAX_PROBES: usize = 4;
         let functions = || source.parts.iter().flat_map(|part| part.program.functions.values());
@@ -343,14 +347,14 @@ impl Optimizer {
                         overflow::magnitudes(&part.program, name, &samples, &self.load).ok()?
                     }
                 };
-                // What overflows is in fp32 now.
+                // Values that overflow stay in fp32 now.
                 largest = known.into_values().filter(|&m| m <= float16::LARGEST).fold(largest, f64::max);
             }
         }
         (largest > 0.0).then(|| float16::LARGEST / largest)
     }
 
-    /// Rewrites, writes and proves, up to where the result only has to take its place.
+    /// Rewrites, writes and proves the result, and leaves it staged.
     fn attempt(
         &self,
         model: &Arc<Model>,
@@ -360,11 +364,11 @@ impl Optimizer {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Attempt> {
         let start = Instant::now();
-        // Compressed weights are kept beside the result until it is written: there must be space for them there.
+        // Compressed weights are kept next to the result until it is written: that file system needs space for them.
         let scratch = tempfile::tempdir();
         let scratch = scratch.map_err(|e| Error::io("write into", &std::env::temp_dir(), e))?;
         let destination = output.map_or_else(|| scratch.path().join("result.mlpackage"), Path::to_owned);
-        // A destination that cannot be written is noticed before the work, not after it.
+        // Creating the writer first finds a destination that cannot be written before any work is done.
         let mut writer = PackageWriter::create(&destination)?;
         writer.carry_over(model.package())?;
         let mut spill = Spill::create(&destination, model.package(), self.load.cancel.clone())?;
@@ -420,7 +424,7 @@ impl Optimizer {
         Ok(Attempt { report, time, staged, _scratch: scratch })
     }
 
-    /// How often each weight is looked at.
+    /// How many times each weight is processed.
     fn stages(&self) -> usize {
         usize::from(self.halves()) + usize::from(self.compresses())
     }
@@ -429,7 +433,7 @@ impl Optimizer {
         self.quantization.scheme().is_some()
     }
 
-    /// The optimized program, with its new weights in a scratch file.
+    /// Optimizes a part's program. The new weights go to the spill file.
     fn rewrite(
         &self,
         model: &Model,
@@ -454,7 +458,7 @@ impl Optimizer {
             self.load.cancel.check()?;
             merge(&mut report, found.map_err(|e| spill.error(&e))?);
         }
-        // The constants that were converted are dead now, and so are casts there and back.
+        // Removes the constants that were converted, and casts that cancel out.
         let names: &[&str] =
             if self.halves() { &["remove_noops", "eliminate_dead"] } else { &["eliminate_dead"] };
         let clean: Vec<passes::Pass> = names.iter().filter_map(|name| passes::by_name(name)).collect();
@@ -465,7 +469,7 @@ impl Optimizer {
         Ok((program.into_inner(), report))
     }
 
-    /// Inputs to prove a function with.
+    /// Samples for the proof of a function.
     fn samples_of(&self, model: &Model, function: &str) -> Result<Samples> {
         match self.samples.clone().filter(|_| function == model.info().default_function) {
             Some(samples) => Ok(samples),
@@ -489,11 +493,12 @@ impl Optimizer {
                 progress(Progress::Proving { done, total });
             };
             let mut found = compare(model, result, Some(name), &samples, &self.load, &mut advance)?;
-            // Between any two models another width is fine, but the result keeps what the original declares.
-            // So with sizes: a result that runs at fewer of them is broken.
+            // In general, two models may differ in element type and in the sizes that they accept. The result must
+            // declare and accept what the original does.
             for output in &mut found.outputs {
                 output.faults.extend(found.fails_at.clone());
-                // Save where programs in a pipeline cannot have doubles: the description says so, too, and the notes.
+                // The exception are pipelines, whose programs cannot declare doubles. Their description is changed as
+                // well, and a note says so.
                 let declared = |m: &Model| declared_dtype(m, name, &output.name);
                 if declared(model).as_deref() == Some("fp64") && declared(result).as_deref() == Some("fp32") {
                     continue;
@@ -516,12 +521,12 @@ fn declared_dtype(model: &Model, function: &str, output: &str) -> Option<String>
     }
 }
 
-/// A result that is proved but not yet in its place.
+/// A result that is proved and staged, but not yet in its place.
 struct Attempt {
     report: OptimizeReport,
     time: Duration,
     staged: StagedPackage,
-    /// Where the result is, if it is to go nowhere.
+    /// The folder of the result if there is no output path.
     _scratch: tempfile::TempDir,
 }
 
@@ -534,10 +539,10 @@ impl Attempt {
     }
 }
 
-/// For each function, what was seen of its values.
+/// For each function, the observations about its values.
 type Observations = HashMap<String, Observed>;
 
-/// Whether there is something that must stay in fp32.
+/// Whether a value has to stay in fp32.
 fn says_something(observed: &Observed) -> bool {
     !observed.lost.is_empty() || observed.largest.values().any(|&m| m > float16::LARGEST)
 }
@@ -552,7 +557,7 @@ fn check_output(model: &Model, output: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The functions of a model: those of its program, or the one of a pipeline.
+/// The functions of a model: those of its program, or a pipeline's only one.
 pub(crate) fn function_names(model: &Model) -> Vec<&str> {
     match model.program() {
         Ok(program) => program.functions.keys().map(String::as_str).collect(),
@@ -560,13 +565,13 @@ pub(crate) fn function_names(model: &Model) -> Vec<&str> {
     }
 }
 
-/// What was seen in each function, by the name that reports have for it.
+/// Collects the observations of all parts, by the functions' names in reports.
 fn named(source: &Source, observed: &[Observations]) -> Observations {
     let parts = source.parts.iter().zip(observed);
     parts.flat_map(|(part, o)| o.iter().map(|(name, o)| (part.function(name), o.clone()))).collect()
 }
 
-/// Adds a second step's report: a weight that went through both has one row.
+/// Adds the report of a second step. A weight that went through both steps keeps a single row.
 fn merge(report: &mut Report, second: Report) {
     let key = |w: &WeightReport| (w.function.clone(), w.name.clone());
     let rows: HashMap<_, usize> = report.weights.iter().enumerate().map(|(i, w)| (key(w), i)).collect();
@@ -582,7 +587,7 @@ fn merge(report: &mut Report, second: Report) {
     }
 }
 
-/// What a rewrite made does not check: the model is not to blame, it was checked before.
+/// The error for a rewritten program that is invalid. The model was valid before, so it is not to blame.
 fn broken(model: &Model, error: &dyn std::fmt::Display) -> Error {
     Error::new(ErrorKind::Unsupported, format!("the rewritten program is not valid: {error}"))
         .with_hint(

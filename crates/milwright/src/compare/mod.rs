@@ -1,6 +1,7 @@
-//! How far two results are apart, and whether that is near enough.
+//! How far two results differ, and whether that is within a tolerance.
 //!
-//! `sums` measures; what is here are the figures and the judgement. `docs/proof.md` explains both to users.
+//! `sums` measures the differences; this module holds the result types and the judgement. `docs/proof.md` explains
+//! both to users.
 
 mod sums;
 
@@ -10,49 +11,48 @@ use serde::{Serialize, Serializer};
 
 pub use sums::Differences;
 
-/// The difference of one output between an original and another, over all inputs that were run.
+/// The difference of one output between an original and another model, over all samples.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OutputDifference {
-    /// The output, or the state.
+    /// The name of the output or state.
     pub name: String,
-    /// Which of the two it is.
+    /// Whether it is an output or a state.
     pub role: Role,
-    /// What is measured.
+    /// What was measured.
     pub measure: Measure,
-    /// Signal to noise; for choices what [`Snr::of_agreement`] makes of the share that agrees.
+    /// The SNR; for choices, [`Snr::of_agreement`] of the share that agrees.
     pub snr_db: Snr,
-    /// The largest absolute difference; `None` for choices, and where not everything
-    /// that is finite in one of the two is so in the other.
+    /// The largest absolute difference; `None` for choices, and if an element is finite in only one of the two.
     pub max_abs: Option<f64>,
     /// The mean absolute difference; `None` as for `max_abs`.
     pub mean_abs: Option<f64>,
-    /// The cosine of the angle between the two, as vectors; `None` as for `max_abs`, and where one of the two is zero.
+    /// The cosine of the angle between the two as vectors; `None` as for `max_abs`, and if one of them is zero.
     pub cosine: Option<f64>,
-    /// For choices and class scores: the share of cases in which both choose the same.
+    /// The share of cases in which both models choose the same; for choices and class scores.
     pub agreement: Option<f64>,
-    /// Elements that are NaN or infinite in one of the two, and not the same in the other.
+    /// Elements that are NaN or infinite in one of the two, without being the same in the other.
     pub non_finite: usize,
-    /// Elements compared.
+    /// The number of compared elements.
     pub elements: usize,
-    /// The set of inputs with the worst figure, where there are several.
+    /// The sample with the lowest SNR, if there are several.
     pub worst_set: Option<Part>,
-    /// The slice along a dimension with the worst figure, where there are slices of enough numbers.
+    /// The slice along a dimension with the lowest SNR, if there are slices with enough numbers.
     pub worst_slice: Option<Slice>,
-    /// The figure of what changes from one set of inputs to the next: that of both results, each without its mean over
-    /// the sets. `None` where there is one set, or where next to nothing changes.
+    /// The SNR of what changes from sample to sample: both results are compared after subtracting their means over the
+    /// samples. `None` if there is only one sample, or if hardly anything changes.
     pub varying_snr_db: Option<Snr>,
-    /// Whether the original gave the same for every set of inputs.
+    /// Whether the original gave the same result for every sample.
     pub constant: bool,
-    /// Its other element type of the same kind, in the other model: fp16 instead of fp32, say. That is said; the numbers
-    /// are judged.
+    /// The element type in the other model, if it differs within the same kind, such as fp16 instead of fp32. It is
+    /// reported, but does not count as a failure.
     pub other_type: Option<String>,
-    /// What is wrong at any tolerance: it is lost, has another shape, other keys.
+    /// What is wrong at any tolerance, such as a missing output, another shape or other keys.
     pub faults: Vec<String>,
-    /// Why nothing can be said about it, if nothing can. Under a tolerance it counts as failed.
+    /// Why the output cannot be judged, if it cannot. Under a tolerance that counts as a failure.
     pub reason: Option<String>,
 }
 
-/// What an [`OutputDifference`] is about.
+/// Whether an [`OutputDifference`] is about an output or a state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -63,61 +63,62 @@ pub enum Role {
     State,
 }
 
-/// What is measured of an output.
+/// How an output is measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
-    /// Numbers, which are near or far: signal to noise.
+    /// Numbers, measured by SNR.
     #[default]
     Numbers,
-    /// Numbers along the last dimension, the largest of which is a choice: signal to noise; the choice is reported.
+    /// Scores along the last dimension, whose largest element is a choice. Measured by SNR; the agreement of choices
+    /// is only reported.
     Scores,
-    /// A probability for each class: signal to noise, and whether the likeliest class is the same.
+    /// A probability for each class, measured by SNR and by whether the likeliest class agrees.
     Classes,
-    /// Labels, indices, truth values, texts, which are the same or not: the share that agrees.
+    /// Labels, indices, bools and strings, which are either equal or not; measured by the share that agrees.
     Choices,
 }
 
-/// Signal to noise.
+/// A signal-to-noise ratio (SNR).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Snr {
-    /// Nothing differs.
+    /// The results are equal.
     Equal,
     /// 10·log₁₀(Σa² / Σ(a−b)²).
     Decibels(f64),
-    /// There is no such figure; [`OutputDifference::reason`] or its faults say why.
+    /// There is no SNR; [`OutputDifference::reason`] or the faults say why.
     #[default]
     Unknown,
 }
 
-/// A set of inputs, and its figure.
+/// A sample and its SNR.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Part {
-    /// The number of the set, from 0.
+    /// The index of the sample, from 0.
     pub index: usize,
-    /// Its figure.
+    /// Its SNR.
     pub snr_db: Snr,
 }
 
-/// A slice of an output along a dimension, such as a channel, and its figure.
+/// A slice of an output along a dimension, such as a channel, and its SNR.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Slice {
     /// The dimension.
     pub axis: usize,
-    /// Where along that.
+    /// The index along that dimension.
     pub index: usize,
-    /// Its figure.
+    /// Its SNR.
     pub snr_db: Snr,
 }
 
-/// How much worse than the whole a part of an output may be, in dB.
+/// How far the SNR of a part of an output may lie below the tolerance, in dB.
 pub const PART_MARGIN_DB: f64 = 20.0;
 
-/// Below this, in dB, a part is lost: the error has half the power of the signal.
+/// Below this SNR, in dB, a part counts as lost: the error has half the power of the signal.
 pub const LOST_DB: f64 = 3.0;
 
 impl Snr {
-    /// As a number, for sorting and comparing: infinite where nothing differs.
+    /// The SNR as a number, for sorting and comparing: infinite if the results are equal.
     pub fn decibels(self) -> Option<f64> {
         match self {
             Snr::Equal => Some(f64::INFINITY),
@@ -126,18 +127,18 @@ impl Snr {
         }
     }
 
-    /// What a share of choices that agree is worth: −20·log₁₀ of the share that does not. An error of a hundredth of the
-    /// size of the scores (40 dB) turns about one choice in a hundred.
+    /// Converts a share of agreeing choices to dB: −20·log₁₀ of the share that disagrees. Errors of a hundredth of the
+    /// scores' size (40 dB) change about one choice in a hundred.
     pub fn of_agreement(agreement: f64) -> Snr {
         if agreement >= 1.0 { Snr::Equal } else { Snr::Decibels(0.0 - 20.0 * (1.0 - agreement).log10()) }
     }
 
-    /// The share of choices that has to agree for so many dB.
+    /// The share of choices that must agree for this many dB.
     pub fn required_agreement(snr_db: f64) -> f64 {
         (1.0 - 10f64.powf(-snr_db / 20.0)).clamp(0.0, 1.0)
     }
 
-    /// Out of the powers of a signal and of what differs from it.
+    /// The SNR for the powers of a signal and of its error.
     pub(crate) fn of_powers(signal: f64, noise: f64) -> Snr {
         if noise == 0.0 {
             return Snr::Equal;
@@ -150,7 +151,7 @@ impl Snr {
         self.decibels().is_some_and(|found| found < snr_db)
     }
 
-    /// What orders figures from bad to good; there is nothing worse than none.
+    /// Orders SNRs from bad to good; `Unknown` is the worst.
     pub(crate) fn rank(self) -> f64 {
         self.decibels().unwrap_or(f64::NEG_INFINITY)
     }
@@ -167,7 +168,7 @@ impl fmt::Display for Snr {
     }
 }
 
-/// The string `"equal"`, a number, or null, which says that there is none and no more.
+/// Serializes as the string `"equal"`, as a number, or as null, which only says that there is none.
 impl Serialize for Snr {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
@@ -179,17 +180,17 @@ impl Serialize for Snr {
 }
 
 impl OutputDifference {
-    /// Whether the output is as near as asked for. See [`failure`](OutputDifference::failure).
+    /// Whether the output is within the tolerance. See [`failure`](OutputDifference::failure).
     pub fn within(&self, snr_db: f64) -> bool {
         self.failure(Some(snr_db)).is_none()
     }
 
-    /// What is wrong with the output, if something is, at a tolerance in dB.
+    /// Returns what is wrong with the output at a tolerance in dB; `None` if nothing is.
     ///
-    /// Without one: it is lost, or has another type or shape or other keys; or something is NaN or infinite in one of
-    /// the two and not the same in the other. With one, also: it is not so near as asked for; a part of it (a set of
-    /// inputs, a slice, what changes with the inputs) is more than [`PART_MARGIN_DB`] worse than that, or is lost; or
-    /// nothing can be said about it.
+    /// Without a tolerance, an output fails if it is missing, or has another type, shape or other keys; or if an
+    /// element is NaN or infinite in one of the two and not the same in the other. With a tolerance, it also fails if
+    /// it is outside the tolerance; if a part of it (a sample or a slice) is more than [`PART_MARGIN_DB`] below the
+    /// tolerance, or is lost; if what changes with the inputs is lost; or if it cannot be judged.
     pub fn failure(&self, tolerance_db: Option<f64>) -> Option<String> {
         if !self.faults.is_empty() {
             return Some(self.faults.join("; "));
@@ -233,13 +234,13 @@ impl OutputDifference {
 }
 
 fn disagreement(what: &str, agreement: f64, limit: f64) -> String {
-    // So many digits that what is asked for differs from 100 %.
+    // Enough digits to tell the required share from 100 %.
     let digits = (limit / 20.0 - 1.0).ceil().clamp(1.0, 9.0) as usize;
     let (found, required) = (100.0 * agreement, 100.0 * Snr::required_agreement(limit));
     format!("{found:.digits$} % {what} agree, {limit} dB asks for {required:.digits$} %")
 }
 
-/// The position of the largest element; the first where there are several. NaN is never the largest.
+/// The index of the largest element, the first of several equal ones. NaN is never the largest.
 pub fn largest(scores: &[f64]) -> usize {
     let better =
         |best: usize, i: usize| scores[i] > scores[best] || (scores[best].is_nan() && !scores[i].is_nan());
@@ -277,7 +278,7 @@ mod tests {
         assert!(d.within(f64::INFINITY));
     }
 
-    /// 99.9 % of the choices for 60 dB, 90 % for 20 dB.
+    /// 60 dB require that 99.9 % of the choices agree; 20 dB require 90 %.
     #[test]
     fn choices_are_worth_decibels() {
         assert!((Snr::required_agreement(60.0) - 0.999).abs() < 1e-12);

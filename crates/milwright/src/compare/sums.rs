@@ -1,30 +1,30 @@
-//! Sums up how two results differ, set of inputs by set of inputs.
+//! Sums up how two results differ, sample by sample.
 
 use super::{Measure, OutputDifference, Part, Role, Slice, Snr};
 use crate::{DType, Tensor};
 
-/// Outputs of fewer numbers than this are near zero by chance now and then: a set of them is measured against the
-/// middle one, not by itself.
+/// Outputs with fewer numbers than this are sometimes near zero by chance. Each sample of them is measured against the
+/// median signal instead of its own.
 const FEW: usize = 16;
 
-/// A part that is more than this much weaker than the middle one (in power: 20 dB) counts as that strong: in a dark image
-/// an error is as large as in a bright one.
+/// A part counts as at least this share of the median power (−20 dB): in a dark image, errors are as large as in a
+/// bright one.
 const QUIET: f64 = 1e-2;
 
-/// The same (60 dB) for slices along a dimension of at most `CHANNELS`: these may be of different units.
+/// The same (−60 dB) for slices along a dimension of at most `CHANNELS`, whose slices may have different units.
 const QUIET_CHANNEL: f64 = 1e-6;
 const CHANNELS: usize = 32;
 
-/// Slices of fewer numbers than this say nothing by themselves.
+/// Slices with fewer numbers than this are not judged.
 const MIN_SLICE: usize = 64;
 
-/// What changes from one set to the next is measured on at most so many elements, evenly spaced.
+/// What changes between samples is measured on at most this many elements, evenly spaced.
 const MAX_TRACKED: usize = 1 << 20;
 
-/// Slices are looked at in outputs of at most so many elements.
+/// Slices are measured only in outputs of at most this many elements.
 const MAX_SLICED: usize = 1 << 24;
 
-/// What changes by less than this share of the whole, in power, is not measured.
+/// Changes below this share of the total power are not measured.
 const HARDLY: f64 = 1e-10;
 
 /// Sums up differences of one output over several runs.
@@ -48,11 +48,11 @@ pub struct Differences {
     changes: Changes,
     other_type: Option<String>,
     faults: Vec<String>,
-    /// Why nothing can be said about some of it.
+    /// Why a part of it cannot be judged.
     unjudged: Option<String>,
 }
 
-/// The squares of a signal and of its error, summed up.
+/// The summed squares of a signal and of its error.
 #[derive(Clone, Copy, Debug, Default)]
 struct Powers {
     signal: f64,
@@ -60,28 +60,30 @@ struct Powers {
     count: usize,
 }
 
-/// One set of inputs.
+/// The sums of one sample.
 #[derive(Clone, Copy, Debug, Default)]
 struct Set {
     powers: Powers,
     cases: usize,
     same: usize,
-    /// The two are number for number the same.
+    /// Whether the two results are identical.
     is_equal: bool,
 }
 
-/// What changes from one set to the next.
+/// Sums up what changes from sample to sample.
 #[derive(Clone, Debug, Default)]
 struct Changes {
-    /// The original's first result.
+    /// The original's result for the first sample.
     first: Option<Tensor>,
-    /// Whether a later result was another one.
+    /// Whether a later result differs from the first.
     changed: bool,
-    /// How many results had the shape of the first. Others are not measured here: there is no mean of different shapes.
+    /// The number of results with the shape of the first one. Others are left out, because there is no mean over
+    /// different shapes.
     sets: usize,
-    /// For each tracked element, its value and error in the first set.
+    /// The value and the error of each tracked element in the first sample.
     start: Vec<(f64, f64)>,
-    /// The differences from these, and their squares, summed up. Those of an element that was not finite once are not either.
+    /// The sums of the differences from `start`, and of their squares. They are not finite for an element that was
+    /// ever NaN or infinite.
     values: Vec<Moments>,
     errors: Vec<Moments>,
 }
@@ -93,29 +95,29 @@ struct Moments {
 }
 
 impl Differences {
-    /// Nothing yet.
+    /// Sums with no results yet.
     pub fn new(measure: Measure) -> Differences {
         Differences { measure, ..Differences::default() }
     }
 
-    /// What to measure of a tensor of which no more is known.
+    /// The measure for a tensor about which nothing else is known.
     pub fn measure_of(tensor: &Tensor) -> Measure {
         if tensor.dtype().is_float() { Measure::Numbers } else { Measure::Choices }
     }
 
-    /// Of a state.
+    /// Marks these sums as those of a state.
     #[must_use]
     pub fn of_state(self) -> Differences {
         Differences { role: Role::State, ..self }
     }
 
-    /// Of an output that cannot depend on any input.
+    /// Marks these sums as those of an output that cannot depend on any input.
     #[must_use]
     pub fn fixed(self) -> Differences {
         Differences { fixed: true, ..self }
     }
 
-    /// Notes what is wrong at any tolerance. What was noted already is not noted again.
+    /// Records a fault, which is wrong at any tolerance. Duplicates are dropped.
     pub fn fault(&mut self, fault: impl Into<String>) {
         let fault = fault.into();
         if !self.faults.contains(&fault) {
@@ -123,24 +125,24 @@ impl Differences {
         }
     }
 
-    /// Whether something is wrong at any tolerance.
+    /// Whether there is a fault.
     pub(crate) fn is_faulty(&self) -> bool {
         !self.faults.is_empty()
     }
 
-    /// Notes why nothing can be said about some of it: under a tolerance it counts as failed.
+    /// Records why a part cannot be judged. Under a tolerance that counts as a failure.
     pub(crate) fn not_judged(&mut self, why: impl Into<String>) {
         self.unjudged.get_or_insert(why.into());
     }
 
-    /// Adds one result of the original (`a`) and of the other (`b`).
+    /// Adds a result of the original (`a`) and of the other model (`b`).
     pub fn add(&mut self, a: &Tensor, b: &Tensor) {
         self.changes.see(a);
         self.add_of_another_size(a, b);
     }
 
-    /// [`add`](Differences::add) of results on inputs of another shape: that these differ from the first ones does not say that
-    /// the output depends on what is in the inputs.
+    /// Adds results for inputs of another shape, as [`add`](Differences::add) does. A difference to the results at the
+    /// first shape does not show that the output depends on the inputs' values.
     pub(crate) fn add_of_another_size(&mut self, a: &Tensor, b: &Tensor) {
         self.elements += a.elements();
         if a.shape() != b.shape() {
@@ -212,14 +214,14 @@ impl Differences {
             }
             for (i, (x, e)) in x.chunks(inner).zip(errors.chunks(inner)).enumerate() {
                 let powers = &mut slices[i % n];
-                // What is not finite is equal in both, or a failure anyway.
+                // Elements that are not finite are equal in both results, or a failure in any case.
                 let finite = x.iter().zip(e).filter(|(x, e)| x.is_finite() && e.is_finite());
                 finite.for_each(|(&x, &e)| powers.add(x, e));
             }
         }
     }
 
-    /// The figures.
+    /// Computes the resulting difference.
     pub fn finish(&self, name: &str) -> OutputDifference {
         let numbers = self.measure != Measure::Choices;
         let agreement = (self.cases > 0).then(|| self.same as f64 / self.cases as f64);
@@ -262,14 +264,14 @@ impl Differences {
         self.sets.iter().fold(Powers::default(), |all, set| all.and(set.powers))
     }
 
-    /// The figure of the whole, and why there is none.
+    /// The SNR of the whole output, and why there is none.
     fn whole(&self, agreement: Option<f64>) -> (Snr, Option<String>) {
         let none = |why: &str| (Snr::Unknown, Some(why.to_owned()));
         if !self.faults.is_empty() {
             return none("it cannot be compared");
         }
         if self.elements == 0 {
-            // Nothing was found, by both: an empty list of boxes, say.
+            // Both results are empty, such as a list of boxes without a detection.
             return (Snr::Equal, (!self.fixed).then(|| "it has no elements".to_owned()));
         }
         if self.measure == Measure::Choices {
@@ -291,12 +293,13 @@ impl Differences {
         }
     }
 
-    /// Why an output that is near enough is no proof, if it is none.
+    /// Why an output that is within the tolerance proves nothing; `None` if it does prove something.
     fn proves_nothing(&self, constant: bool) -> Option<String> {
         if constant {
             return Some("it does not depend on the inputs, so that it proves nothing".to_owned());
         }
-        // Of one set nobody knows, but what is zero everywhere is most likely so always.
+        // A single sample does not show whether an output changes, but one that is zero everywhere most likely never
+        // does.
         let zero = self.measure != Measure::Choices && self.finite > 0 && self.signal().signal == 0.0;
         zero.then(|| "it is zero everywhere, so that it proves nothing".to_owned())
     }
@@ -338,7 +341,7 @@ impl Differences {
         let (mut values, mut errors, mut tracked) = (0.0, 0.0, 0.0);
         let all = self.changes.values.iter().zip(&self.changes.errors).zip(&self.changes.start);
         for ((value, error), (start, _)) in all {
-            // An element that was once NaN or infinite has no mean.
+            // An element that was ever NaN or infinite has no mean.
             if value.squares.is_finite() && error.squares.is_finite() {
                 values += power(value);
                 errors += power(error);
@@ -349,7 +352,7 @@ impl Differences {
     }
 }
 
-/// The worst of several parts; one that is weaker than a share of the middle one counts as that strong.
+/// The part with the lowest SNR. A part that is weaker than a share of the median counts as that strong.
 fn worst(parts: &[Powers], quiet: f64) -> Option<(usize, Snr)> {
     let mut signals: Vec<f64> = parts.iter().map(|p| p.signal / p.count.max(1) as f64).collect();
     signals.sort_by(f64::total_cmp);
@@ -407,7 +410,7 @@ impl Moments {
     }
 }
 
-/// Element types that can be compared with each other.
+/// The kinds of element types. Tensors of the same kind can be compared.
 #[derive(PartialEq, Eq)]
 enum Kind {
     Float,
@@ -427,7 +430,7 @@ impl Kind {
     }
 }
 
-/// Element by element, the original's minus the other's. Large whole numbers lose nothing in it.
+/// The element-wise difference, the original minus the other. Large integers are subtracted without rounding.
 fn errors(a: &Tensor, b: &Tensor, x: &[f64], y: &[f64]) -> Vec<f64> {
     match (a.to_i64(), b.to_i64()) {
         (Some(a), Some(b)) => {
@@ -437,7 +440,7 @@ fn errors(a: &Tensor, b: &Tensor, x: &[f64], y: &[f64]) -> Vec<f64> {
     }
 }
 
-/// Elements that are the same.
+/// The number of equal elements.
 fn matches(a: &Tensor, b: &Tensor) -> usize {
     if a.dtype() == DType::String {
         return a.strings().iter().zip(b.strings()).filter(|(a, b)| a == b).count();

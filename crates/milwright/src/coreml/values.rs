@@ -10,8 +10,8 @@ use milwright_spec::did_you_mean;
 
 use crate::{Error, ErrorKind, FeatureType, InferenceRequest, Model, Result};
 
-/// Converts the inputs. `declared` returns the names of the declared inputs, and whether each may be left out. Names
-/// are checked here because Core ML ignores unknown ones.
+/// Converts the inputs. `name` returns the name of a declared input, and whether it may be left out. Names are checked
+/// here because Core ML ignores unknown ones.
 pub(super) fn inputs<F>(
     request: &InferenceRequest,
     declared: &[F],

@@ -18,7 +18,7 @@ use crate::{
 /// Returns when the parent no longer needs it. If the parent ends, the process is killed.
 ///
 /// A program that is its own worker calls this at the start of `main`, before it reads standard input or starts
-/// threads:
+/// anything else:
 ///
 /// ```no_run
 /// # fn main() -> milwright::Result<()> {

@@ -1,6 +1,7 @@
-//! The features between the models of a pipeline. What one gives has to be of the type that those after it take: Core ML
-//! compares the element types and the shapes of arrays, and refuses a pipeline where they differ. A network may declare arrays
-//! of doubles, the program that it becomes cannot; so what is beside it is declared anew.
+//! Keeps the features between the models of a pipeline consistent. Core ML compares the element types and shapes of
+//! arrays, and refuses a pipeline in which the output of one model has another type than the input of a later one. A
+//! neural network may declare arrays of doubles, but an ML program cannot. If a network becomes a program, its
+//! neighbours' declarations have to change, too.
 
 use std::collections::HashMap;
 
@@ -18,11 +19,11 @@ struct Site {
     at: usize,
 }
 
-/// Declares features of pipelines anew where they were of one type in `before`, and are not any more in `after`, because networks
-/// have become programs: as these have them. Says what was changed, and what could not be.
+/// Finds features whose declarations agreed in `before` but not in `after`, because networks have become programs, and
+/// changes them to the programs' types. Returns notes about the changes, and about features that could not be changed.
 pub(super) fn align(before: &Model, after: &mut Model) -> Vec<String> {
     let mut notes = Vec::new();
-    // What changes on the outside of a pipeline changes on its inside, and the other way round.
+    // A change to a pipeline's features affects the models inside it, and the other way round.
     for _ in 0..=levels(before) * 2 {
         if !align_within(before, after, "", &mut notes) {
             break;
@@ -31,12 +32,12 @@ pub(super) fn align(before: &Model, after: &mut Model) -> Vec<String> {
     notes
 }
 
-/// How deep pipelines are nested in a model. The decoder bounds it.
+/// How deep pipelines nest in a model. The decoder bounds the depth.
 fn levels(model: &Model) -> usize {
     pipeline(model).map_or(0, |p| 1 + p.models.iter().map(levels).max().unwrap_or(0))
 }
 
-/// One pass over a model and those in it; whether anything was changed.
+/// Aligns the features of a model and of those inside it, once. Returns whether anything changed.
 fn align_within(before: &Model, after: &mut Model, within: &str, notes: &mut Vec<String>) -> bool {
     let Some(parts) = pipeline(before).map(|p| &p.models) else { return false };
     let names = pipeline(before).map_or(&[][..], |p| &p.names);
@@ -98,7 +99,7 @@ fn align_within(before: &Model, after: &mut Model, within: &str, notes: &mut Vec
     changed
 }
 
-/// The places that have to agree with each other: where a feature is made, and where that is taken.
+/// Groups the places that have to agree: where a feature is produced, and where it is used.
 fn groups(model: &Model) -> Vec<Vec<Site>> {
     let mut groups: Vec<Vec<Site>> = Vec::new();
     let mut latest: HashMap<&str, usize> = HashMap::new();
@@ -149,7 +150,7 @@ fn part_of(model: &Model, i: usize) -> Option<&Model> {
     pipeline(model)?.models.get(i)
 }
 
-/// A model of a pipeline, to change it.
+/// A model of a pipeline, as a mutable reference.
 pub(super) fn part_mut(model: &mut Model, i: usize) -> Option<&mut Model> {
     let pipeline = match &mut model.r#type {
         Some(model::Type::Pipeline(p)) => Some(p),
@@ -168,7 +169,7 @@ fn all_agree(types: &[Option<Type>]) -> bool {
     types.windows(2).all(|pair| agree(pair[0].as_ref(), pair[1].as_ref()))
 }
 
-/// Whether Core ML takes the one for the other.
+/// Whether Core ML accepts one of these types where the other is declared.
 fn agree(a: Option<&Type>, b: Option<&Type>) -> bool {
     match (a, b) {
         (Some(Type::MultiArrayType(a)), Some(Type::MultiArrayType(b))) => {

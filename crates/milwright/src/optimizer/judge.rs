@@ -1,10 +1,10 @@
-//! Whether a result is near enough, what to say if it is not, and why it is not smaller.
+//! Judges a result against the tolerance, and words the errors, the hints and why it is not smaller.
 
 use super::{Observations, OptimizeReport, Optimizer, Quantization};
 use crate::kinds::Task;
 use crate::{Error, ErrorKind, Model, OutputDifference, Result, Snr, WeightReport};
 
-/// How near the result has to be to the original, as signal to noise in dB of every output.
+/// The lowest acceptable SNR, in dB, of every output against the original's.
 ///
 /// ```
 /// use milwright::{Optimizer, Tolerance};
@@ -13,13 +13,13 @@ use crate::{Error, ErrorKind, Model, OutputDifference, Result, Snr, WeightReport
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Tolerance {
-    /// What [`default_db`](Tolerance::default_db) gives for the setting.
+    /// The default for the setting: see [`default_db`](Tolerance::default_db).
     #[default]
     Default,
-    /// So many dB.
+    /// This many dB.
     Decibels(f64),
-    /// Any result is taken that is not broken: outputs are all there, of the same types and shapes, and NaN and
-    /// infinite where the original is.
+    /// No limit, but the result must not be broken: all outputs exist, with the same types and shapes, and are NaN or
+    /// infinite exactly where the original's are.
     None,
 }
 
@@ -30,7 +30,7 @@ impl From<f64> for Tolerance {
 }
 
 impl Tolerance {
-    /// The default for a setting: what the list of quantizations says, and at most 30 dB where the result computes in fp16.
+    /// The default tolerance of a setting: that of the quantization, but at most 30 dB if the result computes in fp16.
     pub fn default_db(quantization: Quantization, computes_in_fp16: bool) -> f64 {
         let db = quantization.info().tolerance_db;
         if computes_in_fp16 { db.min(Quantization::Float16.info().tolerance_db) } else { db }
@@ -38,7 +38,7 @@ impl Tolerance {
 }
 
 impl Optimizer {
-    /// An error if the proof does not hold.
+    /// Returns an error if the proof fails.
     pub(super) fn judge(
         &self,
         model: &Model,
@@ -48,7 +48,7 @@ impl Optimizer {
         let limit = self.tolerance_db();
         let failures = report.proof.failures(limit);
         let outputs = || report.proof.functions.iter().flat_map(|c| &c.outputs);
-        // A conversion keeps every weight: that an output is the same always is no reason to refuse it, if it is equal.
+        // A conversion keeps every weight. An output that is equal is therefore accepted even if it never changes.
         let excused =
             |o: &OutputDifference| self.task == Task::Convert && is_unjudged(o) && o.snr_db == Snr::Equal;
         if outputs().all(|o| o.failure(limit).is_none() || excused(o)) {
@@ -74,7 +74,7 @@ impl Optimizer {
         Err(Error::new(ErrorKind::Tolerance, message).with_hint(hint).at(model.path()))
     }
 
-    /// What may help a result that was refused.
+    /// Advice for a result that was refused.
     fn hint(&self, report: &OptimizeReport, observed: &Observations, is_broken: bool) -> String {
         let limit = self.tolerance_db().unwrap_or(f64::INFINITY);
         let outputs = || report.proof.functions.iter().flat_map(|c| &c.outputs);
@@ -102,7 +102,7 @@ impl Optimizer {
             advice.push("keep this model in fp32, where int8 or a palette makes it smaller, too".to_owned());
             return advice.join("; ");
         }
-        // Only a weight that lost enough to be the cause is blamed.
+        // Only weights that lost enough to be the cause are blamed.
         let lossy = |w: &&WeightReport| w.snr_db.is_some_and(|s| s < limit + BLAME_MARGIN_DB);
         let mut worst: Vec<&WeightReport> = report.weights.iter().filter(lossy).collect();
         worst.sort_by(|a, b| a.snr_db.partial_cmp(&b.snr_db).unwrap_or(std::cmp::Ordering::Equal));
@@ -121,7 +121,7 @@ impl Optimizer {
         advice.join("; ") + &blamed
     }
 
-    /// The setting, as users write it.
+    /// The setting as users write it.
     fn setting(&self) -> String {
         let quantization = self.quantization.to_string();
         match self.quantization {
@@ -131,7 +131,7 @@ impl Optimizer {
         }
     }
 
-    /// Why the result is not smaller than the original, if it is not.
+    /// Why the result is not smaller than the original; `None` if it is smaller.
     pub(super) fn not_smaller(&self, model: &Model, report: &OptimizeReport) -> Option<String> {
         if report.bytes_after < report.bytes_before {
             return None;
@@ -161,10 +161,10 @@ impl Optimizer {
     }
 }
 
-/// A weight that lost less than this below the tolerance, in dB, is not what failed.
+/// A weight whose SNR is more than this above the tolerance, in dB, is not blamed for a failure.
 const BLAME_MARGIN_DB: f64 = 20.0;
 
-/// Whether nothing can be said about an output, and nothing is wrong with it as far as one sees.
+/// Whether an output cannot be judged, although nothing about it is known to be wrong.
 fn is_unjudged(output: &OutputDifference) -> bool {
     output.reason.is_some() && output.failure(None).is_none()
 }

@@ -1,5 +1,5 @@
-//! The programs inside a model that is optimized: its own, the one that a neural network becomes, or those of the models
-//! of a pipeline.
+//! The programs inside a model that is optimized: its own one, the one that a neural network is converted to, or those
+//! of the models in a pipeline.
 
 use std::sync::Arc;
 
@@ -16,28 +16,29 @@ use crate::{
 
 /// A model and the programs in it.
 pub(super) struct Source {
-    /// What the result is compared with: the model, with other names of inputs and outputs if some cannot stay.
+    /// The model to compare the result with. It is the original, but with renamed inputs and outputs if an ML program
+    /// cannot have the original names.
     pub model: Arc<Model>,
     pub parts: Vec<Part>,
-    /// What will not be as it was, besides the programs.
+    /// Changes besides those of the programs, as sentences.
     pub notes: Vec<String>,
 }
 
 /// One program.
 pub(super) struct Part {
-    /// The numbers of the models that lead to it through pipelines; none for the model itself.
+    /// The index at each level of nested pipelines; empty for the model itself.
     path: Vec<usize>,
-    /// What messages call it; empty for the model itself.
+    /// The name of the part in messages; empty for the model itself.
     name: String,
-    /// The weight file that it gets.
+    /// The name of its weight file.
     pub file: String,
     pub program: Checked,
-    /// What a neural network is described as once it is a program.
+    /// The new specification of a neural network that becomes a program.
     described: Option<pb::Model>,
 }
 
 impl Source {
-    /// The programs of a model, for systems that have `opset` if one is given.
+    /// Collects the programs of a model, converted to `opset` if one is given.
     pub fn new(model: &Arc<Model>, opset: Option<Opset>, task: Task) -> Result<Source> {
         model.info().check(task).map_err(|e| e.at(model.path()))?;
         let mut notes = Vec::new();
@@ -62,7 +63,7 @@ impl Source {
         Ok(source)
     }
 
-    // Recursion is bounded: the decoder bounds how deep pipelines nest.
+    // The recursion is bounded, because the decoder bounds how deep pipelines nest.
     fn collect(
         &mut self,
         model: &Arc<Model>,
@@ -104,7 +105,7 @@ impl Source {
         Ok(())
     }
 
-    /// Sets of inputs for a part's function, where the whole model runs on these.
+    /// The inputs that a function of a part gets when the whole model runs on these samples.
     pub fn samples_of(
         &self,
         part: &Part,
@@ -129,7 +130,7 @@ impl Source {
     }
 }
 
-/// The requests with what the models give, which run one after the other.
+/// Runs models one after the other, and adds their outputs to the requests.
 fn through(
     models: &[Arc<Model>],
     requests: &[InferenceRequest],
@@ -159,7 +160,7 @@ fn through(
     Ok(known)
 }
 
-/// Those inputs of a request that a model takes, by name.
+/// Selects the inputs of a request that a model takes, by name.
 fn taken(request: &InferenceRequest, takes: impl Fn(&str) -> bool) -> InferenceRequest {
     request.inputs().iter().filter(|(name, _)| takes(name)).fold(
         InferenceRequest::new(),
@@ -173,7 +174,7 @@ fn taken(request: &InferenceRequest, takes: impl Fn(&str) -> bool) -> InferenceR
     )
 }
 
-/// The program for another opset.
+/// Converts a program to another opset.
 fn for_opset(program: &Checked, opset: Option<Opset>) -> Result<Checked> {
     let Some(opset) = opset else { return Ok(program.clone()) };
     let mut changed = program.clone().into_inner();
@@ -192,12 +193,12 @@ fn for_opset(program: &Checked, opset: Option<Opset>) -> Result<Checked> {
 }
 
 impl Part {
-    /// Whether it is the model's own program, not that of a model in a pipeline.
+    /// Whether it is the model's own program and not a part of a pipeline.
     pub fn is_whole(&self) -> bool {
         self.path.is_empty()
     }
 
-    /// What reports call a function of this part.
+    /// The name of a function of this part in reports.
     pub fn function(&self, name: &str) -> String {
         match (self.name.as_str(), name) {
             ("", name) => name.to_owned(),
@@ -206,7 +207,7 @@ impl Part {
         }
     }
 
-    /// Puts the part's new program into the whole model.
+    /// Stores the part's new program in the whole model.
     pub fn put(&self, whole: &mut pb::Model, program: mil_spec::Program, opset: Opset) {
         let mut target = whole;
         let mut version = opset.specification_version();

@@ -1,4 +1,4 @@
-//! Where compressed weights are until the result is written.
+//! A temporary file for compressed weights.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,24 +13,24 @@ use milwright_spec::{
 
 use crate::{Cancel, Error, ErrorKind, Result};
 
-/// Weights are read and written one by one. After this many bytes, the memory that mapped files have taken is given
-/// back, so that it does not grow with the model.
+/// After reading this many bytes, mapped files are released, so that memory does not grow with the model. Weights are
+/// read and written one by one.
 const RELEASE_BYTES: usize = 16 << 20;
 
-/// Keeps compressed weights in a file until they are written, so that they need no memory. The file has no name.
+/// Keeps compressed weights in an unnamed temporary file until the result is written, so that they take no memory.
 pub(super) struct Spill<'a> {
     source: &'a Package,
     file: File,
     destination: PathBuf,
     end: u64,
     maps: Vec<FileMap>,
-    /// Bytes read since memory was given back.
+    /// Bytes that were read since the last release.
     unreleased: usize,
     cancel: Cancel,
 }
 
 impl<'a> Spill<'a> {
-    /// In the folder of the destination.
+    /// Creates the file in the folder of the destination.
     pub(super) fn create(destination: &Path, source: &'a Package, cancel: Cancel) -> Result<Spill<'a>> {
         let folder = destination.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let file = tempfile::tempfile_in(folder).map_err(|e| Error::io("write", destination, e))?;
@@ -38,14 +38,14 @@ impl<'a> Spill<'a> {
         Ok(Spill { source, file, destination, end: 0, maps: Vec::new(), unreleased: 0, cancel })
     }
 
-    /// What the optimizer's only error, that of a store, means to the user.
+    /// Converts an error of the optimizer. Its only error is that of the store.
     pub(super) fn error(&self, error: &milwright_optimize::Error) -> Error {
         Error::new(ErrorKind::Io, error.to_string())
             .with_hint("free some space, or write to another disk")
             .at(&self.destination)
     }
 
-    /// Notes that so many bytes of mapped files were read.
+    /// Counts bytes that were read from mapped files.
     fn read(&mut self, bytes: usize) {
         self.unreleased += bytes;
         if self.unreleased >= RELEASE_BYTES {
@@ -58,14 +58,14 @@ impl<'a> Spill<'a> {
 
 impl Store for Spill<'_> {
     fn store(&mut self, tensor: Tensor) -> io::Result<Tensor> {
-        /// Small tensors are not worth a mapping.
+        /// Smaller tensors are not worth a mapping.
         const MIN_BYTES: usize = 1 << 16;
-        /// Mappings start at pages; this is a multiple of every page size in use.
+        /// Mappings start at page boundaries; this is a multiple of every page size in use.
         const PAGE: u64 = 1 << 16;
         if self.cancel.is_cancelled() {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        // What was compressed is at most 32 times as large as this: fp32 in one bit each.
+        // The original had at most 32 bits per element.
         self.read(tensor.bytes().len().saturating_mul(32 / tensor.dtype().bits().clamp(1, 32)));
         if tensor.bytes().len() < MIN_BYTES {
             return Ok(tensor);
@@ -80,9 +80,9 @@ impl Store for Spill<'_> {
     }
 }
 
-/// Puts weights into the package that is being written.
+/// Writes weights to the package.
 ///
-/// Equal weights are written once: functions of one model often share theirs.
+/// Equal weights are written once, because functions of a model often share them.
 pub(super) struct Weights<'a, 'b> {
     pub writer: &'a mut PackageWriter,
     /// The weight file of the package.

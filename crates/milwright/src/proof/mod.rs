@@ -1,4 +1,4 @@
-//! Proof that two models compute the same: both run on the same inputs, and every output is compared.
+//! Proves that two models compute the same: runs both on the same inputs and compares every output.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
 /// The differences between an original and another model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proof {
-    /// For each function that was run, what was found.
+    /// The comparison of each function.
     pub functions: Vec<Comparison>,
 }
 
@@ -25,19 +25,20 @@ pub struct Proof {
 pub struct Comparison {
     /// The function.
     pub function: String,
-    /// The inputs that both ran on.
+    /// The samples that both models ran on.
     pub inputs: SampleSource,
-    /// Sets of inputs.
+    /// The number of samples.
     pub sets: usize,
-    /// A size of the inputs at which only the first model runs, if one was found, and why the second does not.
+    /// Input shapes at which only the first model runs, if any were found, and why the second one fails.
     pub fails_at: Option<String>,
-    /// The outputs, as the original declares them; then what only the other has; then the states after the last run.
+    /// The outputs: first those that the original declares, then those of the other model only, then the states after
+    /// the last run.
     pub outputs: Vec<OutputDifference>,
 }
 
 impl Proof {
-    /// What is wrong at a tolerance, as `output: figure`, or `function.output: figure` where there are several functions.
-    /// Without a tolerance only what is wrong at any: see [`OutputDifference::failure`].
+    /// The failures at a tolerance, as `output: figure`, or as `function.output: figure` if there are several
+    /// functions. Without a tolerance, returns only what fails at any tolerance: see [`OutputDifference::failure`].
     pub fn failures(&self, tolerance_db: impl Into<Option<f64>>) -> Vec<String> {
         let tolerance_db = tolerance_db.into();
         let of = |c: &Comparison| {
@@ -50,13 +51,14 @@ impl Proof {
         self.functions.iter().flat_map(of).collect()
     }
 
-    /// Whether any function ran on inputs that were drawn.
+    /// Whether any function ran on drawn inputs.
     pub fn is_smoke_test(&self) -> bool {
         self.functions.iter().any(|c| c.inputs.is_drawn())
     }
 }
 
-/// `functions` has the outputs by function, `inputs` what each ran on, and `samples` the sets of the first.
+/// Serializes `functions` (the outputs by function), `inputs` (the samples of each function) and `samples` (the number
+/// of samples of the first function).
 impl Serialize for Proof {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         struct Map<'a, F>(&'a [Comparison], F);
@@ -73,14 +75,14 @@ impl Serialize for Proof {
     }
 }
 
-/// A list of the outputs; each row also says what inputs it was found on.
+/// Serializes the list of outputs. Each row also names the source of its samples.
 impl Serialize for Comparison {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         serializer.collect_seq(self.rows(None))
     }
 }
 
-/// An output, and what inputs its figures were found on.
+/// An output with the source of its samples.
 #[derive(Serialize)]
 struct Row<'a> {
     #[serde(flatten)]
@@ -103,8 +105,8 @@ impl Comparison {
 }
 
 impl Proof {
-    /// A list of the outputs of all functions, as that of a [`Comparison`]; where there are several, each row names its
-    /// `function`.
+    /// The outputs of all functions as one list, like that of a [`Comparison`]. If there are several functions, each
+    /// row names its `function`.
     pub fn rows(&self) -> impl Serialize {
         let is_one = self.functions.len() == 1;
         let rows = |c| Comparison::rows(c, (!is_one).then_some(c.function.as_str()));
@@ -113,7 +115,8 @@ impl Proof {
 }
 
 impl Comparison {
-    /// What is wrong at a tolerance, as `output: figure`. Without one, only what is wrong at any.
+    /// The failures at a tolerance, as `output: figure`. Without a tolerance, returns only what fails at any
+    /// tolerance.
     pub fn failures(&self, tolerance_db: impl Into<Option<f64>>) -> Vec<String> {
         let tolerance_db = tolerance_db.into();
         let failure = |o: &OutputDifference| Some(format!("{}: {}", o.name, o.failure(tolerance_db)?));
@@ -121,11 +124,12 @@ impl Comparison {
     }
 }
 
-/// Runs one function of two models on the same inputs and compares every output, and the states after the last run: all
-/// sets of inputs go through the same states, in order. `progress` is called after each set.
+/// Runs one function of two models on the same inputs, and compares every output, and the states after the last run.
+/// All samples use the same states, in order. `progress` is called after each sample.
 ///
 /// # Errors
-/// A model cannot be run, or the two take different inputs. What the outputs differ in is no error, but in the result.
+/// A model cannot be run, or the two models take different inputs. Differences between outputs are not an error; the
+/// result lists them.
 pub fn compare(
     a: &Arc<Model>,
     b: &Arc<Model>,
@@ -136,7 +140,7 @@ pub fn compare(
 ) -> Result<Comparison> {
     let options = LoadOptions { function: function.map(str::to_owned), ..options.clone() };
     check_inputs(a, b, function)?;
-    // An old network takes the declared form, too; what is compared with it need not take five dimensions.
+    // An old network also accepts inputs in the declared shape, while the other model need not accept five dimensions.
     let fitted =
         a.has_five_dimensions().then(|| b.function(function).ok().map(|f| samples.fitted(f))).flatten();
     let samples = fitted.as_ref().unwrap_or(samples);
@@ -144,12 +148,12 @@ pub fn compare(
         return Err(Error::invalid("there are no inputs to compare the two models on")
             .with_hint("give at least one set of inputs, or have one drawn"));
     }
-    // One after the other: both at once would take twice the memory.
+    // The models run one after the other, because both at once would take twice the memory.
     let mut expected = Vec::with_capacity(samples.requests.len());
     let ran = run(a, &options, &samples.requests, &mut |prediction| expected.push(prediction));
     let (mut session, states) = ran.map_err(|e| samples.source.explain(e))?;
     let mut others = Vec::new();
-    // A run that fails may leave a state half written.
+    // A failed run may leave a half-written state, so only stateless models are tried at other sizes.
     for request in samples.others.iter().filter(|_| states.is_empty()) {
         let found = session.predict_with(request, PredictOptions::default());
         others.extend(found.ok().map(|found| (request, found)));
@@ -189,11 +193,11 @@ pub fn compare(
     Ok(Comparison { function: name, inputs: samples.source.clone(), sets, fails_at, outputs })
 }
 
-/// Compares all functions of two models, or the only one of each, whatever its name: see [`compare`]. `samples` gives the inputs
-/// of a function of the first.
+/// Compares all functions of two models with [`compare`]. If each model has only one function, their names may differ.
+/// `samples` returns the samples for a function of the first model.
 ///
 /// # Errors
-/// Those of [`compare`] and `samples`; one of the two has a function that the other lacks.
+/// As for [`compare`] and `samples`; or a model has a function that the other lacks.
 pub fn compare_functions(
     a: &Arc<Model>,
     b: &Arc<Model>,
@@ -224,7 +228,7 @@ pub fn compare_functions(
     Ok(Proof { functions: ours.iter().map(one).collect::<Result<_>>()? })
 }
 
-/// Runs a model on all sets; gives its session, and its states after that.
+/// Runs a model on all samples. Returns its session, and the states after the last run.
 fn run(
     model: &Arc<Model>,
     options: &LoadOptions,
@@ -243,13 +247,13 @@ fn run(
     Ok((session, states))
 }
 
-/// The shapes of the inputs of a set, in words.
+/// The shapes of a sample's inputs, in words.
 fn shapes(request: &InferenceRequest) -> String {
     let shape = |(name, tensor): &(String, Tensor)| format!("`{name}` {:?}", tensor.shape());
     request.inputs().iter().map(shape).collect::<Vec<_>>().join(", ")
 }
 
-/// Inputs that one of the two models needs and the other does not know.
+/// Refuses inputs that one of the models requires and the other does not have.
 fn check_inputs(a: &Model, b: &Model, function: Option<&str>) -> Result<()> {
     let (Some(x), Some(y)) = (a.info().function(function), b.info().function(function)) else {
         return Ok(());
@@ -269,14 +273,14 @@ fn check_inputs(a: &Model, b: &Model, function: Option<&str>) -> Result<()> {
     )))
 }
 
-/// The sums for every output that one of the two gave.
+/// The summed differences of every output of either model.
 struct Outputs<'a> {
     model: &'a Model,
     function: Option<&'a str>,
     outputs: Vec<(String, Differences)>,
 }
 
-/// How two results are added to the sums of an output.
+/// Adds two results to the sums of an output.
 type Add = fn(&mut Differences, &Tensor, &Tensor);
 
 impl Outputs<'_> {
@@ -303,7 +307,7 @@ impl Outputs<'_> {
         }
     }
 
-    /// The keys of an output that is a dictionary, in the order of its values.
+    /// The keys of a dictionary output, in the order of its values; `None` for other outputs.
     fn keys<'b>(&self, prediction: &'b Prediction, name: &str) -> Option<&'b Tensor> {
         let probabilities = || self.model.info().function(self.function)?.predicted_probabilities.as_deref();
         prediction.keys(name).or_else(|| prediction.classes().filter(|_| Some(name) == probabilities()))
@@ -319,12 +323,13 @@ impl Outputs<'_> {
         &mut self.outputs[at].1
     }
 
-    /// Notes for every output why it is not judged.
+    /// Records for every output why it cannot be judged.
     fn not_judged(&mut self, why: &str) {
         self.outputs.iter_mut().for_each(|(_, sums)| sums.not_judged(why));
     }
 
-    /// The figures, in declared order. What a model declares, its callers rely on.
+    /// The differences, in declared order. An output that only the original declares is a fault, because callers rely
+    /// on it.
     fn finish(mut self, a: &Model, b: &Model) -> Vec<OutputDifference> {
         let [declared, others] =
             [a, b].map(|m| m.info().function(self.function).map_or(&[][..], |f| &f.outputs));
@@ -350,8 +355,8 @@ fn is_image(ty: &FeatureType) -> bool {
     matches!(ty, FeatureType::Image { .. })
 }
 
-/// The inputs and outputs that are RGB images in one of two models and BGR images in the other: both see the same picture, and
-/// what they show is compared.
+/// The inputs and outputs that are RGB images in one model and BGR images in the other. Both models should see the
+/// same picture, and the comparison is between the pictures.
 struct Colors {
     inputs: Vec<String>,
     outputs: Vec<String>,
@@ -377,7 +382,7 @@ impl Colors {
         Colors { inputs: turned(&a.inputs, &b.inputs), outputs: turned(&a.outputs, &b.outputs) }
     }
 
-    /// A set of inputs for the second model.
+    /// Converts a sample for the second model.
     fn request(&self, request: &InferenceRequest) -> InferenceRequest {
         let mut turned = request.clone();
         for (name, tensor) in request.inputs().iter().filter(|(name, _)| self.inputs.contains(name)) {
@@ -386,7 +391,7 @@ impl Colors {
         turned
     }
 
-    /// A result of the second model as the first one would show it.
+    /// Converts a result of the second model to the first model's colour order.
     fn prediction(&self, found: Prediction) -> Prediction {
         if self.outputs.is_empty() {
             return found;
@@ -400,7 +405,7 @@ impl Colors {
     }
 }
 
-/// A picture of three planes with these in the opposite order: 3 × height × width, at the end of its shape.
+/// Reverses the order of the three channels of an image, whose shape ends with 3 × height × width.
 fn planes_turned(tensor: &Tensor) -> Tensor {
     let size = match tensor.shape() {
         [.., 3, height, width] if tensor.dtype().bits() >= 8 => height * width * tensor.dtype().bits() / 8,
@@ -414,7 +419,7 @@ fn planes_turned(tensor: &Tensor) -> Tensor {
     Tensor::from_bytes(tensor.dtype(), tensor.shape(), bytes.into()).unwrap_or_else(|_| tensor.clone())
 }
 
-/// The values of a dictionary in the order of another one's keys, if they have the same keys.
+/// Reorders the values of a dictionary by another one's keys; `None` if the keys differ.
 fn by_key(wanted: &Tensor, keys: &Tensor, values: &Tensor) -> Option<Tensor> {
     if wanted == keys {
         return Some(values.clone());
@@ -433,12 +438,12 @@ fn by_key(wanted: &Tensor, keys: &Tensor, values: &Tensor) -> Option<Tensor> {
 fn places<T: std::hash::Hash + Eq>(wanted: &[T], keys: &[T]) -> Option<Vec<usize>> {
     let at: std::collections::HashMap<&T, usize> = keys.iter().enumerate().map(|(i, k)| (k, i)).collect();
     let found: Option<Vec<usize>> = wanted.iter().map(|k| at.get(k).copied()).collect();
-    // A key that comes twice would hide a value.
+    // A duplicate key would hide a value.
     found.filter(|found| found.len() == keys.len() && at.len() == keys.len())
 }
 
-/// A choice that is the same for all inputs proves nothing by itself. Beside numbers that do depend on them, such as the
-/// scores that a label comes from, it need not.
+/// Accepts choices that never change if there are numbers beside them that depend on the inputs, such as the scores of
+/// a label. On its own, a choice that is the same for all inputs proves nothing.
 fn excuse_choices(outputs: &mut [OutputDifference]) {
     let judged = |o: &OutputDifference| o.measure != Measure::Choices && !o.constant && o.reason.is_none();
     if outputs.iter().any(judged) {
