@@ -1,4 +1,4 @@
-//! Sessions on the CPU engine: a plan for each set of input shapes, compiled once and kept in the cache.
+//! Sessions on the CPU engine. A session compiles a plan for each set of input shapes once, and keeps it in the cache.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,22 +27,23 @@ pub(crate) struct CpuSession {
     model: Arc<Model>,
     function: String,
     options: LoadOptions,
-    /// Used last first. Flexible models have one for each set of shapes that was seen, and at first perhaps none.
+    /// The executables, most recently used first. A flexible model has one for each set of input shapes seen so far,
+    /// perhaps none at first.
     ready: Vec<(Shapes, Executable)>,
-    /// Of stateful models: kept from one prediction to the next.
+    /// The states of a stateful model, kept between predictions.
     state: State,
     classifier: Option<Classifier>,
     loaded: Loaded,
 }
 
-/// Sets of input shapes that a session keeps ready.
+/// The number of sets of input shapes for which a session keeps an executable.
 const MAX_READY: usize = 8;
 
 impl CpuSession {
-    /// Compiles or loads the plan for the model's default shapes.
+    /// Compiles the plan for the model's default shapes, or loads it from the cache.
     ///
-    /// The default shapes of flexible inputs may be ones that the model was not made for: converters choose the lowest
-    /// of a range. Then the first prediction compiles. A model with states has to work with its default shapes.
+    /// A flexible model may not run with its default shapes, because converters use the lower end of a range as the
+    /// default. Then the first prediction compiles the plan. A model with states must run with its default shapes.
     pub fn new(model: Arc<Model>, options: &LoadOptions) -> Result<CpuSession> {
         let program = model.function(options.function.as_deref())?;
         let function = options.function.clone().unwrap_or_else(|| model.info().default_function.clone());
@@ -63,7 +64,8 @@ impl CpuSession {
         Ok(CpuSession { model, function, options: options.clone(), ready, state, classifier, loaded })
     }
 
-    /// The request with the defaults of optional inputs that it leaves out, and single numbers as the model wants them.
+    /// Completes a request: adds the defaults of optional inputs, and reshapes inputs to the form that the program
+    /// expects.
     fn complete(&self, request: &InferenceRequest) -> InferenceRequest {
         let mut complete = request.clone();
         let (Ok(program), Some(info)) =
@@ -84,7 +86,7 @@ impl CpuSession {
                 }
                 continue;
             };
-            // Core ML's arrays have a dimension at least: a single number comes as one of length 1.
+            // Core ML's arrays have at least one dimension, so a single number may come as an array of length 1.
             if given.elements() == 1
                 && ty.elements() == Some(1)
                 && let Ok(one) = given.reshaped(&vec![1; ty.rank()])
@@ -102,7 +104,7 @@ impl CpuSession {
         complete
     }
 
-    /// The outputs of an old network, without the dimensions that are not declared.
+    /// Removes dimensions that an old network does not declare from its outputs.
     fn declared_form(&self, outputs: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
         let info = self.model.info().function(Some(&self.function));
         let Some(info) = info.filter(|_| self.model.has_five_dimensions()) else { return outputs };
@@ -121,7 +123,7 @@ impl CpuSession {
         program.inputs.iter().map(|&v| &program[v]).find(|v| v.name == name)?.ty.as_tensor()
     }
 
-    /// The inputs' shapes, after checking names and shapes against what the model declares.
+    /// Checks the names and shapes of the inputs against the model's declaration, and returns the shapes.
     fn shapes(&self, request: &InferenceRequest) -> Result<Shapes> {
         let program = self.model.function(Some(&self.function))?;
         let info = self.model.info().function(Some(&self.function));
@@ -280,7 +282,7 @@ fn default_shapes(model: &Model, function: &str, program: &Function) -> Shapes {
     shapes
 }
 
-/// What a plan depends on.
+/// The cache key of a plan: everything that the plan depends on.
 fn key(model: &Model, function: &str, shapes: &Shapes, options: &LoadOptions) -> Key {
     let mut key = KeyBuilder::new("plan")
         .field("model", model.digest())
@@ -293,7 +295,7 @@ fn key(model: &Model, function: &str, shapes: &Shapes, options: &LoadOptions) ->
     key.finish()
 }
 
-/// Compiles a plan, or takes it from the cache.
+/// Compiles a plan, or loads it from the cache.
 fn prepare(
     model: &Model,
     function: &str,
@@ -365,7 +367,7 @@ fn prepare(
                 (Ok(plan), Origin::Hit) => (plan, PlanOrigin::Cached, path),
                 (Ok(plan), Origin::Built) => (plan, PlanOrigin::Compiled, path),
                 (Ok(plan), Origin::Rebuilt(fault)) => (plan, PlanOrigin::Rebuilt(fault.to_string()), path),
-                // Whole, but not a plan: something else wrote it. Replace it.
+                // The cache entry is undamaged, but not a plan: another program wrote it. Replace it.
                 (Err(e), _) => {
                     let bytes: Bytes = bytes()?.into();
                     if let Err(e) = store.put(&key, &meta, &bytes) {
@@ -423,7 +425,8 @@ fn feature_of<'a>(features: &'a [FeatureInfo], name: &str) -> Option<&'a Feature
     features.iter().find(|f| f.name == name).map(|f| &f.ty)
 }
 
-/// Why a flexible feature forbids a shape, if it does, in Core ML's words, which people look for. What the program itself fixes is checked elsewhere.
+/// Returns Core ML's own error text if a flexible feature does not allow a shape, so that users can search for it.
+/// Shapes that the program itself fixes are checked elsewhere.
 fn forbids(feature: &FeatureType, shape: &[usize]) -> Option<String> {
     let (flexibility, first) = match feature {
         FeatureType::MultiArray { flexibility, .. } => (flexibility, 0),
@@ -432,7 +435,7 @@ fn forbids(feature: &FeatureType, shape: &[usize]) -> Option<String> {
         _ => return None,
     };
     let shape = shape.get(first..).unwrap_or(&[]);
-    // Those of its sizes that the model declares, where it declares so many.
+    // The sizes that the model declares, if it declares this many.
     let declared = |declared: usize| -> Vec<usize> {
         let is_declared = |d: usize| declared_axis(shape.len(), declared, d).is_some();
         shape.iter().enumerate().filter(|(d, _)| is_declared(*d)).map(|(_, &n)| n).collect()
@@ -511,7 +514,7 @@ mod tests {
     use super::*;
     use crate::{Backend, Cpu};
 
-    /// Small constants are written into the program; there is no weight file.
+    /// A weight sink that keeps all constants in the program.
     struct NoWeights;
 
     impl milwright_convert::spec::WeightSink for NoWeights {
@@ -533,7 +536,7 @@ mod tests {
         Arc::new(Model::from_bytes(model.encode_to_vec().into(), &BTreeMap::new()).unwrap())
     }
 
-    /// The default shape is [1, 1] where nothing else is declared, and a product with that there is not.
+    /// The default shape is [1, 1] because nothing else is declared, and the matrix product does not accept it.
     #[test]
     fn default_shapes_need_not_work() {
         let model = model(

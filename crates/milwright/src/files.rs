@@ -1,4 +1,4 @@
-//! Files that a run leaves behind: they appear together, each whole.
+//! Groups of output files that appear together, each one complete.
 
 use std::fs::File;
 use std::io::{BufWriter, IntoInnerError, Read, Seek, Write};
@@ -8,8 +8,8 @@ use milwright_spec::{StagedFile, lfs_pointer, open_regular};
 
 use crate::{Error, ErrorKind, FeatureType, Result, Tensor, image, npy};
 
-/// Files that are written under temporary names and then renamed, all of them. After an error, and when it is dropped
-/// before [`commit`](Files::commit), older files of these names are as they were.
+/// A group of staged writes, which are renamed together. After an error, or if it is dropped before
+/// [`commit`](Files::commit), older files of these names are unchanged.
 ///
 /// ```
 /// use milwright::{Files, Tensor, npy};
@@ -28,15 +28,15 @@ pub struct Files {
 }
 
 impl Files {
-    /// Adds a tensor as a `.npy` file: see [`npy::write`].
+    /// Stages a tensor as a `.npy` file: see [`npy::write`].
     ///
     /// # Errors
-    /// The file cannot be written, or there is one of this name already.
+    /// The file cannot be written, or the group already has a file of this name.
     pub fn npy(&mut self, path: impl AsRef<Path>, tensor: &Tensor) -> Result<()> {
         self.add(path.as_ref(), |out| npy::write_to(out, tensor))
     }
 
-    /// Adds an image output as a PNG file: see [`image::write_png`].
+    /// Stages an image output as a PNG file: see [`image::write_png`].
     ///
     /// # Errors
     /// As for [`npy`](Files::npy), or the tensor is not an image.
@@ -63,16 +63,16 @@ impl Files {
         Ok(())
     }
 
-    /// Puts every file in its place.
+    /// Renames every file to its final name.
     ///
     /// # Errors
-    /// A file cannot be renamed. Those before it are in their places then, the others are not.
+    /// A file cannot be renamed. Files before it are then in place, later ones are not.
     pub fn commit(self) -> Result<()> {
         self.staged.into_iter().try_for_each(|(_, file)| Ok(file.commit()?))
     }
 }
 
-/// Opens a file that a user gave as an input: a plain file, and not what Git LFS leaves in its place.
+/// Opens a file that a user gave as an input. It must be a regular file, and not a pointer of Git LFS.
 pub(crate) fn open_input(path: &Path) -> Result<File> {
     let mut file = open_regular(path).map_err(|e| {
         let is_no_file = e.kind() == milwright_spec::ErrorKind::NotAFile;
@@ -94,7 +94,7 @@ pub(crate) fn open_input(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// A path for a report, which is text: what is not Unicode in it is replaced.
+/// Serializes a path as text, and replaces what is not Unicode.
 #[expect(clippy::ref_option, reason = "serde calls it like that")]
 pub(crate) fn path_in_words<S: serde::Serializer>(
     path: &Option<PathBuf>,
@@ -106,7 +106,7 @@ pub(crate) fn path_in_words<S: serde::Serializer>(
     }
 }
 
-/// Like [`path_in_words`], of several.
+/// Serializes several paths as [`path_in_words`] does.
 pub(crate) fn paths_in_words<S: serde::Serializer>(
     paths: &[PathBuf],
     serializer: S,

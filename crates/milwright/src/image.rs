@@ -1,8 +1,8 @@
-//! Images in and out: PNG and JPEG files to the tensors that programs compute with, and back.
+//! Converts images: PNG and JPEG files to tensors, and tensors to PNG files.
 //!
-//! What a photo means is what viewers show, as far as Pillow does the same: it is turned as its EXIF data says
-//! (`ImageOps.exif_transpose`), and colours become grey by the weights of `convert("L")` (ITU-R 601). Transparency is left out, not
-//! blended; colour profiles are not applied; of an animation the first picture counts.
+//! Photos are read as Pillow reads them for viewing: rotated as their EXIF data says (`ImageOps.exif_transpose`), and
+//! converted to grey with the weights of `convert("L")` (ITU-R 601). Transparency is dropped, not blended; colour
+//! profiles are not applied; of an animation, only the first frame is read.
 
 use std::io::{BufRead, BufReader, Read as _, Seek as _};
 use std::path::Path;
@@ -18,30 +18,30 @@ use image::{
 use crate::files::open_input;
 use crate::{Error, FeatureType, Files, Flexibility, Result, Tensor};
 
-/// How an image of another size is made to fit a model.
+/// How to make an image of another size fit a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Fit {
-    /// It is scaled, in proportion, to cover the model's size, and what is too much is cut off on both sides. Apple's
-    /// Vision does this unless it is told otherwise.
+    /// Scale the image, keeping its proportions, to cover the model's size, and crop what exceeds it on both sides.
+    /// This is the default of Apple's Vision.
     #[default]
     Crop,
-    /// It is scaled, in proportion, to lie within the model's size, in the middle of black.
+    /// Scale the image, keeping its proportions, to fit inside the model's size, and centre it on black.
     Pad,
-    /// It is scaled to the model's size, out of proportion if need be.
+    /// Scale the image to the model's size, even if that distorts it.
     Stretch,
-    /// It is an error.
+    /// Return an error.
     Exact,
 }
 
-/// As many as large cameras have, and then some.
+/// The largest number of pixels: somewhat more than large cameras have.
 const MAX_PIXELS: u64 = 1 << 27;
-/// Memory for a file's profiles and texts: those of real images take a few megabytes at most.
+/// The memory for a file's profiles and texts, of which real images have a few megabytes at most.
 const MAX_HEADER_MEMORY: u64 = 16 << 20;
-/// Four channels of 16 bits, once as they are stored and once as they are wanted.
+/// Memory per pixel: four channels of 16 bits, once as stored and once converted.
 const MAX_PIXEL_BYTES: u64 = 16;
 
-/// Reads a PNG or JPEG file as the tensor that an image input becomes: fp32, 1 × channels × height × width, 0 to 255.
-/// Colours are put into the order that the model declares, and made grey where it wants grey; 16 bits become 8.
+/// Reads a PNG or JPEG file as the tensor for an image input: fp32, 1 × channels × height × width, 0 to 255. Channels
+/// get the order that the model declares. Colours are converted to grey if the model takes grey, and 16 bits to 8.
 ///
 /// # Errors
 /// The file cannot be read, or the image has another size than the model takes.
@@ -49,12 +49,11 @@ pub fn read(path: impl AsRef<Path>, ty: &FeatureType) -> Result<Tensor> {
     read_fitted(path, ty, Fit::Exact)
 }
 
-/// Reads a PNG or JPEG file like [`read`], and makes it fit a model of another size. It is resampled with a triangle
-/// filter that widens when it shrinks, as PIL's `BILINEAR`; a value may differ from PIL's by 1. It is turned as the file's EXIF
-/// data says.
+/// Reads a PNG or JPEG file as [`read`] does, and makes it fit a model of another size. Resampling uses a triangle
+/// filter that widens when it shrinks an image, like PIL's `BILINEAR`; values may differ from PIL's by 1.
 ///
 /// # Errors
-/// The file cannot be read, or the image has another size and is not to be resized.
+/// The file cannot be read, or the image has another size and `fit` is `Fit::Exact`.
 pub fn read_fitted(path: impl AsRef<Path>, ty: &FeatureType, fit: Fit) -> Result<Tensor> {
     let path = path.as_ref();
     let FeatureType::Image { width, height, color, flexibility } = ty else {
@@ -71,7 +70,7 @@ pub fn read_fitted(path: impl AsRef<Path>, ty: &FeatureType, fit: Fit) -> Result
     }
     let fits = match flexibility {
         Flexibility::Fixed => (u64::from(w), u64::from(h)) == (*width, *height),
-        // The plan says what does not fit.
+        // The plan checks an exact fit later, and its error says what does not fit.
         _ if fit == Fit::Exact => true,
         flexibility => takes(flexibility, [u64::from(h), u64::from(w)], [*height, *width]),
     };
@@ -85,7 +84,7 @@ pub fn read_fitted(path: impl AsRef<Path>, ty: &FeatureType, fit: Fit) -> Result
     let mut decoder = decoder(path, MAX_HEADER_MEMORY + pixels * MAX_PIXEL_BYTES)?;
     let orientation = orientation(&mut decoder);
     let decoded = DynamicImage::from_decoder(decoder).map_err(|e| unreadable(path, &e))?;
-    // Sixteen bits and transparency are gone in the end, and would only change how it is resampled.
+    // 16-bit samples and transparency are dropped in the end, and would only affect the resampling.
     let mut image = match color.starts_with("GRAYSCALE") {
         true => DynamicImage::ImageLuma8(grey(decoded)),
         false => DynamicImage::ImageRgb8(decoded.into_rgb8()),
@@ -106,12 +105,12 @@ pub fn read_fitted(path: impl AsRef<Path>, ty: &FeatureType, fit: Fit) -> Result
     Tensor::from_vec(&shape, values).map_err(|e| Error::invalid(e.to_string()).at(path))
 }
 
-/// The width and height of a PNG or JPEG file in pixels, as it is seen: turned as its EXIF data says. Pixels are not decoded.
+/// The width and height of a PNG or JPEG file in pixels, after the rotation in its EXIF data. Pixels are not decoded.
 ///
 /// # Errors
 /// The file cannot be read.
 pub fn dimensions(path: impl AsRef<Path>) -> Result<(u32, u32)> {
-    // What stands before the pixels is bounded, whatever it claims to unpack to.
+    // Limits the memory for the data before the pixels, whatever size that data claims.
     let mut decoder = decoder(path.as_ref(), MAX_HEADER_MEMORY)?;
     let (w, h) = decoder.dimensions();
     Ok(match orientation(&mut decoder) {
@@ -123,12 +122,12 @@ pub fn dimensions(path: impl AsRef<Path>) -> Result<(u32, u32)> {
     })
 }
 
-/// How it is to be turned. Damaged EXIF data is nothing to refuse a photo for.
+/// The rotation in the EXIF data. Damaged EXIF data is ignored, because the photo is still readable.
 fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
     decoder.orientation().unwrap_or(Orientation::NoTransforms)
 }
 
-/// In grey, with the weights that Pillow has.
+/// Converts an image to grey with Pillow's weights.
 fn grey(image: DynamicImage) -> GrayImage {
     if !image.color().has_color() {
         return image.into_luma8();
@@ -141,10 +140,10 @@ fn grey(image: DynamicImage) -> GrayImage {
     GrayImage::from_fn(image.width(), image.height(), |x, y| Luma([luma(image.get_pixel(x, y).0)]))
 }
 
-/// Pixels along a side that an image is made to have, at most.
+/// The largest side length of a resized image.
 const MAX_SIDE: u32 = 1 << 14;
 
-/// Whether an input takes images of this height and width besides the default one.
+/// Whether an input accepts images of this height and width besides the default size.
 fn takes(flexibility: &Flexibility, size: [u64; 2], default: [u64; 2]) -> bool {
     size == default
         || match flexibility {
@@ -167,7 +166,7 @@ fn fitted(image: &DynamicImage, width: u32, height: u32, fit: Fit) -> DynamicIma
     match fit {
         Fit::Stretch | Fit::Exact => image.resize_exact(width, height, FilterType::Triangle),
         Fit::Crop => {
-            // The part that is kept is cut out first: what is outside does not count.
+            // The image is cropped before it is scaled, so that pixels outside the crop do not affect the result.
             let scale = across.max(down);
             let part = |n: u32, wanted: u32| ((f64::from(wanted) / scale).round() as u32).clamp(1, n);
             let (part_w, part_h) = (part(image.width(), width), part(image.height(), height));
@@ -189,7 +188,7 @@ fn fitted(image: &DynamicImage, width: u32, height: u32, fit: Fit) -> DynamicIma
     }
 }
 
-/// Reads at most `memory` bytes into memory at a time, besides a JPEG file, which is read whole.
+/// Opens a decoder that uses at most `memory` bytes at a time. A JPEG file is read into memory as a whole in addition.
 fn decoder(path: &Path, memory: u64) -> Result<impl ImageDecoder> {
     let io = |e| Error::io("read", path, e);
     let mut file = open_input(path)?;
@@ -220,21 +219,21 @@ fn decoder(path: &Path, memory: u64) -> Result<impl ImageDecoder> {
     reader.into_decoder().map_err(|e| unreadable(path, &e))
 }
 
-/// Longer files are refused: the largest photos have a tenth of it.
+/// Longer files are refused. The largest photos have a tenth of this.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
-/// Whether a JPEG file has its end: decoders make grey of what is missing.
+/// Whether a JPEG file is complete. Decoders fill missing parts with grey.
 fn is_whole_jpeg(file: &mut impl BufRead) -> bool {
     fn next(file: &mut impl BufRead) -> Option<u8> {
         let mut byte = [0];
         file.read_exact(&mut byte).ok().map(|()| byte[0])
     }
-    /// The next marker, and whether anything stood before it.
+    /// The next marker, and whether there were bytes in front of it.
     fn marker(file: &mut impl BufRead) -> Option<u8> {
         let mut last = next(file)?;
         loop {
             let byte = next(file)?;
-            // Pixels have a zero after each of their 0xFF, or the number of a restart.
+            // In pixel data, each 0xFF is followed by a zero or by the number of a restart marker.
             if last == 0xFF && !matches!(byte, 0 | 0xD0..=0xD7 | 0xFF) {
                 return Some(byte);
             }
@@ -246,7 +245,7 @@ fn is_whole_jpeg(file: &mut impl BufRead) -> bool {
             match found {
                 0xD9 => return Some(()),
                 0xD8 | 0x01 => {}
-                // The content of a segment may look like markers: a thumbnail has an end of its own.
+                // The content of a segment may contain markers: a thumbnail, for example, has its own end marker.
                 _ => {
                     let len = u16::from_be_bytes([next(file)?, next(file)?]).checked_sub(2)?;
                     let skipped = std::io::copy(&mut file.take(len.into()), &mut std::io::sink()).ok()?;
@@ -264,7 +263,7 @@ fn damaged(what: &str) -> Error {
         .with_hint("open it in another program and save it again")
 }
 
-/// Says what it is that is no PNG or JPEG image.
+/// The error for a file that is neither PNG nor JPEG, with the format that it has.
 fn other_format(start: &[u8], format: Option<ImageFormat>) -> Error {
     let brand = start.get(4..12).unwrap_or_default();
     let name = match format {
@@ -310,8 +309,8 @@ fn planes(image: &DynamicImage, color: &str) -> Vec<Vec<u8>> {
     }
 }
 
-/// Writes an image output (1 × channels × height × width, 0 to 255) as a PNG file: under a temporary name first, so that
-/// an existing file is replaced whole or not at all. Values are rounded and clamped.
+/// Writes an image output (1 × channels × height × width, 0 to 255) as a PNG file, rounding and clamping its values.
+/// The write is staged, so an existing file is replaced completely or not at all.
 ///
 /// # Errors
 /// The tensor is not an image, or the file cannot be written.

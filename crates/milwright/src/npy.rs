@@ -1,4 +1,4 @@
-//! NumPy's `.npy` files.
+//! Reads and writes NumPy's `.npy` files.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -7,13 +7,12 @@ use crate::files::open_input;
 use crate::{DType, Error, Files, Result, Tensor};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
-/// NumPy's own headers of plain arrays take a few hundred bytes at most.
+/// NumPy's own headers of arrays take a few hundred bytes at most.
 const MAX_HEADER_BYTES: usize = 1 << 16;
-/// As many as NumPy allows.
+/// NumPy's own limit.
 const MAX_RANK: usize = 64;
 
-/// Reads a tensor. Floats, integers and bools of any byte order and memory order come in as they are; NumPy's strings
-/// are not read.
+/// Reads a tensor of floats, integers or bools, in any byte order and memory order. NumPy's strings are not supported.
 ///
 /// # Errors
 /// The file cannot be read, is damaged, or has another element type.
@@ -27,7 +26,7 @@ pub(crate) fn read_from(file: &mut impl Read) -> Result<Tensor> {
     let header = Header::read(file)?;
     let bytes = header.shape.iter().try_fold(header.size, |n, &d| n.checked_mul(d));
     let bytes = bytes.ok_or_else(|| damaged("its shape overflows"))?;
-    // The header may claim anything: memory grows with what the file really has.
+    // The header may claim any size, so memory grows only with the data that the file really has.
     let mut data = Vec::new();
     file.take(bytes as u64).read_to_end(&mut data).map_err(|e| damaged(&e.to_string()))?;
     if data.len() < bytes {
@@ -52,7 +51,7 @@ fn damaged(what: &str) -> Error {
 
 struct Header {
     dtype: DType,
-    /// Bytes of an element.
+    /// The size of an element in bytes.
     size: usize,
     big_endian: bool,
     fortran_order: bool,
@@ -81,7 +80,7 @@ impl Header {
         Header::parse(&String::from_utf8_lossy(&text))
     }
 
-    /// Parses the literal of a Python dictionary that a header is.
+    /// Parses the header, a literal of a Python dictionary.
     fn parse(text: &str) -> Result<Header> {
         let field = |key: &str| {
             let quoted = [format!("'{key}'"), format!("\"{key}\"")];
@@ -112,7 +111,7 @@ fn not_numbers(what: &str) -> Error {
         .with_hint("save numbers: a.astype('float32') for an array `a`")
 }
 
-/// The element type of NumPy's code, and its bytes.
+/// The element type for NumPy's code, and its size in bytes.
 fn element(code: &str) -> Option<(DType, usize)> {
     Some(match code {
         "f2" => (DType::Fp16, 2),
@@ -131,7 +130,7 @@ fn element(code: &str) -> Option<(DType, usize)> {
     })
 }
 
-/// Elements of which the first index runs fastest, brought to the order in which the last one does.
+/// Converts elements from column-major to row-major order.
 fn to_row_major(data: &[u8], size: usize, shape: &[usize]) -> Vec<u8> {
     let mut sorted = Vec::with_capacity(data.len());
     let mut index = vec![0; shape.len()];
@@ -148,8 +147,8 @@ fn to_row_major(data: &[u8], size: usize, shape: &[usize]) -> Vec<u8> {
     sorted
 }
 
-/// Writes a tensor: under a temporary name first, so that an existing file is replaced whole or not at all. Strings
-/// become NumPy's fixed-width strings, element types that NumPy lacks the next larger one.
+/// Writes a tensor. The write is staged, so an existing file is replaced completely or not at all. Strings become
+/// NumPy's fixed-width strings; element types that NumPy lacks become the next larger type.
 ///
 /// # Errors
 /// The file cannot be written.
@@ -178,7 +177,7 @@ pub(crate) fn write_to(out: &mut impl Write, tensor: &Tensor) -> io::Result<()> 
             return tensor.to_f64().iter().try_for_each(|&x| out.write_all(&(x as f32).to_le_bytes()));
         }
         DType::String => return write_strings(out, tensor),
-        // The integers of a few bits.
+        // Integers of fewer than eight bits.
         _ => {
             write_header(out, "|i1", tensor.shape())?;
             let values = tensor.to_i64().unwrap_or_default();
@@ -189,7 +188,7 @@ pub(crate) fn write_to(out: &mut impl Write, tensor: &Tensor) -> io::Result<()> 
     out.write_all(tensor.bytes())
 }
 
-/// NumPy's `<U` strings: UTF-32, padded with zeros to the longest.
+/// Writes strings as NumPy's `<U` type: UTF-32, padded with zeros to the longest.
 fn write_strings(out: &mut impl Write, tensor: &Tensor) -> io::Result<()> {
     let width = tensor.strings().iter().map(|s| s.chars().count()).max().unwrap_or(0).max(1);
     write_header(out, &format!("<U{width}"), tensor.shape())?;

@@ -1,4 +1,4 @@
-//! NumPy's `.npz` files: zip archives of `.npy` files, stored or deflated.
+//! Reads NumPy's `.npz` files: zip archives of `.npy` files, stored or deflated.
 
 use std::io::Read;
 use std::path::Path;
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::files::open_input;
 use crate::{Error, Result, Tensor, npy};
 
-/// The end record of an archive lies within its last bytes: 22, and a comment.
+/// The archive ends with its end record, of 22 bytes and a comment.
 const END: &[u8] = b"PK\x05\x06";
 const END_LEN: usize = 22;
 const MAX_COMMENT: usize = 1 << 16;
@@ -16,13 +16,13 @@ const ENTRY: &[u8] = b"PK\x01\x02";
 const ENTRY_LEN: usize = 46;
 const LOCAL: &[u8] = b"PK\x03\x04";
 const LOCAL_LEN: usize = 30;
-/// More bytes of a file than this are not read, nor unpacked: inputs are small.
+/// The largest number of bytes to read or to unpack. Inputs are small.
 const MAX_BYTES: u64 = 1 << 32;
 
-/// Reads every array of a `.npz` file, by name, in the order of the file.
+/// Reads all arrays of a `.npz` file with their names, in the order of the file.
 ///
 /// # Errors
-/// The file cannot be read, is damaged, or holds something else than arrays of numbers.
+/// The file cannot be read, is damaged, or contains anything but arrays of numbers.
 pub fn read(path: impl AsRef<Path>) -> Result<Vec<(String, Tensor)>> {
     let path = path.as_ref();
     let file = open_input(path)?;
@@ -62,7 +62,7 @@ fn read_from(data: &Bytes) -> Result<Vec<(String, Tensor)>> {
     Ok(arrays)
 }
 
-/// The bytes of one file of the archive.
+/// Extracts one file of the archive.
 fn content(data: &Bytes, local: usize, method: u16, packed: usize, size: usize) -> Result<Bytes> {
     if !data.get(local..).is_some_and(|d| d.starts_with(LOCAL)) {
         return Err(damaged("a file is not where its directory says"));
@@ -72,7 +72,7 @@ fn content(data: &Bytes, local: usize, method: u16, packed: usize, size: usize) 
     match method {
         0 => Ok(bytes),
         8 => {
-            // The directory may claim any size: memory grows with what is unpacked.
+            // The directory may claim any size, so memory grows only with what is unpacked.
             let mut unpacked = Vec::new();
             let mut decoder = flate2::read::DeflateDecoder::new(&bytes[..]).take(size as u64 + 1);
             decoder.read_to_end(&mut unpacked).map_err(|e| damaged(&e.to_string()))?;

@@ -1,4 +1,5 @@
-//! What a conversion to fp16 does to the values inside a function: how large they become, and where it loses them.
+//! Measures the effect of a conversion to fp16 on the values inside a function: how large they become, and which ops
+//! lose precision.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -10,26 +11,26 @@ use milwright_optimize::float16::{self, Observed};
 
 use crate::{Error, ErrorKind, LoadOptions, Result, Samples, Snr};
 
-/// Values that are looked at in one run stay in memory until its end: at most so many,
+/// The largest number of values that one run collects. They stay in memory until the end of the run.
 const GROUP: usize = 256;
 
-/// and of so many bytes.
+/// The largest number of bytes that one run collects.
 const GROUP_BYTES: usize = 256 << 20;
 
-/// Signal to noise of numbers that were rounded to fp16, with its 11 bits.
+/// The SNR of numbers that were rounded to fp16, which has 11 bits.
 const ROUNDED_DB: f64 = 66.0;
 
-/// An op whose result is worse than this, and
+/// An op loses precision if the SNR of its result is below this
 const POOR_DB: f64 = 30.0;
 
-/// so much worse than what goes into it, loses something.
+/// and lower than that of its inputs by at least this.
 const DROP_DB: f64 = 12.0;
 
-/// Rounds of keeping what loses something in fp32, and looking again.
+/// The number of rounds of finding losses with the earlier ones kept in fp32.
 const ROUNDS: usize = 4;
 
-/// The largest magnitude of every fp32 value in a function's body (blocks inside it are not looked into), over sets of
-/// inputs of one shape.
+/// Returns the largest magnitude of every fp32 value in a function's body, over samples of one shape. Values in nested
+/// blocks are not included.
 ///
 /// # Errors
 /// The function cannot be run.
@@ -57,9 +58,9 @@ pub(crate) fn magnitudes(
     Ok(found)
 }
 
-/// The values that a conversion to fp16 must leave alone so that no op loses what it needs, and why; what `observed` has
-/// already stays as it is. An op that is much worse than what goes into it (a logarithm of numbers that are denormal in
-/// fp16, or a difference of two that are nearly the same) is computed in fp32, and so is what it takes.
+/// Finds the values that a conversion to fp16 must leave in fp32 so that no op loses too much precision, and why.
+/// Values in `observed` already stay in fp32. If an op's result has a much lower SNR than its inputs (the logarithm of
+/// numbers that are subnormal in fp16, or the difference of nearly equal numbers), the op and its inputs stay in fp32.
 ///
 /// # Errors
 /// The function cannot be run.
@@ -96,7 +97,7 @@ pub(crate) fn losses(
                 "{} `{output}` loses it in fp16: {best:.0} dB before it, {after} after",
                 op.kind.name()
             );
-            // With its results, what is in the blocks of a loop or choice stays in fp32.
+            // If the results of a loop or conditional stay in fp32, the values in its blocks do, too.
             let results = op.outputs.iter().filter(|_| !op.blocks.is_empty());
             for value in into.into_iter().chain(results.copied()) {
                 observed.lost.entry(value).or_insert_with(|| why.clone());
@@ -109,7 +110,7 @@ pub(crate) fn losses(
     Ok(observed)
 }
 
-/// Signal to noise of every value of the body, in dB.
+/// The SNR of every value in the body, in dB.
 fn figures(
     program: &Checked,
     half: &Checked,
@@ -140,7 +141,7 @@ fn figures(
     Ok(found)
 }
 
-/// The fp32 values that the ops of a function's body make, in groups that are looked at together.
+/// The fp32 results of the ops in a function's body, in groups that are measured in one run.
 fn groups(f: &Function) -> Vec<Vec<ValueId>> {
     let ops = f[f.body].ops.iter().filter(|op| f[**op].kind != OpKind::Const);
     let values = ops.flat_map(|op| f[*op].outputs.iter().copied()).filter(|&v| is_single(f, v));
@@ -164,12 +165,12 @@ fn groups(f: &Function) -> Vec<Vec<ValueId>> {
     groups
 }
 
-/// How many times a function is compiled and run to look at all of its values.
+/// The number of runs, each with a compilation, that it takes to measure all values of a function.
 pub(crate) fn probes(f: &Function) -> usize {
     groups(f).len()
 }
 
-/// Runs a function with other outputs: for each set of inputs that has the shapes of the first, the values of the group.
+/// Runs a function with the values of a group as outputs, for each sample that has the shapes of the first one.
 fn probe(
     program: &Checked,
     function: &str,

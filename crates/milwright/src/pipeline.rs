@@ -1,4 +1,4 @@
-//! Sessions that are not of one program: chains of models, and models of plain numbers.
+//! Sessions of models without a program of their own: pipelines and classical models.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::{
     Model, PlanOrigin, PredictOptions, Prediction, Result, Session, State,
 };
 
-/// Runs models one after the other. What one gives, those after it may take, by name; of several things of one name, the
-/// latest.
+/// Runs the models of a pipeline in order. Each model takes its inputs by name from the pipeline's inputs and from the
+/// outputs of earlier models; of several with the same name, the latest.
 pub(crate) struct PipelineSession {
     model: Arc<Model>,
     stages: Vec<Stage>,
@@ -25,18 +25,18 @@ pub(crate) struct PipelineSession {
 
 /// One model of a pipeline.
 struct Stage {
-    /// What messages call it.
+    /// The name of the model in messages.
     name: String,
-    /// The names of what it takes.
+    /// The names of its inputs.
     inputs: Vec<String>,
-    /// The output that gives each class its probability, in a classifier.
+    /// The output with the probability of each class, in a classifier.
     probabilities: Option<String>,
-    /// Its states: what they are called here, and in it.
+    /// Its states: their names in the pipeline, and their names in the model.
     states: Vec<(String, String)>,
     session: Box<dyn Session>,
 }
 
-/// What the models of a pipeline take and give, by name: with keys, if it is a dictionary.
+/// The pipeline's inputs and the outputs so far, by name. Dictionaries have keys.
 #[derive(Default)]
 struct Known(BTreeMap<String, (Tensor, Option<Tensor>)>);
 
@@ -96,7 +96,7 @@ impl Session for PipelineSession {
         let PredictOptions { mut state, deadline, cancel } = options;
         let mut last_classes = None;
         for Stage { name, inputs, probabilities, states, session } in &mut self.stages {
-            // Without a state, each model keeps its own.
+            // Without a caller's state, each model keeps its own.
             let mut own = state.as_deref().map(|state| part_of(state, states, &**session));
             let options = PredictOptions { state: own.as_mut(), deadline, cancel: cancel.clone() };
             let prediction = session.predict_with(&known.request(inputs)?, options);
@@ -113,7 +113,7 @@ impl Session for PipelineSession {
             last_classes = prediction.classes().cloned().or(last_classes);
         }
         let mut prediction = Prediction::default();
-        // Several of the models may be classifiers: the classes are those of what the pipeline declares.
+        // If several models are classifiers, the classes are those of the output that the pipeline declares.
         let declared = info.predicted_probabilities.as_ref().and_then(|name| known.0.get(name)?.1.clone());
         if let Some(classes) = declared.or(last_classes) {
             prediction = prediction.with_classes(classes);
@@ -155,7 +155,8 @@ impl Session for PipelineSession {
     }
 }
 
-/// Gives the states of all models names: their own, or with that of the model where several have a state of that name.
+/// Names the states of all models: by their own names, prefixed with the model's name if several models have a state
+/// of that name.
 fn name_states(stages: &mut [Stage]) {
     let names: Vec<Vec<String>> = stages
         .iter()
@@ -171,7 +172,7 @@ fn name_states(stages: &mut [Stage]) {
     }
 }
 
-/// The states of one model, out of those of all.
+/// Extracts the states of one model from those of the whole pipeline.
 fn part_of(all: &State, states: &[(String, String)], session: &dyn Session) -> State {
     let mut own = session.new_state();
     for (here, there) in states {
@@ -187,7 +188,7 @@ impl Known {
         self.0.insert(name.to_owned(), (tensor, keys));
     }
 
-    /// Those of these names, as the inputs of a model.
+    /// Selects the inputs of a model.
     fn request(&self, names: &[String]) -> Result<InferenceRequest> {
         let mut request = InferenceRequest::new();
         for name in names {
@@ -203,7 +204,7 @@ impl Known {
     }
 }
 
-/// Computes a model of plain numbers.
+/// Runs a classical model.
 pub(crate) struct ClassicSession {
     model: Arc<Model>,
     cancel: Cancel,

@@ -1,10 +1,10 @@
-//! The metrics as text for Prometheus.
+//! Exports the metrics in the text format of Prometheus.
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::{Error, ErrorKind, Result};
 
-/// Collects the metrics and renders them for Prometheus. The library knows no HTTP: answer `GET /metrics` with
+/// Collects the metrics and renders them for Prometheus. The library has no HTTP server: answer `GET /metrics` with
 /// [`render`](Exporter::render).
 ///
 /// ```
@@ -23,10 +23,10 @@ const BUCKETS: [f64; 18] = [
 ];
 
 impl Exporter {
-    /// Makes it the recorder of the process, which knows what each metric is.
+    /// Installs an exporter as the recorder of the process, with the descriptions of all metrics.
     ///
     /// # Errors
-    /// The process has a recorder.
+    /// The process already has a recorder.
     pub fn install() -> Result<Exporter> {
         let invalid = |e: &dyn std::fmt::Display| Error::new(ErrorKind::InvalidInput, e.to_string());
         let builder = PrometheusBuilder::new()
@@ -40,8 +40,8 @@ impl Exporter {
         Ok(exporter)
     }
 
-    /// All metrics, in the text format. What was measured since the last call is kept until this one: call it now and
-    /// then even if nobody asks.
+    /// Renders all metrics in the text format. Measurements are buffered from call to call, so call it now and then
+    /// even if nobody reads the result.
     pub fn render(&self) -> String {
         self.0.run_upkeep();
         self.0.render()

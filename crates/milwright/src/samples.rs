@@ -1,4 +1,4 @@
-//! Inputs to prove a model with: given as files, or drawn to suit what the model declares.
+//! Samples to prove a model with: read from files, or drawn to fit what the model declares.
 
 mod draw;
 mod ranges;
@@ -17,36 +17,36 @@ use crate::{Error, ErrorKind, InferenceRequest};
 pub(crate) use draw::default_shape;
 pub use read::{InputFolder, read_file, read_file_fitted};
 
-/// Sets of inputs for one function.
+/// Samples for one function.
 #[derive(Clone, Debug, Default)]
 pub struct Samples {
-    /// Each is a whole set of inputs.
+    /// The samples. Each request holds all required inputs.
     pub requests: Vec<InferenceRequest>,
-    /// Where they come from: a proof says what it was made on.
+    /// The origin of the samples, which a proof reports.
     pub source: SampleSource,
-    /// Sets in which flexible inputs have other shapes, which the model declares but need not work with: a comparison
-    /// leaves out those on which the original does not run.
+    /// Samples in which flexible inputs have other shapes. The model declares these shapes but need not work with
+    /// them, so a comparison skips those on which the original fails.
     pub others: Vec<InferenceRequest>,
 }
 
-/// Where sets of inputs come from.
+/// The origin of samples.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum SampleSource {
     /// The caller gave them.
     Given {
-        /// The folder that they were read from, if they were.
+        /// The folder that they were read from, if any.
         #[serde(serialize_with = "crate::files::path_in_words")]
         folder: Option<PathBuf>,
-        /// What lies in the folder and is no input.
+        /// Files and folders in it that are not inputs.
         #[serde(serialize_with = "crate::files::paths_in_words", skip_serializing_if = "Vec::is_empty")]
         ignored: Vec<PathBuf>,
     },
-    /// They were drawn, to suit what the model declares.
+    /// They were drawn to fit what the model declares.
     Drawn {
         /// The seed.
         seed: u64,
-        /// For each input, what was drawn, in words: `-1 to 1`.
+        /// For each input, the values that were drawn, in words: `-1 to 1`.
         ranges: BTreeMap<String, String>,
     },
 }
@@ -63,13 +63,14 @@ impl SampleSource {
         matches!(self, SampleSource::Drawn { .. })
     }
 
-    /// An error of running the model that they are for: where they were drawn, it is not the user's fault.
+    /// Adds advice to an error of running the model on these samples. If they were drawn, the error is not the user's
+    /// fault.
     #[must_use]
     pub fn explain(&self, error: Error) -> Error {
         self.explained(error, "it does not run on the inputs that were drawn for it")
     }
 
-    /// An error of running another model on them.
+    /// Adds advice to an error of running the second model on these samples.
     #[must_use]
     pub(crate) fn explain_second(&self, error: Error) -> Error {
         self.explained(error, "it does not run on the inputs that were drawn for the first model")
@@ -107,7 +108,8 @@ impl fmt::Display for SampleSource {
 }
 
 impl Samples {
-    /// In the shapes that a function declares: those for an old network may have more dimensions of size 1.
+    /// The samples in the shapes that a function declares. Those for an old network may have additional dimensions of
+    /// size 1.
     pub(crate) fn fitted(&self, function: &Function) -> Samples {
         let mut fitted = self.clone();
         for request in fitted.requests.iter_mut().chain(&mut fitted.others) {
@@ -123,7 +125,7 @@ impl Samples {
         fitted
     }
 
-    /// The caller's own.
+    /// Samples that the caller provides.
     pub fn given(requests: Vec<InferenceRequest>) -> Samples {
         Samples { requests, ..Samples::default() }
     }

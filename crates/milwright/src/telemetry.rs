@@ -1,6 +1,6 @@
-//! What is measured: the names of all metrics, and the functions that record them.
+//! Metrics: their names, and the functions that record them.
 //!
-//! They go to the recorder that the program installed for the [`metrics`] facade, if it did;
+//! The metrics go to the recorder that the program installed for the [`metrics`] facade, if any;
 #![cfg_attr(feature = "prometheus", doc = "[`Exporter`] is one.")]
 #![cfg_attr(not(feature = "prometheus"), doc = "the feature `prometheus` has one.")]
 
@@ -13,12 +13,12 @@ use crate::ErrorKind;
 #[cfg(feature = "prometheus")]
 pub use crate::prometheus::Exporter;
 
-/// Each metric once: its name, and what the recorder is told of it.
+/// Declares each metric once: its name, and its description for the recorder.
 macro_rules! metrics {
     ($($(#[doc = $text:literal])+ $describe:ident $name:ident = $value:literal;)+) => {
         $($(#[doc = $text])+ pub const $name: &str = $value;)+
 
-        /// Tells the recorder what each metric is, for who reads them elsewhere.
+        /// Passes the descriptions of all metrics to the recorder.
         pub fn describe() {
             $(metrics::$describe!($name, [$($text),+].map(str::trim).join(" "));)+
         }
@@ -61,7 +61,7 @@ metrics! {
     describe_counter WORKER_RESTARTS = "milwright_worker_restarts_total";
 }
 
-/// What a metric is about.
+/// The labels of a metric.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Labels {
     /// The name that the manager knows the model by.
@@ -70,7 +70,7 @@ pub struct Labels {
     pub backend: Arc<str>,
 }
 
-/// A worker process was started again.
+/// Records that a worker process was started again.
 pub fn worker_restarted(backend: &str) {
     counter!(WORKER_RESTARTS, "backend" => backend.to_owned()).increment(1);
 }
@@ -79,7 +79,7 @@ pub(crate) fn optimized(outcome: Result<(), ErrorKind>) {
     counter!(OPTIMIZATIONS, "outcome" => outcome.map_or_else(name, |()| "proved")).increment(1);
 }
 
-/// The names of kinds, as labels.
+/// The label for a kind of error.
 fn name(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Io => "io",
@@ -101,7 +101,7 @@ fn name(kind: ErrorKind) -> &'static str {
 #[cfg(feature = "manager")]
 pub(crate) use of_calls::*;
 
-/// What the manager records.
+/// The metrics of the manager.
 #[cfg(feature = "manager")]
 mod of_calls {
     use std::time::Duration;

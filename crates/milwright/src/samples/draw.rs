@@ -1,4 +1,4 @@
-//! Inputs drawn to suit what a model declares.
+//! Draws samples that fit what a model declares.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -18,14 +18,14 @@ use crate::{
 };
 
 impl Samples {
-    /// Draws `count` sets of inputs. The same seed gives the same inputs, on every machine.
+    /// Draws `count` samples. Equal seeds give equal samples on every machine.
     ///
-    /// Floats are uniform in -1 … 1. Image pixels are from 0 to 255. Integers that index a table are uniform over it;
-    /// other integers and bools are 0 or 1. Masks are a row of ones, then zeros. Flexible shapes take their default; of
-    /// more sets than one there are also [`others`](Samples::others), at the least and at up to twice the default, or the
-    /// smallest and the largest of several. The inputs of
-    /// a pipeline suit the models that take them. Of a model of numbers, optional inputs are left out; those for whose values the
-    /// model has others, such as a detector's thresholds, are given in every second set.
+    /// Floats are uniform in -1 … 1. Image pixels are from 0 to 255. Integers that index a table are uniform over its
+    /// rows; other integers and bools are 0 or 1. Masks are a row of ones, then zeros. Flexible inputs get their
+    /// default shape. If more than one sample is drawn, there are also [`others`](Samples::others): at the smallest
+    /// shape and at up to twice the default, or at the smallest and largest of the enumerated shapes. The inputs of a
+    /// pipeline fit the models that take them. Optional inputs of classical models are left out; but inputs that
+    /// replace a value of the model, such as a detector's thresholds, are given in every second sample.
     ///
     /// # Errors
     /// There is no such function, or an input has a type that cannot be drawn.
@@ -33,11 +33,11 @@ impl Samples {
         Samples::draw_within(model, function, seed, count, &LoadOptions::default())
     }
 
-    /// [`draw`](Samples::draw), as far as the limits of `options` allow and until its work is cancelled.
+    /// Draws samples as [`draw`](Samples::draw) does, within the memory limit of `options`, until cancelled.
     ///
     /// # Errors
-    /// Those of [`draw`](Samples::draw); the inputs would take more memory than the limit, which is said before they are
-    /// made; it was cancelled.
+    /// As for [`draw`](Samples::draw); the samples would take more memory than the limit, which is checked before they
+    /// are drawn; or the call was cancelled.
     pub fn draw_within(
         model: &Model,
         function: Option<&str>,
@@ -68,13 +68,13 @@ impl Samples {
     }
 }
 
-/// One set of inputs.
+/// Draws one sample.
 fn draw(inputs: &[Drawn], set: usize, random: &mut Xoshiro256PlusPlus) -> Result<InferenceRequest> {
     let mut request = InferenceRequest::new();
     for input in inputs {
         request = match &input.values {
             Values::LeftOut => request,
-            // What the model has itself is tried first.
+            // Even samples use the model's own value.
             Values::Now(_) if set.is_multiple_of(2) => request,
             Values::Counts(keys) => request.dictionary(&input.name, counts(keys, random)),
             _ => request.input(&input.name, input.draw(random)?),
@@ -83,42 +83,42 @@ fn draw(inputs: &[Drawn], set: usize, random: &mut Xoshiro256PlusPlus) -> Result
     Ok(request)
 }
 
-/// An input, and what to draw for it.
+/// An input and how to draw it.
 #[derive(Clone)]
 struct Drawn {
     name: String,
     shape: Vec<usize>,
     values: Values,
-    /// The dimensions whose size is a guess, and the most that each may be.
+    /// The dimensions whose size is a guess, each with its largest size.
     open: Vec<(usize, usize)>,
-    /// A small and a large shape that it may have, too; the same where there is no other.
+    /// A small and a large shape that the input may have as well; equal to `shape` if there is no other.
     others: [Vec<usize>; 2],
 }
 
-/// What to draw.
+/// The kinds of values to draw.
 #[derive(Clone, Debug, PartialEq)]
 enum Values {
     /// Real numbers from -1 to 1.
     Unit,
     /// Whole numbers from 0 to 255.
     Pixels,
-    /// Real numbers from 0 to 255: images of fp16.
+    /// Real numbers from 0 to 255, for images of fp16.
     RealPixels,
-    /// Whole numbers from 0 to one less than this.
+    /// Integers from 0 up to, but not including, this.
     Below(u64),
     /// Truth values.
     Truth,
-    /// Some that the model knows; or, of texts, any.
+    /// Values that the model knows; if none are known, any strings or small integers.
     Of(Known),
-    /// A dictionary: for some of these a whole number, 1 to 3.
+    /// A dictionary of some of these keys with integers from 1 to 3.
     Counts(Known),
-    /// Real numbers, each in a range of its own.
+    /// Real numbers, each with its own range.
     Ranges(Vec<Range>),
-    /// Ones, then zeros, along the last dimension: at least a one.
+    /// Ones, then zeros, along the last dimension, with at least one 1.
     Mask,
     /// Nothing: it is optional.
     LeftOut,
-    /// In every second set a real number in this range; the model has one for the others.
+    /// A real number in this range in every second sample. In the others, the model uses its own value.
     Now(Range),
 }
 
@@ -145,7 +145,7 @@ impl fmt::Display for Values {
     }
 }
 
-/// Refuses inputs that take more memory than there may be.
+/// Refuses inputs that would take more memory than the limit.
 fn check_size(inputs: &[Drawn], count: usize, limit: u64) -> Result<()> {
     let sizes = inputs.iter().map(|input| (input, input.bytes()));
     let total = sizes.clone().fold(0u64, |sum, (_, size)| sum.saturating_add(size));
@@ -169,7 +169,7 @@ fn gigabytes(bytes: u64) -> String {
 }
 
 impl Drawn {
-    /// What one takes in memory, at most.
+    /// The largest number of bytes that a drawn value of the input takes.
     fn bytes(&self) -> u64 {
         let size = match self.values {
             Values::Truth => 1,
@@ -205,7 +205,7 @@ impl Drawn {
             Values::Truth => {
                 Tensor::from_bools(shape, &all.map(|_| random.next_u64() >> 63 == 1).collect::<Vec<_>>())
             }
-            // A dictionary is no tensor: `counts` draws it.
+            // Not used: `counts` draws dictionaries, and optional inputs are left out.
             Values::Counts(_) | Values::LeftOut => Tensor::from_vec(shape, vec![0f64; elements]),
             Values::Of(Known::Words(words)) => {
                 let draw = |_| words[(random.next_u64() >> 33) as usize % words.len()].clone();
@@ -228,10 +228,10 @@ impl Drawn {
     }
 }
 
-/// An input of more elements is not drawn.
+/// Larger inputs are not drawn.
 const MAX_ELEMENTS: usize = 1 << 30;
 
-/// What a model knows of an input of texts or whole numbers, or something that may do.
+/// The values that a model knows for an input of strings or integers, or values that may do.
 fn known_or_any(model: &Model, input: &str, element: &str) -> Known {
     known(model, input).unwrap_or_else(|| match element {
         "int64" => Known::Numbers(vec![0, 1, 2, 3]),
@@ -239,10 +239,10 @@ fn known_or_any(model: &Model, input: &str, element: &str) -> Known {
     })
 }
 
-/// Texts for a model that says nothing about them.
+/// Strings for a model that does not list any.
 const WORDS: [&str; 4] = ["a", "good day", "Milwright", "0"];
 
-/// A dictionary with half of the keys, and one at least.
+/// A dictionary with half of the keys, but at least one.
 fn counts(keys: &Known, random: &mut Xoshiro256PlusPlus) -> Dictionary {
     let first = (random.next_u64() >> 33) as usize;
     let mut count = |i: usize, n: usize| {
@@ -263,13 +263,13 @@ fn counts(keys: &Known, random: &mut Xoshiro256PlusPlus) -> Dictionary {
     }
 }
 
-/// How long a drawn sequence is.
+/// The length of a drawn sequence.
 const SEQUENCE: usize = 3;
 
-/// Inputs of more numbers have one range for all of them.
+/// Inputs with more elements get one range for all of them.
 const MAX_RANGES: usize = 1 << 16;
 
-/// From 0 up to 1.
+/// A number from 0 up to, but not including, 1.
 fn unit(random: &mut Xoshiro256PlusPlus) -> f32 {
     (random.next_u64() >> 40) as f32 / (1u64 << 24) as f32
 }
@@ -341,7 +341,7 @@ fn pixels(color: &str) -> Values {
     if color == "GRAYSCALE_FLOAT16" { Values::RealPixels } else { Values::Pixels }
 }
 
-/// Whether an input is a mask, by its name: `attention_mask`, say.
+/// Whether an input is a mask, judged by its name, such as `attention_mask`.
 fn is_mask(name: &str) -> bool {
     name.to_ascii_lowercase().contains("mask")
 }
@@ -369,7 +369,7 @@ fn features(model: &Model, function: Option<&str>, options: &LoadOptions) -> Res
             }
             None => {}
         }
-        // What the program or pipeline inside knows of it: tables, masks, lengths.
+        // The program or pipeline that takes the input knows more about it: tables, masks, lengths.
         if let Some(i) = first_taker(model, &input.name) {
             let part = &model.pipeline()[i];
             let drawn = match of_parts.entry(i) {
@@ -416,8 +416,8 @@ fn features(model: &Model, function: Option<&str>, options: &LoadOptions) -> Res
     Ok(found)
 }
 
-/// The first model of a pipeline that takes an input, if it is a program or a pipeline. An old network, all of whose tensors have
-/// five dimensions, is no program once it is converted: it gets what is declared.
+/// The first model of a pipeline that takes an input, if it is a program or a pipeline. Old networks do not count,
+/// because the tensors of their converted programs have five dimensions: their inputs are drawn as declared.
 fn first_taker(model: &Model, input: &str) -> Option<usize> {
     let takes =
         |part: &Model| part.info().function(None).is_some_and(|f| f.inputs.iter().any(|i| i.name == input));
@@ -427,7 +427,7 @@ fn first_taker(model: &Model, input: &str) -> Option<usize> {
     knows.then_some(at)
 }
 
-/// The shape to draw for an input: what the program fixes, then what the description gives as the default.
+/// The shape to draw for an input: sizes that the program fixes, then the declared default.
 pub(crate) fn default_shape(ty: &TensorType, feature: Option<&FeatureType>) -> Vec<usize> {
     let (default, flexibility): (Vec<u64>, _) = match feature {
         Some(FeatureType::MultiArray { shape, flexibility, .. }) => (shape.clone(), Some(flexibility)),
@@ -449,7 +449,7 @@ pub(crate) fn default_shape(ty: &TensorType, feature: Option<&FeatureType>) -> V
     ty.shape.iter().enumerate().map(size).collect()
 }
 
-/// A small and a large shape that a flexible input may have, beside the one that it gets: the ends of what is declared, but
+/// A small and a large shape that a flexible input may have besides the drawn one: the ends of the declared range, but
 /// at most twice as large.
 fn other_shapes(ty: &TensorType, feature: Option<&FeatureType>, shape: &[usize]) -> [Vec<usize>; 2] {
     let none = || [shape.to_vec(), shape.to_vec()];
@@ -458,7 +458,7 @@ fn other_shapes(ty: &TensorType, feature: Option<&FeatureType>, shape: &[usize])
         Some(FeatureType::Image { flexibility, .. }) => (flexibility, true),
         _ => return none(),
     };
-    // Of an image height and width are declared, which come last.
+    // An image declares height and width, which come last.
     let axis = |declared: usize, d: usize| {
         if is_image { (d + declared).checked_sub(ty.rank()) } else { declared_axis(ty.rank(), declared, d) }
     };
@@ -491,11 +491,11 @@ fn other_shapes(ty: &TensorType, feature: Option<&FeatureType>, shape: &[usize])
     }
 }
 
-/// How many whole numbers, from 0 on, an input may have so that every table that it indexes has a row for each: that of a
-/// `gather`, or the classes of a `one_hot`. What is done to it before is followed: casts, shapes, sums and products with
-/// constants.
+/// The number of integers, starting at 0, that an input may have so that they are valid rows of every table that it
+/// indexes (by `gather`), and valid classes (of `one_hot`). The search follows casts, reshapes, and sums and products
+/// with constants.
 fn table_size(program: &Function, input: ValueId) -> Option<usize> {
-    // What a value is of the input: a factor and a summand.
+    // For each value that depends on the input, the factor and the summand.
     let mut reached: HashMap<ValueId, (f64, f64)> = HashMap::from([(input, (1.0, 0.0))]);
     let mut smallest: Option<usize> = None;
     for op in program.walk() {
@@ -533,7 +533,7 @@ fn table_size(program: &Function, input: ValueId) -> Option<usize> {
             ("sub", Some((f, s)), Some(y)) => Some((f, s - y)),
             ("mul", Some((f, s)), Some(y)) if y > 0.0 => Some((f * y, s * y)),
             ("floor_div" | "real_div", Some((f, s)), Some(y)) if y > 0.0 => Some((f / y, s / y)),
-            // Ops that hand their elements on.
+            // Ops that pass their elements on.
             (
                 "cast" | "reshape" | "expand_dims" | "squeeze" | "transpose" | "identity" | "slice_by_index"
                 | "slice_by_size" | "concat" | "stack" | "split" | "tile" | "greater_equal" | "select"
@@ -549,7 +549,7 @@ fn table_size(program: &Function, input: ValueId) -> Option<usize> {
     smallest
 }
 
-/// The numbers of a constant argument; at least one.
+/// The elements of a constant argument, at least one.
 fn constant(program: &Function, op: &Op, name: &str) -> Option<Vec<f64>> {
     let value = match op.args(name) {
         [Arg::Const(value)] => value,
@@ -559,11 +559,11 @@ fn constant(program: &Function, op: &Op, name: &str) -> Option<Vec<f64>> {
     Some(value.as_tensor()?.to_f64()).filter(|c| !c.is_empty())
 }
 
-/// Lengths that are tried for an input of a length that the model does not say, or says the least of.
+/// Lengths to try for an input whose length the model does not declare, or declares only a lower bound for.
 const LENGTHS: [usize; 12] = [80, 96, 100, 128, 150, 160, 200, 256, 300, 384, 400, 512];
 
-/// Finds a length for inputs that do not say how long they are, where the one that they get does not fit the model: the
-/// shortest that does. An old network over words declares a single one, and flattens four.
+/// Finds a length for inputs of undeclared length if their default does not compile: the shortest one that does. For
+/// example, an old text network may declare length 1 but flatten 4 elements.
 fn fit_lengths(
     model: &Model,
     function: Option<&str>,
@@ -603,8 +603,8 @@ fn compiles(model: &Model, function: Option<&str>, inputs: &[Drawn], options: &L
     }
 }
 
-/// The dimensions whose size is a guess, each with the most that it may be: those that nothing gives a size, or only a least
-/// one; and the first of a vector's in an old network, which is its place in a sequence.
+/// The dimensions whose size is a guess, each with its largest size: those without a declared size or with only a
+/// lower bound, and in an old network the first dimension of a vector, which is the position in a sequence.
 fn open_dimensions(model: &Model, ty: &TensorType, feature: Option<&FeatureType>) -> Vec<(usize, usize)> {
     let Some(FeatureType::MultiArray { shape, flexibility, .. }) = feature else { return Vec::new() };
     if model.has_five_dimensions() {

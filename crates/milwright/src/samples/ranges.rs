@@ -1,4 +1,5 @@
-//! Which numbers a model of plain numbers tells apart: an input that is always on one side of every threshold tells nothing.
+//! Ranges of numbers that a classical model can tell apart. An input that is always on the same side of every
+//! threshold proves nothing.
 
 use std::fmt;
 
@@ -8,17 +9,17 @@ use milwright_spec::proto::{self as pb};
 
 use crate::{FunctionInfo, Model};
 
-/// Least and greatest number to draw.
+/// The smallest and the largest number to draw.
 pub(super) type Range = (f64, f64);
 
-/// The range of each of the `count` numbers of an input, where the model says something about it.
+/// The range of each of the `count` elements of an input, if the model says something about it.
 pub(super) fn ranges(model: &Model, input: &str, count: usize) -> Option<Vec<Range>> {
     let parts = model.pipeline();
     if parts.is_empty() {
         let first = place(model.info().function(None)?, input)?;
         return of(model.package().model(), first, count);
     }
-    // The first model of a pipeline that takes it; one that puts numbers into a vector hands them on.
+    // The first model of a pipeline that takes the input. A feature vectorizer passes it on to the next one.
     let mut name = input.to_owned();
     let mut skipped = 0usize;
     for part in parts {
@@ -37,7 +38,7 @@ pub(super) fn ranges(model: &Model, input: &str, count: usize) -> Option<Vec<Ran
     None
 }
 
-/// The words or whole numbers that a model knows.
+/// The strings or integers that a model knows.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Known {
     Words(Vec<String>),
@@ -53,7 +54,7 @@ impl fmt::Display for Known {
     }
 }
 
-/// What the first model that takes an input knows of it.
+/// The values that the first model with this input knows for it.
 pub(super) fn known(model: &Model, input: &str) -> Option<Known> {
     if let Some(part) = model
         .pipeline()
@@ -87,7 +88,7 @@ pub(super) fn known(model: &Model, input: &str) -> Option<Known> {
     (!is_empty).then_some(found)
 }
 
-/// How many numbers come before those of an input.
+/// The number of elements in front of those of an input.
 fn place(function: &FunctionInfo, input: &str) -> Option<usize> {
     let at = function.inputs.iter().position(|i| i.name == input)?;
     let count = |i: &crate::FeatureInfo| match &i.ty {
@@ -103,7 +104,7 @@ fn of(model: &pb::Model, first: usize, count: usize) -> Option<Vec<Range>> {
     match model.r#type.as_ref()? {
         Type::TreeEnsembleRegressor(m) => thresholds(&m.tree_ensemble.as_ref()?.nodes, first, count),
         Type::TreeEnsembleClassifier(m) => thresholds(&m.tree_ensemble.as_ref()?.nodes, first, count),
-        // What a scaler makes −1 … 1 of.
+        // The inputs that a scaler maps to −1 … 1.
         Type::Scaler(m) => {
             let at = |values: &[f64], i: usize, default: f64| match values {
                 [] => default,
@@ -121,10 +122,10 @@ fn of(model: &pb::Model, first: usize, count: usize) -> Option<Vec<Range>> {
     }
 }
 
-/// For each number, a little more than what the trees compare it with.
+/// For each element, a range slightly larger than that of the thresholds that the trees compare it with.
 fn thresholds(nodes: &[TreeNode], first: usize, count: usize) -> Option<Vec<Range>> {
     let mut found: Vec<Option<Range>> = vec![None; count];
-    // A leaf's threshold is not set, which is zero.
+    // A leaf has no threshold; the field is zero.
     for node in nodes.iter().filter(|n| n.true_child_node_id != n.false_child_node_id) {
         let at = (node.branch_feature_index as usize).checked_sub(first);
         let value = node.branch_feature_value;

@@ -1,4 +1,4 @@
-//! Inputs from files.
+//! Reads samples from files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,15 +12,16 @@ use crate::image::Fit;
 use crate::{Error, FeatureType, InferenceRequest, Model, Result, image, npy, npz};
 
 impl Samples {
-    /// Reads inputs from a folder, as [`InputFolder`] describes them; images are made to fit.
+    /// Reads samples from a folder, as [`InputFolder`] describes. Images of another size are scaled and cropped to
+    /// fit.
     ///
     /// # Errors
-    /// A file is missing or cannot be read, or stacks differ in height.
+    /// A file is missing or cannot be read, or stacks differ in length.
     pub fn read(model: &Model, function: Option<&str>, folder: impl AsRef<Path>) -> Result<Samples> {
         Samples::read_fitted(model, function, folder, Fit::default())
     }
 
-    /// [`read`](Samples::read) with a way to make images fit.
+    /// Reads samples as [`read`](Samples::read) does, and makes images fit.
     ///
     /// # Errors
     /// As for `read`.
@@ -34,12 +35,13 @@ impl Samples {
     }
 }
 
-/// A folder with inputs, of which nothing is read yet.
+/// A folder of samples. Opening it reads no inputs yet.
 ///
-/// A set of inputs is a folder with a file `NAME.npy` (or `NAME.npz`; or `NAME.png`, `NAME.jpg`, `NAME.jpeg` for an image)
-/// for each input: this folder, and those in it. For a model with one input, every image or array in the folder is a
-/// set, whatever its name, and so are those in the folders in it. Hidden files are not looked at. An array with one dimension more than the input, or
-/// whose first dimension is a multiple of the input's, is a stack of sets.
+/// A sample is a folder with one file per input: `NAME.npy` or `NAME.npz`; for an image also `NAME.png`, `NAME.jpg` or
+/// `NAME.jpeg`. This folder may be a sample, and so may its subfolders. For a model with a single input, every image
+/// or array in the folder and in its subfolders is a sample, whatever its name. Hidden files are ignored. An array is
+/// a stack of samples if it has one dimension more than the input, or if its first dimension is a multiple of the
+/// input's.
 #[derive(Clone, Debug)]
 pub struct InputFolder {
     root: PathBuf,
@@ -52,26 +54,26 @@ pub struct InputFolder {
 struct Input {
     name: String,
     feature: Option<FeatureType>,
-    /// Of a program's input.
+    /// The type of a program's input.
     tensor: Option<TensorType>,
 }
 
 #[derive(Clone, Debug)]
 enum Set {
-    /// A folder with a file for each input, in their order.
+    /// A folder with one file for each input, in the order of the inputs.
     Named(PathBuf, Vec<PathBuf>),
-    /// The only input.
+    /// A file with the only input.
     File(PathBuf),
 }
 
-/// Files that tools leave in folders. Nobody means them as inputs.
+/// Files that tools leave in folders, and that are never meant as inputs.
 const LEFT_BEHIND: &[&str] = &["Thumbs.db", "desktop.ini"];
 
 impl InputFolder {
-    /// Looks for sets of inputs in a folder.
+    /// Finds the samples in a folder.
     ///
     /// # Errors
-    /// The folder cannot be read, or there are none.
+    /// The folder cannot be read, or contains no samples.
     pub fn open(model: &Model, function: Option<&str>, folder: impl AsRef<Path>) -> Result<InputFolder> {
         let folder = folder.as_ref();
         if folder.is_file() {
@@ -92,7 +94,7 @@ impl InputFolder {
                 return Err(no_file(&missing, subfolder, &files));
             }
             if found.sets.len() == sets {
-                // Nothing of it is used: it is named itself, not what is in it.
+                // No file of the subfolder is used: list the subfolder instead of its files.
                 found.ignored.truncate(ignored);
                 found.ignored.push(subfolder.clone());
             } else {
@@ -109,42 +111,42 @@ impl InputFolder {
         Ok(found)
     }
 
-    /// The folder itself.
+    /// The path of the folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// How many files or folders with sets there are.
+    /// The number of files or folders with samples.
     pub fn len(&self) -> usize {
         self.sets.len()
     }
 
-    /// Whether there are none: never, of a folder that was opened.
+    /// Whether there are no samples. An opened folder always has some.
     pub fn is_empty(&self) -> bool {
         self.sets.is_empty()
     }
 
-    /// The file or folder of this number.
+    /// The path of a file or folder with samples.
     pub fn path(&self, set: usize) -> &Path {
         match &self.sets[set] {
             Set::Named(path, _) | Set::File(path) => path,
         }
     }
 
-    /// Files that are no inputs, and folders without any.
+    /// Files that are not inputs, and folders without any.
     pub fn ignored(&self) -> &[PathBuf] {
         &self.ignored
     }
 
-    /// Where inputs from it come from.
+    /// The origin of samples from this folder.
     pub fn source(&self) -> SampleSource {
         SampleSource::Given { folder: Some(self.root.clone()), ignored: self.ignored.clone() }
     }
 
-    /// Reads all of it.
+    /// Reads all samples.
     ///
     /// # Errors
-    /// A file cannot be read, or stacks differ in height.
+    /// A file cannot be read, or stacks differ in length.
     pub fn read_all(&self, fit: Fit) -> Result<Samples> {
         let mut samples = Samples { requests: Vec::new(), source: self.source(), ..Samples::default() };
         for set in 0..self.len() {
@@ -153,10 +155,10 @@ impl InputFolder {
         Ok(samples)
     }
 
-    /// Reads the file or folder of this number: one set of inputs, or a stack of them.
+    /// Reads a file or folder: one sample, or a stack of samples.
     ///
     /// # Errors
-    /// A file cannot be read, or stacks differ in height.
+    /// A file cannot be read, or stacks differ in length.
     pub fn read(&self, set: usize, fit: Fit) -> Result<Vec<InferenceRequest>> {
         let files = match &self.sets[set] {
             Set::File(path) => vec![(&self.inputs[0], path)],
@@ -173,7 +175,7 @@ impl InputFolder {
         Ok(requests)
     }
 
-    /// Adds the sets of one folder, and returns the names of inputs that have no file there; none if they need none.
+    /// Adds the samples of one folder. Returns the names of inputs without a file there; empty if no file is needed.
     fn add(&mut self, folder: &Path, files: &[PathBuf]) -> Vec<String> {
         let named: Vec<Option<PathBuf>> = self.inputs.iter().map(|i| named_file(files, i)).collect();
         let missing = self.inputs.iter().zip(&named).filter(|(_, file)| file.is_none());
@@ -199,9 +201,9 @@ impl InputFolder {
     }
 }
 
-/// Says which inputs have no file in a folder, and what there is instead.
+/// The error that lists the inputs without a file in a folder, and the files that are there instead.
 fn no_file(missing: &[String], folder: &Path, files: &[PathBuf]) -> Error {
-    /// Files that are listed.
+    /// The largest number of files to list.
     const SHOWN: usize = 4;
     let name = |p: &PathBuf| p.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut names: Vec<String> = files.iter().take(SHOWN).map(name).collect();
@@ -228,7 +230,7 @@ fn no_file(missing: &[String], folder: &Path, files: &[PathBuf]) -> Error {
 }
 
 impl Input {
-    /// The kinds of files that it comes in.
+    /// The extensions of files for this input.
     fn extensions(&self) -> &'static [&'static str] {
         match self.feature {
             Some(FeatureType::Image { .. }) => &["npy", "npz", "png", "jpg", "jpeg"],
@@ -237,7 +239,7 @@ impl Input {
     }
 }
 
-/// The inputs of a function: those of its program, or those that are declared.
+/// The inputs of a function: those of its program, or else the declared ones.
 fn inputs(model: &Model, function: Option<&str>) -> Result<Vec<Input>> {
     let info = model.info().function(function);
     let feature =
@@ -254,7 +256,7 @@ fn inputs(model: &Model, function: Option<&str>) -> Result<Vec<Input>> {
     Ok(tensors.map(|(name, t)| Input { feature: feature(&name), name, tensor: Some(t) }).collect())
 }
 
-/// The files and folders in a folder, in order, without hidden ones and what tools leave behind.
+/// The files and folders in a folder, sorted, without hidden files and those that tools leave behind.
 fn entries(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     let entries = fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))?;
     let is_meant = |path: &PathBuf| {
@@ -267,7 +269,7 @@ fn entries(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     Ok((files, folders))
 }
 
-/// The one of a folder's files that is named after an input; arrays come before images.
+/// The file that is named after an input. Arrays take precedence over images.
 fn named_file(files: &[PathBuf], input: &Input) -> Option<PathBuf> {
     let rank = |file: &Path| {
         let is_named = file.file_stem().is_some_and(|stem| stem.to_string_lossy() == input.name);
@@ -302,7 +304,7 @@ fn extension(path: &Path) -> String {
     path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase()
 }
 
-/// Reads `NAME.npy`, or an image file for an image input, which must have the size that the model takes.
+/// Reads `NAME.npy`, or for an image input an image file, which must have the size that the model takes.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -310,7 +312,7 @@ pub fn read_file(path: &Path, ty: Option<&FeatureType>) -> Result<Tensor> {
     read_file_fitted(path, ty, Fit::Exact)
 }
 
-/// [`read_file`] with a way to make images fit.
+/// Reads a file as [`read_file`] does, and makes images fit.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -318,7 +320,7 @@ pub fn read_file_fitted(path: &Path, ty: Option<&FeatureType>, fit: Fit) -> Resu
     match extension(path).as_str() {
         "npy" => npy::read(path),
         "png" | "jpg" | "jpeg" => image::read_fitted(path, ty.unwrap_or(&FeatureType::Unknown), fit),
-        // It says which kinds of images are read.
+        // The image reader lists the formats that it supports.
         "gif" | "webp" | "heic" | "heif" | "avif" | "bmp" | "tif" | "tiff"
             if matches!(ty, Some(FeatureType::Image { .. })) =>
         {
@@ -330,7 +332,7 @@ pub fn read_file_fitted(path: &Path, ty: Option<&FeatureType>, fit: Fit) -> Resu
     }
 }
 
-/// Takes stacks of inputs apart.
+/// Splits stacks into samples.
 fn unstack(
     declared: &[Input],
     inputs: BTreeMap<String, Tensor>,
