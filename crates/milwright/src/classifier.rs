@@ -1,20 +1,20 @@
 //! The last step of a classifier: from probabilities to a class label.
 //!
-//! The op `classify` gives a label and a dictionary, which no tensor engine computes with. It is taken off the program
-//! that the engine compiles, and done here.
+//! The op `classify` returns a label and a dictionary, which a tensor engine cannot compute. It is removed from the
+//! program that the engine compiles, and computed here.
 
 use milwright_mil::{Arg, Checked, OpKind, Tensor, Value, verify};
 
 use crate::{Error, Prediction, Result, largest};
 
-/// What a `classify` op does.
+/// The effect of a `classify` op.
 #[derive(Clone, Debug)]
 pub(crate) struct Classifier {
-    /// The output of the function as compiled: the probabilities.
+    /// The output of the compiled function that holds the probabilities.
     source: String,
-    /// The output that is the label.
+    /// The name of the label output.
     label: String,
-    /// The output that is the dictionary.
+    /// The name of the dictionary output.
     probabilities: String,
     /// A vector of strings or of int64.
     classes: Tensor,
@@ -23,7 +23,7 @@ pub(crate) struct Classifier {
 }
 
 impl Classifier {
-    /// Takes the `classify` op off the end of a function, if it has one.
+    /// Removes the `classify` op from the end of a function, if there is one.
     pub fn detach(program: &Checked, function: &str) -> Result<Option<(Checked, Classifier)>> {
         let Some(f) = program.functions.get(function) else { return Ok(None) };
         let body = &f[f.body];
@@ -56,7 +56,7 @@ impl Classifier {
         Ok(Some((verify(program)?, classifier)))
     }
 
-    /// The outputs of the function as declared, from those of the function as compiled.
+    /// Converts the outputs of the compiled function to the declared ones.
     pub fn finish(&self, outputs: Vec<(String, Tensor)>) -> Prediction {
         let Some((_, scores)) = outputs.iter().find(|(n, _)| *n == self.source) else {
             return Prediction::new(outputs);

@@ -1,4 +1,4 @@
-//! Writes models as ML programs, and proves that these compute the same.
+//! Converts models to ML programs, and proves that these compute the same.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use crate::{LoadOptions, Model, OptimizeReport, Optimizer, Progress, Quantization, Result, Samples};
 
-/// Writes neural networks as ML programs: what Core ML loads since iOS 15, and what can be optimized and compiled.
+/// Converts neural networks to ML programs, which Core ML loads since iOS 15, and which can be optimized and compiled.
 ///
-/// Inputs and outputs keep their names, shapes, image types and class labels; description and metadata stay. Of a pipeline, the
-/// networks in it are converted. What cannot stay as it is (numbers and arrays of doubles, which ML programs do not have), is
-/// said in the report.
+/// Inputs and outputs keep their names, shapes, image types and class labels; description and metadata stay. In a
+/// pipeline, each network is converted. ML programs cannot declare numbers and arrays of doubles: the report lists
+/// such changes.
 ///
 /// ```no_run
 /// use std::sync::Arc;
@@ -30,7 +30,7 @@ pub struct Converter {
     precision: ComputePrecision,
 }
 
-/// The systems that a model is for, by the version of iOS; those of Apple's other systems of that year go with it.
+/// The systems that a model is for, named by the version of iOS. Apple's other systems of the same year are included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TargetOs {
@@ -55,68 +55,68 @@ impl From<TargetOs> for Opset {
     }
 }
 
-/// What a converted program computes in.
+/// The precision that a converted program computes in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ComputePrecision {
-    /// fp32: the outputs are those of the original.
+    /// fp32, with the same outputs as the original.
     #[default]
     Float32,
     /// fp16, as the Neural Engine and the GPU do.
     Float16,
 }
 
-/// What a conversion did.
+/// The report of a conversion.
 #[derive(Clone, Debug, Serialize)]
 pub struct ConvertReport {
-    /// The type that the model had.
+    /// The type of the original model.
     pub model_type: String,
     /// The oldest system that loads the result, such as `iOS 15`.
     pub target_os: String,
     /// The result's specification version.
     pub specification_version: i32,
-    /// What it took, what changed, and the proof.
+    /// The sizes, the changes and the proof.
     #[serde(flatten)]
     pub optimized: OptimizeReport,
 }
 
-/// Outputs of a program that computes in fp32 agree with the network's as far as fp32 goes.
+/// The tolerance in fp32: outputs must agree with the network's almost to fp32 precision.
 const FLOAT32_DB: f64 = 80.0;
 
 impl Converter {
-    /// A converter to fp32, for the oldest system that will do.
+    /// A converter to fp32, for the oldest system that can run the result.
     pub fn new() -> Converter {
         Converter::default()
     }
 
-    /// The oldest system that the result is for. One that lacks an op of the result is an error.
+    /// The oldest system that the result must run on. It is an error if that system lacks an op of the result.
     #[must_use]
     pub fn target_os(mut self, target: TargetOs) -> Converter {
         self.target_os = Some(target);
         self
     }
 
-    /// What the result computes in.
+    /// The precision of the result.
     #[must_use]
     pub fn precision(mut self, precision: ComputePrecision) -> Converter {
         self.precision = precision;
         self
     }
 
-    /// Inputs for the proof, instead of drawn ones.
+    /// Samples for the proof, instead of drawn ones.
     #[must_use]
     pub fn samples(mut self, samples: Samples) -> Converter {
         self.optimizer = self.optimizer.samples(samples);
         self
     }
 
-    /// The seed of drawn inputs.
+    /// The seed for drawing samples.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Converter {
         self.optimizer = self.optimizer.seed(seed);
         self
     }
 
-    /// How models are made ready for the proof, and what stops the work.
+    /// How models are loaded for the proof, and the flag that cancels the work.
     #[must_use]
     pub fn load_options(mut self, load: LoadOptions) -> Converter {
         self.optimizer = self.optimizer.load_options(load);
@@ -126,8 +126,8 @@ impl Converter {
     /// Converts a model, proves the result, and writes it to `output`, an `.mlpackage`, if one is given.
     ///
     /// # Errors
-    /// The model, or a layer of it, has no form as an ML program, or none for the target; the result does not compute the
-    /// same as the model; or it cannot be written. An existing `output` is untouched then.
+    /// The model, or one of its layers, cannot be an ML program, or not for the target system; the result does not
+    /// compute the same as the model; or it cannot be written. An existing `output` is then untouched.
     pub fn convert(
         &self,
         model: &Arc<Model>,
@@ -151,7 +151,7 @@ impl Converter {
     }
 }
 
-/// The least signal to noise of a program in fp16.
+/// The tolerance in fp16: the lowest acceptable SNR.
 const FLOAT16_DB: f64 = 30.0;
 
 /// The first iOS that loads a specification version.

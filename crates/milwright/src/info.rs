@@ -1,4 +1,4 @@
-//! What a Core ML file says about itself: any of its 37 model types, also those that cannot be run yet.
+//! Describes Core ML files of all 37 model types, including those that cannot be run.
 
 mod facts;
 
@@ -16,7 +16,7 @@ use facts::{
     class_labels, declared_sizes, first_ops, multiply_adds, network_preprocessing, program_classes, systems,
 };
 
-/// A description of a model: what `inspect` shows.
+/// The description of a model, which `inspect` shows.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModelInfo {
     /// The model type, by its name in the specification, such as `mlProgram`.
@@ -25,23 +25,23 @@ pub struct ModelInfo {
     pub specification_version: i32,
     /// Whether Milwright can run models of this type.
     pub runnable: bool,
-    /// The function that runs unless another is named.
+    /// The function that runs by default.
     pub default_function: String,
     /// The functions. Models that are not ML programs have one.
     pub functions: Vec<FunctionInfo>,
-    /// Author, licence, version and description, where they are given.
+    /// Author, licence, version and description, as far as they are given.
     pub metadata: BTreeMap<String, String>,
     /// Metadata under keys of the author's choice.
     pub user_defined: BTreeMap<String, String>,
-    /// The oldest systems that can run it, if the specification version is known.
+    /// The oldest systems that can run it; `None` if the specification version is unknown.
     pub needs: Option<Systems>,
-    /// How many parameters it has, and how they are stored: of all functions and parts together.
+    /// The number of parameters and how they are stored, over all functions and parts.
     pub storage: Storage,
     /// The models of a pipeline, in order.
     pub pipeline: Vec<ModelInfo>,
-    /// Their names, where the file gives them.
+    /// The names of these models, if the file has them.
     pub pipeline_names: Vec<String>,
-    /// What a reader of the rest should know, such as that weights are missing and why.
+    /// Warnings about this description, such as that weights are missing, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -66,19 +66,19 @@ pub struct FunctionInfo {
     pub outputs: Vec<FeatureInfo>,
     /// States, in declared order.
     pub states: Vec<FeatureInfo>,
-    /// The output that is the class label, in a classifier.
+    /// The output with the class label, in a classifier.
     pub predicted_feature: Option<String>,
-    /// The output that gives each class its probability, in a classifier.
+    /// The output with the probability of each class, in a classifier.
     pub predicted_probabilities: Option<String>,
     /// The class labels of a classifier, in the order of its probabilities.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classes: Option<ClassLabels>,
     /// The opset, for ML programs.
     pub opset: Option<String>,
-    /// Multiplications with an addition that one run takes in convolutions, matrix products and recurrent layers; none
-    /// where that depends on the inputs, or is not known.
+    /// The multiply-add operations of one run in convolutions, matrix products and recurrent layers; `None` if the
+    /// number depends on the inputs or is unknown.
     pub multiply_adds: Option<u64>,
-    /// How often each op is used, for ML programs; each kind of layer, for neural networks.
+    /// How often each op is used in an ML program, or each kind of layer in a neural network.
     pub ops: BTreeMap<String, usize>,
 }
 
@@ -86,18 +86,18 @@ pub struct FunctionInfo {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum ClassLabels {
-    /// Texts.
+    /// Strings.
     Text(Vec<String>),
-    /// Numbers.
+    /// Integers.
     Int64(Vec<i64>),
 }
 
-/// What happens to an image before anything else: `scale · pixel + bias`.
+/// The scaling of an image before anything else: `scale · pixel + bias`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Preprocessing {
-    /// One factor, or one for each channel in the order of the input's colours.
+    /// One factor, or one for each channel, in the order of the input's channels.
     pub scale: Vec<f64>,
-    /// One summand, or one for each channel.
+    /// One bias, or one for each channel.
     pub bias: Vec<f64>,
     /// Whether a mean image is subtracted.
     pub mean_image: bool,
@@ -108,18 +108,17 @@ pub struct Preprocessing {
 pub struct FeatureInfo {
     /// The name.
     pub name: String,
-    /// What the author says about it.
+    /// The author's description.
     pub description: String,
-    /// Whether it may be left out.
+    /// Whether the input may be left out.
     pub optional: bool,
-    /// What every element is where an optional tensor is left out.
+    /// The value of every element of an optional tensor that is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default: Option<f64>,
-    /// How the pixels of an image are scaled first: in a network as its preprocessing says, in a program as its first
-    /// ops show.
+    /// How image pixels are scaled first: by a network's preprocessing, or by the first ops of a program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preprocessing: Option<Preprocessing>,
-    /// The shape that the program gives an array; a size that depends on the inputs is none.
+    /// The shape of an array in the program; `None` for sizes that depend on the inputs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub program_shape: Option<Vec<Option<u64>>>,
     /// The type.
@@ -134,10 +133,10 @@ pub enum FeatureType {
     MultiArray {
         /// The element type by its MIL name.
         dtype: String,
-        /// The default shape; empty, and null in JSON, if none is declared.
+        /// The default shape; empty (null in JSON) if none is declared.
         #[serde(serialize_with = "declared_shape")]
         shape: Vec<u64>,
-        /// Other shapes that it may have.
+        /// Which other shapes it may have.
         flexibility: Flexibility,
     },
     /// An image.
@@ -148,58 +147,58 @@ pub enum FeatureType {
         height: u64,
         /// `RGB`, `BGR`, `GRAYSCALE` or `GRAYSCALE_FLOAT16`.
         color: String,
-        /// Other sizes that it may have, as (height, width).
+        /// Which other sizes it may have, as (height, width).
         flexibility: Flexibility,
     },
-    /// A whole number.
+    /// An integer.
     Int64,
     /// A floating-point number.
     Double,
-    /// A text.
+    /// A string.
     String,
-    /// Numbers by key.
+    /// A dictionary of numbers.
     Dictionary {
         /// `int64` or `string`.
         key: String,
     },
-    /// A list.
+    /// A sequence.
     Sequence {
         /// `int64` or `string`.
         element: String,
     },
-    /// Memory that outlives a prediction.
+    /// A state, which is kept between predictions.
     State {
         /// The element type by its MIL name.
         dtype: String,
         /// The shape.
         shape: Vec<u64>,
     },
-    /// The file does not say.
+    /// The file does not declare the type.
     Unknown,
 }
 
-/// Which shapes besides the default one a feature may have.
+/// The shapes that a feature may have besides its default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Flexibility {
     /// None.
     #[default]
     Fixed,
-    /// These.
+    /// One of these shapes.
     Enumerated {
         /// Each shape.
         shapes: Vec<Vec<u64>>,
     },
-    /// Sizes between a least and a greatest one, per dimension; -1 is without end.
+    /// A range of sizes for each dimension; an upper bound of -1 means unlimited.
     Range {
-        /// Least and greatest size.
+        /// The smallest and the largest size.
         dimensions: Vec<(u64, i64)>,
     },
 }
 
 impl ModelInfo {
-    /// Describes a model file of any type. Its weights may be missing, or be pointers that Git LFS has not replaced
-    /// yet: that is a warning.
+    /// Describes a model file of any type. If weights are missing, or are still pointers of Git LFS, the description
+    /// has a warning.
     ///
     /// # Errors
     /// The file cannot be read or is not a Core ML model.
@@ -230,10 +229,11 @@ impl ModelInfo {
         }
         match milwright_convert::spec::read(package) {
             Ok(program) => Ok(info.with_program(&program)),
-            // A compiled model has its program nowhere else, and only the whole, with its weights, says which ops there are.
+            // A compiled model has its ops only in the program text, which cannot be read completely without the
+            // weights.
             Err(_) if !package.unreadable_weights().is_empty() => Ok(info),
             Err(e) if package.program_text().is_some() => Err(e.into()),
-            // A network becomes a program, which knows more shapes than the network says.
+            // The converted program of a network knows more shapes than the network declares.
             Err(_) => Ok(match milwright_convert::neural_network::read(model) {
                 Ok(program) => info.with_computed(&program),
                 Err(_) => info,
@@ -278,15 +278,15 @@ impl ModelInfo {
         info
     }
 
-    /// With what is known of a pipeline's models.
+    /// Adds the descriptions of a pipeline's models.
     pub(crate) fn with_parts(mut self, parts: Vec<ModelInfo>) -> ModelInfo {
-        // The message of a compiled pipeline has no programs.
+        // The message of a compiled pipeline contains no programs.
         self.storage = Storage::total(parts.iter().map(|part| &part.storage));
         self.pipeline = parts;
         self
     }
 
-    /// With opsets and ops from the program: a compiled model has them nowhere else.
+    /// Adds opsets and ops from the program, which is the only place where a compiled model has them.
     pub(crate) fn with_program(mut self, program: &Program) -> ModelInfo {
         for info in &mut self.functions {
             let Some(function) = program.functions.get(&info.name) else { continue };
@@ -305,7 +305,7 @@ impl ModelInfo {
         self.with_computed(program)
     }
 
-    /// With what only the program knows: shapes, class labels, the amount of computation.
+    /// Adds what only the program knows: shapes, class labels and the amount of computation.
     pub(crate) fn with_computed(mut self, program: &Program) -> ModelInfo {
         for info in &mut self.functions {
             let Some(function) = program.functions.get(&info.name) else { continue };
@@ -333,7 +333,7 @@ impl ModelInfo {
         self
     }
 
-    /// The function of this name, or the default one.
+    /// Returns the function of this name, or the default one.
     pub fn function(&self, name: Option<&str>) -> Option<&FunctionInfo> {
         let name = name.unwrap_or(&self.default_function);
         self.functions.iter().find(|f| f.name == name)
@@ -403,7 +403,7 @@ fn count_ops(block: &pb::mil_spec::Block, counts: &mut BTreeMap<String, usize>) 
     }
 }
 
-/// The pipeline that a model is.
+/// The pipeline message of a model, if it is a pipeline.
 pub(crate) fn pipeline(model: &pb::Model) -> Option<&pb::Pipeline> {
     match &model.r#type {
         Some(model::Type::Pipeline(p)) => Some(p),

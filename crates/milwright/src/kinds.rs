@@ -1,7 +1,7 @@
-//! The table of model types: what each is, what computes it here, and what can be done with it.
+//! The table of model types: what each type is, what computes it in Milwright, and which tasks it supports.
 //!
-//! This is the one place that knows. Opening, optimizing, compiling and converting ask it, `inspect` shows it, and
-//! `docs/models.md` is made from it.
+//! This table is the only place with this knowledge. Opening, optimizing, compiling and converting consult it,
+//! `inspect` shows it, and `docs/models.md` is made from it.
 
 use milwright_spec::proto::{self as pb, model};
 
@@ -14,22 +14,22 @@ pub struct ModelKind {
     computed: Computed,
 }
 
-/// What computes models of a type.
+/// What computes the models of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Computed {
-    /// The engine: it is an ML program.
+    /// The engine, because it is an ML program.
     Program,
-    /// The engine: it is a network of layers, which becomes a program.
+    /// The engine, after the network was converted to a program.
     Network,
     /// Plain code in double precision.
     Numbers,
-    /// The models that it is made of, one after the other.
+    /// Its own models, one after the other.
     Parts,
-    /// Nothing, and why.
+    /// Nothing, for this reason.
     Not(&'static str),
 }
 
-/// What people do with models.
+/// A task that users perform with models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
     /// Describing it.
@@ -48,23 +48,23 @@ pub enum Task {
     Convert,
 }
 
-/// Whether something can be done with models of a type.
+/// Whether models of a type support a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Can {
     /// Always.
     Yes,
-    /// If it can be done with the models that this one is made of.
+    /// If the models that this one consists of support it.
     WithParts,
-    /// Never, and why.
+    /// Never, for this reason.
     No(&'static str),
 }
 
 impl Task {
-    /// Each of them.
+    /// All tasks.
     pub const ALL: [Task; 7] =
         [Task::Inspect, Task::Run, Task::Compare, Task::Bench, Task::Optimize, Task::Compile, Task::Convert];
 
-    /// The subcommand of that name.
+    /// The name of the subcommand.
     pub fn name(self) -> &'static str {
         match self {
             Task::Inspect => "inspect",
@@ -85,10 +85,10 @@ const LANGUAGE: Computed =
 macro_rules! kinds {
     ($($variant:ident $name:literal $computed:expr,)*) => {
         impl ModelKind {
-            /// Every type, in the order of the specification.
+            /// All types, in the order of the specification.
             pub const ALL: &[ModelKind] = &[$(ModelKind { name: $name, computed: $computed }),*];
 
-            /// The type of a model; `None` if it has none that is known.
+            /// The type of a model; `None` if it is unknown.
             pub(crate) fn of(model: &pb::Model) -> Option<&'static ModelKind> {
                 let name = match model.r#type.as_ref()? {
                     $(model::Type::$variant(_) => $name,)*
@@ -145,7 +145,7 @@ kinds! {
 }
 
 impl ModelKind {
-    /// The type of this name, such as `mlProgram`.
+    /// Looks a type up by its name, such as `mlProgram`.
     pub fn named(name: &str) -> Option<&'static ModelKind> {
         ModelKind::ALL.iter().find(|kind| kind.name == name)
     }
@@ -155,7 +155,7 @@ impl ModelKind {
         self.name
     }
 
-    /// What computes it, in words.
+    /// What computes the models of this type, in words.
     pub fn computed_by(&self) -> &'static str {
         match self.computed {
             Computed::Program => "the engine",
@@ -170,7 +170,7 @@ impl ModelKind {
         self.computed
     }
 
-    /// Whether something can be done with models of this type.
+    /// Returns whether models of this type support a task.
     ///
     /// ```
     /// use milwright::{Can, ModelKind, Task};
@@ -197,13 +197,13 @@ impl ModelKind {
         }
     }
 
-    /// Whether a compiled pipeline has a model of this type as its specification. That it is so for this one, a file of Core
-    /// ML's compiler shows; of others it is not known.
+    /// Whether Core ML's compiler keeps a model of this type in a pipeline as its specification. A sample file shows
+    /// this for feature vectorizers; for other types it is unknown.
     fn is_kept_as_specification(&self) -> bool {
         self.name == "featureVectorizer"
     }
 
-    /// What to do instead, where there is something.
+    /// What to do instead, if anything.
     fn instead(&self, task: Task) -> Option<&'static str> {
         match (task, self.computed) {
             (_, Computed::Not(_)) => Some("`milwright inspect` describes it"),
@@ -217,16 +217,16 @@ impl ModelKind {
 }
 
 impl ModelInfo {
-    /// The row of the table of model types that this is; `None` if the file is of a type that is not known.
+    /// The entry of this model's type; `None` if the type is unknown.
     pub fn kind(&self) -> Option<&'static ModelKind> {
         ModelKind::named(&self.model_type)
     }
 
-    /// Checks that something can be done with the model; of a pipeline with each model that it is made of, or, where models
-    /// in it are made smaller or converted, with one of them.
+    /// Checks that the model supports a task. All models of a pipeline must support it; but optimizing and converting
+    /// need only one that does.
     ///
     /// # Errors
-    /// It cannot. The error names the model of the pipeline that is in the way, and the reason.
+    /// The model does not support it. The error names the model of the pipeline that prevents it, and the reason.
     pub fn check(&self, task: Task) -> Result<()> {
         let kind = self.kind();
         match kind.map_or(Can::No("the type is not known"), |kind| kind.can(task)) {
@@ -241,7 +241,7 @@ impl ModelInfo {
                 };
                 let mut parts = self.pipeline.iter().enumerate().map(check);
                 match task {
-                    // The others stay as they are.
+                    // Models that do not support it stay as they are.
                     Task::Optimize | Task::Convert => {
                         let refusals: Vec<Error> = parts.clone().filter_map(Result::err).collect();
                         match refusals.len() == self.pipeline.len() {
@@ -249,8 +249,8 @@ impl ModelInfo {
                             false => Ok(()),
                         }
                     }
-                    // The one that names a remedy only where that is enough: converting a network makes a pipeline with
-                    // trees no pipeline of programs.
+                    // Prefers a model that cannot be compiled even after a conversion. An error that advises to
+                    // convert a network would not help if the pipeline also contains trees.
                     Task::Compile => {
                         let blocked = self.pipeline.iter().position(|part| !part.compiles_when_converted());
                         match blocked.and_then(|i| parts.clone().nth(i)) {
@@ -284,12 +284,12 @@ impl ModelInfo {
 }
 
 impl ModelInfo {
-    /// Whether a compiled pipeline has it as its specification.
+    /// Whether a compiled pipeline keeps this model as its specification.
     pub(crate) fn is_kept_as_specification(&self) -> bool {
         self.kind().is_some_and(ModelKind::is_kept_as_specification)
     }
 
-    /// Whether it could be compiled if the networks in it were ML programs.
+    /// Whether the model could be compiled if its networks were converted to ML programs.
     fn compiles_when_converted(&self) -> bool {
         let Some(kind) = self.kind() else { return false };
         match kind.can(Task::Compile) {
@@ -300,7 +300,7 @@ impl ModelInfo {
     }
 }
 
-/// What messages call a model of a pipeline: its number, and its name if it has one.
+/// The name of a pipeline's model in messages: its number, and its own name if it has one.
 pub(crate) fn part_name(i: usize, names: &[String]) -> String {
     match names.get(i).filter(|name| !name.is_empty()) {
         Some(name) => format!("model {} of the pipeline, `{name}`", i + 1),
@@ -319,7 +319,7 @@ mod tests {
     use super::*;
     use crate::classic::Classic;
 
-    /// An empty model of each type, by the numbers of the fields in the message.
+    /// An empty model of each type, built from the field numbers of the message.
     fn empty_models() -> Vec<pb::Model> {
         let made = (1u32..4096).filter_map(|code| {
             let mut bytes = Vec::new();
@@ -340,7 +340,7 @@ mod tests {
         assert_eq!(ModelKind::ALL.len(), 37);
     }
 
-    /// What the table says is computed here is not refused for its type.
+    /// A type that the table marks as computed here is not refused for its type.
     #[test]
     fn what_runs_is_read() {
         for model in empty_models() {
@@ -351,7 +351,7 @@ mod tests {
         }
     }
 
-    /// `docs/models.md` is what the table says. `SNAPSHOTS=overwrite` writes it.
+    /// Compares `docs/models.md` with the table. `SNAPSHOTS=overwrite` rewrites it.
     #[test]
     fn the_page_says_what_the_table_says() {
         let mut page = String::from(

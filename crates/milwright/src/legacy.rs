@@ -1,12 +1,13 @@
-//! Old neural networks, whose tensors have five dimensions: sequence, batch, channel, height, width.
+//! Old neural networks, whose tensors have five dimensions: sequence, batch, channel, height and width.
 //!
-//! Their inputs and outputs are described with the last three, or with the channel alone.
+//! Their inputs and outputs declare only the last three, or only the channel.
 
 use crate::Tensor;
 
 const RANK: usize = 5;
 
-/// Which size of a declared shape of `declared` sizes dimension `d` of a tensor of `rank` dimensions has.
+/// The index in a declared shape of `declared` sizes that corresponds to dimension `d` of a tensor of `rank`
+/// dimensions.
 pub(crate) fn declared_axis(rank: usize, declared: usize, d: usize) -> Option<usize> {
     match declared {
         _ if declared == rank => Some(d),
@@ -15,7 +16,7 @@ pub(crate) fn declared_axis(rank: usize, declared: usize, d: usize) -> Option<us
     }
 }
 
-/// An input, given in the declared form or with sequence and batch in front of that, with all five dimensions.
+/// Expands an input to five dimensions, from the declared shape or from one with sequence and batch in front.
 pub(crate) fn five_dimensions(tensor: &Tensor, declared: usize) -> Option<Tensor> {
     let shape = match (declared, tensor.shape()) {
         (1, &[c]) => [1, 1, c, 1, 1],
@@ -28,7 +29,7 @@ pub(crate) fn five_dimensions(tensor: &Tensor, declared: usize) -> Option<Tensor
     tensor.reshaped(&shape).ok()
 }
 
-/// An output without the dimensions that are not declared, if these are 1.
+/// Removes the undeclared dimensions of an output if their sizes are 1.
 pub(crate) fn declared_form(tensor: Tensor, declared: usize) -> Tensor {
     let shape = match (declared, tensor.shape()) {
         (0 | 1, &[1, 1, c, 1, 1]) => vec![c],

@@ -1,4 +1,5 @@
-//! Where the outputs of a program come from: what they mean, and whether they can depend on an input at all.
+//! Traces the outputs of a program back to their origin: what they mean, and whether they can depend on an input at
+//! all.
 
 use std::collections::HashSet;
 
@@ -6,20 +7,20 @@ use milwright_mil::{BlockId, Function, OpId, OpKind, ValueId, param};
 
 use crate::{DType, Measure, Model, Tensor};
 
-/// What to measure of an output of a model. Its first result is looked at where the model does not say more.
+/// Chooses how to measure an output. If the model does not say enough, the first result decides.
 pub(crate) fn measure(model: &Model, function: Option<&str>, output: &str, found: &Tensor) -> Measure {
     let info = model.info().function(function);
     let is = |name: Option<&String>| name.is_some_and(|n| n == output);
     if is(info.and_then(|f| f.predicted_probabilities.as_ref())) {
         return Measure::Classes;
     }
-    // What a regressor predicts is a quantity, and a float.
+    // A regressor predicts a quantity, as a float.
     if is(info.and_then(|f| f.predicted_feature.as_ref())) && !found.dtype().is_float()
         || matches!(found.dtype(), DType::String | DType::Bool)
     {
         return Measure::Choices;
     }
-    // The last part of a pipeline that gives it.
+    // The last model of a pipeline with this output.
     let gives =
         |part: &Model| part.info().function(None).is_some_and(|f| f.outputs.iter().any(|o| o.name == output));
     if let Some(part) = model.pipeline().iter().rev().find(|part| gives(part)) {
@@ -35,7 +36,7 @@ pub(crate) fn measure(model: &Model, function: Option<&str>, output: &str, found
     }
 }
 
-/// Whether an output can depend on an input or a state. What is not known is taken to.
+/// Whether an output can depend on an input or a state. If that is unknown, assumes that it can.
 pub(crate) fn depends_on_inputs(model: &Model, function: Option<&str>, output: &str) -> bool {
     let Ok(f) = model.function(function) else {
         return model.info().function(function).is_none_or(|f| !f.inputs.is_empty());
@@ -50,7 +51,7 @@ pub(crate) fn depends_on_inputs(model: &Model, function: Option<&str>, output: &
     dependent.contains(&value)
 }
 
-/// Whether an op, or one inside of it, uses one of these values.
+/// Whether an op, or an op nested in it, uses one of these values.
 fn uses(f: &Function, op: OpId, values: &HashSet<ValueId>) -> bool {
     let block = |&block: &BlockId| {
         f[block].outputs.iter().any(|v| values.contains(v))
@@ -63,19 +64,19 @@ fn output_value(f: &Function, output: &str) -> Option<ValueId> {
     f[f.body].outputs.iter().copied().find(|&v| f[v].name == output)
 }
 
-/// What a value means.
+/// What a value stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
-    /// A number of something, or a truth value, whatever its element type.
+    /// An index, a count or a truth value, whatever its element type.
     Index,
-    /// A whole number that was a float: a quantity.
+    /// An integer that was rounded from a float: a quantity.
     Rounded,
     /// The result of a softmax.
     Softmax,
     Unknown,
 }
 
-/// How many ops are looked back through.
+/// The number of ops to trace back through.
 const MAX_STEPS: usize = 64;
 
 fn origin(f: &Function, value: ValueId, steps: usize) -> Origin {
@@ -89,7 +90,7 @@ fn origin(f: &Function, value: ValueId, steps: usize) -> Origin {
     match op.kind {
         OpKind::ReduceArgmax | OpKind::ReduceArgmin | OpKind::Argsort | OpKind::NonZero => Origin::Index,
         OpKind::Topk if op.outputs.get(1) == Some(&value) => Origin::Index,
-        // Boxes and scores, then their numbers and how many there are.
+        // The outputs are boxes and scores, then indices and counts.
         OpKind::NonMaximumSuppression
             if op.outputs.iter().position(|&v| v == value).is_some_and(|i| i > 1) =>
         {
@@ -105,7 +106,7 @@ fn origin(f: &Function, value: ValueId, steps: usize) -> Origin {
             }
             found => found,
         },
-        // Their elements are those of the first input.
+        // Ops whose outputs consist of elements of the first input.
         OpKind::Identity
         | OpKind::Reshape
         | OpKind::ExpandDims

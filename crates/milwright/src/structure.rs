@@ -1,4 +1,4 @@
-//! Programs, networks and pipelines as plain data, for those who look into them: no weights, no values.
+//! Programs, networks and pipelines as plain data for tools that inspect them, without weights and values.
 
 use indexmap::IndexMap;
 use milwright_mil::{Arg, BlockId, Dim, Function, OpId, OpKind, ValueId, param};
@@ -8,10 +8,10 @@ use serde::Serialize;
 use crate::Model;
 use crate::info::pipeline;
 
-/// What a model is made of.
+/// The structure of a model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Structure {
-    /// The functions of its program, or of the one that a neural network becomes, by name.
+    /// The functions, by name: those of the program, or of the one that a neural network is converted to.
     pub functions: IndexMap<String, FunctionStructure>,
     /// The layers of a neural network.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -28,16 +28,16 @@ pub struct LayerStructure {
     pub name: String,
     /// The kind, such as `innerProduct`.
     pub kind: String,
-    /// The names of what it takes.
+    /// The names of its inputs.
     pub inputs: Vec<String>,
-    /// The names of what it gives.
+    /// The names of its outputs.
     pub outputs: Vec<String>,
 }
 
 /// A function.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FunctionStructure {
-    /// Its inputs, states included.
+    /// The inputs, including states.
     pub inputs: Vec<NamedType>,
     /// Its body.
     pub block: BlockStructure,
@@ -46,11 +46,11 @@ pub struct FunctionStructure {
 /// A block: the body of a function, or of a branch or loop.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BlockStructure {
-    /// The inputs of a loop's block; none for others.
+    /// The inputs of a loop's block; empty for other blocks.
     pub inputs: Vec<NamedType>,
     /// The ops, in order.
     pub operations: Vec<OperationStructure>,
-    /// The names of what the block gives.
+    /// The names of the outputs.
     pub outputs: Vec<String>,
 }
 
@@ -59,13 +59,13 @@ pub struct BlockStructure {
 pub struct OperationStructure {
     /// The op's type, such as `conv`.
     pub operator: String,
-    /// For each parameter, what is bound to it: the name of a value, or `None` for an immediate constant.
+    /// The names of the values bound to each parameter; `None` for an immediate constant.
     pub inputs: IndexMap<String, Vec<Option<String>>>,
     /// The results.
     pub outputs: Vec<NamedType>,
-    /// The blocks of control flow.
+    /// The nested blocks of control flow.
     pub blocks: Vec<BlockStructure>,
-    /// A rough share of the work of the whole function, 0 to 1; constants have none.
+    /// A rough share of the work of the whole function, 0 to 1; 0 for constants.
     pub cost: f64,
 }
 
@@ -152,8 +152,8 @@ fn named(function: &Function, values: &[ValueId]) -> Vec<NamedType> {
     values.iter().map(named).collect()
 }
 
-/// Elements that an op writes, times the length of the sums behind each where it multiplies matrices. Nested blocks
-/// count for themselves.
+/// The number of elements that an op writes; for matrix products, times the length of each sum. Nested blocks are
+/// counted separately.
 fn work(function: &Function, id: OpId) -> f64 {
     let op = &function[id];
     if op.kind == OpKind::Const || op.kind.name().starts_with("constexpr_") {

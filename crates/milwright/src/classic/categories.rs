@@ -1,4 +1,4 @@
-//! What turns words and numbers of things into numbers to compute with, and back.
+//! Encoders of categories: convert strings and integers to numbers, and back.
 
 use std::collections::HashMap;
 
@@ -14,15 +14,15 @@ use crate::{Dictionary, Error, FeatureInfo, FeatureType, Prediction, Result, Ten
 
 #[derive(Debug)]
 pub(super) enum Categories {
-    /// A dictionary to the same numbers at the places of their keys.
+    /// Converts a dictionary to a vector with each value at the place of its key.
     Vectorizer(Places),
-    /// A thing to a one at its place, and zeros.
+    /// Converts a category to a vector with a 1 at its place and zeros elsewhere.
     OneHot { places: Places, ignore_unknown: bool },
-    /// Things to other things.
+    /// Maps categories to other categories.
     Mapping { map: HashMap<Category, Category>, keys: Form, values: Form, unknown: Option<Category> },
 }
 
-/// Where each category is in a vector.
+/// The place of each category in a vector.
 #[derive(Debug)]
 pub(super) struct Places {
     form: Form,
@@ -85,7 +85,7 @@ impl Categories {
                 let mut found = Vec::with_capacity(entries.len());
                 for (key, value) in entries {
                     places.form.check(&input.name, &key)?;
-                    // Like scikit-learn's: what was not seen when it was made is nothing.
+                    // Unknown keys are ignored, as in scikit-learn.
                     found.extend(places.places.get(&key).map(|&place| (place, value)));
                 }
                 places.output(output, found)
@@ -152,7 +152,7 @@ impl Places {
         Ok(Places { form, places })
     }
 
-    /// Numbers at places: a dictionary if that is what is declared, or else the whole vector.
+    /// Builds the output from numbers at places: a dictionary if that is declared, or else the whole vector.
     fn output(&self, output: &FeatureInfo, mut found: Vec<(usize, f64)>) -> Result<Prediction> {
         let name = output.name.clone();
         match &output.ty {
@@ -180,7 +180,7 @@ impl Form {
         }
     }
 
-    /// Strings are no int64: a model for the one knows nothing of the other.
+    /// Refuses a category of the other form: a model of strings knows no int64.
     fn check(self, name: &str, category: &Category) -> Result<()> {
         if Form::of(category) == self {
             return Ok(());
@@ -192,7 +192,7 @@ impl Form {
         Err(Error::invalid(format!("the model takes {wanted} in the input `{name}`, {category} is none")))
     }
 
-    /// Categories of this form as a tensor.
+    /// Converts categories of this form to a tensor.
     fn tensor(self, shape: &[usize], categories: Vec<Category>) -> Result<Tensor> {
         let mut strings = Vec::new();
         let mut ints = Vec::new();

@@ -1,4 +1,4 @@
-//! What prepares features: scaling, filling gaps, putting numbers into one vector, taking some out.
+//! Feature transformers: scaling, imputing, combining features into a vector, and selecting some of a vector.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::given::{Category, Given};
 use super::{array, first_output, malformed, typed};
 use crate::{Dictionary, Error, FeatureInfo, FeatureType, Prediction, Result, Tensor};
 
-/// Numbers in a vector that sparse features become: more is refused, whatever a file asks for.
+/// The largest dense vector to make of sparse features. Larger ones are refused, whatever the file declares.
 const MOST_NUMBERS: u64 = 1 << 24;
 
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Features {
     }
 }
 
-/// What goes in under a name comes out under it; a single feature, under another one, too.
+/// Copies each input to the output of the same name. An output without one gets the input at its own position.
 fn identity(given: &Given<'_>) -> Result<Prediction> {
     let (function, request) = (given.function, given.request);
     let mut keys = Vec::new();
@@ -165,7 +165,7 @@ fn impute_text(m: &Imputer, filler: &str, input: &FeatureInfo, given: &Given<'_>
     }
 }
 
-/// Keys that are left out are what is missing; so are those whose value is not a number.
+/// Fills in keys that are missing, and values that are NaN.
 fn impute_dictionary(
     m: &Imputer,
     fillers: BTreeMap<Category, f64>,
@@ -241,7 +241,7 @@ fn extract(m: &ArrayFeatureExtractor, x: &[f64]) -> Result<Vec<f64>> {
     m.extract_index.iter().map(element).collect()
 }
 
-/// The confidences, and under each a 1: the format says that all classes are taken so far.
+/// Returns the confidences, and a 1 for each: the format says that all classes are accepted at present.
 fn threshold(given: &Given<'_>) -> Result<Prediction> {
     let confidences = given.numbers_of(given.only()?)?;
     let output = first_output(given.function)?;

@@ -1,4 +1,4 @@
-//! What a prediction is given, checked against what the model declares.
+//! The inputs of a prediction, checked against the model's declaration.
 
 use std::fmt;
 
@@ -8,13 +8,13 @@ use crate::{
     DType, Error, FeatureInfo, FeatureType, Flexibility, FunctionInfo, InferenceRequest, Result, Tensor,
 };
 
-/// The inputs of one prediction. All have names that the model knows.
+/// The inputs of one prediction. The model knows all their names.
 pub(super) struct Given<'a> {
     pub function: &'a FunctionInfo,
     pub request: &'a InferenceRequest,
 }
 
-/// What sorts things: a string or an int64.
+/// A category: a string or an int64.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Category {
     String(String),
@@ -31,7 +31,7 @@ impl fmt::Display for Category {
 }
 
 impl<'a> Given<'a> {
-    /// Inputs for a function, which may take some more than it declares.
+    /// Checks the inputs of a function, which may accept some more than it declares (`undeclared`).
     pub fn new(
         function: &'a FunctionInfo,
         request: &'a InferenceRequest,
@@ -51,7 +51,7 @@ impl<'a> Given<'a> {
         Ok(Given { function, request })
     }
 
-    /// The numbers of all inputs, in the order in which the model declares them.
+    /// The numbers of all inputs, in declared order.
     pub fn numbers(&self) -> Result<Vec<f64>> {
         let mut all = Vec::new();
         for input in &self.function.inputs {
@@ -124,7 +124,7 @@ impl<'a> Given<'a> {
         categories(name, tensor)
     }
 
-    /// The one input of a model that takes one.
+    /// The only input of a model.
     pub fn only(&self) -> Result<&'a FeatureInfo> {
         match &self.function.inputs[..] {
             [input] => Ok(input),
@@ -139,7 +139,7 @@ impl<'a> Given<'a> {
     }
 }
 
-/// What an optional array is where it is left out.
+/// The default of an optional array that was left out.
 fn default(input: &FeatureInfo) -> Result<Vec<f64>> {
     let missing = || Error::invalid(format!("the input `{}` is missing", input.name));
     let FeatureType::MultiArray { shape, .. } = &input.ty else { return Err(missing()) };

@@ -1,4 +1,4 @@
-//! Generalized linear models: products with weights, an offset, and a function of the sum.
+//! Generalized linear models: a weighted sum, an offset, and a link function.
 
 use milwright_spec::proto::glm_classifier::{ClassEncoding, ClassLabels, PostEvaluationTransform as Link};
 use milwright_spec::proto::glm_regressor::PostEvaluationTransform;
@@ -9,7 +9,7 @@ use crate::{Error, Result, Tensor};
 
 #[derive(Debug)]
 pub(super) struct Glm {
-    /// One for each sum.
+    /// The weights of each sum.
     weights: Vec<Vec<f64>>,
     offset: Vec<f64>,
     transform: Transform,
@@ -20,9 +20,9 @@ enum Transform {
     None,
     Logit,
     Probit,
-    /// Probabilities of all classes but the first, which is what they are compared with.
+    /// The probabilities of all classes but the first, which is the reference class.
     Reference(Curve),
-    /// Probabilities of each class against all others, in proportion.
+    /// The probability of each class against all others, normalized.
     OneVersusRest(Curve),
 }
 

@@ -1,5 +1,5 @@
-//! Models of classical statistics, and what prepares features for them: computed in double precision, as they are
-//! stored. Each takes features by name and gives some.
+//! Classical machine-learning models and feature transformers. They compute in double precision, as they are stored.
+//! Each takes features by name and returns features by name.
 
 mod categories;
 mod features;
@@ -20,11 +20,11 @@ use crate::{
     Result, Tensor, largest,
 };
 
-/// A model that is not a program.
+/// A classical model.
 #[derive(Debug)]
 pub(crate) struct Classic {
     kind: Kind,
-    /// Of a classifier: a vector of strings or of int64.
+    /// The classes of a classifier: a vector of strings or of int64.
     classes: Option<Tensor>,
 }
 
@@ -39,14 +39,14 @@ enum Kind {
     Suppression(suppression::Suppression),
 }
 
-/// Looked at now and then in what may take long: an error if the prediction is to stop.
+/// Checked regularly by long computations. Returns an error if the prediction has to end.
 pub(crate) type Stop<'a> = &'a dyn Fn() -> Result<()>;
 
 impl Classic {
-    /// Reads a model of one of these types.
+    /// Reads a model of one of the classical types.
     ///
     /// # Errors
-    /// It is of another type, or malformed.
+    /// The model has another type, or is malformed.
     pub fn new(model: &pb::Model) -> Result<Classic> {
         use model::Type as T;
         let ty = model.r#type.as_ref();
@@ -76,8 +76,8 @@ impl Classic {
         Ok(Classic { kind, classes })
     }
 
-    /// Names of inputs that the model takes although it need not declare them: makers of detectors declare the
-    /// thresholds for the pipeline only.
+    /// Inputs that the model accepts even if it does not declare them: exporters of detectors declare the thresholds
+    /// only for the pipeline.
     pub fn undeclared_inputs(&self) -> &[String] {
         match &self.kind {
             Kind::Suppression(suppression) => suppression.thresholds(),
@@ -85,7 +85,7 @@ impl Classic {
         }
     }
 
-    /// The numbers that may be given for an input that the model has a value for itself.
+    /// The range of numbers to try for an input for which the model has its own value.
     pub fn value_for(&self, input: &str) -> Option<(f64, f64)> {
         match &self.kind {
             Kind::Suppression(suppression) => suppression.range(input),
@@ -96,7 +96,7 @@ impl Classic {
     /// Computes the outputs that the model declares.
     ///
     /// # Errors
-    /// An input is missing or of a wrong size, or an output is declared with a type that the model does not give.
+    /// An input is missing or has a wrong size, or an output is declared with a type that the model does not produce.
     pub fn predict(
         &self,
         info: &ModelInfo,
@@ -133,7 +133,7 @@ impl Classic {
     }
 }
 
-/// The output of a regressor, with its declared type.
+/// A regressor's output, converted to its declared type.
 fn regress(function: &FunctionInfo, values: &[f64]) -> Result<Prediction> {
     let named = function.predicted_feature.as_ref();
     let predicted = named.and_then(|name| function.outputs.iter().find(|o| o.name == *name));
@@ -145,7 +145,7 @@ fn first_output(function: &FunctionInfo) -> Result<&FeatureInfo> {
     function.outputs.first().ok_or_else(|| Error::invalid("the model declares no output"))
 }
 
-/// Numbers as an output of its declared type. What is declared as whole numbers has to be: nothing is cut off.
+/// Converts numbers to the declared type of an output. Integers must be exact: nothing is truncated.
 fn typed(output: &FeatureInfo, values: &[f64]) -> Result<Tensor> {
     let unfit = |why: &str| {
         let name = &output.name;
@@ -179,7 +179,7 @@ fn typed(output: &FeatureInfo, values: &[f64]) -> Result<Tensor> {
     }
 }
 
-/// An array of a declared element type.
+/// Converts numbers to an array of a declared element type.
 fn array(dtype: &str, shape: &[usize], values: &[f64]) -> Option<Tensor> {
     let tensor = match dtype {
         "int32" => Tensor::from_vec(shape, values.iter().map(|&x| x as i32).collect()),
@@ -193,7 +193,7 @@ fn array(dtype: &str, shape: &[usize], values: &[f64]) -> Option<Tensor> {
     tensor.ok()
 }
 
-/// The outputs of a classifier: the label of the best class, and what each class is given, if that is known.
+/// A classifier's outputs: the label of the best class, and the score of each class, if it is known.
 fn classify(
     function: &FunctionInfo,
     classes: &Tensor,
@@ -217,7 +217,7 @@ fn classify(
     Ok(labelled(function, label, probabilities).with_classes(classes.clone()))
 }
 
-/// A label and probabilities under the names that are declared for them.
+/// Stores a label and probabilities under their declared names.
 fn labelled(function: &FunctionInfo, label: Tensor, probabilities: Option<Tensor>) -> Prediction {
     let is = |output: &FeatureInfo, name: &Option<String>| name.as_deref() == Some(output.name.as_str());
     let value = |output: &FeatureInfo| match &probabilities {

@@ -1,4 +1,4 @@
-//! The nearest neighbours of a point, and what they are.
+//! The k-nearest-neighbours classifier.
 
 use milwright_spec::proto::KNearestNeighborsClassifier;
 use milwright_spec::proto::k_nearest_neighbors_classifier::{
@@ -12,21 +12,21 @@ use crate::{Error, FunctionInfo, Prediction, Result, Tensor};
 #[derive(Debug)]
 pub(super) struct Neighbors {
     dimensions: usize,
-    /// One after the other.
+    /// All samples, one after the other.
     samples: Vec<f32>,
-    /// Of each sample, the number of its class.
+    /// The class index of each sample.
     class_of: Vec<usize>,
     classes: usize,
     k: usize,
     by_distance: bool,
-    /// The label where there are no samples.
+    /// The label to return if there are no samples.
     default: Option<Tensor>,
 }
 
 impl Neighbors {
-    /// With the classes: each label once, in ascending order.
+    /// Reads a model. Also returns its classes: each label once, in ascending order.
     ///
-    /// Whether the file asks for a tree or not makes no difference to what the neighbours are: all samples are looked at.
+    /// A file may ask for a tree index. That would not change the neighbours, so all samples are compared.
     pub fn new(m: &KNearestNeighborsClassifier) -> Result<(Neighbors, Tensor)> {
         let index =
             m.nearest_neighbors_index.as_ref().ok_or_else(|| malformed("there is no index of neighbours"))?;
@@ -81,7 +81,7 @@ impl Neighbors {
         Ok((neighbors, classes.map_err(|e| malformed(e.to_string()))?))
     }
 
-    /// The share of each class; none if there are no samples.
+    /// The share of each class among the neighbours; empty if there are no samples.
     pub fn compute(&self, x: &[f64], stop: Stop<'_>) -> Result<Vec<f64>> {
         if x.len() != self.dimensions {
             let (found, wanted) = (x.len(), self.dimensions);
@@ -98,13 +98,13 @@ impl Neighbors {
             let squares = sample.iter().zip(x).map(|(s, x)| (f64::from(*s) - x).powi(2));
             distances.push((squares.sum::<f64>(), i));
         }
-        // Of samples equally far away the first come first; NaN in a sample is farther than anything.
+        // Of equally distant samples, the first comes first. NaN in a sample counts as the largest distance.
         let nearer = |a: &(f64, usize), b: &(f64, usize)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
         if self.k < distances.len() {
             distances.select_nth_unstable_by(self.k - 1, nearer);
             distances.truncate(self.k);
         }
-        // What is in the same place outweighs everything else.
+        // A neighbour at distance 0 outweighs all others.
         let same = self.by_distance && distances.iter().any(|(d, _)| *d == 0.0);
         let weight = |distance: f64| match (self.by_distance, same) {
             (false, _) => 1.0,
@@ -121,7 +121,7 @@ impl Neighbors {
         Ok(shares.iter().map(|share| share / sum).collect())
     }
 
-    /// The prediction where there are no samples: the label for that case, and no probabilities.
+    /// The prediction of a model without samples: the default label, and no probabilities.
     pub fn of_nothing(&self, function: &FunctionInfo, classes: &Tensor) -> Result<Prediction> {
         let label = self.default.clone().ok_or_else(|| malformed("there are no neighbours"))?;
         let none = Tensor::from_vec::<f64>(&[0], Vec::new()).map_err(|e| Error::invalid(e.to_string()))?;
@@ -129,7 +129,7 @@ impl Neighbors {
     }
 }
 
-/// The number of each label among the different ones, and these in ascending order.
+/// The class index of each label, and the distinct labels in ascending order.
 fn number<T: Clone + Ord>(labels: &[T]) -> (Vec<usize>, Vec<T>) {
     let mut classes = labels.to_vec();
     classes.sort();

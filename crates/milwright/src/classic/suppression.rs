@@ -1,4 +1,4 @@
-//! Non-maximum suppression: of boxes that overlap, the one with the greatest confidence.
+//! Non-maximum suppression: of overlapping boxes, keeps the one with the highest confidence.
 
 use milwright_spec::proto::NonMaximumSuppression;
 use milwright_spec::proto::non_maximum_suppression::SuppressionMethod;
@@ -7,20 +7,20 @@ use super::given::Given;
 use super::{Stop, array, malformed};
 use crate::{Error, FeatureInfo, FeatureType, Flexibility, Prediction, Result, largest};
 
-/// Numbers in an output that is padded: more is refused, whatever a file asks for.
+/// The largest number of elements in a padded output. More is refused, whatever the file declares.
 const MOST_NUMBERS: usize = 1 << 24;
 
 #[derive(Debug)]
 pub(super) struct Suppression {
     model: NonMaximumSuppression,
-    /// The names of the inputs that stand for thresholds.
+    /// The names of the inputs for the thresholds.
     thresholds: Vec<String>,
     per_class: bool,
 }
 
-/// A box that is sure enough.
+/// A box whose confidence reaches the threshold.
 struct Candidate {
-    /// Its row in the inputs.
+    /// The index of the box in the inputs.
     row: usize,
     class: usize,
     confidence: f64,
@@ -44,7 +44,7 @@ impl Suppression {
         let names = [&m.iou_threshold_input_feature_name, &m.confidence_threshold_input_feature_name];
         Ok(Suppression {
             thresholds: names.into_iter().filter(|n| !n.is_empty()).cloned().collect(),
-            // The one method that there is is also what the format calls the standard.
+            // PickTop is the only method, and the format's default.
             per_class: matches!(&m.suppression_method, Some(SuppressionMethod::PickTop(p)) if p.per_class),
             model: m.clone(),
         })
@@ -54,7 +54,7 @@ impl Suppression {
         &self.thresholds
     }
 
-    /// What may be given for a threshold so that no fewer boxes are found than with the model's own.
+    /// The range of thresholds that find at least as many boxes as the model's own threshold.
     pub fn range(&self, threshold: &str) -> Option<(f64, f64)> {
         let m = &self.model;
         match threshold {
@@ -81,7 +81,7 @@ impl Suppression {
             return Err(Error::invalid(format!("the input `{name}` has boxes of {four} numbers, not of 4")));
         }
         let rows = coordinates.len() / 4;
-        // A vector is one confidence for each box, or all of one box.
+        // A vector holds one confidence for each box, or all confidences of a single box.
         let classes =
             if classes == rows && confidences.len() == rows && is_vector(given, m) { 1 } else { classes };
         if classes.checked_mul(rows) != Some(confidences.len()) {
@@ -117,7 +117,7 @@ impl Suppression {
         Ok(Prediction::new(tensors))
     }
 
-    /// The rows that are kept, the surest first; of equally sure ones, that which comes first.
+    /// The indices of the boxes to keep, by descending confidence, and then in the order of the input.
     fn keep(&self, mut candidates: Vec<Candidate>, iou: f64, stop: Stop<'_>) -> Result<Vec<usize>> {
         candidates.sort_by(|a, b| b.confidence.total_cmp(&a.confidence).then(a.row.cmp(&b.row)));
         let mut kept = Vec::new();
@@ -140,7 +140,7 @@ impl Suppression {
 fn candidates(confidences: &[f64], classes: usize, coordinates: &[f64], least: f64) -> Vec<Candidate> {
     let mut candidates = Vec::new();
     for (row, at) in coordinates.chunks_exact(4).enumerate() {
-        // What is not a number is no confidence.
+        // NaN does not count as a confidence.
         let scores: Vec<f64> = confidences[row * classes..(row + 1) * classes]
             .iter()
             .map(|&c| if c.is_nan() { f64::NEG_INFINITY } else { c })
@@ -158,9 +158,9 @@ fn candidates(confidences: &[f64], classes: usize, coordinates: &[f64], least: f
     candidates
 }
 
-/// The area that two boxes share, of the area that they cover; 0 where that cannot be said.
+/// The intersection over union of two boxes; 0 if it cannot be computed.
 fn overlap(a: &[f64; 4], b: &[f64; 4]) -> f64 {
-    // The least and the greatest of two numbers would pass over it.
+    // `min` and `max` would ignore NaN.
     if a.iter().chain(b).any(|x| x.is_nan()) {
         return 0.0;
     }
@@ -170,7 +170,7 @@ fn overlap(a: &[f64; 4], b: &[f64; 4]) -> f64 {
     if share.is_nan() { 0.0 } else { share }
 }
 
-/// The value given for a threshold, or that of the model.
+/// The threshold from the inputs, or else the model's own.
 fn threshold(
     given: &Given<'_>,
     name: &str,
@@ -198,7 +198,7 @@ fn check_confidence(value: f64) -> std::result::Result<(), String> {
     fits.then_some(()).ok_or_else(|| format!("a threshold of confidence is 0 or more, not {value}"))
 }
 
-/// An input as rows, with their width. Dimensions in front of the last two are those of a batch of one.
+/// An input as rows, and the row length. Dimensions in front of the last two must be batches of one.
 fn matrix(given: &Given<'_>, name: &str) -> Result<(Vec<f64>, usize)> {
     let tensor = given.array(name)?;
     let shape = tensor.shape();
@@ -215,12 +215,12 @@ fn matrix(given: &Given<'_>, name: &str) -> Result<(Vec<f64>, usize)> {
     Ok((tensor.to_f64(), width))
 }
 
-/// Whether confidences come without a dimension of classes.
+/// Whether the confidences come without a class dimension.
 fn is_vector(given: &Given<'_>, m: &NonMaximumSuppression) -> bool {
     given.array(&m.confidence_input_feature_name).is_ok_and(|t| t.shape().len() == 1)
 }
 
-/// The least and the greatest number of rows that the outputs may have.
+/// The smallest and the largest number of rows that the outputs may have.
 fn limits<'a>(outputs: impl Iterator<Item = &'a FeatureInfo>) -> Result<(usize, usize)> {
     let (mut fewest, mut most) = (0, usize::MAX);
     for output in outputs {

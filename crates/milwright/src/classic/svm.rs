@@ -1,4 +1,4 @@
-//! Support vector machines, as libsvm computes them: the format's parameters are those of its models.
+//! Support vector machines, computed as in libsvm, whose parameters the format uses.
 
 use milwright_spec::proto::kernel::Kernel;
 use milwright_spec::proto::support_vector_classifier::{ClassLabels, SupportVectors as OfClassifier};
@@ -20,7 +20,7 @@ pub(super) struct Machine {
 #[derive(Debug)]
 enum Vectors {
     Dense(Vec<Vec<f64>>),
-    /// Places from 0 on, in ascending order, with what is there; elsewhere is 0.
+    /// For each vector, its nonzero elements with their indices, which start at 0 and ascend.
     Sparse(Vec<Vec<(usize, f64)>>),
 }
 
@@ -30,23 +30,24 @@ enum Decision {
     Pairs(Pairs),
 }
 
-/// One machine for each pair of classes.
+/// One binary machine for each pair of classes.
 #[derive(Debug)]
 struct Pairs {
-    /// Of each class, where its support vectors begin, and where the last ones end.
+    /// The index of the first support vector of each class, and the end of the last class.
     starts: Vec<usize>,
-    /// For each class but one, a coefficient for each support vector.
+    /// For all but one of the classes, a coefficient for each support vector.
     coefficients: Vec<Vec<f64>>,
-    /// Three numbers for each pair of classes, (0, 1), (0, 2) … (1, 2) …; the last two make probabilities.
+    /// For each pair of classes, in the order (0, 1), (0, 2) … (1, 2) …: a threshold here, and the two parameters of
+    /// the sigmoid in `probability`.
     rho: Vec<f64>,
     probability: Option<(Vec<f64>, Vec<f64>)>,
 }
 
-/// What a machine says.
+/// The result of a machine.
 pub(super) struct Outcome {
-    /// Of a classifier: the class.
+    /// The best class, in a classifier.
     pub best: usize,
-    /// Of a classifier, its votes or probabilities; of a regressor, the number.
+    /// The votes or probabilities of a classifier, or the number of a regressor.
     pub scores: Vec<f64>,
     pub are_probabilities: bool,
 }
@@ -131,7 +132,7 @@ impl Machine {
     }
 }
 
-/// The kernel of two vectors, whose numbers come in pairs.
+/// The kernel of two vectors, given as pairs of their elements.
 fn value<I: Iterator<Item = (f64, f64)>>(kernel: &Kernel, terms: impl Fn() -> I) -> f64 {
     let dot = || terms().map(|(a, b)| a * b).sum::<f64>();
     match kernel {
@@ -223,18 +224,18 @@ impl Pairs {
 }
 
 fn logistic(x: f64) -> f64 {
-    // Without the overflow of the exponential on either side.
+    // Avoids an overflow of the exponential for large |x|.
     if x >= 0.0 { 1.0 / (1.0 + (-x).exp()) } else { x.exp() / (1.0 + x.exp()) }
 }
 
-/// Probabilities of classes from those of pairs: the second method of Wu, Lin and Weng, "Probability Estimates for
-/// Multi-class Classification by Pairwise Coupling" (2004), as libsvm has it.
+/// Combines the probabilities of class pairs into probabilities of classes: the second method of Wu, Lin and Weng,
+/// "Probability Estimates for Multi-class Classification by Pairwise Coupling" (2004), as implemented in libsvm.
 fn couple(classes: usize, pairs: &[f64], stop: Stop<'_>) -> Result<Vec<f64>> {
     let k = classes;
     if k == 1 {
         return Ok(vec![1.0]);
     }
-    // r[i][j] is the probability of i among i and j.
+    // r[i][j] is the probability of class i, given that it is i or j.
     let mut r = vec![vec![0.0; k]; k];
     let numbered = (0..k).flat_map(|i| (i + 1..k).map(move |j| (i, j)));
     numbered.zip(pairs).for_each(|((i, j), p)| (r[i][j], r[j][i]) = (*p, 1.0 - p));
@@ -289,7 +290,7 @@ fn dense(vectors: &DenseSupportVectors) -> Result<Vectors> {
 fn sparse(vectors: &SparseSupportVectors) -> Result<Vectors> {
     let vector = |v: &pb::SparseVector| {
         let node = |n: &pb::SparseNode| {
-            // Counted from 1.
+            // Indices in the file start at 1.
             let place = usize::try_from(n.index).ok().and_then(|i| i.checked_sub(1));
             place
                 .map(|place| (place, n.value))

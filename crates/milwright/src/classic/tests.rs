@@ -1,4 +1,4 @@
-//! Models and inputs that are wrong: each is an error that says what, and nothing else happens.
+//! Invalid models and inputs: each must cause an error that names the problem, and nothing else.
 
 use milwright_spec::proto::array_feature_type::{ArrayDataType, ShapeFlexibility, ShapeRange};
 use milwright_spec::proto::model::Type;
@@ -51,14 +51,14 @@ fn predict(model: &pb::Model, request: &InferenceRequest) -> Result<Prediction> 
     Classic::new(model)?.predict(&ModelInfo::new(model), request, &|| Ok(()))
 }
 
-/// The error of a prediction that the inputs are to blame for.
+/// Returns the error of a prediction with invalid inputs.
 fn wrong_input(model: &pb::Model, request: &InferenceRequest) -> String {
     let error = predict(model, request).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
     error.to_string()
 }
 
-/// The error of a model that is to blame itself.
+/// Returns the error of opening a malformed model.
 fn malformed(r#type: Type) -> String {
     let model = pb::Model { r#type: Some(r#type), ..Default::default() };
     let error = Classic::new(&model).unwrap_err();
@@ -254,7 +254,7 @@ fn support_vectors_take_inputs_of_their_size() {
     let prediction = predict(&dense, &x(&[1.0, 2.0])).unwrap();
     let sum: f64 = prediction.output("scores").unwrap().to_f64().iter().sum();
     assert!((sum - 1.0).abs() < 1e-9);
-    // Far places take no memory.
+    // Large indices must not take memory.
     let far = pb::SparseVector { nodes: vec![pb::SparseNode { index: i32::MAX, value: 1.0 }] };
     let vectors = pb::SparseSupportVectors { vectors: vec![far; 3] };
     let mut sparse = classifier();
@@ -313,7 +313,7 @@ fn neighbors_that_contradict_each_other_are_refused() {
     let x = |values: &[f64]| InferenceRequest::new().input("x", numbers(&[values.len()], values));
     assert!(wrong_input(&model, &x(&[1.0])).contains("takes 2"));
     assert!(wrong_input(&model, &x(&[1.0, f64::NAN])).contains("NaN"));
-    // More are asked for than there are; of equally many votes, the smaller label.
+    // k is larger than the number of samples; on a tie, the smaller label wins.
     let prediction = predict(&model, &x(&[0.0, 0.0])).unwrap();
     assert_eq!(prediction.output("label").unwrap(), &Tensor::scalar(-4i64));
     assert_eq!(prediction.output("scores").unwrap().to_f64(), [0.5, 0.5]);

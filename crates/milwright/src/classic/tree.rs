@@ -19,14 +19,14 @@ pub(super) struct Trees {
     roots: Vec<usize>,
     base: Vec<f64>,
     transform: Transform,
-    /// A classifier of one number: that is about the second of two classes.
+    /// A classifier with a single score, that of the second of two classes.
     binary: bool,
 }
 
 #[derive(Debug)]
 enum Node {
     Leaf(Vec<(usize, f64)>),
-    /// Children come after their parents in `nodes`, so that every walk ends.
+    /// An inner node. Its children come later in `nodes`, so every walk ends.
     Branch {
         behavior: Behavior,
         feature: usize,
@@ -108,7 +108,7 @@ fn holds(behavior: Behavior, x: f64, value: f64, missing_is_yes: bool) -> bool {
     }
 }
 
-/// The nodes with parents before children, and where the roots are.
+/// Orders the nodes with parents before children, and finds the roots.
 fn arrange(nodes: &[TreeNode], dimensions: usize) -> Result<(Vec<Node>, Vec<usize>)> {
     let mut places = HashMap::with_capacity(nodes.len());
     for (i, node) in nodes.iter().enumerate() {
@@ -129,7 +129,7 @@ fn arrange(nodes: &[TreeNode], dimensions: usize) -> Result<(Vec<Node>, Vec<usiz
             }
         }
     }
-    // With one parent each and from the roots, no node comes twice.
+    // Every node has at most one parent, so a walk from the roots visits each node once.
     let mut order: Vec<usize> = (0..nodes.len()).filter(|i| !children.contains(i)).collect();
     let roots = order.len();
     let mut arranged = Vec::with_capacity(nodes.len());

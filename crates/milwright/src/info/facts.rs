@@ -1,4 +1,5 @@
-//! Facts about models that must be looked for: class labels, scaling of images, computation, systems.
+//! Derives facts about models: class labels, the scaling of images, the amount of computation, and the systems that
+//! run them.
 
 use milwright_mil::{Arg, BlockId, Function, Op, OpKind, TensorType, Value, ValueId, param};
 use milwright_spec::proto::{self as pb, model};
@@ -6,7 +7,7 @@ use milwright_spec::proto::{self as pb, model};
 use super::{ClassLabels, Preprocessing, Systems, pipeline};
 use crate::legacy::declared_axis;
 
-/// The systems that came with a specification version.
+/// The systems that introduced a specification version.
 pub(super) fn systems(specification_version: i32) -> Option<Systems> {
     let (ios, macos) = match specification_version {
         1 => ("11", "10.13"),
@@ -24,7 +25,7 @@ pub(super) fn systems(specification_version: i32) -> Option<Systems> {
     Some(Systems { ios: ios.to_owned(), macos: macos.to_owned() })
 }
 
-/// The labels of a classifier that is not a program; of a pipeline, those of its last classifier.
+/// The class labels of a classifier that is not a program; for a pipeline, those of its last classifier.
 pub(super) fn class_labels(model: &pb::Model) -> Option<ClassLabels> {
     use model::Type as T;
     if let Some(pipeline) = pipeline(model) {
@@ -54,7 +55,7 @@ pub(super) fn class_labels(model: &pb::Model) -> Option<ClassLabels> {
     }
 }
 
-/// The labels of a program that ends with a `classify` op.
+/// The class labels of a program that ends with a `classify` op.
 pub(super) fn program_classes(function: &Function) -> Option<ClassLabels> {
     let body = &function[function.body];
     let op = body.ops.iter().map(|&op| &function[op]).find(|op| op.kind == OpKind::Classify)?;
@@ -65,7 +66,7 @@ pub(super) fn program_classes(function: &Function) -> Option<ClassLabels> {
     })
 }
 
-/// How a network scales its images, by input; an empty name is the first image.
+/// How a network scales its images, by input. An empty name stands for the first image.
 pub(super) fn network_preprocessing(model: &pb::Model) -> Vec<(String, NetworkScaling)> {
     use model::Type as T;
     let list = match &model.r#type {
@@ -77,11 +78,11 @@ pub(super) fn network_preprocessing(model: &pb::Model) -> Vec<(String, NetworkSc
     list.iter().map(|p| (p.feature_name.clone(), NetworkScaling(p.clone()))).collect()
 }
 
-/// A network's preprocessing, as the file has it.
+/// A network's preprocessing message.
 pub(super) struct NetworkScaling(pb::NeuralNetworkPreprocessing);
 
 impl NetworkScaling {
-    /// With the biases in the order of an image's channels.
+    /// Converts the message, with the biases in the order of an image's channels.
     pub fn in_order_of(&self, color: &str) -> Preprocessing {
         use pb::neural_network_preprocessing::Preprocessor;
         match &self.0.preprocessor {
@@ -102,8 +103,8 @@ impl NetworkScaling {
     }
 }
 
-/// The scaling that a program begins with: a product with constants, then a sum, each with one number or one for each
-/// channel, and each the only op that uses what comes before it.
+/// The scaling at the start of a program: a product with constants, then a sum. Each has one constant, or one per
+/// channel, and each op is the only user of its input.
 pub(super) fn first_ops(function: &Function, image: ValueId) -> Option<Preprocessing> {
     let mut at = image;
     let (mut scale, mut bias): (Option<Vec<f64>>, Option<Vec<f64>>) = (None, None);
@@ -153,7 +154,7 @@ fn only_user(function: &Function, value: ValueId) -> Option<&Op> {
     users.next().is_none().then_some(user)
 }
 
-/// One number, or one for each channel: all other sizes are 1.
+/// The elements of a constant with one number, or one per channel: all other dimensions have size 1.
 fn channel_numbers(value: &Value) -> Option<Vec<f64>> {
     let tensor = value.as_tensor().filter(|t| t.elements() <= 4 && t.elements() > 0)?;
     let shape = tensor.shape();
@@ -172,12 +173,12 @@ fn constant<'a>(function: &'a Function, op: &'a Op, name: &str) -> Option<&'a Va
     }
 }
 
-/// The sizes of a tensor in the form in which a network's feature of `declared` sizes is described.
+/// The sizes of a tensor, reduced to the `declared` dimensions of a network's feature.
 pub(super) fn declared_sizes(ty: &TensorType, declared: usize) -> Vec<Option<u64>> {
     let size = |d: usize| ty.shape.get(d).and_then(|d| d.fixed()).map(|n| n as u64);
     let rank = ty.rank();
     let kept: Vec<usize> = (0..rank).filter(|&d| declared_axis(rank, declared, d).is_some()).collect();
-    // Other dimensions may be left out where they are 1.
+    // The remaining dimensions may be dropped if their size is 1.
     let others_are_one = (0..rank).filter(|d| !kept.contains(d)).all(|d| size(d) == Some(1));
     if kept.len() == declared && declared > 0 && others_are_one {
         kept.into_iter().map(size).collect()
@@ -186,8 +187,8 @@ pub(super) fn declared_sizes(ty: &TensorType, declared: usize) -> Vec<Option<u64
     }
 }
 
-/// Multiplications with an addition of one run, if all shapes that matter are fixed. None of them may be in a loop or a
-/// branch.
+/// The multiply-add operations of one run; `None` if a shape that matters is not fixed, or if one of the operations is
+/// inside a loop or a branch.
 pub(super) fn multiply_adds(function: &Function) -> Option<u64> {
     let mut sum = 0u64;
     for &op in &function[function.body].ops {
@@ -278,7 +279,7 @@ fn op_multiply_adds(function: &Function, op: &Op) -> Option<u64> {
                 product(&query[..query.len() - 1]).saturating_mul(keys).saturating_mul(*value.last()?),
             )
         }
-        // Whose computation is not counted.
+        // The computation of these ops is not counted.
         OpKind::ConvQuantized => return None,
         _ => 0,
     })

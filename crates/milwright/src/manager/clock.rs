@@ -17,8 +17,8 @@ pub trait Clock: Send + Sync + 'static {
     fn sleep_until(&self, time: Instant) -> BoxFuture<'static, ()>;
 }
 
-/// How long before its deadline a call times out. Timers fire up to a millisecond late, and the answer takes time to
-/// reach the caller.
+/// How long before its deadline a call times out, at most. Timers fire up to a millisecond late, and the answer takes
+/// time to reach the caller.
 pub(crate) const MARGIN: Duration = Duration::from_millis(2);
 
 /// Adds a duration to a time. If the sum is out of range, returns a time in the far future.

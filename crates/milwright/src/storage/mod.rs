@@ -1,9 +1,9 @@
-//! How many parameters a model has, and how they are stored.
+//! The number of parameters of a model, and how they are stored.
 //!
-//! A parameter is a number that the model has learned, or that was folded into what it has learned. What counts: in an ML
-//! program, the elements of every constant with at least one dimension that is a float or an integer of at most eight
-//! bits, as many as there are after decompression; in a neural network, the elements of every layer's weights; in the
-//! classical kinds, coefficients, thresholds, leaves and stored samples. A weight that is used twice counts once.
+//! A parameter is a learned number, or one that was folded into a learned number. What counts as a parameter: in an ML
+//! program, the elements (after decompression) of every constant that has at least one dimension and is a float or an
+//! integer of at most eight bits; in a neural network, the elements of every layer's weights; in classical models,
+//! coefficients, thresholds, leaves and stored samples. A weight that is used twice counts once.
 
 mod network;
 mod program;
@@ -15,18 +15,18 @@ use serde::Serialize;
 
 use crate::info::pipeline;
 
-/// How many parameters a model has, and how they are stored.
+/// The number of parameters of a model, and how they are stored.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Storage {
-    /// Parameters.
+    /// The number of parameters.
     pub parameters: u64,
-    /// Bytes that they take in the file, with tables, scales and masks.
+    /// The bytes of the parameters in the file, including tables, scales and masks.
     pub bytes: u64,
-    /// Bits that a parameter takes on average; none if there are no parameters.
+    /// The average number of bits per parameter; `None` if there are no parameters.
     pub bits_per_parameter: Option<f64>,
-    /// The parameters by form and element type, those that take most bytes first.
+    /// The parameters by form and element type, the largest number of bytes first.
     pub forms: Vec<StorageForm>,
-    /// Bytes of other constants, such as tables of positions and shapes, that are not parameters.
+    /// The bytes of other constants, which are not parameters, such as tables of positions and shapes.
     pub other_bytes: u64,
 }
 
@@ -37,32 +37,32 @@ pub struct StorageForm {
     pub form: String,
     /// The element type that the model computes with, by its MIL name.
     pub dtype: String,
-    /// How many weights are stored so.
+    /// The number of weights in this form.
     pub weights: u64,
-    /// How many parameters these have.
+    /// The number of parameters in these weights.
     pub parameters: u64,
-    /// Bytes that they take in the file.
+    /// Their bytes in the file.
     pub bytes: u64,
-    /// Bits that a parameter takes.
+    /// The average number of bits per parameter.
     pub bits_per_parameter: f64,
 }
 
 impl Storage {
-    /// Of a model's messages. The program of a compiled model is not among them.
+    /// Counts the parameters of a model message. The program of a compiled model is not part of it.
     pub(crate) fn new(model: &pb::Model) -> Storage {
         let mut storage = Storage::default();
         storage.add_model(model);
         storage.finish()
     }
 
-    /// Of a program in the IR.
+    /// Counts the parameters of a program in the IR.
     pub(crate) fn of_program(program: &Program) -> Storage {
         let mut storage = Storage::default();
         program::add_ir(&mut storage, program);
         storage.finish()
     }
 
-    /// Of several models together.
+    /// Adds up several models.
     pub(crate) fn total<'a>(models: impl Iterator<Item = &'a Storage>) -> Storage {
         let mut total = Storage::default();
         for storage in models {
@@ -165,7 +165,7 @@ impl Storage {
         });
         let group = &mut self.forms[at];
         group.weights += 1;
-        // Shapes in a file may claim anything.
+        // Sums saturate because shapes in a file may claim anything.
         group.parameters = group.parameters.saturating_add(parameters);
         group.bytes = group.bytes.saturating_add(bytes);
     }
@@ -186,7 +186,7 @@ fn bits(bytes: u64, parameters: u64) -> Option<f64> {
     (parameters > 0).then(|| bytes as f64 * 8.0 / parameters as f64)
 }
 
-/// A threshold for each branch, and the values of each leaf.
+/// The number of branch thresholds and leaf values.
 fn tree_numbers(trees: Option<&pb::TreeEnsembleParameters>) -> usize {
     let Some(trees) = trees else { return 0 };
     let node = |n: &pb::tree_ensemble_parameters::TreeNode| n.evaluation_info.len().max(1);

@@ -17,7 +17,7 @@ pub(super) fn add_layer(storage: &mut Storage, layer: &NeuralNetworkLayer) {
     }
 }
 
-/// Every weight of a layer, with the number of its elements where the layer says that.
+/// Collects all weights of a layer, and their numbers of elements if the layer declares them.
 fn collect<'a>(layer: Option<&'a Layer>, out: &mut Vec<(&'a WeightParams, Option<u64>)>) {
     let mut add = |weight: &'a Weight, expected: Option<u64>| {
         if let Some(weight) = weight {
@@ -29,7 +29,7 @@ fn collect<'a>(layer: Option<&'a Layer>, out: &mut Vec<(&'a WeightParams, Option
         Some(Layer::Convolution(p)) => {
             let kernel = p.kernel_size.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
             let count = kernel.and_then(|k| product(&[p.output_channels, p.kernel_channels, k]));
-            // A deconvolution's weights have the groups on the other side.
+            // A deconvolution's weights have the groups in another dimension.
             add(&p.weights, count.filter(|_| !p.is_deconvolution));
             add(&p.bias, Some(p.output_channels));
         }
@@ -144,7 +144,7 @@ fn add_weight(storage: &mut Storage, weight: &WeightParams, expected: Option<u64
         let bits = quantization.number_of_bits.clamp(1, 64);
         let stored = len(&weight.raw_value);
         let places = stored.saturating_mul(8) / bits;
-        // The last byte may have places that are not used.
+        // Some bits of the last byte may be unused.
         let fits = |n: &u64| *n <= places && places - n < 8;
         let n = expected.filter(fits).unwrap_or(places);
         let (form, extra) = match &quantization.quantization_type {

@@ -1,7 +1,7 @@
-//! The constants of ML programs: which weight is stored in which form.
+//! Counts the constants of ML programs by how they are stored.
 //!
-//! Programs are read here from their messages, for which the weight files need not be there, or from the IR, which is
-//! all there is of a compiled model. Both become the same small graph of constants.
+//! A program is read from its messages, which works without the weight files, or from the IR, which is the only form
+//! of a compiled model. Both are converted to the same small graph of constants.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -11,15 +11,15 @@ use milwright_spec::proto::mil_spec as pb;
 
 use super::Storage;
 
-/// Constants of all functions: what they share counts once.
+/// The constants of all functions. Shared bytes count once.
 #[derive(Default)]
 struct Graph {
     nodes: Vec<Node>,
-    /// Those that another one expands.
+    /// Nodes that another node expands.
     inner: HashSet<usize>,
-    /// What one op gives, as ranges of nodes: who uses one of them uses all.
+    /// Results of the same op, as ranges of nodes. Using one of them uses all.
     siblings: Vec<Range<usize>>,
-    /// Expanded ones that were counted.
+    /// Expanded nodes that were counted.
     seen: HashSet<usize>,
     counted: HashSet<Key>,
 }
@@ -31,18 +31,18 @@ struct Node {
 }
 
 enum Content {
-    /// Its bytes are in the file.
+    /// The bytes of the constant are in the file.
     Stored(Key),
-    /// An op `constexpr_…` makes it out of others, by the names of the op's parameters.
+    /// A `constexpr_…` op expands the constant from other nodes, by the names of the op's parameters.
     Expanded(String, Vec<(String, usize)>),
 }
 
-/// Which bytes a constant has.
+/// Identifies the bytes of a constant.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Key {
     Blob(String, u64),
     Memory(usize, usize),
-    /// Bytes of its own: the number of the constant.
+    /// Unshared bytes, by the index of the constant.
     Own(usize),
 }
 
@@ -69,7 +69,7 @@ impl Graph {
         self.nodes.len() - 1
     }
 
-    /// Adds what an op expands.
+    /// Adds the result of an op that expands other constants.
     fn expand(
         &mut self,
         kind: &str,
@@ -202,7 +202,7 @@ impl Graph {
         }
     }
 
-    /// The bytes of a node and of what it expands, each counted once.
+    /// The bytes of a node and of the nodes that it expands, each counted once.
     fn take_bytes(&mut self, at: usize, depth: usize) -> u64 {
         let node = &self.nodes[at];
         match &node.content {
@@ -221,7 +221,7 @@ impl Graph {
         }
     }
 
-    /// In which form a node is stored.
+    /// The form that a node is stored in.
     fn form(&self, at: usize, depth: usize) -> String {
         let Content::Expanded(kind, operands) = &self.nodes[at].content else { return "dense".into() };
         let operand = |name: &str| operands.iter().find(|(n, _)| n == name).map(|(_, at)| *at);
@@ -229,7 +229,7 @@ impl Graph {
         let dtype = |name: &str| of(name).map_or("integers", |n| n.dtype.name());
         let bits = |indices: &str| match (of(indices), of("lut")) {
             (Some(i), _) if i.dtype.is_sub_byte() => i.dtype.bits() as u32,
-            // Indices in bytes: as many bits as the table needs.
+            // Palette indices are stored in bytes, and use as many bits as the table needs.
             (_, Some(lut)) if lut.shape.len() == 1 => lut.elements().max(1).ilog2(),
             _ => 8,
         };
@@ -258,7 +258,7 @@ impl Graph {
             forms.extend(new.into_iter().map(str::to_owned).collect::<Vec<_>>());
         };
         add(own);
-        // What an op expands may itself be compressed, and so may the tables of a palette.
+        // The operands of an op may be compressed in turn, and so may the tables of a palette.
         for (name, prefix) in [(data, ""), ("lut", "tables ")] {
             if let Some(at) =
                 operand(name).filter(|&at| matches!(self.nodes[at].content, Content::Expanded(..)))
@@ -269,19 +269,19 @@ impl Graph {
         forms.join(" + ")
     }
 
-    /// Integers with one scale for each channel or tensor, or for each block.
+    /// The form of integers with one scale per channel or tensor, or per block.
     fn scaled(&self, dtype: &str, scale: Option<&Node>) -> String {
-        // More than one dimension with more than one scale: blocks.
+        // Scales along more than one dimension mean blocks.
         let many = scale.map_or(0, |s| s.shape.iter().filter(|&&n| n > 1).count());
         format!("{} {dtype}", if many > 1 { "blockwise" } else { "linear" })
     }
 }
 
-/// How far compression of compression is followed.
+/// The largest depth of nested compression to follow.
 const MAX_DEPTH: usize = 8;
 
 impl Node {
-    /// Shapes in a file may claim anything.
+    /// The number of elements. It saturates, because shapes in a file may claim anything.
     fn elements(&self) -> u64 {
         self.shape.iter().fold(1, |n, &d| n.saturating_mul(d))
     }
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn compressed_forms() {
         let linear = "tensor<fp32, [2, 6]> y = constexpr_affine_dequantize()[quantized_data = tensor<int8, [2, 6]>([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), zero_point = tensor<int8, []>(0), scale = tensor<fp32, [2]>([1, 2]), axis = tensor<int32, []>(0)];";
-        // 12 bytes, one zero point, two scales, and the axis.
+        // 12 bytes of data, one zero point, two scales, and the axis.
         assert_eq!(forms("ios16", linear), [form("linear int8", "fp32", 12, 12 + 1 + 8 + 4)]);
         let palette = "tensor<fp16, [4, 2]> y = constexpr_lut_to_dense()[indices = tensor<uint8, [2]>([1, 2]), lut = tensor<fp16, [4]>([0, 1, 2, 3]), shape = tensor<uint32, [2]>([4, 2])];";
         assert_eq!(forms("ios16", palette), [form("palettized 2-bit", "fp16", 8, 2 + 8 + 8)]);
@@ -342,7 +342,7 @@ mod tests {
             tensor<fp16, [2, 4]> y = constexpr_lut_to_dense(indices = tensor<uint1, [2, 4]>([0, 1, 0, 1, 0, 1, 0, 1]), lut = t);";
         let expected = form("palettized 1-bit + tables linear int8", "fp16", 8, 1 + 2 + 2);
         assert_eq!(forms("ios18", tables), [expected]);
-        // The mask that the first op gives is not used, and yet belongs to the weight.
+        // The mask that the first op returns is unused, but still belongs to the weight.
         let sparse = "tensor<uint1, [2, 4]> m, tensor<fp16, [2]> v = constexpr_sparse_blockwise_shift_scale(data_mask = tensor<uint1, [2, 4]>([0, 1, 0, 1, 0, 0, 0, 0]), nonzero_data = tensor<int8, [2]>([3, 4]), scale = tensor<fp16, [1, 1]>([2]));
             tensor<fp16, [2, 4]> y = constexpr_sparse_to_dense(nonzero_data = v, mask = m);";
         assert_eq!(forms("ios18", sparse), [form("sparse + linear int8", "fp16", 8, 1 + 2 + 2)]);
