@@ -1,5 +1,5 @@
-//! The proof, tested like a lock: results of every type, damaged in every way, must be told from whole ones at the
-//! tolerance that should do it, and whole ones must pass at any.
+//! Tests the proof like a lock: damaged results of every type must be told from good ones at the tolerance that should
+//! do so, and good ones must pass at any tolerance.
 
 use std::sync::LazyLock;
 
@@ -13,14 +13,14 @@ const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/digits
 
 type Random = Xoshiro256PlusPlus;
 
-/// The results of several runs.
+/// The results of several samples.
 type Results = Vec<Prediction>;
 
 fn below(random: &mut Random, n: usize) -> usize {
     (random.next_u64() >> 33) as usize % n
 }
 
-/// From -1 to 1.
+/// A number from -1 to 1.
 fn unit(random: &mut Random) -> f64 {
     (random.next_u64() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
 }
@@ -42,7 +42,7 @@ fn classes() -> Tensor {
     Tensor::from_strings(&[6], ["ant", "bee", "cat", "dog", "eel", "fox"].map(str::to_owned).into()).unwrap()
 }
 
-/// Outputs of every kind. `digit` and `digit_probs` are declared by the model as label and probabilities.
+/// Outputs of every kind. The model declares `digit` and `digit_probs` as the label and the probabilities.
 fn whole(random: &mut Random, sets: usize) -> Results {
     let mut result = |_| {
         let mut many = |n: usize, scale: f64| -> Vec<f64> { (0..n).map(|_| scale * unit(random)).collect() };
@@ -95,7 +95,7 @@ fn judge(a: &[Prediction], b: &[Prediction], tolerance: Option<f64>) -> Vec<Stri
     outputs.iter().filter_map(|o| Some(format!("{}: {}", o.name, o.failure(tolerance)?))).collect()
 }
 
-/// Replaces one output in every result, or takes it away.
+/// Replaces or removes one output in every result.
 fn change(
     results: &[Prediction],
     name: &str,
@@ -111,14 +111,14 @@ fn change(
     results.iter().enumerate().map(with).collect()
 }
 
-/// A tensor with other elements.
+/// Changes the elements of a tensor.
 fn with(tensor: &Tensor, change: impl FnOnce(&mut Vec<f64>)) -> Tensor {
     let mut values = tensor.to_f64();
     change(&mut values);
     numbers(tensor.dtype(), tensor.shape(), &values)
 }
 
-/// Changes the finite ones among the elements of a tensor.
+/// Changes the finite elements of a tensor.
 fn finite(tensor: &Tensor, change: &mut dyn FnMut(&mut [f64])) -> Tensor {
     with(tensor, |values| {
         let places: Vec<usize> = (0..values.len()).filter(|&i| values[i].is_finite()).collect();
@@ -139,7 +139,7 @@ fn what_is_whole_passes_at_any_tolerance() {
         let sets = 2 + below(&mut random, 8);
         let a = whole(&mut random, sets);
         assert_eq!(judge(&a, &a, Some(1e9)), [""; 0], "seed {seed}");
-        // What rounding does is within 60 dB, too.
+        // Rounding stays within 60 dB, too.
         for name in FLOATS.iter().filter(|n| **n != "halves") {
             let mut change_by = |x: &mut f64| *x *= 1.0 + 1e-5 * unit(&mut random);
             let b = change(&a, name, &mut |_, t| Some(with(t, |v| v.iter_mut().for_each(&mut change_by))));
@@ -148,14 +148,14 @@ fn what_is_whole_passes_at_any_tolerance() {
     }
 }
 
-/// Asserts that the output that was damaged is named, and no other one.
+/// Asserts that the damaged output is named, and no other one.
 fn caught(what: &str, name: &str, a: &[Prediction], b: &[Prediction], tolerance: Option<f64>) {
     let failures = judge(a, b, tolerance);
     let names: Vec<&str> = failures.iter().map(|f| f.split(':').next().unwrap_or_default()).collect();
     assert_eq!(names, [name], "{what} of `{name}` at {tolerance:?}: {failures:?}");
 }
 
-/// Damage that is an error at any tolerance, and without one.
+/// Damage that fails with and without a tolerance.
 #[test]
 fn what_is_broken_is_caught_without_a_tolerance() {
     for seed in 0..12 {
@@ -250,7 +250,7 @@ fn wrong_numbers_are_caught_at_their_tolerance() {
                 caught("one element", name, &a, &doubled, Some(60.0));
                 let negated = at(victim, &mut |v| v[largest(v)] *= -1.0);
                 caught("the sign of one element", name, &a, &negated, Some(60.0));
-                // A bit of the exponent, or the sign; the result may be infinite.
+                // Flips a bit of the exponent or the sign; the result may be infinite.
                 let bit = 23 + below(&mut random, 9);
                 let flipped = at(victim, &mut |v| {
                     let i = largest(v);
@@ -268,7 +268,7 @@ fn wrong_numbers_are_caught_at_their_tolerance() {
     }
 }
 
-/// Infinities and NaN that are the same in both, a mask say, hide nothing of the rest.
+/// Infinities and NaN that are equal in both, such as a mask, do not hide errors in the rest.
 #[test]
 fn what_is_not_finite_hides_nothing() {
     let mut random = Random::seed_from_u64(23);
@@ -290,7 +290,7 @@ fn what_is_not_finite_hides_nothing() {
     }
 }
 
-/// The same change for every result.
+/// Makes the same change in every result.
 fn each_set(results: &[Prediction], name: &str, f: &mut dyn FnMut(&mut [f64])) -> Results {
     change(results, name, &mut |_, t| Some(finite(t, f)))
 }
@@ -305,7 +305,7 @@ fn one_lost_result_among_many_is_caught() {
         });
         caught("one lost result of 200", name, &a, &b, Some(20.0));
     }
-    // A quiet one, too: 40 dB below the others it is lost in the sum, and is judged by itself.
+    // A quiet sample, too: 40 dB below the others, its error is lost in the sum, so it is judged by itself.
     let quiet = change(&a, "floats", &mut |i, t| {
         Some(finite(t, &mut |v| {
             if i == 3 {
@@ -369,7 +369,7 @@ fn wrong_choices_are_caught_at_their_tolerance() {
     }
 }
 
-/// A float of another width is compared, and the width is said.
+/// Floats of another width are compared, and the width is reported.
 #[test]
 fn other_widths_are_said() {
     let mut random = Random::seed_from_u64(11);
@@ -419,23 +419,23 @@ fn what_does_not_depend_on_the_inputs_proves_nothing() {
         caught("a constant", "x", &same, &same, Some(-100.0));
         assert_eq!(judge(&same, &same, None), [""; 0]);
     }
-    // A number that never changes is not judged, whatever there is beside it.
+    // A number that never changes is not judged, even if other outputs change.
     let beside = results(&[("x", vec![0.0]), varying.clone()], DType::Fp32);
     caught("a zero", "x", &beside, &beside, Some(20.0));
     let one = &results(&[("x", vec![0.0])], DType::Fp32)[..1];
     caught("a zero, once", "x", one, one, Some(20.0));
-    // A label need not change, if the scores do.
+    // A label need not change if the scores do.
     let mut label = results(&[varying], DType::Fp32);
     label.iter_mut().for_each(|p| {
         let outputs = [("digit".to_owned(), Tensor::string("ant"))].into_iter().chain(p.outputs().to_vec());
         *p = Prediction::new(outputs.collect());
     });
     assert_eq!(judge(&label, &label, Some(1e9)), [""; 0]);
-    // Nothing found, twice, is the same, and no proof.
+    // Two empty results are equal, but prove nothing.
     let nothing = vec![Prediction::new(vec![("boxes".to_owned(), numbers(DType::Fp32, &[0, 4], &[]))]); 2];
     caught("nothing", "boxes", &nothing, &nothing, Some(20.0));
     assert_eq!(judge(&nothing, &nothing, None), [""; 0]);
-    // Zero that becomes something else has no signal to noise, and fails.
+    // If zero becomes something else, there is no SNR, and the output fails.
     let zero = results(&[("x", vec![0.0])], DType::Fp32);
     let other = results(&[("x", vec![0.0, 0.0, 0.0, 1e-30])], DType::Fp32);
     caught("something for zero", "x", &zero, &other, Some(-1e9));
@@ -452,7 +452,7 @@ fn damaged_states_are_caught() {
             compare_states(&a, b).iter().filter_map(|o| o.failure(tolerance)).count() == 1
         };
         assert!(compare_states(&a, &a).iter().all(|o| o.within(1e9)));
-        // A state that nothing was written to is still zero, and that is as it should be.
+        // A state that was never written is still zero, as it should be.
         let zero = state(&[0.0; 64]);
         assert!(compare_states(&zero, &zero).iter().all(|o| o.within(1e9)));
         let with = |f: &dyn Fn(usize, f64) -> f64| {
