@@ -44,8 +44,7 @@ pub trait Backend: Send + Sync {
     fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Box<dyn Session>>;
 
     /// Returns whether the cache of these options already has what `load` would compile. The entry may still turn out
-    /// to be
-    /// damaged; `load` then compiles it again.
+    /// to be damaged; `load` then compiles it again.
     fn is_cached(&self, _model: &Model, _options: &LoadOptions) -> bool {
         false
     }
@@ -132,7 +131,7 @@ pub struct LoadOptions {
     pub cache: Option<Store>,
     /// The precision that fp16 programs are computed in.
     pub precision: Precision,
-    /// The hardware that Core ML may use. Other backends ignore it.
+    /// The hardware that Core ML may use. Other backends have only one kind of hardware.
     pub compute_units: ComputeUnits,
     /// Cancels loading, running and optimizing.
     pub cancel: Cancel,
@@ -148,8 +147,8 @@ pub struct Limits {
     /// [`OutOfMemory`](ErrorKind::OutOfMemory); where sizes are known before the run, before anything is allocated.
     /// Weights do not count, and neither does the scratch memory of a single op. The default is 8 GiB.
     pub memory: u64,
-    /// The longest time that one prediction may take, in addition to the caller's deadline. The engine checks it
-    /// between ops. The default is ten minutes; `None` means no limit.
+    /// The longest time that one prediction may take, whatever the caller's deadline is. The engine checks it between
+    /// ops. The default is ten minutes; `None` means no limit.
     pub prediction: Option<Duration>,
 }
 

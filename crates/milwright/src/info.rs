@@ -29,7 +29,7 @@ pub struct ModelInfo {
     pub default_function: String,
     /// The functions. Models that are not ML programs have one.
     pub functions: Vec<FunctionInfo>,
-    /// Author, licence, version and description, as far as they are given.
+    /// Author, licence, version and description, if the file has them.
     pub metadata: BTreeMap<String, String>,
     /// Metadata under keys of the author's choice.
     pub user_defined: BTreeMap<String, String>,

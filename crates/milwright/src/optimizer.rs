@@ -497,8 +497,8 @@ impl Optimizer {
             // declare and accept what the original does.
             for output in &mut found.outputs {
                 output.faults.extend(found.fails_at.clone());
-                // The exception are pipelines, whose programs cannot declare doubles. Their description is changed as
-                // well, and a note says so.
+                // Pipelines are an exception: programs cannot declare doubles, so the description of the pipeline is
+                // changed, too, and a note says so.
                 let declared = |m: &Model| declared_dtype(m, name, &output.name);
                 if declared(model).as_deref() == Some("fp64") && declared(result).as_deref() == Some("fp32") {
                     continue;

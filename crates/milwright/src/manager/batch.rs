@@ -150,8 +150,8 @@ async fn all_gone(members: &mut [Member]) {
     }
 }
 
-/// Merges all requests into one call, with the highest priority and the latest deadline of the members. The
-/// [`Deadline`](super::Deadline) in front of the batch enforces each member's own deadline.
+/// Merges all requests into one call, with the highest priority and the latest deadline of the members. The `Deadline`
+/// policy in front of the batch enforces each member's own deadline.
 fn merge(members: &[Member]) -> Call {
     let requests: Arc<[InferenceRequest]> =
         members.iter().flat_map(|m| m.call.requests.iter().cloned()).collect();

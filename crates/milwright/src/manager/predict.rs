@@ -81,7 +81,8 @@ pub enum WhenFull {
     /// Fail at once, with an error of the kind [`Overloaded`](ErrorKind::Overloaded).
     #[default]
     Refuse,
-    /// Wait for a place in the queue, until the deadline. This slows the caller down (back-pressure).
+    /// Wait all the same, beyond the limit of the queue, until the deadline. This slows the caller down
+    /// (back-pressure).
     Wait,
 }
 
