@@ -1,5 +1,5 @@
-//! Element-wise functions, fused: a small graph that runs block by block, so that what flows between its stages stays
-//! in the nearest cache. It runs alone, or as the epilogue of a kernel on that kernel's result.
+//! Fused element-wise functions: a small graph that runs block by block, so that intermediate results stay in the
+//! nearest cache. It runs alone, or as the epilogue of a kernel.
 
 use std::cell::Cell;
 
@@ -11,9 +11,9 @@ use crate::index::{Walk, count};
 use crate::kernel::MapFn;
 use crate::{Pool, View, ViewMut};
 
-/// Elements of a block.
+/// Elements in a block.
 const BLOCK: usize = 1024;
-/// Elements under which a chain is not shared among threads.
+/// The fewest elements for which a chain is split among threads.
 const LEAST: usize = 16 * BLOCK;
 
 /// A graph of element-wise functions with one result.
@@ -32,10 +32,10 @@ pub struct Stage {
     pub dtype: DType,
 }
 
-/// Where an operand comes from.
+/// The source of an operand.
 #[derive(Debug)]
 pub enum Source {
-    /// What was in the output before: a kernel's result, or the input that is updated in place.
+    /// The old contents of the output: a kernel's result, or the input that is updated in place.
     Output,
     /// The result of an earlier stage.
     Stage(usize),
@@ -62,12 +62,12 @@ impl Chain {
         self.stages.is_empty()
     }
 
-    /// Whether a stage reads what was in the output before.
+    /// Whether a stage reads the old contents of the output.
     pub fn updates(&self) -> bool {
         self.stages.iter().any(Stage::updates)
     }
 
-    /// Fills a float tensor. With [`Source::Output`] among the sources, updates it in place.
+    /// Computes a float tensor. If [`Source::Output`] is among the sources, updates the tensor in place.
     pub fn run(&self, inputs: &[View<'_>], output: &mut ViewMut<'_>, pool: &Pool) {
         let elements = count(output.shape());
         let chunk = pool.chunk(elements, BLOCK, LEAST);
@@ -108,14 +108,14 @@ impl Chain {
         }
     }
 
-    /// Computes one block, at most [`BLOCK`] long, that starts at element `start` of the output. The result is not
-    /// rounded: whoever stores it rounds it to the element type of the last stage.
+    /// Computes one block, of at most [`BLOCK`] elements, that starts at element `start` of the output. Does not round
+    /// the result: the caller rounds it to the element type of the last stage when it stores it.
     fn block(&self, inputs: &[View<'_>], start: usize, out: &mut [f32], buffers: &mut Buffers) {
         let len = out.len();
         let last = self.stages.len() - 1;
         for (number, stage) in self.stages.iter().enumerate() {
             let (done, rest) = buffers.stages.split_at_mut(number * BLOCK);
-            // What is not an `f32` run in memory is brought into a staging block first.
+            // Copies operands that are not contiguous `f32` into staging blocks first.
             for (staging, source) in buffers.staging.chunks_mut(BLOCK).zip(&stage.sources) {
                 match source {
                     Source::Input(i, walk) => bring(&inputs[*i], walk, start, &mut staging[..len]),
@@ -145,7 +145,7 @@ impl Stage {
         self.sources.iter().any(|s| matches!(s, Source::Output))
     }
 
-    /// The operands of a block: in place where they are, from `staging` where they were brought.
+    /// The operands of a block: borrowed where they are contiguous `f32`, else from `staging`.
     fn operands<'a>(
         &'a self,
         inputs: &[View<'a>],
@@ -172,7 +172,7 @@ impl Stage {
 /// The most operands that a stage may have.
 pub const MAX_OPERANDS: usize = 4;
 
-/// Memory for the blocks between stages. Each thread keeps one: an epilogue may be applied to very short rows.
+/// Scratch memory for the blocks between stages. Each thread keeps one, because an epilogue may run on very short rows.
 #[derive(Default)]
 struct Buffers {
     stages: Vec<f32>,
@@ -202,7 +202,7 @@ fn in_place<'a>(view: &View<'a>, walk: &Walk, start: usize, len: usize) -> Optio
     (view.dtype() == DType::Fp32 && walk.is_dense()).then(|| &view.slice::<f32>()[start..start + len])
 }
 
-/// Copies a block of an operand to `out` as `f32`; does nothing where [`in_place`] will do.
+/// Copies a block of an operand to `out` as `f32`, unless [`in_place`] can borrow it.
 fn bring(view: &View<'_>, walk: &Walk, start: usize, out: &mut [f32]) {
     match view.dtype() {
         DType::Fp32 if walk.is_dense() => {}
@@ -224,11 +224,11 @@ fn bring(view: &View<'_>, walk: &Walk, start: usize, out: &mut [f32]) {
     }
 }
 
-/// What a kernel does to its result before it stores it: nothing, or a fused chain.
+/// The epilogue of a kernel: nothing, or a fused chain that runs on the result before the kernel stores it.
 #[derive(Clone, Copy, Default)]
 pub struct Epilogue<'a> {
     chain: Option<(&'a Chain, &'a [View<'a>])>,
-    /// The element type that the kernel's own result has in the program.
+    /// The element type that the program declares for the kernel's own result.
     dtype: Option<DType>,
 }
 

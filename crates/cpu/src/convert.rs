@@ -1,4 +1,4 @@
-//! Between element types: widening to `f32`, narrowing from it, and dispatch over element types.
+//! Conversions between element types: widening to `f32`, narrowing from it, and dispatch over element types.
 
 use std::borrow::Cow;
 
@@ -10,8 +10,8 @@ use num_traits::AsPrimitive;
 use crate::simd::{self, Isa};
 use crate::{View, ViewMut};
 
-/// Evaluates an expression with `$T` bound to the Rust type of a whole-byte element type (`u8` for bool); the `else`
-/// expression is for strings and sub-byte types.
+/// Evaluates an expression with `$T` bound to the Rust type of a whole-byte element type (`u8` for bool). For strings
+/// and sub-byte types, evaluates the `else` expression.
 ///
 /// ```ignore
 /// with_element!(x.dtype(), T => gather::<T>(x, indices), else => return Err(...))
@@ -82,8 +82,8 @@ macro_rules! with_int {
     };
 }
 
-/// Evaluates an expression with `$T` bound to the unsigned integer as wide as an element: for kernels that only move
-/// data. Read and write with [`View::words`] and [`ViewMut::words`].
+/// Evaluates an expression with `$T` bound to an unsigned integer as wide as an element, for kernels that only move
+/// data. Such kernels read and write with [`View::words`] and [`ViewMut::words`].
 #[macro_export]
 macro_rules! with_width {
     ($dtype:expr, $T:ident => $body:expr, else => $other:expr) => {
@@ -140,7 +140,7 @@ pub fn write_f32(out: &mut ViewMut<'_>, start: usize, values: &[f32]) {
     }
 }
 
-/// All elements of a tensor of numbers as `f32`: borrowed where they are.
+/// Returns all elements of a tensor of numbers as `f32`, borrowed if they are `f32` already.
 pub fn to_f32<'a>(view: &View<'a>) -> Cow<'a, [f32]> {
     if view.dtype() == DType::Fp32 {
         return Cow::Borrowed(view.slice());
@@ -160,7 +160,7 @@ pub fn narrow(values: &[f32], out: &mut [f16]) {
     simd::convert::narrow(Isa::detect(), values, out);
 }
 
-/// Rounds singles to what an element type can hold, in place; only fp16 and bf16 lose anything.
+/// Rounds `f32` values to those of an element type, in place. Only fp16 and bf16 lose precision.
 pub fn round_to(dtype: DType, values: &mut [f32]) {
     const BLOCK: usize = 256;
     match dtype {

@@ -1,4 +1,4 @@
-//! One op on given tensors.
+//! Runs one op on given tensors.
 
 use milwright_mil::ops::{ArgView, Known, OpView};
 use milwright_mil::{Attributes, DType, Evaluate, Op, OpKind, Opset, Tensor, TensorType, Type, Value};
@@ -21,7 +21,7 @@ impl Evaluate for Engine {
 }
 
 impl Engine {
-    /// [`evaluate`](Evaluate::evaluate), within an account.
+    /// Like [`evaluate`](Evaluate::evaluate), within a memory budget.
     pub(crate) fn evaluate_within(
         self,
         op: &OpView<'_>,
@@ -36,8 +36,8 @@ impl Engine {
     }
 }
 
-/// Runs an op on named inputs: infers its output types, prepares its kernel and runs it. `known` says which inputs
-/// the kernel sees as constants while it prepares.
+/// Runs an op on named inputs: infers its output types, prepares its kernel and runs it. `known` says which inputs the
+/// kernel sees as constants when it is prepared.
 ///
 /// # Errors
 /// The inputs do not fit, or the op cannot be run.
@@ -119,12 +119,12 @@ pub fn run(
     }
 }
 
-/// Bytes that a kernel may want for copies of what it reads and writes, in wider elements.
+/// Returns the most bytes that a kernel may allocate for widened copies of its operands: eight for each element.
 pub(crate) fn temporary(elements: impl Iterator<Item = usize>) -> usize {
     elements.fold(0, |sum: usize, n| sum.saturating_add(n.saturating_mul(8)))
 }
 
-/// A map as a stage of a chain whose inputs are the op's slots.
+/// Turns a map into a stage of a chain whose inputs are the op's slots.
 fn stage(map: Map, slots: &[&[usize]], shape: &[usize], dtype: DType) -> Stage {
     let source = |operand| match operand {
         Operand::Slot(slot) => Source::Input(slot, Walk::broadcast(slots[slot], shape)),

@@ -1,6 +1,6 @@
-//! What the CPU can do.
+//! The CPU's features.
 
-/// The names of the features that kernels choose by, of those that this CPU has.
+/// Returns the names of this machine's CPU features, of those that a plan's fingerprint covers.
 pub fn names() -> Vec<&'static str> {
     #[allow(unused_mut, reason = "not every architecture has features to find")]
     let mut names = Vec::new();

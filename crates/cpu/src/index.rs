@@ -19,18 +19,19 @@ pub fn strides(shape: &[usize]) -> Dims {
     strides
 }
 
-/// Strides that walk `from` in the shape `to`, to which it broadcasts as in NumPy: 0 where it repeats.
+/// Returns strides that read `from` as if it had the shape `to`, to which it broadcasts as in NumPy. The stride of a
+/// repeated dimension is 0.
 pub fn broadcast_strides(from: &[usize], to: &[usize]) -> Dims {
     let offset = to.len() - from.len();
     let own = strides(from);
     (0..to.len()).map(|d| if d < offset || from[d - offset] == 1 { 0 } else { own[d - offset] }).collect()
 }
 
-/// A tensor read in the order of another shape: each dimension of that shape steps by a stride (in elements) of this
-/// tensor. Transposes, slices and broadcasts are such walks.
+/// The order in which a tensor is read to give another shape: each dimension of that shape has a size and a stride (in
+/// elements of this tensor). Transposes, slices and broadcasts are walks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Walk {
-    /// Sizes and strides, outermost first, with dimensions merged where they can be.
+    /// Sizes and strides, outermost first, with adjacent dimensions merged where possible.
     dims: SmallVec<[(usize, isize); 6]>,
     offset: isize,
 }
@@ -51,17 +52,17 @@ impl Walk {
         Walk { dims, offset }
     }
 
-    /// A tensor of the shape `from` as it broadcasts to `to`.
+    /// The walk that broadcasts a tensor of the shape `from` to `to`.
     pub fn broadcast(from: &[usize], to: &[usize]) -> Walk {
         Walk::new(to, broadcast_strides(from, to).into_iter().map(|s| s as isize), 0)
     }
 
-    /// Sizes and strides, outermost first, with dimensions merged where they can be.
+    /// Sizes and strides, outermost first, with adjacent dimensions merged where possible.
     pub fn dims(&self) -> &[(usize, isize)] {
         &self.dims
     }
 
-    /// The offset in the tensor of a position of the walk.
+    /// The offset in the tensor of position `position` of the walk.
     pub fn offset_at(&self, mut position: usize) -> usize {
         let mut offset = self.offset;
         for &(n, s) in self.dims.iter().rev() {
@@ -76,7 +77,7 @@ impl Walk {
         matches!(self.dims.as_slice(), [] | [(_, 1)])
     }
 
-    /// Whether every step reads the same element.
+    /// Whether the walk reads one element again and again.
     pub fn is_constant(&self) -> bool {
         matches!(self.dims.as_slice(), [] | [(_, 0)])
     }
@@ -89,7 +90,7 @@ impl Walk {
         if len == 0 || inner == 0 {
             return;
         }
-        // Where each outer dimension stands, and the offset that makes.
+        // The index in each outer dimension, and the offset in the tensor that they make.
         let mut rest = start / inner;
         let mut at: SmallVec<[usize; 6]> = SmallVec::from_elem(0, outer.len());
         let mut base = self.offset;
@@ -116,7 +117,7 @@ impl Walk {
         }
     }
 
-    /// Copies positions `start` .. `start + out.len()` of the walk over `from`.
+    /// Copies the elements at positions `start` .. `start + out.len()` of the walk over `from`.
     pub fn gather<T: Copy>(&self, from: &[T], start: usize, out: &mut [T]) {
         self.runs(start, out.len(), |at, offset, stride, n| {
             let out = &mut out[at..at + n];
@@ -157,7 +158,7 @@ mod tests {
     fn all(walk: &Walk, from: &[i32], len: usize) -> Vec<i32> {
         let mut out = vec![0; len];
         walk.gather(from, 0, &mut out);
-        // Any split gives the same.
+        // However the range is split, the result is the same.
         for start in 0..len {
             let mut part = vec![0; len - start];
             walk.gather(from, start, &mut part);

@@ -1,8 +1,8 @@
-//! The contract between the engine and the code of one op.
+//! The contract between the engine and the kernel of one op.
 //!
-//! A kernel prepares from the op's typed parameters, [`Params`]. When it runs, everything bound to them, in the order of
-//! the op's inputs and with lists spread out, makes one list of *slots*; an operand knows its own. Constants have slots as
-//! well, so that a kernel may read one when it prepares or when it runs.
+//! A kernel is prepared from the op's typed parameters, [`Params`]. When it runs, its inputs are a flat list of
+//! *slots*: all tensors bound to its parameters, in the order of the op's inputs, with lists spread out. An operand
+//! knows its slot. Constants have slots, too: a kernel may read a constant when it is prepared or when it runs.
 
 use std::fmt;
 
@@ -16,22 +16,23 @@ use crate::{Memory, Pool, View, ViewMut};
 /// The parameters of an op.
 pub type Params<'a, Op> = <Op as OpDef>::Params<'a>;
 
-/// The code of one op.
+/// The kernel of one op.
 ///
-/// `prepare` is called when all shapes are known: for a plan when it is loaded, for data-dependent shapes at run
-/// time. It must be cheap; what is expensive and depends only on constants goes into [`pack`](Kernel::pack), whose
-/// result is kept in the plan's file.
+/// The engine calls `prepare` when all shapes are known: when it loads a plan, or at run time for data-dependent
+/// shapes. `prepare` must be cheap. Expensive work that depends only on constants belongs in [`pack`](Kernel::pack),
+/// whose result is stored in the plan's file.
 pub trait Kernel: OpDef + Sized {
-    /// Whether there is code for the op.
+    /// Whether the engine can run the op.
     const SUPPORT: Support = Support::Kernel;
 
     /// Chooses how to run an op. `outputs` are the types of its results.
     ///
     /// # Errors
-    /// The op cannot run this way; the text says what is missing. The caller adds where.
+    /// The kernel cannot run the op with these types and parameters; the text says what is missing. The caller adds
+    /// which op it was.
     fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError>;
 
-    /// Lays out constant inputs as the kernel reads them, once, at compile time; `None` if there is nothing to gain.
+    /// Packs constant inputs at compile time into the layout that the kernel reads; `None` if packing gains nothing.
     ///
     /// # Errors
     /// As [`prepare`](Kernel::prepare).
@@ -39,10 +40,11 @@ pub trait Kernel: OpDef + Sized {
         Ok(None)
     }
 
-    /// [`prepare`](Kernel::prepare), with what [`pack`](Kernel::pack) made on a machine with the same CPU features.
+    /// Like [`prepare`](Kernel::prepare), given the result of [`pack`](Kernel::pack) from a machine with the same CPU
+    /// features.
     ///
     /// # Errors
-    /// As [`prepare`](Kernel::prepare); also where `packed` is not what this kernel makes.
+    /// As [`prepare`](Kernel::prepare); also if this kernel cannot have made `packed`.
     fn prepare_packed(
         p: &Params<'_, Self>,
         outputs: &[TensorType],
@@ -59,119 +61,119 @@ pub enum Support {
     Kernel,
     /// The engine itself runs it: control flow, states, lists.
     Engine,
-    /// It is known, but cannot be run; the text says why.
+    /// The op is known, but the engine cannot run it; the text says why.
     No(&'static str),
 }
 
-/// How an op will be run.
+/// How the engine will run an op.
 pub enum Prepared {
     /// A function that fills the outputs.
     Step(Step),
-    /// An element-wise function of floats, which the planner runs alone, in a fused chain, or in the epilogue of
-    /// another kernel.
+    /// An element-wise function of floats. The planner runs it alone, in a fused chain, or in the epilogue of another
+    /// kernel.
     Map(Map),
-    /// The only output is the tensor in this slot, in another shape: nothing runs.
+    /// The only output is the tensor in this slot with another shape, so that nothing needs to run.
     Alias(usize),
-    /// A function that makes its outputs, whose shapes depend on data.
+    /// A function that allocates its outputs, because their shapes depend on data.
     Dynamic(DynamicFn),
 }
 
-/// Makes outputs from inputs.
+/// Computes outputs with data-dependent shapes from inputs.
 pub type DynamicFn =
     Box<dyn Fn(&[View<'_>], &Pool, &Memory) -> Result<Vec<Tensor>, KernelError> + Send + Sync>;
 
-/// A function that fills the outputs of an op.
+/// A function that fills the preallocated outputs of an op.
 pub struct Step {
     /// The function.
     pub run: StepFn,
-    /// Bytes of scratch memory that it wants; they come uninitialized, in the sense that old contents are arbitrary.
+    /// Bytes of scratch memory that it needs. They hold arbitrary old contents.
     pub scratch: usize,
     /// Whether it passes every element of output 0 through [`Run::epilogue`].
     pub epilogue: bool,
-    /// A word for profiles that tells kernels of one op apart, such as `gemm-avx512`; may be empty.
+    /// A word that tells variants of a kernel apart in profiles, such as `gemm-avx512`; may be empty.
     pub variant: &'static str,
 }
 
 /// Fills the outputs of an op.
 pub type StepFn = Box<dyn Fn(&mut Run<'_>) -> Result<(), KernelError> + Send + Sync>;
 
-/// What a step gets to work with.
+/// The arguments of a step.
 pub struct Run<'a> {
-    /// The inputs, by slot. A slot that was packed is a view without bytes.
+    /// The inputs, by slot. The view of a packed constant has no bytes.
     pub inputs: &'a [View<'a>],
     /// The outputs.
     pub outputs: Vec<ViewMut<'a>>,
-    /// As many bytes as the step wanted, aligned to 64.
+    /// As many bytes of scratch memory as the step asked for, aligned to 64.
     pub scratch: &'a mut [u8],
     /// The threads.
     pub pool: &'a Pool,
-    /// What to do to each element of output 0, for kernels that said they can.
+    /// The epilogue: steps with [`Step::epilogue`] apply it to every element of output 0.
     pub epilogue: Epilogue<'a>,
 }
 
-/// An element-wise function of floats. The engine widens operands to `f32`, broadcasts them to the shape of the
-/// output, and rounds the result to its element type.
+/// An element-wise function of floats. The engine widens its operands to `f32`, broadcasts them to the shape of the
+/// output, and rounds the result to the output's element type.
 pub struct Map {
     /// Computes a block: all operands and the output have the same length.
     pub run: MapFn,
-    /// What it works on.
+    /// The operands.
     pub operands: Vec<Operand>,
 }
 
-/// Computes a block of an element-wise function: operands, then the output.
+/// Computes a block of an element-wise function. Its arguments are the operands and the output.
 pub type MapFn = Box<dyn Fn(&[&[f32]], &mut [f32]) + Send + Sync>;
 
 /// An operand of a [`Map`].
 pub enum Operand {
-    /// The tensor in this slot, broadcast to the output as NumPy does.
+    /// The tensor in this slot, broadcast to the output's shape as in NumPy.
     Slot(usize),
-    /// A constant that the kernel made from others, broadcast likewise: fp32.
+    /// An fp32 constant that the kernel computed from others, broadcast likewise.
     Constant(Tensor),
 }
 
-/// Constants as a kernel reads them.
+/// Constants in the layout that a kernel reads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Packed {
-    /// Numbers of the kernel's own, such as the layout that it chose.
+    /// Numbers whose meaning only the kernel knows, such as the layout that it chose.
     pub params: Vec<u64>,
-    /// The data: aligned to 64, perhaps in a memory-mapped file.
+    /// The data: aligned to 64, possibly in a memory-mapped file.
     pub data: Bytes,
-    /// The slots whose constants need not be kept.
+    /// The slots whose original constants the plan need not keep.
     pub slots: Vec<usize>,
 }
 
-/// Why an op cannot be run: what, not where.
+/// The reason why an op cannot be run. Does not name the op.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KernelError {
-    /// The op, or this use of it, is known but there is no code for it.
+    /// The op, or this use of it, is known, but the engine has no code for it.
     #[error("known, not supported on this engine: {0}")]
     Unsupported(String),
-    /// The op's inputs are wrong in a way that shows only when it runs.
+    /// The op's inputs are wrong in a way that only shows at run time.
     #[error("{0}")]
     Invalid(String),
-    /// It needs more memory than it may take, or than there is.
+    /// The op needs more memory than the limit allows or the system has.
     #[error("{0}")]
     Memory(String),
-    /// A parameter is missing or not known.
+    /// A parameter is missing or unknown.
     #[error(transparent)]
     Parameter(#[from] InferError),
 }
 
 impl KernelError {
-    /// [`KernelError::Unsupported`].
+    /// Makes a [`KernelError::Unsupported`].
     pub fn unsupported(what: impl Into<String>) -> KernelError {
         KernelError::Unsupported(what.into())
     }
 
-    /// [`KernelError::Invalid`].
+    /// Makes a [`KernelError::Invalid`].
     pub fn invalid(what: impl Into<String>) -> KernelError {
         KernelError::Invalid(what.into())
     }
 }
 
 impl Prepared {
-    /// A plain step.
+    /// A step without scratch memory and without an epilogue.
     pub fn step(run: impl Fn(&mut Run<'_>) -> Result<(), KernelError> + Send + Sync + 'static) -> Prepared {
         Prepared::Step(Step::new(run))
     }
@@ -183,13 +185,13 @@ impl Prepared {
         Prepared::Dynamic(Box::new(run))
     }
 
-    /// An element-wise function of one slot: it is called with input and output.
+    /// An element-wise function of one slot. `f` gets the input and the output.
     pub fn unary(slot: usize, f: impl Fn(&[f32], &mut [f32]) + Send + Sync + 'static) -> Prepared {
         let run = Box::new(move |x: &[&[f32]], out: &mut [f32]| f(x[0], out));
         Prepared::Map(Map { run, operands: vec![Operand::Slot(slot)] })
     }
 
-    /// An element-wise function of two slots, broadcast: it is called with both inputs and the output.
+    /// An element-wise function of two slots, broadcast. The function gets both inputs and the output.
     pub fn binary(
         slots: [usize; 2],
         f: impl Fn(&[f32], &[f32], &mut [f32]) + Send + Sync + 'static,
@@ -211,19 +213,19 @@ impl Step {
         Step { run: Box::new(run), scratch: 0, epilogue: false, variant: "" }
     }
 
-    /// The same step, which wants scratch memory.
+    /// Sets the bytes of scratch memory that the step needs.
     pub fn with_scratch(mut self, bytes: usize) -> Step {
         self.scratch = bytes;
         self
     }
 
-    /// The same step, which calls [`Epilogue::apply`] on every element of output 0 before it is rounded.
+    /// Declares that the step calls [`Epilogue::apply`] on every element of output 0 before it rounds the element.
     pub fn with_epilogue(mut self) -> Step {
         self.epilogue = true;
         self
     }
 
-    /// The same step under a name for profiles.
+    /// Names the step's variant for profiles.
     pub fn named(mut self, variant: &'static str) -> Step {
         self.variant = variant;
         self
@@ -253,15 +255,15 @@ impl fmt::Debug for Prepared {
 /// The shape of a tensor type.
 ///
 /// # Errors
-/// A dimension is not known yet.
+/// A dimension is unknown.
 pub fn concrete(ty: &TensorType) -> Result<Vec<usize>, KernelError> {
     ty.fixed_shape().ok_or_else(|| KernelError::unsupported(format!("{ty} has no fixed shape here")))
 }
 
-/// The tensor types among an op's outputs.
+/// Returns the types of an op's outputs, which must be tensors.
 ///
 /// # Errors
-/// One is not a tensor.
+/// An output is not a tensor.
 pub(crate) fn tensor_types(types: &[Type]) -> Result<Vec<TensorType>, KernelError> {
     let tensor = |t: &Type| match t {
         Type::Tensor(t) => Ok(t.clone()),

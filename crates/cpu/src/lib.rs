@@ -1,16 +1,16 @@
-//! The engine: it compiles a function for given input shapes and this machine, and runs it.
+//! The engine: compiles a function for given input shapes and this machine's CPU, and runs it.
 //!
-//! Where is what, in the order of a model's way:
+//! The modules, in the order in which a model passes through them:
 //!
 //! * [`compile()`]: from a checked program to a [`Plan`]: inference, fusion, packing of weights, memory layout.
-//! * [`Plan`]: plain data, which can be written to a file and used from there without a copy.
+//! * [`Plan`]: plain data that can be written to a file and used from there without a copy.
 //! * [`Executable`]: prepares a plan's steps and runs them.
 //! * [`kernel`]: the contract between the engine and the code of one op; `kernels/` has one file per op, at the same
 //!   path as its declaration in `milwright-mil`.
-//! * [`view`], [`index`], [`convert`], [`rows`], [`math`], [`pool`]: what kernels are written with.
+//! * [`view`], [`index`], [`convert`], [`rows`], [`math`], [`pool`]: building blocks for kernels.
 //! * [`simd`]: vectors of each instruction set, and matrix products on them; the one home of SIMD `unsafe`.
 //! * [`chain`]: element-wise functions, fused and run block by block, alone or as the epilogue of another kernel.
-//! * [`eager`]: one op on given tensors, for constant folding and tests.
+//! * [`eager`]: runs one op on given tensors, for constant folding and tests.
 
 pub mod chain;
 mod compile;

@@ -1,16 +1,16 @@
-//! Element-wise math on slices of floats: the one place where kernels take it from.
+//! Element-wise math on slices of floats, for all kernels.
 //!
-//! Each function computes `out[i]` from `x[i]`; the slices have the same length. What models spend their time on is
-//! written without branches, so that the compiler makes vector code of it, for each instruction set; the rest calls
-//! the standard library. The results are the same bits on all: the compiler neither reorders nor contracts floating
-//! point arithmetic.
+//! Each function computes `out[i]` from `x[i]`; the slices have the same length. The functions that models spend their
+//! time in are written without branches, so that the compiler can vectorize them for each instruction set; the others
+//! call the standard library. Results are bit-identical on all instruction sets, because the compiler neither reorders
+//! nor contracts floating-point arithmetic.
 //!
-//! A function that is passed to the loops here is compiled for an instruction set only where it is inlined: it should
-//! be a small closure, or `#[inline(always)]`.
+//! The compiler vectorizes a function passed to these loops only if it can inline it: pass a small closure, or a
+//! function that is `#[inline(always)]`.
 
 use crate::simd::{Isa, Op, Simd};
 
-/// eˣ, to 1 unit in the last place but for denormal results.
+/// eˣ, to 1 unit in the last place, except for denormal results.
 pub fn exp(x: &[f32], out: &mut [f32]) {
     each(x, out, exp1);
 }
@@ -72,7 +72,7 @@ pub fn each_pair(x: &[f32], y: &[f32], out: &mut [f32], f: impl Fn(f32, f32) -> 
     Isa::detect().run(EachPair(x, y, out, f));
 }
 
-/// The sum, in blocks: the error does not grow with the length as that of a running sum.
+/// The sum, added in blocks, so that the error does not grow with the length as that of a running sum does.
 pub fn sum(x: &[f32]) -> f32 {
     sum_of(x, |x| x)
 }
@@ -82,12 +82,12 @@ pub fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     Isa::detect().run(SumOf(x, f))
 }
 
-/// The largest element; NaN if there is one, -∞ if there is none.
+/// The largest element; NaN if any element is NaN, -∞ if there are no elements.
 pub fn max(x: &[f32]) -> f32 {
     fold(x, f32::NEG_INFINITY, |a, b| if a > b || a.is_nan() { a } else { b })
 }
 
-/// The smallest element; NaN if there is one, ∞ if there is none.
+/// The smallest element; NaN if any element is NaN, ∞ if there are no elements.
 pub fn min(x: &[f32]) -> f32 {
     fold(x, f32::INFINITY, |a, b| if a < b || a.is_nan() { a } else { b })
 }
@@ -136,7 +136,7 @@ impl<F: Fn(f32, f32) -> f32> Op for EachPair<'_, F> {
     }
 }
 
-/// Sums and folds go in as many lanes on any machine, so that they are the same on all.
+/// Lanes of sums and folds. The number is fixed, so that results are the same on every machine.
 const LANES: usize = 16;
 
 impl<F: Fn(f32) -> f32> Op for SumOf<'_, F> {
@@ -185,7 +185,7 @@ impl<F: Fn(f32, f32) -> f32> Op for Fold<'_, F> {
 /// eˣ of one element.
 #[inline(always)]
 pub fn exp1(x: f32) -> f32 {
-    /// Adding this rounds a small number to an integer, which is then in the low bits.
+    /// Adding this to a small number rounds it to an integer, which is then in the low bits.
     const MAGIC: f32 = 12_582_912.0;
     // ln 2, split so that a small integer times the first part is exact.
     const LN2_HIGH: f32 = 0.693_359_4;
@@ -199,7 +199,7 @@ pub fn exp1(x: f32) -> f32 {
     let n = shifted - MAGIC;
     let r = (x - n * LN2_HIGH) - n * LN2_LOW;
     let p = 1.0 + (r + r * r * polynomial(r, NEAR_0));
-    // 2ⁿ in two steps: the result may be denormal or infinite although each factor is neither.
+    // Multiplies by 2ⁿ in two steps: the result may be denormal or infinite although each factor is neither.
     let n = shifted.to_bits().wrapping_sub(MAGIC.to_bits()) as i32;
     let half = n >> 1;
     p * power_of_2(half) * power_of_2(n.wrapping_sub(half))
@@ -292,7 +292,7 @@ fn polynomial<const N: usize>(t: f32, c: [f32; N]) -> f32 {
 mod tests {
     use super::*;
 
-    /// The largest error of `f` against `reference` over many points, relative but for results under `floor`.
+    /// The largest error of `f` against `reference` over many points: relative, but absolute for results under `floor`.
     fn worst(f: impl Fn(f32) -> f32, reference: impl Fn(f64) -> f64, from: f32, to: f32, floor: f64) -> f64 {
         (0..=20_000)
             .map(|i| from + (to - from) * i as f32 / 20_000.0)

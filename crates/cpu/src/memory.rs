@@ -1,4 +1,4 @@
-//! Aligned memory, and how much of it may be taken.
+//! Aligned memory and memory limits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,17 +7,18 @@ use bytes::Bytes;
 
 use crate::KernelError;
 
-/// Every buffer starts at a multiple of this many bytes: a cache line, and the widest vector register.
+/// The alignment of every buffer: a cache line, and the widest vector register.
 pub const ALIGN: usize = 64;
 
-/// The bytes that intermediate results may take where the caller does not say: more than the models of phones and desktop
-/// machines need, and less than such machines have.
+/// The default limit for intermediate results, in bytes: more than the models of phones and desktop machines need, and
+/// less memory than such machines have.
 pub const DEFAULT_MEMORY: u64 = 8 << 30;
 
-/// A step whose temporary copies may take this many bytes asks for them before it begins.
+/// Before a step with at least this many bytes of temporary copies runs, the engine asks the system whether it has
+/// them.
 const LARGE: usize = 64 << 20;
 
-/// An account of the memory that values take whose size shows only when they are made. Clones are the same account.
+/// A memory budget for values with data-dependent sizes. Clones share the budget.
 #[derive(Clone, Debug)]
 pub struct Memory(Arc<Account>);
 
@@ -28,15 +29,15 @@ struct Account {
 }
 
 impl Memory {
-    /// An account with a limit in bytes, of which some are taken already.
+    /// A budget of `limit` bytes, of which `taken` are in use already.
     pub fn new(limit: u64, taken: u64) -> Memory {
         Memory(Arc::new(Account { limit, taken: taken.into() }))
     }
 
-    /// `len` zero bytes, which are given back to the account when they are freed.
+    /// Allocates `len` zero bytes. Dropping them returns them to the budget.
     ///
     /// # Errors
-    /// They are more than the limit leaves, or than the system has.
+    /// The limit leaves less, or the system has less.
     pub(crate) fn zeroed(&self, len: usize) -> Result<AlignedBytes, KernelError> {
         let Account { limit, taken } = &*self.0;
         let before = taken.fetch_add(len as u64, Ordering::Relaxed);
@@ -48,23 +49,23 @@ impl Memory {
     }
 }
 
-/// No more than the default.
+/// The default limit, with nothing in use.
 impl Default for Memory {
     fn default() -> Memory {
         Memory::new(DEFAULT_MEMORY, 0)
     }
 }
 
-/// Says that something does not fit into a limit.
+/// Makes the error for a value that exceeds the limit.
 pub(crate) fn exceeds(len: u64, taken: u64, limit: u64) -> KernelError {
     let taken = if taken == 0 { String::new() } else { format!(" on top of {}", size(taken)) };
     KernelError::Memory(format!("it needs {} of memory{taken}; the limit is {}", size(len), size(limit)))
 }
 
-/// Asks for the memory that a step may want besides its results, if that is much, and gives it back.
+/// Checks that the system has the memory for a step's temporary copies, if they are [`LARGE`].
 ///
 /// # Errors
-/// The system does not have it.
+/// The system does not have the memory.
 pub(crate) fn ask_for(len: usize) -> Result<(), KernelError> {
     if len >= LARGE && Vec::<u8>::new().try_reserve_exact(len).is_err() {
         return Err(unavailable(len));
@@ -76,7 +77,7 @@ fn unavailable(len: usize) -> KernelError {
     KernelError::Memory(format!("the system does not have {} of memory for it", size(len as u64)))
 }
 
-/// A number of bytes for people.
+/// Formats a number of bytes for people.
 pub(crate) fn size(bytes: u64) -> String {
     let units = ["kB", "MB", "GB", "TB", "PB", "EB"];
     let (mut value, mut unit) = (bytes as f64 / 1e3, 0);
@@ -94,11 +95,11 @@ struct Line([u8; ALIGN]);
 pub(crate) struct AlignedBytes {
     lines: Vec<Line>,
     len: usize,
-    /// Given back when this is dropped.
+    /// Returns the bytes to the budget when it is dropped.
     _charge: Option<Charge>,
 }
 
-/// Bytes that are taken from an account.
+/// Bytes that are taken from a budget.
 struct Charge {
     account: Arc<Account>,
     len: u64,
@@ -111,15 +112,15 @@ impl Drop for Charge {
 }
 
 impl AlignedBytes {
-    /// `len` zero bytes. The pages are taken from the system when they are first touched.
+    /// Allocates `len` zero bytes. The system provides the pages when they are first touched.
     ///
-    /// Where the size is a model's to say, [`Memory::zeroed`] and [`try_zeroed`](AlignedBytes::try_zeroed) do not end the
-    /// process.
+    /// Aborts the process if the system does not have them. Where a model determines the size, use [`Memory::zeroed`]
+    /// or [`try_zeroed`](AlignedBytes::try_zeroed) instead.
     pub(crate) fn zeroed(len: usize) -> AlignedBytes {
         AlignedBytes { lines: bytemuck::zeroed_vec(len.div_ceil(ALIGN)), len, _charge: None }
     }
 
-    /// [`zeroed`](AlignedBytes::zeroed), or an error if the system does not have them.
+    /// Like [`zeroed`](AlignedBytes::zeroed), but returns an error if the system does not have the memory.
     pub(crate) fn try_zeroed(len: usize) -> Result<AlignedBytes, KernelError> {
         let lines = bytemuck::try_zeroed_vec(len.div_ceil(ALIGN)).map_err(|()| unavailable(len))?;
         Ok(AlignedBytes { lines, len, _charge: None })
@@ -136,7 +137,7 @@ impl AsRef<[u8]> for AlignedBytes {
     }
 }
 
-/// A copy, in the byte order of the machine.
+/// Copies the floats, in the machine's byte order.
 impl From<&[f32]> for AlignedBytes {
     fn from(values: &[f32]) -> AlignedBytes {
         let mut bytes = AlignedBytes::zeroed(size_of_val(values));
@@ -151,7 +152,7 @@ impl From<AlignedBytes> for Bytes {
     }
 }
 
-/// The same bytes, copied if they do not start at a multiple of `align`.
+/// Returns the bytes, copied if they do not start at a multiple of `align`.
 pub(crate) fn aligned(bytes: Bytes, align: usize) -> Bytes {
     if bytes.as_ptr().addr().is_multiple_of(align) {
         return bytes;
@@ -176,7 +177,7 @@ mod tests {
         let first = memory.zeroed(800).unwrap();
         let error = memory.zeroed(101).err().unwrap().to_string();
         assert_eq!(error, "it needs 101 bytes of memory on top of 900 bytes; the limit is 1.0 kB");
-        // What is freed can be taken again, and shared memory is taken once.
+        // Freed bytes can be taken again, and shared memory counts once.
         let shared: Bytes = first.into();
         let again = shared.clone();
         drop(shared);

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-/// Most threads of a pool: far more than help anybody, and far fewer than bring a machine down.
+/// The most threads of a pool: far more than are ever useful, and far fewer than bring a machine down.
 pub const MAX_THREADS: usize = 1024;
 
-/// A number of threads, shared by all steps of a run. Cloning shares the threads.
+/// Threads that all steps of a run share. Clones use the same threads.
 #[derive(Clone, Debug, Default)]
 pub struct Pool {
     /// `None`: everything runs on the calling thread.
@@ -23,7 +23,7 @@ impl Pool {
     /// A pool of `threads` threads, at most [`MAX_THREADS`]; one thread is [`inline`](Pool::inline), zero is one per core.
     ///
     /// # Errors
-    /// The system gives no more threads.
+    /// The system cannot start so many threads.
     pub fn new(threads: usize) -> std::io::Result<Pool> {
         let threads = match threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -42,7 +42,7 @@ impl Pool {
         self.threads.as_ref().map_or(1, |p| p.current_num_threads())
     }
 
-    /// Runs `f` on one of the threads, so that what it starts in parallel needs no hand-over.
+    /// Runs `f` on one of the pool's threads, so that starting parallel work in it needs no hand-over.
     pub fn install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
         match &self.threads {
             Some(pool) => pool.install(f),
@@ -50,7 +50,7 @@ impl Pool {
         }
     }
 
-    /// Calls `f` with 0 to `chunks` - 1, in any order, in parallel; returns when all are done.
+    /// Calls `f` with 0 to `chunks` - 1, in any order and in parallel. Returns when all calls have.
     pub fn parallel_for(&self, chunks: usize, f: impl Fn(usize) + Send + Sync) {
         match &self.threads {
             Some(pool) if chunks > 1 => pool.install(|| (0..chunks).into_par_iter().for_each(f)),
@@ -58,8 +58,8 @@ impl Pool {
         }
     }
 
-    /// Splits `out` into chunks of `chunk` elements (the last may be shorter) and calls `f` with the number of each
-    /// chunk and the chunk, in parallel.
+    /// Splits `out` into chunks of `chunk` elements (the last may be shorter) and calls `f` with each chunk's number
+    /// and the chunk, in parallel.
     pub fn for_each_chunk<T: Send>(
         &self,
         out: &mut [T],
@@ -75,8 +75,8 @@ impl Pool {
         }
     }
 
-    /// A chunk length that shares `elements` among the threads: a multiple of `multiple`, and not less than `least`
-    /// elements, below which a hand-over costs more than it gains.
+    /// Returns a chunk length that splits `elements` evenly among the threads: a multiple of `multiple`, and at least
+    /// `least` elements, because a hand-over to a thread costs more than shorter chunks gain.
     pub fn chunk(&self, elements: usize, multiple: usize, least: usize) -> usize {
         let multiple = multiple.max(1);
         elements.div_ceil(self.threads()).max(least).max(1).next_multiple_of(multiple)

@@ -7,9 +7,9 @@ use gemm::{Parallelism, gemm};
 pub struct Matrix<'a> {
     /// The elements.
     pub data: &'a [f32],
-    /// From one row to the next.
+    /// Elements from one row to the next.
     pub row_stride: usize,
-    /// From one column to the next.
+    /// Elements from one column to the next.
     pub column_stride: usize,
 }
 
@@ -19,7 +19,7 @@ impl<'a> Matrix<'a> {
         Matrix { data, row_stride: columns, column_stride: 1 }
     }
 
-    /// The transpose of a dense row-major matrix of so many columns.
+    /// The transpose of a dense row-major matrix that has `columns` columns.
     pub fn transposed(data: &'a [f32], columns: usize) -> Matrix<'a> {
         Matrix { data, row_stride: 1, column_stride: columns }
     }
@@ -30,8 +30,8 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// `out = a · b`, or `out += a · b` with `accumulate`: `a` is m × k, `b` is k × n, and `out` is m × n with
-/// `out_stride` elements from one row to the next. Runs on the calling thread.
+/// Computes `out = a · b`, or `out += a · b` with `accumulate`, on the calling thread: `a` is m × k, `b` is k × n, and
+/// `out` is m × n with `out_stride` elements from one row to the next.
 ///
 /// # Panics
 /// A matrix does not fit its slice: a bug of the kernel.

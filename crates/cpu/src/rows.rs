@@ -1,4 +1,4 @@
-//! Rows: the elements of a tensor that an op takes together, such as those that it sums or normalizes.
+//! Rows: the elements that an op such as a reduction or a normalization processes together.
 
 use milwright_mil::DType;
 
@@ -6,26 +6,26 @@ use crate::convert::{to_f32, write_f32};
 use crate::index::{Walk, strides};
 use crate::{Pool, View, ViewMut};
 
-/// How many columns are turned into rows at a time, where the elements of a row are not next to each other.
+/// How many strided rows (columns in memory) are transposed at a time.
 const TILE: usize = 32;
-/// Elements under which work is not shared among threads.
+/// The fewest elements for which work is split among threads.
 const LEAST: usize = 16 * 1024;
 
-/// The rows of a shape along some of its dimensions. Rows are numbered in row-major order of the other dimensions.
+/// The rows of a tensor along some of its dimensions. Rows are numbered in row-major order of the other dimensions.
 #[derive(Clone, Debug)]
 pub struct Rows {
     /// The number of elements of a row.
     pub len: usize,
     /// The number of rows.
     pub count: usize,
-    /// Elements between one element of a row and the next.
+    /// Elements from one element of a row to the next.
     stride: usize,
-    /// The walk that brings each row together, where no one stride does.
+    /// The walk that makes each row contiguous, where rows do not have a single stride.
     gather: Option<Walk>,
 }
 
 impl Rows {
-    /// The rows of `shape` along `axes`, which are in range and distinct.
+    /// The rows of `shape` along `axes`, which must be in range and distinct.
     pub fn new(shape: &[usize], axes: &[usize]) -> Rows {
         let reduced = |d: &usize| axes.contains(d);
         let (along, others): (Vec<usize>, Vec<usize>) = (0..shape.len()).partition(reduced);
@@ -45,7 +45,7 @@ impl Rows {
         Rows { len, count, stride: 1, gather: Some(walk) }
     }
 
-    /// Fills `out` with a function of each row.
+    /// Sets each element of `out` to `f` of a row.
     pub fn fold<T: Copy + Default + Send + Sync, R: Send>(
         &self,
         x: &[T],
@@ -83,7 +83,7 @@ impl Rows {
         });
     }
 
-    /// Copies `x` to `out` with every row changed by `f`, which gets its number and its elements.
+    /// Copies `x` to `out` and lets `f` change every row in place. `f` gets the row's number and elements.
     pub fn map(&self, x: &[f32], out: &mut [f32], pool: &Pool, f: impl Fn(usize, &mut [f32]) + Send + Sync) {
         if out.is_empty() {
             return;
@@ -128,15 +128,15 @@ impl Rows {
         });
     }
 
-    /// Where row `row` starts: the offset of its block, its column in the block, and how many of the next `wanted`
-    /// rows are beside it.
+    /// Locates row `row`: the offset of its block, its column in the block, and how many of the `wanted` rows from it
+    /// on are adjacent columns of that block.
     fn tile(&self, row: usize, wanted: usize) -> (usize, usize, usize) {
         let column = row % self.stride;
         let outer = row / self.stride * self.len * self.stride;
         (outer, column, TILE.min(wanted).min(self.stride - column))
     }
 
-    /// Turns `n` columns of a block into rows.
+    /// Transposes `n` columns of a block into rows.
     fn load<T: Copy>(&self, block: &[T], column: usize, n: usize, rows: &mut [T]) {
         for j in 0..self.len {
             let from = &block[j * self.stride + column..][..n];
@@ -145,7 +145,7 @@ impl Rows {
     }
 }
 
-/// [`Rows::map`] on float tensors of any kind: each result is rounded once.
+/// Like [`Rows::map`], on float tensors of any element type. Each result is rounded once.
 pub fn map_rows(
     rows: &Rows,
     x: &View<'_>,
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
     use crate::index::count;
 
-    /// Sums of the rows of 0, 1, 2, …, by the definition.
+    /// Sums the rows of 0, 1, 2, … as the definition says.
     fn expected(shape: &[usize], axes: &[usize]) -> Vec<i64> {
         let own = strides(shape);
         let kept: Vec<usize> = (0..shape.len()).filter(|d| !axes.contains(d)).collect();
@@ -192,7 +192,7 @@ mod tests {
                 let mut out = vec![0; rows.count];
                 rows.fold(&x, &mut out, &pool, |row| row.iter().sum());
                 assert_eq!(out, sums, "{axes:?}");
-                // Every row is found under its number, and written back to its place.
+                // Every row has its number, and is written back to its place.
                 let mut changed = vec![0.0; x.len()];
                 rows.map(&floats, &mut changed, &pool, |i, row| {
                     assert_eq!(row.iter().sum::<f32>(), sums[i] as f32, "{axes:?}");

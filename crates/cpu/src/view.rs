@@ -22,7 +22,7 @@ pub struct ViewMut<'a> {
 }
 
 impl<'a> View<'a> {
-    /// A view of bytes that are aligned for the element type and as long as dtype and shape need.
+    /// Makes a view. The bytes must be aligned for the element type, and as long as element type and shape require.
     pub fn new(dtype: DType, shape: &'a [usize], bytes: &'a [u8]) -> View<'a> {
         View { dtype, shape, bytes, strings: &[] }
     }
@@ -64,14 +64,14 @@ impl<'a> View<'a> {
     #[track_caller]
     pub fn slice<T: Element>(&self) -> &'a [T] {
         check::<T>(self.dtype);
-        // No bytes may come from anywhere, also from an address where no element can be.
+        // An empty slice may have any address, even one that is not aligned for an element.
         if self.bytes.is_empty() { &[] } else { bytemuck::cast_slice(self.bytes) }
     }
 
-    /// The elements as words of the width of `T`, for kernels that only move data.
+    /// The elements as words as wide as `T`, for kernels that only move data.
     ///
     /// # Panics
-    /// `T` has not the width of the element type: a bug of the kernel.
+    /// `T` is not as wide as the element type: a bug of the kernel.
     #[track_caller]
     pub fn words<T: bytemuck::Pod>(&self) -> &'a [T] {
         assert_eq!(size_of::<T>() * 8, self.dtype.bits(), "words of {}", self.dtype);
@@ -88,7 +88,7 @@ impl<'a> View<'a> {
         made.expect("a view is as long as its shape says")
     }
 
-    /// [`to_tensor`](View::to_tensor), within an account.
+    /// Like [`to_tensor`](View::to_tensor), within a memory budget.
     pub(crate) fn to_tensor_in(self, memory: &Memory) -> Result<Tensor, KernelError> {
         if self.dtype == DType::String {
             return Ok(self.to_tensor());
@@ -99,8 +99,8 @@ impl<'a> View<'a> {
             .map_err(|e| KernelError::invalid(e.to_string()))
     }
 
-    /// Every element as `i64`: for small integer inputs, such as indices, whatever their width.
-    /// `None` for floats and strings.
+    /// Returns every element as `i64`, for small integer inputs of any width, such as indices. `None` for floats and
+    /// strings.
     pub fn to_i64(self) -> Option<Vec<i64>> {
         match self.dtype {
             DType::Int32 => Some(self.slice::<i32>().iter().map(|&x| x.into()).collect()),
@@ -109,7 +109,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// A view of a whole tensor: its bytes are aligned for its element type.
+/// Views a whole tensor, whose bytes are aligned for its element type.
 impl<'a> From<&'a Tensor> for View<'a> {
     fn from(t: &'a Tensor) -> View<'a> {
         View { dtype: t.dtype(), shape: t.shape(), bytes: t.bytes(), strings: t.strings() }
@@ -117,7 +117,7 @@ impl<'a> From<&'a Tensor> for View<'a> {
 }
 
 impl<'a> ViewMut<'a> {
-    /// A view of bytes that are aligned for the element type and as long as dtype and shape need.
+    /// Makes a view. The bytes must be aligned for the element type, and as long as element type and shape require.
     pub fn new(dtype: DType, shape: &'a [usize], bytes: &'a mut [u8]) -> ViewMut<'a> {
         ViewMut { dtype, shape, bytes }
     }
@@ -152,17 +152,17 @@ impl<'a> ViewMut<'a> {
         if self.bytes.is_empty() { &mut [] } else { bytemuck::cast_slice_mut(self.bytes) }
     }
 
-    /// The elements as words of the width of `T`, for kernels that only move data.
+    /// The elements as words as wide as `T`, for kernels that only move data.
     ///
     /// # Panics
-    /// `T` has not the width of the element type: a bug of the kernel.
+    /// `T` is not as wide as the element type: a bug of the kernel.
     #[track_caller]
     pub fn words<T: bytemuck::Pod>(&mut self) -> &mut [T] {
         assert_eq!(size_of::<T>() * 8, self.dtype.bits(), "words of {}", self.dtype);
         if self.bytes.is_empty() { &mut [] } else { bytemuck::cast_slice_mut(self.bytes) }
     }
 
-    /// The same tensor, to read.
+    /// A read-only view of the same tensor.
     pub fn view(&self) -> View<'_> {
         View::new(self.dtype, self.shape, self.bytes)
     }
