@@ -20,7 +20,8 @@ impl Pool {
         Pool { threads: None }
     }
 
-    /// A pool of `threads` threads, at most [`MAX_THREADS`]; one thread is [`inline`](Pool::inline), zero is one per core.
+    /// A pool of `threads` threads, at most [`MAX_THREADS`]; one thread is [`inline`](Pool::inline), zero is one per
+    /// core.
     ///
     /// # Errors
     /// The system cannot start so many threads.

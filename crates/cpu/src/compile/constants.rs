@@ -9,25 +9,25 @@ use crate::memory::{AlignedBytes, align_up};
 use crate::plan::{Constant, Graph, Place, Ty, Value, dtype_code};
 use crate::{KernelError, View};
 
-/// Constants up to this size lie in the graph, not in the data section.
+/// Constants of at most this size are stored in the graph, not in the data section.
 const INLINE_BYTES: usize = 64;
 
-/// Collects constants: one value for equal ones, and bytes only for those that something reads.
+/// Collects constants: equal ones become one value, and only those that some step reads get bytes in the data section.
 #[derive(Default)]
 pub(super) struct Constants {
-    /// By address, length, element type and shape.
+    /// Values by the constant's address, length, element type and shape.
     seen: HashMap<(usize, usize, DType, Vec<usize>), u32>,
-    /// The constants in the data section: number of the constant, tensor.
+    /// Constants for the data section: the constant's number and its tensor.
     large: Vec<(usize, Tensor)>,
-    /// Copies of constants in single precision.
+    /// Single-precision copies of half-precision constants.
     wide: HashMap<u32, u32>,
-    /// What else is in the data section: offsets are assigned at once.
+    /// The other contents of the data section, such as packed weights. Their offsets are assigned at once.
     chunks: Vec<(u64, Bytes)>,
     len: u64,
 }
 
 impl Constants {
-    /// The value that stands for a constant.
+    /// Returns the value of a constant, and adds the constant if it is new.
     pub(super) fn value(&mut self, graph: &mut Graph, value: &MilValue) -> u32 {
         let Some(t) = value.as_tensor() else {
             let ty = Ty::from_type(&value.ty()).unwrap_or(Ty::List(Box::new(Ty::Tensor(0, vec![])), None));
@@ -51,7 +51,7 @@ impl Constants {
         id
     }
 
-    /// A single-precision copy of a large half-precision constant.
+    /// Returns a single-precision copy of a large half-precision constant; `None` for other constants.
     pub(super) fn widened(&mut self, graph: &mut Graph, value: u32) -> Option<u32> {
         let Place::Constant(c) = graph.values[value as usize].place else { return None };
         let at = self.large.binary_search_by_key(&(c as usize), |(c, _)| *c).ok()?;
@@ -68,7 +68,7 @@ impl Constants {
         Some(wide)
     }
 
-    /// A value that has only the type of `value`, whose elements an op reads in packed form.
+    /// Adds a value that has the type of `value` but no elements: an op reads them in packed form.
     pub(super) fn packed(&mut self, graph: &mut Graph, value: u32) -> u32 {
         let ty = graph.values[value as usize].ty.clone();
         let Ty::Tensor(dtype, shape) = &ty else { return value };
@@ -85,10 +85,10 @@ impl Constants {
         offset
     }
 
-    /// Adds the constants that something reads to the data section, and returns it.
+    /// Adds the constants that some step reads to the data section, and returns it.
     ///
     /// # Errors
-    /// There is no memory for them.
+    /// The system does not have the memory for them.
     pub(super) fn finish(mut self, graph: &mut Graph) -> Result<Bytes, KernelError> {
         let mut read = vec![false; graph.constants.len()];
         let outputs = graph.outputs.iter().map(|p| p.value);

@@ -1,4 +1,4 @@
-//! Groups element-wise ops, so that what flows between them never leaves the cache.
+//! Fuses element-wise ops, so that intermediate results stay in the cache.
 //!
 //! ```text
 //! before                         after
@@ -8,9 +8,9 @@
 //! %4 = relu(%3)
 //! ```
 //!
-//! A group is a graph of element-wise ops of one shape, of which only the last result is used outside. It runs where
-//! its last op stood. If one of its inputs is the result of a step that takes an epilogue and is used nowhere else,
-//! the group becomes that epilogue.
+//! A group is a graph of element-wise ops of one shape. Only its last result is used outside the group, and the group
+//! runs where its last op stood. If one of its inputs comes from a step that takes an epilogue, and nothing else reads
+//! that input, the group becomes the epilogue.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -18,11 +18,11 @@ use std::collections::hash_map::Entry;
 use super::{Class, Item};
 use crate::plan::{Node, Place, Step, Ty, Value, Work};
 
-/// The most ops in a group: what they pass on must stay in the nearest caches.
+/// The most ops in a group: their intermediate results must fit in the nearest caches.
 const MAX_GROUP: usize = 16;
 
 /// Makes steps of the ops of a block. `outputs` are the values that the block returns; `aliases` are values that are
-/// others in another shape.
+/// another value in another shape.
 pub(super) fn fuse(
     items: Vec<Item>,
     outputs: &[u32],
@@ -32,7 +32,7 @@ pub(super) fn fuse(
     let users = users(&items, outputs, aliases);
     let groups = groups(&items, &users, values);
     let feeders = feeders(&items, &users, &groups, values);
-    // Ops that moved into another op's step, by the item that makes the step.
+    // The ops that are fused into a step, by the item that makes the step.
     let mut members: HashMap<usize, Vec<usize>> = HashMap::new();
     for (i, root) in groups.iter().enumerate() {
         if let Some(root) = root {
@@ -83,7 +83,7 @@ fn node(slot: &mut Option<Item>) -> Node {
     }
 }
 
-/// For each value, the items that read it; `usize::MAX` stands for whatever is outside.
+/// For each value, the items that read it. `usize::MAX` stands for readers outside the block.
 fn users(items: &[Item], outputs: &[u32], aliases: &HashMap<u32, u32>) -> HashMap<u32, Vec<usize>> {
     let mut users: HashMap<u32, Vec<usize>> = HashMap::new();
     for (i, item) in items.iter().enumerate() {
@@ -122,7 +122,7 @@ fn groups(items: &[Item], users: &HashMap<u32, Vec<usize>>, values: &[Value]) ->
     groups
 }
 
-/// For each group that becomes an epilogue, the step whose epilogue it is.
+/// For each group that becomes an epilogue, the step that it becomes the epilogue of.
 fn feeders(
     items: &[Item],
     users: &HashMap<u32, Vec<usize>>,
@@ -159,7 +159,7 @@ fn feeders(
     feeders
 }
 
-/// The group that all users belong to.
+/// Returns the group that all of a value's readers belong to.
 fn one_group(users: &[usize], groups: &[Option<usize>]) -> Option<usize> {
     let group = |&u: &usize| groups.get(u).copied().flatten();
     let first = group(users.first()?)?;

@@ -1,11 +1,11 @@
-//! Lays out the arena: every buffer gets an offset such that buffers alive at the same time do not overlap.
+//! Lays out the arena: gives every buffer an offset so that buffers that are alive at the same time do not overlap.
 //!
-//! Greedy best fit, largest first: each buffer goes into the smallest gap, between those already placed that are alive
-//! with it, that holds it.
+//! Uses greedy best fit, largest first. Each buffer goes into the smallest gap that holds it, among the buffers already
+//! placed that are alive at the same time.
 
 use crate::memory::align_up;
 
-/// A range of steps during which memory is needed.
+/// A buffer, and the range of steps during which it is alive.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Buffer {
     /// Bytes.
@@ -16,7 +16,8 @@ pub(super) struct Buffer {
     pub last: usize,
 }
 
-/// Offsets for the buffers, all multiples of the alignment, and the size of the arena; `None` if it does not fit.
+/// Returns the offset of each buffer, a multiple of the alignment, and the size of the arena; `None` if the arena is
+/// too large for the address space.
 pub(super) fn place(buffers: &[Buffer]) -> Option<(Vec<u64>, u64)> {
     let mut order: Vec<usize> = (0..buffers.len()).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(buffers[i].size), buffers[i].first));
@@ -26,7 +27,7 @@ pub(super) fn place(buffers: &[Buffer]) -> Option<(Vec<u64>, u64)> {
     let mut total = 0;
     for i in order {
         let b = buffers[i];
-        // Empty tensors get a place of their own, too: equal places mean that one tensor replaces another.
+        // Empty tensors get an offset of their own, too: equal offsets mean that one tensor replaces another in place.
         let size = align_up(usize::try_from(b.size.max(1)).ok()?)? as u64;
         let mut best: Option<(u64, u64)> = None;
         let mut end = 0u64;

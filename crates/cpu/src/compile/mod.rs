@@ -1,12 +1,12 @@
-//! From a function to a [`Plan`].
+//! Compiles a function to a [`Plan`].
 //!
-//! 1. The graph passes of `milwright-mil`.
-//! 2. Type inference with the given input shapes, running every op whose inputs are known.
-//! 3. Dropping what no output needs.
-//! 4. Each op is prepared, and its constants are packed. That shows what it is: a step, an element-wise function, a
-//!    mere change of shape, or something whose shape shows only at run time.
-//! 5. Element-wise functions are grouped ([`fuse`]), with each other and with the step that feeds them.
-//! 6. Every value gets its place ([`memory`]).
+//! 1. Run the graph passes of `milwright-mil`.
+//! 2. Infer types from the given input shapes, and run every op whose inputs are known.
+//! 3. Drop ops that no output needs.
+//! 4. Prepare each op and pack its constants. This shows whether the op is a step, an element-wise function, a mere
+//!    change of shape, or an op whose shapes are only known at run time.
+//! 5. Fuse element-wise functions with each other and with the step before them ([`fuse`]).
+//! 6. Give every value a place in memory ([`memory`]).
 
 mod constants;
 mod fuse;
@@ -28,7 +28,7 @@ use crate::{Engine, KernelError, Memory, Prepared, Support, kernels};
 use constants::Constants;
 use memory::Buffer;
 
-/// Why a function could not be compiled.
+/// The reason why a function could not be compiled.
 #[derive(Debug, thiserror::Error)]
 pub struct CompileError {
     function: String,
@@ -38,7 +38,7 @@ pub struct CompileError {
     cause: Cause,
 }
 
-/// What a compile error lies in.
+/// The part of a function that a compile error is about.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Cause {
     Program,
@@ -47,25 +47,25 @@ enum Cause {
     Cancelled,
 }
 
-/// What compiling may take, and when it stops.
+/// Limits for compiling.
 #[derive(Clone, Copy)]
 pub struct CompileOptions<'a> {
-    /// The bytes that all intermediate results of one run may take. What would take more is refused before anything is
-    /// allocated.
+    /// The bytes that all intermediate results of one run may take. A plan that needs more is refused before anything
+    /// is allocated.
     pub memory: u64,
-    /// Asked between ops whether to stop.
+    /// Called between ops; compiling stops if it returns true.
     pub cancel: Option<&'a (dyn Fn() -> bool + Sync)>,
 }
 
-/// The [default](crate::DEFAULT_MEMORY) amount of memory, and no end.
+/// The [default](crate::DEFAULT_MEMORY) memory limit, and no cancellation.
 impl Default for CompileOptions<'_> {
     fn default() -> Self {
         CompileOptions { memory: crate::DEFAULT_MEMORY, cancel: None }
     }
 }
 
-/// Compiles a function for the given shapes of its inputs; inputs that are not named have the shape that they
-/// declare.
+/// Compiles a function for the given shapes of its inputs. Inputs that `shapes` does not name have the shape that the
+/// function declares.
 ///
 /// # Errors
 /// There is no such function, an input has no fixed shape, or an op cannot be run.
@@ -73,10 +73,10 @@ pub fn compile(program: &Checked, function: &str, shapes: &[(&str, &[usize])]) -
     compile_with(program, function, shapes, CompileOptions::default())
 }
 
-/// [`compile`], within limits.
+/// Like [`compile`], within limits.
 ///
 /// # Errors
-/// As `compile`; a run would take more memory than allowed; or it was cancelled.
+/// As `compile`; also if a run would take more memory than allowed, or compiling was cancelled.
 pub fn compile_with(
     program: &Checked,
     function: &str,
@@ -136,7 +136,7 @@ pub fn compile_with(
     Ok(Plan { graph, data })
 }
 
-/// Runs ops on constants, within the limits, until it is cancelled.
+/// Runs ops on constants, within the memory limit, until compiling is cancelled.
 #[derive(Clone, Copy)]
 struct Folding<'a>(CompileOptions<'a>);
 
@@ -150,7 +150,7 @@ impl Evaluate for Folding<'_> {
 }
 
 impl Folding<'_> {
-    /// Fails if it was cancelled.
+    /// Fails if compiling was cancelled.
     fn go_on(&self, function: &str) -> Result<(), CompileError> {
         if self.0.cancel.is_some_and(|cancel| cancel()) {
             let (message, cause) = ("it was cancelled".into(), Cause::Cancelled);
@@ -160,8 +160,8 @@ impl Folding<'_> {
     }
 }
 
-/// Makes plain constants of compressed ones, so that they are expanded once, and packed like any weight. One that cannot
-/// be expanded here is left to be refused, with its name, when it is lowered.
+/// Replaces compressed constants by plain ones, so that they are expanded once and packed like any weight. A constant
+/// that cannot be expanded stays; lowering refuses it later, with its name.
 fn expand(f: &Function, facts: &mut Facts, folding: &Folding<'_>) {
     for id in f.walk() {
         if f[id].kind.family() != "constexpr" {
@@ -177,7 +177,7 @@ fn expand(f: &Function, facts: &mut Facts, folding: &Folding<'_>) {
     }
 }
 
-/// The function after all graph passes; `None` if a pass has a bug, which must not keep a model from running.
+/// Runs all graph passes. Returns `None` if a pass has a bug: a bug in a pass must not keep a model from running.
 fn optimize(name: &str, f: &Function, folding: &Folding<'_>) -> Option<Checked> {
     let mut program = Program::default();
     program.functions.insert(name.into(), f.clone());
@@ -208,7 +208,7 @@ fn input_type(f: &Function, value: ValueId, shapes: &[(&str, &[usize])]) -> Resu
     Ok(ty.into())
 }
 
-/// The ops that outputs need, and those that change a state.
+/// The ops that outputs need, and the ops that change a state.
 fn live(f: &Function, facts: &Facts) -> HashSet<OpId> {
     fn has_effect(f: &Function, op: OpId) -> bool {
         f[op].kind.effect() == Effect::State
@@ -245,29 +245,29 @@ struct Lower<'a> {
     graph: Graph,
     ids: HashMap<ValueId, u32>,
     constants: Constants,
-    /// Values that are other values in another shape.
+    /// Values that are another value in another shape.
     aliases: HashMap<u32, u32>,
     folding: Folding<'a>,
 }
 
-/// Ops that compute with `f32` weights, whatever their element type: fp16 weights are widened once, not in each run.
+/// Ops that compute with `f32` weights. Their fp16 weights are widened once, by the compiler, instead of in each run.
 const WIDENED: &[OpKind] = &[OpKind::Conv, OpKind::ConvTranspose, OpKind::Linear, OpKind::Matmul];
 
 /// An op, before fusion.
 struct Item {
     name: String,
     class: Class,
-    /// For what is not an op to fuse, the finished step.
+    /// The step of the op.
     work: Work,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Class {
-    /// Can be fused with other maps.
+    /// An element-wise function, which can be fused.
     Map,
-    /// Bytes of scratch memory, and whether it takes an epilogue.
+    /// A step: its bytes of scratch memory, and whether it takes an epilogue.
     Step(usize, bool),
-    /// Stays alone.
+    /// Any other step. It is never fused.
     Other,
 }
 
@@ -299,7 +299,7 @@ impl Lower<'_> {
         self.place(&outputs)
     }
 
-    /// Lowers the ops of a block. In the body, results lie in the arena where their size is known.
+    /// Lowers the ops of a block. In the function's body, results of known size lie in the arena.
     fn block(&mut self, block: BlockId, body: bool) -> Result<Vec<Item>, CompileError> {
         let f = self.f;
         let mut items = Vec::new();
@@ -322,7 +322,7 @@ impl Lower<'_> {
         Ok(Block { inputs, steps, outputs })
     }
 
-    /// Lowers an op; `None` if nothing runs.
+    /// Lowers an op; `None` if the op needs no step.
     fn op(&mut self, id: OpId, body: bool) -> Result<Option<Item>, CompileError> {
         let op = &self.f[id];
         let name = op_name(self.f, id);
@@ -425,21 +425,21 @@ impl Lower<'_> {
         Ok(Some(Item { name, class, work: Work::Op { op: node, epilogue: Vec::new() } }))
     }
 
-    /// An op that is prepared when it runs, for its shapes show only then.
+    /// Makes the step of an op that is prepared at run time, because its shapes are only known then.
     fn late(&mut self, id: OpId, args: Vec<(String, Vec<u32>)>) -> Result<Work, CompileError> {
         let op = &self.f[id];
         let outputs = op.outputs.iter().map(|&v| self.slot(v)).collect::<Result<_, _>>()?;
         Ok(Work::Late(Node { kind: op.kind.name().into(), args, outputs, packed: None, widened: Vec::new() }))
     }
 
-    /// Whether a value is a tensor whose shape is known, or a constant.
+    /// Whether a value is a tensor of known shape, or a constant.
     fn fixed(&self, value: u32) -> bool {
         let value = &self.graph.values[value as usize];
         matches!(value.place, Place::Constant(_))
             || matches!(&value.ty, Ty::Tensor(_, shape) if shape.iter().all(Option::is_some))
     }
 
-    /// What is bound to the parameters of an op.
+    /// The parameters of an op and the values bound to them.
     fn args(&mut self, id: OpId) -> Result<Vec<(String, Vec<u32>)>, CompileError> {
         let f = self.f;
         let mut all = Vec::with_capacity(f[id].inputs.len());
@@ -462,7 +462,7 @@ impl Lower<'_> {
         found.ok_or_else(|| self.error(id, KernelError::invalid(format!("input `{name}` is missing"))))
     }
 
-    /// The number of a value that is read: of a constant, if it is known.
+    /// The number of a value that a step reads: if the value is known, the number of its constant.
     fn read(&mut self, v: ValueId) -> Result<u32, CompileError> {
         if let Some(&id) = self.ids.get(&v) {
             return Ok(id);
@@ -475,7 +475,7 @@ impl Lower<'_> {
         Ok(id)
     }
 
-    /// A new number for a value that an op makes: in the arena, or in a slot.
+    /// Adds a value for an op's result: in the arena, or in a slot.
     fn output(&mut self, v: ValueId, body: bool) -> Result<u32, CompileError> {
         if body { self.value(v, Place::Arena(0)) } else { self.slot(v) }
     }
@@ -511,7 +511,7 @@ impl Lower<'_> {
             }
             v
         };
-        // When each buffer is first and last used.
+        // The steps that use each buffer first and last.
         let mut spans: HashMap<u32, (usize, usize)> = HashMap::new();
         let mut order = Vec::new();
         for (i, step) in self.graph.body.iter().enumerate() {
@@ -528,7 +528,7 @@ impl Lower<'_> {
         for &v in outputs {
             spans.entry(root(&self.aliases, v)).and_modify(|s| s.1 = steps);
         }
-        // A chain updates an operand in place if it is the last to read it.
+        // A chain updates an operand in place if no later step reads the operand.
         for (i, step) in self.graph.body.iter().enumerate() {
             let Work::Chain(nodes) = &step.work else { continue };
             let out = nodes.last().expect("a chain has nodes").outputs[0];
@@ -571,7 +571,7 @@ impl Lower<'_> {
         }
         let (offsets, arena) = memory::place(&buffers).ok_or_else(unfit)?;
         let limit = self.folding.0.memory;
-        // Results leave the arena as copies.
+        // Outputs are copied out of the arena.
         let copied = outputs.iter().filter(|&&v| matches!(values[v as usize].place, Place::Arena(_)));
         let needed = copied.filter_map(|&v| size(v)).fold(arena, |sum, n| sum.saturating_add(n as u64));
         if needed > limit {
@@ -598,7 +598,7 @@ impl Lower<'_> {
         Ok(())
     }
 
-    /// Refuses a value that alone is larger than all may be, before anything of its size is allocated.
+    /// Refuses a value that is larger than the whole memory limit, before anything of its size is allocated.
     fn check_size(&self, v: ValueId) -> Result<(), KernelError> {
         let ty = match self.facts.ty(self.f, v) {
             Type::Tensor(t) => t,
@@ -635,7 +635,7 @@ impl Lower<'_> {
 }
 
 impl Work {
-    /// Every value that the step reads or writes, those of nested blocks included.
+    /// Every value that the step reads or writes, including those in nested blocks.
     pub(crate) fn values(&self) -> Vec<u32> {
         fn node(n: &Node, all: &mut Vec<u32>) {
             all.extend(n.args.iter().flat_map(|(_, a)| a).chain(&n.outputs));
@@ -679,17 +679,17 @@ impl CompileError {
         &self.function
     }
 
-    /// The op that is at fault and its name, where one is.
+    /// The op that failed and its name, if the error is about one.
     pub fn op(&self) -> Option<(OpKind, &str)> {
         self.op.as_ref().map(|(k, n)| (*k, n.as_str()))
     }
 
-    /// Whether it may well compile for other shapes of the inputs: an op does not take what these make.
+    /// Whether the function may compile for other input shapes: an op does not accept the shapes that these lead to.
     pub fn depends_on_shapes(&self) -> bool {
         self.cause == Cause::Shapes
     }
 
-    /// Whether it would take more memory than allowed, or than there is.
+    /// Whether a run would take more memory than the limit allows or the system has.
     pub fn exceeds_memory(&self) -> bool {
         self.cause == Cause::Memory
     }

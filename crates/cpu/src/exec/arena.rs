@@ -1,4 +1,4 @@
-//! The memory for intermediate results: one allocation, of which steps borrow ranges.
+//! The memory for intermediate results: one allocation from which steps borrow ranges.
 
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -6,22 +6,22 @@ use std::ptr::NonNull;
 use crate::KernelError;
 use crate::memory::AlignedBytes;
 
-/// One allocation whose ranges can be borrowed apart from each other.
+/// One allocation whose ranges can be borrowed independently.
 pub(super) struct Arena {
-    /// Keeps the allocation; only reached through `start`.
+    /// Owns the allocation, which is only reached through `start`.
     _memory: AlignedBytes,
     start: NonNull<u8>,
     len: usize,
 }
 
-// SAFETY: an arena owns its memory, like a `Vec<u8>`; `start` points into it, wherever the arena is moved.
+// SAFETY: an arena owns its memory, like a `Vec<u8>`; `start` points into it, even after the arena moves.
 unsafe impl Send for Arena {}
 
 impl Arena {
-    /// Zeroed memory, aligned to 64.
+    /// Allocates zeroed memory, aligned to 64.
     ///
     /// # Errors
-    /// The system does not have it.
+    /// The system does not have the memory.
     pub(super) fn new(len: usize) -> Result<Arena, KernelError> {
         let mut memory = AlignedBytes::try_zeroed(len)?;
         let start = NonNull::from(memory.as_mut()).cast();
@@ -32,10 +32,10 @@ impl Arena {
         self.len
     }
 
-    /// A range, to read.
+    /// Borrows a range for reading.
     ///
     /// # Safety
-    /// No range that overlaps with this one is borrowed through [`write`](Arena::write) while the result lives.
+    /// No overlapping range may be borrowed through [`write`](Arena::write) while the result lives.
     ///
     /// # Panics
     /// The range is not within the arena.
@@ -48,10 +48,10 @@ impl Arena {
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(range.start), range.len()) }
     }
 
-    /// A range, to write.
+    /// Borrows a range for writing.
     ///
     /// # Safety
-    /// No range that overlaps with this one is borrowed otherwise while the result lives.
+    /// No overlapping range may be borrowed at all while the result lives.
     ///
     /// # Panics
     /// The range is not within the arena.

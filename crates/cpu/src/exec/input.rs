@@ -1,4 +1,4 @@
-//! What callers pass in, brought to the types that the function declares.
+//! Converts the inputs that callers pass to the types that the function declares.
 
 use milwright_mil::{DType, Element, Tensor};
 
@@ -8,7 +8,7 @@ use crate::memory::AlignedBytes;
 use crate::{View, ViewMut};
 
 impl Executable {
-    /// The inputs in declared order, converted.
+    /// Returns the inputs in declared order, converted.
     pub(super) fn bind(&self, given: &[(&str, Tensor)]) -> Result<Vec<Tensor>, RunError> {
         let error = |name: &str, message| RunError::Input { name: name.into(), message };
         let names = || self.inputs.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -43,8 +43,8 @@ impl Executable {
     }
 }
 
-/// The same elements in another type, as Core ML converts inputs: to floats, from anything that is a number; to
-/// integers, where every element is one that fits. `None` where that cannot be.
+/// Converts elements to another type, as Core ML converts inputs: any numbers to floats, and to integers if every
+/// element is a whole number that fits. `None` for other conversions.
 pub fn convert(tensor: &Tensor, dtype: DType) -> Option<Tensor> {
     if tensor.dtype() == dtype {
         return Some(tensor.clone());
@@ -71,9 +71,9 @@ pub fn convert(tensor: &Tensor, dtype: DType) -> Option<Tensor> {
     }
 }
 
-/// Whole numbers, also where they come as floats: NumPy makes floats of most things.
+/// Converts whole numbers to integers, even if they come as floats: NumPy makes most arrays of floats.
 fn whole<T: Element>(tensor: &Tensor, narrow: impl Fn(i64) -> Option<T>) -> Option<Tensor> {
-    /// Up to here floats of any kind hold every whole number.
+    /// `f64` represents every whole number up to this magnitude.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let whole = |x: f64| (x.fract() == 0.0 && x.abs() <= EXACT).then_some(x as i64);
     let values: Vec<i64> = match tensor.to_i64() {

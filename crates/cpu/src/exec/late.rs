@@ -1,4 +1,4 @@
-//! Ops whose shapes show only at run time: they are inferred, prepared and run at once.
+//! Ops whose shapes are only known at run time: each is inferred, prepared and run at once.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use crate::kernel::tensor_types;
 use crate::plan::{Node, Place};
 use crate::{KernelError, Memory, Params, eager};
 
-/// Integer tensors up to this size may be shapes or indices, which inference wants to know.
+/// Inference gets the contents of integer tensors of at most this size, because they may be shapes or indices.
 const MAX_KNOWN: usize = 64;
 
 impl Executable {
@@ -79,7 +79,7 @@ fn tensor(value: Slot) -> Result<Tensor, KernelError> {
     }
 }
 
-/// Runs the ops on lists; `None` for other ops.
+/// Runs the list ops; `None` for other ops.
 fn list_op(op: &OpView<'_>, values: &[Slot], memory: &Memory) -> Result<Option<Slot>, KernelError> {
     let slot = |slot: usize, name: &str| {
         values.get(slot).ok_or_else(|| KernelError::invalid(format!("input `{name}` is missing")))
@@ -154,8 +154,8 @@ fn list_op(op: &OpView<'_>, values: &[Slot], memory: &Memory) -> Result<Option<S
 /// The most elements of a list.
 const MAX_LIST: usize = 1 << 20;
 
-/// The elements of a new list: zeros, `init_length` times. Without a size for every dimension of an element there is
-/// nothing that could be read: then it has none.
+/// Makes the elements of a new list: `init_length` tensors of zeros. If the shape of the elements is not fully known,
+/// the list starts empty.
 fn make(
     p: &Params<'_, MakeList>,
     init_length: Option<i64>,
@@ -176,7 +176,7 @@ fn write(items: &mut Vec<Tensor>, memory: &Memory, at: usize, value: Tensor) -> 
     if at >= MAX_LIST {
         return Err(KernelError::invalid(format!("index {at} is too large for a list")));
     }
-    // What was never written reads as zeros of the same shape.
+    // Elements that were never written read as zeros of the same shape.
     if items.len() <= at {
         items.resize(at + 1, zeros(value.dtype(), value.shape(), memory)?);
     }

@@ -1,5 +1,5 @@
-//! From a [`Plan`]'s plain data to steps that can run. Every index and range is checked here, so that running trusts
-//! them; nothing of a plan is trusted before.
+//! Turns a [`Plan`]'s plain data into steps that can run. Nothing in a plan is trusted: every index and range is
+//! checked here, so that running need not check them again.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -17,11 +17,11 @@ use crate::memory::{ALIGN, exceeds};
 use crate::plan::{self, Graph, Node, Place, Plan, PlanError};
 use crate::{KernelError, Packed, Pool, Prepared, eager, kernels};
 
-/// How deep the blocks of a plan may nest.
+/// The deepest nesting of a plan's blocks.
 const MAX_NESTING: usize = 64;
-/// How much memory a step may want for itself.
+/// The most bytes of scratch memory that a step may ask for.
 const MAX_SCRATCH: u64 = 1 << 40;
-/// How many slots a plan may have for each of its values.
+/// The most slots that a plan may have for each of its values.
 const MAX_SLOTS: usize = 1;
 
 pub(super) fn load(memory: u64, plan: &Plan, pool: Pool) -> Result<Executable, PlanError> {
@@ -92,7 +92,7 @@ fn value(v: &plan::Value, graph: &Graph) -> Result<Value, PlanError> {
     }
 }
 
-/// A range of aligned start within `len` bytes.
+/// Returns the range of `size` bytes from `start`, if it is aligned and within `len` bytes.
 fn range(start: u64, size: u64, len: u64) -> Option<Range<usize>> {
     let end = start.checked_add(size).filter(|&end| end <= len)?;
     start.is_multiple_of(64).then_some(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
@@ -204,13 +204,14 @@ impl Loader<'_> {
             Prepared::Dynamic(run) if epilogue.is_empty() => {
                 Work::Dynamic { run, kind: kind.name(), inputs, outputs: self.in_slots(&outputs)? }
             }
-            // Which of the four an op is does not change between compiling and loading.
+            // A kernel decides the same way when a plan is compiled and when it is loaded, so another result means
+            // damage.
             _ => return Err(bad("an op is not what it was when it was compiled")),
         })
     }
 
-    /// Makes a chain of element-wise ops; also returns the values that it reads. `result` is the value that comes from
-    /// the step whose epilogue this is.
+    /// Makes a chain of element-wise ops; also returns the values that it reads. `result` is the result of the step
+    /// whose epilogue the chain is, if it is one.
     fn chain(
         &self,
         nodes: &[Node],
@@ -302,7 +303,7 @@ impl Loader<'_> {
         };
         let types = self.types(&node.outputs)?;
         let failed = |e: KernelError| bad(&format!("{}: {e}", node.kind));
-        // What inference checks, kernels trust.
+        // Kernels trust what inference has checked.
         let inferred = kind.infer(&view).map_err(|e| failed(e.into()))?;
         if inferred.len() != types.len() || !inferred.iter().zip(&types).all(|(i, t)| i.ty.agrees(t)) {
             return Err(bad("an op has results of other types than it should"));
@@ -325,7 +326,7 @@ impl Loader<'_> {
         prepared.map_err(failed)
     }
 
-    /// Checks that nothing is written in one step that the step also reads, or writes twice.
+    /// Checks that no step writes to memory that it also reads, or writes twice.
     fn check_overlap(
         &self,
         inputs: &[u32],

@@ -22,7 +22,7 @@ use arena::Arena;
 
 pub use input::convert as convert_input;
 
-/// A plan that is ready to run. It can be shared: each run takes an arena of its own, and gives it back.
+/// A plan that is ready to run. It can be shared among threads: each run borrows an arena from it.
 pub struct Executable {
     function: String,
     opset: Opset,
@@ -40,11 +40,11 @@ pub struct Executable {
     pool: Pool,
 }
 
-/// A value, ready to be viewed.
+/// A value, ready to be read or written.
 struct Value {
     ty: Type,
     place: Place,
-    /// Element type and shape, where they are known.
+    /// Element type and shape, if they are known.
     tensor: Option<(DType, Vec<usize>)>,
     /// The range of the arena.
     range: Range<usize>,
@@ -55,7 +55,7 @@ struct Loaded {
     name: String,
     work: Work,
     scratch: Range<usize>,
-    /// Bytes that it may want for copies of what it reads and writes.
+    /// Bytes that the step may allocate for widened copies of its operands.
     temporary: usize,
 }
 
@@ -107,24 +107,24 @@ struct Block {
     outputs: Vec<u32>,
 }
 
-/// The memory that a function keeps between runs, by the names of its states. Each caller has its own.
+/// The states of a function: memory that it keeps between runs, by name. Each caller has its own.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     tensors: HashMap<String, Tensor>,
 }
 
-/// What one run may have besides inputs.
+/// The optional arguments of a run.
 #[derive(Default)]
 pub struct RunOptions<'a> {
-    /// The states to read and write, for functions that have some.
+    /// The states to read and write; required if the function has states.
     pub state: Option<&'a mut State>,
-    /// Asked before each step whether to stop.
+    /// Called before each step; the run stops if it returns true.
     pub cancel: Option<&'a (dyn Fn() -> bool + Sync)>,
-    /// Gets the time that each step of the body took: see [`Executable::step_names`].
+    /// Receives the time that each step of the body took: see [`Executable::step_names`].
     pub times: Option<&'a mut Vec<Duration>>,
 }
 
-/// Why a run failed.
+/// The reason why a run failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
@@ -153,26 +153,26 @@ pub enum RunError {
         kind: String,
         /// The name of the op.
         name: String,
-        /// Why.
+        /// The reason.
         error: KernelError,
     },
-    /// The memory for intermediate results is not there.
+    /// The system does not have the memory for intermediate results.
     #[error("function `{function}`: {error}")]
     Memory {
         /// The function.
         function: String,
-        /// How much is missing.
+        /// The size that is missing.
         error: KernelError,
     },
     /// The run was cancelled.
     #[error("the run was cancelled before `{before}`")]
     Cancelled {
-        /// The step that was next.
+        /// The step that would have run next.
         before: String,
     },
 }
 
-/// What a run works on.
+/// The data of one run.
 struct Frame<'a> {
     inputs: &'a [Tensor],
     arena: &'a Arena,
@@ -182,18 +182,18 @@ struct Frame<'a> {
     memory: Memory,
 }
 
-/// A value whose size shows only at run time.
+/// A value in a slot, whose size is only known at run time.
 #[derive(Clone, Debug)]
 enum Slot {
     Tensor(Tensor),
     List(Vec<Tensor>),
 }
 
-/// How often a loop may turn: a guard against loops that never end.
+/// The most iterations of a loop: a guard against loops that never end.
 const MAX_TURNS: usize = 100_000_000;
 
 impl Executable {
-    /// Prepares every step of a plan, which may take the [default](crate::DEFAULT_MEMORY) amount of memory.
+    /// Prepares every step of a plan, within the [default](crate::DEFAULT_MEMORY) memory limit.
     ///
     /// # Errors
     /// The plan is damaged.
@@ -201,15 +201,15 @@ impl Executable {
         Executable::within(crate::DEFAULT_MEMORY, plan, pool)
     }
 
-    /// Prepares every step of a plan, whose intermediate results may take so many bytes in each run.
+    /// Prepares every step of a plan, with a limit of `memory` bytes for the intermediate results of each run.
     ///
     /// # Errors
-    /// The plan is damaged, or wants more.
+    /// The plan is damaged, or needs more memory.
     pub fn within(memory: u64, plan: &Plan, pool: Pool) -> Result<Executable, PlanError> {
         load::load(memory, plan, pool)
     }
 
-    /// Runs the function. Inputs are named; floats of another width than declared are converted.
+    /// Runs the function on named inputs. Floats of another width than declared are converted.
     ///
     /// # Errors
     /// An input is wrong, or an op fails on these inputs.
@@ -217,7 +217,7 @@ impl Executable {
         self.run_with(inputs, RunOptions::default())
     }
 
-    /// [`run`](Executable::run), with states, cancellation, and timing.
+    /// Like [`run`](Executable::run), with states, cancellation, and timing.
     ///
     /// # Errors
     /// An input or state is wrong, an op fails on these inputs, or the run is cancelled.
@@ -253,7 +253,7 @@ impl Executable {
         result
     }
 
-    /// A state of zeros. Tensors that the system has no memory for are missing, which the next run says.
+    /// Makes states of zeros. If the system lacks the memory for one, it is missing, and the next run reports that.
     pub fn new_state(&self) -> State {
         let zeros = |p: &Port| {
             let ty = self.state_type(p.value)?;
@@ -264,17 +264,17 @@ impl Executable {
         State { tensors: self.states.iter().filter_map(zeros).collect() }
     }
 
-    /// For each step of the body, its ops and its name.
+    /// The ops and the name of each step of the body.
     pub fn step_names(&self) -> Vec<(String, String)> {
         self.body.iter().map(|s| (s.work.ops(), s.name.clone())).collect()
     }
 
-    /// Bytes of the arena of one run.
+    /// Bytes of the arena that each run uses.
     pub fn arena_bytes(&self) -> usize {
         self.arena
     }
 
-    /// The threads.
+    /// The threads that steps run on.
     pub fn pool(&self) -> &Pool {
         &self.pool
     }
@@ -348,7 +348,7 @@ impl Executable {
                 let take = |v: &u32| self.any(*v, frame);
                 let mut vars = init.iter().map(take).collect::<Result<Vec<_>, _>>().map_err(failed)?;
                 for _ in 0..MAX_TURNS {
-                    // A loop's blocks may have no steps.
+                    // Asks in each iteration, because a loop's blocks may have no steps.
                     if frame.cancel.is_some_and(|cancel| cancel()) {
                         return Err(RunError::Cancelled { before: step.name.clone() });
                     }
@@ -389,7 +389,7 @@ impl Executable {
         block.outputs.iter().map(|&v| self.any(v, frame).map_err(failed)).collect()
     }
 
-    /// Lets `f` fill outputs: those in the arena in place; those in slots are returned, in order.
+    /// Lets `f` fill outputs: outputs in the arena in place. Outputs in slots are returned, in order.
     fn filling(
         &self,
         outputs: &[u32],
@@ -405,7 +405,7 @@ impl Executable {
             let (dtype, shape) =
                 value.tensor.as_ref().expect("`load` wants a shape for what is in the arena");
             // SAFETY: `load` has checked that the output of a step overlaps with neither its inputs nor its scratch
-            // memory, and that this overlaps with no input; only one step runs at a time on an arena.
+            // memory, and that the scratch memory overlaps with no input; only one step runs at a time on an arena.
             let (bytes, scratch) =
                 unsafe { (frame.arena.write(value.range.clone()), frame.arena.write(scratch)) };
             f(vec![ViewMut::new(*dtype, shape, bytes)], scratch)?;
@@ -506,7 +506,7 @@ impl Executable {
             Place::Fused => return Err(KernelError::invalid("a fused value is read")),
         };
         match &value.tensor {
-            // An alias has a shape of its own.
+            // An alias has a shape of its own, which may differ from that of the value whose bytes it shares.
             Some((dtype, shape)) if *dtype != DType::String => Ok(View::new(*dtype, shape, whole.bytes())),
             _ => Ok(View::from(whole)),
         }
@@ -520,7 +520,7 @@ impl Executable {
         }
     }
 
-    /// A value, to keep.
+    /// Returns a value as a tensor or list that outlives the step.
     fn any(&self, v: u32, frame: &Frame<'_>) -> Result<Slot, KernelError> {
         if let Place::Slot(slot) = self.values[v as usize].place
             && let Some(value) = &frame.slots[slot as usize]
@@ -564,7 +564,7 @@ impl Executable {
 }
 
 impl State {
-    /// The tensors, by state.
+    /// The names and tensors of all states.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.tensors.iter().map(|(n, t)| (n.as_str(), t))
     }
@@ -574,14 +574,14 @@ impl State {
         self.tensors.get(name)
     }
 
-    /// Replaces the tensor of a state; its type is checked by the next run.
+    /// Replaces the tensor of a state. The next run checks its type.
     pub fn set(&mut self, name: &str, tensor: Tensor) {
         self.tensors.insert(name.to_owned(), tensor);
     }
 }
 
 impl Work {
-    /// The ops in the step, and how the first is run.
+    /// The ops in the step, and the variant of the first op's kernel.
     fn ops(&self) -> String {
         match self {
             Work::Step { step, ops, .. } if step.variant.is_empty() => ops.clone(),

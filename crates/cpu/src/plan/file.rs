@@ -11,8 +11,8 @@
 //! 64  the graph, in postcard's encoding
 //! ```
 //!
-//! The checksum finds damage, not malice: a cache is as trusted as the program that reads it. Even so, every index and
-//! range is checked before it is used.
+//! The checksum detects damage, not tampering: a cache is as trusted as the program that reads it. Even so, every index
+//! and range is checked before it is used.
 
 use std::io::{self, Write};
 
@@ -25,14 +25,14 @@ const MAGIC: &[u8; 8] = b"MILWPLAN";
 const VERSION: u32 = 1;
 const HEADER: usize = 64;
 
-/// Why bytes are not a plan that this engine can run. The remedy is to compile the model again.
+/// The reason why this engine cannot run a plan. The remedy is to compile the model again.
 #[derive(Debug, thiserror::Error)]
 #[error("not a usable plan: {0}")]
 pub struct PlanError(pub(crate) String);
 
 impl Plan {
-    /// What a plan depends on besides the model, its input shapes and options: the engine's version and the machine's
-    /// CPU features. Part of a cache's key.
+    /// Identifies what a plan depends on besides the model, its input shapes and options: the engine's version and the
+    /// machine's CPU features. Cache keys include it.
     pub fn fingerprint() -> String {
         format!(
             "{}/{VERSION} {} {}",

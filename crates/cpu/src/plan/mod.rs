@@ -1,8 +1,8 @@
-//! A compiled function: what to run, in which order, with which memory. Plain data: see [`mod@file`] for its bytes.
+//! A compiled function: which steps run, in which order, in which memory. Plain data: see [`mod@file`] for its bytes.
 //!
 //! Values are numbered across the function and its nested blocks. Each has a place: an input, a constant, a range of
-//! the arena, or a slot for a value whose size shows only at run time. The steps of the body use the arena; the steps
-//! of nested blocks (branches and loop bodies) use slots.
+//! the arena, or a slot if its size is only known at run time. The steps of the body use the arena; the steps of nested
+//! blocks (branches and loop bodies) use slots.
 
 mod file;
 
@@ -20,11 +20,11 @@ pub struct Plan {
     pub(crate) data: Bytes,
 }
 
-/// Everything of a plan but the weights.
+/// A plan without its weights.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Graph {
     pub function: String,
-    /// By text name.
+    /// The opset's text name.
     pub opset: String,
     pub inputs: Vec<Port>,
     pub outputs: Vec<Port>,
@@ -61,10 +61,10 @@ pub(crate) enum Ty {
     State(Box<Ty>),
 }
 
-/// Where a value is.
+/// The place of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Place {
-    /// Nowhere: it flows inside a fused step.
+    /// No place: the value never leaves a fused step.
     Fused,
     /// The input with this number.
     Input(u32),
@@ -87,16 +87,16 @@ pub(crate) enum Constant {
     Data(u8, Vec<u64>, u64),
     /// Strings.
     Strings(Vec<u64>, Vec<String>),
-    /// One that was packed into another form and is not here any more: only its type is.
+    /// A constant that exists in packed form only: just its type is kept.
     Packed(u8, Vec<u64>),
-    /// A list, a tuple, a dictionary: nothing that runs reads it.
+    /// A list, tuple or dictionary, which no step reads.
     Other,
 }
 
 /// One step.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Step {
-    /// The name of the op, or of the last of the ops that were fused.
+    /// The name of the op; of fused ops, that of the last.
     pub name: String,
     pub work: Work,
     /// Scratch memory: its start in the arena and its length.
@@ -110,11 +110,11 @@ pub(crate) enum Work {
     Op { op: Node, epilogue: Vec<Node> },
     /// Runs element-wise ops block by block.
     Chain(Vec<Node>),
-    /// Runs an op whose shapes are not known before.
+    /// Runs an op whose shapes are only known at run time.
     Late(Node),
     /// `cond`: runs one of two blocks.
     Cond { pred: u32, branches: [Block; 2], outputs: Vec<u32> },
-    /// `while_loop`: runs the second block while the first says so.
+    /// `while_loop`: runs `body` as long as `cond` returns true.
     While { init: Vec<u32>, cond: Block, body: Block, outputs: Vec<u32> },
     /// `read_state`: copies a state into a value.
     ReadState { state: u32, output: u32 },
@@ -133,17 +133,18 @@ pub(crate) struct Block {
 /// An op.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Node {
-    /// The name in MIL.
+    /// The op's name in MIL.
     pub kind: String,
     /// Parameters and the values bound to them.
     pub args: Vec<(String, Vec<u32>)>,
     pub outputs: Vec<u32>,
     pub packed: Option<PackedData>,
-    /// Slots whose half-precision constants are read as the single-precision constants with these numbers.
+    /// Half-precision constants that the op reads in single precision: the slot, and the number of the widened
+    /// constant.
     pub widened: Vec<(u32, u32)>,
 }
 
-/// Where the packed constants of an op are.
+/// The place of an op's packed constants.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct PackedData {
     pub params: Vec<u64>,
@@ -157,7 +158,7 @@ pub(crate) struct PackedData {
 pub struct Feature {
     /// Its name.
     pub name: String,
-    /// Its type; dimensions are unknown where they depend on data.
+    /// The type. Dimensions that depend on data are unknown.
     pub ty: Type,
 }
 
@@ -182,12 +183,12 @@ impl Plan {
         self.features(&self.graph.states)
     }
 
-    /// The number of steps that one run takes, without those of branches and loops.
+    /// The number of steps in the body; branches and loops count as one step each.
     pub fn steps(&self) -> usize {
         self.graph.body.len()
     }
 
-    /// Bytes that one run needs for intermediate results, besides values whose size depends on data.
+    /// Bytes that one run needs for intermediate results, without values whose size depends on data.
     pub fn arena_bytes(&self) -> u64 {
         self.graph.arena
     }
@@ -197,7 +198,7 @@ impl Plan {
         self.data.len() as u64
     }
 
-    /// One line for each step: its number, the ops in it, its name.
+    /// Describes each step in a line: its number, its ops, its name.
     pub fn describe(&self) -> String {
         let mut text = String::new();
         for (i, step) in self.graph.body.iter().enumerate() {
@@ -258,7 +259,7 @@ impl Ty {
 }
 
 impl Constant {
-    /// The tensor, where there is one.
+    /// Returns the constant's tensor, if it has elements.
     pub fn tensor(&self, data: &Bytes) -> Option<Tensor> {
         let shape = |s: &[u64]| s.iter().map(|&n| usize::try_from(n).ok()).collect::<Option<Vec<_>>>();
         match self {

@@ -1,4 +1,4 @@
-//! Between half and single precision.
+//! Conversions between half and single precision.
 
 use half::f16;
 

@@ -1,9 +1,11 @@
-//! The vector units: one small abstraction over the instruction sets, and what is built on it.
+//! SIMD: one small abstraction over the instruction sets, and what is built on it.
 //!
-//! * [`Isa`] names an instruction set and is chosen once, at run time. Only [`Isa::detect`] and [`Isa::available`]
-//!   make one, so that holding an `Isa` means that the machine has it.
-//! * [`Simd`] is a vector of `f32` in one instruction set. Its implementors are *tokens*: a value of one is the proof
-//!   that the machine has the instructions, which makes all of its arithmetic safe to call.
+//! * [`Isa`] names an instruction set, chosen once at run time. Only [`Isa::detect`] and [`Isa::available`] make one,
+//! so
+//!   that whoever holds an `Isa` knows that the machine has it.
+//! * [`Simd`] is a vector of `f32` in one instruction set. Its implementors are *tokens*: a value of one proves that
+//! the
+//!   machine has the instructions, which makes all of its arithmetic safe to call.
 //! * [`Op`] is code written once for every `Simd`; [`Isa::run`] compiles it for each and calls the right one.
 //! * [`convert`] works on slices; [`gemm`] multiplies matrices.
 
@@ -33,16 +35,16 @@ enum Kind {
 
 /// Code that is compiled for every instruction set.
 pub trait Op {
-    /// What it returns.
+    /// The result.
     type Output;
 
-    /// The code. It must be `#[inline(always)]`, as must all that it calls with `simd`: only what is inlined into
-    /// the function that enables the instruction set is compiled for it.
+    /// Runs the code. It must be `#[inline(always)]`, as must everything that it calls with `simd`: only code that is
+    /// inlined into the function that enables the instruction set is compiled for it.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
 impl Isa {
-    /// The code that needs no special instructions.
+    /// The instruction set that every machine has.
     pub const PORTABLE: Isa = Isa(Kind::Portable);
 
     /// The best instruction set of this machine.

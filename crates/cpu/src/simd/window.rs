@@ -1,25 +1,25 @@
-//! What convolutions read under their windows: elements at a table of offsets, for runs of positions that lie next to
-//! each other.
+//! What convolutions read from their planes (see `kernels/conv/conv.rs`): for kernel offset `t` and output position
+//! `p`, the element `taps[t] + p`. Consecutive positions of a line are consecutive elements.
 
 use smallvec::SmallVec;
 
 use super::gemm::Panels;
 use super::{Isa, Op, Simd};
 
-/// The input of a convolution as a matrix, taps × positions, of which panels are made when they are wanted.
+/// The input of a convolution as a matrix, kernel offsets × positions (im2col), whose panels are made only when needed.
 #[derive(Clone, Copy, Debug)]
 pub struct Gather<'a> {
-    /// The input, laid out so that next positions are next elements.
+    /// The input's planes, in which consecutive positions are consecutive elements.
     pub data: &'a [f32],
-    /// Where product number b of a batch starts: at `b * batch`.
+    /// Elements from the input of one product of the batch to that of the next.
     pub batch: usize,
-    /// The offset of each row of the matrix, relative to the position.
+    /// For each kernel offset (a row of the matrix), where it reads: an index relative to the position.
     pub taps: &'a [usize],
     /// The largest of `taps`.
     pub last_tap: usize,
-    /// Positions of a line.
+    /// The number of positions in a line.
     pub line: usize,
-    /// Where each line of positions starts.
+    /// The index in `data` at which each line of positions starts.
     pub starts: &'a [usize],
 }
 
@@ -49,15 +49,15 @@ impl Panels for Gather<'_> {
     }
 }
 
-/// Elements that lie next to each other.
+/// Contiguous elements to copy.
 struct Run {
     from: usize,
     to: usize,
     len: usize,
 }
 
-/// Copies runs in whole vectors. What it writes behind a run, the next run or the next tap overwrites. Private:
-/// [`Gather::pack`] has checked that `data` and `out` are long enough.
+/// Copies runs in whole vectors. It writes past the end of a run; the next run or the next row overwrites that.
+/// Private, because [`Gather::pack`] has to check that `data` and `out` are long enough.
 struct Copy<'a> {
     data: &'a [f32],
     taps: &'a [usize],
@@ -75,9 +75,9 @@ impl Op for Copy<'_> {
         for (i, tap) in self.taps.iter().enumerate() {
             for run in self.runs {
                 for x in (0..run.len).step_by(S::LANES) {
-                    // SAFETY: the largest tap and the end of the run, rounded up to whole vectors, are inside of
-                    // `data`. A run ends at most at `width`, so that a write ends less than a vector behind row `i`;
-                    // `out` has room for that behind the last row.
+                    // SAFETY: the largest kernel offset plus the end of the run, rounded up to whole vectors, is inside
+                    // `data`. A run ends at `width` at most, so that a write ends less than a vector past row `i`;
+                    // `out` has room for that after the last row.
                     unsafe {
                         let from = self.data.as_ptr().add(tap + run.from + x);
                         s.store(out.add(i * self.width + run.to + x), s.load(from));
@@ -88,10 +88,10 @@ impl Op for Copy<'_> {
     }
 }
 
-/// The lengths of results of [`weigh`] are multiples of this.
+/// The length of a result of [`weigh`] must be a multiple of this.
 pub const WEIGH: usize = 64;
 
-/// `out[i] = start + Σ weights[t] · data[taps[t] + i]`: a convolution of one channel.
+/// Computes a convolution of one channel: `out[i] = start + Σ weights[t] · data[taps[t] + i]`.
 ///
 /// # Panics
 /// The length of `out` is not a multiple of [`WEIGH`], there are more taps than weights, or `data` is too short.
@@ -102,7 +102,7 @@ pub fn weigh(isa: Isa, data: &[f32], taps: &[usize], weights: &[f32], start: f32
     isa.run(Weigh { data, taps, weights, start, out });
 }
 
-/// Private: [`weigh`] has checked the lengths.
+/// Private, because [`weigh`] has to check the lengths.
 struct Weigh<'a> {
     data: &'a [f32],
     taps: &'a [usize],
@@ -121,7 +121,7 @@ impl Op for Weigh<'_> {
             for (tap, weight) in self.taps.iter().zip(self.weights) {
                 let weight = s.splat(*weight);
                 for (j, acc) in acc.iter_mut().enumerate() {
-                    // SAFETY: the largest tap plus the length of `out`, a multiple of four vectors, is inside of
+                    // SAFETY: the largest kernel offset plus the length of `out`, a multiple of four vectors, is inside
                     // `data`.
                     let x = unsafe { s.load(self.data.as_ptr().add(tap + i + j * S::LANES)) };
                     *acc = s.fma(x, weight, *acc);

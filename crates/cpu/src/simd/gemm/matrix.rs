@@ -1,4 +1,4 @@
-//! Matrices in memory, and their packing into panels.
+//! Matrices in memory, and how they are packed into panels.
 
 use half::f16;
 
@@ -6,7 +6,7 @@ use super::{Isa, Panels};
 use crate::simd::convert;
 use crate::simd::isa::MAX_LANES;
 
-/// Elements to write.
+/// A destination of elements.
 pub enum Elements<'a> {
     /// Single precision.
     F32(&'a mut [f32]),
@@ -29,13 +29,13 @@ impl Elements<'_> {
     }
 }
 
-/// Elements to read as `f32`.
+/// A source of elements that are read as `f32`.
 pub trait Source: Copy + Sync {
-    /// Reads `out.len()` elements from number `at`.
+    /// Reads `out.len()` consecutive elements from index `at` on.
     fn read(self, isa: Isa, at: usize, out: &mut [f32]);
     /// Reads one element.
     fn get(self, at: usize) -> f32;
-    /// Reads every second element from number `at` on.
+    /// Reads every second element from index `at` on.
     fn read_second(self, at: usize, out: &mut [f32]);
 }
 
@@ -77,29 +77,29 @@ impl Source for F16<'_> {
     }
 }
 
-/// The matrices of a batch: element (r, c) of one is at `r * strides[0] + c * strides[1]` from its start.
+/// The matrices of a batch. Element (r, c) of a matrix is at `r * strides[0] + c * strides[1]` from the matrix's start.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a, T> {
     data: T,
     rows: usize,
     columns: usize,
     strides: [usize; 2],
-    /// Empty: there is one matrix, at 0.
+    /// The start of each matrix; if empty, there is one matrix, at 0.
     starts: &'a [usize],
 }
 
 impl<'a, T: Source + 'a> Matrix<'a, T> {
-    /// Matrices that start at the given elements; with none given, one matrix at the first element.
+    /// Matrices that start at the elements `starts`; if `starts` is empty, one matrix that starts at the first element.
     pub fn new(data: T, rows: usize, columns: usize, strides: [usize; 2], starts: &'a [usize]) -> Self {
         Matrix { data, rows, columns, strides, starts }
     }
 
-    /// As the operand A: panels of rows.
+    /// The matrices as the operand A: panels of rows.
     pub fn rows(self) -> impl Panels + 'a {
         Lines { matrix: self, step: self.strides[1], line: self.strides[0], k: self.columns }
     }
 
-    /// As the operand B: panels of columns.
+    /// The matrices as the operand B: panels of columns.
     pub fn columns(self) -> impl Panels + 'a {
         Lines { matrix: self, step: self.strides[0], line: self.strides[1], k: self.rows }
     }
@@ -109,7 +109,7 @@ struct Lines<'a, T> {
     matrix: Matrix<'a, T>,
     /// Stride along k.
     step: usize,
-    /// Stride from one line of the panel to the next.
+    /// Stride from one line (row of A or column of B) of the panel to the next.
     line: usize,
     k: usize,
 }
@@ -127,7 +127,7 @@ impl<T: Source> Panels for Lines<'_, T> {
         } else if self.step == 1 && width == 1 {
             data.read(isa, start, &mut out[..self.k]);
         } else if self.step == 1 && count <= MAX_LINES {
-            // Some steps of all lines at a time, so that the panel is written in order.
+            // Reads a few steps of all lines at a time, so that the panel is written in order.
             let mut block = [[0.0; CHUNK]; MAX_LINES];
             for (c, out) in out[..self.k * width].chunks_mut(CHUNK * width).enumerate() {
                 let steps = CHUNK.min(self.k - c * CHUNK);

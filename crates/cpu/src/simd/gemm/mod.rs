@@ -1,12 +1,27 @@
 //! Matrix products: `C[m, n] = A[m, k] · B[k, n]`, row-major C, accumulated in `f32`.
 //!
-//! Both operands are read in *panels*: A as bands of a few rows, B as bands of two vectors of columns, each laid out
-//! step by step along `k`, so that the inner loop reads memory in order. The number of rows in a panel is chosen for
-//! each product, so that the rows divide well. Constant operands are packed once ([`pack`]); others are packed task
-//! by task into scratch memory by whatever implements [`Panels`], which is how a convolution needs no im2col matrix.
+//! The micro-kernel reads both operands from *panels*, which are packed so that it reads memory in order: a panel of A
+//! is a band of a few rows, a panel of B a band of two vectors of columns.
 //!
-//! A task computes a block of C: its tiles, which start from the bias, then the [`Epilogue`], then the rounding to
-//! the element type of C, all while the block is in the nearest caches. Results do not depend on the number of
+//! ```text
+//!            B (k x n)                 panel 0 of A in memory (here of three rows)
+//!           +---------+---------+        step 0 along k:  a00 a10 a20
+//!           | panel 0 | panel 1 |        step 1:          a01 a11 a21
+//!           +---------+---------+        step 2:          a02 a12 a22
+//! A (m x k)  C (m x n)
+//! +-------+ +---------+---------+       panel 0 of B in memory (two vectors of columns)
+//! |panel 0| |  tile   |  tile   |        step 0 along k:  b00 b01 b02 ...
+//! +-------+ +---------+---------+        step 1:          b10 b11 b12 ...
+//! |panel 1| |  tile   |  tile   |        step 2:          b20 b21 b22 ...
+//! +-------+ +---------+---------+
+//! ```
+//!
+//! The number of rows in a panel is chosen for each product so that the rows divide evenly. Constant operands are
+//! packed once ([`pack`]). Each task packs other operands into its scratch memory, through [`Panels`]; a convolution
+//! implements [`Panels`] and so needs no im2col matrix.
+//!
+//! A task computes a block of C: it runs the tiles, whose sums start from the bias, then the [`Epilogue`], then rounds
+//! to the element type of C, all while the block is in the nearest caches. Results do not depend on the number of
 //! threads.
 
 mod matrix;
@@ -24,58 +39,59 @@ use crate::chain::Epilogue;
 
 pub use self::matrix::{Elements, F16, F32, Matrix, Source};
 
-/// Elements by which packers may write behind a panel: every buffer of panels has so many more.
+/// Elements that packing may write past the end of a panel: every panel buffer is longer by this many.
 pub const SLACK: usize = 64;
 
-/// Bytes of a task's own panels: a part of a second-level cache.
+/// About how many bytes of panels a task packs for itself: a part of a second-level cache.
 const PANEL_BYTES: usize = 256 << 10;
-/// The most columns of a task.
+/// The most columns of a task's block.
 const MAX_COLUMNS: usize = 512;
-/// The most tasks at a time, and how many there should be to share. Neither depends on the machine that runs, so that
-/// a plan needs as much scratch memory on all; what no thread uses of it is never touched.
+/// The most tasks that run at the same time: scratch memory is for so many. It does not depend on the machine, so that
+/// a plan needs the same scratch memory everywhere; pages that no task touches cost nothing.
 const LANES: usize = 8;
+/// The fewest tasks that a large product is cut into, so that threads share it evenly; the same on every machine, too.
 const TASKS: usize = 12;
 /// The most elements of a tile.
 const MAX_TILE: usize = MAX_ROWS * 2 * MAX_LANES;
 
-/// Lays out panels of an operand that is not packed in advance.
+/// An operand that is packed task by task.
 pub trait Panels: Sync {
-    /// Writes `count` columns of B (or rows of A) from number `first` of product number `batch` to `out`: for each of
-    /// the k steps, `width` elements, of which those from `count` on may be anything. It may write up to
-    /// [`SLACK`] elements more, which are there.
+    /// Writes a panel to `out`: `count` columns of B (or rows of A) of product `batch`, from number `first` on. The
+    /// panel has `width` elements for each of the k steps; those from `count` on may hold anything. The function may
+    /// write up to [`SLACK`] elements past the panel, for which `out` has room.
     fn pack(&self, isa: Isa, batch: usize, first: usize, count: usize, width: usize, out: &mut [f32]);
 }
 
 /// An operand of a product.
 #[derive(Clone, Copy)]
 pub enum Operand<'a> {
-    /// What [`pack`] made; for batches, one after the other.
+    /// The result of [`pack`]; the panels of a batch follow each other.
     Packed(&'a [f32]),
-    /// Packed by each task.
+    /// Each task packs the panels that it needs.
     Panels(&'a dyn Panels),
-    /// Only for B: rows of `stride` elements, read in place; the matrices of a batch start `batch` elements apart.
+    /// Only for B: rows of `stride` elements, read in place. The matrices of a batch start `batch` elements apart.
     InPlace {
         /// The elements.
         data: &'a [f32],
-        /// From one row to the next.
+        /// Elements from one row to the next.
         stride: usize,
-        /// From one matrix to the next.
+        /// Elements from one matrix to the next.
         batch: usize,
     },
 }
 
-/// What the sums start from. Padded with zeros as [`Gemm::pad_bias`] does.
+/// The start values of the sums, padded with zeros as [`Gemm::pad_bias`] does.
 #[derive(Clone, Copy)]
 pub enum Bias<'a> {
     /// Zero.
     None,
-    /// One number for each row; for batches, one padded vector after the other.
+    /// One number for each row; the padded vectors of a batch follow each other.
     Rows(&'a [f32]),
     /// One number for each column, the same for every batch.
     Columns(&'a [f32]),
 }
 
-/// Where C goes: the matrices of the batch one after the other, from element `start` on.
+/// The destination of C. The matrices of the batch follow each other, from element `start` on.
 pub struct Output<'a> {
     /// The elements.
     pub data: Elements<'a>,
@@ -83,7 +99,7 @@ pub struct Output<'a> {
     pub start: usize,
 }
 
-/// Sizes of a product, and how it is cut into tasks.
+/// The sizes of a product, and how it is cut into tasks.
 #[derive(Clone, Debug)]
 pub struct Gemm {
     isa: Isa,
@@ -95,9 +111,9 @@ pub struct Gemm {
     rows: usize,
     /// Columns of a panel of B.
     columns: usize,
-    /// Rows and columns of a task: multiples of the above.
+    /// Rows and columns of a task's block: multiples of `rows` and `columns`.
     task: [usize; 2],
-    /// Floats of scratch memory of a task: for A, B and C.
+    /// Floats of scratch memory that a task needs for A, B and C.
     parts: [usize; 3],
 }
 
@@ -111,8 +127,8 @@ struct Block {
 }
 
 impl Gemm {
-    /// Plans `batch` products of m × k and k × n. `packed` says which operands are packed in advance, or read in
-    /// place, and `staged` whether C is not of `f32`.
+    /// Plans `batch` products of m × k and k × n. `packed` says for A and B whether they are packed in advance or read
+    /// in place, `staged` whether the element type of C is not `f32`.
     pub fn new(isa: Isa, [m, k, n]: [usize; 3], batch: usize, packed: [bool; 2], staged: bool) -> Gemm {
         let (rows, columns) = (panel_rows(isa, m), panel_columns(isa));
         let all_rows = m.next_multiple_of(rows).max(rows);
@@ -126,7 +142,8 @@ impl Gemm {
                 (room / columns).max(1).saturating_mul(columns).min(most_columns)
             },
         ];
-        // Enough tasks for the threads to share evenly: cut first where nothing is packed twice for it.
+        // Makes enough tasks for threads to share evenly, and first cuts where no operand is packed twice because of
+        // it.
         let count = |t: [usize; 2]| batch * m.div_ceil(t[0]) * n.div_ceil(t[1]);
         let halve = |size: usize, unit: usize| (size / 2).next_multiple_of(unit);
         while count(task) < TASKS {
@@ -142,24 +159,24 @@ impl Gemm {
         }
         let parts = [
             if packed[0] { 0 } else { task[0] * k + SLACK },
-            // What is read in place is packed nevertheless at its end.
+            // The last columns of B are packed even if B is read in place: a whole panel may reach past its end.
             task[1] * k + SLACK,
             if staged { task[0] * task[1] } else { 0 },
         ];
         Gemm { isa, m, n, k, batch, rows, columns, task, parts: parts.map(|p| p.next_multiple_of(16)) }
     }
 
-    /// Floats of scratch memory that [`run`](Gemm::run) wants.
+    /// Floats of scratch memory that [`run`](Gemm::run) needs.
     pub fn scratch(&self) -> usize {
         LANES * self.parts.iter().sum::<usize>()
     }
 
-    /// Rows of a panel of A, and columns of a panel of B.
+    /// The rows in a panel of A, and the columns in a panel of B.
     pub fn panel(&self) -> [usize; 2] {
         [self.rows, self.columns]
     }
 
-    /// A bias with one number for each row (of one product) or column, as the kernels read it.
+    /// Pads a bias as the micro-kernel reads it. It has one number for each row (of one product) or column.
     pub fn pad_bias(&self, bias: &[f32], per_row: bool) -> Vec<f32> {
         let unit = if per_row { self.rows } else { self.columns };
         let mut padded = bias.to_vec();
@@ -170,7 +187,7 @@ impl Gemm {
     /// Computes all products.
     ///
     /// # Panics
-    /// A buffer is shorter than the sizes need: a bug of the kernel.
+    /// A buffer is too short for the sizes: a bug of the kernel.
     pub fn run(
         &self,
         pool: &Pool,
@@ -184,7 +201,7 @@ impl Gemm {
         if batch * m * n == 0 {
             return;
         }
-        // With these, all that the tiles reach through pointers is inside of its slice.
+        // These checks keep all that the tiles reach through pointers inside its slice.
         let (padded_m, padded_n) = (m.next_multiple_of(rows), n.next_multiple_of(columns));
         assert!(out.start + batch * m * n <= out.data.len());
         match a {
@@ -262,7 +279,7 @@ impl Gemm {
                 source.pack(isa, batch, first_column + column, count, columns, &mut own_b[column * k..]);
             }
         };
-        // B, the step along k, and the step along the columns from one panel to the next, in panel widths.
+        // B, the stride along k, and the stride from one panel to the next, in elements per column.
         let (b, b_stride, b_panel): (&[f32], usize, usize) = match b {
             Operand::Packed(b) => (&b[(batch * padded_n + first_column) * k..], columns, k),
             Operand::Panels(source) => {
@@ -316,10 +333,10 @@ impl Gemm {
                 c_stride,
                 rows: tile_rows,
             };
-            // SAFETY: the panels hold `rows` elements of A and `columns` of B for each of the k steps: those packed
-            // in advance are as long as `run` checked, those in scratch memory as `new` planned, those in place as
-            // `end` says. The biases are padded, as `run` checked. C has room for the tile's rows of `columns`
-            // elements, and no other task writes there.
+            // SAFETY: the panels hold `rows` elements of A and `columns` of B for each of the k steps: `run` checked
+            // the length of panels that are packed in advance, `new` planned the length of those in scratch memory, and
+            // `end` bounds those read in place. The biases are padded, as `run` checked. C has room for the tile's rows
+            // of `columns` elements, and no other task writes there.
             unsafe { run_tile(isa, rows, &tile) };
             if direct {
                 return;
@@ -327,14 +344,14 @@ impl Gemm {
             for r in 0..tile_rows {
                 let from = &spill[r * columns..][..tile_columns];
                 if target.f32 {
-                    // SAFETY: this row of the tile is inside of the block, to which no other task writes.
+                    // SAFETY: this row of the tile is inside the block, to which no other task writes.
                     unsafe { target.row::<f32>(at + r * n, tile_columns) }.copy_from_slice(from);
                 } else {
                     own_c[(row + r) * width + column..][..tile_columns].copy_from_slice(from);
                 }
             }
         };
-        // The operand that comes from farther away stays in the outer loop.
+        // The outer loop runs over the operand that is farther away in memory: each of its panels is then read once.
         if self.parts[0] == 0 {
             for row in (0..height).step_by(rows) {
                 (0..width).step_by(columns).for_each(|column| tile(row, column));
@@ -350,7 +367,7 @@ impl Gemm {
                 if epilogue.is_empty() {
                     return;
                 }
-                // SAFETY: this row of the block is inside of the output, and no other task touches it.
+                // SAFETY: this row of the block is inside the output, and no other task touches it.
                 epilogue.apply(at, unsafe { target.row::<f32>(at, width) });
             } else {
                 let values = &mut own_c[row * width..][..width];
@@ -362,14 +379,14 @@ impl Gemm {
     }
 }
 
-/// C, which tasks write to in parallel, each to its own block.
+/// C as tasks see it: they write to it in parallel, each to its own block.
 pub(crate) struct Target {
     ptr: *mut u8,
     pub(crate) f32: bool,
 }
 
-// SAFETY: the pointer stands for an exclusive borrow that lasts as long as the value, and those who use it write to
-// disjoint parts.
+// SAFETY: the pointer stands for an exclusive borrow that lasts as long as the value, and tasks write to disjoint parts
+// only.
 unsafe impl Sync for Target {}
 
 impl Target {
@@ -380,10 +397,10 @@ impl Target {
         }
     }
 
-    /// Some elements.
+    /// Borrows `len` elements from `at` on.
     ///
     /// # Safety
-    /// They must be of this type and inside of the output, and nobody else may use them meanwhile.
+    /// They must be of this type and inside the output, and nobody else may use them while the borrow lasts.
     #[expect(clippy::mut_from_ref, reason = "the caller vouches that nobody else uses these elements")]
     pub(crate) unsafe fn row<T>(&self, at: usize, len: usize) -> &mut [T] {
         // SAFETY: as the caller vouches.
@@ -391,12 +408,12 @@ impl Target {
     }
 }
 
-/// Rows of a panel of A with `m` rows: as many as registers allow, fewer where the rows then divide better.
+/// Returns the rows of a panel of A with `m` rows: as many as fit in registers, or fewer if those divide `m` better.
 pub fn panel_rows(isa: Isa, m: usize) -> usize {
     m.div_ceil(m.div_ceil(tile::max_rows(isa)).max(1)).max(1)
 }
 
-/// Columns of a panel of B: two vectors.
+/// Returns the columns of a panel of B: two vectors.
 pub fn panel_columns(isa: Isa) -> usize {
     2 * isa.lanes()
 }

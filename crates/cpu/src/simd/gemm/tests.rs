@@ -1,6 +1,6 @@
 use super::*;
 
-/// Halves from -4 to 4: their products and sums are exact, so that any order of summation agrees.
+/// Multiples of a half from -4 to 4. Their products and sums are exact, so that any order of summation gives the same.
 fn numbers(len: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761) | 1;
     let mut next = || {

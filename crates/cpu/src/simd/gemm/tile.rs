@@ -1,11 +1,12 @@
-//! The innermost loops: a few rows times two vectors of columns, in registers.
+//! The micro-kernel: multiplies a few rows by two vectors of columns, in registers.
 
 use crate::simd::{Isa, Op, Simd};
 
 /// The most rows of a tile on any machine.
 pub const MAX_ROWS: usize = 14;
 
-/// The most rows of a tile: two accumulators for each, two vectors of B and one element of A fit in the registers.
+/// The most rows of a tile, so that two accumulators per row, two vectors of B and one element of A fit in the
+/// registers.
 pub fn max_rows(isa: Isa) -> usize {
     match isa.name() {
         "avx512" => 14,
@@ -18,23 +19,23 @@ pub fn max_rows(isa: Isa) -> usize {
 /// One tile of C.
 pub struct Tile {
     pub k: usize,
-    /// For each of the k steps, as many elements as the tile has rows.
+    /// Panel of A: for each of the k steps, one element per row of the panel.
     pub a: *const f32,
-    /// For each of the k steps, two vectors.
+    /// Panel of B: for each of the k steps, two vectors.
     pub b: *const f32,
-    /// From one of the k steps to the next.
+    /// Elements of B from one of the k steps to the next.
     pub b_stride: usize,
-    /// A start for each row, or null.
+    /// The start value of each row's sums, or null for zeros.
     pub row_bias: *const f32,
-    /// A start for each column, or null.
+    /// The start value of each column's sums, or null for zeros.
     pub column_bias: *const f32,
     pub c: *mut f32,
     pub c_stride: usize,
-    /// Rows to store.
+    /// The number of rows to store; the panel of A may have more.
     pub rows: usize,
 }
 
-/// Computes a tile whose panel of A has `panel` rows.
+/// Computes a tile. The panel of A has `panel` rows.
 ///
 /// # Safety
 /// All pointers must be valid for what their fields say: `panel` rows and two vectors of columns for reads, and
@@ -71,30 +72,31 @@ impl<const ROWS: usize> Op for TileOp<'_, ROWS> {
         let mut acc = [[s.splat(0.0); 2]; ROWS];
         if !t.row_bias.is_null() {
             for (i, acc) in acc.iter_mut().enumerate() {
-                // SAFETY: whoever made the op vouched for `ROWS` elements.
+                // SAFETY: the caller of `new` vouched for `ROWS` elements.
                 *acc = [s.splat(unsafe { *t.row_bias.add(i) }); 2];
             }
         } else if !t.column_bias.is_null() {
-            // SAFETY: whoever made the op vouched for two vectors.
+            // SAFETY: the caller of `new` vouched for two vectors.
             acc = [unsafe { [s.load(t.column_bias), s.load(t.column_bias.add(S::LANES))] }; ROWS];
         }
         let (mut a, mut b) = (t.a, t.b);
         for _ in 0..t.k {
-            // SAFETY: whoever made the op vouched for two vectors of B at each step.
+            // SAFETY: the caller of `new` vouched for two vectors of B at each step.
             let (b0, b1) = unsafe { (s.load(b), s.load(b.add(S::LANES))) };
             for (i, acc) in acc.iter_mut().enumerate() {
-                // SAFETY: whoever made the op vouched for `ROWS` elements of A at each step.
+                // SAFETY: the caller of `new` vouched for `ROWS` elements of A at each step.
                 let x = s.splat(unsafe { *a.add(i) });
                 acc[0] = s.fma(x, b0, acc[0]);
                 acc[1] = s.fma(x, b1, acc[1]);
             }
-            // One step behind the last is never read, but the address may be made.
+            // After the last step the pointer is past the end. Nothing reads through it, and `wrapping_add` may make
+            // it.
             a = a.wrapping_add(ROWS);
             b = b.wrapping_add(t.b_stride);
         }
         for (i, acc) in acc.iter().enumerate() {
             if i < t.rows {
-                // SAFETY: whoever made the op vouched for `rows` rows of two vectors.
+                // SAFETY: the caller of `new` vouched for `rows` rows of two vectors.
                 unsafe {
                     let c = t.c.add(i * t.c_stride);
                     s.store(c, acc[0]);

@@ -8,8 +8,8 @@ pub(super) mod x86;
 
 pub use portable::Portable;
 
-/// A vector of [`LANES`](Simd::LANES) `f32` in one instruction set. Values of the implementing type are proof that
-/// the machine has it.
+/// A vector of [`LANES`](Simd::LANES) `f32` in one instruction set. A value of the implementing type proves that the
+/// machine has the instruction set.
 ///
 /// Every method is inlined into its caller. `F` is the vector, `I` as many `i32`, `M` a mask.
 pub trait Simd: Copy + Send + Sync + 'static {
@@ -54,7 +54,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a / b`
     fn div(self, a: Self::F, b: Self::F) -> Self::F;
-    /// `a * b + c`, rounded once where the machine can.
+    /// `a * b + c`, rounded once if the machine can.
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
     /// The larger one; `b` where either is NaN.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
@@ -71,7 +71,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// Whether any lane is set.
     fn any(self, m: Self::M) -> bool;
 
-    /// The nearest integers (ties to even). Unspecified where they do not fit.
+    /// The nearest integers (ties to even). Unspecified for numbers that do not fit.
     fn to_int(self, a: Self::F) -> Self::I;
     /// The integers as `f32`.
     fn int_to_float(self, a: Self::I) -> Self::F;
@@ -114,7 +114,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
         self.fold(a, |x, y| x + y)
     }
 
-    /// The lanes combined pairwise.
+    /// Combines the lanes pairwise.
     #[inline(always)]
     fn fold(self, a: Self::F, f: impl Fn(f32, f32) -> f32) -> f32 {
         let mut lanes = [0.0; MAX_LANES];

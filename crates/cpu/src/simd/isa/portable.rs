@@ -1,4 +1,4 @@
-//! Plain Rust over small arrays, which compilers turn into whatever vectors the target has.
+//! Plain Rust over small arrays, which compilers turn into the vectors that the target has.
 
 use half::f16;
 
@@ -103,7 +103,7 @@ impl Simd for Portable {
 
     #[inline(always)]
     fn to_int(self, a: [f32; N]) -> [i32; N] {
-        // Adding and taking away 1.5 * 2^23 rounds to nearest even whatever fits in 22 bits.
+        // Adding and subtracting 1.5 * 2^23 rounds any number that fits in 22 bits to nearest even.
         const MAGIC: f32 = 12_582_912.0;
         map(a, |x| if x.abs() < 4_194_304.0 { ((x + MAGIC) - MAGIC) as i32 } else { x as i32 })
     }
