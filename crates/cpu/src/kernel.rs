@@ -107,7 +107,7 @@ pub struct Run<'a> {
     pub scratch: &'a mut [u8],
     /// The threads.
     pub pool: &'a Pool,
-    /// The epilogue: steps with [`Step::epilogue`] apply it to every element of output 0.
+    /// The epilogue: a step that takes one applies it to every element of output 0.
     pub epilogue: Epilogue<'a>,
 }
 

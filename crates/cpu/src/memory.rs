@@ -62,7 +62,7 @@ pub(crate) fn exceeds(len: u64, taken: u64, limit: u64) -> KernelError {
     KernelError::Memory(format!("it needs {} of memory{taken}; the limit is {}", size(len), size(limit)))
 }
 
-/// Checks that the system has the memory for a step's temporary copies, if they are [`LARGE`].
+/// Checks that the system has the memory for a step's temporary copies, if they are `LARGE`.
 ///
 /// # Errors
 /// The system does not have the memory.

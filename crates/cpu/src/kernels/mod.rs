@@ -1,7 +1,7 @@
 //! One file per op, at the path of its declaration in `milwright-mil`: `impl Kernel for Op`.
 //!
-//! The functions here are made from the op table, so an op without a kernel does not compile. An op that is not
-//! supported says so where its kernel would be: `unsupported!(Lstm, "why")`.
+//! The functions here are generated from the op table, so that an op without a kernel does not compile. An unsupported
+//! op says so in its kernel's file: `unsupported!(Lstm, "why")`.
 
 use milwright_mil::TensorType;
 use milwright_mil::for_each_op;
@@ -69,7 +69,7 @@ mod transformer;
 
 macro_rules! dispatch {
     ($($variant:ident $name:literal $family:ident::$module:ident,)*) => {
-        /// How the engine runs an op.
+        /// Returns how the engine runs an op.
         pub fn support(kind: OpKind) -> Support {
             match kind {
                 $(OpKind::$variant => <defs::$variant as Kernel>::SUPPORT,)*
@@ -77,7 +77,7 @@ macro_rules! dispatch {
             }
         }
 
-        /// [`Kernel::prepare`] of an op.
+        /// Calls [`Kernel::prepare`] of an op.
         ///
         /// # Errors
         /// The op cannot be run.
@@ -88,7 +88,7 @@ macro_rules! dispatch {
             }
         }
 
-        /// [`Kernel::pack`] of an op.
+        /// Calls [`Kernel::pack`] of an op.
         ///
         /// # Errors
         /// The op cannot be run.
@@ -99,7 +99,7 @@ macro_rules! dispatch {
             }
         }
 
-        /// [`Kernel::prepare_packed`] of an op.
+        /// Calls [`Kernel::prepare_packed`] of an op.
         ///
         /// # Errors
         /// The op cannot be run.

@@ -30,13 +30,13 @@ fn softplus(x: f32) -> f32 {
     positive + (-x.abs()).exp().ln_1p()
 }
 
-/// A constant vector of one element for each channel, laid out to be broadcast to `x`: [batch, channels, …].
+/// Makes a constant with one element per channel broadcast to `x`, whose shape is [batch, channels, …].
 pub(super) fn channel_constant(x: &TensorType, vector: ops::Operand<'_>) -> Result<Operand, KernelError> {
     let unknown = || KernelError::unsupported(format!("input `{}` is not a plain constant", vector.name));
     Ok(Operand::Constant(channel_vector(x, vector.value().ok_or_else(unknown)?)?))
 }
 
-/// A vector of one element for each channel, as fp32, in a shape that is broadcast to `x`.
+/// Returns a vector with one element per channel as fp32, in a shape that broadcasts to `x`.
 pub(super) fn channel_vector(x: &TensorType, vector: &Tensor) -> Result<Tensor, KernelError> {
     let mut shape = vec![1; concrete(x)?.len() - 1];
     shape[0] = vector.elements();

@@ -5,7 +5,7 @@ use milwright_mil::{TensorType, Value};
 
 use crate::{Kernel, KernelError, Params, Prepared};
 
-/// Constants are part of the plan; this runs only where a single op is evaluated.
+/// Plans hold constants as data; this kernel runs only when a single op is evaluated.
 impl Kernel for Const {
     fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
         let value = p.view.op.attributes.get("val").and_then(Value::as_tensor).cloned();

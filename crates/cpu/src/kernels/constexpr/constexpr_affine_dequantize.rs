@@ -11,7 +11,7 @@ impl Kernel for ConstexprAffineDequantize {
     fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
         let (slot, data) = (p.quantized_data.slot, concrete(&p.quantized_data)?);
         let (scale, zero) = (p.scale.slot, p.zero_point.slot);
-        // Both as vectors along the axis, scalars repeated.
+        // Scale and zero point become vectors along the axis; scalars are repeated.
         let axis = p.axis.resolve(data.len())?;
         let mut blocks = vec![1; data.len()];
         blocks[axis] = data[axis];

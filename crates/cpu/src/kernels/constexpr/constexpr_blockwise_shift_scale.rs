@@ -18,7 +18,7 @@ impl Kernel for ConstexprBlockwiseShiftScale {
     }
 }
 
-/// The scale and offset for data of a shape.
+/// Returns the scales and offsets of data of the shape `data`.
 pub(super) fn scaling(
     data: &[usize],
     scale: View<'_>,

@@ -15,7 +15,8 @@ impl Kernel for ConstexprLutToSparse {
         Ok(Prepared::step(move |run| {
             let lut = run.inputs[lut];
             let tables = Tables::new(&shape, lut, axis)?;
-            // Dense indices, looked up in place; then only what the mask keeps, widened as the entries are.
+            // Makes the indices dense and looks them up, then keeps only the elements under the mask. Each bit of the
+            // mask covers all elements of an entry.
             let mask = unpacked(run.inputs[mask], run.pool);
             let mut indices = vec![0; mask.len()];
             scatter(&mask, &unpacked(run.inputs[data], run.pool), 1, &mut indices)?;

@@ -10,7 +10,7 @@ impl Kernel for ConstexprSparseToDense {
     fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
         let (data, mask, dtype) = (p.nonzero_data.slot, p.mask.slot, outputs[0].dtype);
         Ok(Prepared::step(move |run| {
-            // Until iOS17 the mask is bytes of packed bits, later it has 1-bit elements: the same bytes.
+            // Up to iOS17 the mask is bytes of packed bits, from iOS18 on it has 1-bit elements: the same bytes.
             let n = run.outputs[0].elements();
             let mask = unpack(run.inputs[mask].bytes(), 1, n, run.pool);
             if !dtype.is_sub_byte() {

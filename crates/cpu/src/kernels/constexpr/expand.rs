@@ -1,4 +1,4 @@
-//! What expanding compressed constants shares: unpacking, block-wise scaling and lookup, in parallel.
+//! Helpers that expand compressed constants in parallel: unpacking, block-wise scaling and lookup.
 
 use half::f16;
 use milwright_mil::ops::InferError;
@@ -7,15 +7,15 @@ use milwright_mil::{DType, unpack_bits};
 use crate::index::{Walk, count, strides};
 use crate::{KernelError, Pool, View, ViewMut};
 
-/// Elements that a thread takes at a time: a multiple of 8, so that packed elements begin at a byte.
+/// The number of elements in a task: a multiple of 8, so that packed elements start at a whole byte.
 const CHUNK: usize = 1 << 15;
 
-/// The elements of an integer tensor of at most 8 bits, one to a byte, not sign-extended.
+/// Returns the elements of an integer tensor of at most 8 bits, one in each byte, not sign-extended.
 pub(super) fn unpacked(x: View<'_>, pool: &Pool) -> Vec<u8> {
     unpack(x.bytes(), x.dtype().bits(), x.elements(), pool)
 }
 
-/// `count` elements of `bits` bits, packed least significant bit first, one to a byte.
+/// Unpacks `count` elements of `bits` bits, least significant bit first, into one byte each.
 pub(super) fn unpack(packed: &[u8], bits: usize, count: usize, pool: &Pool) -> Vec<u8> {
     let mut out = vec![0; count];
     pool.for_each_chunk(&mut out, CHUNK, |i, out| {
@@ -36,7 +36,7 @@ pub(super) fn unpack(packed: &[u8], bits: usize, count: usize, pool: &Pool) -> V
     out
 }
 
-/// Every element as a float: integers of at most 8 bits, fp16 and fp32.
+/// Returns every element as a float. Accepts integers of at most 8 bits, fp16 and fp32.
 pub(super) fn floats(x: View<'_>, pool: &Pool) -> Result<Vec<f32>, KernelError> {
     let bytes = |f: fn(u8) -> f32| {
         let from = unpacked(x, pool);
@@ -58,8 +58,8 @@ pub(super) fn floats(x: View<'_>, pool: &Pool) -> Result<Vec<f32>, KernelError> 
     })
 }
 
-/// The walk over a tensor of blocks (scales, or lookup tables) in the order of the data that they cover. The sizes
-/// of `blocks` divide those of `data`.
+/// Returns the walk that gives for each element of the data the block (scale, or lookup table) that covers it. The
+/// sizes of `blocks` divide those of `data`.
 pub(super) fn block_walk(data: &[usize], blocks: &[usize]) -> Walk {
     let (mut sizes, mut steps) = (Vec::new(), Vec::new());
     for ((&n, &b), &s) in data.iter().zip(blocks).zip(&strides(blocks)) {
@@ -69,17 +69,17 @@ pub(super) fn block_walk(data: &[usize], blocks: &[usize]) -> Walk {
     Walk::new(&sizes, steps, 0)
 }
 
-/// A scale and offset for blocks of data.
+/// The scales and offsets of blocks of data.
 pub(super) struct Scaling {
     pub walk: Walk,
     pub scale: Vec<f32>,
     pub offset: Option<Vec<f32>>,
-    /// Whether the difference of data and offset is rounded to fp16 before it is scaled, as the reference does.
+    /// Whether data minus offset is rounded to fp16 before it is scaled, as the reference does.
     pub half: bool,
 }
 
 impl Scaling {
-    /// Writes scale · (data - offset), rounded to the type of the output.
+    /// Writes scale · (data - offset), rounded to the output's element type.
     pub(super) fn apply(&self, data: &[f32], out: &mut ViewMut<'_>, pool: &Pool) {
         match out.dtype() {
             DType::Fp16 => {
@@ -93,7 +93,7 @@ impl Scaling {
         }
     }
 
-    /// Writes one chunk, which begins at an element of the data.
+    /// Writes one chunk, which starts at element `start` of the data.
     fn run<T>(&self, data: &[f32], start: usize, out: &mut [T], round: impl Fn(f32) -> T) {
         let shift = |x: f32, o: usize| match &self.offset {
             Some(offset) if self.half => f16::from_f32(x - offset[o]).to_f32(),
@@ -111,15 +111,15 @@ impl Scaling {
     }
 }
 
-/// Lookup tables for blocks of indices.
+/// The lookup tables of blocks of indices.
 pub(super) struct Tables {
-    /// From an index to its table.
+    /// For each index, which table it looks up.
     pub walk: Walk,
     pub entries: usize,
-    /// Elements of an entry, of which each is `width` bytes.
+    /// The number of elements in an entry. Each element has `width` bytes.
     pub vector: usize,
     pub width: usize,
-    /// How many indices follow each other inside one place along the axis that entries are laid along.
+    /// The number of consecutive indices with the same position along the axis that the elements of an entry lie along.
     pub inner: usize,
 }
 
@@ -136,11 +136,11 @@ impl Tables {
         Ok(Tables { walk: block_walk(indices, blocks), entries, vector, width, inner })
     }
 
-    /// Writes the entry of each index. The caller has checked that indices are below the number of entries.
+    /// Writes the entry of each index. The caller must have checked that each index is less than the number of entries.
     pub(super) fn apply(&self, lut: &[u8], indices: &[u8], out: &mut [u8], pool: &Pool) {
         let (entry, width) = (self.vector * self.width, self.width);
         let table = self.entries * entry;
-        // Whole places along the axis, so that what a chunk writes is consecutive.
+        // A chunk covers whole positions along the axis, so that its output is contiguous.
         let places = (CHUNK / self.inner.max(1)).max(1);
         let step = places * self.inner;
         pool.for_each_chunk(out, (step * entry).max(1), |c, out| {
@@ -152,7 +152,8 @@ impl Tables {
                     let block = (offset as isize + i as isize * stride) as usize;
                     let from =
                         &lut[block * table + usize::from(indices[start + position]) * entry..][..entry];
-                    // (place, element, inside) in the output.
+                    // Position along the axis (and outside it), element of the entry, and position inside, in the
+                    // output.
                     let (place, inside) = (position / self.inner, position % self.inner);
                     for (v, element) in from.chunks_exact(width).enumerate() {
                         let to = ((place * self.vector + v) * self.inner + inside) * width;
@@ -164,10 +165,10 @@ impl Tables {
     }
 }
 
-/// Writes elements of `width` bytes, in order, where the mask is not zero, and zeros elsewhere.
+/// Writes the elements, each of `width` bytes, in order to the places where the mask is not zero, and zeros elsewhere.
 ///
 /// # Errors
-/// The mask has another number of ones than there are elements.
+/// The number of ones in the mask differs from the number of elements.
 pub(super) fn scatter(mask: &[u8], elements: &[u8], width: usize, out: &mut [u8]) -> Result<(), KernelError> {
     let mut left = elements.chunks_exact(width);
     let mismatch = || {
@@ -184,7 +185,7 @@ pub(super) fn scatter(mask: &[u8], elements: &[u8], width: usize, out: &mut [u8]
     if left.next().is_some() { Err(mismatch()) } else { Ok(()) }
 }
 
-/// Writes the elements of `width` bytes where the mask is not zero, in order.
+/// Writes those elements, each of `width` bytes, for which the mask is not zero, in order.
 pub(super) fn select(mask: &[u8], elements: &[u8], width: usize, out: &mut [u8]) {
     let ones = elements.chunks_exact(width).zip(mask).filter(|(_, m)| **m != 0);
     out.chunks_exact_mut(width).zip(ones).for_each(|(to, (from, _))| to.copy_from_slice(from));

@@ -1,10 +1,23 @@
 //! `conv`
 //!
-//! The input is first laid out in *planes*: with its padding, and, where the window strides, with the elements that
-//! one tap sees next to each other. Then a tap is an offset, the same for every position, and what lies under the
-//! window at a run of positions is a run of elements. A convolution is then a product of the weight with the matrix
-//! taps × positions, whose panels are read from the planes when they are wanted; with one channel per group, it is a
-//! weighted sum of shifted planes.
+//! The input is first copied into padded *planes*, one for each channel and each phase of the stride: plane `f` of a
+//! row has the elements `f`, `f + stride`, `f + 2 stride` … of the padded row. What the kernel offset (*tap*) number
+//! `t` reads for output position `p` is then at `taps[t] + p`, and consecutive output positions read consecutive
+//! elements:
+//!
+//! ```text
+//! one row, kernel 3, stride 2, padding 1:        output p     0      1      2
+//!                                                reads      0 a b  b c d  d e f
+//! input         a b c d e f
+//! padded      0 a b c d e f 0                    taps[0] = 0: phase 0, offset 0:  0 b d
+//! phase 0     0   b   d   f                      taps[1] = 4: phase 1, offset 0:  a c e
+//! phase 1       a   c   e   0                    taps[2] = 1: phase 0, offset 1:  b d f
+//! memory      0 b d f a c e 0
+//! ```
+//!
+//! A convolution is the product of the weight with the matrix kernel offsets × positions (im2col). That matrix is never
+//! stored: its panels are read from the planes when the product needs them. With one channel per group, the convolution
+//! is a weighted sum of shifted planes instead.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -53,12 +66,12 @@ impl Kernel for Conv {
     }
 }
 
-/// The most elements that planes may have beyond twice those of input and output, as only absurd padding needs.
+/// The most elements that planes may have beyond twice the size of input and output. Only absurd padding needs more.
 const MAX_PADDING: usize = 1 << 24;
-/// The most channels that run at a time, where each is a task. See the like in `gemm`.
+/// The most channels that run at the same time, one in each task; scratch memory is for so many, as in `simd::gemm`.
 const LANES: usize = 8;
 
-/// Everything about a convolution, in three spatial dimensions.
+/// The geometry of a convolution, in three spatial dimensions.
 struct Plan {
     isa: Isa,
     batch: usize,
@@ -68,15 +81,15 @@ struct Plan {
     input: [usize; 3],
     output: [usize; 3],
     window: [Sweep; 3],
-    /// The elements of a stride that taps see, for each dimension.
+    /// For each dimension, the phases of the stride that some kernel offset reads.
     phases: [Vec<usize>; 3],
-    /// The size of a plane; each phase of each channel has one.
+    /// The size of a plane. Each phase of each channel has a plane.
     plane: [usize; 3],
-    /// Elements of a channel's planes.
+    /// The number of elements in all planes of a channel.
     pitch: usize,
-    /// The offset of each tap in a channel's planes.
+    /// For each kernel offset, its index in a channel's planes.
     taps: Vec<usize>,
-    /// Whether the input is its planes.
+    /// Whether the input can serve as its planes without a copy.
     in_place: bool,
     half_input: bool,
     half_output: bool,
@@ -140,7 +153,7 @@ impl Plan {
         self.channels == self.groups
     }
 
-    /// Rows, inner size and columns of each group's product.
+    /// Returns the rows, inner size and columns of the product of one group.
     fn size(&self) -> [usize; 3] {
         let groups = self.groups.max(1);
         [self.outputs / groups, self.channels / groups * self.taps.len(), count(&self.output)]
@@ -162,11 +175,12 @@ impl Plan {
         Ok(self.product(slots, bias, packed).into())
     }
 
-    /// A convolution as a product for each group.
+    /// Makes the step for a convolution that is a product for each group.
     fn product(self, [x, weight]: [usize; 2], bias: Option<usize>, packed: Option<Packed>) -> Step {
         let [m, k, n] = self.size();
         let (isa, groups, pitch) = (self.isa, self.groups, self.pitch);
-        // The matrix is the input itself, and so few rows read it that packing would not pay.
+        // The matrix is the input itself. If it is read for few rows of the weight only, packing it costs more than it
+        // gains.
         let pointwise = self.in_place && self.taps.len() == 1;
         let direct = pointwise && m <= 4 * panel_rows(isa, m);
         let gemm = Gemm::new(isa, [m, k, n], groups, [packed.is_some(), direct], self.half_output);
@@ -226,11 +240,11 @@ impl Plan {
         step.with_epilogue().with_scratch(scratch).named("gemm")
     }
 
-    /// A convolution with one input channel per group.
+    /// Makes the step for a convolution with one input channel per group.
     fn depthwise(self, [x, weight]: [usize; 2], bias: Option<usize>) -> Step {
         let positions = count(&self.output);
         let starts = self.line_starts();
-        // Positions with the gaps between lines, so that all lines are one run.
+        // Computes the elements between lines as well, so that the positions of all lines are one contiguous run.
         let gapped = starts.last().map_or(0, |s| s + self.output[2]).next_multiple_of(WEIGH);
         let lengths = [self.pitch + WEIGH, gapped, positions].map(|n| n.next_multiple_of(16));
         let lane: usize = lengths.iter().sum();
@@ -265,7 +279,8 @@ impl Plan {
                     let weights = &weight[c * self.taps.len()..];
                     weigh(self.isa, planes, &self.taps, weights, bias.as_ref().map_or(0.0, |b| b[c]), sums);
                     let plane = if target.f32 {
-                        // SAFETY: the output has `channels` planes of so many elements, and each task writes its own.
+                        // SAFETY: the output has `channels` planes of `positions` elements, and each task writes its
+                        // own plane.
                         unsafe { target.row::<f32>(i * positions, positions) }
                     } else {
                         &mut staged[..positions]
@@ -287,14 +302,14 @@ impl Plan {
         step.with_epilogue().with_scratch(LANES * lane * 4).named("depthwise")
     }
 
-    /// Where each line of positions starts in a plane.
+    /// Returns the index in a plane at which each line of output positions starts.
     fn line_starts(&self) -> Vec<usize> {
         let [depth, height, _] = self.output;
         let line = |z: usize, y: usize| (z * self.plane[1] + y) * self.plane[2];
         (0..depth).flat_map(|z| (0..height).map(move |y| line(z, y))).collect()
     }
 
-    /// Lays out the planes of an image's channels.
+    /// Fills the planes of all channels of an image.
     fn lay_out(&self, x: &View<'_>, image: usize, planes: &mut [f32], pool: &crate::Pool) {
         if self.pitch == 0 {
             return;
@@ -314,15 +329,15 @@ impl Plan {
         }
     }
 
-    /// Writes the planes of the channel that starts at element `start`.
+    /// Fills the planes of the channel that starts at element `start` of `x`.
     fn lay_out_planes<T: Source>(&self, x: T, start: usize, out: &mut [f32]) {
         let [depth, height, width] = self.plane;
-        // The input index that element `i` of a plane of a phase holds, if it is not padding.
+        // The input index of element `i` of a plane of phase `phase`; `None` for padding.
         let source = |d: usize, i: usize, phase: usize| {
             let at = (i * self.window[d].stride + phase).checked_sub(self.window[d].before);
             at.filter(|&at| at < self.input[d])
         };
-        // At once: lines of small images are short, and most have padding.
+        // Clears all planes at once: lines of small images are short, and most have padding.
         if !self.window.iter().all(still) {
             out.fill(0.0);
         }
@@ -354,19 +369,19 @@ impl Plan {
     }
 }
 
-/// Whether each element is seen as it is, in one dimension: no padding, no strides.
+/// Whether planes have the input's elements unchanged in one dimension: there is no padding and no stride.
 fn still(window: &Sweep) -> bool {
     (window.stride, window.before, window.after) == (1, 0, 0)
 }
 
-/// Sizes of one to three dimensions as three: leading ones.
+/// Extends one to three sizes to three, with ones in front.
 pub(crate) fn to_3d(sizes: &[usize]) -> [usize; 3] {
     let mut all = [1; 3];
     all[3 - sizes.len()..].copy_from_slice(sizes);
     all
 }
 
-/// Sweeps of one to three dimensions as three: those in front stand still.
+/// Extends one to three window geometries to three, with windows of size 1 in front.
 pub(crate) fn pad_3d(sweeps: Vec<Sweep>) -> [Sweep; 3] {
     let still = Sweep { output: 1.into(), kernel: 1, stride: 1, dilation: 1, before: 0, after: 0 };
     let mut all = [still; 3];

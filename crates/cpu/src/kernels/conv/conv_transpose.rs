@@ -1,7 +1,7 @@
 //! `conv_transpose`
 //!
-//! The input's channels at each position are multiplied with the weight, and the products are added where the kernel
-//! puts them.
+//! The weight is multiplied with the input's channels at each position. Each product is then added to the output
+//! position that its kernel offset leads to.
 
 use milwright_mil::TensorType;
 use milwright_mil::ops::conv::conv_transpose::{Spread, spreads};
@@ -37,7 +37,8 @@ impl Kernel for ConvTranspose {
                 if positions * outputs == 0 || batch * groups == 0 {
                     return;
                 }
-                // weightᵀ (outputs · taps × inner) times the image (inner × pixels), one output channel a task.
+                // weightᵀ (outputs · taps × inner) times the image (inner × pixels). Each task computes one output
+                // channel.
                 pool.for_each_chunk(out, positions, |i, plane| {
                     let (n, c) = (i / (groups * outputs), i % (groups * outputs));
                     let (g, o) = (c / outputs, c % outputs);
@@ -60,7 +61,7 @@ impl Kernel for ConvTranspose {
     }
 }
 
-/// Adds taps × pixels to the positions of a plane where they belong.
+/// Adds the products, taps × pixels, to the positions of the output plane that they belong to.
 fn scatter(window: &[Spread; 3], input: [usize; 3], output: [usize; 3], made: &[f32], plane: &mut [f32]) {
     let at = |s: &Spread, pixel: usize, tap: usize, size: usize| {
         (pixel * s.stride + tap * s.dilation).checked_sub(s.before).filter(|&i| i < size)

@@ -12,8 +12,8 @@ impl Kernel for FloorDiv {
     }
 }
 
-/// The quotient that belongs to the remainder with the sign of `y`. It can differ from the floor of `x / y`, which is
-/// rounded before the floor is taken.
+/// Computes the quotient that belongs to the remainder with the sign of `y`. It can differ from the floor of `x / y`,
+/// because the division rounds before the floor is taken.
 fn float(x: f32, y: f32) -> f32 {
     if y == 0.0 {
         return x / y;
@@ -21,7 +21,7 @@ fn float(x: f32, y: f32) -> f32 {
     let rest = x % y;
     let quotient = (x - rest) / y;
     let quotient = if rest != 0.0 && (rest < 0.0) != (y < 0.0) { quotient - 1.0 } else { quotient };
-    // The division leaves an error of less than a half.
+    // The quotient is whole up to a rounding error of less than a half.
     if quotient.is_finite() { quotient.round() } else { quotient }
 }
 

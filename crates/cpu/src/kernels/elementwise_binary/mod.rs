@@ -26,7 +26,7 @@ use crate::index::Walk;
 use crate::kernel::concrete;
 use crate::{KernelError, Prepared, math};
 
-/// A function of each pair of elements of `x` and `y`, in one form for floats and in another for int32.
+/// Prepares a function of two tensors, with one form for floats and another for int32.
 fn float_or_int(
     [x, y]: [Operand<'_>; 2],
     outputs: &[TensorType],
@@ -39,7 +39,7 @@ fn float_or_int(
     Ok(Prepared::binary([x.slot, y.slot], move |x, y, out| math::each_pair(x, y, out, &f)))
 }
 
-/// A function of each pair of elements of `x` and `y`, broadcast, that is run as it is: `u8` stands for bool.
+/// Prepares a function of two tensors, broadcast, that cannot be fused. `u8` stands for bool.
 fn step<T: Element + Default, R: Element>(
     [x, y]: [Operand<'_>; 2],
     outputs: &[TensorType],
@@ -65,7 +65,7 @@ fn step<T: Element + Default, R: Element>(
     }))
 }
 
-/// The elements at `start` of a walk: where they are, if they are next to each other.
+/// Returns the elements of a walk from `start` on: borrowed if they are contiguous, else copied to `buffer`.
 fn block<'a, T: Element>(from: &'a [T], walk: &Walk, start: usize, buffer: &'a mut [T]) -> &'a [T] {
     if walk.is_dense() {
         return &from[start..start + buffer.len()];

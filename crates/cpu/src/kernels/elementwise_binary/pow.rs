@@ -9,7 +9,7 @@ use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Pow {
     fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        // A square is what models mostly ask for.
+        // Most models only use squares.
         let constant = p.y.value().filter(|t| t.dtype() != DType::Int32 && t.shape().is_empty());
         if constant.is_some_and(|t| t.to_f64() == [2.0]) {
             return elementwise_unary::float(p.x, |x| x * x);
@@ -21,7 +21,7 @@ impl Kernel for Pow {
 fn int(x: i32, y: i32) -> i32 {
     match (u32::try_from(y), x) {
         (Ok(y), _) => x.wrapping_pow(y),
-        // 1 / xⁿ is less than 1 in magnitude, but for these.
+        // 1 / xⁿ truncates to 0, except for these.
         (Err(_), 1) => 1,
         (Err(_), -1) if y % 2 == 0 => 1,
         (Err(_), -1) => -1,

@@ -12,7 +12,7 @@ impl Kernel for Cast {
         if from == to {
             return Ok(Prepared::Alias(slot));
         }
-        // Whatever a half can hold is exact in a single, so that this rounds once.
+        // fp32 holds every number that fits fp16 exactly, so that the result is rounded only once.
         if matches!(to, DType::Fp16 | DType::Fp32) {
             return Ok(Prepared::unary(slot, |x, out| out.copy_from_slice(x)));
         }
@@ -27,8 +27,8 @@ impl Kernel for Cast {
 
 type Convert = fn(&View<'_>, &mut ViewMut<'_>);
 
-/// The conversion of `T` (`u8` for bool) to an integer type or bool. Rust's `as` does what is wanted: floats lose
-/// their fraction and saturate, integers wrap.
+/// Returns the conversion from `T` (`u8` for bool) to an integer type or bool. Rust's `as` does what Core ML does:
+/// floats are truncated and saturate, integers wrap.
 fn to_int<T>(to: DType) -> Option<Convert>
 where
     T: Element
@@ -45,7 +45,7 @@ where
     }
     Some(match to {
         DType::Bool => |x, out| {
-            // A float under 1 is not zero, an integer of 64 bits may be zero as a float only if it is one.
+            // Looks at both forms: a float below 1 is 0 as an integer, but not zero.
             let truth = |x: T| {
                 let (float, int): (f32, i64) = (x.as_(), x.as_());
                 u8::from(float != 0.0 || int != 0)

@@ -33,7 +33,7 @@ use milwright_mil::ops::{Number, Operand};
 
 use crate::{KernelError, Prepared, math};
 
-/// A function of each element of `x`, a float tensor.
+/// Prepares a function of the float tensor `x`.
 pub(super) fn float(
     x: Operand<'_>,
     f: impl Fn(f32) -> f32 + Send + Sync + 'static,
@@ -41,7 +41,7 @@ pub(super) fn float(
     Ok(Prepared::unary(x.slot, move |x, out| math::each(x, out, &f)))
 }
 
-/// A function of each element of `x`, in one form for floats and in another for int32.
+/// Prepares a function of `x`, with one form for floats and another for int32.
 fn float_or_int(
     x: Operand<'_>,
     f: impl Fn(f32) -> f32 + Send + Sync + 'static,
@@ -58,7 +58,7 @@ fn float_or_int(
     }))
 }
 
-/// `epsilon`; the default is rounded to the element type of `x`, as a constant would be.
+/// Returns `epsilon`. The default is rounded to the element type of `x`, as a constant would be.
 fn epsilon(x: Operand<'_>, epsilon: Number<'_>) -> f32 {
     let mut value = [epsilon.value];
     if epsilon.bound.is_none() {

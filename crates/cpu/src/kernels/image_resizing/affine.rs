@@ -15,7 +15,8 @@ impl Kernel for Affine {
         let (height, width) = (shape[2], shape[3]);
         let grid = Grid { nearest: false, padding: Padding::Constant(0.0) };
         let corners = p.align_corners;
-        // From -1 to 1 over n elements, and back: over their centres, or (without `align_corners`) over their edges.
+        // From elements to the range -1 to 1, and back. The range spans the elements' centres with `align_corners`,
+        // else their edges.
         let unit = move |i: usize, n: usize| match (corners, n) {
             (true, ..=1) => 0.0,
             (true, _) => 2.0 * i as f32 / (n as f32 - 1.0) - 1.0,

@@ -31,7 +31,7 @@ impl Kernel for CropResize {
             };
             let (images, coordinates) = (to_f32(&run.inputs[x]), to_f32(&run.inputs[boxes]));
             let named = named(&coordinates, columns, indices.map(|i| run.inputs[i]))?;
-            // Crops in the order of the output: each box of its image, or of every image.
+            // Appends crops in the order of the output: each box crops its own image, or every image if it names none.
             let mut out = Vec::with_capacity(run.outputs[0].elements());
             for (n, row) in coordinates.chunks_exact(columns).enumerate() {
                 let taps = boxes_as.taps(&row[columns - 4..], [h, w], size);
@@ -58,7 +58,7 @@ impl Kernel for CropResize {
     }
 }
 
-/// The image of each box, where boxes name theirs.
+/// Returns the image of each box, if the boxes name their images.
 fn named(
     boxes: &[f32],
     columns: usize,
@@ -80,7 +80,7 @@ fn named(
     Ok(None)
 }
 
-/// What the numbers of boxes mean.
+/// The meaning of a box's numbers.
 struct Boxes {
     mode: BoxMode,
     normalized: bool,
@@ -89,7 +89,7 @@ struct Boxes {
 }
 
 impl Boxes {
-    /// The samples of a box, rows and columns; `None` where a sample is outside of the image.
+    /// Returns the samples of a box's rows and columns; `None` for those outside the image.
     fn taps(&self, numbers: &[f32], image: [usize; 2], size: [usize; 2]) -> [Vec<Option<Tap>>; 2] {
         [0, 1].map(|d| {
             let column = if self.mode.width_first { 1 - d } else { d };
@@ -102,7 +102,7 @@ impl Boxes {
             let (first, end) = if self.mode.center { (a - b / 2.0, a + b / 2.0) } else { (a, b) };
             let tap = |i| {
                 let position = place(self.sampling, i, size[d], first, end);
-                // Positions are computed from rounded numbers: allow for that at the edges.
+                // Positions have rounding errors, so allow a small distance at the edges.
                 (-1e-4..=last + 1e-4).contains(&position).then(|| Tap::at(position, image[d]))
             };
             (0..size[d]).map(tap).collect()

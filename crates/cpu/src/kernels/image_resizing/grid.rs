@@ -1,6 +1,6 @@
 //! Sampling of images at arbitrary positions, for `resample` and `affine`.
 
-/// What is outside of an image.
+/// The value of positions outside an image.
 #[derive(Clone, Copy)]
 pub(super) enum Padding {
     /// This value.
@@ -21,7 +21,7 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    /// The image, of width and height `size`, at the position (x, y) in elements.
+    /// Samples the image, of width and height `size`, at the position (x, y), which is in elements.
     pub(super) fn sample(&self, image: &[f32], size: [usize; 2], position: [f32; 2]) -> f32 {
         let [x, y] = [0, 1].map(|d| self.inside(position[d], size[d]));
         let pixel = |x: f32, y: f32| {
@@ -37,7 +37,7 @@ impl Grid {
         let (x0, y0) = (x.floor(), y.floor());
         let (u, v) = (x - x0, y - y0);
         let row = |y: f32| {
-            // A corner of no weight counts for nothing, whatever is there.
+            // A corner without weight is not read: its value may be infinite or NaN.
             let right = if u > 0.0 { pixel(x0 + 1.0, y) * u } else { 0.0 };
             pixel(x0, y) * (1.0 - u) + right
         };
@@ -45,11 +45,11 @@ impl Grid {
         row(y0) * (1.0 - v) + below
     }
 
-    /// The position moved into the image, unless constants are outside.
+    /// Moves a position into the image, unless the padding is constant.
     fn inside(&self, x: f32, n: usize) -> f32 {
         let last = n as f32 - 1.0;
         let x = match self.padding {
-            // A position that is not a number, or far away, is outside.
+            // NaN and far-away positions count as outside.
             Padding::Constant(_) => return if x.abs() < 1e9 { x } else { -2.0 },
             Padding::Border => x,
             Padding::Reflection => reflect(x, 0.0, last),
@@ -59,7 +59,7 @@ impl Grid {
     }
 }
 
-/// A position mirrored at two edges until it is between them.
+/// Mirrors a position at two edges until it lies between them.
 fn reflect(x: f32, low: f32, high: f32) -> f32 {
     let span = high - low;
     if span <= 0.0 || !x.is_finite() {

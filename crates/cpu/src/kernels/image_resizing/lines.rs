@@ -1,4 +1,4 @@
-//! What resizing shares: where the samples of a dimension are, and interpolation along one dimension at a time.
+//! Helpers for resizing: the positions of samples, and interpolation along one dimension at a time.
 
 use milwright_mil::ops::image_resizing::sampling::Sampling;
 
@@ -7,12 +7,12 @@ use crate::index::count;
 use crate::kernels::tensor::moves::by_width;
 use crate::{KernelError, Pool, View, ViewMut};
 
-/// The position of sample `i` of `m`, over elements 0 to n - 1; it may lie outside.
+/// Returns the position of sample `i` of `m` along elements 0 to n - 1. It may lie outside them.
 pub(super) fn position(sampling: Sampling, i: usize, m: usize, n: usize) -> f64 {
     place(sampling, i, m, 0.0, n as f64 - 1.0)
 }
 
-/// The position of sample `i` of `m` between the centres of a first and a last element.
+/// Returns the position of sample `i` of `m` between the centres of the elements `first` and `last`.
 pub(super) fn place(sampling: Sampling, i: usize, m: usize, first: f64, last: f64) -> f64 {
     let (i, m, distance) = (i as f64, m as f64, last - first);
     first
@@ -26,7 +26,7 @@ pub(super) fn place(sampling: Sampling, i: usize, m: usize, first: f64, last: f6
         }
 }
 
-/// A sample between two elements: their indices, and the weight of the second.
+/// A sample between two elements: their indices, and the weight of the second one.
 #[derive(Clone, Copy)]
 pub(super) struct Tap {
     pub low: usize,
@@ -35,7 +35,7 @@ pub(super) struct Tap {
 }
 
 impl Tap {
-    /// The tap at a position, which is moved into the dimension of `n` elements (at least one).
+    /// Returns the sample at `position`, clamped to a dimension of `n` elements (at least one).
     pub(super) fn at(position: f64, n: usize) -> Tap {
         let position = position.max(0.0).min(n as f64 - 1.0);
         let low = position as usize;
@@ -52,15 +52,15 @@ impl Tap {
 pub(super) enum Resize {
     /// Linear interpolation at the positions of a sampling mode.
     Linear(Sampling),
-    /// The element nearest to the positions of a sampling mode, halfway the later one. `DEFAULT` is half-pixel centres
-    /// here, as in TensorFlow's op that coremltools converts to it.
+    /// The nearest element, at the positions of a sampling mode; the later one if two are equally near. Here, `DEFAULT`
+    /// means half-pixel centres, as in the TensorFlow op that coremltools converts to it.
     Nearest(Sampling),
     /// Element ⌊i · n / m⌋ for sample i of m.
     Repeat,
 }
 
 impl Resize {
-    /// The samples of a dimension of `n` elements.
+    /// Returns the samples of a dimension of `n` elements that is resized to `m`.
     fn taps(self, n: usize, m: usize) -> Vec<Tap> {
         let exact = |low: f64| {
             let low = (low.max(0.0) as usize).min(n - 1);
@@ -100,7 +100,7 @@ impl Resize {
         Ok(())
     }
 
-    /// Resizes one of the last `dims` dimensions after the other, outermost first.
+    /// Resizes the last `dims` dimensions one after the other, outermost first.
     fn by_dimension<T: bytemuck::Pod>(
         self,
         dims: usize,
@@ -111,7 +111,7 @@ impl Resize {
     ) -> Vec<T> {
         let mut data = x.to_vec();
         for d in from.len().saturating_sub(dims)..from.len() {
-            // Also where the size stays, samples may lie between elements.
+            // Does not skip dimensions that keep their size: their samples may lie between elements.
             let taps = self.taps(from[d], to[d]);
             if from[d] == to[d] && taps.iter().enumerate().all(|(i, t)| t.low == i && t.weight == 0.0) {
                 continue;
@@ -139,7 +139,7 @@ fn pick<T: bytemuck::Pod + Send + Sync>(
     out.words::<T>().copy_from_slice(&values);
 }
 
-/// One dimension of `n` elements with `inner` elements inside each, and its samples.
+/// One dimension of `n` elements and its samples; `inner` is the number of elements inside each of the `n`.
 struct Lines {
     taps: Vec<Tap>,
     n: usize,
@@ -159,7 +159,7 @@ impl Lines {
         self.each(x, out, pool, |_, low, _, out| out.copy_from_slice(low));
     }
 
-    /// Calls `f` with the tap, the two lines of the input and the line of the output, for every line of the output.
+    /// Calls `f` for every line of the output with the sample, the two lines of the input and the line of the output.
     fn each<T: Copy + Send + Sync>(
         &self,
         x: &[T],

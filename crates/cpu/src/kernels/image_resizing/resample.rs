@@ -18,7 +18,7 @@ impl Kernel for Resample {
             _ => Padding::Symmetric,
         };
         let grid = Grid { nearest: p.sampling_mode == "nearest", padding };
-        // Where a coordinate is, for a dimension of n elements: in elements.
+        // Converts a coordinate along a dimension of n elements to a position in elements.
         let unnormalized = p.coordinates_mode == "unnormalized";
         let signed = p.coordinates_mode == "normalized_minus_one_to_one";
         let position = move |x: f32, n: usize| {

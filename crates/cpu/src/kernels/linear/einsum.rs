@@ -29,8 +29,8 @@ impl Kernel for Einsum {
             }
         }
         let [a, b, out] = &names;
-        // Each dimension is one of: batch (in both and the result), rows, columns, or summed over. A dimension that
-        // one operand sums alone goes through the product as part of the inner size, repeated in the other.
+        // Each dimension is one of: batch (in both operands and the result), rows, columns, or summed. A summed
+        // dimension that only one operand has is part of the inner size, and is repeated in the other operand.
         let pick = |f: &dyn Fn(&u8) -> bool| sizes.keys().copied().filter(|n| f(n)).collect::<Vec<u8>>();
         let batch = pick(&|n| out.contains(n) && a.contains(n) && b.contains(n));
         let rows = pick(&|n| out.contains(n) && a.contains(n) && !b.contains(n));
@@ -49,7 +49,7 @@ impl Kernel for Einsum {
         let walk_a = gather([&batch, &rows, &inner], a, &shapes[0]);
         let walk_b = gather([&batch, &inner, &columns], b, &shapes[1]);
         let [batches, m, n, k] = [&batch, &rows, &columns, &inner].map(|names| count(&size(names)));
-        // From the order batch, rows, columns to that of the result.
+        // The product has the order batch, rows, columns; this walk reorders it to that of the result.
         let made = [&batch[..], &rows, &columns].concat();
         let made_strides = strides(&size(&made));
         let back: Dims =

@@ -45,7 +45,7 @@ fn product(p: &Params<'_, Matmul>, outputs: &[TensorType]) -> Result<Batched, Ke
     let ([mut m, k], x_strides) = matrix(&x, p.transpose_x);
     let ([_, n], y_strides) = matrix(&y, p.transpose_y);
     let (mut batch, mut batches): (&[usize], [&[usize]; 2]) = (batch_of(&out), [batch_of(&x), batch_of(&y)]);
-    // One weight for a whole batch: the batch is more rows.
+    // If the whole batch has one weight, its matrices are more rows of a single product.
     if count(batches[1]) == 1 && x_strides == [k, 1] && batches[0] == batch {
         m *= count(batch);
         batch = &[];

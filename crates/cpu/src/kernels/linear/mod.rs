@@ -15,19 +15,19 @@ use crate::simd::Isa;
 use crate::simd::gemm::{self, Bias, Elements, F16, F32, Gemm, Matrix, Operand, Output, Panels};
 use crate::{KernelError, Packed, Prepared, Run, Step, View, with_int};
 
-/// A batched product of two inputs, as strides: everything that `matmul`, `linear` and `einsum` need.
+/// A batched product of two inputs, given as strides. `matmul`, `linear` and `einsum` are such products.
 #[derive(Clone, Debug)]
 pub(crate) struct Batched {
     /// Rows, inner size, columns of each product.
     pub size: [usize; 3],
-    /// Where each operand's matrices start, by position in the batch: in elements.
+    /// For each operand, the element at which its matrix for each batch position starts.
     pub starts: [Vec<usize>; 2],
-    /// Row and column stride of each operand.
+    /// The row and column stride of each operand.
     pub strides: [[usize; 2]; 2],
 }
 
 impl Batched {
-    /// A product whose operands' batches, of these shapes, broadcast to `batch`. `elements` is the size of a matrix.
+    /// Makes a product of operands whose batch shapes, `batches`, broadcast to `batch`.
     pub fn new(
         size: [usize; 3],
         batch: &[usize],
@@ -47,8 +47,8 @@ impl Batched {
         Batched { size, starts, strides }
     }
 
-    /// Prepares the product of two slots of types `from`, plus a bias for each column, into output 0. Products of
-    /// integers are exact; where they meet floats, they are computed as floats.
+    /// Prepares the product of two slots with element types `from`, plus a bias for each column, into output 0.
+    /// Products of integers are exact; if one operand is a float, both are computed as floats.
     pub fn prepare(
         self,
         slots: [usize; 2],
@@ -62,7 +62,7 @@ impl Batched {
         Ok(self.floats(slots, bias, dtype, None)?.into())
     }
 
-    /// The second operand, packed, if it is constant and one for all of the batch.
+    /// Packs the second operand, if it is constant and the batch has a single product.
     pub fn pack(&self, right: ops::Operand<'_>, dtype: DType) -> Result<Option<Packed>, KernelError> {
         let known = right.value().filter(|t| t.dtype().is_float() && dtype.is_float());
         let (Some(constant), [_]) = (known, self.starts[1].as_slice()) else { return Ok(None) };
@@ -78,7 +78,7 @@ impl Batched {
         }))
     }
 
-    /// [`prepare`](Batched::prepare) with what [`pack`](Batched::pack) made.
+    /// Like [`prepare`](Batched::prepare), given the result of [`pack`](Batched::pack).
     pub fn prepare_packed(
         self,
         slots: [usize; 2],
@@ -104,7 +104,7 @@ impl Batched {
         let [m, k, n] = self.size;
         let [a_strides, b_strides] = self.strides;
         let isa = Isa::detect();
-        // So few rows read the second operand that packing would not pay.
+        // If few rows read the second operand, packing it costs more than it gains.
         let few = b_strides[1] == 1 && m <= 2 * gemm::panel_rows(isa, m);
         let apart = match self.starts[1].as_slice() {
             [_, second, ..] => *second,
@@ -165,7 +165,7 @@ impl Batched {
                     let gemm = Gemm::new(isa, [m, k, n], batch, [false, packed.is_some()], false);
                     gemm.run(run.pool, operands, bias, data, &run.epilogue, scratch);
                     with_int!(dtype, T => {
-                        // A result between two integers loses what is behind the point.
+                        // Results of integer types are truncated.
                         out.slice::<T>().iter_mut().zip(&wide).for_each(|(o, &x)| *o = x as T);
                     }, else => return Err(KernelError::unsupported(format!("products of {dtype}"))));
                 }
@@ -173,11 +173,11 @@ impl Batched {
             Ok(())
         });
         let step = step.with_scratch(scratch).named("gemm");
-        // What follows integers sees them rounded.
+        // An epilogue must see results that are rounded to integers, so integer products take none.
         Ok(if dtype.is_int() { step } else { step.with_epilogue() })
     }
 
-    /// Exact products of integers, which wrap.
+    /// Prepares an exact product of integers, which wraps.
     fn integers(self, slots: [usize; 2], bias: Option<usize>, dtype: DType) -> Result<Prepared, KernelError> {
         Ok(Prepared::step(move |run| {
             with_int!(dtype, T => {
@@ -203,12 +203,12 @@ impl Batched {
     }
 }
 
-/// The elements of a tensor of neither fp32 nor fp16, widened.
+/// Returns the elements widened to `f32`, unless the element type is fp32 or fp16.
 fn widened(view: &View<'_>) -> Option<Vec<f32>> {
     (!matches!(view.dtype(), DType::Fp32 | DType::Fp16)).then(|| to_f32(view).into_owned())
 }
 
-/// Lets `f` fill output 0 as f32 (it applies the epilogue itself), and rounds it to its element type.
+/// Lets `f` fill output 0 as f32, then rounds it to the output's element type. `f` applies the epilogue itself.
 pub(crate) fn float_output(
     run: &mut Run<'_>,
     f: impl FnOnce(&mut [f32], &crate::Pool, crate::chain::Epilogue<'_>),

@@ -36,7 +36,7 @@ impl Kernel for BatchNorm {
     }
 }
 
-/// The same, on parameters that become known only when the op runs, such as compressed ones.
+/// Prepares a step that reads its parameters, such as compressed ones, at run time.
 fn at_run_time(p: &Params<'_, BatchNorm>) -> Result<Prepared, KernelError> {
     let shape = concrete(&p.x)?;
     let (channels, rows) = (shape[1], Rows::new(&shape, &(2..shape.len()).collect::<Vec<_>>()));

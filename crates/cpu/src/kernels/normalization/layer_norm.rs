@@ -16,7 +16,7 @@ impl Kernel for LayerNorm {
         let rows = Rows::new(&shape, &axes);
         let (slot, epsilon, affine) = (p.x.slot, p.epsilon, Affine::new(p.gamma, p.beta));
         Ok(Prepared::step(move |run| {
-            // A row holds its elements in the order of `x`, as gamma and beta do.
+            // The elements of a row, of gamma and of beta are in the same order.
             let (gamma, beta) = affine.read(run.inputs, rows.len);
             map_rows(&rows, &run.inputs[slot], &mut run.outputs[0], run.pool, |_, row| {
                 standardize(row, epsilon);

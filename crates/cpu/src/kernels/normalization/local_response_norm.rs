@@ -13,13 +13,13 @@ impl Kernel for LocalResponseNorm {
         let size = p.size;
         let scale = p.alpha / size as f32;
         let (beta, k) = (p.beta, p.k);
-        // More neighbors than channels are as many as there are.
+        // A size beyond the number of channels is clipped below.
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         let (before, after) = (size / 2, (size - 1) / 2);
         let slot = p.x.slot;
         Ok(Prepared::step(move |run| {
             map_rows(&rows, &run.inputs[slot], &mut run.outputs[0], run.pool, |_, row| {
-                // Sums of all squares up to each channel, wide so that their differences are exact enough.
+                // Running sums of squares over the channels, in f64 so that their differences stay accurate.
                 let mut sums = vec![0.0f64];
                 for &x in &*row {
                     sums.push(sums[sums.len() - 1] + f64::from(x) * f64::from(x));

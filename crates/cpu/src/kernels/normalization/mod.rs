@@ -24,7 +24,7 @@ impl Affine {
         Affine { gamma: gamma.map(|t| t.slot), beta: beta.map(|t| t.slot) }
     }
 
-    /// Both, of `len` elements: ones and zeros where they are not given.
+    /// Reads both, `len` elements each: ones for a missing gamma, zeros for a missing beta.
     fn read<'a>(&self, inputs: &[View<'a>], len: usize) -> (Cow<'a, [f32]>, Cow<'a, [f32]>) {
         let read = |slot: Option<usize>, default: f32| match slot {
             Some(slot) => to_f32(&inputs[slot]),
@@ -34,7 +34,7 @@ impl Affine {
     }
 }
 
-/// Shifts and scales a row to mean 0 and variance 1. Two passes: a sum of squares would cancel.
+/// Shifts and scales a row to mean 0 and variance 1. Takes two passes, because a sum of squares would cancel.
 fn standardize(row: &mut [f32], epsilon: f32) {
     let n = row.len() as f32;
     let mean = math::sum(row) / n;

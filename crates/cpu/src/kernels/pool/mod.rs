@@ -15,15 +15,15 @@ use crate::kernels::conv::{pad_3d, to_3d};
 use crate::kernels::linear::float_output;
 use crate::{KernelError, Prepared, Step};
 
-/// A kind of pool.
+/// The function that a pool folds each window with.
 pub(crate) trait Fold: Copy + Send + Sync + 'static {
-    /// What an empty window gives.
+    /// The start value, and so the value of an empty window.
     const START: f32;
 
-    /// Takes an element in.
+    /// Folds in one element.
     fn step(sum: f32, x: f32) -> f32;
 
-    /// The result: `seen` elements were folded; the window covers `padded` with its padding.
+    /// Makes the result: `seen` elements were folded; the window covers `padded` elements if padding counts.
     fn finish(self, sum: f32, seen: usize, padded: usize) -> f32;
 }
 
@@ -85,8 +85,8 @@ fn fold_plane<F: Fold>(
     }
 }
 
-/// The input elements under the window at a position, from first to before last, and how many elements it covers
-/// with the padding.
+/// Returns the input elements under the window at a position, as first and past-the-last index, and how many elements
+/// the window covers if padding counts.
 fn span(sweep: &Sweep, position: usize, size: usize) -> (usize, usize, usize) {
     let start = position * sweep.stride;
     let end = start + sweep.kernel;

@@ -9,14 +9,14 @@ use crate::KernelError;
 use crate::index::count;
 use crate::kernel::concrete;
 
-/// How many elements next to each other share a scale, before the next one's turn comes.
+/// Returns the number of consecutive elements that share a scale.
 fn inner(input: Operand<'_>, scale: Operand<'_>, axis: Option<Axis>) -> Result<usize, KernelError> {
     let shape = concrete(&input)?;
     let inner = match axis.filter(|_| scale.rank() > 0) {
         None => count(&shape),
         Some(axis) => count(&shape[axis.resolve(shape.len())? + 1..]),
     };
-    // An empty tensor has no element to share a scale.
+    // Callers divide by this: an empty tensor must not make it 0.
     Ok(inner.max(1))
 }
 

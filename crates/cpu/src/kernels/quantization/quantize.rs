@@ -20,7 +20,7 @@ impl Kernel for Quantize {
                 let zero_point = zero_point.as_ref().map_or(0.0, |z| z[c]);
                 ((x[i] / scale[c]).round_ties_even() + zero_point).clamp(low, high)
             };
-            // Rust's `as` makes 0 of NaN.
+            // Rust's `as` converts NaN to 0.
             let out = &mut run.outputs[0];
             if dtype == DType::Int8 {
                 out.slice::<i8>().iter_mut().enumerate().for_each(|(i, o)| *o = quantize(i) as i8);

@@ -10,12 +10,12 @@ use std::hash::{BuildHasher, RandomState};
 use crate::convert::write_f32;
 use crate::{KernelError, Prepared};
 
-/// Fills the output with what `element` makes of a stream of random numbers of each element's own.
+/// Fills the output. `element` makes each element from a random stream that belongs to this element only.
 fn fill(
     seed: i64,
     element: impl Fn(&mut Draws) -> f32 + Send + Sync + 'static,
 ) -> Result<Prepared, KernelError> {
-    /// Elements made at a time.
+    /// Elements that are made at a time.
     const BLOCK: usize = 1024;
     let seed = self::seed(seed);
     Ok(Prepared::step(move |run| {
@@ -33,19 +33,19 @@ fn fill(
     }))
 }
 
-/// The parameter `seed`; `None` where every run is to be different.
+/// Reads the parameter `seed`; `None` if every run draws other numbers.
 fn seed(seed: i64) -> Option<u64> {
-    // Any negative seed stands for none.
+    // Any negative seed means that there is none.
     u64::try_from(seed).ok()
 }
 
-/// A seed from the system's source of randomness.
+/// Returns a seed from the system's source of randomness.
 fn fresh_seed() -> u64 {
     RandomState::new().hash_one(0u64)
 }
 
-/// A stream of random numbers: SplitMix64, started at a hash of the seed and of the number of an element, so that an
-/// element does not depend on which others are made, or when.
+/// A stream of random numbers: SplitMix64, started at a hash of the seed and the element's number. An element therefore
+/// does not depend on which other elements are computed, or when.
 struct Draws(u64);
 
 impl Draws {
@@ -54,7 +54,7 @@ impl Draws {
         Draws(seed.next() ^ Draws(element as u64).next())
     }
 
-    /// Uniform in [0, 1), in steps of 2⁻²⁴ so that it is exact as `f32`.
+    /// Returns a number uniform in [0, 1), a multiple of 2⁻²⁴ so that it is exact as `f32`.
     fn uniform(&mut self) -> f64 {
         (self.next() >> 40) as f64 / (1u64 << 24) as f64
     }
@@ -99,12 +99,12 @@ mod tests {
         assert!(x.iter().all(|x| (-1.0..3.0).contains(x)));
         let (mean, variance) = moments(&x);
         assert!((mean - 1.0).abs() < 0.02 && (variance - 16.0 / 12.0).abs() < 0.02, "{mean} {variance}");
-        // Every tenth of the interval gets its share, give or take five standard deviations.
+        // Every tenth of the interval has its share of numbers, within five standard deviations.
         for i in 0..10 {
             let share = x.iter().filter(|&&x| ((x + 1.0) / 0.4) as usize == i).count();
             assert!(share.abs_diff(COUNT / 10) < 500, "{i}: {share}");
         }
-        // Neighbors have nothing to do with each other.
+        // Neighbors are not correlated.
         let product = x.windows(2).map(|w| (w[0] - mean) * (w[1] - mean)).sum::<f64>() / COUNT as f64;
         assert!((product / variance).abs() < 0.016, "{product}");
     }

@@ -37,7 +37,7 @@ impl Kernel for RandomCategorical {
     }
 }
 
-/// The probabilities of all classes up to each, up to a factor.
+/// Returns the cumulative probabilities of the classes, up to a common factor.
 fn cumulative(row: &[f32], logits: bool) -> Vec<f64> {
     let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weight = |&x: &f32| if logits { f64::from(x - max).exp() } else { f64::from(x) };

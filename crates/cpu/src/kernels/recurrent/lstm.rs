@@ -55,7 +55,7 @@ impl Kernel for Lstm {
                             *h *= o;
                         }
                     }
-                    // Both halves of a bidirectional network describe the same position.
+                    // In a bidirectional network, both halves of an output row are for the same position of the input.
                     let place = if layer.bidirectional { position } else { turn };
                     states.put(place, d, &h);
                 });

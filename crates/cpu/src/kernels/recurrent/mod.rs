@@ -13,7 +13,7 @@ use crate::kernel::concrete;
 use crate::product::{Matrix, product};
 use crate::{KernelError, View, ViewMut, math};
 
-/// What all recurrent ops have in common: sizes and directions.
+/// The sizes and directions that every recurrent op has.
 struct Layer {
     /// The slot of the input.
     x: usize,
@@ -23,7 +23,7 @@ struct Layer {
     hidden: usize,
     reverse: bool,
     bidirectional: bool,
-    /// Whether the states after all steps are wanted.
+    /// Whether the op returns the hidden states after every step, not just the last.
     sequence: bool,
 }
 
@@ -45,7 +45,7 @@ impl Layer {
         Ok(Layer { x: x.slot, steps, batch, input, hidden, reverse, bidirectional, sequence })
     }
 
-    /// W_ih x + bias for all gates of all steps at once: [steps, batch, gates].
+    /// Returns W_ih x + bias for all gates of all steps at once: [steps, batch, gates].
     fn input_gates(&self, x: &View<'_>, weights: &WeightViews<'_>, bias: Option<&[f32]>) -> Vec<f32> {
         let (rows, width) = (self.steps * self.batch, weights.width(self.hidden));
         let mut gates = vec![0.0; rows * width];
@@ -58,8 +58,8 @@ impl Layer {
         gates
     }
 
-    /// Calls `f` for each step, in the order of the direction: with the number of the turn, the position of the step
-    /// and the gates of the step.
+    /// Calls `f` for each step, in the order of the direction, with the number of the iteration, the position of the
+    /// step in the input, and the step's gates.
     fn walk(&self, mut gates: Vec<f32>, reverse: bool, mut f: impl FnMut(usize, usize, &mut [f32])) {
         let width = gates.len() / self.steps.max(1);
         for turn in 0..self.steps {
@@ -68,14 +68,14 @@ impl Layer {
         }
     }
 
-    /// The half of [batch or more, directions · hidden] that belongs to a direction.
+    /// Returns the half of [batch or more, directions · hidden] that belongs to `direction`.
     fn half(&self, both: &[f32], direction: usize) -> Vec<f32> {
         let width = self.hidden * if self.bidirectional { 2 } else { 1 };
         let row = |b: usize| &both[b * width + direction * self.hidden..][..self.hidden];
         (0..self.batch).flat_map(row).copied().collect()
     }
 
-    /// Writes what the directions ended with, side by side.
+    /// Writes the last states of the directions side by side.
     fn write_last(&self, last: &[&[f32]], out: &mut ViewMut<'_>) {
         let row = |b: usize| last.iter().flat_map(move |l| &l[b * self.hidden..][..self.hidden]);
         let all: Vec<f32> = (0..self.batch).flat_map(row).copied().collect();
@@ -83,7 +83,7 @@ impl Layer {
     }
 }
 
-/// The first output, while it is made: the states after all steps, or after the last one.
+/// The first output under construction: the hidden states after every step, or after the last.
 struct States<'l> {
     layer: &'l Layer,
     all: Vec<f32>,
@@ -97,7 +97,7 @@ impl<'l> States<'l> {
         States { layer, all: vec![0.0; steps * layer.batch * width], width }
     }
 
-    /// Keeps the state of a direction after a step, at its place.
+    /// Stores the state of a direction after a step at position `place`.
     fn put(&mut self, place: usize, direction: usize, h: &[f32]) {
         let place = if self.layer.sequence { place } else { 0 };
         let hidden = self.layer.hidden;
@@ -113,14 +113,14 @@ impl<'l> States<'l> {
     }
 }
 
-/// The slots of the weights of one direction.
+/// The slots of one direction's weights.
 struct Weights {
     ih: usize,
     hh: usize,
     bias: Option<usize>,
 }
 
-/// The weights of one direction.
+/// One direction's weights.
 struct WeightViews<'a> {
     ih: Cow<'a, [f32]>,
     hh: Cow<'a, [f32]>,
@@ -144,7 +144,7 @@ impl Weights {
 }
 
 impl WeightViews<'_> {
-    /// The elements of all gates.
+    /// The number of elements in all gates.
     fn width(&self, hidden: usize) -> usize {
         self.hh.len().checked_div(hidden).unwrap_or(0)
     }
@@ -166,7 +166,7 @@ fn add_rows(vector: &[f32], matrix: &mut [f32]) {
     }
 }
 
-/// The function that makes a gate of a sum.
+/// The function that turns a sum into a gate.
 #[derive(Clone, Copy)]
 enum Activation {
     Linear,
@@ -206,8 +206,8 @@ mod tests {
 
     use crate::eager::run_op;
 
-    /// sin(k i + 1): the same numbers as in the script that made the expected values with torch (and NumPy, for what
-    /// torch does not have) in double precision.
+    /// sin(k i + 1). The script that computed the expected values uses the same numbers, in double precision, with
+    /// torch (and NumPy for functions that torch lacks).
     fn wave(shape: &[usize], k: f64) -> Tensor {
         let count: usize = shape.iter().product();
         Tensor::from_vec(shape, (0..count).map(|i| (i as f64 * k + 1.0).sin() as f32).collect()).unwrap()
@@ -324,7 +324,7 @@ mod tests {
                 0.076_556_1,
             ],
         );
-        // Without the sequence, the states are the last ones of each half.
+        // Without `sequence`, the output has the last state of each direction.
         let out = run(OpKind::Lstm, bidirectional());
         assert_eq!(out[0].shape(), [1, 2, 4]);
         check(&out[0], &h);

@@ -46,7 +46,7 @@ fn reduce(
     }))
 }
 
-/// Finds the index of an element along `axis` that `beats` all others: of the first one, or of the first NaN.
+/// Finds the index of the element along `axis` that `beats` all others: the first of equal ones, or the first NaN.
 fn arg(
     x: Operand<'_>,
     axis: Axis,
@@ -75,7 +75,7 @@ fn arg(
     }))
 }
 
-/// The index of the first element that no later one beats.
+/// Returns the index of the first element that no later element beats.
 fn first<T: Copy>(row: &[T], beats: impl Fn(T, T) -> bool) -> usize {
     let mut best = 0;
     for (i, &x) in row.iter().enumerate() {

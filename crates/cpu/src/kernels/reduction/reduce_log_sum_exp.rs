@@ -13,7 +13,7 @@ impl Kernel for ReduceLogSumExp {
             p.axes.as_ref(),
             |x| {
                 let max = math::max(x);
-                // Without this, an infinite maximum would make NaN.
+                // Subtracting an infinite maximum would give NaN.
                 if max.is_infinite() { max } else { math::sum_of(x, |x| math::exp1(x - max)).ln() + max }
             },
             |x| {

@@ -1,10 +1,10 @@
-//! What reading and writing by index share: indices, checked.
+//! Checked indices, for the ops that read and write by index.
 
 use milwright_mil::ops::Operand;
 
 use crate::{KernelError, View};
 
-/// Where an op finds its indices, and which it takes.
+/// The slot of an op's indices, and whether negative ones are valid.
 #[derive(Clone, Copy)]
 pub(super) struct Indices {
     slot: usize,
@@ -12,25 +12,25 @@ pub(super) struct Indices {
 }
 
 impl Indices {
-    /// The parameter `indices`. Negative indices count from the end, unless the op was asked to validate them.
+    /// Makes the indices of the parameter `indices`. Negative ones count from the end, unless the op validates indices.
     pub(super) fn of(indices: Operand<'_>, validate: bool) -> Indices {
         Indices { slot: indices.slot, negative: !validate }
     }
 
-    /// The indices as they are.
+    /// Returns the indices unchecked.
     pub(super) fn read(&self, inputs: &[View<'_>]) -> Result<Vec<i64>, KernelError> {
         inputs[self.slot].to_i64().ok_or_else(|| KernelError::invalid("`indices` must be integers"))
     }
 
-    /// The indices of one dimension of size `n`.
+    /// Returns the indices, which are into a dimension of size `n`.
     ///
     /// # Errors
-    /// One is out of range.
+    /// An index is out of range.
     pub(super) fn of_size(&self, inputs: &[View<'_>], n: usize) -> Result<Vec<usize>, KernelError> {
         self.read(inputs)?.into_iter().map(|i| self.check(i, n)).collect()
     }
 
-    /// An index of a dimension of size `n`.
+    /// Checks an index into a dimension of size `n`, and makes it count from the start.
     ///
     /// # Errors
     /// It is out of range.
@@ -41,8 +41,8 @@ impl Indices {
         })
     }
 
-    /// The offsets of index vectors of `depth` elements in a tensor of the shape `dims`, in units of what follows
-    /// these dimensions.
+    /// Returns the offset of each index vector in a tensor whose first dimensions are `dims`, in units of the elements
+    /// that one vector names. A vector has one index for each of these dimensions.
     ///
     /// # Errors
     /// An index is out of range.
@@ -52,7 +52,7 @@ impl Indices {
             vector.iter().zip(dims).try_fold(0, |at, (&i, &n)| Ok(at * n + self.check(i, n)?))
         };
         if dims.is_empty() {
-            // Vectors without elements all name the whole tensor.
+            // A vector without indices names the whole tensor.
             let shape = inputs[self.slot].shape();
             return Ok(vec![0; shape[..shape.len() - 1].iter().product()]);
         }
@@ -66,7 +66,8 @@ mod tests {
 
     use crate::eager::run_op;
 
-    /// What an op makes of an index of a dimension of size 2, beside a 0; the same whether it is known before or not.
+    /// Returns what an op makes of `index` and 0, for a dimension of size 2; checks that it does not matter whether the
+    /// indices are known at compile time.
     fn found(kind: OpKind, opset: Opset, validate: Option<bool>, index: i32) -> Option<Vec<f32>> {
         let vector = |values: [f32; 2]| [Tensor::from_vec(&[2], values.to_vec()).unwrap()];
         let shape: &[usize] = if kind.name().ends_with("_nd") { &[2, 1] } else { &[2] };
@@ -91,8 +92,8 @@ mod tests {
         kind.name().starts_with("gather")
     }
 
-    /// The table: negative indices count from the end, unless they are to be validated; others out of range are errors,
-    /// but what `scatter` does not validate from iOS17 on, negative ones too, goes nowhere.
+    /// The table in the docs: negative indices count from the end, unless they are validated; others out of range are
+    /// errors. From iOS17 on, `scatter` ignores those that it does not validate, negative ones included.
     #[test]
     fn indices_out_of_range_are_as_documented() {
         let ops: Vec<OpKind> =

@@ -16,7 +16,8 @@ impl Kernel for Scatter {
         let shape = concrete(&p.data)?;
         let (outer, n, inner) = around(&shape, p.axis.resolve(shape.len())?);
         let indices = Indices::of(p.indices, p.validate_indices);
-        // What an index out of range does is open from iOS17 on, if it is not to be validated. Here, nothing.
+        // From iOS17 on, Core ML does not define what an index out of range does unless it is validated. Here it is
+        // ignored.
         let lenient = p.opset() >= Opset::Ios17 && !p.validate_indices;
         scatter([p.data, p.updates], mode(p.mode)?, move |run| {
             let at: Vec<Option<usize>> = if lenient {
@@ -31,11 +32,11 @@ impl Kernel for Scatter {
     }
 }
 
-/// Combines the updates in a slot with the data: where each update goes, how long it is, and how they combine.
+/// Applies the updates in a slot to the data. Arguments: the slot, each update's offset, its length, and the mode.
 type Combine = fn(&mut Run<'_>, usize, &[Option<usize>], usize, Mode) -> Result<(), KernelError>;
 
-/// Prepares a scatter op. `places` finds the offsets in `data` that consecutive parts of `updates` go to, if
-/// anywhere, and the length of these parts.
+/// Prepares a scatter op. `places` returns, for consecutive parts of `updates`, their offsets in `data` (`None` for
+/// parts to ignore), and the length of a part.
 pub(super) fn scatter(
     [data, updates]: [Operand<'_>; 2],
     mode: Mode,
@@ -62,7 +63,7 @@ pub(super) fn scatter(
     }))
 }
 
-/// Combines each part of the updates, in order, with what is at its place.
+/// Combines each part of the updates, in order, with the elements at its offset.
 fn write<T: Element>(
     run: &mut Run<'_>,
     updates: usize,

@@ -19,7 +19,7 @@ impl Kernel for BatchToSpace {
     }
 }
 
-/// Puts each element of the output together with its place in the batches of `x`.
+/// Copies each element of the output from its place in the batches of `x`.
 fn spread<T: bytemuck::Pod>(x: View<'_>, block: [usize; 2], crops: [usize; 2], out: &mut ViewMut<'_>) {
     let &[n, c, height, width] = out.shape() else { return };
     let (h, w) = (x.shape()[2], x.shape()[3]);
@@ -40,7 +40,7 @@ mod tests {
 
     use crate::eager::run_op;
 
-    /// The example of TensorFlow's documentation, and back.
+    /// The example in TensorFlow's documentation, and its inverse.
     #[test]
     fn moves_batches_there_and_back() {
         let x = Tensor::from_vec(&[1, 1, 4, 4], (1..17).map(|i| i as f32).collect::<Vec<_>>()).unwrap();

@@ -16,7 +16,7 @@ impl Kernel for Concat {
         let element = outputs[0].dtype.bits() / 8;
         let outer = count(&shape[..axis]);
         let inner = count(&shape[axis + 1..]) * element;
-        // Bytes that each input gives at a time.
+        // The bytes that each input contributes at a time.
         let tensors = &p.values;
         let sizes = tensors
             .iter()

@@ -1,4 +1,4 @@
-//! What ops that only move elements share: copies in the order of a walk, and outputs whose shape shows when they run.
+//! Helpers for ops that only move elements: copies in the order of a walk, and outputs with data-dependent shapes.
 
 use milwright_mil::ops::{InferError, Operand};
 use milwright_mil::{DType, Tensor, TensorType};
@@ -7,7 +7,7 @@ use crate::index::{Walk, count, strides};
 use crate::kernel::concrete;
 use crate::{KernelError, Memory, Pool, Prepared, View, ViewMut};
 
-/// The least elements that are worth a hand-over to another thread.
+/// The fewest elements for which a hand-over to another thread pays.
 const LEAST: usize = 1 << 15;
 
 /// Calls a function that is generic over the width of elements: `by_width!(dtype, f(arguments))`.
@@ -24,7 +24,7 @@ macro_rules! by_width {
 }
 pub(crate) use by_width;
 
-/// A step that copies the tensor in a slot in the order of a walk.
+/// Makes a step that copies the tensor in a slot in the order of a walk.
 pub(crate) fn walk_step(slot: usize, walk: Walk) -> Prepared {
     Prepared::step(move |run| copy(&walk, run.inputs[slot], &mut run.outputs[0], run.pool))
 }
@@ -55,7 +55,7 @@ fn copy_words<T: bytemuck::Pod + Send + Sync>(
     pool.for_each_chunk(to, chunk, |i, out| walk.gather(from, i * chunk, out));
 }
 
-/// The last two dimensions of a walk, where they are a transposed matrix: rows with stride 1, columns with another.
+/// The last two dimensions of a walk that transposes matrices: rows have stride 1, columns another stride.
 struct Plane {
     rows: usize,
     columns: usize,
@@ -76,12 +76,12 @@ impl Plane {
     }
 
     fn transpose<T: Copy + Send + Sync>(&self, walk: &Walk, from: &[T], to: &mut [T], pool: &Pool) {
-        // Each block of rows of each matrix is a consecutive piece of the output.
+        // A block of rows of one matrix is a contiguous piece of the output.
         let rows_at_once = if to.len() <= LEAST { self.rows } else { Plane::BLOCK.min(self.rows) };
         let pieces = self.rows.div_ceil(rows_at_once);
         let matrix = self.rows * self.columns;
         if !self.rows.is_multiple_of(rows_at_once) {
-            // Pieces would not line up with chunks: one matrix is a chunk.
+            // Blocks of rows would not align with chunks: each chunk is a whole matrix.
             pool.for_each_chunk(to, matrix, |m, out| {
                 self.block(&from[walk.offset_at(m * matrix)..], self.rows, out);
             });
@@ -93,7 +93,7 @@ impl Plane {
         });
     }
 
-    /// Transposes `rows` rows.
+    /// Transposes `rows` rows, block by block.
     fn block<T: Copy>(&self, from: &[T], rows: usize, out: &mut [T]) {
         for r0 in (0..rows).step_by(Plane::BLOCK) {
             let r1 = (r0 + Plane::BLOCK).min(rows);
@@ -110,13 +110,13 @@ impl Plane {
     }
 }
 
-/// How a tensor of one shape is walked through strides given per dimension of another.
+/// Returns the walk over `shape` with these strides from `offset` on.
 pub(crate) fn walk(shape: &[usize], strides: &[usize], offset: usize) -> Walk {
     Walk::new(shape, strides.iter().map(|&s| s as isize), offset as isize)
 }
 
-/// Prepares an op with one output, whose shape may show only when it runs: `fill` writes the output, and `shape`
-/// finds its shape where it is not known yet.
+/// Prepares an op with one output, whose shape may depend on data. `fill` writes the output; `shape` computes its shape
+/// if it is not known at compile time.
 pub(crate) fn produce(
     outputs: &[TensorType],
     shape: impl Fn(&[View<'_>]) -> Result<Vec<usize>, KernelError> + Send + Sync + 'static,
@@ -132,7 +132,7 @@ pub(crate) fn produce(
     }))
 }
 
-/// Makes a tensor of a shape that depends on data.
+/// Makes a tensor of a data-dependent shape.
 pub(crate) fn make(
     memory: &Memory,
     dtype: DType,
@@ -148,13 +148,13 @@ pub(crate) fn make(
     Tensor::from_bytes(dtype, shape, data.into()).map_err(|e| KernelError::invalid(e.to_string()))
 }
 
-/// A result that is its input in another shape.
+/// Makes an op's result an alias: its input in another shape.
 pub(crate) fn alias(slot: usize, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
     concrete(&outputs[0])?;
     Ok(Prepared::Alias(slot))
 }
 
-/// The element that a parameter gives, or the default, as bytes of the output's type.
+/// Returns the element that a parameter gives, or `default`, as bytes of the output's element type.
 pub(crate) fn element(given: Option<Operand<'_>>, dtype: DType, default: u8) -> Result<Vec<u8>, KernelError> {
     if let Some(given) = given {
         let wrong = |what: &str| InferError(format!("input `{}` must be {what}", given.name));
@@ -187,18 +187,18 @@ pub(crate) fn fill(out: &mut ViewMut<'_>, element: &[u8]) {
     }
 }
 
-/// The integers in a slot, such as indices or sizes.
+/// Reads the integers in a slot, such as indices or sizes.
 pub(crate) fn ints(inputs: &[View<'_>], slot: usize) -> Result<Vec<i64>, KernelError> {
     inputs[slot].to_i64().ok_or_else(|| KernelError::invalid("an input that takes integers has others"))
 }
 
-/// Rows, size and stride of a dimension: a tensor is `outer` × `n` × `inner`.
+/// Splits a shape at a dimension: the tensor is `outer` × `n` × `inner`.
 pub(crate) fn around(shape: &[usize], axis: usize) -> (usize, usize, usize) {
     (count(&shape[..axis]), shape[axis], count(&shape[axis + 1..]))
 }
 
-/// Moves blocks between channels and space: the walk over `x` of an output whose dimensions, with blocks split off,
-/// have these sizes and strides.
+/// Prepares an op that moves blocks between channels and space. It walks over `x` in the output's order; `sizes` and
+/// `steps` are the sizes and strides of the output's dimensions, split at the edges of blocks.
 pub(crate) fn blocks(slot: usize, sizes: &[usize], steps: &[usize]) -> Prepared {
     walk_step(slot, walk(sizes, steps, 0))
 }

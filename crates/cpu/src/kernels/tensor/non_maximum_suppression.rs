@@ -20,7 +20,7 @@ impl Kernel for NonMaximumSuppression {
             most: p.max_boxes as usize,
             per_class: p.per_class_suppression,
         };
-        // The number of a column of a box in an image.
+        // The index of number `column` of box `i` in an image's data.
         let at = move |i: usize, column: usize, columns: usize| {
             if last { i * columns + column } else { column * count + i }
         };
@@ -70,7 +70,7 @@ fn write(out: &mut ViewMut<'_>, at: usize, x: f64) {
     }
 }
 
-/// A box, its best score, and the class that has it.
+/// A box, its best score, and the class with that score.
 struct Candidate {
     low: [f64; 2],
     high: [f64; 2],
@@ -112,7 +112,7 @@ struct Rule {
 }
 
 impl Rule {
-    /// The boxes to keep, best first; the best one if the thresholds leave none.
+    /// Returns the boxes to keep, best first. If the thresholds leave none, keeps the best one.
     fn choose(&self, candidates: &[Candidate]) -> Vec<usize> {
         let mut chosen: Vec<usize> = Vec::new();
         let order = sorted(candidates.len(), candidates.len(), false, |i| candidates[i].score);

@@ -30,7 +30,7 @@ impl Kernel for NonZero {
     }
 }
 
-/// The positions of the elements that are not zero.
+/// Returns the positions of all elements that are not zero.
 fn places(x: View<'_>) -> Result<Vec<usize>, KernelError> {
     fn of<T: Copy>(x: &[T], not_zero: impl Fn(T) -> bool) -> Vec<usize> {
         (0..x.len()).filter(|&i| not_zero(x[i])).collect()

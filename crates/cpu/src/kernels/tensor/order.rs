@@ -1,11 +1,11 @@
-//! Sorting, as `argsort` and `topk` need it.
+//! Sorting, for `argsort` and `topk`.
 
 use half::f16;
 use milwright_mil::DType;
 
 use crate::{KernelError, View};
 
-/// Every element as a number that sorts like it.
+/// Returns a number for each element that sorts as the element does.
 pub(super) fn keys(x: View<'_>) -> Result<Vec<f64>, KernelError> {
     Ok(match x.dtype() {
         DType::Fp32 => x.slice::<f32>().iter().map(|&x| x.into()).collect(),
@@ -17,7 +17,7 @@ pub(super) fn keys(x: View<'_>) -> Result<Vec<f64>, KernelError> {
     })
 }
 
-/// The indices of the first `k` of `n` keys in order; equal keys by index, NaN last.
+/// Returns the indices of the first `k` of `n` keys in sorted order. Equal keys are ordered by index; NaN is last.
 pub(super) fn sorted(n: usize, k: usize, ascending: bool, key: impl Fn(usize) -> f64) -> Vec<u32> {
     let order = |&a: &u32, &b: &u32| {
         let (x, y) = (key(a as usize), key(b as usize));

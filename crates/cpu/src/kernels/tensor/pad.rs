@@ -52,7 +52,7 @@ impl Padded {
         self.before + self.size + self.after
     }
 
-    /// The index in the input of an index in the output; `None` where the output has the constant.
+    /// Returns the input index for an index of the output; `None` if the output has the constant there.
     fn source(&self, i: usize) -> Option<usize> {
         let (last, at) = (self.size.wrapping_sub(1), i.wrapping_sub(self.before));
         match self.mode {
@@ -101,7 +101,7 @@ fn fill<T: bytemuck::Pod + Send + Sync>(
     let chunk = pool.chunk(out.len(), row, 1 << 15);
     pool.for_each_chunk(out, chunk, |c, part| {
         for (r, to) in part.chunks_exact_mut(row).enumerate() {
-            // The place of the row in the outer dimensions, and where it comes from.
+            // The row's index in the outer dimensions, and the element of the input at which it starts.
             let mut rest = c * (chunk / row) + r;
             let mut start = Some(0);
             for (d, dim) in outer.iter().enumerate().rev() {

@@ -21,7 +21,7 @@ impl Kernel for ReverseSequence {
                 return Err(KernelError::invalid(format!("length {l} is not from 0 to {n}")));
             }
             let own = strides(&shape);
-            // Elements after the inner one of the two axes move together.
+            // Elements that differ only in dimensions behind both axes are contiguous, and move together.
             let run_length = own[seq.max(batch)].max(1);
             let (from, to) = (run.inputs[x].bytes(), run.outputs[0].bytes());
             for start in (0..from.len() / element).step_by(run_length) {

@@ -30,7 +30,7 @@ impl Kernel for SliceByIndex {
     }
 }
 
-/// The slices of `slice_by_index` or `slice_update`, of which `begin` and `end` may be known only at run time.
+/// The slices of `slice_by_index` or `slice_update`. Their `begin` and `end` may be known only at run time.
 #[derive(Clone)]
 pub(super) struct Slicing {
     slices: Vec<Slice>,
@@ -43,7 +43,7 @@ impl Slicing {
         Ok(Slicing { slices: bounds.slices(rank)?, begin: bounds.begin.slot, end: bounds.end.slot })
     }
 
-    /// What is taken of each dimension.
+    /// Returns the elements that each slice takes of its dimension.
     pub(super) fn taken(&self, inputs: &[View<'_>], shape: &[usize]) -> Result<Vec<Taken>, KernelError> {
         let (begin, end) = (ints(inputs, self.begin)?, ints(inputs, self.end)?);
         let invalid = || KernelError::invalid("`begin` and `end` need an element for each dimension");
@@ -61,7 +61,7 @@ impl Slicing {
         Ok(taken)
     }
 
-    /// The shape of what is taken.
+    /// Returns the shape of the slice.
     fn shape(&self, inputs: &[View<'_>], shape: &[usize]) -> Result<Vec<usize>, KernelError> {
         Ok(self.kept(&self.taken(inputs, shape)?))
     }
@@ -71,7 +71,7 @@ impl Slicing {
     }
 }
 
-/// The walk over the elements taken of a tensor of this shape.
+/// Returns the walk over the taken elements of a tensor of this shape.
 pub(super) fn walk(taken: &[Taken], shape: &[usize]) -> Walk {
     let own = strides(shape);
     let counts: Vec<usize> = taken.iter().map(|t| t.count).collect();
@@ -87,7 +87,7 @@ mod tests {
 
     use crate::eager::run_op;
 
-    /// What TensorFlow's `x[i]` of a matrix becomes.
+    /// What coremltools makes of TensorFlow's `x[i]` for a matrix.
     #[test]
     fn slices_the_first_dimensions_only() {
         let x = Tensor::from_vec(&[3, 2], (0..6).collect::<Vec<i32>>()).unwrap();

@@ -11,7 +11,7 @@ use crate::{Kernel, KernelError, Params, Prepared, View};
 impl Kernel for SliceBySize {
     fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
         let (x, begin, size) = (p.x.slot, p.begin.slot, p.size.slot);
-        // For each dimension, the first index and how many.
+        // The first index and the size, for each dimension.
         let ranges = move |inputs: &[View<'_>]| {
             let (begin, size) = (ints(inputs, begin)?, ints(inputs, size)?);
             let shape = inputs[x].shape();

@@ -19,7 +19,7 @@ impl Kernel for SpaceToBatch {
     }
 }
 
-/// Finds each element of the output in the images of `x`; zero where it is in the padding.
+/// Copies each element of the output from its place in the images of `x`, or writes zero for padding.
 fn collect<T: bytemuck::Pod>(x: View<'_>, block: [usize; 2], before: [usize; 2], out: &mut ViewMut<'_>) {
     let &[n, c, h, w] = x.shape() else { return };
     let (height, width) = (out.shape()[2], out.shape()[3]);

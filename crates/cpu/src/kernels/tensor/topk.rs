@@ -19,7 +19,7 @@ impl Kernel for Topk {
         let (dtype, ascending) = (outputs[0].dtype, p.ascending);
         Ok(Prepared::step(move |run| {
             let keys = keys(run.inputs[slot])?;
-            // For each element of the output, where it is in the input, and its index along the axis.
+            // For each element of the output, its index in the input, and its index along the axis.
             let mut from = vec![0; outer * k * inner];
             let mut indices = vec![0u32; from.len()];
             for o in 0..outer {

@@ -15,7 +15,7 @@ impl Kernel for Transpose {
         let own = strides(&x);
         let steps: Vec<usize> = perm.iter().map(|&d| own[d]).collect();
         let walk = walk(&concrete(&outputs[0])?, &steps, 0);
-        // Dimensions of size 1 have moved at most.
+        // If the walk is dense, only dimensions of size 1 have moved.
         if walk.is_dense() { alias(slot, outputs) } else { Ok(walk_step(slot, walk)) }
     }
 }

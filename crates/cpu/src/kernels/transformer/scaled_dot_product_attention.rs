@@ -64,7 +64,7 @@ impl Kernel for ScaledDotProductAttention {
     }
 }
 
-/// Where the matrices of `n` elements of each place in the batch start, for an operand whose own batch is `own`.
+/// Returns where the matrix of `n` elements of each batch position starts, for an operand whose own batch is `own`.
 fn starts(own: &[usize], batch: &[usize], n: usize) -> Vec<usize> {
     let each: Vec<usize> = (0..count(own)).map(|i| i * n).collect();
     let mut starts = vec![0; count(batch)];
