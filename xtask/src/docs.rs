@@ -1,4 +1,5 @@
-//! `cargo xtask docs`: writes what is said about ops and quantizations from their lists, so that it cannot be wrong.
+//! `cargo xtask docs`: writes the pages about ops and quantizations from their lists, so that the pages cannot be
+//! wrong.
 //!
 //! * `docs/ops/README.md`: every op, by family;
 //! * `docs/ops/FAMILY.md`: what each op computes, its parameters and their types in every opset;
@@ -20,7 +21,7 @@ use crate::Result;
 
 const HEADER: &str = "<!-- Made by `cargo xtask docs` from the op table. Do not edit. -->\n\n";
 
-/// Writes the pages, or with `check` only says which are out of date.
+/// Writes the pages, or with `check` only reports those that are out of date.
 pub fn run(root: &Path, check: bool) -> Result {
     let pages = pages();
     let mut stale = Vec::new();
@@ -146,7 +147,7 @@ fn version_section(version: &Version) -> String {
     text
 }
 
-/// The first opset of ML programs that has the version.
+/// The first opset with ML programs that has the version.
 fn first_program_opset(version: &Version) -> Opset {
     version.opset.max(Opset::Ios15)
 }
@@ -217,7 +218,7 @@ fn support_page(families: &BTreeMap<&str, Vec<OpKind>>) -> String {
     page
 }
 
-/// `scatter_gather` as a title.
+/// Turns `scatter_gather` into a title.
 fn title(family: &str) -> String {
     let words = family.replace('_', " ");
     let mut chars = words.chars();
@@ -233,7 +234,7 @@ fn first_sentence(doc: &str) -> String {
     }
 }
 
-/// Doc comments keep the space after `///`.
+/// Removes the space that doc comments keep after `///`.
 fn undent(doc: &str) -> String {
     let lines: Vec<&str> = doc.trim().lines().map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
     lines.join("\n")

@@ -1,16 +1,16 @@
-//! Which messages contain which, and how much memory each takes: a table out of the generated Rust types, by which the
-//! memory of a model is bounded before it is decoded.
+//! Makes a table of the protobuf messages from the generated Rust types: which messages contain which, and how much
+//! memory each takes. The table bounds the memory of a model before it is decoded.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-/// The generated files, and the modules that they are.
+/// The generated files and their modules.
 const FILES: [(&str, &str); 3] =
     [("specification.rs", ""), ("core_ml_models.rs", "core_ml_models"), ("mil_spec.rs", "mil_spec")];
 
-/// Messages that are decoded by themselves, and what their places in the table are called.
+/// Messages that are decoded on their own, and the names of their constants in the table.
 const ROOTS: [(&str, &str); 2] = [("Model", "MODEL"), ("ModelDescription", "MODEL_DESCRIPTION")];
 
 /// Writes `crates/spec/src/proto/layout.rs`, or with `check` compares it with the committed one.
@@ -43,19 +43,20 @@ struct Types {
 }
 
 enum Field {
-    /// A field that holds messages: its number, how, and the path of the message; of a map without messages, none.
+    /// A field that holds messages: its number, how it holds them, the path of the message (`None` for a map without
+    /// messages), and the Rust type of an element.
     Message(u32, &'static str, Option<String>, String),
     /// The fields of a oneof, by its path.
     Oneof(String),
 }
 
 impl Types {
-    /// Reads a file as rustfmt leaves it.
+    /// Reads a file that rustfmt has formatted.
     fn read(&mut self, text: &str, mut module: Vec<String>) -> Result<(), String> {
         let mut lines = text.lines().map(str::trim);
         let depth = module.len();
         let mut is_oneof = false;
-        // The type that is being read, and its fields.
+        // The type that is being read, and its fields so far.
         let mut current: Option<(String, Vec<Field>)> = None;
         let mut attribute = String::new();
         while let Some(line) = lines.next() {
@@ -75,8 +76,8 @@ impl Types {
                 match done {
                     true => drop(self.messages.insert(path, Vec::new())),
                     false if is_oneof || line.starts_with("pub struct") => current = Some((path, Vec::new())),
-                    // An enumeration of numbers, with its functions: no braces end it on a line of their own that
-                    // belong to a module.
+                    // A numeric enumeration and its `impl`: skip both, so that their closing braces do not seem to
+                    // close a module.
                     false => skip_block(&mut lines),
                 }
             } else if line.starts_with("impl ") {
@@ -146,7 +147,7 @@ impl Types {
     }
 }
 
-/// Skips to the end of a block whose first line was read.
+/// Skips to the end of a block whose first line has been read.
 fn skip_block<'a>(lines: &mut impl Iterator<Item = &'a str>) {
     let mut open = 1;
     while open > 0 {
@@ -156,7 +157,7 @@ fn skip_block<'a>(lines: &mut impl Iterator<Item = &'a str>) {
     }
 }
 
-/// A field, if it holds messages or is a map.
+/// Returns a field, if it holds messages or is a map.
 fn field(attribute: &str, item: &str, module: &[String]) -> Result<Option<Field>, String> {
     let quoted = |key: &str| {
         let (_, rest) = attribute.split_once(&format!("{key} = \""))?;

@@ -65,10 +65,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// What a task returns. The message is for a developer.
+/// The result of a task. Its error is for developers.
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
-/// The repository.
+/// Returns the root of the repository.
 fn root() -> PathBuf {
     let mut root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     root.pop();

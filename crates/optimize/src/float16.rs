@@ -1,4 +1,4 @@
-//! fp16 computation: every op that can, computes in fp16; `cast` ops stand where it meets what cannot.
+//! fp16 computation: every op that can compute in fp16 does. `cast` ops connect them to ops that cannot.
 //!
 //! ```text
 //! before  func main(tensor<fp32, [1, 4]> x)  { y = relu(x = x); } -> (y)
@@ -7,15 +7,15 @@
 //!                                              y = cast(x = y_fp16, dtype = "fp32"); } -> (y)
 //! ```
 //!
-//! Inputs and outputs keep their names and types, and weights their names. An op stays in fp32, and it is said why, if
-//! its declaration does not allow fp16, if one of its constants would overflow or would vanish altogether (an epsilon
-//! of 1e-45, say), or if a value that it takes or makes is known to be larger than what fp16 holds, or lost in it. Where an opset lets
-//! scalar parameters have another element type than the data, they stay as they are.
+//! Inputs and outputs keep their names and types, and weights their names. An op stays in fp32, and the report says
+//! why, if its declaration does not allow fp16, if one of its constants would overflow or vanish (an epsilon of 1e-45,
+//! say), or if one of its inputs or outputs is known to exceed fp16's range or to lose its precision. If the opset
+//! allows scalar parameters of another element type than the data, they stay as they are.
 //!
-//! What blocks take and yield, and the elements of lists, stay fp32: `cast` ops stand inside the blocks, and beside the ops
-//! that read and write a list. What decides how often a `while_loop` runs is computed in fp32 altogether: in fp16 a
-//! counter stands still at 2048, and what converges need not come below a small bound. A loop or choice whose result
-//! does not fit fp16, or is lost in it, stays in fp32 with all that is in it.
+//! The inputs and outputs of blocks and the elements of lists stay fp32: `cast` ops stand inside the blocks, and beside
+//! the ops that read and write a list. Everything that decides how often a `while_loop` runs is computed in fp32,
+//! because in fp16 a counter stops at 2048, and an error that converges may never fall below a small bound. A loop or
+//! `cond` whose result does not fit fp16, or loses its precision in it, stays in fp32 with everything inside it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -41,24 +41,24 @@ pub const LARGEST: f64 = 65504.0;
 pub struct KeptOp {
     /// The function that the op is in.
     pub function: String,
-    /// What it is: `log`, say.
+    /// The op in MIL, such as `log`.
     pub op: &'static str,
     /// Its name.
     pub name: String,
-    /// Why it stays as it is.
+    /// The reason why it stays in fp32.
     pub reason: String,
 }
 
-/// What was seen of a function's values when it ran.
+/// Observations of a function's values from a run.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
-    /// The largest magnitude of values, where it is known.
+    /// The largest magnitude of each value, if it is known.
     pub largest: HashMap<ValueId, f64>,
-    /// Values that must not become fp16, and why: so small that what is computed from them is lost, say.
+    /// Values that must not become fp16, and why: because they are so small that results would be lost, for example.
     pub lost: HashMap<ValueId, String>,
 }
 
-/// Converts a function to fp16. What makes and takes values that `observed` says do not fit stays in fp32.
+/// Converts a function to fp16. Ops stay in fp32 if `observed` says that their inputs or outputs do not fit fp16.
 ///
 /// # Errors
 /// The store fails.
@@ -97,39 +97,39 @@ struct Converter<'a> {
     function: &'a mut Function,
     store: &'a mut dyn Store,
     progress: &'a mut dyn FnMut(usize),
-    /// Every name that is taken.
+    /// Every name in use.
     names: HashSet<String>,
-    /// fp32 values as fp16, in the block where each was made.
+    /// For each fp32 value that an op needed as fp16, the fp16 value. Valid in the block that made it.
     half: HashMap<ValueId, ValueId>,
-    /// fp16 values that were fp32 in the original, as fp32 again.
+    /// For each fp16 value that was fp32 in the original and is needed as such, its copy in fp32.
     single: HashMap<ValueId, ValueId>,
     observed: &'a Observed,
     /// Ops that decide how often a loop runs, and the loop's name.
     decisive: HashMap<OpId, String>,
-    /// Why everything in the blocks that are being converted stays in fp32.
+    /// The reason why everything in the blocks that are being converted stays in fp32, if there is one.
     around: Option<String>,
     report: Report,
 }
 
-/// What is done with an op.
+/// The decision about an op.
 enum Plan {
-    /// It has nothing that is fp32, or is not a computation: casts, states, blocks.
+    /// It has no fp32 operands, or is not a computation: casts, states, blocks.
     Leave,
-    /// It stays in fp32, for a reason.
+    /// It stays in fp32, for this reason.
     Keep(String),
-    /// It computes in fp16. The parameters of these type variables stay in fp32.
+    /// It computes in fp16, but the parameters of these type variables stay in fp32.
     Halve(Vec<&'static str>),
 }
 
 // Recursion over blocks is bounded: the verifier limits how deep they nest.
 impl Converter<'_> {
     fn block(&mut self, block: BlockId) -> Result<(), Error> {
-        // What is made in this block is not visible after it.
+        // Values that this block makes are not visible after it.
         let (half, single) = (self.half.clone(), self.single.clone());
         let ops = std::mem::take(&mut self.function[block].ops);
         for op in ops {
             if self.function[op].kind == OpKind::Const {
-                // Constants are made anew, in the type that is needed, where the first op needs them.
+                // Constants are made again, in the element type that is needed, where the first op needs them.
                 self.function[block].ops.push(op);
                 continue;
             }
@@ -138,7 +138,7 @@ impl Converter<'_> {
                 Plan::Leave => self.keep(block, op)?,
                 Plan::Keep(reason) => {
                     let kept = &self.function[op];
-                    // Ops need not have names; what they make has one.
+                    // An op need not have a name; its outputs have names.
                     let output = kept.outputs.first().map_or("", |&v| &self.function[v].name);
                     let name = if kept.name().is_empty() { output } else { kept.name() };
                     self.report.kept.push(KeptOp {
@@ -156,7 +156,8 @@ impl Converter<'_> {
         let mut named: HashMap<ValueId, ValueId> = HashMap::new();
         for (i, value) in outputs.into_iter().enumerate() {
             if self.was_single(value) {
-                // Those of a function keep their names. In a block nobody knows them, and the value may be of outside.
+                // A function's outputs keep their names. Names in a nested block do not matter, and its outputs may
+                // come from outside it.
                 let single = match named.get(&value) {
                     Some(&single) => single,
                     None if is_body || self.is_made_in(block, value) => self.output(block, value),
@@ -176,7 +177,7 @@ impl Converter<'_> {
         self.function.defining_op(value).is_some_and(|op| self.function[block].ops.contains(&op))
     }
 
-    /// Why a value must not be fp16.
+    /// Returns why a value must not be fp16, if it must not.
     fn unfit_value(&self, value: ValueId) -> Option<String> {
         let too_large = self.observed.largest.get(&value).filter(|&&m| m > LARGEST).map(|largest| {
             let name = &self.function[value].name;
@@ -190,7 +191,7 @@ impl Converter<'_> {
         let id = op;
         let op = &f[op];
         let Some(version) = op.kind.version(f.opset) else { return Plan::Leave };
-        // A cast says what its result is; states and lists have their own types; blocks are converted on their own.
+        // A cast names its result's type; lists and states have types of their own; blocks are converted separately.
         if matches!(op.kind, OpKind::Cast | OpKind::ConstexprCast)
             || !op.blocks.is_empty()
             || op.kind.effect() == Effect::State
@@ -198,10 +199,10 @@ impl Converter<'_> {
         {
             return Plan::Leave;
         }
-        // The type that most of the op has, its outputs too: that of its first parameter that may be a float.
+        // The type variable of the op's data and outputs: that of its first parameter that may be fp32.
         let mut variables = version.params().filter_map(|p| group(op, version, p));
         let data = variables.find(|var| allows(version, Kind::Var(var), DType::Fp32));
-        // Without an input that is fp32, outputs are for another reason: because a parameter is left out, say.
+        // If no input is fp32, the outputs are fp32 for another reason: because a parameter is left out, say.
         let mut any = false;
         let mut singles = Vec::new();
         for input in &op.inputs {
@@ -248,8 +249,8 @@ impl Converter<'_> {
         }
     }
 
-    /// Whether the parameters of a type variable, which is not that of the data, are better left in fp32: scalars, and
-    /// vectors that do not fit fp16.
+    /// Whether the parameters of a type variable other than the data's should stay in fp32: scalars, and vectors that
+    /// do not fit fp16.
     fn mixes(&self, op: &Op, version: &Version, var: &str) -> bool {
         let of_var =
             |input: &&Input| version.param(&input.name).is_some_and(|p| group(op, version, p) == Some(var));
@@ -290,7 +291,7 @@ impl Converter<'_> {
         self.function[op].inputs = inputs;
         let found = output_dtypes(self.function, op).unwrap_or_default();
         for (i, value) in self.function[op].outputs.clone().into_iter().enumerate() {
-            // What follows a parameter that stays in fp32 does so, too.
+            // If a parameter stays in fp32, so do the outputs of its type variable.
             let stays = found.get(i).is_some_and(|&dtype| dtype == Some(DType::Fp32));
             if is_single(&self.function[value].ty) && !stays {
                 set_dtype(&mut self.function[value].ty, DType::Fp16);
@@ -301,7 +302,7 @@ impl Converter<'_> {
         Ok(())
     }
 
-    /// Leaves an op in fp32: what it uses is cast back.
+    /// Leaves an op in fp32 and casts its inputs back.
     fn keep(&mut self, block: BlockId, op: OpId) -> Result<(), Error> {
         let mut inputs = self.function[op].inputs.clone();
         for arg in inputs.iter_mut().flat_map(|i| &mut i.args) {
@@ -324,7 +325,7 @@ impl Converter<'_> {
         Ok(())
     }
 
-    /// Whether the value is fp32 in the original program.
+    /// Whether the value was fp32 in the original program.
     fn is_single_now(&self, value: ValueId) -> bool {
         is_single(&self.function[value].ty) || self.was_single(value)
     }
@@ -364,7 +365,7 @@ impl Converter<'_> {
         Ok(half)
     }
 
-    /// What a `constexpr_cast` makes fp32 of.
+    /// Returns the fp16 tensor that a `constexpr_cast` converts to fp32.
     fn stored_half(&self, value: ValueId) -> Option<Tensor> {
         let op = &self.function[self.function.defining_op(value)?];
         let source = match op.args(param!(ConstexprCast.source_val)) {
@@ -385,12 +386,12 @@ impl Converter<'_> {
         single
     }
 
-    /// An output of a block keeps its name: the fp16 value under it is renamed.
+    /// Returns an output of a block in fp32. It keeps the name, and the fp16 value is renamed.
     fn output(&mut self, block: BlockId, value: ValueId) -> ValueId {
         let name = self.function[value].name.clone();
         self.function[value].name = self.fresh(format!("{name}_fp16"));
         match self.single.get(&value) {
-            // Made for another use already: that one takes the name.
+            // The cast exists already, for another use: it takes over the name.
             Some(&single) => {
                 self.function[single].name = name;
                 single
@@ -415,7 +416,7 @@ impl Converter<'_> {
         self.function[op].outputs[0]
     }
 
-    /// A name that nothing has yet.
+    /// Returns a name that is not in use.
     fn fresh(&mut self, name: String) -> String {
         let mut fresh = name.clone();
         let mut n = 1;
@@ -449,8 +450,8 @@ fn set_dtype(ty: &mut Type, dtype: DType) {
     }
 }
 
-/// What a parameter has its element type in common with, by name. The epsilon of a normalization may have a type of its
-/// own here, but other readers want that of `gamma`, and before iOS17 that of the data.
+/// Returns the type variable that a parameter's element type must agree with. MIL lets the epsilon of a normalization
+/// differ, but other readers of the file want the type of `gamma`, and before iOS17 that of the data.
 fn group(op: &Op, version: &Version, param: &Param) -> Option<&'static str> {
     let variable = |p: &Param| match p.kind {
         Kind::Var(var) => Some(var),
@@ -474,10 +475,10 @@ fn allows(version: &Version, kind: Kind, dtype: DType) -> bool {
     }
 }
 
-/// Why a constant cannot be fp16, if it cannot: something overflows, or all of it is so small that it vanishes or
-/// keeps next to no digits.
+/// Returns why a constant cannot be fp16, if it cannot: a number overflows, or all are so small that they vanish or
+/// keep hardly any digits.
 fn unfit(tensor: &Tensor) -> Option<String> {
-    /// Of the largest number: well above what rounding costs a normal fp16, 1/2048.
+    /// The largest relative error of the largest number. Rounding a normal fp16 number costs far less: at most 1/2048.
     const MOST_LOST: f32 = 0.01;
     let mut largest = 0f32;
     for &x in &*float_values(tensor) {
@@ -494,8 +495,8 @@ fn unfit(tensor: &Tensor) -> Option<String> {
         .then(|| format!("is {largest:e}, which is {half:e} in fp16"))
 }
 
-/// An epsilon need not be exact, but it must not vanish. That of a normalization becomes the least fp16 instead: it
-/// matters for variances only that are next to nothing themselves.
+/// Returns why an epsilon cannot be fp16. It need not be exact, but it must not vanish. The epsilon of a normalization
+/// becomes the least fp16 number instead: it only matters for variances that are nearly zero themselves.
 fn unfit_epsilon(tensor: &Tensor, is_norm: bool) -> Option<String> {
     match float_values(tensor)[..] {
         [x] if is_norm || f16::from_f32(x) != f16::ZERO => None,
@@ -503,7 +504,7 @@ fn unfit_epsilon(tensor: &Tensor, is_norm: bool) -> Option<String> {
     }
 }
 
-/// A constant in fp16. A number above 0 does not become 0, if it stands alone.
+/// Converts a constant to fp16. A single number above 0 does not become 0.
 fn to_half(tensor: &Tensor) -> Tensor {
     let values = float_values(tensor);
     let least = f16::MIN_POSITIVE_SUBNORMAL.to_f32();
@@ -513,7 +514,7 @@ fn to_half(tensor: &Tensor) -> Tensor {
     }
 }
 
-/// Gives the names of fp32 constants that nothing uses any more to those that were made from them.
+/// Gives the names of fp32 constants without uses to the fp16 constants that replaced them.
 fn hand_names_on(function: &mut Function, half: &HashMap<ValueId, ValueId>) {
     let uses = function.use_counts();
     for (&single, &half) in half {
@@ -529,7 +530,7 @@ fn hand_names_on(function: &mut Function, half: &HashMap<ValueId, ValueId>) {
     }
 }
 
-/// Some ops choose the type of an output by more than their declaration says: what inference finds is what stands.
+/// Sets the types of outputs to those that inference finds: for some ops, the declaration does not determine them.
 fn refresh_types(function: &mut Function) {
     let (facts, _) = infer(function, &[], None);
     let changed: Vec<(ValueId, DType)> = function

@@ -1,9 +1,9 @@
-//! Weight compression and its numerics.
+//! Weight compression.
 //!
-//! [`optimize`] rewrites a program in place of a copy: each weight is read (from a memory-mapped file, say),
-//! compressed, handed to the caller's store, and let go, so that memory stays near the largest single tensor.
+//! [`optimize`] rewrites a program in place. It reads each weight (from a memory-mapped file, say), compresses it,
+//! hands it to the caller's store and releases it, so that memory use stays near that of the largest tensor.
 //!
-//! [`Quantization`] is the list of what can become of them, [`Scheme`] what its entries implement. Compressed weights are
+//! [`Quantization`] lists what can be done to weights, and its entries implement [`Scheme`]. Compressed weights are
 //! `constexpr_*` ops, in the form of the function's opset.
 #![forbid(unsafe_code)]
 
@@ -27,12 +27,12 @@ pub use rewrite::WeightReport;
 use scheme::Action;
 pub use scheme::{Compressed, FloatWeight, Quantization, QuantizationInfo, Scheme};
 
-/// Where compressed tensors are kept until the program is written.
+/// Keeps compressed tensors until the program is written.
 pub trait Store {
-    /// Takes a tensor and gives back an equal one, which may lie in a file.
+    /// Stores a tensor and returns an equal one, which may lie in a file.
     ///
     /// # Errors
-    /// It cannot be kept, for want of space say.
+    /// The tensor cannot be stored, because the disk is full, say.
     fn store(&mut self, tensor: Tensor) -> std::io::Result<Tensor>;
 }
 
@@ -46,7 +46,7 @@ impl Store for InMemory {
     }
 }
 
-/// Why a program could not be optimized.
+/// The reason why a program could not be optimized.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -55,7 +55,7 @@ pub enum Error {
     Store(#[from] std::io::Error),
 }
 
-/// What became of a program.
+/// The result of an optimization.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Every weight, in program order.
@@ -65,15 +65,15 @@ pub struct Report {
 }
 
 impl Report {
-    /// Adds what became of another function, or in another step.
+    /// Adds the report of another function or another step.
     pub fn extend(&mut self, other: Report) {
         self.weights.extend(other.weights);
         self.kept.extend(other.kept);
     }
 }
 
-/// Compresses the weights of every function of a program. `progress` is told the elements that were dealt with, as
-/// they are.
+/// Compresses the weights of every function of a program. Calls `progress` with the number of elements after each
+/// weight.
 ///
 /// # Errors
 /// The store fails.
@@ -126,7 +126,7 @@ pub fn optimize(
     Ok(report)
 }
 
-/// The elements of a float tensor as f32: in place where they are that. Empty for other element types.
+/// Returns the elements of a float tensor as f32, borrowed if they are f32. Empty for other element types.
 fn float_values(tensor: &Tensor) -> Cow<'_, [f32]> {
     tensor.as_slice::<f32>().map_or_else(|| to_f32(tensor).into(), Cow::Borrowed)
 }
@@ -143,7 +143,7 @@ pub fn to_f32(tensor: &Tensor) -> Vec<f32> {
     }
 }
 
-/// A tensor of `dtype`, fp16 or fp32, from as many values as `shape` takes.
+/// Makes a tensor of `dtype`, fp16 or fp32; `shape` must take as many elements as there are values.
 fn float_tensor(values: &[f32], shape: &[usize], dtype: DType) -> Tensor {
     let tensor = match dtype {
         DType::Fp16 => Tensor::from_vec(shape, Vec::<f16>::from_f32_slice(values)),

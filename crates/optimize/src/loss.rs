@@ -1,10 +1,10 @@
-//! What is lost between the elements of a weight and those that stand for them.
+//! The error of weights that are stored in another form.
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use milwright_mil::DType;
 
-/// What is lost between values and those that stand for them.
+/// The error of values that were stored in another form.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Loss {
     signal: f64,
@@ -14,7 +14,7 @@ pub struct Loss {
 }
 
 impl Loss {
-    /// The loss of storing `after`, rounded to `dtype`, for `before`.
+    /// Measures the error of storing `after`, rounded to `dtype`, instead of `before`.
     pub fn of(before: &[f32], after: impl IntoIterator<Item = f32>, dtype: DType) -> Loss {
         const CHUNK: usize = 1024;
         let (mut rounded, mut halves) = ([0f32; CHUNK], [f16::ZERO; CHUNK]);
@@ -38,7 +38,7 @@ impl Loss {
         loss
     }
 
-    /// Signal to noise in dB; infinite where nothing was lost.
+    /// Returns the signal-to-noise ratio in dB; infinite if nothing was lost.
     pub fn snr_db(&self) -> f64 {
         if self.noise == 0.0 { f64::INFINITY } else { 10.0 * (self.signal / self.noise).log10() }
     }

@@ -1,4 +1,4 @@
-//! Puts compressed weights in the place of constants.
+//! Replaces constants by compressed weights.
 
 use std::collections::HashMap;
 
@@ -8,31 +8,32 @@ use crate::scheme::{Compressed, FloatWeight, Scheme};
 use crate::weights::weights;
 use crate::{Error, Store, float_values};
 
-/// What became of one weight.
+/// The result for one weight.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WeightReport {
     /// The function that the weight is in.
     pub function: String,
     /// The name of the weight: of the `const` op's output.
     pub name: String,
-    /// The shape.
+    /// The name of the weight: that of the `const` op's output.
     pub shape: Vec<usize>,
     /// The element type before.
     pub dtype: DType,
     /// Bytes before.
     pub bytes_before: usize,
-    /// Bytes after: data, scales, palettes.
+    /// Bytes after: data, scales and palettes together.
     pub bytes_after: usize,
-    /// Signal to noise of the weight's elements, in dB; infinite where nothing was lost; `None` if it was left alone.
+    /// The signal-to-noise ratio of the weight's elements, in dB. Infinite if nothing was lost; `None` if the weight
+    /// was left alone.
     pub snr_db: Option<f64>,
     /// The largest absolute error of an element.
     pub max_error: f64,
-    /// Why it was left alone, if it was.
+    /// The reason why the weight was left alone, if it was.
     pub skipped: Option<String>,
 }
 
 impl WeightReport {
-    /// Of a weight that is left alone.
+    /// The report of a weight that is left alone.
     pub(crate) fn new(function: &str, name: &str, tensor: &Tensor) -> WeightReport {
         WeightReport {
             function: function.to_owned(),
@@ -48,18 +49,18 @@ impl WeightReport {
     }
 }
 
-/// Compresses the weights of a program's functions, one at a time. A weight that functions share is compressed once for
-/// each form that `constexpr_*` ops have in their opsets.
+/// Compresses the weights of a program's functions, one at a time. A weight that several functions share is compressed
+/// once for each form of `constexpr_*` ops that their opsets have.
 #[derive(Debug)]
 pub(crate) struct Compressor {
     scheme: &'static dyn Scheme,
-    /// The oldest opset that holds the result.
+    /// The oldest opset that can express the result.
     min_opset: Opset,
     done: HashMap<Source, Compressed>,
 }
 
-/// What makes two weights the same one: the bytes that they lie in, and what is to become of them. All weights of a
-/// program are in memory before the first is compressed, so that none takes the place of another.
+/// The identity of a weight: address, shape, element type, channel axis, and opset of the `constexpr_*` form. Addresses
+/// are unique because all weights of a program are in memory until the last is compressed.
 type Source = (usize, Vec<usize>, DType, Option<usize>, Opset);
 
 impl Compressor {
@@ -89,7 +90,7 @@ impl Compressor {
                 Ok(compressed) => {
                     report.bytes_after = compressed.inputs.iter().map(|(_, t)| t.bytes().len()).sum();
                     (report.snr_db, report.max_error) = (Some(compressed.loss.snr_db()), compressed.loss.max);
-                    // The op takes the constant's place: same op name, same value, so that nothing else changes.
+                    // The op replaces the constant under the same op name and value, so that nothing else changes.
                     let op = &mut function[weight.op];
                     op.kind = compressed.kind;
                     let input = |(name, tensor): (&'static str, Tensor)| Input::constant(name, tensor);
@@ -104,7 +105,7 @@ impl Compressor {
         Ok(reports)
     }
 
-    /// The compressed weight, or why it is left alone.
+    /// Returns the compressed weight, or why it is left alone.
     fn compress_one(
         &mut self,
         tensor: &Tensor,
@@ -136,7 +137,7 @@ impl Compressor {
     }
 }
 
-/// The opset that gave `constexpr_*` ops the form that they have in `opset`.
+/// Returns the opset that introduced the form that `constexpr_*` ops have in `opset`.
 fn constexpr_form(opset: Opset) -> Opset {
     if opset >= Opset::Ios18 { Opset::Ios18 } else { Opset::Ios16 }
 }

@@ -1,7 +1,7 @@
-//! The ways to store weights, and the one list of them.
+//! The ways to store weights, all in one list.
 //!
 //! To add one, write a type that implements [`Scheme`] under `schemes/`, and an entry of [`Quantization`]'s list below.
-//! The command's and Python's values, the table in the docs, default tolerances and errors follow from the entry.
+//! Command line and Python options, the table in the docs, default tolerances and errors are generated from that entry.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,68 +11,69 @@ use milwright_mil::{DType, OpKind, Opset, Tensor};
 use crate::loss::Loss;
 use crate::schemes::{INT8, palette};
 
-/// How one weight becomes a smaller one.
+/// A method that compresses one weight at a time.
 pub trait Scheme: fmt::Debug + Sync {
-    /// Compresses a weight, with `constexpr_*` ops as they came with `opset`: iOS16 or iOS18.
+    /// Compresses a weight to a `constexpr_*` op in the form of `opset`, which is iOS16 or iOS18.
     ///
     /// # Errors
-    /// The scheme cannot hold the weight, which stays as it is then; the text says why.
+    /// The scheme cannot represent the weight, which then stays as it is; the text says why.
     fn compress(&self, weight: &FloatWeight<'_>, opset: Opset) -> Result<Compressed, &'static str>;
 }
 
 /// A weight whose elements are finite.
 #[derive(Clone, Copy, Debug)]
 pub struct FloatWeight<'a> {
-    /// The elements, row by row.
+    /// The elements, in row-major order.
     pub values: &'a [f32],
     /// The shape.
     pub shape: &'a [usize],
-    /// The element type of the program, fp16 or fp32: what scales and palettes are stored in.
+    /// The element type of the program, fp16 or fp32. Scales and palettes are stored in it.
     pub dtype: DType,
-    /// The dimension that counts output channels, where every op that uses the weight agrees on it.
+    /// The dimension of the output channels, if every op that uses the weight agrees on it.
     pub channel_axis: Option<usize>,
 }
 
-/// The `constexpr_*` op that takes the place of a weight's `const`.
+/// The `constexpr_*` op that replaces a weight's `const`.
 #[derive(Clone, Debug)]
 pub struct Compressed {
     /// The op.
     pub kind: OpKind,
     /// Its inputs, all constants.
     pub inputs: Vec<(&'static str, Tensor)>,
-    /// What was lost.
+    /// The loss of precision.
     pub loss: Loss,
 }
 
-/// What a [`Quantization`] does to a program.
+/// The effect of a [`Quantization`] on a program.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Action {
-    /// Nothing: weights stay as they are.
+    /// Weights stay as they are.
     Keep,
     /// The whole program computes in fp16 where its ops can: [`float16`](crate::float16).
     Float16,
-    /// Each weight is stored in another form.
+    /// The scheme compresses each weight.
     Compress(&'static dyn Scheme),
 }
 
-/// What the list says of a [`Quantization`].
+/// The list's entry for a [`Quantization`].
 #[derive(Clone, Copy, Debug)]
 pub struct QuantizationInfo {
     /// The name in the command line and in Python.
     pub name: &'static str,
-    /// In a few words, for help.
+    /// A description in a few words, for help texts.
     pub doc: &'static str,
-    /// The oldest opset that holds the result. An older function becomes one of this opset, whose ops are a superset.
+    /// The oldest opset that can express the result. Functions of older opsets are raised to it; its ops are a
+    /// superset.
     pub min_opset: Opset,
-    /// What becomes of a weight, in a sentence.
+    /// A sentence about what happens to a weight.
     pub effect: &'static str,
-    /// Which weights stay as they are, besides those that no scheme takes.
+    /// The weights that stay as they are, besides those that every scheme leaves alone.
     pub refuses: Option<&'static str>,
-    /// The least signal to noise of outputs that is accepted by default, in dB.
+    /// The least signal-to-noise ratio of outputs that is accepted by default, in dB.
     pub tolerance_db: f64,
-    /// What to try where that is missed.
+    /// The name of a more precise quantization to try if outputs miss the tolerance.
     pub finer: Option<&'static str>,
-    /// What it does.
+    /// The effect.
     pub(crate) action: Action,
 }
 
@@ -90,7 +91,7 @@ macro_rules! quantizations {
             /// All of them, in the order in which help and docs show them.
             pub const ALL: &'static [Quantization] = &[$(Quantization::$variant),+];
 
-            /// What the list says of it.
+            /// Returns the list's entry for it.
             pub fn info(self) -> &'static QuantizationInfo {
                 match self {
                     $(Quantization::$variant => {
@@ -198,7 +199,7 @@ impl Quantization {
         matches!(self.info().action, Action::Float16)
     }
 
-    /// The scheme that weights are compressed by, if they are.
+    /// Returns the scheme that compresses weights, if one does.
     pub fn scheme(self) -> Option<&'static dyn Scheme> {
         match self.info().action {
             Action::Compress(scheme) => Some(scheme),

@@ -1,11 +1,10 @@
-//! Which constants are weights, and how they are laid out.
+//! Finds the constants that are weights.
 
 use std::collections::HashMap;
 
 use milwright_mil::{Arg, DType, Function, OpId, OpKind, ValueId};
 
-/// Smaller tensors are left alone: they save nothing, and biases and scales need their precision. As coremltools has
-/// it.
+/// Smaller tensors are left alone, as in coremltools: they save nothing, and biases and scales need their precision.
 pub const MIN_ELEMENTS: usize = 2048;
 
 /// A constant that may be compressed.
@@ -15,12 +14,12 @@ pub struct Weight {
     pub op: OpId,
     /// Its output.
     pub value: ValueId,
-    /// The dimension that counts output channels, where every op that uses the weight agrees on it.
+    /// The dimension of the output channels, if every op that uses the weight agrees on it.
     pub channel_axis: Option<usize>,
 }
 
-/// The weights of a function: float constants of two or more dimensions and more than [`MIN_ELEMENTS`] elements that
-/// no `constexpr_*` op uses, in program order.
+/// Returns the weights of a function, in program order: float constants that have two or more dimensions and more than
+/// [`MIN_ELEMENTS`] elements, and that no `constexpr_*` op uses.
 pub fn weights(function: &Function) -> Vec<Weight> {
     let ops = function.walk();
     let mut users: HashMap<ValueId, Vec<OpId>> = HashMap::new();
@@ -53,7 +52,7 @@ fn channel_axis(function: &Function, users: &[OpId], value: ValueId, rank: usize
     axes.all(|a| a == first).then_some(first)
 }
 
-/// Where an op's weight has its output channels. Ops that have none get dimension 0.
+/// Returns the dimension of output channels in an op's weight; 0 for ops that have no channels.
 fn output_channels(function: &Function, user: OpId, value: ValueId, rank: usize) -> usize {
     let op = &function[user];
     let transposed = |name| match op.args(name) {

@@ -1,4 +1,4 @@
-//! The numeric cases in `ops/`: `ops/README.md` describes them.
+//! The numeric cases in `ops/`, which `ops/README.md` describes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use milwright_cpu::{Executable, Pool, compile};
 use milwright_mil::text::{parse, parse_value};
 use milwright_mil::{Program, Tensor, verify};
 
-/// How the engine says that it knows an op and has opted out.
+/// The engine's error for an op that it knows but does not support.
 pub const OPTED_OUT: &str = "known, not supported on this engine";
 
-/// A program of one op, what goes in, and what must come out.
+/// A program of one op, its inputs, and the expected outputs.
 #[derive(Clone, Debug)]
 pub struct Case {
     /// The program: its function is `main`.
@@ -28,11 +28,11 @@ pub struct Line {
     pub name: String,
     /// The numbers.
     pub tensor: Tensor,
-    /// How much an element may differ.
+    /// The largest difference allowed in an element.
     pub tolerance: f64,
 }
 
-/// The files of all cases, by their names under `ops/`, in order.
+/// Returns the files of all cases with their names under `ops/`, in order.
 ///
 /// # Panics
 /// They cannot be read.
@@ -59,16 +59,16 @@ impl Case {
     /// Reads a case.
     ///
     /// # Errors
-    /// It is not one; the text says why.
+    /// The text is not a case; the error says why.
     pub fn parse(text: &str) -> Result<Case, String> {
         let program = parse(text).map_err(|e| format!("parse: {e}"))?;
         Ok(Case { program, inputs: lines(text, "// input ")?, expected: lines(text, "// expect ")? })
     }
 
-    /// Runs the case; says what is wrong.
+    /// Runs the case and compares its outputs.
     ///
     /// # Errors
-    /// It does not run, or the outputs differ from the expected ones.
+    /// The case does not run, or its outputs differ from the expected ones. The error says how.
     pub fn check(&self) -> Result<(), String> {
         let outputs = self.run()?;
         if outputs.len() != self.expected.len() {
@@ -86,7 +86,7 @@ impl Case {
     /// Runs the case.
     ///
     /// # Errors
-    /// It is not valid, or does not run.
+    /// The case is not valid, or does not run.
     pub fn run(&self) -> Result<Vec<(String, Tensor)>, String> {
         let checked = verify(self.program.clone()).map_err(|e| format!("verify: {e}"))?;
         let plan = compile(&checked, "main", &[]).map_err(|e| format!("compile: {e}"))?;

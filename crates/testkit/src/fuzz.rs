@@ -1,7 +1,7 @@
-//! The readers of untrusted bytes, each behind one function: what must hold for *every* input.
+//! Fuzz targets: one function for each reader of untrusted bytes. What they assert must hold for *every* input.
 //!
-//! `fuzz/` runs them with libFuzzer, `tests/mutations.rs` with mutated files and a stable toolchain. An error is a fine
-//! answer; a panic, a hang or an allocation out of proportion is not.
+//! `fuzz/` runs them with libFuzzer; `tests/mutations.rs` runs them on mutated files with a stable toolchain. A reader
+//! may return an error; it must not panic, hang, or allocate far more memory than the input's size.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,7 +31,7 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("mil_text", mil_text),
 ];
 
-/// Who compiled a program.
+/// The tool that compiled a program.
 const TOOL: (&str, &str) = ("milwright-version", "0");
 
 const WEIGHTS: &str = "@model_path/weights/weight.bin";
@@ -47,7 +47,7 @@ pub fn package(input: &[u8]) {
         fs::write(data.join("model.mlmodel"), model)?;
         fs::write(data.join("weights/weight.bin"), weights)
     };
-    // A full disk is not what is tested.
+    // A full disk is not a finding.
     if write().is_err() {
         return;
     }
@@ -166,7 +166,7 @@ pub fn mil_text(input: &[u8]) {
     check(program);
 }
 
-/// What holds for a program from outside: the verifier refuses it, or passes and writer take it.
+/// Checks a program from untrusted input: the verifier refuses it, or passes and writer accept it.
 fn check(program: Program) {
     let Ok(program) = verify(program) else { return };
     let mut sink = Memory::new();
@@ -183,7 +183,8 @@ fn read_weights(files: &BTreeMap<String, BlobFile>) {
     }
 }
 
-/// The input of [`package`], [`compiled`], [`compiled_network`] and [`import`]: each part but the last with its length in front (`u32`, little-endian).
+/// Makes an input of [`package`], [`compiled`], [`compiled_network`] and [`import`]. Writes the length of each part but
+/// the last in front of it (`u32`, little-endian).
 pub fn join([manifest, model, weights]: [&[u8]; 3]) -> Vec<u8> {
     let mut input = Vec::new();
     for part in [manifest, model] {
@@ -194,7 +195,7 @@ pub fn join([manifest, model, weights]: [&[u8]; 3]) -> Vec<u8> {
     input
 }
 
-/// The opposite of [`join`]; lengths that are too large mean "the rest", so that every input has parts.
+/// The inverse of [`join`]. A length that is too large means "the rest", so that every input has three parts.
 fn split(mut input: &[u8]) -> [&[u8]; 3] {
     let mut part = || {
         let Some((len, rest)) = input.split_first_chunk::<4>() else { return &input[..0] };
@@ -205,7 +206,7 @@ fn split(mut input: &[u8]) -> [&[u8]; 3] {
     [part(), part(), input]
 }
 
-/// A program as the input of [`package`], or, with an empty manifest, of [`import`]. `None` if the verifier refuses it.
+/// Makes an input of [`package`] or, with an empty manifest, of [`import`]. `None` if the verifier refuses the program.
 pub fn program_input(manifest: &[u8], program: Program) -> Option<Vec<u8>> {
     let program = verify(program).ok()?;
     let mut sink = Memory::new();
@@ -219,7 +220,7 @@ pub fn program_input(manifest: &[u8], program: Program) -> Option<Vec<u8>> {
     Some(join([manifest, &model.encode_to_vec(), &weights]))
 }
 
-/// An input of [`import`] as one of [`compiled`]. `None` if there is no program in it.
+/// Turns an input of [`import`] into one of [`compiled`]. `None` if it has no program.
 pub fn compiled_input(input: &[u8]) -> Option<Vec<u8>> {
     let [_, model, weights] = split(input);
     let files = BTreeMap::from([(WEIGHTS.to_owned(), Bytes::copy_from_slice(weights))]);

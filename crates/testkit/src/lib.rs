@@ -1,8 +1,8 @@
-//! What tests of several crates share.
+//! Helpers for the tests of several crates.
 #![forbid(unsafe_code)]
 
 pub mod cases;
 pub mod fuzz;
 
-/// For tests of crates that do not use it themselves: they make model files that no writer makes.
+/// For tests of crates that do not depend on it: they make model files that no writer makes.
 pub use milwright_spec as spec;

@@ -1,4 +1,4 @@
-//! Built without the generator: build it and hand the work over.
+//! Stands in for the code generator in builds without it: builds and runs the one that has it.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Core ML's protobuf schema to Rust, with neither protoc nor any .proto file.
+//! Generates Rust from Core ML's protobuf schema, without protoc or .proto files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Command;
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 
-/// What prost-build calls its output, what we call it, and what it holds.
+/// For each file: prost-build's name, our name, and the contents.
 const FILES: [(&str, &str, &str); 3] = [
     (
         "core_ml.specification.rs",
@@ -22,8 +22,8 @@ const FILES: [(&str, &str, &str); 3] = [
     ),
 ];
 
-/// Fields to keep behind a pointer, besides every `WeightParams`. Otherwise an empty message of two bytes in a file
-/// would decode to as much as three kilobytes of memory.
+/// Fields that are boxed, besides every `WeightParams`. Unboxed, an empty message of two bytes in a file would take as
+/// much as three kilobytes of memory.
 const BOXED: [&str; 9] = [
     "ActivationParams.NonlinearityType.PReLU",
     "ActivationParams.NonlinearityType.parametricSoftplus",
@@ -76,9 +76,9 @@ fn generate(descriptors: &Path, out: &PathBuf) -> Result<(), String> {
     let set = FileDescriptorSet::decode(&*bytes).map_err(|error| format!("descriptor set: {error}"))?;
     let mut config = prost_build::Config::new();
     config
-        // Slices of the memory-mapped file instead of copies.
+        // Makes bytes fields slices of the memory-mapped file instead of copies.
         .bytes(["."])
-        // Ordered maps make the written bytes a function of the model alone.
+        // Makes maps ordered, so that the written bytes depend on the model only.
         .btree_map(["."])
         .out_dir(out);
     for path in BOXED {

@@ -1,12 +1,12 @@
-//! What decides how often loops run.
+//! Finds the ops that decide how often loops run.
 
 use std::collections::{HashMap, HashSet};
 
 use milwright_mil::{Arg, BlockId, DType, Def, Function, OpId, OpKind, Type, ValueId};
 
-/// The ops that compute, in floats, what the condition of a `while_loop` asks, and the loop's name: all ops of the
-/// condition, and those of the body that make the loop variables that it looks at, from turn to turn. What becomes a
-/// whole number on the way (the token that a model chose, say) is not followed further.
+/// Returns the ops that compute in floats how often a `while_loop` runs, each with the loop's name: all ops of the
+/// condition, and those ops of the body that compute the loop variables it reads, through all iterations. Does not look
+/// behind whole numbers (the token that a model chose, say).
 pub(super) fn decisive(function: &Function) -> HashMap<OpId, String> {
     let ops = function.walk();
     let blocks = ops.iter().flat_map(|&op| function[op].blocks.iter().map(move |&block| (block, op)));
@@ -22,10 +22,10 @@ pub(super) fn decisive(function: &Function) -> HashMap<OpId, String> {
     found
 }
 
-/// The part of one loop that its condition depends on.
+/// One loop, of which the ops that its condition depends on are wanted.
 struct Slice<'a> {
     function: &'a Function,
-    /// The op that each block is of.
+    /// For each nested block, the op that it belongs to.
     owners: &'a HashMap<BlockId, OpId>,
     condition: BlockId,
     body: BlockId,
@@ -47,7 +47,7 @@ impl Slice<'_> {
                 Def::Block(block, i) if block == self.condition || block == self.body => {
                     wanted.extend(f[self.body].outputs.get(i));
                 }
-                // A variable of a loop in the body: its first value, and those after each turn.
+                // A variable of a loop in the body depends on its first value and on those after each iteration.
                 Def::Block(block, i) => {
                     if let Some(op) = self.owners.get(&block).filter(|op| inside.contains(op)) {
                         if let Some(Arg::Value(first)) =
@@ -69,7 +69,7 @@ impl Slice<'_> {
         found
     }
 
-    /// All ops of a block, those of blocks in it included.
+    /// Returns all ops of a block, including those of nested blocks.
     fn inside(&self, block: BlockId) -> Vec<OpId> {
         let mut ops = Vec::new();
         let mut blocks = vec![block];

@@ -1,13 +1,20 @@
 //! Optimal one-dimensional clustering.
 //!
-//! A weight tensor has few distinct values once they are put into fp16-sized bins, whatever its size. Clusters of
-//! sorted values are intervals, so dynamic programming over the bins finds the best ones (Wu 1991; the same problem as
-//! `k`-means, solved exactly): `best[m][j]`, the least error of the first `j` bins in `m` clusters, grows out of
-//! `best[m - 1]`. The best start of the last cluster moves right with `j`, so each row is filled by divide and
-//! conquer in O(n log n).
+//! Finds the `k` centers that minimize the squared error of a weight tensor: `k`-means in one dimension, which can be
+//! solved exactly. The values are first counted in bins, one for each fp16 number; however large the tensor, there are
+//! at most 65536 bins.
 //!
-//! Bins as wide as those of fp16 are too coarse for values that lie close together and far from zero. How much they
-//! hide is known, and where that is not next to nothing, the values are sorted and cut into bins that suit them.
+//! Clusters of sorted values are intervals, so dynamic programming over the bins finds the best ones (Wu 1991):
+//! `best[m][j]` is the least error of the first `j` bins in `m` clusters, computed from `best[m - 1]`. The best start
+//! of the last cluster never decreases with `j`, so divide and conquer fills a row in O(n log n).
+//!
+//! ```text
+//! bins            0 1 2 | 3 4 | 5 6 7 8 | 9       k = 4 clusters; `ends` = 0 3 5 9 10
+//! best[4][10]  =  min over i of  best[3][i] + error of one cluster of bins i..10      (here i = 9)
+//! ```
+//!
+//! Bins as wide as those of fp16 are too coarse for values that are close together and far from zero. The error that
+//! bins add is known: if it is more than `HIDDEN` (2 %), the values are sorted and cut into narrower bins.
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -15,7 +22,7 @@ use half::slice::HalfFloatSliceExt;
 /// Values that are converted at a time.
 const CHUNK: usize = 1024;
 
-/// Values that count as one: how many they are, their sum, and the sum of their squares.
+/// The values in a bin: how many, their sum, and the sum of their squares.
 #[derive(Clone, Copy, Debug, Default)]
 struct Bin {
     count: f64,
@@ -23,12 +30,12 @@ struct Bin {
     squares: f64,
 }
 
-/// Finds the `k` centers (fewer if the values are fewer) that minimize the sum of squared distances to `values`,
-/// in ascending order.
+/// Finds the `k` centers that minimize the sum of squared distances to `values` (fewer if there are fewer distinct
+/// values), in ascending order.
 ///
-/// fp16 values are clustered exactly, or as good as: from a rough solution, every border is moved between its
-/// neighbors until the best place for all of them is found. Other values are first put into bins, then the result is
-/// refined on the values themselves: bins hide no more than a small part (`HIDDEN`) of the least error.
+/// fp16 values are clustered exactly, or nearly so: the search starts from a rough solution and moves every border
+/// between its neighbors until no border improves. Other values are put into bins first, and the result is then refined
+/// on the values themselves. Bins add no more than a small part (`HIDDEN`) of the least error.
 ///
 /// All values must be finite. `k` is at most 256.
 pub fn cluster(values: &[f32], k: usize) -> Vec<f32> {
@@ -44,15 +51,16 @@ pub fn cluster(values: &[f32], k: usize) -> Vec<f32> {
     centers
 }
 
-/// The share of the error that may come from bins being wide, before narrower ones are made.
+/// The largest part of the error that wide bins may add before narrower ones are made.
 const HIDDEN: f64 = 0.02;
 
-/// The squared distances of all values to the means of their bins: what no choice of centers for bins can see.
+/// Returns the error inside bins: the squared distances of all values to the means of their bins. No choice of clusters
+/// of bins can lower it.
 fn hidden(bins: &[Bin]) -> f64 {
     bins.iter().map(|b| (b.squares - b.sum * b.sum / b.count).max(0.0)).sum()
 }
 
-/// Bins that are as narrow as these values need: each holds at most a small share of the values, or of their range.
+/// Makes bins that are narrow enough for these values: each has at most a small share of the values, or of their range.
 fn fitted(values: &[f32]) -> Vec<Bin> {
     const SHARE: usize = 1 << 14;
     let mut sorted = values.to_vec();
@@ -64,7 +72,7 @@ fn fitted(values: &[f32]) -> Vec<Bin> {
     let (mut start, mut last) = (f64::NAN, f64::NAN);
     for x in sorted.into_iter().map(f64::from) {
         let full = bins.last().is_none_or(|b| b.count >= most || x - start > widest);
-        // Equal values are never parted.
+        // Equal values always share a bin.
         if full && x != last {
             bins.push(Bin::default());
             start = x;
@@ -78,7 +86,7 @@ fn fitted(values: &[f32]) -> Vec<Bin> {
     bins
 }
 
-/// The index of the nearest center for each value; ties go to the lower one. `centers` ascend.
+/// Returns the index of the nearest center for each value; ties go to the lower center. `centers` must ascend.
 pub fn assign(values: &[f32], centers: &[f32]) -> Vec<u8> {
     let lookup = Lookup::new(centers);
     let mut indices = Vec::with_capacity(values.len());
@@ -86,16 +94,16 @@ pub fn assign(values: &[f32], centers: &[f32]) -> Vec<u8> {
     indices
 }
 
-/// Bins in ascending order of value, and whether every bin holds a single distinct value.
+/// Returns bins in ascending order, and whether every bin has only one distinct value.
 fn histogram(values: &[f32], k: usize) -> (Vec<Bin>, bool) {
-    // A power of two brings the largest value near the top of fp16's range: nothing overflows, and next to nothing
-    // is lost among the subnormals. It is exact.
+    // Scales by a power of two, which is exact, so that the largest value is near the top of fp16's range: nothing
+    // overflows, and hardly anything is lost to subnormals.
     let largest = values.iter().fold(0f32, |m, x| m.max(x.abs()));
     let native = are_halves(values);
     let exponent = if native || largest == 0.0 { 0 } else { 14 - largest.log2().floor() as i32 };
-    // In two steps, because one factor can be out of f32's range.
+    // In two steps, because one factor can be beyond f32's range.
     let scales = [2f32.powi(exponent / 2), 2f32.powi(exponent - exponent / 2)];
-    // What is refined afterwards can start from coarser bins, a fraction of a cluster wide.
+    // Values that are refined afterwards can start from coarser bins, each a fraction of a cluster wide.
     let shift = match (native, k) {
         (true, _) => 0,
         (false, ..=64) => 2,
@@ -119,7 +127,7 @@ fn histogram(values: &[f32], k: usize) -> (Vec<Bin>, bool) {
     (bins, native)
 }
 
-/// Whether every value is one that fp16 has.
+/// Whether fp16 represents every value exactly.
 fn are_halves(values: &[f32]) -> bool {
     let (mut halves, mut back) = ([f16::ZERO; CHUNK], [0f32; CHUNK]);
     values.chunks(CHUNK).all(|values| {
@@ -130,13 +138,13 @@ fn are_halves(values: &[f32]) -> bool {
     })
 }
 
-/// Maps halves to integers in the same order; -0 and 0 are one.
+/// Maps fp16 numbers to integers in the same order; -0 and 0 map to the same integer.
 fn order(half: f16) -> usize {
     let bits = if half.to_bits() == 0x8000 { 0 } else { half.to_bits() };
     usize::from(if bits & 0x8000 != 0 { !bits } else { bits | 0x8000 })
 }
 
-/// Sums over bins `from..to` in constant time.
+/// Prefix sums, which give the sums over bins `from..to` in constant time.
 struct Prefix {
     count: Vec<f64>,
     sum: Vec<f64>,
@@ -145,7 +153,7 @@ struct Prefix {
 
 impl Prefix {
     fn new(bins: &[Bin]) -> Prefix {
-        // Distances do not change when everything is shifted, but the sums lose less around the mean.
+        // Shifts all values so that their mean is 0: distances stay the same, and the sums lose less precision.
         let total = bins.iter().map(|b| b.count).sum::<f64>();
         let mean = bins.iter().map(|b| b.sum).sum::<f64>() / total;
         let mut p = Prefix { count: vec![0.0], sum: vec![0.0], squares: vec![0.0] };
@@ -161,14 +169,14 @@ impl Prefix {
         p
     }
 
-    /// The squared distances of bins `from..to` to their mean.
+    /// Returns the squared distances of bins `from..to` to their mean.
     fn error(&self, from: usize, to: usize) -> f64 {
         let sum = self.sum[to] - self.sum[from];
         self.squares[to] - self.squares[from] - sum * sum / (self.count[to] - self.count[from])
     }
 }
 
-/// The best centers of at most `k` clusters of bins, and their error.
+/// Returns the best centers of at most `k` clusters of bins, and their error.
 fn optimal(bins: &[Bin], k: usize) -> (Vec<f32>, f64) {
     let n = bins.len();
     if n <= k {
@@ -178,14 +186,15 @@ fn optimal(bins: &[Bin], k: usize) -> (Vec<f32>, f64) {
     (means(bins, &ends), error)
 }
 
-/// The same for bins that are many. Wider ones show where about clusters end, and only there the search looks at all.
+/// Does the same faster for many bins: first finds rough ends of clusters with wide bins, then searches near them only.
 fn from_rough(bins: &[Bin], k: usize) -> Vec<f32> {
-    /// Wide bins for each cluster, and at least.
+    /// The number of wide bins for each cluster, and the least number of wide bins.
     const WIDE: usize = 64;
     const LEAST_WIDE: usize = 1024;
-    /// More clusters than these are so narrow that wide bins say little about them.
+    /// With more clusters than this, a cluster is too narrow for wide bins to find its ends.
     const MOST_CLUSTERS: usize = 64;
-    /// Searches, each around the ends that the one before found, and how many bins it looks around at least.
+    /// The most searches, each around the ends that the search before found; and the least distance it looks around an
+    /// end.
     const MOST_SEARCHES: usize = 8;
     const FEW: usize = 8;
     let (wide, wide_ends) = widened(bins, (WIDE * k).max(LEAST_WIDE));
@@ -196,7 +205,7 @@ fn from_rough(bins: &[Bin], k: usize) -> Vec<f32> {
     let mut ends: Vec<usize> = rough.iter().map(|&i| wide_ends[i]).collect();
     let (prefix, limits) = (Prefix::new(bins), anywhere(bins.len(), k));
     for _ in 0..MOST_SEARCHES {
-        // Half way to the ends before and after, and a few bins at least.
+        // From half way to the end before up to half way to the next end, but at least a few bins.
         let window = |(m, w): (usize, &[usize])| {
             let (first, last) = limits[m + 1];
             let low = w[0].midpoint(w[1]).min(w[1].saturating_sub(FEW)).max(first);
@@ -217,7 +226,7 @@ fn from_rough(bins: &[Bin], k: usize) -> Vec<f32> {
     optimal(bins, k).0
 }
 
-/// Joins neighbors that lie within a share of the range. Also says where each joint bin ends, and 0 first.
+/// Joins neighboring bins into wide ones, each a share of the range. Also returns where each wide bin ends, after a 0.
 fn widened(bins: &[Bin], shares: usize) -> (Vec<Bin>, Vec<usize>) {
     let value = |b: &Bin| b.sum / b.count;
     let (mut wide, mut ends) = (Vec::with_capacity(shares + 1), vec![0]);
@@ -234,7 +243,7 @@ fn widened(bins: &[Bin], shares: usize) -> (Vec<Bin>, Vec<usize>) {
     (wide, ends)
 }
 
-/// The mean of each cluster, from where clusters end (0 first).
+/// Returns the mean of each cluster. `ends` has the end of each cluster, after a 0.
 fn means(bins: &[Bin], ends: &[usize]) -> Vec<f32> {
     let mean = |w: &[usize]| {
         let (mut count, mut sum) = (0.0, 0.0);
@@ -244,7 +253,8 @@ fn means(bins: &[Bin], ends: &[usize]) -> Vec<f32> {
     ends.windows(2).map(mean).collect()
 }
 
-/// Where the ends of `k` clusters of `n` bins can be: for each, the first and the last place. 0 is the end of none.
+/// Returns the possible ends of `k` clusters of `n` bins: for each cluster, the first and the last. The first entry is
+/// the end of no cluster, 0.
 fn anywhere(n: usize, k: usize) -> Vec<(usize, usize)> {
     (0..=k)
         .map(|m| {
@@ -259,7 +269,7 @@ fn anywhere(n: usize, k: usize) -> Vec<(usize, usize)> {
         .collect()
 }
 
-/// The ends with the least error, each within its window, and that error.
+/// Returns the ends with the least error, each within its window, and that error.
 fn best_ends(prefix: &Prefix, windows: &[(usize, usize)]) -> (Vec<usize>, f64) {
     let mut best = vec![0.0];
     let mut starts: Vec<Vec<u16>> = Vec::with_capacity(windows.len());
@@ -281,21 +291,21 @@ fn best_ends(prefix: &Prefix, windows: &[(usize, usize)]) -> (Vec<usize>, f64) {
     (ends, error)
 }
 
-/// One row of the table: the best ends of one more cluster.
+/// One row of the table: the least errors with one more cluster.
 struct Row<'a> {
     prefix: &'a Prefix,
-    /// The errors with one cluster less, for its ends from `before.0` to `before.1`.
+    /// The least errors with one cluster less, for ends from `before.0` to `before.1`.
     previous: &'a [f64],
     before: (usize, usize),
-    /// The end that `best` and `start` begin with.
+    /// The end that the first elements of `best` and `start` are for.
     low: usize,
     best: Vec<f64>,
-    /// Where the last cluster starts. A bin's index fits 16 bits.
+    /// For each end, the start of the last cluster. Bins are few enough that indices fit 16 bits.
     start: Vec<u16>,
 }
 
 impl Row<'_> {
-    /// Fills ends `from..=to`, whose clusters start in `low..=high`. Depth is logarithmic.
+    /// Fills the ends `from..=to`, whose last clusters start in `low..=high`. The recursion's depth is logarithmic.
     fn fill(&mut self, from: usize, to: usize, low: usize, high: usize) {
         if from > to {
             return;
@@ -315,7 +325,7 @@ impl Row<'_> {
     }
 }
 
-/// Lloyd's algorithm from where the bins left off: a few steps, each of which can only lower the error.
+/// Runs a few steps of Lloyd's algorithm from the centers that the bins gave. Each step can only lower the error.
 fn refine(values: &[f32], centers: &mut [f32]) {
     for _ in 0..2 {
         let lookup = Lookup::new(centers);
@@ -337,15 +347,15 @@ fn refine(values: &[f32], centers: &mut [f32]) {
     }
 }
 
-/// Finds nearest centers. A table over the values' fp16 bins narrows the search to a few centers.
+/// A search for nearest centers. A table over the values' fp16 bins narrows each search to a few centers.
 struct Lookup {
-    /// Between center `i` and `i + 1`: values up to here belong to `i`.
+    /// The border between centers `i` and `i + 1`: values up to it belong to `i`.
     borders: Vec<f64>,
-    /// For each group of halves, the first center that a value of it can belong to.
+    /// For each group of fp16 numbers, the lowest center that a value in it can belong to.
     first: Vec<u8>,
 }
 
-/// Halves that share an entry of the table: their low bits are dropped.
+/// The low bits that are dropped from fp16 numbers: numbers that differ only in them share an entry of the table.
 const LOOKUP_SHIFT: usize = 4;
 
 impl Lookup {
@@ -356,7 +366,8 @@ impl Lookup {
         let mut lookup = Lookup { borders, first: vec![0; groups] };
         let mut first = 0;
         for group in 0..groups {
-            // Every value that rounds into this group is at least the largest half of the group before.
+            // Every value that rounds into this group is at least as large as the largest fp16 number of the group
+            // before.
             if let Some(below) = group.checked_sub(1) {
                 let ordered = ((below << LOOKUP_SHIFT) + (1 << LOOKUP_SHIFT) - 1) as u16;
                 let half = f16::from_bits(if ordered & 0x8000 != 0 { ordered ^ 0x8000 } else { !ordered });
@@ -398,7 +409,7 @@ mod tests {
         values.iter().map(|&x| nearest(x)).sum()
     }
 
-    /// A few thousand numbers that look like weights: a bell, with a few far out.
+    /// A few thousand numbers that look like weights: a bell curve with a few outliers.
     fn weights(n: usize, seed: u64) -> Vec<f32> {
         let mut state = seed;
         let mut uniform = || {
@@ -441,7 +452,7 @@ mod tests {
 
     #[test]
     fn narrow_distributions_get_narrow_bins() {
-        // Around 1, around ±1, and nearly all around 1: no bins of fp16 tell these apart.
+        // Around 1, around ±1, and nearly all around 1: fp16 bins cannot tell these apart.
         let bell = weights(20_000, 3);
         let around = |c: f32, x: f32| c + x * 1e-3;
         let one: Vec<f32> = bell.iter().map(|&x| around(1.0, x)).collect();
@@ -500,7 +511,7 @@ mod tests {
 
     #[test]
     fn bins_cost_next_to_nothing() {
-        // Against a long run of Lloyd's algorithm from the result itself: nothing is left to gain.
+        // A long run of Lloyd's algorithm from the result finds nothing better.
         let values = weights(20_000, 7);
         let centers = cluster(&values, 16);
         let mut more = centers.clone();

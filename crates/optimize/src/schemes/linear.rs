@@ -7,7 +7,7 @@ use crate::float_tensor;
 use crate::loss::Loss;
 use crate::scheme::{Compressed, FloatWeight, Scheme};
 
-/// int8, symmetric, with a scale for each output channel.
+/// int8 values, symmetric around zero, with one scale for each output channel.
 pub static INT8: Int8PerChannel = Int8PerChannel;
 
 /// See [`INT8`].
@@ -50,7 +50,7 @@ impl Scheme for Int8PerChannel {
     }
 }
 
-/// A weight as int8 times a scale per channel.
+/// A weight as int8 values times a scale for each channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quantized {
     /// int8, in the shape of the weight; -127 to 127.
@@ -62,8 +62,8 @@ pub struct Quantized {
 /// The largest magnitude of a quantized weight: symmetric, so -128 is not used.
 const LEVELS: f32 = 127.0;
 
-/// Quantizes values of a row-major tensor whose dimension `axis` counts channels. Each scale is the channel's largest
-/// magnitude over 127, rounded to `dtype` *before* the division, so that no error hides in the rounding.
+/// Quantizes a row-major tensor whose dimension `axis` is that of the channels. Each scale is the channel's largest
+/// magnitude over 127, rounded to `dtype` *before* the division, so that the values make up for the rounding.
 ///
 /// All values must be finite.
 pub fn quantize(values: &[f32], shape: &[usize], axis: usize, dtype: DType) -> Quantized {
@@ -79,7 +79,7 @@ pub fn quantize(values: &[f32], shape: &[usize], axis: usize, dtype: DType) -> Q
     Quantized { data: data.collect(), scales }
 }
 
-/// The channel of each element, in order.
+/// Returns the channel of each element, in order.
 fn channels(shape: &[usize], axis: usize) -> impl Iterator<Item = usize> + use<> {
     let (count, inner) = (shape[axis], shape[axis + 1..].iter().product::<usize>());
     let (mut channel, mut left) = (0, inner);
@@ -93,11 +93,11 @@ fn channels(shape: &[usize], axis: usize) -> impl Iterator<Item = usize> + use<>
     })
 }
 
-/// A channel of zeros gets the scale 1: a scale of 0 would make it NaN. So it would where the largest magnitude is
-/// next to nothing; the least scale there is represents it well.
+/// Returns the scale of a channel. A channel of zeros gets the scale 1, because with a scale of 0 it would become NaN.
+/// The smallest positive scale is enough for a channel whose magnitudes are so small that their scale would round to 0.
 fn scale(largest: f32, dtype: DType) -> f32 {
     let (scale, least) = if dtype == DType::Fp16 {
-        // A scale that rounds down would clip the largest weights: by at most half a step of fp16.
+        // If the scale rounds down, the largest weights are clipped: by at most half a step of fp16.
         (f16::from_f32(largest / LEVELS).to_f32(), f16::MIN_POSITIVE_SUBNORMAL.to_f32())
     } else {
         (largest / LEVELS, f32::from_bits(1))
@@ -105,7 +105,7 @@ fn scale(largest: f32, dtype: DType) -> f32 {
     if largest > 0.0 { scale.max(least) } else { 1.0 }
 }
 
-/// The values that [`Quantized`] stands for, in f32, in order.
+/// Returns the values that a [`Quantized`] represents, in order.
 pub fn dequantize<'a>(q: &'a Quantized, shape: &[usize], axis: usize) -> impl Iterator<Item = f32> + 'a {
     q.data.iter().zip(channels(shape, axis)).map(|(&d, channel)| f32::from(d) * q.scales[channel])
 }

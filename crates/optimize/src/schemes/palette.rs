@@ -1,4 +1,4 @@
-//! Palettes: indices into the best few values, one palette for each tensor.
+//! Palettes: each element becomes an index into a palette of few values. Each tensor has one palette.
 
 use milwright_mil::{DType, OpKind, Opset, Tensor, pack_bits, param};
 
@@ -7,7 +7,7 @@ use crate::loss::Loss;
 use crate::scheme::{Compressed, FloatWeight, Scheme};
 use crate::{float_tensor, to_f32};
 
-/// Indices of as many bits as the name says.
+/// Palettes with indices of one bit. The other statics are named after their bits, too.
 pub static ONE: Palette = Palette { bits: 1, indices: DType::UInt1 };
 /// As [`ONE`].
 pub static TWO: Palette = Palette { bits: 2, indices: DType::UInt2 };
@@ -18,7 +18,7 @@ pub static SIX: Palette = Palette { bits: 6, indices: DType::UInt6 };
 /// As [`ONE`].
 pub static EIGHT: Palette = Palette { bits: 8, indices: DType::UInt8 };
 
-/// The values with the least squared error over a tensor, and for each element the index of its nearest one.
+/// Chooses the palette with the least squared error over a tensor, and the index of the nearest value for each element.
 #[derive(Debug)]
 pub struct Palette {
     /// Bits of an index.
@@ -31,7 +31,7 @@ impl Scheme for Palette {
     fn compress(&self, weight: &FloatWeight<'_>, opset: Opset) -> Result<Compressed, &'static str> {
         let &FloatWeight { values, shape, dtype, .. } = weight;
         let entries = 1 << self.bits;
-        // The palette is stored in the weight's type: indices are chosen by what it holds after rounding.
+        // The palette is stored in the weight's element type, so indices are chosen after it is rounded.
         let mut centers = cluster::cluster(values, entries);
         centers = to_f32(&float_tensor(&centers, &[centers.len()], dtype));
         let indices = cluster::assign(values, &centers);
@@ -60,7 +60,7 @@ impl Scheme for Palette {
 }
 
 fn shape_tensor(shape: &[usize]) -> Tensor {
-    // A constant's dimensions fit: the tensor is in memory.
+    // Each dimension fits `u32`, because the tensor is in memory.
     let dims: Vec<u32> = shape.iter().map(|&n| n as u32).collect();
     Tensor::from_vec(&[dims.len()], dims).expect("a vector's shape is its length")
 }
