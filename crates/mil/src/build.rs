@@ -1,4 +1,4 @@
-//! Building functions op by op: types are inferred, names made unique.
+//! A builder for functions: adds ops one by one, infers types, and makes names unique.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use crate::infer::Facts;
 use crate::ops::{InferError, Inferred, Known};
 use crate::{BlockId, Function, Input, OpId, OpKind, Opset, Tensor, TensorType, Type, Value, ValueId};
 
-/// A function that is being built.
+/// A function under construction.
 ///
 /// ```
 /// use milwright_mil::build::Builder;
@@ -26,10 +26,10 @@ use crate::{BlockId, Function, Input, OpId, OpKind, Opset, Tensor, TensorType, T
 pub struct Builder {
     function: Function,
     facts: Facts,
-    /// Where ops go.
+    /// The block that ops are added to.
     block: BlockId,
     names: HashSet<String>,
-    /// The last number that made a name unique.
+    /// The last number that was appended to make a name unique.
     number: usize,
 }
 
@@ -41,19 +41,19 @@ impl Builder {
         Builder { function, facts: Facts::new(), block, names: HashSet::new(), number: 0 }
     }
 
-    /// Keeps a name for [`rename`](Builder::rename): other values of that name get another one.
+    /// Reserves a name for [`rename`](Builder::rename): other values of that name get another one.
     pub fn reserve(&mut self, name: impl Into<String>) {
         self.names.insert(name.into());
     }
 
-    /// Adds an input of exactly this name, which must not be taken.
+    /// Adds an input of exactly this name, which must be free.
     pub fn input(&mut self, name: impl Into<String>, ty: Type) -> ValueId {
         let name = name.into();
         self.names.insert(name.clone());
         self.function.add_input(name, ty)
     }
 
-    /// Gives a value exactly this name, which must have been reserved and not used since.
+    /// Gives a value exactly this name, which must be reserved and not yet in use.
     pub fn rename(&mut self, value: ValueId, name: impl Into<String>) {
         let name = name.into();
         if let Some(op) = self.function.defining_op(value)
@@ -75,7 +75,7 @@ impl Builder {
         output
     }
 
-    /// Adds an op, and returns its outputs. The first is called `name`, or something like it if that is taken.
+    /// Adds an op, and returns its outputs. The first output gets the name `name`, or a similar one if `name` is taken.
     ///
     /// # Errors
     /// The inputs do not fit the op.
@@ -83,7 +83,7 @@ impl Builder {
         self.op_with_blocks(kind, name, inputs, Vec::new())
     }
 
-    /// [`op`](Builder::op) with nested blocks, which [`enter`](Builder::enter) made.
+    /// Like [`op`](Builder::op), with nested blocks, which [`enter`](Builder::enter) made.
     ///
     /// # Errors
     /// Inputs or blocks do not fit the op.
@@ -109,26 +109,26 @@ impl Builder {
         Ok(self.function[op].outputs.clone())
     }
 
-    /// Begins a nested block: ops go there until [`leave`](Builder::leave). Returns the block, and the one that was
-    /// left for it.
+    /// Starts a nested block: ops are added to it until [`leave`](Builder::leave). Returns the new block and the block
+    /// that ops were added to before.
     pub fn enter(&mut self) -> (BlockId, BlockId) {
         let block = self.function.add_block();
         (block, std::mem::replace(&mut self.block, block))
     }
 
-    /// Adds an input to the nested block that ops go to.
+    /// Adds an input to the nested block that ops are added to.
     pub fn block_input(&mut self, name: &str, ty: Type) -> ValueId {
         let name = self.unique(name);
         self.function.add_block_input(self.block, name, ty)
     }
 
-    /// Ends a nested block: ops go to `outer` again.
+    /// Ends a nested block: ops are added to `outer` again.
     pub fn leave(&mut self, outer: BlockId, outputs: Vec<ValueId>) {
         let block = std::mem::replace(&mut self.block, outer);
         self.function[block].outputs = outputs;
     }
 
-    /// Replaces the outputs of a nested block, before an op has it.
+    /// Replaces the outputs of a nested block that no op has yet.
     pub fn set_outputs(&mut self, block: BlockId, outputs: Vec<ValueId>) {
         self.function[block].outputs = outputs;
     }
@@ -143,12 +143,12 @@ impl Builder {
         self.ty(value).as_tensor()
     }
 
-    /// The tensor that a value is, where it is known.
+    /// The value's tensor, if it is known.
     pub fn known(&self, value: ValueId) -> Option<&Tensor> {
         self.facts.value(value)?.as_tensor()
     }
 
-    /// The function with these outputs.
+    /// Returns the finished function, with these outputs.
     pub fn finish(mut self, outputs: Vec<ValueId>) -> Function {
         let body = self.function.body;
         self.function[body].outputs = outputs;

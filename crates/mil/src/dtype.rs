@@ -20,7 +20,7 @@ macro_rules! dtypes {
                 match self { $(DType::$variant => $name),* }
             }
 
-            /// Bits that one element takes in a weight file; 0 for strings, which have no fixed size.
+            /// The bits of an element in a weight file; 0 for strings, which have no fixed size.
             pub const fn bits(self) -> usize {
                 match self { $(DType::$variant => $bits),* }
             }
@@ -47,7 +47,7 @@ dtypes! {
     Fp32 "fp32" 32,
     /// IEEE double precision.
     Fp64 "fp64" 64,
-    /// The upper half of a single.
+    /// The upper half of an fp32 number.
     Bf16 "bf16" 16,
     /// Two's complement, packed two to a byte.
     Int4 "int4" 4,
@@ -85,22 +85,22 @@ impl DType {
         self.bits() > 0 && self.bits() < 8
     }
 
-    /// fp16, bf16, fp32 or fp64.
+    /// Whether it is fp16, bf16, fp32 or fp64.
     pub const fn is_float(self) -> bool {
         matches!(self, DType::Fp16 | DType::Bf16 | DType::Fp32 | DType::Fp64)
     }
 
-    /// A signed or unsigned integer of any width; not bool.
+    /// Whether it is a signed or unsigned integer of any width; bool is not.
     pub const fn is_int(self) -> bool {
         !self.is_float() && !matches!(self, DType::Bool | DType::String)
     }
 
-    /// A signed integer of any width.
+    /// Whether it is a signed integer of any width.
     pub const fn is_signed_int(self) -> bool {
         matches!(self, DType::Int4 | DType::Int8 | DType::Int16 | DType::Int32 | DType::Int64)
     }
 
-    /// Bytes that `elements` of this type take, packed; `None` where the size does not fit or is not fixed.
+    /// Returns the bytes of `elements` packed elements; `None` if the size overflows or is not fixed.
     pub fn byte_len(self, elements: usize) -> Option<usize> {
         match self {
             DType::String => None,
@@ -117,7 +117,7 @@ impl fmt::Display for DType {
 
 macro_rules! opsets {
     ($($(#[$doc:meta])* $variant:ident $coreml:literal $text:literal $spec:literal,)*) => {
-        /// A version of the set of ops. Later opsets contain the earlier ones.
+        /// A version of the op set. Later opsets contain the earlier ones.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Opset {
             $($(#[$doc])* $variant,)*

@@ -1,4 +1,4 @@
-//! Types and known values of a whole function, from the types of its inputs.
+//! Inference of types and known values for a whole function, from the types of its inputs.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use crate::{
     Arg, BlockId, DType, Evaluate, Function, OpId, OpKind, Tensor, TensorType, Type, Value, ValueId, ValueMap,
 };
 
-/// What inference found out about a function's values.
+/// The results of inference for a function's values.
 #[derive(Clone, Debug)]
 pub struct Facts {
     types: ValueMap<Option<Type>>,
@@ -21,7 +21,7 @@ pub struct Facts {
 pub struct OpError {
     /// The op.
     pub op: OpId,
-    /// Why.
+    /// The reason.
     pub error: InferError,
 }
 
@@ -30,17 +30,17 @@ impl Facts {
         Facts { types: ValueMap::new(None), known: ValueMap::new(None) }
     }
 
-    /// The inferred type of a value, or the declared one where nothing was inferred.
+    /// The inferred type of a value, or the declared type if none was inferred.
     pub fn ty<'a>(&'a self, function: &'a Function, value: ValueId) -> &'a Type {
         self.types[value].as_ref().unwrap_or(&function[value].ty)
     }
 
-    /// What is known of a value before the function runs.
+    /// The part of a value that is known before the function runs.
     pub fn known(&self, value: ValueId) -> Option<&Known> {
         self.known[value].as_ref()
     }
 
-    /// The whole value, where it is known.
+    /// The whole value, if it is known.
     pub fn value(&self, value: ValueId) -> Option<&Value> {
         match self.known(value)? {
             Known::Value(v) => Some(v),
@@ -48,8 +48,8 @@ impl Facts {
         }
     }
 
-    /// Notes what a value is, as inference would. A fully known shape becomes a constant; long partial vectors are
-    /// forgotten: a shape is never that long, and each op could double them.
+    /// Records the facts about a value, as inference would. Turns a fully known shape into a constant. Forgets long
+    /// partly known vectors: a shape is never that long, and each op could double their length.
     pub fn set(&mut self, value: ValueId, inferred: Inferred) {
         let Inferred { ty, known } = inferred;
         self.known[value] = match known {
@@ -60,7 +60,7 @@ impl Facts {
         self.types[value] = Some(ty);
     }
 
-    /// An op with what is known of its inputs.
+    /// Returns an op with the facts about its inputs.
     ///
     /// # Errors
     /// The op is newer than the function's opset.
@@ -73,7 +73,7 @@ impl Facts {
         Ok(view)
     }
 
-    /// [`view`](Facts::view) without the types of nested blocks' and the op's own outputs.
+    /// Like [`view`](Facts::view), without the types of the op's outputs and of nested blocks' outputs.
     pub(crate) fn view_args<'a>(
         &'a self,
         function: &'a Function,
@@ -103,7 +103,7 @@ impl Facts {
     }
 }
 
-/// The int32 tensor that a vector of known elements is, if all are known.
+/// Turns a vector of elements into an int32 tensor, if all elements are known.
 fn complete(ty: &Type, elements: &[Option<i64>]) -> Option<Known> {
     let ty = ty.as_tensor().filter(|t| t.dtype == DType::Int32)?;
     let elements = elements.iter().map(|e| i32::try_from((*e)?).ok()).collect::<Option<Vec<i32>>>()?;
@@ -111,16 +111,16 @@ fn complete(ty: &Type, elements: &[Option<i64>]) -> Option<Known> {
     Some(Known::Value(Value::Tensor(tensor)))
 }
 
-/// How many elements an op's outputs may have, and those of all ops together, for inference to run it: running is for
-/// constants and shapes, not for a program's work.
+/// Inference runs an op only if its outputs have at most this many elements, and until all of them together have
+/// `MAX_FOLDED_TOTAL`. It runs ops to find constants and shapes, not to do a program's work.
 const MAX_FOLDED: usize = 1 << 20;
 const MAX_FOLDED_TOTAL: usize = 1 << 26;
 
-/// Infers the types of every value in reach of the body. `inputs` replace the declared types of the function's
-/// inputs, in order; declared types stand where it is empty. With an engine, ops on known inputs are run, but for
-/// compressed constants (`constexpr_*`) and for ops with large outputs.
+/// Infers the types of every value within reach of the body. `inputs` replace the declared types of the function's
+/// inputs, in order; if it is empty, the declared types count. With an engine, ops on known inputs are run, except for
+/// compressed constants (`constexpr_*`) and ops with large outputs.
 ///
-/// Inference goes on after an op that does not check: its outputs keep their declared types.
+/// Inference continues after an op with an error: the op's outputs keep their declared types.
 pub fn infer(function: &Function, inputs: &[Type], engine: Option<&dyn Evaluate>) -> (Facts, Vec<OpError>) {
     let mut facts = Facts::new();
     for (&value, ty) in function.inputs.iter().zip(inputs) {
@@ -132,7 +132,7 @@ pub fn infer(function: &Function, inputs: &[Type], engine: Option<&dyn Evaluate>
     (facts, errors)
 }
 
-/// Runs ops on known inputs, as long as the budget lasts.
+/// Runs ops on known inputs until the budget is used up.
 struct Folder<'e> {
     engine: Option<&'e dyn Evaluate>,
     budget: usize,
@@ -146,7 +146,7 @@ fn infer_block(
     errors: &mut Vec<OpError>,
 ) {
     for &op in &function[block].ops {
-        // The depth of nesting is bounded by whoever built the program (see the verifier's limit).
+        // The depth of nesting was limited when the program was built (see the verifier's limit).
         for &nested in &function[op].blocks {
             infer_block(function, nested, folder, facts, errors);
         }
@@ -162,7 +162,8 @@ fn infer_block(
     }
 }
 
-/// The element types of an op's outputs, from the declared types of its inputs; none where these do not say it.
+/// Infers the element types of an op's outputs from the declared types of its inputs; `None` for types that do not
+/// follow.
 pub fn output_dtypes(function: &Function, op: OpId) -> Option<Vec<Option<DType>>> {
     let found = infer_op(function, op, &Facts::new()).ok()?;
     Some(found.iter().map(|inferred| Some(inferred.ty.as_tensor()?.dtype)).collect())
@@ -171,7 +172,7 @@ pub fn output_dtypes(function: &Function, op: OpId) -> Option<Vec<Option<DType>>
 /// Infers the outputs of one op, from the facts of its inputs.
 pub(crate) fn infer_op(function: &Function, op: OpId, facts: &Facts) -> Result<Vec<Inferred>, InferError> {
     let view = facts.view(function, op)?;
-    // Sizes are signed numbers to some ops.
+    // Some ops compute with sizes as signed numbers.
     if let Some((name, _)) = view.args.iter().find(|(_, args)| args.iter().any(|a| !size_fits(&a.ty))) {
         return Err(InferError(format!("its input `{name}` is too large")));
     }
@@ -179,7 +180,7 @@ pub(crate) fn infer_op(function: &Function, op: OpId, facts: &Facts) -> Result<V
 }
 
 impl Folder<'_> {
-    /// Replaces what was inferred by what the engine computes, if it can and may.
+    /// Replaces inferred outputs by those that the engine computes, if it can and may.
     fn fold(&mut self, function: &Function, op: OpId, facts: &Facts, outputs: &mut [Inferred]) -> Option<()> {
         let engine = self.engine?;
         let kind = function[op].kind;

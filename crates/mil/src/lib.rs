@@ -1,23 +1,23 @@
 //! The intermediate representation: Core ML's MIL (Model Intermediate Language) in Rust.
 //!
-//! A [`Program`] holds [`Function`]s; a function owns arenas of values, ops and blocks, named by typed ids. An
-//! [`Op`] has a kind out of one table ([`ops`]), named inputs, outputs, and nested blocks where it is control flow.
-//! Every value has a [`Type`]; every constant is a [`Value`] whose bytes may be shared with a memory-mapped file.
+//! A [`Program`] holds [`Function`]s. A function owns arenas of values, ops and blocks, which typed ids refer to. An
+//! [`Op`] has a kind from one table ([`ops`]), named inputs, outputs, and nested blocks if it is control flow. Every
+//! value has a [`Type`]. Every constant is a [`Value`], which may share its bytes with a memory-mapped file.
 //!
 //! Semantics, in short:
 //!
 //! * A function's ops run in the order of its body block. A value is defined once (SSA) and visible to every later
 //!   op of its block and of the blocks nested in it.
-//! * The opset of a function chooses the version of each op: the newest one that is not newer than the opset.
+//! * A function's opset chooses the version of each op: the newest that is not newer than the opset.
 //! * Tensors are dense and row-major. A scalar is a tensor of rank 0.
 //! * An input of an op is a value, a list of values (a *variadic* parameter), or an immediate constant.
 //! * `const` ops carry their value in the attribute `val`. The parameters of `constexpr_*` ops are always inputs
-//!   here, although files up to iOS17 store them as attributes: reader and writer translate.
+//! here, although files up to iOS17 store them as attributes: the reader and the writer translate.
 //!
-//! [`mod@verify`] checks all of that; [`text`] prints and parses programs; [`infer`] finds types and known values;
-//! [`build`] makes functions; [`passes`] rewrite programs; [`widen()`] computes fp16 ones in fp32.
+//! [`mod@verify`] checks all of that; [`text`] prints and parses programs; [`infer`] infers types and known values;
+//! [`build`] builds functions; [`passes`] rewrite programs; [`widen()`] converts fp16 programs to fp32.
 //!
-//! This crate knows no files, no protobuf and no threads.
+//! This crate does not use files, protobuf or threads.
 #![forbid(unsafe_code)]
 
 pub mod build;

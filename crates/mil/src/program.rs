@@ -10,7 +10,7 @@ use crate::{OpKind, Opset, Type, Value};
 /// Named constants attached to a program, function, block or op, in file order.
 pub type Attributes = IndexMap<String, Value>;
 
-/// A whole ML program.
+/// An ML program.
 #[derive(Clone, Debug, Default)]
 pub struct Program {
     /// Functions by name, in file order. A model's default function is usually `main`.
@@ -19,10 +19,10 @@ pub struct Program {
     pub attributes: Attributes,
 }
 
-/// One function: inputs, a body block, and the arenas that its values, ops and blocks live in.
+/// A function: inputs, a body block, and the arenas of its values, ops and blocks.
 #[derive(Clone, Debug)]
 pub struct Function {
-    /// Chooses the version of each op.
+    /// The opset, which chooses the version of each op.
     pub opset: Opset,
     /// The inputs, in declared order.
     pub inputs: Vec<ValueId>,
@@ -35,7 +35,7 @@ pub struct Function {
     blocks: Vec<Block>,
 }
 
-/// A sequence of ops with inputs (of its own, for control flow) and outputs.
+/// A sequence of ops. It has outputs and, in control flow, inputs of its own.
 #[derive(Clone, Debug, Default)]
 pub struct Block {
     /// Values that the enclosing op binds, such as a loop's variables.
@@ -51,7 +51,7 @@ pub struct Block {
 /// One operation.
 #[derive(Clone, Debug)]
 pub struct Op {
-    /// Which operation.
+    /// The kind of operation.
     pub kind: OpKind,
     /// Named inputs, in file order.
     pub inputs: Vec<Input>,
@@ -63,16 +63,16 @@ pub struct Op {
     pub attributes: Attributes,
 }
 
-/// One named input of an op.
+/// A named input of an op.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Input {
     /// The parameter's name.
     pub name: String,
-    /// What is bound to it: one element, or several for a variadic parameter.
+    /// The arguments bound to it: one, or several for a variadic parameter.
     pub args: Vec<Arg>,
 }
 
-/// What is bound to a parameter.
+/// An argument bound to a parameter.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Arg {
     /// A value of the function.
@@ -81,10 +81,10 @@ pub enum Arg {
     Const(Value),
 }
 
-/// A value: its name, its declared type, and where it comes from.
+/// A value: its name, its declared type, and its definition.
 #[derive(Clone, Debug)]
 pub struct ValueData {
-    /// The name in the file; unique among the values that are visible together.
+    /// The name in the file. Values that are visible together have different names.
     pub name: String,
     /// The declared type.
     pub ty: Type,
@@ -92,7 +92,7 @@ pub struct ValueData {
     pub def: Def,
 }
 
-/// Where a value is defined.
+/// The definition of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Def {
     /// Input number `.0` of the function.
@@ -125,11 +125,11 @@ macro_rules! ids {
 }
 
 ids! {
-    /// Names a value of a function.
+    /// The id of a value in a function.
     ValueId,
-    /// Names an op of a function.
+    /// The id of an op in a function.
     OpId,
-    /// Names a block of a function.
+    /// The id of a block in a function.
     BlockId
 }
 
@@ -154,7 +154,7 @@ impl Function {
         id
     }
 
-    /// Adds an empty block, to be nested in an op.
+    /// Adds an empty block, which an op can then nest.
     pub fn add_block(&mut self) -> BlockId {
         let id = BlockId::new(self.blocks.len());
         self.blocks.push(Block::default());
@@ -168,7 +168,7 @@ impl Function {
         id
     }
 
-    /// Makes an op with fresh outputs of the given names and types, in no block yet.
+    /// Makes an op with new outputs of the given names and types. The op is in no block yet.
     pub fn make_op(
         &mut self,
         kind: OpKind,
@@ -190,7 +190,7 @@ impl Function {
         id
     }
 
-    /// [`make_op`](Function::make_op), then appends it to a block.
+    /// Like [`make_op`](Function::make_op), and appends the op to a block.
     pub fn push_op(
         &mut self,
         block: BlockId,
@@ -210,7 +210,7 @@ impl Function {
         value
     }
 
-    /// Makes a `const` op of the given name, in no block yet, and returns its output.
+    /// Makes a `const` op of the given name, which is in no block yet, and returns it and its output.
     pub fn make_const(&mut self, name: impl Into<String>, value: Value) -> (OpId, ValueId) {
         let name = name.into();
         let op = self.make_op(OpKind::Const, Vec::new(), [(name.clone(), value.ty())]);
@@ -219,7 +219,7 @@ impl Function {
         (op, self[op].outputs[0])
     }
 
-    /// The constant that a value is, if a `const` op defines it.
+    /// The value of the constant, if a `const` op defines it.
     pub fn const_value(&self, value: ValueId) -> Option<&Value> {
         match self[value].def {
             Def::Op(op, _) if self[op].kind == OpKind::Const => self[op].attributes.get("val"),
@@ -235,22 +235,22 @@ impl Function {
         }
     }
 
-    /// Every value, also those that nothing uses any more.
+    /// Iterates over all values, used or not.
     pub fn values(&self) -> impl Iterator<Item = (ValueId, &ValueData)> {
         self.values.iter().enumerate().map(|(i, v)| (ValueId::new(i), v))
     }
 
-    /// How many values there are, whether used or not. An id's index is below it.
+    /// The number of values, used or not. An id's index is less than it.
     pub fn value_count(&self) -> usize {
         self.values.len()
     }
 
-    /// How many ops there are, whether in a block or not. An id's index is below it.
+    /// The number of ops, in a block or not. An id's index is less than it.
     pub fn op_count(&self) -> usize {
         self.ops.len()
     }
 
-    /// How many blocks there are, whether in reach or not. An id's index is below it.
+    /// The number of blocks, within reach or not. An id's index is less than it.
     pub fn block_count(&self) -> usize {
         self.blocks.len()
     }
@@ -265,8 +265,8 @@ impl Function {
         id.index() < self.ops.len()
     }
 
-    /// Every op that is in the body or in a block nested in it, in order of execution; an op comes before the ops of
-    /// its own blocks.
+    /// Returns every op in the body and its nested blocks, in order of execution. An op comes before the ops of its own
+    /// blocks.
     pub fn walk(&self) -> Vec<OpId> {
         let mut ops = Vec::new();
         let mut stack = vec![self[self.body].ops.iter()];
@@ -289,7 +289,7 @@ impl Function {
         self.replace_all_uses(&HashMap::from([(from, to)]));
     }
 
-    /// Replaces uses of each key by its value, in one sweep. Chains are not followed.
+    /// Replaces uses of each key by its value, in one pass. Does not follow chains.
     pub fn replace_all_uses(&mut self, map: &HashMap<ValueId, ValueId>) {
         let swap = |v: &mut ValueId| {
             if let Some(&to) = map.get(v) {
@@ -306,7 +306,7 @@ impl Function {
         self.blocks.iter_mut().flat_map(|b| &mut b.outputs).for_each(swap);
     }
 
-    /// For every value, by index, how often the ops and blocks in reach of the body use it.
+    /// Returns for every value, by index, how often the ops and blocks within reach of the body use it.
     pub fn use_counts(&self) -> Vec<u32> {
         let mut counts = vec![0; self.values.len()];
         let mut count = |v: ValueId| counts[v.index()] += 1;
@@ -319,8 +319,8 @@ impl Function {
         counts
     }
 
-    /// Frees the values, ops and blocks that are out of reach of the body, and numbers the others in order. Ids from
-    /// before mean nothing afterwards. The function must be well formed, as the verifier checks.
+    /// Frees the values, ops and blocks that are out of reach of the body, and renumbers the others in order. Older ids
+    /// become invalid. The function must be well formed, as the verifier checks.
     pub(crate) fn compact(&mut self) {
         let ops = self.walk();
         let mut blocks = vec![self.body];
@@ -382,12 +382,12 @@ impl Op {
         self.attributes.get("name").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// What is bound to a parameter; empty if nothing is.
+    /// The arguments bound to a parameter; empty if it is not bound.
     pub fn args(&self, name: &str) -> &[Arg] {
         self.inputs.iter().find(|i| i.name == name).map_or(&[], |i| &i.args)
     }
 
-    /// The value that is bound to a parameter, if it is one value.
+    /// The value bound to a parameter, if it is a single value.
     pub fn value(&self, name: &str) -> Option<ValueId> {
         match self.args(name) {
             [Arg::Value(v)] => Some(*v),
@@ -395,7 +395,7 @@ impl Op {
         }
     }
 
-    /// Every value that the op uses itself (not its blocks), with repetitions.
+    /// Iterates over the values that the op itself (not its blocks) uses, with repetitions.
     pub fn values(&self) -> impl Iterator<Item = ValueId> + '_ {
         self.inputs.iter().flat_map(|i| &i.args).filter_map(|a| match a {
             Arg::Value(v) => Some(*v),
@@ -405,23 +405,23 @@ impl Op {
 }
 
 impl Input {
-    /// One value bound to a parameter.
+    /// Binds one value to a parameter.
     pub fn value(name: impl Into<String>, value: ValueId) -> Input {
         Input { name: name.into(), args: vec![Arg::Value(value)] }
     }
 
-    /// An immediate constant bound to a parameter.
+    /// Binds an immediate constant to a parameter.
     pub fn constant(name: impl Into<String>, value: impl Into<Value>) -> Input {
         Input { name: name.into(), args: vec![Arg::Const(value.into())] }
     }
 
-    /// Several values bound to a variadic parameter.
+    /// Binds several values to a variadic parameter.
     pub fn values(name: impl Into<String>, values: impl IntoIterator<Item = ValueId>) -> Input {
         Input { name: name.into(), args: values.into_iter().map(Arg::Value).collect() }
     }
 }
 
-/// The items at these positions, each taken once.
+/// Takes the items at these positions, in this order.
 fn pick<T>(items: Vec<T>, positions: impl Iterator<Item = usize>) -> Vec<T> {
     let mut items: Vec<Option<T>> = items.into_iter().map(Some).collect();
     positions.filter_map(|i| items[i].take()).collect()
@@ -446,7 +446,7 @@ macro_rules! index {
 }
 index!(ValueId values ValueData, OpId ops Op, BlockId blocks Block);
 
-/// A map from the values of one function to something: a vector under the hood.
+/// A map from the values of one function to items, stored as a vector.
 #[derive(Clone, Debug)]
 pub struct ValueMap<T> {
     items: Vec<T>,
@@ -454,7 +454,7 @@ pub struct ValueMap<T> {
 }
 
 impl<T: Clone> ValueMap<T> {
-    /// A map that holds `default` for every value.
+    /// Makes a map that holds `default` for every value.
     pub fn new(default: T) -> ValueMap<T> {
         ValueMap { items: Vec::new(), default }
     }

@@ -1,4 +1,4 @@
-//! Tensors: constants in a program, and what goes into and comes out of a run.
+//! Tensors: a program's constants, and the inputs and outputs of a run.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use half::{bf16, f16};
 
 use crate::{DType, TensorType};
 
-/// A dense row-major tensor. Cloning is cheap: the bytes are shared, and may lie in a memory-mapped file. They always start
-/// at an address that the element type can be read at.
+/// A dense row-major tensor. Clones are cheap: they share the bytes, which may lie in a memory-mapped file. The bytes
+/// are always aligned for the element type.
 #[derive(Clone, Debug)]
 pub struct Tensor {
     dtype: DType,
@@ -23,23 +23,23 @@ enum Data {
     Strings(Arc<[String]>),
 }
 
-/// Why a tensor could not be made or read.
+/// The reason why a tensor could not be made or read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TensorError {
     /// The number of elements or bytes does not fit in memory.
     #[error("shape {0:?} has too many elements")]
     TooLarge(Vec<usize>),
-    /// The bytes do not match dtype and shape.
+    /// The number of bytes does not match element type and shape.
     #[error("{dtype} tensor of shape {shape:?} needs {expected} bytes, not {actual}")]
     WrongLength {
         /// The element type asked for.
         dtype: DType,
         /// The shape asked for.
         shape: Vec<usize>,
-        /// The bytes that it takes.
+        /// The number of bytes that is needed.
         expected: usize,
-        /// The bytes given.
+        /// The number of bytes given.
         actual: usize,
     },
     /// The tensor has another element type.
@@ -70,11 +70,11 @@ elements! {
 }
 
 impl Tensor {
-    /// A tensor over packed little-endian bytes. They are not copied, unless they lie at an address where their elements
-    /// cannot be read in place, as small constants in a protobuf message do.
+    /// Makes a tensor of packed little-endian bytes. Copies them only if they are not aligned for the element type, as
+    /// happens with small constants in a protobuf message.
     ///
     /// # Errors
-    /// The size does not fit, or `data` has another length than dtype and shape need. Strings have no byte form.
+    /// The size overflows, or `data` has another length than element type and shape need. Strings have no byte form.
     pub fn from_bytes(dtype: DType, shape: &[usize], data: Bytes) -> Result<Tensor, TensorError> {
         let expected = byte_len(dtype, shape)?;
         if expected != data.len() {
@@ -88,7 +88,7 @@ impl Tensor {
         Ok(Tensor { dtype, shape: shape.to_vec(), data: Data::Bytes(aligned(data, dtype)) })
     }
 
-    /// A tensor that takes ownership of `elements`.
+    /// Makes a tensor that takes ownership of `elements`.
     ///
     /// # Errors
     /// The number of elements is not the product of `shape`.
@@ -193,7 +193,7 @@ impl Tensor {
         }
     }
 
-    /// The same elements in another shape.
+    /// Returns the same elements in another shape.
     ///
     /// # Errors
     /// The number of elements differs.
@@ -210,7 +210,7 @@ impl Tensor {
         Ok(Tensor { dtype: self.dtype, shape: shape.to_vec(), data: self.data.clone() })
     }
 
-    /// The elements, copied out.
+    /// Copies the elements.
     ///
     /// # Errors
     /// The tensor has another element type than `T`.
@@ -221,12 +221,12 @@ impl Tensor {
         Ok(bytemuck::pod_collect_to_vec(self.bytes()))
     }
 
-    /// The elements in place; `None` where the element type differs.
+    /// Borrows the elements; `None` if the element type is not that of `T`.
     pub fn as_slice<T: Element>(&self) -> Option<&[T]> {
         if self.dtype != T::DTYPE { None } else { bytemuck::try_cast_slice(self.bytes()).ok() }
     }
 
-    /// Every element as `f64`, whatever the element type (bools are 0 and 1); empty for strings.
+    /// Returns every element as `f64`, for any element type (bools are 0 and 1); empty for strings.
     pub fn to_f64(&self) -> Vec<f64> {
         fn widen<T: Element>(t: &Tensor, f: impl Fn(T) -> f64) -> Vec<f64> {
             let bytes = t.bytes().chunks_exact(size_of::<T>());
@@ -248,7 +248,7 @@ impl Tensor {
         }
     }
 
-    /// Every element as `i64`; `None` for floats and strings. `uint64` wraps above `i64::MAX`.
+    /// Returns every element as `i64`; `None` for floats and strings. `uint64` wraps above `i64::MAX`.
     pub fn to_i64(&self) -> Option<Vec<i64>> {
         fn widen<T: Element>(t: &Tensor, f: impl Fn(T) -> i64) -> Vec<i64> {
             let bytes = t.bytes().chunks_exact(size_of::<T>());
@@ -269,13 +269,13 @@ impl Tensor {
         })
     }
 
-    /// The elements of a sub-byte tensor, one to a byte, not sign-extended.
+    /// Unpacks the elements of a sub-byte tensor into one byte each, not sign-extended.
     fn unpacked(&self) -> Vec<u8> {
         unpack_bits(self.bytes(), self.dtype.bits(), self.elements())
     }
 }
 
-/// Two tensors are equal when element type, shape and bytes are: NaN equals itself, 0.0 differs from -0.0.
+/// Two tensors are equal if their element types, shapes and bytes are: NaN equals itself, 0.0 differs from -0.0.
 impl PartialEq for Tensor {
     fn eq(&self, other: &Tensor) -> bool {
         self.dtype == other.dtype
@@ -285,7 +285,7 @@ impl PartialEq for Tensor {
     }
 }
 
-/// Splits `count` values of `bits` (1 to 8) bits each, packed least significant bit first, into a byte each.
+/// Unpacks `count` values of `bits` (1 to 8) bits, which are packed least significant bit first, into one byte each.
 pub fn unpack_bits(packed: &[u8], bits: usize, count: usize) -> Vec<u8> {
     let mask = ((1u16 << bits) - 1) as u8;
     (0..count)
@@ -298,7 +298,7 @@ pub fn unpack_bits(packed: &[u8], bits: usize, count: usize) -> Vec<u8> {
         .collect()
 }
 
-/// The inverse of [`unpack_bits`]; bits above `bits` are dropped.
+/// The inverse of [`unpack_bits`]. Drops bits above `bits`.
 pub fn pack_bits(values: &[u8], bits: usize) -> Vec<u8> {
     let mask = (1u16 << bits) - 1;
     let mut packed = vec![0u8; (values.len() * bits).div_ceil(8)];
@@ -322,8 +322,8 @@ fn byte_len(dtype: DType, shape: &[usize]) -> Result<usize, TensorError> {
     dtype.byte_len(product(shape)?).ok_or_else(|| TensorError::TooLarge(shape.to_vec()))
 }
 
-/// The same bytes, copied if elements of this type cannot be read where they are. That goes for no bytes, too: even a slice
-/// of no elements has an address.
+/// Returns the bytes, copied if they are not aligned for this element type. This includes an empty slice: it has an
+/// address, too.
 fn aligned(data: Bytes, dtype: DType) -> Bytes {
     fn aligned_for<T: bytemuck::Pod + Send>(data: Bytes) -> Bytes {
         match bytemuck::try_cast_slice::<u8, T>(&data) {
@@ -339,7 +339,7 @@ fn aligned(data: Bytes, dtype: DType) -> Bytes {
     }
 }
 
-/// Lets `Bytes` own a typed vector, so that its alignment is kept.
+/// Lets `Bytes` own a typed vector and so keep its alignment.
 struct PodVec<T>(Vec<T>);
 
 impl<T: bytemuck::Pod> AsRef<[u8]> for PodVec<T> {

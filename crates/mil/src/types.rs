@@ -14,7 +14,7 @@ pub enum Dim {
 }
 
 impl Dim {
-    /// The size, where it is known.
+    /// The size, if it is known.
     pub const fn fixed(self) -> Option<usize> {
         match self {
             Dim::Fixed(n) => Some(n),
@@ -22,7 +22,7 @@ impl Dim {
         }
     }
 
-    /// Whether the two can be the same size: equal, or one of them unknown.
+    /// Whether the two can be the same size: they are equal, or one of them is unknown.
     pub fn agrees(self, other: Dim) -> bool {
         match (self, other) {
             (Dim::Fixed(a), Dim::Fixed(b)) => a == b,
@@ -30,17 +30,17 @@ impl Dim {
         }
     }
 
-    /// Computes with a known dimension; unknown if it is, or if the result does not fit.
+    /// Applies `f` to a known dimension. The result is unknown if the dimension is, or if `f` returns `None`.
     pub fn map(self, f: impl FnOnce(usize) -> Option<usize>) -> Dim {
         self.fixed().and_then(f).map_or(Dim::Unknown, Dim::Fixed)
     }
 
-    /// What two descriptions of the same size say together: whichever is known.
+    /// Combines two descriptions of the same size: returns the known one, if either is.
     pub fn or(self, other: Dim) -> Dim {
         self.fixed().map_or(other, Dim::Fixed)
     }
 
-    /// Combines two known dimensions; unknown if either is, or if the result does not fit.
+    /// Applies `f` to two known dimensions. The result is unknown if either is, or if `f` returns `None`.
     pub fn zip_with(self, other: Dim, f: impl FnOnce(usize, usize) -> Option<usize>) -> Dim {
         match (self, other) {
             (Dim::Fixed(a), Dim::Fixed(b)) => f(a, b).map_or(Dim::Unknown, Dim::Fixed),
@@ -94,17 +94,17 @@ impl TensorType {
         self.shape.len()
     }
 
-    /// The shape, where every dimension is known.
+    /// The shape, if every dimension is known.
     pub fn fixed_shape(&self) -> Option<Vec<usize>> {
         self.shape.iter().map(|d| d.fixed()).collect()
     }
 
-    /// The number of elements, where every dimension is known and the product fits.
+    /// The number of elements, if every dimension is known and the product does not overflow.
     pub fn elements(&self) -> Option<usize> {
         self.shape.iter().try_fold(1usize, |n, d| n.checked_mul(d.fixed()?))
     }
 
-    /// Whether a value of one type can be one of the other: equal but for unknown dimensions.
+    /// Whether a value can have both types: they are equal except for unknown dimensions.
     pub fn agrees(&self, other: &TensorType) -> bool {
         self.dtype == other.dtype
             && self.rank() == other.rank()
@@ -156,7 +156,7 @@ impl Type {
         }
     }
 
-    /// Whether a value of one type can be one of the other: equal but for unknown dimensions.
+    /// Whether a value can have both types: they are equal except for unknown dimensions.
     pub fn agrees(&self, other: &Type) -> bool {
         match (self, other) {
             (Type::Tensor(a), Type::Tensor(b)) => a.agrees(b),

@@ -1,12 +1,12 @@
-//! The verifier: what a program must be before anything computes with it.
+//! The verifier: checks programs before anything computes with them.
 //!
-//! Each function is walked once, in linear time, and every error is reported (up to [`MAX_ERRORS`]). What is checked
-//! is the list of [`Rule`]s. What is *not* checked:
+//! The verifier walks each function once, in linear time, and reports every error (up to [`MAX_ERRORS`]). It checks the
+//! list of [`Rule`]s. It does *not* check:
 //!
-//! * values that are known only when the function runs, such as indices and data-dependent shapes: kernels check those;
+//! * values that are only known when the function runs, such as indices and data-dependent shapes: kernels check them;
 //! * that weights are finite, and that the program computes anything sensible;
-//! * that a program fits what a file format or an Apple device takes: writers check that;
-//! * how deep types and constants nest: whoever reads untrusted text or bytes bounds that, before memory is used.
+//! * that a file format or an Apple device accepts the program: writers check that;
+//! * how deep types and constants nest: readers of untrusted text or bytes limit that, before it costs memory.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -21,7 +21,7 @@ use crate::{Arg, BlockId, DType, Def, Function, OpId, OpKind, Program, Type, Val
 pub struct Checked(Program);
 
 impl Checked {
-    /// The program, free to be changed, and to be verified again.
+    /// Returns the program, so that it can be changed and verified again.
     pub fn into_inner(self) -> Program {
         self.0
     }
@@ -37,43 +37,44 @@ impl Deref for Checked {
 /// Checks a program.
 ///
 /// # Errors
-/// Every violation of a [`Rule`], in the order of the program.
+/// The program violates a [`Rule`]. The error lists every violation, in the order of the program.
 pub fn verify(program: Program) -> Result<Checked, VerifyErrors> {
     check(&program)?;
     Ok(Checked(program))
 }
 
-/// How deep blocks may nest: far more than any real model, far less than a stack holds.
+/// The deepest nesting of blocks: far deeper than in any real model, far less than the stack can hold.
 pub const MAX_NESTING: usize = 64;
-/// How many elements a tensor may have.
+/// The most elements of a tensor.
 pub const MAX_ELEMENTS: usize = 1 << 32;
-/// How many dimensions a tensor may have. Core ML stops at 5, and needs 2 more for lookup tables.
+/// The most dimensions of a tensor. Core ML allows 5, and lookup tables need 2 more.
 pub const MAX_RANK: usize = 16;
-/// How many errors are kept; further ones are counted.
+/// The most errors that are kept. Further ones are only counted.
 pub const MAX_ERRORS: usize = 100;
 
-/// What a program must keep.
+/// A rule that programs must keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rule {
     /// The program has functions, and each has outputs.
     Function,
-    /// Every id is in range; an op or a block has one place; a value is defined where it says; blocks nest at most
-    /// [`MAX_NESTING`] deep, and only in control flow.
+    /// Every id is in range. An op or a block is in one place only. A value is defined where it says it is. Blocks nest
+    /// at most [`MAX_NESTING`] deep, and only in control flow.
     Structure,
-    /// A value is used only after its definition, in its block or a block nested in it.
+    /// A value is used only after its definition, and only in its block or in blocks nested in it.
     Scope,
-    /// A value has a name that no other value visible with it has.
+    /// No two values that are visible together have the same name.
     Name,
     /// The op exists in the function's opset.
     Opset,
-    /// The parameters that the op's version needs are bound, once, to as many values as they take, and no others.
+    /// Every parameter that the op's version requires is bound, no parameter is bound twice or unknown, and each has as
+    /// many values as it takes.
     Parameter,
-    /// A parameter that takes a constant has one.
+    /// Every parameter that requires a constant has one.
     Constant,
-    /// Inputs have element types that the op's version takes.
+    /// The op's version accepts the element types of its inputs.
     DType,
-    /// The inputs fit each other, and the outputs have the number and the types that the op computes.
+    /// The inputs fit each other, and the declared outputs agree in number and types with those that the op computes.
     Type,
     /// A tensor has at most [`MAX_ELEMENTS`] elements and [`MAX_RANK`] dimensions.
     Size,
@@ -83,7 +84,7 @@ pub enum Rule {
     State,
 }
 
-/// One violation of a rule, with its place.
+/// A violation of a rule, and where it is.
 #[derive(Clone, Debug)]
 pub struct VerifyError {
     rule: Rule,
@@ -104,7 +105,7 @@ impl VerifyError {
         &self.function
     }
 
-    /// The op, if it is about one: its kind, and its name in the source (or its first output's name).
+    /// The op, if the error is about one: its kind, and its name in the source (or its first output's name).
     pub fn op(&self) -> Option<(OpKind, &str)> {
         self.op.as_ref().map(|(kind, name)| (*kind, name.as_str()))
     }
@@ -134,7 +135,7 @@ impl fmt::Display for VerifyError {
 
 impl std::error::Error for VerifyError {}
 
-/// Every violation that was found. It displays one error a line, hints indented below.
+/// Every violation that was found. Displays as one error per line, with hints indented below.
 #[derive(Clone, Debug, Default)]
 pub struct VerifyErrors {
     errors: Vec<VerifyError>,
@@ -147,7 +148,7 @@ impl VerifyErrors {
         &self.errors
     }
 
-    /// How many more there were.
+    /// The number of further errors that were not kept.
     pub fn omitted(&self) -> usize {
         self.omitted
     }
@@ -170,7 +171,7 @@ impl fmt::Display for VerifyErrors {
 
 impl std::error::Error for VerifyErrors {}
 
-/// [`verify`] by reference.
+/// Like [`verify`], by reference.
 pub(crate) fn check(program: &Program) -> Result<(), VerifyErrors> {
     let mut errors = VerifyErrors::default();
     if program.functions.is_empty() {
@@ -215,11 +216,11 @@ struct FunctionVerifier<'p, 'e> {
     function: &'p Function,
     errors: &'e mut VerifyErrors,
     facts: Facts,
-    /// The op whose checks run.
+    /// The op that is being checked.
     at: Option<OpId>,
     seen_ops: Vec<bool>,
     seen_blocks: Vec<bool>,
-    /// Values defined so far and in scope, and in `trail` the order in which they came.
+    /// The values that are in scope. `trail` has them in the order of their definitions.
     visible: Vec<bool>,
     trail: Vec<ValueId>,
     names: HashSet<&'p str>,
@@ -265,7 +266,7 @@ impl<'p, 'e> FunctionVerifier<'p, 'e> {
         }
     }
 
-    /// A block whose id is in range; its depth is bounded by [`MAX_NESTING`], and so is this recursion.
+    /// Checks a block whose id is in range. Its depth, and so this recursion, is limited by [`MAX_NESTING`].
     fn block(&mut self, id: BlockId, depth: usize) {
         let f = self.function;
         let scope = self.trail.len();
@@ -345,7 +346,7 @@ impl<'p, 'e> FunctionVerifier<'p, 'e> {
         }
     }
 
-    /// Checks that a list or dictionary holds what its type says.
+    /// Checks that a list or dictionary contains only what its type says.
     fn constant(&mut self, value: &Value, name: &str) {
         let fits = match value {
             Value::Tensor(_) | Value::Tuple(_) => true,
@@ -403,7 +404,7 @@ impl<'p, 'e> FunctionVerifier<'p, 'e> {
                 });
             }
         }
-        // Types can be looked at only when every id is in range, and every name known.
+        // Argument types can be checked only if every id is in range and every parameter is known.
         if self.errors.count() > before || !op.values().all(|v| f.has_value(v)) {
             return;
         }
@@ -416,7 +417,7 @@ impl<'p, 'e> FunctionVerifier<'p, 'e> {
 
     fn argument_types(&mut self, id: OpId, view: &OpView<'_>, version: &'static Version) {
         let f = self.function;
-        // For each type variable, the element type that it got, and from which input.
+        // Each type variable that is bound so far: its name, its element type, and the input that bound it.
         let mut vars: Vec<(&str, DType, &str)> = Vec::new();
         for (input, (_, args)) in f[id].inputs.iter().zip(&view.args) {
             let Some(param) = version.param(&input.name) else { continue };
@@ -491,7 +492,8 @@ impl<'p, 'e> FunctionVerifier<'p, 'e> {
         }
     }
 
-    /// Known before the run: an immediate, a `const`, a compressed constant, or folded by inference.
+    /// Whether the value is known before the run: an immediate, a `const`, a compressed constant, or folded by
+    /// inference.
     fn is_constant(&self, arg: &Arg, seen: &ArgView<'_>) -> bool {
         let constexpr = |v: ValueId| {
             self.function
@@ -501,10 +503,10 @@ impl<'p, 'e> FunctionVerifier<'p, 'e> {
         seen.value().is_some() || matches!(arg, Arg::Value(v) if constexpr(*v))
     }
 
-    /// Infers the outputs of an op that has no errors so far, and compares with what is declared.
+    /// Infers the outputs of an op that has no errors so far, and compares them with the declared ones.
     fn infer(&mut self, id: OpId) {
         let f = self.function;
-        // That an input is too large was said where it is defined.
+        // The definition of an input that is too large has an error already.
         if f[id].values().any(|v| !size_fits(self.facts.ty(f, v))) {
             return;
         }
@@ -585,7 +587,7 @@ impl<'p, 'e> FunctionVerifier<'p, 'e> {
     }
 }
 
-/// The op's name in the source, or its first output's.
+/// Returns the op's name in the source, or its first output's name.
 fn op_name(function: &Function, id: OpId) -> &str {
     let op = &function[id];
     match (op.name(), op.outputs.first()) {
@@ -594,7 +596,7 @@ fn op_name(function: &Function, id: OpId) -> &str {
     }
 }
 
-/// For a hint: what the op takes.
+/// Returns a hint that lists the op's parameters.
 fn takes(kind: OpKind, version: &Version) -> String {
     let param = |p: &Param| match p.default {
         Default::Required => p.name.to_owned(),
@@ -621,7 +623,7 @@ pub(crate) fn size_fits(ty: &Type) -> bool {
     }
 }
 
-/// What text cannot express. The other rules are tested by `tests/verify/*.mil`.
+/// Tests what text cannot express. `tests/verify/*.mil` test the other rules.
 #[cfg(test)]
 mod tests {
     use super::*;

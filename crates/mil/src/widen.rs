@@ -1,7 +1,7 @@
-//! fp16 programs, computed in fp32.
+//! Conversion of fp16 programs to fp32.
 //!
-//! Core ML computes fp16 programs in fp32 where it runs them on the CPU; the Neural Engine and the GPU round every
-//! result. [`widen`] makes of a program the one that has fp32 wherever it had fp16:
+//! Core ML computes fp16 programs in fp32 when it runs them on the CPU; the Neural Engine and the GPU round every
+//! result to fp16. [`widen`] replaces fp16 by fp32 everywhere in a program:
 //!
 //! ```text
 //! before  func main(tensor<fp16, [4]> x) { y = relu(x = x); z = cast(x = y, dtype = "fp16"); } -> (z)
@@ -12,10 +12,10 @@ use half::f16;
 
 use crate::{Arg, Checked, DType, Function, OpId, Tensor, Type, Value, ValueId, VerifyErrors, verify};
 
-/// The program with fp32 in the place of fp16: constants, results, inputs, outputs and states.
+/// Replaces fp16 by fp32 in a program: in constants, results, inputs, outputs and states.
 ///
 /// # Errors
-/// An op of it takes fp16 and not fp32.
+/// One of the program's ops takes fp16 but not fp32.
 pub fn widen(program: Checked) -> Result<Checked, VerifyErrors> {
     let mut program = program.into_inner();
     for function in program.functions.values_mut() {
@@ -26,7 +26,7 @@ pub fn widen(program: Checked) -> Result<Checked, VerifyErrors> {
     verify(program)
 }
 
-/// The constants of an op, and the types that it names.
+/// Widens the constants of an op, and replaces `fp16` where a parameter names an element type.
 fn widen_constants(function: &mut Function, op: OpId) {
     let mut inputs = std::mem::take(&mut function[op].inputs);
     for input in &mut inputs {
@@ -44,7 +44,7 @@ fn widen_constants(function: &mut Function, op: OpId) {
     }
 }
 
-/// Whether a parameter is the name of the type.
+/// Whether a parameter is the string `fp16`.
 fn is_half(function: &Function, arg: &Arg) -> bool {
     let value = match arg {
         Arg::Value(v) => function.const_value(*v),

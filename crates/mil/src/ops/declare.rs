@@ -1,4 +1,4 @@
-//! How an op is declared: the [`op!`](crate::op) macro, and what it makes of a declaration.
+//! The [`op!`](crate::op) macro, which declares an op, and the types that a declaration expands to.
 //!
 //! ```text
 //! op! {
@@ -13,7 +13,7 @@
 //! }
 //! ```
 //!
-//! After the name stand the opsets with a version of the op, then the parameters. A parameter has a *form*:
+//! The name is followed by the opsets with a version of the op, then the parameters. A parameter has a *form*:
 //!
 //! | form | constant | field of `Params` |
 //! |---|---|---|
@@ -26,10 +26,10 @@
 //! | `Number<T>` | yes | a [`Number`](crate::ops::Number): an `f32`, and the operand if one is bound |
 //! | `Axis`, `Axes` | yes | an [`Axis`](crate::ops::Axis), which a rank makes non-negative |
 //!
-//! `<…>` is a type variable or a list of element types, `<A until OPSET, B>` one that changed. `Option<…>` may be absent;
-//! `Within<…>` must be bound in the versions that have it, and is an `Option` as well. After the form come
-//! `since OPSET`, `until OPSET` (the first without it), and the default. That of an `Option<…>` is for the docs: its field is
-//! `None` where nothing is bound, and whoever reads it applies the default.
+//! `<…>` is a type variable or a list of element types; `<A until OPSET, B>` is one that changed. An `Option<…>` may be
+//! absent. A `Within<…>` must be bound in those versions that have it; its field is an `Option`, too. After the form
+//! come `since OPSET`, `until OPSET` (the first opset without it), and the default. The default of an `Option<…>` is
+//! only for the docs: its field is `None` if nothing is bound, and the code that reads it applies the default.
 
 use super::{InferError, Inferred, OpView};
 use crate::{DType, Opset};
@@ -38,38 +38,38 @@ use crate::{DType, Opset};
 pub trait OpDef {
     /// What the op computes, for people: Markdown.
     const DOC: &'static str;
-    /// The parameters of one op, read.
+    /// The parameters of one op, after they are read.
     type Params<'a>;
     /// Every version, oldest first.
     const VERSIONS: &'static [Version];
-    /// What it does besides computing its outputs from its inputs.
+    /// The op's effect besides computing its outputs from its inputs.
     const EFFECT: Effect = Effect::None;
 
     /// Reads the parameters of an op of this kind.
     ///
     /// # Errors
-    /// One is missing, or not known before the run although it must be a constant, or has another form.
+    /// A parameter is missing, has another form, or must be a constant but is not known before the run.
     fn params<'a>(view: &'a OpView<'a>) -> Result<Self::Params<'a>, InferError>;
 
-    /// The types of the outputs, and what is known of their elements.
+    /// Infers the types of the outputs, and their known elements.
     ///
     /// # Errors
     /// The inputs do not fit each other.
     fn infer(p: &Self::Params<'_>) -> Result<Vec<Inferred>, InferError>;
 }
 
-/// What an op does besides computing its outputs from its inputs.
+/// The effect of an op besides computing its outputs from its inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing: it may be folded, shared, or dropped when unused.
+    /// None: the op may be folded, shared, or dropped when unused.
     None,
-    /// It draws random numbers: not to be folded or shared.
+    /// It draws random numbers: it must not be folded or shared.
     Random,
     /// It reads or writes a state: it keeps its place, and is not dropped.
     State,
 }
 
-/// One version of an op: what an opset made of it.
+/// A version of an op.
 #[derive(Clone, Copy, Debug)]
 pub struct Version {
     /// The opset that introduced it.
@@ -95,19 +95,19 @@ impl Version {
         self.params().find(|p| p.name == name)
     }
 
-    /// The type variables that parameters share, with the element types that each may be.
+    /// The type variables that parameters share, and the element types that each allows.
     pub fn types(&self) -> impl Iterator<Item = (&'static str, Vec<DType>)> {
         self.all_vars.iter().map(|v| (v.name, self.dtypes(v.name))).filter(|(_, dtypes)| !dtypes.is_empty())
     }
 
-    /// The element types that a type variable may be: floats, then integers, then bools.
+    /// The element types that a type variable allows: floats, then integers, then bools.
     pub fn dtypes(&self, var: &str) -> Vec<DType> {
         let mut dtypes: Vec<DType> = self.var(var).collect();
         dtypes.sort_by_key(|&d| (d == DType::Bool, d));
         dtypes
     }
 
-    /// Whether a parameter takes tensors of this element type.
+    /// Whether a parameter accepts tensors of this element type.
     pub fn takes(&self, param: &Param, dtype: DType) -> bool {
         match param.kind {
             Kind::Var(var) => self.allows(var, dtype),
@@ -117,7 +117,7 @@ impl Version {
         }
     }
 
-    /// The element types that a parameter takes, where they are listed.
+    /// The element types that a parameter accepts, if they are listed.
     pub fn taken(&self, param: &Param) -> Vec<DType> {
         match param.kind {
             Kind::Var(var) => self.dtypes(var),
@@ -126,7 +126,7 @@ impl Version {
         }
     }
 
-    /// Whether a type variable may be this element type.
+    /// Whether a type variable allows this element type.
     pub fn allows(&self, var: &str, dtype: DType) -> bool {
         self.var(var).any(|d| d == dtype)
     }
@@ -142,7 +142,7 @@ impl Version {
 pub struct Var {
     /// The name in the declaration.
     pub name: &'static str,
-    /// The element types that it may be, with the opset from which on.
+    /// The element types that it allows, each list with the first opset that allows them.
     pub dtypes: &'static [(Opset, &'static [DType])],
 }
 
@@ -151,13 +151,13 @@ pub struct Var {
 pub struct Param {
     /// The name in MIL.
     pub name: &'static str,
-    /// What may be bound to it.
+    /// The values that it accepts.
     pub kind: Kind,
-    /// Whether it must be a constant.
+    /// Whether it requires a constant.
     pub constant: bool,
-    /// Whether it takes a list of values.
+    /// Whether it accepts a list of values.
     pub variadic: bool,
-    /// What happens when nothing is bound.
+    /// The meaning of an unbound parameter.
     pub default: Default,
     /// The opset that introduced it, if that is not the op's first.
     pub since: Option<Opset>,
@@ -165,7 +165,7 @@ pub struct Param {
     pub until: Option<Opset>,
 }
 
-/// What may be bound to a parameter.
+/// The values that a parameter accepts.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     /// A tensor whose element type is the type variable of this name.
@@ -180,12 +180,12 @@ pub enum Kind {
     Any,
 }
 
-/// What an unbound parameter means.
+/// The meaning of an unbound parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Default {
     /// It must be bound.
     Required,
-    /// It may be absent: the op behaves otherwise then, as its docs say.
+    /// It may be absent. The op then behaves differently, as its docs say.
     Absent,
     /// This bool.
     Bool(bool),
@@ -205,7 +205,7 @@ impl Kind {
     /// A string.
     pub const STRING: Kind = Kind::Of(&[DType::String]);
 
-    /// What a form that names no type takes.
+    /// The kind of a form that does not name a type.
     #[doc(hidden)]
     pub const fn of(form: &str) -> Kind {
         match form.as_bytes() {
@@ -220,20 +220,20 @@ impl Kind {
     }
 }
 
-/// Whether a parameter of this form must be a constant; for `EarlyConst`, at first.
+/// Whether a parameter of this form requires a constant; for `EarlyConst`, in early opsets.
 #[doc(hidden)]
 pub const fn is_constant(form: &str) -> bool {
     !matches!(form.as_bytes(), b"Operand" | b"Many" | b"ManyAny" | b"Any" | b"List" | b"State")
 }
 
-/// Whether a parameter of this form takes a list of values.
+/// Whether a parameter of this form accepts a list of values.
 #[doc(hidden)]
 pub const fn is_variadic(form: &str) -> bool {
     matches!(form.as_bytes(), b"Many" | b"ManyConst" | b"ManyAny")
 }
 
-/// Declares an op: a type named after it, with its docs, versions, parameters, type inference, and its [`Effect`] if it
-/// has one. See [the module](crate::ops::declare) for what stands in it.
+/// Declares an op: a type with the op's name, docs, versions, parameters and type inference, and its [`Effect`] if it
+/// has one. See [the module](crate::ops::declare) for the syntax.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! op {
@@ -281,7 +281,7 @@ macro_rules! op {
     };
 }
 
-/// The struct of an op's parameters. Takes one field after the other, and writes each as
+/// Declares the struct of an op's parameters. Processes one field after the other, and turns each into
 /// `[name form optional [kind] [opset, kind from there on] [since] [until] [default]]`.
 #[macro_export]
 #[doc(hidden)]
@@ -325,7 +325,7 @@ macro_rules! op_params {
         #[doc = concat!("The parameters of [`", stringify!($op), "`].")]
         #[derive(Clone, Debug)]
         pub struct Params<'a> {
-            /// The op that they are of.
+            /// The op that the parameters belong to.
             pub view: &'a $crate::ops::OpView<'a>,
             $(
                 #[doc = concat!("The parameter `", stringify!($field), "`.")]
@@ -366,7 +366,7 @@ macro_rules! op_params {
                 })
             }
 
-            /// The opset that the op's version is of.
+            /// The opset that introduced the op's version.
             pub fn opset(&self) -> $crate::Opset {
                 self.view.version.opset
             }
@@ -374,7 +374,7 @@ macro_rules! op_params {
     };
 }
 
-/// The type of a field, from a parameter's form.
+/// The Rust type of a field, for a parameter's form.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! op_field {
@@ -400,7 +400,7 @@ macro_rules! op_field {
     ($a:lifetime Required $plain:ident) => { $plain };
 }
 
-/// The name of an op's parameter. One that the op does not have does not compile.
+/// The name of an op's parameter. Does not compile if the op has no such parameter.
 ///
 /// ```
 /// assert_eq!(milwright_mil::param!(Concat.axis), "axis");
@@ -419,7 +419,7 @@ macro_rules! param {
     }};
 }
 
-/// A part of a [`Param`], from that of a declaration.
+/// Computes a part of a [`Param`] from the corresponding part of the declaration.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! op_part {
@@ -448,7 +448,7 @@ mod tests {
     use crate::Opset;
     use crate::ops::{Kind, OpKind};
 
-    /// A change at an opset that has no version of the op would never be seen.
+    /// A change at an opset without a version of the op would have no effect.
     #[test]
     fn changes_come_with_a_version() {
         for kind in OpKind::ALL {
@@ -465,7 +465,7 @@ mod tests {
         }
     }
 
-    /// Every type variable that a parameter names is one of its version.
+    /// Every type variable that a parameter names is declared in its version.
     #[test]
     fn type_variables_are_declared() {
         for kind in OpKind::ALL {

@@ -1,10 +1,10 @@
-//! The table of ops: each is declared once, in a file of its own under its family.
+//! The table of ops. Each op is declared once, in its own file under its family.
 //!
 //! To add an op, write `FAMILY/OP.rs` with the [`op!`](crate::op) macro and add one line to
-//! [`for_each_op!`](crate::for_each_op). Everything else that must know the op expands that list, in this crate and in
-//! others, and does not compile until it does.
+//! [`for_each_op!`](crate::for_each_op). All other code that must know every op expands that list, in this crate and in
+//! others, and does not compile until it handles the op.
 
-/// In type inference: returns an [`InferError`] with this text unless the condition holds.
+/// For type inference: returns an [`InferError`] with this text if the condition does not hold.
 macro_rules! require {
     ($condition:expr, $($text:tt)+) => {
         if !$condition {
@@ -13,7 +13,7 @@ macro_rules! require {
     };
 }
 
-/// Whole numbers, some of which are not known yet, as text: `[1, ?, 24]`.
+/// Formats whole numbers, some of them unknown: `[1, ?, 24]`.
 pub(crate) fn list(numbers: &[Option<i64>]) -> String {
     let texts: Vec<String> = numbers.iter().map(|n| n.map_or("?".into(), |n| n.to_string())).collect();
     format!("[{}]", texts.join(", "))
@@ -231,7 +231,7 @@ macro_rules! for_each_op {
 
 macro_rules! op_kinds {
     ($($variant:ident $name:literal $family:ident::$module:ident,)*) => {
-        /// Which operation an op is.
+        /// The kind of an op.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
         pub enum OpKind {
@@ -252,12 +252,12 @@ macro_rules! op_kinds {
                 match self { $(OpKind::$variant => stringify!($family)),* }
             }
 
-            /// What the op computes, for people: Markdown.
+            /// What the op computes, in Markdown.
             pub const fn doc(self) -> &'static str {
                 match self { $(OpKind::$variant => <$family::$module::$variant as OpDef>::DOC),* }
             }
 
-            /// What it does besides computing its outputs from its inputs.
+            /// The op's effect besides computing its outputs from its inputs.
             pub const fn effect(self) -> Effect {
                 match self { $(OpKind::$variant => <$family::$module::$variant as OpDef>::EFFECT),* }
             }
@@ -272,10 +272,10 @@ macro_rules! op_kinds {
                 match name { $($name => Some(OpKind::$variant),)* _ => None }
             }
 
-            /// The types of an op's outputs, and what is known of their elements.
+            /// Infers the types of an op's outputs, and their known elements.
             ///
             /// # Errors
-            /// The inputs do not fit each other; the text says how. The caller adds where.
+            /// The inputs do not fit each other; the text says how. The caller adds which op it was.
             pub fn infer(self, op: &OpView<'_>) -> Result<Vec<Inferred>, InferError> {
                 match self { $(OpKind::$variant => {
                     <$family::$module::$variant as OpDef>::params(op)
@@ -315,7 +315,7 @@ pub mod transformer;
 for_each_op!(op_kinds);
 
 impl OpKind {
-    /// The version that a function of this opset uses: the newest that is not newer.
+    /// The version that a function of this opset uses: the newest that is not newer than the opset.
     pub fn version(self, opset: crate::Opset) -> Option<&'static Version> {
         self.versions().iter().rev().find(|v| v.opset <= opset)
     }

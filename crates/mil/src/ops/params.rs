@@ -1,4 +1,4 @@
-//! What the fields of an op's `Params` are, and how they are read.
+//! The types of the fields of an op's `Params`, and how they are read.
 
 use std::fmt;
 use std::ops::Deref;
@@ -7,28 +7,28 @@ use super::view::MAX_INTS;
 use super::{ArgView, Default, InferError, Inferred, Known, OpView};
 use crate::{DType, Tensor, TensorType, Type, Value};
 
-/// A tensor that is bound to a parameter. It dereferences to its type.
+/// A tensor bound to a parameter. Dereferences to its type.
 #[derive(Clone, Copy, Debug)]
 pub struct Operand<'a> {
     /// The parameter.
     pub name: &'static str,
     /// The type.
     pub ty: &'a TensorType,
-    /// Its place among all that is bound to the op's parameters, in the order of the op's inputs, lists spread out.
+    /// Its position in the flat list of all values bound to the op's parameters, in the order of the op's inputs.
     pub slot: usize,
     arg: &'a ArgView<'a>,
 }
 
-/// Whatever is bound to a parameter that takes more than tensors.
+/// A value bound to a parameter that accepts more than tensors.
 #[derive(Clone, Copy, Debug)]
 pub struct Bound<'a> {
     /// The parameter.
     pub name: &'static str,
     /// The type.
     pub ty: &'a Type,
-    /// As an operand's.
+    /// Its slot, as in [`Operand`].
     pub slot: usize,
-    /// What is known of it.
+    /// The known part of the value.
     pub known: Option<&'a Known>,
 }
 
@@ -37,11 +37,11 @@ pub struct Bound<'a> {
 pub struct Number<'a> {
     /// The number.
     pub value: f32,
-    /// What is bound; `None` if the number is the default, which has no element type of its own.
+    /// The operand; `None` if the number is the default, which has no element type of its own.
     pub bound: Option<Operand<'a>>,
 }
 
-/// A dimension of a tensor, as a program names it: negative from the end.
+/// A dimension of a tensor, as written in a program: negative numbers count from the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Axis {
     /// The parameter.
@@ -50,7 +50,7 @@ pub struct Axis {
     pub value: i64,
 }
 
-/// Dimensions of a tensor, as a program names them.
+/// Dimensions of a tensor, as written in a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Axes {
     /// The parameter.
@@ -64,20 +64,20 @@ impl<'a> Operand<'a> {
         Some(Operand { name, ty: arg.ty.as_tensor()?, slot, arg })
     }
 
-    /// The whole tensor, where it is known.
+    /// The whole tensor, if it is known.
     pub fn value(&self) -> Option<&'a Tensor> {
         self.arg.value().and_then(Value::as_tensor)
     }
 
-    /// What is known of an integer vector or scalar, element by element; `None` where not even the count is known.
+    /// The elements of an integer vector or scalar, each `None` if unknown; `None` if not even their number is known.
     pub fn partial(&self) -> Option<Vec<Option<i64>>> {
         self.arg.partial()
     }
 
-    /// All elements, which are integers.
+    /// All elements, which must be integers.
     ///
     /// # Errors
-    /// They are not known, or not integers.
+    /// They are not all known, or not integers.
     pub fn ints(&self) -> Result<Vec<i64>, InferError> {
         let known = match self.value() {
             Some(t) if t.elements() > MAX_INTS => {
@@ -127,7 +127,7 @@ impl fmt::Display for Operand<'_> {
 }
 
 impl From<Operand<'_>> for Inferred {
-    /// The same type, without what is known.
+    /// Keeps the type and drops what is known of the elements.
     fn from(operand: Operand<'_>) -> Inferred {
         operand.ty.clone().into()
     }
@@ -148,7 +148,7 @@ impl<'a> Bound<'a> {
 }
 
 impl Axis {
-    /// The dimension of a tensor of `rank` dimensions.
+    /// Returns the dimension's index in a tensor of `rank` dimensions.
     ///
     /// # Errors
     /// It is out of range.
@@ -161,7 +161,7 @@ impl Axis {
 }
 
 impl Axes {
-    /// The dimensions of a tensor of `rank` dimensions.
+    /// Returns the dimensions' indices in a tensor of `rank` dimensions.
     ///
     /// # Errors
     /// One is out of range or repeated.
@@ -174,7 +174,7 @@ impl Axes {
         Ok(axes)
     }
 
-    /// The dimensions that are named, or all of them.
+    /// Returns the indices of these dimensions, or of all if none are given.
     ///
     /// # Errors
     /// As [`resolve`](Axes::resolve).
@@ -183,19 +183,19 @@ impl Axes {
     }
 }
 
-/// A parameter of an op, to be read.
+/// A parameter of an op that is about to be read.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
     /// The op.
     pub view: &'a OpView<'a>,
     /// The parameter.
     pub name: &'static str,
-    /// What it is if nothing is bound.
+    /// The default, for when nothing is bound.
     pub default: Default,
 }
 
 impl<'a> Place<'a> {
-    /// What is bound, with the slot of the first.
+    /// The values bound to the parameter, and the slot of the first.
     fn args(&self) -> (usize, &'a [ArgView<'a>]) {
         let mut start = 0;
         for (name, args) in &self.view.args {
@@ -229,12 +229,12 @@ fn not_constant(name: &str, what: &str) -> InferError {
     InferError(format!("input `{name}` must be {what} known before the run"))
 }
 
-/// A type of field.
+/// A type that a field of `Params` can have.
 pub trait Read<'a>: Sized {
     /// Reads the field.
     ///
     /// # Errors
-    /// What is bound does not fit, or nothing is and there is no default.
+    /// The bound values do not fit, or nothing is bound and there is no default.
     fn read(at: &Place<'a>) -> Result<Self, InferError>;
 }
 
@@ -408,7 +408,7 @@ mod tests {
         let args = ["x", "initial_h", "weight_ih", "weight_hh"].map(|name| (name, vec![data(&[1, 1])]));
         let gru = view(&gru, args.into());
         let p = Gru::params(&gru).unwrap();
-        // What only a later version has.
+        // Parameters that only a later version has.
         assert!(!p.reset_after && p.input_bias.is_none());
     }
 }

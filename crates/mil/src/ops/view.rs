@@ -1,17 +1,17 @@
-//! An op with what is bound to its parameters, which an op's `Params` are read from.
+//! An op with the facts about its inputs, from which an op's `Params` are read.
 
 use std::borrow::Cow;
 
 use super::{OpKind, Version};
 use crate::{Dim, Op, TensorType, Type, Value};
 
-/// How long a partially known vector may be: shape arithmetic is never longer, and an op must not be able to make
-/// vectors grow without end.
+/// The longest partly known vector. Shape arithmetic is never longer, and without a limit ops could make vectors grow
+/// forever.
 pub(crate) const MAX_PARTIAL: usize = 64;
-/// How long a vector of integer parameters may be, such as the sizes of a split.
+/// The longest vector of integer parameters, such as the sizes of a split.
 pub(super) const MAX_INTS: usize = 4096;
 
-/// An op with the types of its inputs and what is known of their elements.
+/// An op with the types of its inputs and the known parts of their values.
 #[derive(Debug)]
 pub struct OpView<'a> {
     /// The operation.
@@ -28,34 +28,34 @@ pub struct OpView<'a> {
     pub block_outputs: Vec<Vec<Type>>,
 }
 
-/// One thing bound to a parameter.
+/// An argument of a parameter.
 #[derive(Clone, Debug)]
 pub struct ArgView<'a> {
     /// Its type, as inferred.
     pub ty: Cow<'a, Type>,
-    /// What is known of its elements.
+    /// The known part of its value.
     pub known: Option<Cow<'a, Known>>,
 }
 
-/// What is known of a value before the function runs.
+/// The part of a value that is known before the function runs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Known {
-    /// All of it.
+    /// The whole value.
     Value(Value),
     /// Some elements of a small integer vector or scalar, such as a shape.
     Partial(Vec<Option<i64>>),
 }
 
-/// The inferred type of an output, and what is known of its elements.
+/// The inferred type of an output, and the known part of its value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inferred {
     /// The type.
     pub ty: Type,
-    /// What is known of the elements.
+    /// The known part of the value.
     pub known: Option<Known>,
 }
 
-/// Why the types of an op's outputs could not be inferred: what, not where.
+/// The reason why the types of an op's outputs could not be inferred. Does not name the op.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InferError(pub String);
@@ -73,14 +73,14 @@ impl From<TensorType> for Inferred {
 }
 
 impl<'a> OpView<'a> {
-    /// What is bound to a parameter: several for a variadic one, none if it is unbound.
+    /// The arguments of a parameter: several if it is variadic, none if it is not bound.
     pub fn args(&self, name: &str) -> &[ArgView<'a>] {
         self.args.iter().find(|(n, _)| *n == name).map_or(&[], |(_, a)| a)
     }
 }
 
 impl ArgView<'_> {
-    /// The whole value, where it is known.
+    /// The whole value, if it is known.
     pub fn value(&self) -> Option<&Value> {
         match self.known.as_deref() {
             Some(Known::Value(v)) => Some(v),
@@ -88,7 +88,8 @@ impl ArgView<'_> {
         }
     }
 
-    /// What is known of an integer vector or scalar, element by element; `None` for long ones, which are data.
+    /// The elements of an integer vector or scalar, each `None` if unknown. `None` for long vectors, which are data and
+    /// not shapes.
     pub fn partial(&self) -> Option<Vec<Option<i64>>> {
         match self.known.as_deref() {
             Some(Known::Value(Value::Tensor(t))) => {
@@ -105,7 +106,7 @@ impl ArgView<'_> {
     }
 }
 
-/// Turns a partially known integer into a dimension; a negative one is unknown.
+/// Turns a possibly unknown integer into a dimension. Negative integers are unknown dimensions.
 pub fn dim(size: Option<i64>) -> Dim {
     size.and_then(|n| usize::try_from(n).ok()).map_or(Dim::Unknown, Dim::Fixed)
 }

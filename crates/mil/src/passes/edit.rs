@@ -1,8 +1,8 @@
-//! What passes share: matching ops from their results upward, and rewriting them in place.
+//! Helpers that all passes use: they match ops from their results upward, and rewrite them in place.
 //!
-//! A rewrite turns the last op of a pattern into another one, so that its outputs (names, types, uses) stay what they
-//! are; the ops before it die by themselves once nothing uses them. Values that are visible at an op are visible at
-//! every op that uses its outputs, so a rewritten op may use the inputs of the ops that it replaces.
+//! A rewrite turns the last op of a pattern into another op and keeps its outputs: names, types, and uses. The other
+//! ops of the pattern become dead when nothing uses them any more. A rewritten op may use the inputs of the ops that it
+//! replaces, because a value that is visible at an op is also visible at all users of the op's outputs.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,23 +14,23 @@ use crate::{Arg, BlockId, DType, Function, Input, Op, OpId, OpKind, Tensor, Type
 /// A function that is being rewritten.
 pub(super) struct Editor<'f> {
     pub f: &'f mut Function,
-    /// For every value, how often ops use it, and the block that it is an output of.
+    /// For every value, how many uses by ops it has, and which block it is an output of.
     uses: Vec<u32>,
     output_of: Vec<Option<BlockId>>,
     /// For every op, the block that it is in.
     block_of: Vec<Option<BlockId>>,
-    /// How many values have a name; filled when someone asks.
+    /// How many values have each name; computed when it is first needed.
     names: HashMap<String, u32>,
-    /// New ops, by the op that they go before.
+    /// New ops, by the op that they are inserted before.
     before: HashMap<OpId, Vec<OpId>>,
     replaced: HashMap<ValueId, ValueId>,
-    /// How many bytes new constants may still take.
+    /// The bytes that new constants may still take.
     budget: usize,
     changes: usize,
 }
 
-/// New constants may take this many bytes, and twice what the constants of the function take: enough for any real
-/// model, and a bound for one that shares a weight among thousands of ops that each want it changed.
+/// The bytes that new constants may take, in addition to twice the bytes of the function's constants. That is enough
+/// for any real model, and it stops programs in which thousands of ops share a weight and each wants it changed.
 const EXTRA_BYTES: usize = 64 << 20;
 
 impl<'f> Editor<'f> {
@@ -57,7 +57,7 @@ impl<'f> Editor<'f> {
         Editor { f, uses, output_of, block_of, names, before, replaced, budget, changes: 0 }
     }
 
-    /// Puts new ops in their places, redirects uses, and says how many rewrites there were.
+    /// Inserts new ops, redirects uses, and returns the number of rewrites.
     pub fn finish(self) -> usize {
         let f = self.f;
         if !self.before.is_empty() {
@@ -76,17 +76,17 @@ impl<'f> Editor<'f> {
         self.changes
     }
 
-    /// Counts changes that were not made through the editor.
+    /// Counts changes that were made without the editor.
     pub fn count(&mut self, changes: usize) {
         self.changes += changes;
     }
 
-    /// What inference knows of the function as it is.
+    /// Infers the facts of the function in its present state.
     pub fn facts(&self) -> Facts {
         infer(self.f, &[], None).0
     }
 
-    /// Says why a pattern that looked right was left alone.
+    /// Logs why a pattern that matched so far was left alone.
     pub fn skip(&self, op: OpId, reason: &str) {
         let op = &self.f[op];
         tracing::debug!(op = op.kind.name(), name = op.name(), reason, "left as it is");
@@ -96,18 +96,18 @@ impl<'f> Editor<'f> {
         self.f[op].kind == kind
     }
 
-    /// The value bound to a parameter, if one value is.
+    /// The value bound to a parameter, if it is a single value.
     pub fn value(&self, op: OpId, name: &str) -> Option<ValueId> {
         self.f[op].value(name).map(|v| resolve(&self.replaced, v))
     }
 
-    /// The op of this kind that a value comes from.
+    /// The op that defines a value, if it is of this kind.
     pub fn producer(&self, value: ValueId, kind: OpKind) -> Option<OpId> {
         let op = self.f.defining_op(value)?;
         (self.is(op, kind) && self.block_of[op.index()].is_some()).then_some(op)
     }
 
-    /// The constant tensor bound to a parameter.
+    /// The constant tensor that is bound to a parameter.
     pub fn tensor(&self, op: OpId, name: &str) -> Option<&Tensor> {
         match self.f[op].args(name) {
             [Arg::Const(c)] => c.as_tensor(),
@@ -116,18 +116,19 @@ impl<'f> Editor<'f> {
         }
     }
 
-    /// The one number in the constant bound to a parameter.
+    /// The number that is bound to a parameter, if it is a constant of one element.
     pub fn number(&self, op: OpId, name: &str) -> Option<f64> {
         let t = self.tensor(op, name).filter(|t| t.elements() == 1 && t.dtype() != DType::String)?;
         t.to_f64().first().copied()
     }
 
-    /// Both ways to see a binary op as a value and the other parameter: (value of x, "y") and (value of y, "x").
+    /// Both ways to see a binary op as a value and the other parameter: (value of `x`, `"y"`) and (value of `y`,
+    /// `"x"`).
     pub fn operands(&self, op: OpId) -> impl Iterator<Item = (ValueId, &'static str)> {
         [("x", "y"), ("y", "x")].into_iter().filter_map(move |(a, b)| Some((self.value(op, a)?, b)))
     }
 
-    /// Whether one op uses the value, once, and no block returns it.
+    /// Whether exactly one op uses the value, once, and no block returns it.
     pub fn used_once(&self, value: ValueId) -> bool {
         self.uses.get(value.index()) == Some(&1) && !self.is_output(value)
     }
@@ -137,7 +138,7 @@ impl<'f> Editor<'f> {
         self.output_of.get(value.index()).is_some_and(Option::is_some)
     }
 
-    /// Makes an op another one with the same outputs.
+    /// Turns an op into another one with the same outputs.
     pub fn rewrite(&mut self, op: OpId, kind: OpKind, inputs: Vec<Input>) {
         for value in self.f[op].values().collect::<Vec<_>>() {
             self.uses[value.index()] -= 1;
@@ -150,7 +151,7 @@ impl<'f> Editor<'f> {
         self.changes += 1;
     }
 
-    /// Makes an op a `const` with the same output.
+    /// Turns an op into a `const` with the same output.
     pub fn rewrite_as_const(&mut self, op: OpId, value: Value) {
         self.rewrite(op, OpKind::Const, Vec::new());
         let output = self.f[op].outputs[0];
@@ -158,7 +159,7 @@ impl<'f> Editor<'f> {
         self.f[op].attributes.insert("val".into(), value);
     }
 
-    /// Takes the bytes of a new constant out of the budget, before it is computed; says no if there are not as many.
+    /// Takes the bytes of a new constant from the budget, before it is computed; returns false if not enough are left.
     pub fn afford(&mut self, op: OpId, bytes: usize) -> bool {
         let left = self.budget.checked_sub(bytes);
         if left.is_none() {
@@ -168,7 +169,7 @@ impl<'f> Editor<'f> {
         left.is_some()
     }
 
-    /// A new constant, defined right before `op`.
+    /// Makes a new constant, defined right before `op`.
     pub fn new_const(&mut self, op: OpId, base: &str, value: impl Into<Value>) -> ValueId {
         let mut name = base.to_owned();
         let mut i = 0;
@@ -185,8 +186,9 @@ impl<'f> Editor<'f> {
         output
     }
 
-    /// Redirects all uses of `from` to `to`, which is visible wherever `from` is. Where a block returns `from`, an op
-    /// of the same block must define `to`, which then takes over name and type; if that cannot be, nothing happens.
+    /// Redirects all uses of `from` to `to`, which must be visible wherever `from` is. If a block returns `from`, an op
+    /// of the same block must define `to`, which then takes over name and type; otherwise nothing happens, and it
+    /// returns false.
     pub fn replace(&mut self, from: ValueId, to: ValueId) -> bool {
         if let Some(block) = self.output_of[from.index()] {
             let same_block = self.f.defining_op(to).is_some_and(|op| {
@@ -206,8 +208,8 @@ impl<'f> Editor<'f> {
         true
     }
 
-    /// A new constant that takes the place of `old`, defined right before `op`. It has its name if `op`'s pattern is all
-    /// that uses `old`: users know weights by their names.
+    /// Makes a new constant that replaces `old`, defined right before `op`. It takes over the name of `old` if `old`
+    /// has no other use, because users know weights by their names.
     pub fn successor(&mut self, op: OpId, old: ValueId, base: &str, value: impl Into<Value>) -> ValueId {
         if self.uses[old.index()] != 1 || self.is_output(old) || self.is_name_repeated(old) {
             return self.new_const(op, base, value);
@@ -224,7 +226,7 @@ impl<'f> Editor<'f> {
         new
     }
 
-    /// Whether values of other scopes have the same name, so that the name cannot move to an earlier value.
+    /// Whether another value has the same name, so that the name cannot move to another place.
     fn is_name_repeated(&mut self, value: ValueId) -> bool {
         let name = self.f[value].name.clone();
         self.names().get(&name).is_some_and(|&n| n > 1)
@@ -239,7 +241,7 @@ impl<'f> Editor<'f> {
         &mut self.names
     }
 
-    /// Whether this function's opset has an op whose inputs of type variable `T` may have this element type.
+    /// Whether this function's opset has a version of the op whose type variable `T` may be this element type.
     pub fn has_op_for(&self, kind: OpKind, dtype: DType) -> bool {
         kind.version(self.f.opset).is_some_and(|v| v.allows("T", dtype))
     }
@@ -257,7 +259,7 @@ fn resolve(replaced: &HashMap<ValueId, ValueId>, mut value: ValueId) -> ValueId 
     value
 }
 
-/// A float tensor of an element type; `None` for other element types, and where an element does not fit.
+/// Makes a float tensor; `None` for other element types, or if an element does not fit.
 pub(super) fn float_tensor(dtype: DType, shape: &[usize], elements: &[f64]) -> Option<Tensor> {
     let fits = match dtype {
         DType::Fp16 => elements.iter().all(|&x| f16::from_f64(x).is_finite()),
@@ -276,7 +278,7 @@ pub(super) fn float_dtype(ty: &Type) -> Option<DType> {
     Some(ty.as_tensor()?.dtype).filter(|d| matches!(d, DType::Fp16 | DType::Fp32))
 }
 
-/// Whether two numbers are the same constant, written in some element type.
+/// Whether two numbers are the same constant, up to the rounding of an element type.
 pub(super) fn close(a: f64, b: f64) -> bool {
     (a - b).abs() <= 1e-3 * b.abs()
 }

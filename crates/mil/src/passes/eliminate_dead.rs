@@ -1,4 +1,4 @@
-//! Drops ops whose results nothing uses.
+//! Drops ops whose results have no uses.
 //!
 //! ```text
 //! y = relu(x = x)
@@ -6,7 +6,7 @@
 //! -> (y)
 //! ```
 //!
-//! Ops that read or write a state stay, and so do the ops around them.
+//! Ops that read or write a state stay, and so do the ops whose blocks contain them.
 
 use super::Editor;
 use crate::ops::Effect;
@@ -15,7 +15,7 @@ use crate::{BlockId, Evaluate, OpId, ValueId};
 pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
     let ops = e.f.walk();
     let mut live = vec![false; e.f.op_count()];
-    // An op around a state op must run for it to run: go backwards, so that nested ops come before those around them.
+    // A state op runs only if the op whose block it is in does. Going backwards visits nested ops first.
     for &op in ops.iter().rev() {
         let nested = e.f[op].blocks.iter().flat_map(|&b| &e.f[b].ops);
         live[op.index()] =

@@ -1,4 +1,4 @@
-//! Makes a batch normalization part of the convolution before it.
+//! Folds a batch normalization into the convolution before it.
 //!
 //! ```text
 //! c = conv(x = x, weight = w, bias = b)

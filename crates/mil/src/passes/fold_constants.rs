@@ -5,15 +5,15 @@
 //! n = gather(x = s, indices = 0, axis = 0)       n = const()[val = int32(2)]
 //! ```
 //!
-//! Folding is running: what inference does not know by itself, the engine computes. Compressed constants
-//! (`constexpr_*`) stay compressed, and large results that are no smaller than what they are made of stay computed.
-//! Outputs of functions and blocks stay computed.
+//! Results that inference does not know are computed by the engine. Compressed constants (`constexpr_*`) stay
+//! compressed. Large results are folded only if they are no larger than their inputs. Outputs of functions and blocks
+//! are not folded.
 
 use super::Editor;
 use crate::infer::infer;
 use crate::{Arg, Evaluate, OpId, OpKind, Value};
 
-/// Results up to this many bytes are folded whatever they are made of.
+/// Results of at most this many bytes are folded even if their inputs are smaller.
 const SMALL: usize = 1 << 16;
 
 pub(super) fn run(e: &mut Editor<'_>, engine: Option<&dyn Evaluate>) {

@@ -1,4 +1,4 @@
-//! Lets a convolution add the zeros that a `pad` before it adds.
+//! Folds a `pad` with zeros into the convolution after it.
 //!
 //! ```text
 //! p = pad(x = x, pad = [0, 0, 0, 0, 1, 1, 2, 2])
@@ -37,7 +37,8 @@ fn fold(e: &mut Editor<'_>, facts: &Facts, conv: OpId) -> Option<()> {
     let filled = pad_params.constant_val.map_or(Ok(0.0), |v| v.float()).ok()?;
     let zeros = pad_params.mode == "constant" && filled == 0.0;
     let added = pad_params.pad.ints().ok()?;
-    // Both have two numbers for each of the last dimensions; a convolution slides over all but the first two.
+    // Both parameters have two numbers for each of the last dimensions; a convolution's window slides over all but the
+    // first two.
     let spatial = rank.checked_sub(2)? * 2;
     let outside = added.len().saturating_sub(spatial);
     if !zeros || added[..outside].iter().any(|&n| n != 0) {

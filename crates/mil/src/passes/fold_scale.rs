@@ -1,4 +1,4 @@
-//! Makes arithmetic with one constant per channel part of the convolution before it.
+//! Folds arithmetic with one constant per channel into the convolution before it.
 //!
 //! ```text
 //! c = conv(x = x, weight = w, bias = b)
@@ -44,8 +44,8 @@ fn fold(e: &mut Editor<'_>, facts: &Facts, op: OpId, x: ValueId, other: &str) ->
     scale_conv(e, op, x, &scale, shift)
 }
 
-/// The constant bound to a parameter, one number per channel, if it is constant along everything but the channels of
-/// a tensor of this rank.
+/// Returns the constant bound to a parameter as one number per channel, for a tensor of this rank. The constant may
+/// vary along the channels only.
 fn per_channel(e: &Editor<'_>, op: OpId, name: &str, rank: usize, channels: usize) -> Option<Vec<f64>> {
     let t = e.tensor(op, name)?;
     let missing = rank.checked_sub(t.shape().len())?;
@@ -58,8 +58,7 @@ fn per_channel(e: &Editor<'_>, op: OpId, name: &str, rank: usize, channels: usiz
     Some(if numbers.len() == 1 { vec![numbers[0]; channels] } else { numbers })
 }
 
-/// Turns `op` into the convolution that computes `x`, with its result multiplied by `scale` and increased by `shift`,
-/// channel by channel.
+/// Turns `op` into the convolution that computes `x`, followed by a `scale` and a `shift` per channel.
 pub(super) fn scale_conv(
     e: &mut Editor<'_>,
     op: OpId,
@@ -133,7 +132,7 @@ pub(super) fn scale_conv(
     Some(())
 }
 
-/// How many channels a convolution with this weight makes.
+/// Returns the number of output channels of a convolution with this weight.
 fn out_channels(e: &Editor<'_>, conv: OpId, weight: &[usize]) -> Option<usize> {
     if weight.len() < 3 || weight.contains(&0) {
         return None;

@@ -1,11 +1,11 @@
-//! Makes `linear` of a matrix multiplication by a constant and an addition of one.
+//! Fuses a matrix multiplication by a constant and the addition of a constant into a `linear`.
 //!
 //! ```text
 //! m = matmul(x = x, y = w)                w: [K, N]
 //! y = add(x = m, y = b)                   y = linear(x = x, weight = transposed w, bias = b)
 //! ```
 //!
-//! Also adds a constant to the bias of a `linear`. `x` has at most 3 dimensions, as `linear` demands.
+//! Also adds a constant to the bias of a `linear`. `x` may have at most 3 dimensions, as `linear` requires.
 
 use super::edit::{Editor, float_tensor};
 use crate::infer::Facts;
@@ -66,7 +66,7 @@ fn fuse(e: &mut Editor<'_>, facts: &Facts, op: OpId, product: ValueId, other: &s
         }
     };
     let base = format!("{name}_bias");
-    // The name of the bias that there was, or of the constant that becomes one.
+    // Takes over the name of the existing bias, or of the constant that becomes the bias.
     let old = e.value(source, param!(Linear.bias)).or_else(|| e.value(op, other));
     let bias = match old {
         Some(old) => e.successor(op, old, &base, bias),
@@ -81,11 +81,11 @@ fn fuse(e: &mut Editor<'_>, facts: &Facts, op: OpId, product: ValueId, other: &s
     Some(())
 }
 
-/// What becomes the weight of a `linear`, `[N, K]`.
+/// The source of the weight of a `linear`, which is `[N, K]`.
 enum Weight {
-    /// A value of that shape.
+    /// A value of the shape `[N, K]`.
     Rows(ValueId),
-    /// A constant `[K, N]`, to be transposed.
+    /// A constant of the shape `[K, N]`, to be transposed.
     Columns(ValueId),
 }
 
@@ -96,7 +96,7 @@ impl Weight {
         }
     }
 
-    /// The dimension that is N.
+    /// The dimension whose size is N.
     fn columns_axis(&self) -> usize {
         usize::from(matches!(self, Weight::Columns(_)))
     }
@@ -132,7 +132,7 @@ fn transposed(t: &Tensor) -> Option<Tensor> {
     Tensor::from_bytes(t.dtype(), &[columns, rows], bytes.into()).ok()
 }
 
-/// The constant that is added, one number per column, plus the bias that is there.
+/// Returns the constant to add, one number per column, plus the existing bias.
 fn bias(
     e: &Editor<'_>,
     op: OpId,

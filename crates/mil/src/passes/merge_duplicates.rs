@@ -1,4 +1,4 @@
-//! Computes the same thing once: common subexpressions.
+//! Merges ops that compute the same value (common subexpression elimination).
 //!
 //! ```text
 //! a = exp(x = x)            a = exp(x = x)
@@ -6,9 +6,9 @@
 //! y = add(x = a, y = b)     y = add(x = a, y = a)
 //! ```
 //!
-//! Operands that are equal constants count as the same. The constants themselves stay apart, each under the name that
-//! its layer gave it: what is equal by chance is not the same parameter. Ops with effects (random numbers, states) and
-//! ops with blocks are never merged.
+//! Operands that are equal constants count as the same. The constants themselves are not merged: each keeps the name
+//! that its layer gave it, and parameters that are equal by chance are not the same parameter. Ops with effects (random
+//! numbers, states) and ops with blocks are never merged.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
@@ -22,14 +22,15 @@ pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
     merge_block(e, e.f.body, &mut seen, &mut same);
 }
 
-/// The ops that are visible here, by the hash of what they compute.
+/// The ops that are visible at this point, by the hash of their kind and operands.
 struct Seen {
     state: RandomState,
     by_hash: HashMap<u64, Vec<OpId>>,
     trail: Vec<u64>,
 }
 
-/// `same` maps outputs of merged ops to those that stand for them. The verifier bounds the depth of the recursion.
+/// Merges the ops of a block. `same` maps outputs of merged ops to those that replace them. The verifier limits the
+/// depth of the recursion.
 fn merge_block(e: &mut Editor<'_>, block: BlockId, seen: &mut Seen, same: &mut HashMap<ValueId, ValueId>) {
     let outer = seen.trail.len();
     for op in e.f[block].ops.clone() {
@@ -54,7 +55,7 @@ fn merge_block(e: &mut Editor<'_>, block: BlockId, seen: &mut Seen, same: &mut H
     }
 }
 
-/// Lets the outputs of `earlier` stand for those of `op`, if all may.
+/// Replaces the outputs of `op` by those of `earlier`, if all can be replaced.
 fn merge(e: &mut Editor<'_>, earlier: OpId, op: OpId, same: &mut HashMap<ValueId, ValueId>) -> bool {
     let pairs: Vec<_> = e.f[op].outputs.iter().copied().zip(e.f[earlier].outputs.clone()).collect();
     if pairs.iter().any(|&(from, _)| e.is_output(from)) {
@@ -85,11 +86,11 @@ fn hash(f: &Function, op: OpId, same: &HashMap<ValueId, ValueId>, state: &Random
     h.finish()
 }
 
-/// Constants above this many bytes are the same only if they lie in the same place: reading all weights of a model
-/// to find two equal ones would cost more than it ever saves.
+/// Larger constants, in bytes, are equal only if they have the same address: reading all weights of a model to find
+/// equal ones would cost more than it ever saves.
 const COMPARED_BYTES: usize = 1 << 16;
 
-/// Lists and dictionaries are told apart by comparing.
+/// Hashes a value. Lists and dictionaries all hash alike; comparison tells them apart.
 fn hash_value(value: &Value, h: &mut impl Hasher) {
     if let Some(t) = value.as_tensor() {
         t.dtype().hash(h);
@@ -129,7 +130,7 @@ fn equal(f: &Function, a: OpId, b: OpId, same: &HashMap<ValueId, ValueId>) -> bo
         })
 }
 
-/// What an op is given, as far as that decides what it computes.
+/// An operand of an op, reduced to what determines the op's result.
 enum Operand<'a> {
     Value(ValueId),
     Const(&'a Value),

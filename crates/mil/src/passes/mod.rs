@@ -1,7 +1,8 @@
-//! Graph passes: rewrites that keep what a program computes, exactly or within the rounding of its element types.
+//! Graph passes: rewrites that preserve what a program computes, exactly or within the rounding of its element types.
 //!
-//! A pass never changes a function's inputs or outputs: their order, names and types stay. Each pass is one file that
-//! shows before and after. A pass says why it did not fire in `tracing` events of level `debug`.
+//! A pass never changes the order, names or types of a function's inputs and outputs. Each pass is in a file that shows
+//! an example before and after. If a pattern almost matches, the pass says in a `tracing` event of level `debug` why
+//! not.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ mod remove_noops;
 
 use edit::Editor;
 
-/// One pass.
+/// A graph pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Pass {
     /// The name, for lists, reports and tests.
@@ -36,59 +37,59 @@ macro_rules! pass {
     };
 }
 
-/// What an engine runs before it plans, and what `optimize` writes to files. In this order, because:
+/// The passes that an engine runs before it plans, and that `optimize` runs on files. The reasons for their order:
 pub const ALL: &[Pass] = &[
-    // Everything below looks for constants: make all of them first.
+    // All passes below look for constants, so make all constants first.
     pass!(fold_constants),
-    // What later passes match must not be hidden behind casts, reshapes and transposes that do nothing.
+    // Casts, reshapes and transposes that do nothing must not hide patterns from later passes.
     pass!(remove_noops),
-    // Equal values must be one value: a pattern that uses `x` twice is found by comparing ids.
+    // Patterns that use `x` twice compare ids, so equal values must be one value.
     pass!(merge_duplicates),
     // Dead users would make values look shared, and shared values are not fused.
     pass!(eliminate_dead),
-    // Decomposed activations and norms, while their parts are untouched by the folding below.
+    // Decomposed activations and norms must be found before the folding below changes their parts.
     pass!(recognize_activation),
     pass!(recognize_layer_norm),
-    // A normalization becomes part of the convolution; then scales and offsets that followed it do, too.
+    // After a normalization is folded into the convolution, scales and offsets after it can be, too.
     pass!(fold_batch_norm),
     pass!(fold_scale),
-    // Padding is the convolution's own business; it does not depend on the weights that were just made.
+    // Folding a pad does not depend on the weights that were just made.
     pass!(fold_pad),
-    // After scales and offsets have gone into convolutions, those that are left can be biases of matmuls.
+    // Scales and offsets that were not folded into convolutions can become biases of matmuls.
     pass!(fuse_linear),
-    // The rewritten constants can be equal again, and the old ones are dead.
+    // Rewritten constants can make ops equal again, and leave dead ops behind.
     pass!(merge_duplicates),
     pass!(eliminate_dead),
 ];
 
-/// What a pass did.
+/// The result of a pass.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The pass.
     pub pass: &'static str,
-    /// How long it took, over all functions.
+    /// The time that the pass took, over all functions.
     pub duration: Duration,
-    /// How many rewrites it made.
+    /// The number of rewrites.
     pub changes: usize,
 }
 
-/// A pass broke the program: a bug in the pass, which is named so that it can be reported and left out.
+/// The error that a pass broke the program: a bug in the pass. Names the pass, so that it can be reported and left out.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the pass `{pass}` made an invalid program:\n{errors}")]
 pub struct PassError {
-    /// The pass; the last one where only the end result was verified.
+    /// The pass; in builds that verify only the end result, the last one.
     pub pass: &'static str,
-    /// What is wrong with its result.
+    /// The errors in its result.
     pub errors: VerifyErrors,
 }
 
-/// The pass of this name.
+/// Returns the pass of this name.
 pub fn by_name(name: &str) -> Option<Pass> {
     ALL.iter().copied().find(|p| p.name == name)
 }
 
-/// Runs passes over every function. With an engine, constants are folded. The result is verified, and what it does not
-/// use any more is freed; debug builds verify after each pass.
+/// Runs passes over every function. With an engine, constants are folded. Verifies the result and frees what it does
+/// not use any more; debug builds verify after each pass.
 ///
 /// # Errors
 /// A pass has a bug.

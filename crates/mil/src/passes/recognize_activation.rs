@@ -1,4 +1,4 @@
-//! Finds activations that were written out.
+//! Replaces activations that were decomposed into simpler ops.
 //!
 //! ```text
 //! silu                   x * sigmoid(x)
@@ -34,7 +34,7 @@ pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
     }
 }
 
-/// The input, op and mode of the activation that ends in `op`.
+/// Returns the input, op and mode of the activation whose last op is `op`.
 fn activation(e: &Editor<'_>, op: OpId) -> Option<(ValueId, OpKind, Option<&'static str>)> {
     let product = Product::ending_in(e, op)?;
     let &[a, b] = product.factors.as_slice() else { return None };
@@ -84,24 +84,24 @@ fn cubic(e: &Editor<'_>, factors: &[ValueId], x: ValueId) -> bool {
     }
 }
 
-/// The value that 1 is added to.
+/// Returns the value that 1 is added to.
 fn plus_one(e: &Editor<'_>, value: ValueId) -> Option<ValueId> {
     let add = e.producer(value, OpKind::Add)?;
     e.operands(add).find(|(_, other)| e.number(add, other) == Some(1.0)).map(|(v, _)| v)
 }
 
-/// A product of a constant and some values.
+/// A product of one constant and several values.
 struct Product {
     constant: f64,
     factors: Vec<ValueId>,
 }
 
-/// How many factors and how many ops are looked at: activations have few.
+/// The most factors of a product; `MAX_STEPS` is the most ops to look at. Activations have few.
 const MAX_FACTORS: usize = 8;
 const MAX_STEPS: usize = 16;
 
 impl Product {
-    /// What a value is a product of.
+    /// Takes a value apart into the factors of a product.
     fn of(e: &Editor<'_>, value: ValueId) -> Product {
         let mut product = Product { constant: 1.0, factors: Vec::new() };
         let mut todo = vec![value];
@@ -117,13 +117,13 @@ impl Product {
         product
     }
 
-    /// What an op multiplies, even if its result is used several times.
+    /// Returns the factors of an op's result, even if the result has several uses.
     fn ending_in(e: &Editor<'_>, op: OpId) -> Option<Product> {
         let &output = e.f[op].outputs.first()?;
         Some(Product::of(e, output)).filter(|p| p.factors != [output])
     }
 
-    /// Takes one value apart, if it is a product of something.
+    /// Replaces one value by its factors, if it is a product.
     fn expand(&mut self, e: &Editor<'_>, value: ValueId, todo: &mut Vec<ValueId>) -> bool {
         if let Some(op) = e.producer(value, OpKind::Mul) {
             if let Some((rest, other)) = e.operands(op).find(|(_, other)| e.number(op, other).is_some()) {

@@ -1,4 +1,4 @@
-//! Finds layer normalizations that were written out.
+//! Replaces layer normalizations that were decomposed into simpler ops.
 //!
 //! ```text
 //! m = reduce_mean(x = x, axes = a, keep_dims = true)
@@ -9,7 +9,7 @@
 //! y = add(x = s, y = beta)                  y = layer_norm(x = x, axes = a, gamma, beta, epsilon)
 //! ```
 //!
-//! `gamma` and `beta` may be absent. They join one op after the other, so that `n` alone is a `layer_norm`, too.
+//! `gamma` and `beta` may be absent. Each joins on its own, so that `n` alone becomes a `layer_norm`, too.
 
 use super::edit::{Editor, float_dtype, float_tensor};
 use crate::infer::Facts;
@@ -29,7 +29,7 @@ pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
     }
 }
 
-/// Turns the op that divides by the standard deviation into `layer_norm`.
+/// Turns the op that divides by the standard deviation into a `layer_norm`.
 fn normalized(e: &mut Editor<'_>, facts: &Facts, op: OpId) -> Option<()> {
     let kind = OpKind::LayerNorm;
     let (deviation, variance, epsilon) = divided(e, facts, op)?;
@@ -59,7 +59,7 @@ fn normalized(e: &mut Editor<'_>, facts: &Facts, op: OpId) -> Option<()> {
     Some(())
 }
 
-/// For `d / sqrt(v + epsilon)` and `d * rsqrt(v + epsilon)`: d, v, epsilon.
+/// Matches `d / sqrt(v + epsilon)` and `d * rsqrt(v + epsilon)`; returns d, v and epsilon.
 fn divided(e: &Editor<'_>, facts: &Facts, op: OpId) -> Option<(ValueId, ValueId, f64)> {
     if e.is(op, OpKind::RealDiv) {
         let root = e.value(op, "y")?;
@@ -86,7 +86,7 @@ fn divided(e: &Editor<'_>, facts: &Facts, op: OpId) -> Option<(ValueId, ValueId,
     })
 }
 
-/// A value, and the small positive constant that is added to it.
+/// Matches the sum of a value and a small positive constant.
 fn plus_constant(e: &Editor<'_>, sum: ValueId) -> Option<(ValueId, f64)> {
     let add = e.producer(sum, OpKind::Add)?;
     let (value, epsilon) = e.operands(add).find_map(|(v, other)| Some((v, e.number(add, other)?)))?;
@@ -104,7 +104,7 @@ fn is_square(e: &Editor<'_>, square: ValueId, of: ValueId) -> bool {
     op(OpKind::Square).is_some_and(|s| e.value(s, param!(Square.x)) == Some(of))
 }
 
-/// The axes, sorted, of a mean that keeps its dimensions.
+/// Returns the axes, sorted, of a mean that keeps its dimensions.
 fn reduced_axes(e: &Editor<'_>, facts: &Facts, mean: OpId) -> Option<Vec<usize>> {
     let view = facts.view(e.f, mean).ok()?;
     let p = ReduceMean::params(&view).ok()?;
@@ -113,7 +113,7 @@ fn reduced_axes(e: &Editor<'_>, facts: &Facts, mean: OpId) -> Option<Vec<usize>>
     p.keep_dims.then_some(axes).filter(|a| !a.is_empty())
 }
 
-/// Makes a multiplication (`gamma`) or an addition (`beta`) part of the `layer_norm` before it.
+/// Merges a multiplication (`gamma`) or an addition (`beta`) into the `layer_norm` before it.
 fn attach(e: &mut Editor<'_>, facts: &Facts, op: OpId, param: &str) -> Option<()> {
     let operands: Vec<_> = e.operands(op).collect();
     operands.into_iter().find_map(|(value, other)| {
@@ -138,7 +138,7 @@ fn attach(e: &mut Editor<'_>, facts: &Facts, op: OpId, param: &str) -> Option<()
     })
 }
 
-/// The shape of a norm's input: `Some` for the dimensions that are normalized.
+/// Returns the shape of a norm's input, with `Some` for the dimensions that are normalized.
 fn fixed_axes(e: &Editor<'_>, facts: &Facts, norm: OpId) -> Option<Vec<Option<usize>>> {
     let x: &TensorType = facts.ty(e.f, e.value(norm, param!(LayerNorm.x))?).as_tensor()?;
     let axes = e.tensor(norm, param!(LayerNorm.axes))?.to_i64()?;
@@ -152,7 +152,7 @@ fn fixed_axes(e: &Editor<'_>, facts: &Facts, norm: OpId) -> Option<Vec<Option<us
     Some(shape)
 }
 
-/// A constant as `gamma` or `beta`, if it has the normalized dimensions in full and no others.
+/// Returns a constant as `gamma` or `beta`, if it has exactly the normalized dimensions, in full.
 fn along(t: &Tensor, shape: &[Option<usize>]) -> Option<Tensor> {
     let missing = shape.len().checked_sub(t.shape().len())?;
     let all_there = shape[..missing].iter().all(|d| d.is_none_or(|n| n == 1));

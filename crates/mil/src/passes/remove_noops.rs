@@ -31,7 +31,7 @@ pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
     }
 }
 
-/// The input that an op returns as it is.
+/// Returns the input that an op returns unchanged.
 fn returned(e: &Editor<'_>, facts: &Facts, op: OpId, output: ValueId) -> Option<ValueId> {
     let x = e.value(op, "x");
     let same_type =
@@ -65,7 +65,7 @@ fn returned(e: &Editor<'_>, facts: &Facts, op: OpId, output: ValueId) -> Option<
     }
 }
 
-/// The operand that a binary op returns because the other one is a single neutral number.
+/// Returns the operand that a binary op returns unchanged because the other one is a neutral number.
 fn neutral(e: &Editor<'_>, facts: &Facts, op: OpId, number: f64, commutes: bool) -> Option<ValueId> {
     let mut operands = e.operands(op).take(if commutes { 2 } else { 1 });
     let (value, _) = operands.find(|&(value, other)| {
@@ -73,11 +73,11 @@ fn neutral(e: &Editor<'_>, facts: &Facts, op: OpId, number: f64, commutes: bool)
         let fits = e.tensor(op, other).is_some_and(|t| t.shape().len() <= rank && !t.dtype().is_sub_byte());
         fits && e.number(op, other) == Some(number)
     })?;
-    // `x - 0` and `x / 1` have the number second.
+    // In `x - 0` and `x / 1` the neutral number must be second.
     (commutes || e.value(op, "x") == Some(value)).then_some(value)
 }
 
-/// Makes one op of this one and the one before it.
+/// Merges an op and the op before it into one.
 fn join(e: &mut Editor<'_>, facts: &Facts, op: OpId, output: ValueId) -> Option<()> {
     let x = e.value(op, "x")?;
     match e.f[op].kind {
@@ -142,7 +142,7 @@ fn join(e: &mut Editor<'_>, facts: &Facts, op: OpId, output: ValueId) -> Option<
     Some(())
 }
 
-/// The type of a value, where every dimension is known.
+/// Returns the type of a value, if every dimension is known.
 fn fixed<'a>(facts: &'a Facts, e: &'a Editor<'_>, value: ValueId) -> Option<&'a TensorType> {
     facts.ty(e.f, value).as_tensor().filter(|t| t.fixed_shape().is_some())
 }
@@ -151,7 +151,7 @@ fn dtype(facts: &Facts, e: &Editor<'_>, value: ValueId) -> Option<DType> {
     facts.ty(e.f, value).as_tensor().map(|t| t.dtype)
 }
 
-/// The permutation of a `transpose`, made non-negative.
+/// Returns the permutation of a `transpose`, with axes counted from the front.
 fn permutation(e: &Editor<'_>, op: OpId) -> Option<Vec<usize>> {
     let perm = e.tensor(op, param!(Transpose.perm))?.to_i64()?;
     let rank = i64::try_from(perm.len()).ok()?;
@@ -159,7 +159,7 @@ fn permutation(e: &Editor<'_>, op: OpId) -> Option<Vec<usize>> {
     perm.iter().map(axis).collect()
 }
 
-/// Whether every number of one element type is one of the other.
+/// Whether the element type `to` represents every number of the type `from`.
 fn lossless(from: DType, to: DType) -> bool {
     use DType::*;
     from == to

@@ -1,10 +1,10 @@
-//! From characters to tokens.
+//! The lexer: splits text into tokens.
 
 use std::borrow::Cow;
 
 use super::ParseError;
 
-/// A token; it borrows from the text where it can.
+/// A token, which borrows from the text if it can.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Token<'a> {
     /// An identifier.
@@ -23,7 +23,7 @@ pub(super) enum Token<'a> {
     End,
 }
 
-/// Cuts a text into tokens, with one token of look-ahead.
+/// Splits a text into tokens, with one token of look-ahead.
 pub(super) struct Lexer<'a> {
     text: &'a str,
     /// The current token, and where it starts.
@@ -40,7 +40,7 @@ impl<'a> Lexer<'a> {
         Ok(lexer)
     }
 
-    /// Moves to the next token and returns the one before.
+    /// Moves to the next token and returns the previous one.
     pub fn advance(&mut self) -> Result<Token<'a>, ParseError> {
         let start = self.skip_space();
         self.start = start;
@@ -70,17 +70,17 @@ impl<'a> Lexer<'a> {
         Ok(std::mem::replace(&mut self.token, token))
     }
 
-    /// Whether the next token, after the current one, starts with this character.
+    /// Whether the token after the current one starts with this character.
     pub fn next_starts_with(&self, c: char) -> bool {
         self.text[self.skip_space()..].starts_with(c)
     }
 
-    /// An error at a place in the text.
+    /// Makes an error at an offset in the text.
     pub fn error_at(&self, offset: usize, message: String) -> ParseError {
         ParseError::new(self.text, offset, message)
     }
 
-    /// An error that the current token is not what it should be.
+    /// Makes an error that the current token is not the expected one.
     pub fn unexpected(&self, expected: &str) -> ParseError {
         let found: Cow<'_, str> = match &self.text[self.start..self.end] {
             "" => "the end of the text".into(),
@@ -90,7 +90,7 @@ impl<'a> Lexer<'a> {
         self.error_at(self.start, format!("expected {expected}, found {found}"))
     }
 
-    /// The end of the white space and comments that follow the current token.
+    /// Returns the end of the white space and comments after the current token.
     fn skip_space(&self) -> usize {
         let bytes = self.text.as_bytes();
         let mut at = self.end;
@@ -105,7 +105,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// A string or name that starts at `self.start`: its characters, and its length in the text.
+    /// Reads a string or name that starts at `self.start`. Returns its characters, and its length in the text.
     fn quoted(&self, quote: char, what: &str) -> Result<(Cow<'a, str>, usize), ParseError> {
         let body = &self.text[self.start + 1..];
         let plain = body.find([quote, '\\']).unwrap_or(body.len());
@@ -154,7 +154,7 @@ fn is_ident(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == '@'
 }
 
-/// How far a number goes: signs belong to it at the start and after an exponent's letter.
+/// Returns the length of a number. Signs belong to it at the start and after an exponent's letter.
 fn number_length(bytes: &[u8]) -> usize {
     let hex = bytes.iter().take(3).any(|b| b.eq_ignore_ascii_case(&b'x'));
     let exponent = if hex { b'p' } else { b'e' };

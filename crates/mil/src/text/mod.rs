@@ -21,8 +21,8 @@
 //! * An op with several outputs lists them before the `=`; one with none starts with its name.
 //! * Attributes follow in brackets: after the arguments of an op, after the inputs of a function (and, in a second
 //!   pair, those of its body block), and after `program(…)`.
-//! * The blocks of control flow follow the attributes, separated by commas (the parser takes them without), each written
-//!   as a function's: `(tensor<int32, [1]> i) { … } -> (j)`.
+//! * The blocks of control flow follow the attributes, separated by commas (the parser also accepts none). Each is
+//!   written like that of a function: `(tensor<int32, [1]> i) { … } -> (j)`.
 //! * The parameters of `constexpr_*` ops are written as attributes before ios18, where they are all immediate.
 //! * Names that are not identifiers stand in back quotes. `//` starts a comment.
 
@@ -34,7 +34,7 @@ mod print;
 pub use parse::{BlobResolver, ParseError, parse, parse_value, parse_with};
 pub use print::{BlobRef, Printer, TextVersion, print, print_value};
 
-/// How deep types, literals and blocks may nest in a text.
+/// The deepest nesting of types, literals and blocks in a text.
 pub const MAX_DEPTH: usize = 64;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Floats as text, exactly: hexadecimal as C's `%a` writes them.
+//! Exact text for floats: hexadecimal, as C's `%a` writes it.
 
 use std::fmt::Write;
 
@@ -60,12 +60,13 @@ pub(super) fn print_float(out: &mut String, dtype: DType, bits: u64) {
         out.push_str("0x0p+0");
         return;
     }
-    // Shift the significand up to 1.fraction, also for subnormals, in 64 bits without the leading 1.
+    // Normalizes the significand to 1.fraction, also for subnormals, and keeps the fraction in 64 bits without the
+    // leading 1.
     let biased = (magnitude >> format.fraction) as i64;
     let fraction = magnitude & ((1 << format.fraction) - 1);
     let (exponent, fraction) = if biased == 0 {
         let lead = i64::from(fraction.leading_zeros()) - i64::from(64 - format.fraction);
-        // In two steps: 64 positions at once would overflow.
+        // In two steps, because a shift by 64 would overflow.
         (-format.bias() - lead, fraction << fraction.leading_zeros() << 1)
     } else {
         (biased - format.bias(), fraction << (64 - format.fraction))
@@ -78,7 +79,7 @@ pub(super) fn print_float(out: &mut String, dtype: DType, bits: u64) {
     let _ = write!(out, "p{exponent:+}");
 }
 
-/// Why a number was not taken.
+/// The reason why a number was rejected.
 #[derive(Debug, PartialEq)]
 pub(super) enum NumberError {
     /// It is not written as a number.
@@ -87,7 +88,7 @@ pub(super) enum NumberError {
     Range,
 }
 
-/// Reads a float, decimal or hexadecimal, to the bits of `dtype`, rounded to nearest, ties to even.
+/// Reads a decimal or hexadecimal float as the bits of `dtype`, rounded to nearest, ties to even.
 pub(super) fn parse_float(text: &str, dtype: DType) -> Result<u64, NumberError> {
     let format = Format::of(dtype).ok_or(NumberError::Malformed)?;
     let (negative, digits) = match text.as_bytes().first() {
@@ -125,13 +126,13 @@ fn parse_decimal(digits: &str, dtype: DType) -> Result<u64, NumberError> {
     if finite { Ok(bits) } else { Err(NumberError::Range) }
 }
 
-/// Reads what follows `0x`.
+/// Reads the part after `0x`.
 fn parse_hex(digits: &str, format: Format) -> Result<u64, NumberError> {
     let (digits, exponent) = match digits.split_once(['p', 'P']) {
         Some((digits, e)) => (digits, e.parse::<i64>().map_err(|_| NumberError::Malformed)?),
         None => (digits, 0),
     };
-    // The value is significand * 2^scale; `sticky` says that lower bits were dropped.
+    // The value is significand * 2^scale; `sticky` is set if nonzero lower bits were dropped.
     let (mut significand, mut scale, mut sticky) = (0u64, exponent.clamp(-1 << 20, 1 << 20), false);
     let (mut point, mut any) = (false, false);
     for c in digits.chars() {
@@ -156,11 +157,11 @@ fn parse_hex(digits: &str, format: Format) -> Result<u64, NumberError> {
     }
 }
 
-/// Rounds `significand * 2^scale`, not zero, to the bits of a format.
+/// Rounds `significand * 2^scale`, which must not be zero, to the bits of a format.
 fn round(significand: u64, scale: i64, sticky: bool, format: Format) -> Result<u64, NumberError> {
     let shift = significand.leading_zeros();
     let (significand, scale) = (significand << shift, scale - i64::from(shift));
-    // Now bit 63 is the leading 1, and its exponent is:
+    // Now bit 63 is the leading 1; this is its exponent:
     let exponent = scale + 63;
     let smallest = 1 - format.bias();
     let dropped = i64::from(63 - format.fraction) + (smallest - exponent).max(0);
@@ -171,7 +172,7 @@ fn round(significand: u64, scale: i64, sticky: bool, format: Format) -> Result<u
     };
     let up = rest > half || rest == half && (sticky || kept & 1 == 1);
     let rounded = kept + u64::from(up);
-    // The leading 1 of a normal number adds one to the exponent field: so does a carry out of the fraction.
+    // The leading 1 of a normal number adds one to the exponent field, as does a carry out of the fraction.
     let field = (exponent.max(smallest) - smallest) as u64;
     let bits = field.checked_shl(format.fraction).and_then(|f| f.checked_add(rounded));
     bits.filter(|&b| field < 1 << format.exponent && b < format.infinity()).ok_or(NumberError::Range)
@@ -187,7 +188,7 @@ mod tests {
         s
     }
 
-    /// Reads back what is printed; NaNs with other bits are the parser's.
+    /// Checks that the printed text reads back as the same bits. NaNs with other bits are the parser's concern.
     fn check(dtype: DType, bits: u64) {
         let s = printed(dtype, bits);
         if !s.starts_with("nan(") {

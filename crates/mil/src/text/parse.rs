@@ -1,4 +1,5 @@
-//! From text to a program. The text is untrusted: time and memory are linear in its length, recursion is bounded.
+//! The parser: turns text into a program. The text is untrusted: time and memory are linear in its length, and
+//! recursion is bounded.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,15 +13,15 @@ use crate::{
     Value, ValueId, pack_bits,
 };
 
-/// How many lists, tuples and dictionaries the constants of a text may hold, and how many types a type may be made
-/// of: each list carries its type, so their product bounds memory.
+/// The most lists, tuples and dictionaries in the constants of a text; `MAX_TYPE_NODES` is the most types that one type
+/// may be made of. Each list stores its type, so the product of the two bounds memory.
 const MAX_CONTAINERS: usize = 1 << 16;
 const MAX_TYPE_NODES: usize = 32;
 
-/// Fetches a constant that lies in a file: path, offset and type to the tensor, or why there is none.
+/// Fetches a constant from a file, given path, offset and type. Returns the tensor or the reason why there is none.
 pub type BlobResolver<'r> = dyn FnMut(&str, u64, &TensorType) -> Result<Tensor, String> + 'r;
 
-/// Why a text is not a program: the first thing that is wrong.
+/// The first error in a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError {
     line: usize,
@@ -66,7 +67,7 @@ impl std::error::Error for ParseError {}
 /// Parses a program whose constants are all in the text.
 ///
 /// # Errors
-/// The text is not a program. What it says is not checked: that is [`verify`](crate::verify())'s.
+/// The text is not a program. Does not check what it says: [`verify`](crate::verify()) does.
 pub fn parse(text: &str) -> Result<Program, ParseError> {
     parse_with(text, &mut no_files)
 }
@@ -104,11 +105,11 @@ struct Parser<'a, 'r> {
     containers: usize,
 }
 
-/// The values that names stand for, innermost scope last.
+/// The values that names refer to.
 #[derive(Default)]
 struct Scope {
     names: HashMap<String, ValueId>,
-    /// What each definition replaced, in order.
+    /// For each definition, in order: the name, and the value that it referred to before.
     trail: Vec<(String, Option<ValueId>)>,
 }
 
@@ -191,7 +192,7 @@ impl<'a, 'r> Parser<'a, 'r> {
         })
     }
 
-    /// From a block's attributes to the names of its outputs.
+    /// Parses a block from its attributes to the names of its outputs.
     fn block_body(
         &mut self,
         f: &mut Function,
@@ -237,7 +238,7 @@ impl<'a, 'r> Parser<'a, 'r> {
         let mut inputs = self.list(')', |p| p.input(scope))?;
         let mut attributes = self.attributes()?;
         if kind.family() == "constexpr" {
-            // Here they are always inputs.
+            // In the IR they are always inputs.
             let params = attributes.split_off(0).into_iter();
             for (name, value) in params {
                 match name.as_str() {
@@ -285,7 +286,7 @@ impl<'a, 'r> Parser<'a, 'r> {
     }
 
     fn arg(&mut self, scope: &Scope) -> Result<Arg> {
-        // A constant starts with its type, and a type goes on with `<` or `(`.
+        // A constant starts with a type, which `<` or `(` follows.
         let typed = matches!(self.lex.token, Token::Ident(_))
             && (self.lex.next_starts_with('(') || self.lex.next_starts_with('<'));
         if typed { self.value().map(Arg::Const) } else { self.used(scope).map(Arg::Value) }
@@ -389,7 +390,7 @@ impl Parser<'_, '_> {
         Ok(Dim::Fixed(size))
     }
 
-    /// A type, then a literal in parentheses.
+    /// Parses a type and a literal in parentheses.
     fn value(&mut self) -> Result<Value> {
         let ty = self.ty()?;
         self.char('(')?;
@@ -461,9 +462,9 @@ impl Parser<'_, '_> {
         }
         let written: Vec<usize> = shape.into_iter().map(|d| d.unwrap_or(0)).collect();
         let shape = match ty.fixed_shape() {
-            // Flat brackets do for any shape.
+            // A flat row of elements may stand for any shape.
             Some(fixed) if written.len() == 1 && ty.elements() == Some(elements.count) => fixed,
-            // The literal `[]` cannot tell the dimensions after a 0.
+            // The literal `[]` does not show the dimensions after a 0.
             Some(fixed) if elements.count == 0 && ty.elements() == Some(0) => fixed,
             _ => written,
         };
@@ -475,7 +476,7 @@ impl Parser<'_, '_> {
         elements.into_tensor(&shape).map_err(|e| self.lex.error_at(start, e.to_string()))
     }
 
-    /// A bracketed row at some depth. `shape` holds the length of the rows at each depth, once one has ended.
+    /// Parses a bracketed row at some depth. `shape` has the length of the rows at each depth, once a row has ended.
     fn row(
         &mut self,
         elements: &mut Elements,
@@ -648,7 +649,7 @@ impl Parser<'_, '_> {
         })
     }
 
-    /// Items separated by commas, up to a closing character; the opening one is behind us.
+    /// Parses items separated by commas, up to a closing character. The opening character was read before.
     fn list<T>(&mut self, close: char, mut item: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {
         let mut items = Vec::new();
         while !self.take(close)? {
@@ -668,13 +669,13 @@ impl Parser<'_, '_> {
     }
 }
 
-/// The elements of a tensor while they are read.
+/// The elements of a tensor that is being read.
 struct Elements {
     dtype: DType,
     count: usize,
-    /// How many brackets deep they stand, once one was seen.
+    /// How many brackets enclose each element, once an element has been read.
     depth: Option<usize>,
-    /// Little-endian; sub-byte elements one to a byte.
+    /// Little-endian; sub-byte elements take one byte each.
     bytes: Vec<u8>,
     strings: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! From a program to text.
+//! The printer: turns a program into text.
 
 use std::fmt::Write;
 
@@ -19,7 +19,7 @@ pub enum TextVersion {
     V1_3,
 }
 
-/// Where a weight file holds a constant.
+/// The place of a constant in a weight file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlobRef {
     /// The path, usually `@model_path/weights/weight.bin`.
@@ -30,7 +30,7 @@ pub struct BlobRef {
 
 type Weights<'w> = dyn FnMut(&Tensor) -> Option<BlobRef> + 'w;
 
-/// Prints programs. The same program gives the same text.
+/// Prints programs, deterministically.
 #[derive(Default)]
 pub struct Printer<'w> {
     version: TextVersion,
@@ -38,7 +38,7 @@ pub struct Printer<'w> {
     out: String,
 }
 
-/// Prints a program in the newest version, with all constants in the text.
+/// Prints a program in the newest version of the text form, with all constants in the text.
 pub fn print(program: &Program) -> String {
     Printer::new().print(program)
 }
@@ -62,13 +62,14 @@ impl<'w> Printer<'w> {
         Printer { version, ..self }
     }
 
-    /// Asks, for each constant tensor that is no string and no scalar, in order, whether and where a file holds it.
+    /// Sets a function that says whether and where a file holds a constant. It is called in order for each constant
+    /// tensor, except strings and scalars.
     #[must_use]
     pub fn weights(self, weights: &'w mut Weights<'w>) -> Printer<'w> {
         Printer { weights: Some(weights), ..self }
     }
 
-    /// The text of a program.
+    /// Returns the text of a program.
     pub fn print(mut self, program: &Program) -> String {
         self.str(match self.version {
             TextVersion::V1_0 => "program(1.0)\n",
@@ -96,7 +97,7 @@ impl<'w> Printer<'w> {
         self.out
     }
 
-    /// From a block's attributes to its outputs.
+    /// Prints a block from its attributes to its outputs.
     fn block(&mut self, function: &Function, id: BlockId, depth: usize) {
         let block = &function[id];
         if !block.attributes.is_empty() {
@@ -249,7 +250,8 @@ impl<'w> Printer<'w> {
         self.row(t, &elements, t.shape(), &mut at);
     }
 
-    /// The elements from `at` on that fill `shape`, in nested brackets. The rank of a tensor in memory is small.
+    /// Prints the elements from `at` on that fill `shape`, in nested brackets. Recursion is bounded by the tensor's
+    /// rank.
     fn row(&mut self, t: &Tensor, elements: &Elements, shape: &[usize], at: &mut usize) {
         let Some((&length, inner)) = shape.split_first() else {
             self.element(t, elements, *at);
@@ -257,7 +259,7 @@ impl<'w> Printer<'w> {
             return;
         };
         self.str("[");
-        // An inner size of 0 would let a huge outer size print brackets without end.
+        // If an inner size is 0, a huge outer size would print brackets without end.
         let length = if inner.contains(&0) { length.min(MAX_EMPTY_ROWS) } else { length };
         for i in 0..length {
             self.separator(i);
@@ -361,7 +363,7 @@ impl<'w> Printer<'w> {
     }
 }
 
-/// How many empty rows are printed; the parser takes the shape from the type.
+/// The most empty rows to print. The parser takes the shape from the type.
 const MAX_EMPTY_ROWS: usize = 2;
 
 /// The elements of a tensor, ready to be printed one by one.

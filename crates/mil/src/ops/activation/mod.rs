@@ -21,8 +21,8 @@ pub mod thresholded_relu;
 use super::{InferError, Operand};
 use crate::TensorType;
 
-/// Checks that `x` is [batch, channels, …] of rank `min_rank` or more, and a parameter a vector of one element per
-/// channel.
+/// Checks that `x` is [batch, channels, …] of rank `min_rank` or more, and that a parameter is a vector of one element
+/// per channel.
 pub(super) fn channels(x: &TensorType, vector: Operand<'_>, min_rank: usize) -> Result<(), InferError> {
     if x.rank() < min_rank {
         return Err(InferError(format!("input `x` has rank {}, at least {min_rank} is needed", x.rank())));

@@ -46,13 +46,13 @@ fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
     Ok(vec![ty.into()])
 }
 
-/// The parameter `shape` of an op with packed data.
+/// Returns the parameter `shape` of an op with packed data.
 pub(super) fn packed_shape(shape: Option<&[i64]>) -> Result<Vec<Dim>, InferError> {
     let shape = shape.ok_or_else(|| InferError("input `shape` is missing".into()))?;
     Ok(shape.iter().map(|&n| dim(Some(n))).collect())
 }
 
-/// The shape that indices of `bits` bits and of shape `indices` have after lookup in tables.
+/// Returns the shape after indices of `bits` bits and of the shape `indices` are looked up.
 pub(super) fn expanded(
     vector_axis: Option<Axis>,
     bits: usize,

@@ -1,4 +1,4 @@
-//! Compressed constants, which are expanded before or while they are used.
+//! Compressed constants, which are expanded at compile time or at run time.
 
 pub mod constexpr_affine_dequantize;
 pub mod constexpr_blockwise_shift_scale;

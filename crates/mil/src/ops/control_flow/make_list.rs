@@ -27,7 +27,7 @@ fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
     let dtype = name.parse::<DType>().ok().filter(|d| [Bool, Fp16, Fp32, Int32].contains(d));
     let dtype = dtype.ok_or_else(|| InferError(format!("`dtype` is \"{name}\", which no list can hold")))?;
     let size = |a: &Operand<'_>| match a.partial() {
-        // A string names a size that is not known yet.
+        // A string stands for a size that is not known yet.
         None => Dim::Unknown,
         Some(n) => dim(n.first().copied().flatten()),
     };

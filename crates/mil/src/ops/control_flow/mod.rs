@@ -1,4 +1,4 @@
-//! Choices, loops and lists.
+//! Branches, loops and lists.
 
 pub mod cond;
 pub mod list_gather;
@@ -13,7 +13,7 @@ pub mod while_loop;
 use super::{Bound, InferError, Operand};
 use crate::{Dim, TensorType, Type};
 
-/// The type that covers two others: where sizes differ, the size is unknown. `None` if nothing covers both.
+/// Returns a type that covers two others: sizes that differ become unknown. `None` if no type covers both.
 pub(super) fn join(a: &Type, b: &Type) -> Option<Type> {
     let dim = |a: Dim, b: Dim| if a == b { a } else { Dim::Unknown };
     Some(match (a, b) {
@@ -27,7 +27,7 @@ pub(super) fn join(a: &Type, b: &Type) -> Option<Type> {
     })
 }
 
-/// The type of the elements of the list `ls`.
+/// Returns the element type of the list `ls`.
 pub(super) fn element(ls: Bound<'_>) -> Result<&TensorType, InferError> {
     match ls.ty {
         Type::List(element, _) => element.as_tensor(),

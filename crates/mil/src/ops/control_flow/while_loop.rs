@@ -30,7 +30,7 @@ fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
         let (n, m) = (body.len(), first.len());
         return Err(InferError(format!("the body yields {n} values for {m} loop variables")));
     }
-    // The loop may end before its first turn: a result is either a first value or one of the body.
+    // The loop may end before its first iteration, so a result is either an initial value or a value of the body.
     let join = |(i, (a, b))| {
         join(a, b)
             .map(Inferred::from)

@@ -26,7 +26,7 @@ op! {
 }
 
 fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
-    // The packing of weights below 8 bits is not documented: the declared type is taken as it is.
+    // Core ML does not document how weights below 8 bits are packed, so the declared type is not checked.
     p.view
         .outputs
         .first()

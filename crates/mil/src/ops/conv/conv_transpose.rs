@@ -27,22 +27,22 @@ op! {
     => infer
 }
 
-/// How one spatial dimension is filled.
+/// The geometry of a transposed convolution along one spatial dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spread {
-    /// Elements of the result.
+    /// The size of the result.
     pub output: usize,
-    /// Taps of the kernel.
+    /// The number of kernel offsets (taps).
     pub kernel: usize,
     /// Result elements from one input element to the next.
     pub stride: usize,
-    /// Result elements from one tap to the next.
+    /// Result elements from one kernel offset to the next.
     pub dilation: usize,
-    /// Elements that are cut off in front.
+    /// Elements that are cut off at the start.
     pub before: usize,
 }
 
-/// The spreads of `input` (spatial sizes) with a kernel.
+/// Returns the geometry of each dimension, for an input and a kernel of these spatial sizes.
 ///
 /// # Errors
 /// A parameter has the wrong length, or nothing is left after padding.

@@ -1,4 +1,4 @@
-//! Convolutions, and the geometry of sliding windows that pools share.
+//! Convolutions, and the geometry of sliding windows, which pools use as well.
 
 #[expect(clippy::module_inception, reason = "the op has its family's name")]
 pub mod conv;
@@ -8,31 +8,31 @@ pub mod conv_transpose;
 use super::{InferError, Operand};
 use crate::Dim;
 
-/// How a window moves along one spatial dimension.
+/// The geometry of a sliding window along one spatial dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sweep {
-    /// Positions of the window; unknown where the input's size is.
+    /// The number of positions of the window; unknown if the input's size is.
     pub output: Dim,
-    /// Taps of the window.
+    /// The number of kernel offsets (taps).
     pub kernel: usize,
     /// Input elements from one position to the next.
     pub stride: usize,
-    /// Input elements from one tap to the next.
+    /// Input elements from one kernel offset to the next.
     pub dilation: usize,
     /// Elements of padding before the input.
     pub before: usize,
-    /// Elements of padding after it; as far as the last position reaches, it may be more with `ceil_mode`.
+    /// Elements of padding after the input. With `ceil_mode`, the last window may reach beyond them.
     pub after: usize,
 }
 
 impl Sweep {
-    /// Input elements that the window spans.
+    /// The number of input elements from the window's first kernel offset to its last.
     pub fn span(&self) -> usize {
         (self.kernel - 1) * self.dilation + 1
     }
 }
 
-/// How a window moves over an input, as an op's parameters say it.
+/// The parameters of a sliding window, as the op has them.
 #[derive(Clone, Copy, Debug)]
 pub struct Window<'a> {
     /// `strides`
@@ -48,8 +48,7 @@ pub struct Window<'a> {
 }
 
 impl Window<'_> {
-    /// The sweeps of a window over `input`, from the parameters `strides`, `dilations`, `pad_type`, `pad` and `ceil_mode`
-    /// (those of them that the op has).
+    /// Returns the geometry of the window over each dimension of `input`, whose sizes are the spatial ones.
     ///
     /// # Errors
     /// A parameter has the wrong length or is not positive, or the window is larger than the padded input.
@@ -72,8 +71,8 @@ impl Window<'_> {
                 ("valid", _) => (0, 0),
                 ("custom", _) => (pad[2 * d], pad[2 * d + 1]),
                 ("same" | "same_lower", Dim::Fixed(size)) => {
-                    // As many positions as strides start in the input; padding is split evenly, the odd one at the end
-                    // (`same`) or at the start (`same_lower`).
+                    // The output has ⌈size / stride⌉ positions. The padding is split evenly; an odd element goes to the
+                    // end (`same`) or to the start (`same_lower`).
                     let covered = size.div_ceil(stride).checked_mul(stride).and_then(|n| n.checked_add(span));
                     let total = covered.ok_or_else(too_large)?.saturating_sub(size).saturating_sub(stride);
                     let small = total / 2;
@@ -88,7 +87,8 @@ impl Window<'_> {
                     let padded = size.checked_add(before).and_then(|n| n.checked_add(after));
                     let room = padded.and_then(|n| n.checked_sub(span)).ok_or_else(too_large)?;
                     let mut positions = if ceil { room.div_ceil(stride) } else { room / stride } + 1;
-                    // A last window that starts beyond the input and its padding in front sees nothing.
+                    // Drops a last window that starts beyond the input and its padding in front: it would contain no
+                    // input.
                     let pad = before + after;
                     if ceil && pad > 0 && 2 * (positions - 1) * stride >= 2 * size + pad {
                         positions -= 1;
@@ -102,7 +102,7 @@ impl Window<'_> {
     }
 }
 
-/// A vector parameter of `n` positive integers; ones if it is not bound.
+/// Returns a vector parameter of `n` positive integers; ones if it is not bound.
 pub(crate) fn positive(name: &str, values: Option<&[i64]>, n: usize) -> Result<Vec<usize>, InferError> {
     let Some(values) = values else { return Ok(vec![1; n]) };
     let values: Option<Vec<usize>> =
@@ -112,7 +112,7 @@ pub(crate) fn positive(name: &str, values: Option<&[i64]>, n: usize) -> Result<V
         .ok_or_else(|| InferError(format!("input `{name}` must be {n} positive integers")))
 }
 
-/// The parameter `pad` as before and after for each of `n` dimensions; zeros if it is not bound.
+/// Returns the parameter `pad` as padding before and after each of `n` dimensions; zeros if it is not bound.
 pub(crate) fn pads(pad: Option<&[i64]>, n: usize) -> Result<Vec<usize>, InferError> {
     let Some(values) = pad else { return Ok(vec![0; 2 * n]) };
     let values: Option<Vec<usize>> = values.iter().map(|&v| usize::try_from(v).ok()).collect();
@@ -121,7 +121,7 @@ pub(crate) fn pads(pad: Option<&[i64]>, n: usize) -> Result<Vec<usize>, InferErr
         .ok_or_else(|| InferError(format!("input `pad` must be {} non-negative integers", 2 * n)))
 }
 
-/// The parameter `groups`.
+/// Returns the parameter `groups`.
 pub(crate) fn groups(groups: i64) -> Result<usize, InferError> {
     usize::try_from(groups)
         .ok()
@@ -129,7 +129,7 @@ pub(crate) fn groups(groups: i64) -> Result<usize, InferError> {
         .ok_or_else(|| InferError(format!("input `groups` is {groups}; it must be positive")))
 }
 
-/// Whether a bias, if there is one, is a vector of `channels`.
+/// Checks that a bias, if there is one, is a vector of `channels` elements.
 pub(crate) fn check_bias(bias: Option<Operand<'_>>, channels: Dim) -> Result<(), InferError> {
     if let Some(bias) = bias
         && (bias.rank() != 1 || !bias.shape[0].agrees(channels))

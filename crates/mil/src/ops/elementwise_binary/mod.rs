@@ -22,19 +22,19 @@ pub mod sub;
 use super::{InferError, Inferred, Known, Operand};
 use crate::{DType, Dim, TensorType};
 
-/// Type inference of ops whose result has the element type of `x` and `y`.
+/// Infers the type of ops whose result has the element type of `x` and `y`.
 pub(super) fn broadcast(x: Operand<'_>, y: Operand<'_>) -> Result<Vec<Inferred>, InferError> {
     let shape = broadcast_shapes(&x.shape, &y.shape)?;
     Ok(vec![TensorType::new(x.dtype, shape).into()])
 }
 
-/// Type inference of ops whose result is bool.
+/// Infers the type of ops whose result is bool.
 pub(super) fn compare(x: Operand<'_>, y: Operand<'_>) -> Result<Vec<Inferred>, InferError> {
     let shape = broadcast_shapes(&x.shape, &y.shape)?;
     Ok(vec![TensorType::new(DType::Bool, shape).into()])
 }
 
-/// Like [`broadcast`], and computes what is known of small integers, such as shapes.
+/// Like [`broadcast`], and also computes known elements of small integer tensors, such as shapes.
 pub(super) fn arithmetic(
     x: Operand<'_>,
     y: Operand<'_>,
@@ -48,7 +48,7 @@ pub(super) fn arithmetic(
     {
         let len = if x.len() == 1 { y.len() } else { x.len() };
         let at = |v: &[Option<i64>], i: usize| if v.len() == 1 { v[0] } else { v[i] };
-        // What does not fit an int32 wraps when it runs: it is not known here.
+        // A result that does not fit int32 wraps at run time; here it counts as unknown.
         let fits = |n: i64| i32::try_from(n).is_ok().then_some(n);
         let known = (0..len).map(|i| f(at(&x, i)?, at(&y, i)?).and_then(fits)).collect();
         inferred[0].known = Some(Known::Partial(known));
@@ -56,7 +56,7 @@ pub(super) fn arithmetic(
     Ok(inferred)
 }
 
-/// The shape that two shapes are broadcast to, as in NumPy.
+/// Returns the shape that two shapes broadcast to, as in NumPy.
 pub(super) fn broadcast_shapes(x: &[Dim], y: &[Dim]) -> Result<Vec<Dim>, InferError> {
     let rank = x.len().max(y.len());
     let at = |s: &[Dim], d: usize| (d + s.len()).checked_sub(rank).map_or(Dim::Fixed(1), |d| s[d]);
@@ -73,7 +73,7 @@ pub(super) fn broadcast_shapes(x: &[Dim], y: &[Dim]) -> Result<Vec<Dim>, InferEr
                     show(y)
                 )));
             }
-            // The unknown size can only be 1 or this one.
+            // For the shapes to broadcast, the unknown size must be 1 or `n`; either way the result is `n`.
             (Dim::Fixed(n), Dim::Unknown) | (Dim::Unknown, Dim::Fixed(n)) => Dim::Fixed(n),
             (Dim::Unknown, Dim::Unknown) => Dim::Unknown,
         });

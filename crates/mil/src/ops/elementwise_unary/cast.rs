@@ -28,7 +28,7 @@ fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
     let dtype = name.parse::<DType>().ok().filter(|d| p.view.version.allows("T", *d));
     let dtype =
         dtype.ok_or_else(|| InferError(format!("`dtype` is \"{name}\", which is no type to cast to")))?;
-    // Shapes that pass from one wide integer to another keep what is known of them.
+    // Known elements of shapes stay known if they are cast from one wide integer type to another.
     let keeps = x.dtype.is_int() && dtype == Int32;
     let known = p.x.partial().filter(|_| keeps).map(Known::Partial);
     Ok(vec![Inferred { ty: TensorType::new(dtype, x.shape.clone()).into(), known }])

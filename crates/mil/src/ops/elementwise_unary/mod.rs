@@ -30,7 +30,7 @@ pub mod threshold;
 
 use super::{InferError, Inferred, Operand};
 
-/// Type inference of ops whose result has the type of `x`.
+/// Infers the type of ops whose result has the type of `x`.
 pub(super) fn same_as(x: Operand<'_>) -> Result<Vec<Inferred>, InferError> {
     Ok(vec![x.into()])
 }

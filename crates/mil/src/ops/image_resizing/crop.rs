@@ -26,7 +26,7 @@ fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
     Ok(vec![super::sampling::resized(&x, height, width)?.into()])
 }
 
-/// How much to cut before and after.
+/// Returns how many elements to cut before and after.
 ///
 /// # Errors
 /// There are not two elements, or one is negative.

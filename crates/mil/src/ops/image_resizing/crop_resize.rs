@@ -62,7 +62,7 @@ fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
         Dim::Fixed(5) => Dim::Fixed(1),
         d => return Err(InferError(format!("a box in `roi` has 4 or 5 elements, not {d}"))),
     };
-    // Declared types say the number of images also where each box names its own.
+    // If each box names its image, only the declared type has the number of images.
     let declared = p.view.outputs.first().and_then(|t| t.as_tensor()).filter(|t| t.rank() == 5);
     let images = match declared.map(|t| t.shape[1]) {
         Some(Dim::Fixed(n)) if roi.shape[2] == Dim::Fixed(5) => Dim::Fixed(n),
@@ -71,7 +71,7 @@ fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
     Ok(vec![TensorType::new(x.dtype, [roi.shape[0], images, x.shape[1], height, width]).into()])
 }
 
-/// What the four numbers of a box are.
+/// The meaning of a box's four numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BoxMode {
     /// Centre and size, instead of start and end.
@@ -80,7 +80,7 @@ pub struct BoxMode {
     pub width_first: bool,
 }
 
-/// The box mode of this name.
+/// Returns the box mode of this name.
 ///
 /// # Errors
 /// There is no such mode.

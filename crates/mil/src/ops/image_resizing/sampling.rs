@@ -1,9 +1,9 @@
-//! Where resized images take their samples: what the resizing ops share.
+//! The sampling modes of the resizing ops, and their type inference.
 
 use crate::ops::InferError;
 use crate::{Dim, TensorType};
 
-/// How the positions of output samples are laid over the input.
+/// A sampling mode: where the positions of output samples are on the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sampling {
     /// The first and last samples are the first and last elements; a single sample is the first.
@@ -38,7 +38,7 @@ impl Sampling {
     }
 }
 
-/// The type of `x` with the last two dimensions changed.
+/// Returns the type of `x` with the last two dimensions replaced.
 pub(super) fn resized(x: &TensorType, height: Dim, width: Dim) -> Result<TensorType, InferError> {
     require!(x.rank() >= 3, "input `x` must have at least rank 3, not {}", x.rank());
     let mut shape = x.shape.clone();
@@ -47,14 +47,14 @@ pub(super) fn resized(x: &TensorType, height: Dim, width: Dim) -> Result<TensorT
     Ok(TensorType::new(x.dtype, shape))
 }
 
-/// A positive size out of an integer parameter.
+/// Returns an integer parameter as a positive size.
 pub(super) fn size(name: &str, n: i64) -> Result<Dim, InferError> {
     require!(n > 0, "input `{name}` must be positive, not {n}");
     Ok(Dim::Fixed(n as usize))
 }
 
-/// The type of `x` with the last two dimensions scaled by `scale_factor_height` and `scale_factor_width`, rounded
-/// down.
+/// Returns the type of `x` with the last two dimensions scaled by `scale_factor_height` and `scale_factor_width`,
+/// rounded down.
 pub(super) fn scaled(x: &TensorType, height: f32, width: f32) -> Result<TensorType, InferError> {
     require!(x.rank() >= 3, "input `x` must have at least rank 3, not {}", x.rank());
     let scale = |name: &str, factor: f32, d: Dim| {

@@ -14,7 +14,7 @@ op! {
     => infer
 }
 
-/// The names of the dimensions of an equation: of the first operand, of the second, and of the result.
+/// Parses an equation into the names of dimensions: of the first operand, of the second, and of the result.
 ///
 /// # Errors
 /// The equation is not of the form `ab,bc->ac`, with one ASCII letter for each dimension.
@@ -50,7 +50,7 @@ fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
             }
         }
     };
-    // Summed dimensions must fit, too.
+    // The sizes of summed dimensions must agree, too.
     names[..2].iter().flatten().try_for_each(|n| size(n).map(drop))?;
     let shape = names[2].iter().map(size).collect::<Result<Vec<_>, _>>()?;
     Ok(vec![TensorType::new(a.dtype, shape).into()])

@@ -48,7 +48,7 @@ fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
         shape.push(a[m - 2]);
     }
     shape.push(b[n - 1]);
-    // With mixed types, the constant one gives way.
+    // If the element types differ, the result has that of the operand that is not constant.
     let dtype = if p.x.value().is_some() && p.y.value().is_none() { y.dtype } else { x.dtype };
     Ok(vec![TensorType::new(dtype, shape).into()])
 }
@@ -59,7 +59,7 @@ fn broadcast(a: &[Dim], b: &[Dim]) -> Option<Vec<Dim>> {
     let dim = |d| match (at(a, d), at(b, d)) {
         (Dim::Fixed(1), other) | (other, Dim::Fixed(1)) => Some(other),
         (Dim::Fixed(n), Dim::Fixed(m)) => (n == m).then_some(Dim::Fixed(n)),
-        // One of them is larger than 1, and the other is that or 1.
+        // If `n` is larger than 1, the unknown size must be 1 or `n`, and the result is `n`.
         (Dim::Fixed(n), Dim::Unknown) | (Dim::Unknown, Dim::Fixed(n)) => Some(Dim::Fixed(n)),
         (Dim::Unknown, Dim::Unknown) => Some(Dim::Unknown),
     };

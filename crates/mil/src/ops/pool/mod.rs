@@ -43,11 +43,11 @@ impl Pool<'_> {
     }
 }
 
-/// [`Pool`] out of an op's parameters.
+/// Reads the parameters of [`Pool`] from an op's parameters.
 macro_rules! pool {
     () => {
         impl Params<'_> {
-            /// What every pool has.
+            /// The parameters that every pool has.
             pub fn pool(&self) -> $crate::ops::pool::Pool<'_> {
                 $crate::ops::pool::Pool {
                     x: self.x,

@@ -8,7 +8,7 @@ pub mod random_uniform;
 use super::{InferError, Inferred, Number, Operand, dim};
 use crate::{DType, TensorType};
 
-/// Type inference of ops that fill the shape `shape`, in the element type of their other parameters.
+/// Infers the type of ops that fill the shape `shape`. The element type is that of their other parameters.
 pub(super) fn tensor_of(shape: Operand<'_>, parameters: &[Number<'_>]) -> Result<Vec<Inferred>, InferError> {
     let sizes = shape.partial().ok_or_else(|| {
         InferError("input `shape` must be a vector of a length that is known before the run".into())

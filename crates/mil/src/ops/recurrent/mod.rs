@@ -26,7 +26,7 @@ fn check_activations(parameters: &[(&str, &str)]) -> Result<(), InferError> {
     Ok(())
 }
 
-/// Checks the weights of `gates` gates, and vectors of so many times the size of the state; returns that size.
+/// Checks the weights of `gates` gates, and vectors whose sizes are multiples of the state's. Returns the state's size.
 fn check_weights(
     x: Operand<'_>,
     gates: usize,
@@ -55,9 +55,9 @@ fn check_weights(
     Ok(hidden)
 }
 
-/// Checks the initial states, and makes the types of the results: all states, then the last of each kind.
+/// Checks the initial states, and returns the types of the results: all states, then the last state of each kind.
 ///
-/// An initial state may have more rows than there are instances; only the first are used. coremltools makes such states
+/// An initial state may have more rows than the batch; only the first rows are used. coremltools makes such states
 /// for packed sequences from PyTorch, and its tests run them.
 fn outputs(
     x: Operand<'_>,

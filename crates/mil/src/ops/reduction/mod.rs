@@ -16,7 +16,7 @@ pub mod reduce_sum_square;
 use super::{Axes, Axis, InferError, Inferred, Operand};
 use crate::{DType, Dim, TensorType};
 
-/// Type inference of ops that reduce the dimensions `axes` and keep the element type.
+/// Infers the type of ops that reduce the dimensions `axes` and keep the element type.
 pub(super) fn reduce(
     x: Operand<'_>,
     axes: Option<&Axes>,
@@ -27,7 +27,7 @@ pub(super) fn reduce(
     Ok(vec![TensorType::new(x.dtype, shape).into()])
 }
 
-/// Type inference of ops that find an index along the dimension `axis`.
+/// Infers the type of ops that return an index along the dimension `axis`.
 pub(super) fn reduce_arg(
     x: Operand<'_>,
     axis: Axis,

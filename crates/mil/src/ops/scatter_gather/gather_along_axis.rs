@@ -28,7 +28,7 @@ fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
     Ok(vec![TensorType::new(x.dtype, indices.shape.clone()).into()])
 }
 
-/// Checks that `indices` has the shape of a tensor except along `axis`.
+/// Checks that `indices` has the same shape as a tensor, except along `axis`.
 pub(super) fn same_but_axis(
     name: &str,
     tensor: &TensorType,

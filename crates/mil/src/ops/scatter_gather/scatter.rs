@@ -32,7 +32,7 @@ fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
     Ok(vec![data.into()])
 }
 
-/// How an update is combined with what is there.
+/// The function that combines an update with the old element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// The update replaces it.
@@ -51,7 +51,7 @@ pub enum Mode {
     Min,
 }
 
-/// The parameter `mode` of a scatter op.
+/// Returns the parameter `mode` of a scatter op.
 ///
 /// # Errors
 /// There is no such mode.

@@ -52,7 +52,7 @@ fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
     Ok(vec![Inferred { ty: TensorType::new(first.dtype, shape).into(), known }])
 }
 
-/// Joins what is known of small integer vectors, such as shapes.
+/// Joins the known elements of small integer vectors, such as shapes.
 fn partial(values: &[Operand<'_>]) -> Option<Known> {
     let parts: Option<Vec<_>> = values.iter().map(Operand::partial).collect();
     Some(Known::Partial(parts?.concat()))

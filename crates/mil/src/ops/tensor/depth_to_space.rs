@@ -17,7 +17,7 @@ op! {
     => |p| channels_to_space(p.x, "block_size", p.block_size)
 }
 
-/// [n, b² · c, h, w] becomes [n, c, b · h, b · w].
+/// Infers [n, c, b · h, b · w] from [n, b² · c, h, w].
 pub(super) fn channels_to_space(
     x: Operand<'_>,
     name: &str,
@@ -34,7 +34,7 @@ pub(super) fn channels_to_space(
     Ok(vec![TensorType::new(x.dtype, shape).into()])
 }
 
-/// [n, c, b · h, b · w] becomes [n, b² · c, h, w].
+/// Infers [n, b² · c, h, w] from [n, c, b · h, b · w].
 pub(super) fn space_to_channels(
     x: Operand<'_>,
     name: &str,
@@ -51,7 +51,7 @@ pub(super) fn space_to_channels(
     Ok(vec![TensorType::new(x.dtype, shape).into()])
 }
 
-/// The size of a block, small enough that its square fits.
+/// Returns the size of a block, which must be so small that its square does not overflow.
 fn block(name: &str, b: i64) -> Result<usize, InferError> {
     require!((1..=1 << 16).contains(&b), "input `{name}` must be from 1 to 65536, not {b}");
     Ok(b as usize)

@@ -24,7 +24,7 @@ fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
             require!(sizes.iter().flatten().all(|&n| n >= 0), "input `shape` has negative elements");
             sizes.into_iter().map(dim).collect()
         }
-        // Without even the rank, what is declared is all there is.
+        // If not even the rank is known, only the declared shape can be used.
         (None, Some(Type::Tensor(declared))) => declared.shape.clone(),
         _ => return Err(InferError("the length of input `shape` is not known".into())),
     };

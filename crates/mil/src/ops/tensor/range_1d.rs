@@ -45,7 +45,7 @@ fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
     Ok(vec![Inferred { ty: TensorType::new(dtype, [count]).into(), known }])
 }
 
-/// The number of elements of an int32 range.
+/// Returns the number of elements of an int32 range.
 ///
 /// # Errors
 /// `step` is zero, or an argument is not an int32.
@@ -56,7 +56,7 @@ pub fn count_ints(start: i64, end: i64, step: i64) -> Result<usize, InferError> 
     Ok(if distance <= 0 { 0 } else { ((distance - 1) / step + 1) as usize })
 }
 
-/// The number of elements of a float range, computed as the element type would.
+/// Returns the number of elements of a float range, computed in the element type's precision.
 ///
 /// # Errors
 /// `step` is zero, or the number is not finite or too large for any tensor.

@@ -24,7 +24,7 @@ fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
     let x = p.x;
     let shape = match (p.shape.partial(), p.view.outputs.first()) {
         (Some(wanted), _) => reshaped(&x.shape, &wanted, p.opset() >= Opset::Ios17)?,
-        // Without even the rank, what is declared is all there is.
+        // If not even the rank is known, only the declared shape can be used.
         (None, Some(Type::Tensor(declared))) => declared.shape.clone(),
         _ => return Err(InferError("the length of input `shape` is not known".into())),
     };
@@ -32,10 +32,11 @@ fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
     Ok(vec![Inferred { ty: TensorType::new(x.dtype, shape).into(), known }])
 }
 
-/// The shape that `wanted` makes of `x`. `aligned` counts the places of zeros from the end, as from iOS17 on.
+/// Returns the shape of `x` after a reshape to `wanted`. With `aligned`, zeros copy dimensions counted from the end, as
+/// from iOS17 on.
 ///
 /// # Errors
-/// `wanted` is not a shape, or not one of as many elements.
+/// `wanted` is not a valid shape, or has another number of elements.
 pub fn reshaped(x: &[Dim], wanted: &[Option<i64>], aligned: bool) -> Result<Vec<Dim>, InferError> {
     require!(
         wanted.iter().flatten().all(|&n| n >= -1),
@@ -50,7 +51,8 @@ pub fn reshaped(x: &[Dim], wanted: &[Option<i64>], aligned: bool) -> Result<Vec<
         wanted.len(),
         x.len()
     );
-    // Dimensions of `x` that are not copied, and dimensions of the result that are not: the products are equal.
+    // The dimensions of `x` that are not copied, and the product of those of the result that are not: both must have
+    // the same product.
     let mut rest = x.to_vec();
     let mut made = Dim::Fixed(1);
     let mut open = Vec::new();

@@ -36,7 +36,7 @@ fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
     Ok(vec![Inferred { ty: TensorType::new(x.dtype, shape).into(), known }])
 }
 
-/// How one dimension is sliced; `None` where `begin` or `end` is not known, or masked.
+/// A slice of one dimension. `begin` and `end` are `None` if they are unknown or masked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slice {
     /// Where to begin, as given.
@@ -53,7 +53,7 @@ pub struct Slice {
     pub squeeze: bool,
 }
 
-/// The elements of a dimension that a slice takes.
+/// The elements that a slice takes of a dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
     /// The index of the first; meaningless if there are none.
@@ -64,7 +64,7 @@ pub struct Taken {
     pub count: usize,
 }
 
-/// The parameters of `slice_by_index` and `slice_update` that say what to take.
+/// The parameters of `slice_by_index` and `slice_update` that choose elements.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds<'a> {
     /// `begin`
@@ -81,7 +81,7 @@ pub struct Bounds<'a> {
     pub squeeze_mask: Option<&'a [bool]>,
 }
 
-/// [`Bounds`] out of an op's parameters.
+/// Reads [`Bounds`] from an op's parameters.
 macro_rules! bounds {
     () => {
         impl Params<'_> {
@@ -113,7 +113,7 @@ impl Bounds<'_> {
             require!(len <= rank, "input `{name}` has {len} elements, `x` has rank {rank}");
             Ok(())
         };
-        // Of each dimension that `begin` or `end` has an element for, that element if it is known.
+        // Returns the indices that `begin` or `end` gives for the first dimensions, each `None` if it is unknown.
         let indices = |t: Operand<'_>| {
             let len = t.shape.first().and_then(|d| d.fixed()).unwrap_or(rank);
             fits(t.name, len)?;
@@ -150,7 +150,7 @@ impl Bounds<'_> {
     }
 }
 
-/// The shape of what slices take; squeezed dimensions are dropped.
+/// Returns the shape that the slices take. Squeezed dimensions are dropped.
 ///
 /// # Errors
 /// A squeezed dimension has no element at its index.
@@ -179,7 +179,7 @@ impl Slice {
             require!((0..n).contains(&first), "index {begin} is out of range for a dimension of size {size}");
             return Ok(Some(Taken { first: first as usize, step: 1, count: 1 }));
         }
-        // Bounds and the two ends of a slice in the direction of its stride.
+        // The limits of indices, and the ends of the whole dimension, in the direction of the stride.
         let (low, high) = if self.stride > 0 { (0, n) } else { (-1, n - 1) };
         let (start, stop) = if self.stride > 0 { (0, n) } else { (n - 1, -1) };
         let place = |i: Option<i64>, whole: bool, otherwise: i64| match i {
@@ -202,7 +202,7 @@ impl Slice {
         if let Dim::Fixed(size) = d {
             return Ok(self.take(size)?.map_or(Dim::Unknown, |t| Dim::Fixed(t.count)));
         }
-        // Sizes that follow whatever the dimension is, if the slice is in range.
+        // Sizes that do not depend on the size of the dimension, if the slice is in range.
         Ok(match (self.begin, self.end) {
             _ if self.squeeze => Dim::Fixed(1),
             _ if self.from_start && self.to_end && self.stride.saturating_abs() == 1 => d,

@@ -52,7 +52,7 @@ fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
     Ok(vec![Inferred { ty: TensorType::new(x.dtype, shape).into(), known }])
 }
 
-/// The first index, and how many elements are taken of a dimension of `n` elements.
+/// Returns the first index and the number of elements that are taken of a dimension of `n` elements.
 ///
 /// # Errors
 /// The slice is not inside the dimension.

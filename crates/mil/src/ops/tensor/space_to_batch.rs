@@ -39,7 +39,7 @@ fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
     Ok(vec![TensorType::new(x.dtype, shape).into()])
 }
 
-/// The block's height and width, both positive, and for both how much to add or cut before and after.
+/// Returns the block's height and width, both positive, and for each how many elements to add or cut before and after.
 pub fn blocks(
     block_shape: &[i64],
     edges: &str,

@@ -16,7 +16,7 @@ op! {
     => infer
 }
 
-/// How many parts there may be: far more than any real model, few enough to hold a type for each.
+/// The most parts: far more than in any real model, but few enough to store a type for each.
 const MAX_PARTS: i64 = 4096;
 
 fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
@@ -40,7 +40,7 @@ fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
     Ok(sizes.into_iter().map(part).collect())
 }
 
-/// The sizes of the parts of a dimension of size `whole`.
+/// Returns the sizes of the parts of a dimension of size `whole`.
 fn sizes(p: &Params<'_>, whole: Dim) -> Result<Vec<Dim>, InferError> {
     let parts = p.num_splits;
     require!(

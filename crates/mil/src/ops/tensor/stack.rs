@@ -30,7 +30,7 @@ fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
     Ok(vec![Inferred { ty: TensorType::new(first.dtype, shape).into(), known }])
 }
 
-/// Joins what is known of integers, such as dimensions.
+/// Joins the known elements of integers, such as dimensions.
 fn partial(values: &[Operand<'_>]) -> Option<Known> {
     let parts: Option<Vec<_>> = values.iter().map(Operand::partial).collect();
     Some(Known::Partial(parts?.concat()))
