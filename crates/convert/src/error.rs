@@ -1,8 +1,8 @@
-//! What can go wrong between a file format and the IR.
+//! Errors of conversions between a file format and the IR.
 
 use std::fmt;
 
-/// Why a model could not be converted: what, where in the model, and what to do about it.
+/// The reason why a model could not be converted: what is wrong, where in the model, and what to do about it.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
 
@@ -14,13 +14,13 @@ struct Inner {
     hint: Option<String>,
 }
 
-/// Whose fault an [`Error`] is.
+/// The cause of an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The model breaks the rules of its format.
     Malformed,
-    /// The model uses something that Milwright knows of but does not handle.
+    /// The model uses something that Milwright knows but does not support.
     Unsupported,
     /// A weight could not be written.
     Weights,
@@ -39,7 +39,7 @@ impl Error {
         Error::new(ErrorKind::Unsupported, message)
     }
 
-    /// Puts a place around the ones that are noted already.
+    /// Adds a place around those that the error names already.
     pub(crate) fn at(mut self, place: impl fmt::Display) -> Error {
         let inner = &mut self.0;
         inner.place =
@@ -52,12 +52,12 @@ impl Error {
         self
     }
 
-    /// Whose fault it is.
+    /// The cause.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// What to do about it.
+    /// Advice on what to do about it.
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }

@@ -1,4 +1,4 @@
-//! The labels of classifiers, as constants.
+//! Class labels as constants.
 
 use milwright_mil::Tensor;
 

@@ -1,7 +1,7 @@
-//! Into and out of the IR: one folder for each format.
+//! Conversions between model formats and the IR: one folder for each format.
 //!
 //! * [`spec`]: ML programs of Core ML model files.
-//! * [`neural_network`]: neural networks, the older kind of model in such files; into the IR only.
+//! * [`neural_network`]: neural networks, the older kind of model in such files; only into the IR.
 #![forbid(unsafe_code)]
 
 mod error;

@@ -42,7 +42,7 @@ pub(super) fn activation(n: &mut Net, x: &[ValueId], p: &ActivationParams) -> Re
     }
 }
 
-/// A number, or one for each channel (the third dimension from the end), so that it broadcasts.
+/// Reads one number, or one for each channel (the third dimension from the end), in a shape that broadcasts.
 fn per_channel(n: &Net, x: ValueId, params: Option<&WeightParams>) -> Result<Tensor> {
     if weights::count(params) == 1 {
         return n.weights(params, &[]);

@@ -1,4 +1,4 @@
-//! The order of layers: lowering a list of them, branches, loops.
+//! Control flow: lowers lists of layers, branches and loops.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -13,14 +13,14 @@ use super::net::{Net, Result, op, take};
 use super::table;
 use crate::Error;
 
-/// How many layers may be lowered, those of loops' bodies as often as they are tried: nested loops multiply.
+/// The most layers that are lowered. The layers of a loop's body count in every attempt, so nested loops multiply.
 const MAX_LOWERED: usize = 1 << 18;
-/// How many layers an error lists.
+/// The most layers that an error lists.
 const MAX_LISTED: usize = 20;
-/// Names, which no network has, for whether a turn of the loop was left, and for whether the whole loop was.
+/// Names, which no network can use, for whether this iteration of the loop was left, and for whether the loop was.
 const TURN_LEFT: &str = "\0turn left";
 const LOOP_LEFT: &str = "\0loop left";
-/// What networks take as zero in conditions.
+/// Conditions treat magnitudes up to this as zero.
 const NEARLY_ZERO: f32 = 1e-6;
 
 impl Net {
@@ -39,13 +39,13 @@ impl Net {
         }
     }
 
-    /// Gives a name of the network a meaning.
+    /// Makes a name of the network refer to a value.
     pub fn define(&mut self, name: &str, value: ValueId) {
         let old = self.scope.insert(name.to_owned(), value);
         self.journal.push((name.to_owned(), old));
     }
 
-    /// Lowers layers one by one. One that cannot be lowered is noted, and those that need its results are left out.
+    /// Lowers layers one by one. Records layers that cannot be lowered, and skips those that need their results.
     pub fn lower(&mut self, layers: &[NeuralNetworkLayer]) {
         for (i, layer) in layers.iter().enumerate() {
             if layer.input.iter().any(|name| self.faulty.contains(name)) {
@@ -61,14 +61,14 @@ impl Net {
         }
     }
 
-    /// Lowers what comes after a layer that may leave the turn of a loop.
+    /// Lowers the layers after a layer that may leave the loop's iteration.
     fn lower_unless_left(&mut self, layers: &[NeuralNetworkLayer]) {
         let Some(&left) = self.scope.get(TURN_LEFT) else { return };
         let lowered = self.condition(left).and_then(|left| choose(self, left, [&[], layers]));
         self.faults.extend(lowered.err());
     }
 
-    /// Every layer that could not be lowered, in one error.
+    /// Returns one error for all layers that could not be lowered.
     pub fn check(&mut self) -> Result<()> {
         let count = self.faults.len();
         if count <= 1 {
@@ -113,7 +113,7 @@ impl Net {
         Ok(())
     }
 
-    /// Makes sure that results have the shapes that the layer says they have; sizes that are not known may be any.
+    /// Checks that results have the shapes that the layer says they have; unknown sizes match any.
     fn check_shapes(&self, layer: &NeuralNetworkLayer, results: &[ValueId]) -> Result<()> {
         for (declared, &value) in layer.output_tensor.iter().zip(results) {
             let found = &self.ty(value)?.shape;
@@ -129,7 +129,7 @@ impl Net {
         Ok(())
     }
 
-    /// Forgets the meanings that were given since the journal had this length, and returns them.
+    /// Undoes the definitions since the journal had this length, and returns them.
     fn undo(&mut self, mark: usize) -> BTreeMap<String, ValueId> {
         let mut given = BTreeMap::new();
         for (name, old) in self.journal.drain(mark..).rev() {
@@ -144,7 +144,7 @@ impl Net {
         given
     }
 
-    /// Whether a value is true, as networks see it: one bool.
+    /// Converts a value to one bool, with the network's idea of truth.
     fn condition(&mut self, value: ValueId) -> Result<ValueId> {
         let value = self.scalar(value)?;
         if self.ty(value)?.dtype == DType::Bool {
@@ -170,7 +170,7 @@ pub(super) fn branch(n: &mut Net, x: &[ValueId], p: &BranchLayerParams) -> Resul
     Ok(Vec::new())
 }
 
-/// Runs the first layers if a bool is true, the second otherwise.
+/// Runs the first layers if a bool is true, else the second layers.
 fn choose(n: &mut Net, condition: ValueId, branches: [&[NeuralNetworkLayer]; 2]) -> Result<()> {
     let label = n.label.clone();
     let mut blocks = Vec::with_capacity(2);
@@ -178,7 +178,7 @@ fn choose(n: &mut Net, condition: ValueId, branches: [&[NeuralNetworkLayer]; 2])
         let mark = n.journal.len();
         let (block, outer) = n.builder.enter();
         n.lower(layers);
-        // In the block that the values are from.
+        // Converts in the block that defines the values.
         let floats = floats_since(n, mark);
         let mut given = n.undo(mark);
         n.builder.leave(outer, Vec::new());
@@ -186,7 +186,7 @@ fn choose(n: &mut Net, condition: ValueId, branches: [&[NeuralNetworkLayer]; 2])
         blocks.push((block, given));
     }
     n.label = label;
-    // What is visible afterwards: what has a meaning whichever branch is taken.
+    // Names are visible afterwards only if they have a value whichever branch runs.
     let mut names = Vec::new();
     let mut outputs: [Vec<ValueId>; 2] = Default::default();
     let all: Vec<String> = blocks[0].1.keys().chain(blocks[1].1.keys()).cloned().collect();
@@ -221,7 +221,7 @@ fn choose(n: &mut Net, condition: ValueId, branches: [&[NeuralNetworkLayer]; 2])
     Ok(())
 }
 
-/// The meanings given since a point of the journal, as floats.
+/// Returns the definitions since a point of the journal, as floats.
 fn floats_since(n: &mut Net, mark: usize) -> Result<Vec<(String, ValueId)>> {
     let names: BTreeSet<String> = n.journal[mark..].iter().map(|(name, _)| name.clone()).collect();
     let mut floats = Vec::with_capacity(names.len());
@@ -251,7 +251,7 @@ pub(super) fn repeat(n: &mut Net, x: &[ValueId], p: &LoopLayerParams) -> Result<
         let not_left = n.constant(super::net::tensor_of(&[1], vec![0f32])?);
         n.define(LOOP_LEFT, not_left);
     }
-    // The condition is computed before the first turn and at the end of each.
+    // The condition is computed before the first iteration and at the end of each.
     if let Some(condition) = tested {
         n.lower(&condition.layers);
     }
@@ -275,7 +275,7 @@ pub(super) fn repeat(n: &mut Net, x: &[ValueId], p: &LoopLayerParams) -> Result<
     for &value in &first {
         types.push(n.ty(value)?.clone());
     }
-    // Shapes may change from turn to turn: sizes that do are left open in the next attempt.
+    // Shapes may change between iterations. Sizes that do become unknown in the next attempt.
     for attempt in 0..3 {
         let (blocks, after) = loop_blocks(n, p, body, &names, &types, limit)?;
         if n.faults.len() > faults {
@@ -294,7 +294,7 @@ pub(super) fn repeat(n: &mut Net, x: &[ValueId], p: &LoopLayerParams) -> Result<
         names.iter().zip(&results[1..]).for_each(|(name, &value)| n.define(name, value));
         break;
     }
-    // A loop around this one has its own.
+    // An enclosing loop has its own values for these names.
     for (name, value) in [TURN_LEFT, LOOP_LEFT].into_iter().zip(outside) {
         if let Some(value) = value {
             n.define(name, value);
@@ -303,13 +303,13 @@ pub(super) fn repeat(n: &mut Net, x: &[ValueId], p: &LoopLayerParams) -> Result<
     Ok(Vec::new())
 }
 
-/// The network that computes the condition; one without a name for its result is none.
+/// Returns the network that computes the condition. One that is empty and does not name its result counts as none.
 fn condition_network(p: &LoopLayerParams) -> Option<&NeuralNetwork> {
     p.condition_network.as_ref().filter(|network| !network.layers.is_empty() || !p.condition_var.is_empty())
 }
 
 /// Lowers the condition and the body of a loop, whose variables are a counter and `names`. Also returns the types of
-/// the variables after a turn.
+/// the variables after an iteration.
 fn loop_blocks(
     n: &mut Net,
     p: &LoopLayerParams,
@@ -376,7 +376,7 @@ fn loop_blocks(
     Ok((vec![test, block], after))
 }
 
-/// Leaves the sizes open that differ after a turn, or all of them.
+/// Makes sizes unknown that differ after an iteration, or all sizes.
 fn open(ty: &mut TensorType, after: &TensorType, all: bool) -> Result<()> {
     if ty.rank() != after.rank() {
         let (a, b) = (ty.rank(), after.rank());
@@ -390,7 +390,7 @@ fn open(ty: &mut TensorType, after: &TensorType, all: bool) -> Result<()> {
     Ok(())
 }
 
-/// Every name that layers, or those of networks inside them, give a meaning. The decoder bounds how deep they nest.
+/// Collects every name that layers, or layers of networks inside them, define. The decoder limits how deep they nest.
 fn collect_outputs<'a>(layers: &'a [NeuralNetworkLayer], names: &mut HashSet<&'a String>) {
     for layer in layers {
         names.extend(&layer.output);
@@ -403,7 +403,7 @@ fn collect_outputs<'a>(layers: &'a [NeuralNetworkLayer], names: &mut HashSet<&'a
     }
 }
 
-/// Leaves the turn, or the loop.
+/// Leaves the iteration, or the loop.
 pub(super) fn leave(n: &mut Net, whole_loop: bool) -> Result<Vec<ValueId>> {
     if !n.scope.contains_key(TURN_LEFT) {
         return Err(Error::malformed("there is no loop around it"));
@@ -416,7 +416,7 @@ pub(super) fn leave(n: &mut Net, whole_loop: bool) -> Result<Vec<ValueId>> {
     Ok(Vec::new())
 }
 
-/// Whether a layer may leave the turn of the loop that it is in. The decoder bounds how deep networks nest.
+/// Whether a layer may leave the iteration of its loop. The decoder limits how deep networks nest.
 fn may_leave(layer: &NeuralNetworkLayer) -> bool {
     match &layer.layer {
         Some(Layer::LoopBreak(_) | Layer::LoopContinue(_)) => true,

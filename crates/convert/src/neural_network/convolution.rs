@@ -12,21 +12,21 @@ use super::net::{In, Net, Result, i32_of, take, tensor_of, usize_of};
 use super::weights;
 use crate::Error;
 
-/// How an op that slides a window pads its input.
+/// The padding of an op that slides a window.
 pub(super) struct Pad {
     pub kind: &'static str,
-    /// Before and after, for each spatial dimension.
+    /// Padding before and after, for each spatial dimension.
     pub amounts: Vec<i32>,
 }
 
-/// What two and three dimensions have in common.
+/// The parameters that two-dimensional and three-dimensional convolutions share.
 struct Form {
     strides: Vec<i32>,
     dilations: Vec<i32>,
     pad: Pad,
     groups: u64,
     channels: u64,
-    /// The spatial shape of the result, of a transposed convolution.
+    /// The spatial shape of the result, if a transposed convolution specifies it.
     output: Vec<i32>,
 }
 
@@ -95,7 +95,7 @@ pub(super) fn convolution_3d(n: &mut Net, x: &[ValueId], p: &Convolution3DLayerP
     let [d, h, w] = kernel;
     let weights = p.weights.as_deref();
     let weight = if p.is_deconvolution {
-        // Here the channels of the result come first; MIL has them second.
+        // This layer has the output channels first; MIL has them second.
         let (rows, columns) = (out / groups, inner);
         let tensor = weights::read(weights, &[rows, columns, d, h, w], 0)?;
         exchange(&tensor, rows, columns)?
@@ -137,7 +137,7 @@ fn slide(
             let mut shape = vec![i32_of(batch as u64)?, i32_of(form.channels)?];
             shape.extend(&form.output);
             inputs.push(Input::constant(param!(ConvTranspose.output_shape), Value::ints(&shape)));
-            // Without amounts, what is too much is cut off evenly.
+            // If there is no padding, an excess is cut off evenly on both sides.
             if pad.amounts.iter().all(|&n| n == 0) {
                 pad.kind = "same";
             }
@@ -156,7 +156,7 @@ fn slide(
     n.op(kind, inputs)
 }
 
-/// Height and width, where they are given.
+/// Height and width, or a default if they are not given.
 pub(super) fn two(values: &[u64], default: i32) -> Result<Vec<i32>> {
     match values {
         [] => Ok(vec![default; 2]),
@@ -182,7 +182,7 @@ pub(super) fn pad_3d(kind: &str, custom: Vec<i32>) -> Pad {
     }
 }
 
-/// Top, bottom, left and right.
+/// Returns the padding at top, bottom, left and right.
 pub(super) fn borders(amounts: Option<&BorderAmounts>) -> Result<[i32; 4]> {
     match amounts.map_or(&[][..], |a| &a.border_amounts) {
         [] => Ok([0; 4]),
@@ -196,7 +196,7 @@ pub(super) fn borders(amounts: Option<&BorderAmounts>) -> Result<[i32; 4]> {
     }
 }
 
-/// Exchanges the first two dimensions, which have these sizes.
+/// Swaps the first two dimensions, whose sizes are `rows` and `columns`.
 pub(super) fn exchange(tensor: &Tensor, rows: usize, columns: usize) -> Result<Tensor> {
     let values = tensor.to_vec::<f32>().map_err(|e| Error::malformed(e.to_string()))?;
     let block: usize = tensor.shape().iter().skip(2).product();

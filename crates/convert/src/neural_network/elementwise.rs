@@ -9,7 +9,7 @@ use milwright_spec::proto::{
 use super::net::{In, Net, Result, op, sizes, take};
 use crate::Error;
 
-/// What stands for an epsilon that is 0 or not set.
+/// The epsilon of layers whose epsilon is 0 or not set.
 const EPSILON: f32 = 1e-6;
 
 pub(super) fn unary(n: &mut Net, x: &[ValueId], p: &UnaryFunctionLayerParams) -> Result<ValueId> {
@@ -34,7 +34,7 @@ pub(super) fn unary(n: &mut Net, x: &[ValueId], p: &UnaryFunctionLayerParams) ->
     }
 }
 
-/// A function that MIL has, too.
+/// Lowers a function that MIL has as an op.
 pub(super) fn function(n: &mut Net, x: &[ValueId], kind: OpKind) -> Result<ValueId> {
     let [x] = take(x)?;
     let x = n.float(x)?;
@@ -78,7 +78,7 @@ pub(super) fn binary(n: &mut Net, x: &[ValueId], kind: OpKind) -> Result<ValueId
     pair(n, kind, x, y)
 }
 
-/// Integers stay integers where the result is one.
+/// Keeps integers if the result is an integer.
 fn pair(n: &mut Net, kind: OpKind, x: ValueId, y: ValueId) -> Result<ValueId> {
     let exact = matches!(kind, OpKind::Add | OpKind::Sub | OpKind::Mul | OpKind::Maximum | OpKind::Minimum);
     let ints = n.ty(x)?.dtype == DType::Int32 && n.ty(y)?.dtype == DType::Int32;
@@ -86,7 +86,7 @@ fn pair(n: &mut Net, kind: OpKind, x: ValueId, y: ValueId) -> Result<ValueId> {
     n.op(kind, vec![In::from(x).named("x"), In::from(y).named("y")])
 }
 
-/// The sum or product of all inputs; of the one input and a number.
+/// Computes the sum or product of all inputs, or of a single input and a number.
 pub(super) fn fold(n: &mut Net, x: &[ValueId], kind: OpKind, alpha: f32) -> Result<ValueId> {
     match x {
         [x] => {
@@ -127,7 +127,7 @@ pub(super) fn bias(n: &mut Net, x: &[ValueId], p: &BiasLayerParams) -> Result<Va
     op!(n, Add, x = x, y = bias)
 }
 
-/// Weights of one size, one for each channel, for each pixel, or for each element, so that they broadcast.
+/// Reads weights of one size, so that they broadcast: one for each channel, for each pixel, or for each element.
 fn channels(n: &Net, shape: &[u64], weights: Option<&WeightParams>) -> Result<Tensor> {
     let shape = sizes(shape)?;
     match shape[..] {
@@ -136,7 +136,7 @@ fn channels(n: &Net, shape: &[u64], weights: Option<&WeightParams>) -> Result<Te
     }
 }
 
-/// Compares two inputs, or one with a number.
+/// Compares two inputs, or one input with a number.
 pub(super) fn compare(n: &mut Net, x: &[ValueId], kind: OpKind, alpha: f32) -> Result<ValueId> {
     let y = match x {
         [_] => In::from(alpha),

@@ -13,7 +13,7 @@ use super::net::{Net, Result, Size, op, tensor_of, usize_of};
 use super::{Network, classes};
 use crate::Error;
 
-/// Declares the inputs of the function, and gives their names a meaning.
+/// Declares the inputs of the function, and makes their names refer to them.
 pub(super) fn bind_inputs(
     net: &mut Net,
     network: &Network<'_>,
@@ -31,8 +31,8 @@ pub(super) fn bind_inputs(
     Ok(())
 }
 
-/// The format has it that a step's name equals that of the input which it is for. A step for something else would be
-/// left out, and every result be wrong without a word.
+/// The format requires that a preprocessing step has the name of its input. A step with another name is an error: if it
+/// were ignored, every result would be silently wrong.
 fn check_preprocessing(steps: &[NeuralNetworkPreprocessing], inputs: &[FeatureDescription]) -> Result<()> {
     let is_input = |name: &String| name.is_empty() || inputs.iter().any(|input| input.name == *name);
     let Some(step) = steps.iter().find(|step| !is_input(&step.feature_name)) else { return Ok(()) };
@@ -101,7 +101,7 @@ fn feature(description: &FeatureDescription) -> Option<&feature_type::Type> {
     description.r#type.as_ref()?.r#type.as_ref()
 }
 
-/// The declared shape; sizes that may vary are unknown.
+/// Returns the declared shape; sizes that may vary are unknown.
 fn array_shape(array: &ArrayFeatureType) -> Result<Vec<Dim>> {
     let size = |n: &i64| {
         let n = usize::try_from(*n).map_err(|_| Error::malformed(format!("a dimension of {n}")))?;
@@ -143,7 +143,7 @@ fn in_range(range: &SizeRange) -> Dim {
     }
 }
 
-/// The axes that a tensor of a declared rank lacks for sequence, batch, channel, height, width.
+/// Returns the axes to add to a tensor of a declared rank, so that it has sequence, batch, channel, height and width.
 fn added_axes(rank: usize) -> Result<&'static [i32]> {
     match rank {
         1 => Ok(&[0, 1, 3, 4]),
@@ -154,7 +154,7 @@ fn added_axes(rank: usize) -> Result<&'static [i32]> {
     }
 }
 
-/// Sequence, batch, channel, height, width. The first two may have any size when the function runs.
+/// Returns the shape as sequence, batch, channel, height, width. The first two may have any size at run time.
 fn five_dimensions(shape: &[Dim]) -> Result<Vec<Dim>> {
     let (any, one) = (Dim::Unknown, Dim::Fixed(1));
     match *shape {
@@ -166,7 +166,7 @@ fn five_dimensions(shape: &[Dim]) -> Result<Vec<Dim>> {
     }
 }
 
-/// 1 × channels × height × width.
+/// Returns 1 × channels × height × width.
 fn image_shape(image: &ImageFeatureType) -> Result<Vec<Dim>> {
     let channels = match ColorSpace::try_from(image.color_space) {
         Ok(ColorSpace::Rgb | ColorSpace::Bgr) => 3,
@@ -276,7 +276,7 @@ pub(super) fn outputs(
     Ok(outputs)
 }
 
-/// An output of an old network without the dimensions that are not declared, where these are 1.
+/// Removes from an output of an old network the dimensions that are not declared, if their sizes are 1.
 fn without_five_dimensions(net: &mut Net, output: &FeatureDescription, value: ValueId) -> Result<ValueId> {
     let one = Some(Dim::Fixed(1));
     let shape = net.ty(value)?.shape.clone();
@@ -297,7 +297,7 @@ fn without_five_dimensions(net: &mut Net, output: &FeatureDescription, value: Va
     }
 }
 
-/// The value as a feature of the declared type, and one of its own.
+/// Converts a value to the declared type of a feature, under a name of its own.
 fn declared(net: &mut Net, output: &FeatureDescription, value: ValueId) -> Result<ValueId> {
     let value = match feature(output) {
         Some(feature_type::Type::MultiArrayType(a)) if a.data_type == i32::from(ArrayDataType::Int32) => {
@@ -321,7 +321,7 @@ fn declared(net: &mut Net, output: &FeatureDescription, value: ValueId) -> Resul
     op!(net, Identity, x = value)
 }
 
-/// A value that differs from the declared shape only by dimensions of size 1 gets that shape.
+/// Reshapes a value to the declared shape, if the two differ only by dimensions of size 1.
 fn in_declared_shape(net: &mut Net, output: &FeatureDescription, value: ValueId) -> Result<ValueId> {
     let Some(feature_type::Type::MultiArrayType(array)) = feature(output) else { return Ok(value) };
     let Some(found) = net.ty(value)?.fixed_shape() else { return Ok(value) };
@@ -334,7 +334,7 @@ fn in_declared_shape(net: &mut Net, output: &FeatureDescription, value: ValueId)
     net.reshape(value, &array.shape)
 }
 
-/// The elements of a vector of strings or of int64 as a list, which is what Core ML wants class labels to be.
+/// Turns a vector of strings or int64 into a list, as Core ML wants class labels to be.
 fn list_of(labels: &milwright_mil::Tensor) -> Value {
     match labels.to_i64() {
         Some(numbers) => {
@@ -348,7 +348,7 @@ fn list_of(labels: &milwright_mil::Tensor) -> Value {
     }
 }
 
-/// The class label and the probability of each class.
+/// Adds the outputs of a classifier: the class label and the probability of each class.
 fn classify(net: &mut Net, network: &Network<'_>, description: &ModelDescription) -> Result<Vec<ValueId>> {
     let classifier = network.classifier.ok_or_else(|| Error::malformed("not a classifier"))?;
     let name = network.probabilities(classifier).ok_or_else(|| Error::malformed("there are no layers"))?;

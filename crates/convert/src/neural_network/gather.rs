@@ -49,7 +49,7 @@ pub(super) fn scatter(
 }
 
 impl Net {
-    /// The value as a number: bools become floats.
+    /// Converts the value to a number: bools become floats.
     pub fn number(&mut self, value: ValueId) -> Result<ValueId> {
         if self.ty(value)?.dtype == DType::Bool { self.float(value) } else { Ok(value) }
     }

@@ -1,4 +1,4 @@
-//! Height and width: cropping, padding, resizing.
+//! Ops on height and width: cropping, padding, resizing.
 
 use milwright_mil::{Input, OpKind, Value, ValueId, param};
 use milwright_spec::proto::box_coordinates_mode::Coordinates;

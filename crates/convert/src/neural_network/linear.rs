@@ -1,4 +1,4 @@
-//! Products with matrices, and tables that rows are looked up in.
+//! Matrix products and embeddings.
 
 use milwright_mil::{Input, OpKind, Tensor, ValueId, param};
 use milwright_spec::proto::{
@@ -20,7 +20,7 @@ pub(super) fn inner_product(n: &mut Net, x: &[ValueId], p: &InnerProductLayerPar
     if rank <= 3 {
         return linear(n, x, weight, bias);
     }
-    // Channel, height and width are one vector.
+    // Channel, height and width form one vector.
     let mut sizes: Vec<Size> = (0..rank - 3).map(|d| Size::Of(x, d..d + 1)).collect();
     sizes.push(Size::Fixed(inner));
     let flat = n.reshape_to(x, &sizes)?;
@@ -89,7 +89,7 @@ pub(super) fn batched_matmul(n: &mut Net, x: &[ValueId], p: &BatchedMatMulLayerP
             let x = n.float(*x)?;
             let inner = usize_of(p.weight_matrix_first_dimension)?;
             let out = usize_of(p.weight_matrix_second_dimension)?;
-            // Column by column is the transposed matrix row by row.
+            // A matrix stored column by column is the transposed matrix stored row by row.
             let weight = n.weights(p.weights.as_deref(), &[out, inner])?;
             let bias = if p.has_bias { Some(n.weights(p.bias.as_deref(), &[out])?) } else { None };
             linear(n, x, weight, bias)

@@ -1,12 +1,12 @@
-//! Neural networks: the older kind of Core ML model, a list of layers, to IR.
+//! Converts neural networks, the older kind of Core ML model, to IR. A network is a list of layers.
 //!
-//! [`read()`] lowers each layer into ops of MIL that compute the same. [`table`] says which function lowers which kind
-//! of layer; there is a file for each family. A layer that cannot be lowered is an error that names it, its kind and
-//! the reason, and all such layers are listed.
+//! [`read()`] lowers each layer to MIL ops that compute the same. [`table`] says which function lowers which kind of
+//! layer; there is a file for each family. If layers cannot be lowered, the error lists them all, each with its name,
+//! its kind and the reason.
 //!
-//! Networks know floats only. The IR keeps what an op gives (bools, int32) and converts where a layer computes with
-//! it. Up to specification version 3, and later on request, every tensor has the five dimensions sequence, batch,
-//! channel, height, width: see [`has_five_dimensions`].
+//! Networks only know floats. The IR keeps the type that an op returns (bool, int32), and converts it when a layer
+//! computes with it. Up to specification version 3, and later on request, every tensor has five dimensions: sequence,
+//! batch, channel, height, width (see [`has_five_dimensions`]).
 
 mod activation;
 mod control;
@@ -38,10 +38,10 @@ use crate::Error;
 use net::Net;
 pub use package::{MlProgram, to_ml_program, with_identifiers};
 
-/// The opset of the functions that networks become: the last one where `non_maximum_suppression` counts its boxes.
+/// The opset of converted networks: the last in which `non_maximum_suppression` returns the number of its boxes.
 const OPSET: Opset = Opset::Ios16;
 
-/// A network, whatever it is specialised as.
+/// A network: plain, classifier or regressor.
 #[derive(Clone, Copy)]
 pub(crate) struct Network<'a> {
     pub layers: &'a [NeuralNetworkLayer],
@@ -54,16 +54,16 @@ pub(crate) struct Network<'a> {
 /// Lowers a neural network, classifier or regressor.
 ///
 /// # Errors
-/// The model is of another type, is malformed, or has layers that cannot be lowered; the error lists them.
+/// The model is not a neural network, is malformed, or has layers that cannot be lowered; the error lists them.
 pub fn read(model: &Model) -> Result<Program, Error> {
     lower(model, false)
 }
 
-/// Lowers a network as [`read()`] does, one whose layers say what shapes they give: a compiled one. What is lowered has
-/// to give the same.
+/// Lowers a compiled network, whose layers have the shapes of their results, as [`read()`] does. Checks that the
+/// lowered layers give the same shapes.
 ///
 /// # Errors
-/// As for [`read()`], or a layer was understood in a way that gives another shape.
+/// As for [`read()`], or a lowered layer gives another shape.
 pub fn read_with_shapes(model: &Model) -> Result<Program, Error> {
     lower(model, true)
 }
@@ -133,14 +133,14 @@ impl<'a> Network<'a> {
         self.image_mapping == i32::from(pb::NeuralNetworkImageShapeMapping::Rank5ImageMapping)
     }
 
-    /// The blob that holds the probabilities of a classifier: the one named, or that of the last layer.
+    /// The blob with a classifier's probabilities: the named one, or that of the last layer.
     pub fn probabilities(&self, classifier: &'a pb::NeuralNetworkClassifier) -> Option<&'a str> {
         let named = Some(classifier.label_probability_layer_name.as_str()).filter(|n| !n.is_empty());
         named.or_else(|| classifier.layers.last()?.output.first().map(String::as_str))
     }
 }
 
-/// The class labels as a constant.
+/// Returns the class labels as a constant.
 pub(crate) fn classes(classifier: &pb::NeuralNetworkClassifier) -> Result<milwright_mil::Tensor, Error> {
     use neural_network_classifier::ClassLabels;
     match &classifier.class_labels {

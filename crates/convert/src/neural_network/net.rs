@@ -1,4 +1,4 @@
-//! The function that a network becomes, while its layers are lowered one by one.
+//! The function that a network is lowered to, layer by layer.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -13,7 +13,8 @@ use crate::Error;
 
 pub(super) type Result<T> = std::result::Result<T, Error>;
 
-/// Pushes an op with named inputs, and gives its only result. A name that is no parameter of the op does not compile.
+/// Pushes an op with named inputs, and returns its only result. Does not compile if a name is not a parameter of the
+/// op.
 macro_rules! op {
     ($net:expr, $kind:ident, $($name:ident = $value:expr),+ $(,)?) => {
         $net.op(milwright_mil::OpKind::$kind, vec![$(
@@ -23,39 +24,39 @@ macro_rules! op {
 }
 pub(super) use op;
 
-/// A function that is being built, and what the names of the network mean at this point.
+/// A function under construction, and the values that the network's names refer to at this point.
 ///
-/// The tensors of a network are floats. Here they keep the type that an op gave them (bool, int32) until a layer wants
-/// floats, so that shapes that are computed stay integers.
+/// A network's tensors are floats. Here a value keeps the type that an op gave it (bool, int32) until a layer needs
+/// floats, so that computed shapes stay integers.
 pub(super) struct Net {
     pub builder: Builder,
     pub scope: HashMap<String, ValueId>,
-    /// What ops of the layer at hand are called after.
+    /// The name of the current layer, from which the names of its ops are made.
     pub label: String,
-    /// How many outputs the layer at hand has.
+    /// The number of outputs of the current layer.
     pub outputs: usize,
-    /// Every meaning given to a name, and what it meant before.
+    /// Every definition of a name, with the value that the name referred to before.
     pub journal: Vec<(String, Option<ValueId>)>,
-    /// Names that would mean something if their layers could be lowered.
+    /// Names that layers would have defined if they could be lowered.
     pub faulty: HashSet<String>,
-    /// Why layers could not be lowered.
+    /// The errors of layers that could not be lowered.
     pub faults: Vec<Error>,
-    /// How many layers were lowered.
+    /// The number of layers that were lowered.
     pub lowered: usize,
     /// Whether results are compared with the shapes that layers say they have.
     pub checks_shapes: bool,
-    /// Whether the function takes and gives tensors as the model describes them, also where the network is an old one.
+    /// Whether inputs and outputs have the shapes that the model describes, even if the network is an old one.
     pub as_declared: bool,
 }
 
-/// What may be bound to a parameter.
+/// An argument of a parameter.
 pub(super) enum In {
     Value(ValueId),
     Values(Vec<ValueId>),
     Constant(Value),
 }
 
-/// One size of a shape that may be known only when the function runs.
+/// One size of a shape, which may be known only at run time.
 #[derive(Clone, Debug)]
 pub(super) enum Size {
     Fixed(usize),
@@ -64,12 +65,12 @@ pub(super) enum Size {
 }
 
 impl Net {
-    /// Pushes an op and gives all of its results.
+    /// Pushes an op and returns all its results.
     pub fn ops(&mut self, kind: OpKind, inputs: Vec<Input>) -> Result<Vec<ValueId>> {
         Ok(self.builder.op(kind, &self.label, inputs)?)
     }
 
-    /// Pushes an op and gives its first result.
+    /// Pushes an op and returns its first result.
     pub fn op(&mut self, kind: OpKind, inputs: Vec<Input>) -> Result<ValueId> {
         let outputs = self.ops(kind, inputs)?;
         outputs.first().copied().ok_or_else(|| Error::malformed("an op without a result"))
@@ -99,13 +100,13 @@ impl Net {
         shape.get(axis).copied().ok_or_else(|| too_low(shape.len(), axis + 1))
     }
 
-    /// The size of a dimension, which has to be known.
+    /// The size of a dimension, which must be known.
     pub fn size(&self, value: ValueId, axis: usize) -> Result<usize> {
         let unknown = || Error::unsupported(format!("the size of dimension {axis} has to be known"));
         self.dim(value, axis)?.fixed().ok_or_else(unknown)
     }
 
-    /// An axis that may count from the end, as one that counts from the front.
+    /// Returns an axis counted from the front; `axis` may count from the end.
     pub fn axis(&self, value: ValueId, axis: i64) -> Result<usize> {
         normalize(axis, self.rank(value)?)
     }
@@ -115,7 +116,7 @@ impl Net {
         self.cast(value, DType::Fp32)
     }
 
-    /// The value in int32; what is behind the point is cut off.
+    /// The value in int32, truncated.
     pub fn int(&mut self, value: ValueId) -> Result<ValueId> {
         if let Some(tensor) = self.builder.known(value).filter(|t| t.dtype().is_float()).cloned() {
             let values = tensor.to_f64().iter().map(|&x| x as i32).collect();
@@ -124,7 +125,7 @@ impl Net {
         self.cast(value, DType::Int32)
     }
 
-    /// Whether elements are not zero.
+    /// Whether elements are not zero, as bools.
     pub fn bool(&mut self, value: ValueId) -> Result<ValueId> {
         match self.ty(value)?.dtype {
             DType::Bool => Ok(value),
@@ -140,13 +141,13 @@ impl Net {
         op!(self, Cast, x = value, dtype = dtype.name())
     }
 
-    /// The integers that a value is, if it is known.
+    /// The integers of a value, if it is known.
     pub fn known_ints(&self, value: ValueId) -> Option<Vec<i64>> {
         let tensor = self.builder.known(value)?;
         Some(tensor.to_i64().unwrap_or_else(|| tensor.to_f64().iter().map(|&x| x as i64).collect()))
     }
 
-    /// The number that a value is, if it is known and one.
+    /// The number of a value, if it is known and has one element.
     pub fn known_number(&self, value: ValueId) -> Option<f64> {
         match self.builder.known(value)?.to_f64()[..] {
             [x] => Some(x),
@@ -168,7 +169,7 @@ impl Net {
         op!(self, Shape, x = value)
     }
 
-    /// A shape as a vector of int32: a constant if it is known.
+    /// Makes a vector of int32 with a shape: a constant if all sizes are known.
     pub fn shape(&mut self, sizes: &[Size]) -> Result<ValueId> {
         let known: Option<Vec<i32>> =
             sizes.iter().map(|s| self.fixed(s).and_then(|n| n.try_into().ok())).collect();
@@ -191,7 +192,7 @@ impl Net {
         op!(self, Concat, values = parts, axis = 0)
     }
 
-    /// Reshapes to sizes of which some may be known only when the function runs.
+    /// Reshapes to sizes of which some may be known only at run time.
     pub fn reshape_to(&mut self, value: ValueId, sizes: &[Size]) -> Result<ValueId> {
         let fixed: Vec<Option<usize>> = sizes.iter().map(|s| self.fixed(s)).collect();
         if fixed.iter().filter(|s| s.is_none()).count() <= 1 {
@@ -212,8 +213,8 @@ impl Net {
         }
     }
 
-    /// Lowers what wants exactly `rank` dimensions: dimensions in front are merged into one, or added, and restored
-    /// in the result.
+    /// Lowers an op that requires exactly `rank` dimensions: merges the leading dimensions into one, or adds some, and
+    /// restores them in the result.
     pub fn with_rank(
         &mut self,
         value: ValueId,
@@ -240,7 +241,7 @@ impl Net {
         self.reshape_to(y, &sizes)
     }
 
-    /// Networks have no scalars: a vector of one element instead.
+    /// Returns a vector of one element for a scalar, because networks have no scalars.
     pub fn vector(&mut self, value: ValueId) -> Result<ValueId> {
         match self.builder.tensor_type(value) {
             Some(ty) if ty.rank() == 0 => op!(self, ExpandDims, x = value, axes = &[0][..]),
@@ -257,13 +258,13 @@ impl Net {
     }
 }
 
-/// The inputs of a layer that takes exactly `N`.
+/// Returns the inputs of a layer that takes exactly `N`.
 pub(super) fn take<const N: usize>(x: &[ValueId]) -> Result<[ValueId; N]> {
     let wrong = || Error::malformed(format!("takes {N} inputs, not {}", x.len()));
     x.try_into().map_err(|_| wrong())
 }
 
-/// The inputs of a layer that takes `N` and perhaps more.
+/// Returns the first `N` inputs of a layer that may take more.
 pub(super) fn first<const N: usize>(x: &[ValueId]) -> Result<[ValueId; N]> {
     let wrong = || Error::malformed(format!("takes {N} inputs, not {}", x.len()));
     x.first_chunk().copied().ok_or_else(wrong)

@@ -55,14 +55,14 @@ fn per_channel(
     default: f32,
 ) -> Result<milwright_mil::Tensor> {
     match weights::count(params) {
-        // The channels of an input are compared with this; more than there can be would only take memory.
+        // The channels of the input are checked against this number later. A huge one would only waste memory.
         0 if channels > MAX_CHANNELS => Err(Error::malformed(format!("{channels} channels"))),
         0 => tensor_of(&[channels], vec![default; channels]),
         _ => weights::read(params, &[channels], 0),
     }
 }
 
-/// How many channels may have parameters that the file leaves out.
+/// The most channels whose parameters may be missing in the file.
 const MAX_CHANNELS: usize = 1 << 20;
 
 pub(super) fn mvn(n: &mut Net, x: &[ValueId], p: &MeanVarianceNormalizeLayerParams) -> Result<ValueId> {

@@ -1,7 +1,8 @@
-//! Neural networks as ML programs that Core ML loads: with the inputs and outputs that the model describes.
+//! Converts neural networks to ML programs that Core ML loads, with the inputs and outputs that the model describes.
 //!
-//! The function that [`read`](super::read()) makes is for an engine: tensors of old networks have five dimensions there.
-//! Here the function takes and gives what the description says, and the description says what an ML program can have.
+//! The function that [`read`](super::read()) makes is for an engine: the tensors of old networks have five dimensions.
+//! The function made here has inputs and outputs as the description declares them. The description is adapted where an
+//! ML program cannot have what it declares.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,24 +18,24 @@ use super::net::Net;
 use super::{Network, OPSET, features};
 use crate::Error;
 
-/// A network as an ML program.
+/// A network that was converted to an ML program.
 #[derive(Clone, Debug)]
 pub struct MlProgram {
     /// The program.
     pub program: Program,
-    /// The model without it: description, metadata and version.
+    /// The model without its program: description, metadata and version.
     pub model: Model,
-    /// What is not as it was, in sentences.
+    /// The differences from the original, in sentences.
     pub notes: Vec<String>,
 }
 
 /// Turns a neural network, classifier or regressor into an ML program for systems that have `opset`, or for the oldest
-/// that it can be for.
+/// possible opset.
 ///
-/// Names of inputs and outputs have to be [`with_identifiers`] already.
+/// The names of inputs and outputs must be identifiers already: see [`with_identifiers`].
 ///
 /// # Errors
-/// As for [`read`](super::read()), or an op that the network becomes is not in that opset; the error names it.
+/// As for [`read`](super::read()), or the opset lacks an op that the network needs; the error names it.
 pub fn to_ml_program(model: &Model, opset: Option<Opset>) -> Result<MlProgram, Error> {
     let network =
         Network::of(model).ok_or_else(|| Error::unsupported("the model is not a neural network"))?;
@@ -69,7 +70,7 @@ fn function(network: &Network<'_>, description: &ModelDescription) -> Result<Fun
     Ok(net.builder.finish(outputs))
 }
 
-/// The program for the opset that is wanted, or for the oldest one for ML programs that will do.
+/// Returns the program for the wanted opset, or for the oldest one for ML programs that has all its ops.
 fn for_opset(function: Function, wanted: Option<Opset>) -> Result<Program, Error> {
     let mut program = Program::default();
     program.functions.insert("main".into(), function);
@@ -85,7 +86,7 @@ fn for_opset(function: Function, wanted: Option<Opset>) -> Result<Program, Error
     Err(refused.unwrap_or_else(|| Error::unsupported("there is no opset")))
 }
 
-/// Whether a program is one of this opset.
+/// Checks that a program is valid in this opset.
 fn fits(program: &Program, opset: Opset) -> Result<(), Error> {
     let refuse = |what: String| {
         Error::unsupported(format!("it cannot be an ML program for {}: {what}", opset.text_name()))
@@ -99,7 +100,7 @@ fn fits(program: &Program, opset: Opset) -> Result<(), Error> {
     verify(program.clone()).map(|_| ()).map_err(|errors| refuse(errors.to_string()))
 }
 
-/// Makes every name inside a function an identifier of MIL, and keeps those of inputs and outputs.
+/// Turns every name inside a function into a MIL identifier, and keeps those of inputs and outputs.
 fn make_identifiers(function: &mut Function) {
     let mut values: Vec<ValueId> = Vec::new();
     let ops = function.walk();
@@ -127,7 +128,7 @@ fn is_identifier(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// The name with what no identifier can have replaced.
+/// Replaces all that an identifier cannot contain.
 fn identifier(name: &str) -> String {
     let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     if is_identifier(&plain) { plain } else { format!("_{plain}") }
@@ -143,7 +144,7 @@ fn unique(name: &str, taken: &mut HashSet<String>) -> String {
     candidate
 }
 
-/// The specification version that the types of features need.
+/// Returns the specification version that the types of features require.
 fn needed_by(description: &ModelDescription) -> i32 {
     use pb::image_feature_type::ColorSpace;
     let new = |f: &FeatureDescription| match feature(f) {
@@ -158,7 +159,7 @@ fn feature(description: &FeatureDescription) -> Option<&feature_type::Type> {
     description.r#type.as_ref()?.r#type.as_ref()
 }
 
-/// Makes the description say what the function takes and gives, as an ML program can have it.
+/// Adapts the description to the function's inputs and outputs, within what an ML program can have.
 fn describe(
     description: &mut ModelDescription,
     network: &Network<'_>,
@@ -168,7 +169,7 @@ fn describe(
     let label_and_probabilities =
         [description.predicted_feature_name.clone(), description.predicted_probabilities_name.clone()];
     if network.classifier.is_none() {
-        // These are what makes an ML program a classifier.
+        // These fields make an ML program a classifier.
         description.predicted_feature_name.clear();
         description.predicted_probabilities_name.clear();
     }
@@ -219,7 +220,7 @@ fn describe_feature(
                     array.shape_flexibility = None;
                 }
                 None if array.shape.len() == ty.rank() || ranked => {}
-                // What it said does not fit what is given.
+                // The declared shape does not fit the value.
                 None => {
                     array.shape.clear();
                     array.shape_flexibility = None;
@@ -241,8 +242,8 @@ fn describe_feature(
     }
 }
 
-/// The network with names of inputs and outputs that MIL can have. With it come the old and the new name of those that
-/// had to change; `None` if none had to.
+/// Renames inputs and outputs whose names are not MIL identifiers. Returns the network, with the old and the new name
+/// of each; `None` if all names are identifiers.
 pub fn with_identifiers(model: &Model) -> Option<(Model, Vec<(String, String)>)> {
     let description = model.description.as_deref()?;
     let features = || description.input.iter().chain(&description.output).map(|f| &f.name);
@@ -285,7 +286,7 @@ pub fn with_identifiers(model: &Model) -> Option<(Model, Vec<(String, String)>)>
     Some((model, renamed))
 }
 
-/// Renames in layers, and in the layers that these have inside; the decoder bounds how deep they nest.
+/// Renames in layers, and in layers of networks inside them. The decoder limits how deep they nest.
 fn rename_in(
     layers: &mut [NeuralNetworkLayer],
     preprocessing: &mut [NeuralNetworkPreprocessing],

@@ -14,7 +14,7 @@ struct Window {
     sizes: Vec<i32>,
     strides: Vec<i32>,
     pad: Pad,
-    /// The last window may reach beyond the end.
+    /// Whether the last window may reach beyond the end.
     ceil: bool,
     exclude_padding: bool,
 }
@@ -97,7 +97,7 @@ fn slide(n: &mut Net, x: ValueId, window: Window) -> Result<ValueId> {
     n.op(window.kind, inputs)
 }
 
-/// Pools whole trailing dimensions.
+/// Pools the last dimensions as a whole.
 fn over_last(n: &mut Net, x: ValueId, kind: OpKind, dimensions: usize) -> Result<ValueId> {
     let rank = n.rank(x)?;
     if rank < dimensions {

@@ -5,7 +5,7 @@ use milwright_spec::proto::CategoricalDistributionLayerParams;
 
 use super::net::{Net, Result, i32_from, i32_of, op, take};
 
-/// The op and its parameters, but for the shape.
+/// The op and its parameters, without the shape.
 type Distribution = (OpKind, Vec<Input>);
 
 pub(super) fn normal(seed: i64, mean: f32, deviation: f32) -> Distribution {

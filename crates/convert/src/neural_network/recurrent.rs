@@ -10,7 +10,7 @@ use milwright_spec::proto::{
 use super::net::{Net, Result, Size, first, op, tensor_of, usize_of};
 use crate::Error;
 
-/// What a cell's threshold is that is 0 or not set.
+/// The clipping threshold of cells whose threshold is 0 or not set.
 const CELL_CLIP: f32 = 50.0;
 
 pub(super) fn simple(n: &mut Net, x: &[ValueId], p: &SimpleRecurrentLayerParams) -> Result<Vec<ValueId>> {
@@ -33,7 +33,7 @@ pub(super) fn simple(n: &mut Net, x: &[ValueId], p: &SimpleRecurrentLayerParams)
 pub(super) fn gru(n: &mut Net, x: &[ValueId], p: &GruLayerParams) -> Result<Vec<ValueId>> {
     let sizes = Sizes::new(p.input_vector_size, p.output_vector_size)?;
     let (sequence, mut inputs) = sequence(n, x, &sizes)?;
-    // Reset, output, update.
+    // MIL's order of gates: reset, output, update.
     let weights = [&p.reset_gate_weight_matrix, &p.output_gate_weight_matrix, &p.update_gate_weight_matrix];
     let recursion =
         [&p.reset_gate_recursion_matrix, &p.output_gate_recursion_matrix, &p.update_gate_recursion_matrix];
@@ -122,7 +122,7 @@ impl Sizes {
     }
 }
 
-/// The input as [sequence, batch, vector].
+/// Returns the input as [sequence, batch, vector].
 fn sequence(n: &mut Net, x: &[ValueId], sizes: &Sizes) -> Result<(ValueId, Vec<Input>)> {
     let [x] = first(x)?;
     let x = n.float(x)?;
@@ -134,7 +134,7 @@ fn sequence(n: &mut Net, x: &[ValueId], sizes: &Sizes) -> Result<(ValueId, Vec<I
     Ok((x, vec![Input::value(param!(Lstm.x), x)]))
 }
 
-/// A first state as [batch, vector]: as given, or zeros.
+/// Returns an initial state as [batch, vector]: the given one, or zeros.
 fn state(n: &mut Net, given: Option<&ValueId>, sequence: ValueId, sizes: &Sizes) -> Result<ValueId> {
     if let Some(&given) = given {
         let given = n.float(given)?;
@@ -144,7 +144,7 @@ fn state(n: &mut Net, given: Option<&ValueId>, sequence: ValueId, sizes: &Sizes)
     op!(n, Fill, shape = shape, value = 0.0)
 }
 
-/// Matrices of the gates one below the other, each times a factor.
+/// Stacks the matrices of the gates, each multiplied by a factor.
 fn matrix(
     n: &mut Net,
     name: &str,
@@ -161,7 +161,7 @@ fn matrix(
     Ok(Input::value(name, n.constant(tensor)))
 }
 
-/// Vectors of the gates one after the other, each times a factor, plus a number.
+/// Concatenates the vectors of the gates, each multiplied by a factor and increased by a number.
 fn vector(
     n: &mut Net,
     name: &str,
@@ -191,7 +191,7 @@ const BACKWARD: [&str; 4] = [
     param!(Lstm.peephole_back),
 ];
 
-/// Weights, biases and peepholes in the order input gate, forget gate, output gate, block input.
+/// Returns weights, biases and peepholes with the gates in the order input gate, forget gate, output gate, block input.
 fn lstm_weights(
     n: &mut Net,
     [ih, hh, bias, peephole]: [&str; 4],
@@ -199,7 +199,8 @@ fn lstm_weights(
     w: &LstmWeightParams,
     sizes: &Sizes,
 ) -> Result<Vec<Input>> {
-    // A forget gate that is one minus the input gate: both gates are point symmetric around one half.
+    // A coupled forget gate is one minus the input gate. Because 1 - gate(z) = gate(-z) for the gates' functions, its
+    // parameters are those of the input gate, negated.
     let coupled = params.coupled_input_and_forget_gate;
     let forget = |own, input| if coupled { (input, -1.0) } else { (own, 1.0) };
     let weights = [
@@ -227,7 +228,7 @@ fn lstm_weights(
         ];
         inputs.push(vector(n, bias, &biases, sizes)?);
     } else if one > 0.0 {
-        // The matrices were read, so that the size is that of something in the file.
+        // The matrices were read before, so the size is one that the file really has.
         let of = |i: usize| if i == 1 { one } else { 0.0 };
         let values: Vec<f32> = (0..4).flat_map(|i| vec![of(i); sizes.hidden]).collect();
         let values = n.constant(tensor_of(&[values.len()], values)?);
@@ -246,7 +247,7 @@ fn lstm_weights(
     Ok(inputs)
 }
 
-/// What all LSTMs have besides weights.
+/// Returns the parameters that all LSTMs have besides weights.
 fn cell(params: &LstmParams, activations: &[ActivationParams]) -> Result<Vec<Input>> {
     let gates = activation(activations.first())?;
     if params.coupled_input_and_forget_gate && !matches!(gates.as_str(), Some("sigmoid" | "sigmoid_hard")) {
@@ -267,7 +268,7 @@ fn activation(params: Option<&ActivationParams>) -> Result<Value> {
     let kind = params.and_then(|p| p.nonlinearity_type.as_ref());
     let name = match kind.ok_or_else(|| Error::malformed("an activation is missing"))? {
         NonlinearityType::Linear(p) if near(p.alpha, 1.0) && near(p.beta, 0.0) => "linear",
-        // Without parameters it is what its name says.
+        // Without parameters it is the identity.
         NonlinearityType::Linear(p) if p.alpha == 0.0 && p.beta == 0.0 => "linear",
         NonlinearityType::Sigmoid(_) => "sigmoid",
         NonlinearityType::Tanh(_) => "tanh",
@@ -284,7 +285,7 @@ fn direction(reverse: bool) -> Input {
     Input::constant(param!(Lstm.direction), Value::string(if reverse { "reverse" } else { "forward" }))
 }
 
-/// The results with five dimensions: those of every step (or the last), then the last states.
+/// Returns the results with five dimensions: the states after every step (or the last), then the last states.
 fn results(n: &mut Net, kind: OpKind, inputs: Vec<Input>) -> Result<Vec<ValueId>> {
     let outputs = n.ops(kind, inputs)?;
     let mut results = Vec::with_capacity(outputs.len());

@@ -7,7 +7,7 @@ use milwright_spec::proto::{CumSumLayerParams, ReduceLayerParams};
 use super::net::{Net, Result, first, i32_from, op, take};
 use crate::Error;
 
-/// A reduction over some axes that MIL has, too.
+/// Lowers a reduction over some axes that MIL has as an op.
 pub(super) fn over(
     n: &mut Net,
     x: &[ValueId],
@@ -31,7 +31,7 @@ pub(super) fn over(
     n.op(kind, inputs)
 }
 
-/// The older layer, which keeps the dimensions.
+/// Lowers the older kind of layer, which keeps the dimensions.
 pub(super) fn reduce(n: &mut Net, x: &[ValueId], p: &ReduceLayerParams) -> Result<ValueId> {
     let axes: &[i64] = match ReduceAxis::try_from(p.axis) {
         Ok(ReduceAxis::Chw) => &[-3, -2, -1],
@@ -52,7 +52,7 @@ pub(super) fn reduce(n: &mut Net, x: &[ValueId], p: &ReduceLayerParams) -> Resul
         Ok(ReduceOperation::Max) => OpKind::ReduceMax,
         Ok(ReduceOperation::Min) => OpKind::ReduceMin,
         Ok(ReduceOperation::Logsum) => {
-            // The sum of logarithms, not the logarithm of the sum.
+            // Layer "log sum" adds logarithms; it does not take the logarithm of the sum.
             let x = n.float(input[0])?;
             let epsilon = if p.epsilon == 0.0 { 1e-6 } else { p.epsilon };
             input = [op!(n, Log, x = x, epsilon = epsilon)?];

@@ -16,7 +16,7 @@ pub(super) fn top_k(n: &mut Net, x: &[ValueId], p: &TopKLayerParams) -> Result<V
     let k = match computed.map(|k| n.known_number(k)) {
         None => i32_of(p.k)?,
         Some(Some(k)) => i32_from(k as i64),
-        // All of them, of which the first are taken.
+        // Sorts all of them; the first ones are taken below.
         Some(None) => i32_of(n.size(value, axis)? as u64)?,
     };
     let inputs = vec![
@@ -130,7 +130,7 @@ pub(super) fn band_part(n: &mut Net, x: &[ValueId], lower: i64, upper: i64) -> R
     op!(n, BandPart, x = x, lower = i32_from(lower), upper = i32_from(upper))
 }
 
-/// Keeps what is on diagonal `k` and below it (or above it).
+/// Keeps the elements on diagonal `k` and those below it (or above it).
 pub(super) fn triangle(n: &mut Net, x: &[ValueId], k: i64, below: bool) -> Result<ValueId> {
     let [x] = take(x)?;
     let x = n.float(x)?;
@@ -138,7 +138,7 @@ pub(super) fn triangle(n: &mut Net, x: &[ValueId], k: i64, below: bool) -> Resul
     match (below, k) {
         (true, 0..) => op!(n, BandPart, x = x, lower = -1, upper = k),
         (false, ..=0) => op!(n, BandPart, x = x, lower = -k, upper = -1),
-        // What is kept does not reach the main diagonal: what is dropped is a band.
+        // The elements to keep are off the main diagonal, so the elements to drop are a band.
         _ => {
             let shape = n.shape_of(x)?;
             let ones = op!(n, Fill, shape = shape, value = 1.0)?;

@@ -30,7 +30,7 @@ pub(super) fn load_constant_nd(n: &mut Net, _: &[ValueId], p: &LoadConstantNdLay
     Ok(n.constant(data))
 }
 
-/// The older layer: channel, height and width, and perhaps a new length of the sequence in front of them.
+/// Lowers the older layer. Its target is channel, height and width, with an optional length of the sequence in front.
 pub(super) fn reshape(n: &mut Net, x: &[ValueId], p: &ReshapeLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
     let x = five(n, x)?;
@@ -53,7 +53,7 @@ pub(super) fn reshape(n: &mut Net, x: &[ValueId], p: &ReshapeLayerParams) -> Res
     n.reshape_to(x, &[sequence, batch, c, h, w])
 }
 
-/// The value with five dimensions at least.
+/// Returns the value with at least five dimensions.
 fn five(n: &mut Net, x: ValueId) -> Result<ValueId> {
     let rank = n.rank(x)?;
     if rank >= 5 {
@@ -115,7 +115,7 @@ pub(super) fn flatten_to_2d(n: &mut Net, x: &[ValueId], p: &FlattenTo2DLayerPara
     n.reshape_to(x, &[Size::Of(x, 0..axis), Size::Of(x, axis..rank)])
 }
 
-/// The older layer: the batch stays where it is.
+/// Lowers the older layer, which keeps the batch in place.
 pub(super) fn permute(n: &mut Net, x: &[ValueId], p: &PermuteLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
     let x = five(n, x)?;
@@ -130,7 +130,7 @@ pub(super) fn permute(n: &mut Net, x: &[ValueId], p: &PermuteLayerParams) -> Res
 
 pub(super) fn transpose(n: &mut Net, x: &[ValueId], p: &TransposeLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
-    // An image has a batch in front, which networks made for arrays do not know of.
+    // An image has a batch dimension in front. Networks that were made for arrays do not count it.
     let leading = n.rank(x)?.saturating_sub(p.axes.len()) as i32;
     let axis = |&a: &u64| Ok(i32_of(a)?.saturating_add(leading));
     let perm = (0..leading).map(Ok).chain(p.axes.iter().map(axis)).collect::<Result<Vec<i32>>>()?;
@@ -167,7 +167,7 @@ pub(super) fn stack(n: &mut Net, x: &[ValueId], p: &StackLayerParams) -> Result<
     op!(n, Stack, values = x, axis = i32_from(p.axis))
 }
 
-/// Values of one type: integers if all are, floats otherwise.
+/// Converts values to one type: integers if all are, else floats.
 fn alike(n: &mut Net, x: &[ValueId]) -> Result<Vec<ValueId>> {
     let mut ints = true;
     for &value in x {
@@ -176,7 +176,7 @@ fn alike(n: &mut Net, x: &[ValueId]) -> Result<Vec<ValueId>> {
     if ints {
         return Ok(x.to_vec());
     }
-    // Constants are floats. Beside integers that were computed, which may be shapes, they are integers too.
+    // Constants are floats. Next to computed integers, which may be shapes, whole constants become integers, too.
     let whole = x.iter().all(|&v| n.ty(v).is_ok_and(|t| t.dtype == DType::Int32) || is_small_and_whole(n, v));
     let some = x.iter().any(|&v| n.ty(v).is_ok_and(|t| t.dtype == DType::Int32));
     x.iter().map(|&v| if whole && some { n.int(v) } else { n.float(v) }).collect()
@@ -208,7 +208,7 @@ pub(super) fn split_nd(n: &mut Net, x: &[ValueId], p: &SplitNdLayerParams) -> Re
         let count = i32_of(if p.num_splits == 0 { n.outputs as u64 } else { p.num_splits })?.max(1);
         let axis = n.axis(x, p.axis)?;
         match n.dim(x, axis)?.fixed().and_then(|size| i32::try_from(size).ok()) {
-            // The first parts are larger by one.
+            // The first parts get one element more.
             Some(size) if size % count != 0 && count as usize == n.outputs => {
                 let part = |i: i32| size / count + i32::from(i < size % count);
                 let sizes: Vec<i32> = (0..count).map(part).collect();
@@ -258,7 +258,7 @@ pub(super) fn tile(n: &mut Net, x: &[ValueId], p: &TileLayerParams) -> Result<Va
     op!(n, Tile, x = value, reps = reps)
 }
 
-/// The older layer, along one of the last three dimensions.
+/// Lowers the older layer, which slices one of the last three dimensions.
 pub(super) fn slice(n: &mut Net, x: &[ValueId], p: &SliceLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
     let axis = match SliceAxis::try_from(p.axis) {
@@ -319,14 +319,14 @@ pub(super) fn slice_dynamic(n: &mut Net, x: &[ValueId], p: &SliceDynamicLayerPar
     slice.push(n, value, begin, end)
 }
 
-/// What slices have besides where they begin and end: strides, and masks for begin, end and dropping the dimension.
+/// The parameters of a slice besides its bounds: strides, and masks for begin, end and dropping the dimension.
 struct Slice {
     stride: Vec<i32>,
     masks: [Vec<bool>; 3],
 }
 
 impl Slice {
-    /// Builders that do not know the rank write five of each: those beyond the rank mean nothing.
+    /// Builders that do not know the rank write five of each; those beyond the rank have no meaning.
     fn new(rank: usize, strides: &[i64], masks: [&[bool]; 3]) -> Slice {
         let strides = strides.iter().map(|&s| i32_from(s)).chain(std::iter::repeat(1));
         let filled = |m: &[bool]| m.iter().copied().chain(std::iter::repeat(false)).take(rank).collect();

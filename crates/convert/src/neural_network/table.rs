@@ -1,4 +1,4 @@
-//! Which kind of layer is lowered by which function.
+//! The table of layer kinds and the functions that lower them.
 
 use milwright_mil::OpKind::*;
 use milwright_mil::ValueId;
@@ -217,7 +217,7 @@ layers! {
     Custom "custom" => control::custom,
 }
 
-/// Calls a lowering; tells closures their types.
+/// Calls a lowering function; gives closures their argument types.
 fn call<P, R: Results>(
     net: &mut Net,
     x: &[ValueId],
@@ -227,7 +227,7 @@ fn call<P, R: Results>(
     R::from_lowered(lower(net, x, params))
 }
 
-/// What a lowering gives: one value or several.
+/// The results of a lowering function: one value or several.
 trait Results {
     fn from_lowered(lowered: Result<Self>) -> Result<Vec<ValueId>>
     where

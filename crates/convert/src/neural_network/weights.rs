@@ -9,7 +9,7 @@ use crate::Error;
 
 type Result<T> = std::result::Result<T, Error>;
 
-/// The weights as an fp32 tensor of this shape. Scales and biases, where there are several, are along `axis`.
+/// Reads the weights as an fp32 tensor of this shape. Scales and biases, if there are several, run along `axis`.
 pub(super) fn read(weights: Option<&WeightParams>, shape: &[usize], axis: usize) -> Result<Tensor> {
     let weights = weights.ok_or_else(|| Error::malformed("weights are missing"))?;
     let too_large = || Error::malformed(format!("weights of shape {shape:?} are too large"));
@@ -20,7 +20,7 @@ pub(super) fn read(weights: Option<&WeightParams>, shape: &[usize], axis: usize)
         .map_err(|_| Error::malformed(format!("{found} weights, where the shape {shape:?} needs {count}")))
 }
 
-/// How many weights there are, if that shows without a shape: quantized ones may end in padding.
+/// Returns the number of weights, as far as it shows without a shape: quantized weights may end in padding.
 pub(super) fn count(weights: Option<&WeightParams>) -> usize {
     weights.map_or(0, |w| w.float_value.len().max(w.float16_value.len() / 2).max(w.raw_value.len()))
 }
@@ -64,7 +64,7 @@ fn values(weights: &WeightParams, shape: &[usize], axis: usize, count: usize) ->
     }
 }
 
-/// Number `i` of unsigned integers of `bits` bits, the most significant bit first.
+/// Returns element `i` of packed unsigned integers of `bits` bits, most significant bit first.
 fn code(packed: &[u8], i: usize, bits: usize) -> u8 {
     let (byte, offset) = (i * bits / 8, i * bits % 8);
     let next = packed.get(byte + 1).copied().unwrap_or(0);

@@ -11,14 +11,14 @@ use milwright_spec::{FunctionSummary, Package};
 use super::values::{blob_type, read_blob};
 use crate::Error;
 
-/// The attribute by which the compiler tells a function which shapes its inputs may have. The description of the model
-/// says the same, and is what counts when a model is read.
+/// The attribute with the shapes that a function's inputs may have, for Core ML's compiler. The model's description has
+/// the same shapes; when a model is read, only the description counts.
 const FLEXIBLE_SHAPES: &str = "FlexibleShapeInformation";
 
-/// The attribute of a program that says which tools made it.
+/// The attribute that names the tools which made a program.
 const BUILD_INFO: &str = "buildInfo";
 
-/// The first specification version whose compiled programs are written as `program(1.3)`.
+/// The first specification version whose compiled programs have the form `program(1.3)`.
 const FIRST_WITH_SCALARS: i32 = 9;
 
 /// Reads a program's text. Weights are shared with the package's files, not copied.
@@ -37,9 +37,9 @@ pub(super) fn read_text(text: &str, package: &Package) -> Result<Program, Error>
     Ok(program)
 }
 
-/// The text of a program that was [read](super::read()) from `package`, for a compiled model: in the form that Core ML's
-/// compiler writes for the model's specification version. Constants that lie in the package's weight files are referred
-/// to there; `tool` is added to the tools that made the program, with its version.
+/// Writes the text of a compiled program, in the form that Core ML's compiler uses for the model's specification
+/// version. The program must have been [read](super::read()) from `package`: the text refers to constants in the
+/// package's weight files. `tool`, a name and a version, is added to the tools that made the program.
 pub fn write_text(program: &Checked, package: &Package, tool: (&str, &str)) -> String {
     let mut program: Program = (**program).clone();
     let description = package.model().description.as_deref();
@@ -63,14 +63,15 @@ pub fn write_text(program: &Checked, package: &Package, tool: (&str, &str)) -> S
     Printer::new().version(version).weights(&mut blobs).print(&program).trim_end().to_owned()
 }
 
-/// What `metadata.json` says about each function of a program that was [read](super::read()) from `package`.
+/// Returns what `metadata.json` says about each function of a program that was [read](super::read()) from `package`.
 pub fn summaries(program: &Program, package: &Package) -> BTreeMap<String, FunctionSummary> {
     let places = Places::new(package);
     let summaries = program.functions.iter().map(|(name, f)| (name.clone(), summary(f, &places)));
     summaries.collect()
 }
 
-/// Which constants lie in weight files, and where: a constant that was read from one shares its bytes with the file.
+/// The places of constants in weight files. A constant is found by its address, because it shares its bytes with the
+/// file.
 struct Places(HashMap<(usize, usize, BlobType), BlobRef>);
 
 impl Places {
@@ -104,7 +105,8 @@ fn add_build_info(program: &mut Program, (tool, version): (&str, &str)) {
     }
 }
 
-/// The default shapes of the inputs that have several, and the others, by name. `None` if all are fixed.
+/// Returns, by input, the default shapes of inputs with flexible shapes, and their other shapes. `None` if all are
+/// fixed.
 fn flexible_shapes(features: &[pb::FeatureDescription], function: &Function) -> Option<Value> {
     let flexible = features.iter().filter_map(|f| Some((f.name.as_str(), shapes(f, function)?)));
     let mut flexible: Vec<(&str, Shapes)> = flexible.collect();
@@ -134,7 +136,7 @@ fn flexible_shapes(features: &[pb::FeatureDescription], function: &Function) -> 
     if !ranges.is_empty() {
         parts.push(named("RangeDims", &ranges_type, ranges));
     }
-    // Each entry is one choice for all inputs together.
+    // Each entry chooses one shape for every input.
     let choices = flexible.iter().map(|(_, shapes)| shapes.enumerated.len()).max().unwrap_or(0);
     let enumerated: Vec<(Value, Value)> = (0..choices)
         .map(|i| {
@@ -153,7 +155,7 @@ fn flexible_shapes(features: &[pb::FeatureDescription], function: &Function) -> 
     Some(Value::Tuple(parts))
 }
 
-/// The shapes that an input may have: either ranges or an enumeration, besides the default.
+/// The shapes that an input may have: the default, and either ranges or an enumeration.
 struct Shapes {
     default: Vec<i32>,
     ranges: Vec<(i32, i32)>,
@@ -165,7 +167,7 @@ fn shapes(feature: &pb::FeatureDescription, function: &Function) -> Option<Shape
         feature_type::Type::MultiArrayType(array) => array_shapes(array),
         feature_type::Type::ImageType(image) => {
             let input = function.inputs.iter().find(|&&v| function[v].name == feature.name)?;
-            // Batch and channels are as the program says, in front of height and width.
+            // In front of height and width are the batch and channel sizes that the program has.
             let shape = &function[*input].ty.as_tensor()?.shape;
             let outer = shape.len().checked_sub(2)?;
             let outer = shape[..outer].iter().map(|d| d.fixed().map_or(1, narrow)).collect::<Vec<i32>>();
@@ -213,12 +215,12 @@ fn image_shapes(image: &pb::ImageFeatureType, outer: &[i32]) -> Option<Shapes> {
     Some(shapes)
 }
 
-/// Least and greatest size; -1 is without end.
+/// Returns the least and the greatest size; -1 means unlimited.
 fn range(range: &pb::SizeRange) -> (i32, i32) {
     (narrow(range.lower_bound), if range.upper_bound < 0 { -1 } else { narrow(range.upper_bound) })
 }
 
-/// A size as the text has it: sizes above what an int32 holds have no meaning there.
+/// Converts a size for the text, which has int32 sizes; larger ones have no meaning there.
 fn narrow<T: TryInto<i32>>(size: T) -> i32 {
     size.try_into().unwrap_or(i32::MAX)
 }
@@ -246,7 +248,7 @@ fn summary(function: &Function, places: &Places) -> FunctionSummary {
     summary
 }
 
-/// The opset that the compiler counts an op under: iOS 17 has kept the ops of iOS 16 that it did not change.
+/// Returns the opset that Core ML's compiler counts an op under. Ops that iOS17 did not change count under iOS16.
 fn version(kind: OpKind, opset: Opset) -> Opset {
     match opset {
         Opset::Ios17 => kind.version(opset).map_or(opset, |v| v.opset).max(Opset::Ios16),
@@ -254,7 +256,7 @@ fn version(kind: OpKind, opset: Opset) -> Opset {
     }
 }
 
-/// `constexprLutToDense` for `constexpr_lut_to_dense`.
+/// Turns `constexpr_lut_to_dense` into `constexprLutToDense`.
 fn camel_case(name: &str) -> String {
     let mut words = name.split('_');
     let first = words.next().unwrap_or_default().to_owned();
@@ -265,7 +267,7 @@ fn camel_case(name: &str) -> String {
     })
 }
 
-/// `Float16` for fp16, `Int32` for int32, `UInt8` for uint8.
+/// Returns `Float16` for fp16, `Int32` for int32, `UInt8` for uint8, and so on.
 fn type_name(dtype: DType) -> String {
     match dtype {
         DType::Fp16 => "Float16".to_owned(),

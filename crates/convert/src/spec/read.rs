@@ -1,4 +1,4 @@
-//! Messages to IR.
+//! Converts protobuf messages to IR.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,8 +14,8 @@ use crate::Error;
 /// Reads the ML program of a model. Weights are shared with the package's files, not copied.
 ///
 /// # Errors
-/// The model is of another type than ML program, uses an op or a form that is not known, or is malformed. The error
-/// names function and op.
+/// The model is not an ML program, is malformed, or uses an unknown op or form. The error names the function and the
+/// op.
 pub fn read(package: &Package) -> Result<Program, Error> {
     if let Some(text) = package.program_text() {
         return read_text(text, package);
@@ -35,9 +35,9 @@ pub fn read(package: &Package) -> Result<Program, Error> {
     Ok(Program { functions, attributes })
 }
 
-/// Names every unknown op at once, so that a user need not find them one by one.
+/// Reports every unknown op in one error, so that a user need not find them one by one.
 fn refuse_unknown_ops(program: &pb::Program) -> Result<(), Error> {
-    /// Where each of them is used first, as the op's output.
+    /// Collects the first use of each, named by the op's output.
     fn collect<'a>(
         block: &'a pb::Block,
         function: &'a str,
@@ -99,9 +99,9 @@ fn read_function(function: &pb::Function, package: &Package) -> Result<Function,
 struct Reader<'a> {
     package: &'a Package,
     function: Function,
-    /// What each name means here.
+    /// The values that names refer to at this point.
     scope: HashMap<String, ValueId>,
-    /// Names defined so far, to forget when their block ends.
+    /// The names defined so far, so that they can be removed at the end of their block.
     shadowed: Vec<String>,
 }
 
@@ -157,7 +157,7 @@ impl Reader<'_> {
                 !is_param
             });
         }
-        // Nested blocks see the outer values but not this op's outputs.
+        // Nested blocks can use the outer values, but not this op's outputs.
         let mut blocks = Vec::with_capacity(op.blocks.len());
         for block in &op.blocks {
             let id = self.function.add_block();
@@ -201,7 +201,7 @@ fn read_attributes<'a>(
     attributes.into_iter().map(read).collect()
 }
 
-/// An op as errors name it: its kind, and its name or that of its first output.
+/// Describes an op for errors: its kind, and its name or that of its first output.
 fn describe(op: &pb::Operation) -> String {
     use pb::tensor_value::Value as Data;
     use pb::value::immediate_value::Value as Immediate;

@@ -1,4 +1,4 @@
-//! Types.
+//! Conversions between the types of IR and file.
 
 use milwright_mil::{DType, Dim, TensorType, Type};
 use milwright_spec::proto::mil_spec as pb;
@@ -6,7 +6,7 @@ use pb::dimension::{ConstantDimension, Dimension, UnknownDimension};
 
 use crate::Error;
 
-/// Pairs the element types of IR and file.
+/// The element types of the IR, with those of the file.
 const DTYPES: &[(DType, pb::DataType)] = &[
     (DType::Bool, pb::DataType::Bool),
     (DType::String, pb::DataType::String),
@@ -30,10 +30,10 @@ const DTYPES: &[(DType, pb::DataType)] = &[
     (DType::UInt64, pb::DataType::Uint64),
 ];
 
-/// A type of a message.
+/// Reads a type from its message.
 ///
 /// # Errors
-/// It is missing, malformed, or has a form that is not known.
+/// The message is missing or malformed, or has an unknown form.
 pub fn read_type(ty: Option<&pb::ValueType>) -> Result<Type, Error> {
     use pb::value_type::Type as Pb;
     let missing = || Error::malformed("a type is missing");

@@ -1,4 +1,4 @@
-//! Constants, immediate or in weight files.
+//! Constants, in a message or in a weight file.
 
 use bytes::Bytes;
 use milwright_mil::{DType, Dim, Tensor, TensorType, Type, Value};
@@ -11,7 +11,7 @@ use pb::value::immediate_value::Value as Immediate;
 use super::types::{read_type, write_type};
 use crate::Error;
 
-/// Pairs the element types that weight files can hold.
+/// The element types that weight files can hold, with their types there.
 const BLOB_TYPES: &[(DType, BlobType)] = &[
     (DType::Fp16, BlobType::Float16),
     (DType::Fp32, BlobType::Float32),
@@ -30,7 +30,7 @@ const BLOB_TYPES: &[(DType, BlobType)] = &[
     (DType::UInt32, BlobType::UInt32),
 ];
 
-/// The type in a weight file of tensors of this element type.
+/// Returns the type that tensors of this element type have in a weight file.
 pub(super) fn blob_type(dtype: DType) -> Option<BlobType> {
     BLOB_TYPES.iter().find(|(d, _)| *d == dtype).map(|(_, b)| *b)
 }
@@ -42,7 +42,7 @@ pub(super) fn read_value(value: &pb::Value, package: &Package) -> Result<Value, 
             read_blob(tensor_type(&ty)?, &blob.file_name, blob.offset, package).map(Value::Tensor)
         }
         Some(pb::value::Value::ImmediateValue(immediate)) => {
-            // An empty list or tuple may come without a payload.
+            // Empty lists and tuples may have no payload.
             read_immediate(ty, immediate.value.as_ref(), package)
         }
         None => Err(Error::malformed("a constant has no value")),
@@ -111,7 +111,7 @@ fn tensor_type(ty: &Type) -> Result<&TensorType, Error> {
     ty.as_tensor().ok_or_else(|| Error::malformed(format!("a {ty} cannot be in a weight file")))
 }
 
-/// The tensor at an offset of a weight file, by the file's name in the model.
+/// Reads the tensor at an offset of a weight file. The file is named as in the model.
 pub(super) fn read_blob(
     ty: &TensorType,
     file_name: &str,
@@ -135,7 +135,7 @@ pub(super) fn read_blob(
     from_bytes(ty, blob.data)
 }
 
-/// A tensor over bytes that must be as many as its type takes.
+/// Makes a tensor of bytes, whose number must be what the type requires.
 fn from_bytes(ty: &TensorType, data: Bytes) -> Result<Tensor, Error> {
     let shape = fixed_shape(ty)?;
     Tensor::from_bytes(ty.dtype, &shape, data).map_err(|e| Error::malformed(e.to_string()))
@@ -191,7 +191,7 @@ fn narrow<T: milwright_mil::Element>(
     Tensor::from_vec(shape, narrowed).map_err(|e| Error::malformed(e.to_string()))
 }
 
-/// Writes a constant into the message itself.
+/// Writes a constant into its message.
 pub(super) fn write_value(value: &Value) -> pb::Value {
     let immediate = match value {
         Value::Tensor(t) => Immediate::Tensor(write_tensor(t)),
@@ -212,7 +212,7 @@ pub(super) fn write_value(value: &Value) -> pb::Value {
     }
 }
 
-/// The message for a constant that was put into a weight file.
+/// Makes the message for a constant that is in a weight file.
 pub(super) fn write_blob(tensor: &Tensor, blob: pb::value::BlobFileValue) -> pb::Value {
     pb::Value {
         doc_string: String::new(),
@@ -221,7 +221,7 @@ pub(super) fn write_blob(tensor: &Tensor, blob: pb::value::BlobFileValue) -> pb:
     }
 }
 
-/// Which field holds the elements is part of the format: readers look nowhere else.
+/// The format prescribes the field for the elements: readers look in no other.
 fn write_tensor(t: &Tensor) -> pb::TensorValue {
     use pb::tensor_value::{
         RepeatedBools, RepeatedBytes, RepeatedDoubles, RepeatedFloats, RepeatedInts, RepeatedLongInts,

@@ -1,4 +1,4 @@
-//! IR to messages.
+//! Converts IR to protobuf messages.
 
 use milwright_mil::{
     Arg, Attributes, BlockId, Checked, Function, Input, Op, OpKind, Opset, Tensor, Value, ValueId,
@@ -10,12 +10,12 @@ use super::types::write_type;
 use super::values::{blob_type, write_blob, write_value};
 use crate::{Error, ErrorKind};
 
-/// Smaller constants stay in the message, as coremltools has it.
+/// Smaller constants stay in the message, as with coremltools.
 const MIN_BLOB_ELEMENTS: usize = 10;
 
-/// Where weights go: a weight file that is being written.
+/// The destination of weights: a weight file that is being written.
 pub trait WeightSink {
-    /// Stores one weight and says where. `data` lies in the program that is being written.
+    /// Stores one weight and returns its place. `data` borrows from the program that is being written.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -27,11 +27,11 @@ pub trait WeightSink {
     ) -> Result<pb::value::BlobFileValue, milwright_spec::Error>;
 }
 
-/// Writes a program as messages; its weights go to `sink`, in the order of the ops. Names, types and attributes are
-/// kept.
+/// Writes a program as messages, and its weights to `sink`, in the order of the ops. Preserves names, types and
+/// attributes.
 ///
 /// # Errors
-/// `sink` fails; the error names function and op.
+/// `sink` fails. The error names the function and the op.
 pub fn write(program: &Checked, sink: &mut dyn WeightSink) -> Result<pb::Program, Error> {
     let mut functions = std::collections::BTreeMap::new();
     for (name, function) in &program.functions {
@@ -120,7 +120,7 @@ impl Writer<'_> {
         Ok(written)
     }
 
-    /// The constant that is bound, immediate or through a `const` op.
+    /// The constant that is bound, as an immediate or through a `const` op.
     fn constant(&self, args: &[Arg]) -> Option<Value> {
         match args {
             [Arg::Const(value)] => Some(value.clone()),
@@ -139,7 +139,7 @@ impl Writer<'_> {
         Ok(pb::argument::Binding { binding: Some(binding) })
     }
 
-    /// Writes a constant, into the weight file where it belongs there.
+    /// Writes a constant, to the weight file if it belongs there.
     fn value(&mut self, value: &Value) -> Result<pb::Value, Error> {
         match value {
             Value::Tensor(t) => match self.weight_type(t) {
@@ -161,8 +161,8 @@ impl Writer<'_> {
         }
     }
 
-    /// The type in the weight file, for tensors that belong there: readers expect integers of 16 and 32 bits there
-    /// from iOS18 on, and elements under a byte always.
+    /// Returns the type in the weight file, if the tensor belongs there. Readers expect 16-bit and 32-bit integers
+    /// there from iOS18 on, and elements smaller than a byte always.
     fn weight_type(&self, t: &Tensor) -> Option<BlobType> {
         let dtype = blob_type(t.dtype())?;
         let belongs = match dtype.bits() {
