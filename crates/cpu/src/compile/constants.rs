@@ -12,7 +12,8 @@ use crate::{KernelError, View};
 /// Constants of at most this size are stored in the graph, not in the data section.
 const INLINE_BYTES: usize = 64;
 
-/// Collects constants: equal ones become one value, and only those that some step reads get bytes in the data section.
+/// Collects constants. Large ones that share their bytes become one value, and only constants that some step reads get
+/// bytes in the data section.
 #[derive(Default)]
 pub(super) struct Constants {
     /// Values by the constant's address, length, element type and shape.

@@ -22,7 +22,7 @@ use arena::Arena;
 
 pub use input::convert as convert_input;
 
-/// A plan that is ready to run. It can be shared among threads: each run borrows an arena from it.
+/// A plan that is ready to run. Threads can share it: each run borrows an arena of its own from it.
 pub struct Executable {
     function: String,
     opset: Opset,
@@ -161,7 +161,7 @@ pub enum RunError {
     Memory {
         /// The function.
         function: String,
-        /// The size that is missing.
+        /// The reason, with the size that is missing.
         error: KernelError,
     },
     /// The run was cancelled.
@@ -348,7 +348,7 @@ impl Executable {
                 let take = |v: &u32| self.any(*v, frame);
                 let mut vars = init.iter().map(take).collect::<Result<Vec<_>, _>>().map_err(failed)?;
                 for _ in 0..MAX_TURNS {
-                    // Asks in each iteration, because a loop's blocks may have no steps.
+                    // Checks for cancellation in each iteration: the blocks of a loop may have no steps.
                     if frame.cancel.is_some_and(|cancel| cancel()) {
                         return Err(RunError::Cancelled { before: step.name.clone() });
                     }

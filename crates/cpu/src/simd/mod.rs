@@ -2,7 +2,7 @@
 //!
 //! * [`Isa`] names an instruction set, chosen once at run time. Only [`Isa::detect`] and [`Isa::available`] make one,
 //! so
-//!   that whoever holds an `Isa` knows that the machine has it.
+//!   that an `Isa` proves that the machine has it.
 //! * [`Simd`] is a vector of `f32` in one instruction set. Its implementors are *tokens*: a value of one proves that
 //! the
 //!   machine has the instructions, which makes all of its arithmetic safe to call.

@@ -33,9 +33,10 @@ struct Bin {
 /// Finds the `k` centers that minimize the sum of squared distances to `values` (fewer if there are fewer distinct
 /// values), in ascending order.
 ///
-/// fp16 values are clustered exactly, or nearly so: the search starts from a rough solution and moves every border
-/// between its neighbors until no border improves. Other values are put into bins first, and the result is then refined
-/// on the values themselves. Bins add no more than a small part (`HIDDEN`) of the least error.
+/// fp16 values are clustered exactly, or nearly so: the search looks for the best borders near those of a rough
+/// solution, then near the ones that it found, until no border is at the edge of where it looked. Other values are put
+/// into bins first, and the result is then refined on the values themselves. Bins add no more than a small part
+/// (`HIDDEN`) of the least error.
 ///
 /// All values must be finite. `k` is at most 256.
 pub fn cluster(values: &[f32], k: usize) -> Vec<f32> {

@@ -1,9 +1,9 @@
 //! `conv`
 //!
-//! The input is first copied into padded *planes*, one for each channel and each phase of the stride: plane `f` of a
-//! row has the elements `f`, `f + stride`, `f + 2 stride` … of the padded row. What the kernel offset (*tap*) number
-//! `t` reads for output position `p` is then at `taps[t] + p`, and consecutive output positions read consecutive
-//! elements:
+//! The input is first copied into padded *planes*, one for each channel and each phase of the stride. In one dimension,
+//! the plane of phase `f` has the elements `f`, `f + stride`, `f + 2 stride` … of the padded row. The element that the
+//! kernel offset (*tap*) number `t` reads for output position `p` is then at `taps[t] + p`, and the consecutive
+//! positions of a line read consecutive elements:
 //!
 //! ```text
 //! one row, kernel 3, stride 2, padding 1:        output p     0      1      2
@@ -66,7 +66,8 @@ impl Kernel for Conv {
     }
 }
 
-/// The most elements that planes may have beyond twice the size of input and output. Only absurd padding needs more.
+/// The most elements that a channel's planes may have beyond twice those of its input and of its matrix kernel offsets
+/// × positions. Only absurd padding needs more.
 const MAX_PADDING: usize = 1 << 24;
 /// The most channels that run at the same time, one in each task; scratch memory is for so many, as in `simd::gemm`.
 const LANES: usize = 8;

@@ -16,7 +16,7 @@ fn inner(input: Operand<'_>, scale: Operand<'_>, axis: Option<Axis>) -> Result<u
         None => count(&shape),
         Some(axis) => count(&shape[axis.resolve(shape.len())? + 1..]),
     };
-    // Callers divide by this: an empty tensor must not make it 0.
+    // Callers divide by this, so it must not be 0 even for an empty tensor.
     Ok(inner.max(1))
 }
 
