@@ -1,5 +1,4 @@
-//! `cargo xtask docs`: writes the pages about ops and quantizations from their lists, so that the pages cannot be
-//! wrong.
+//! `cargo xtask docs`: writes the pages about ops and quantizations from their lists, which keeps the pages right.
 //!
 //! * `docs/ops/README.md`: every op, by family;
 //! * `docs/ops/FAMILY.md`: what each op computes, its parameters and their types in every opset;

@@ -14,8 +14,7 @@ pub const ALIGN: usize = 64;
 /// less memory than such machines have.
 pub const DEFAULT_MEMORY: u64 = 8 << 30;
 
-/// Before a step with at least this many bytes of temporary copies runs, the engine asks the system whether it has
-/// them.
+/// Steps with at least this many bytes of temporary copies first ask the system whether it has the memory.
 const LARGE: usize = 64 << 20;
 
 /// A memory budget for values with data-dependent sizes. Clones share the budget.

@@ -162,8 +162,7 @@ fn infer_block(
     }
 }
 
-/// Infers the element types of an op's outputs from the declared types of its inputs; `None` for types that do not
-/// follow.
+/// Infers the element types of an op's outputs from its inputs' declared types; `None` where they do not follow.
 pub fn output_dtypes(function: &Function, op: OpId) -> Option<Vec<Option<DType>>> {
     let found = infer_op(function, op, &Facts::new()).ok()?;
     Some(found.iter().map(|inferred| Some(inferred.ty.as_tensor()?.dtype)).collect())

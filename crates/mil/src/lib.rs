@@ -12,7 +12,7 @@
 //! * Tensors are dense and row-major. A scalar is a tensor of rank 0.
 //! * An input of an op is a value, a list of values (a *variadic* parameter), or an immediate constant.
 //! * `const` ops carry their value in the attribute `val`. The parameters of `constexpr_*` ops are always inputs
-//! here, although files up to iOS17 store them as attributes: the reader and the writer translate.
+//!   here, although files up to iOS17 store them as attributes: the reader and the writer translate.
 //!
 //! [`mod@verify`] checks all of that; [`text`] prints and parses programs; [`infer`] infers types and known values;
 //! [`build`] builds functions; [`passes`] rewrite programs; [`widen()`] converts fp16 programs to fp32.

@@ -13,8 +13,7 @@ use crate::Error;
 
 pub(super) type Result<T> = std::result::Result<T, Error>;
 
-/// Pushes an op with named inputs, and returns its only result. Does not compile if a name is not a parameter of the
-/// op.
+/// Pushes an op with named inputs, and returns its only result. Does not compile if the op has no such parameter.
 macro_rules! op {
     ($net:expr, $kind:ident, $($name:ident = $value:expr),+ $(,)?) => {
         $net.op(milwright_mil::OpKind::$kind, vec![$(

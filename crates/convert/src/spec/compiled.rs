@@ -70,8 +70,7 @@ pub fn summaries(program: &Program, package: &Package) -> BTreeMap<String, Funct
     summaries.collect()
 }
 
-/// The places of constants in weight files. A constant is found by its address, because it shares its bytes with the
-/// file.
+/// The places of constants in weight files, by address: a constant that was read from a file shares its bytes.
 struct Places(HashMap<(usize, usize, BlobType), BlobRef>);
 
 impl Places {

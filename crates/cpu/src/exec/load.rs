@@ -204,8 +204,7 @@ impl Loader<'_> {
             Prepared::Dynamic(run) if epilogue.is_empty() => {
                 Work::Dynamic { run, kind: kind.name(), inputs, outputs: self.in_slots(&outputs)? }
             }
-            // A kernel decides the same way when a plan is compiled and when it is loaded, so another result means
-            // damage.
+            // A kernel decides the same way at compile time and at load time, so another result means damage.
             _ => return Err(bad("an op is not what it was when it was compiled")),
         })
     }

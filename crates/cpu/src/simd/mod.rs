@@ -1,11 +1,9 @@
 //! SIMD: one small abstraction over the instruction sets, and what is built on it.
 //!
 //! * [`Isa`] names an instruction set, chosen once at run time. Only [`Isa::detect`] and [`Isa::available`] make one,
-//! so
-//!   that an `Isa` proves that the machine has it.
+//!   so that an `Isa` proves that the machine has it.
 //! * [`Simd`] is a vector of `f32` in one instruction set. Its implementors are *tokens*: a value of one proves that
-//! the
-//!   machine has the instructions, which makes all of its arithmetic safe to call.
+//!   the machine has the instructions, which makes all of its arithmetic safe to call.
 //! * [`Op`] is code written once for every `Simd`; [`Isa::run`] compiles it for each and calls the right one.
 //! * [`convert`] works on slices; [`gemm`] multiplies matrices.
 

@@ -122,8 +122,7 @@ impl<'f> Editor<'f> {
         t.to_f64().first().copied()
     }
 
-    /// Both ways to see a binary op as a value and the other parameter: (value of `x`, `"y"`) and (value of `y`,
-    /// `"x"`).
+    /// A binary op as a value and its other parameter, both ways: (value of `x`, `"y"`) and (value of `y`, `"x"`).
     pub fn operands(&self, op: OpId) -> impl Iterator<Item = (ValueId, &'static str)> {
         [("x", "y"), ("y", "x")].into_iter().filter_map(move |(a, b)| Some((self.value(op, a)?, b)))
     }

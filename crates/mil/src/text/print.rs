@@ -250,8 +250,7 @@ impl<'w> Printer<'w> {
         self.row(t, &elements, t.shape(), &mut at);
     }
 
-    /// Prints the elements from `at` on that fill `shape`, in nested brackets. Recursion is bounded by the tensor's
-    /// rank.
+    /// Prints the elements from `at` on that fill `shape`, in nested brackets. The rank bounds the recursion.
     fn row(&mut self, t: &Tensor, elements: &Elements, shape: &[usize], at: &mut usize) {
         let Some((&length, inner)) = shape.split_first() else {
             self.element(t, elements, *at);

@@ -194,8 +194,7 @@ fn from_rough(bins: &[Bin], k: usize) -> Vec<f32> {
     const LEAST_WIDE: usize = 1024;
     /// With more clusters than this, a cluster is too narrow for wide bins to find its ends.
     const MOST_CLUSTERS: usize = 64;
-    /// The most searches, each around the ends that the search before found; and the least distance it looks around an
-    /// end.
+    /// The most searches, each around the ends of the one before, and the least distance it looks around an end.
     const MOST_SEARCHES: usize = 8;
     const FEW: usize = 8;
     let (wide, wide_ends) = widened(bins, (WIDE * k).max(LEAST_WIDE));
@@ -367,8 +366,7 @@ impl Lookup {
         let mut lookup = Lookup { borders, first: vec![0; groups] };
         let mut first = 0;
         for group in 0..groups {
-            // Every value that rounds into this group is at least as large as the largest fp16 number of the group
-            // before.
+            // A value that rounds into this group is at least the largest fp16 number of the group before.
             if let Some(below) = group.checked_sub(1) {
                 let ordered = ((below << LOOKUP_SHIFT) + (1 << LOOKUP_SHIFT) - 1) as u16;
                 let half = f16::from_bits(if ordered & 0x8000 != 0 { ordered ^ 0x8000 } else { !ordered });

@@ -152,8 +152,7 @@ impl Tables {
                     let block = (offset as isize + i as isize * stride) as usize;
                     let from =
                         &lut[block * table + usize::from(indices[start + position]) * entry..][..entry];
-                    // Position along the axis (and outside it), element of the entry, and position inside, in the
-                    // output.
+                    // In the output: position up to the axis, element of the entry, position inside.
                     let (place, inside) = (position / self.inner, position % self.inner);
                     for (v, element) in from.chunks_exact(width).enumerate() {
                         let to = ((place * self.vector + v) * self.inner + inside) * width;

@@ -180,8 +180,7 @@ impl Plan {
     fn product(self, [x, weight]: [usize; 2], bias: Option<usize>, packed: Option<Packed>) -> Step {
         let [m, k, n] = self.size();
         let (isa, groups, pitch) = (self.isa, self.groups, self.pitch);
-        // The matrix is the input itself. If it is read for few rows of the weight only, packing it costs more than it
-        // gains.
+        // The matrix is the input itself. If few rows of the weight read it, packing it costs more than it gains.
         let pointwise = self.in_place && self.taps.len() == 1;
         let direct = pointwise && m <= 4 * panel_rows(isa, m);
         let gemm = Gemm::new(isa, [m, k, n], groups, [packed.is_some(), direct], self.half_output);

@@ -37,8 +37,7 @@ impl Kernel for ConvTranspose {
                 if positions * outputs == 0 || batch * groups == 0 {
                     return;
                 }
-                // weightᵀ (outputs · taps × inner) times the image (inner × pixels). Each task computes one output
-                // channel.
+                // weightᵀ (outputs · taps × inner) times the image (inner × pixels), one output channel in each task.
                 pool.for_each_chunk(out, positions, |i, plane| {
                     let (n, c) = (i / (groups * outputs), i % (groups * outputs));
                     let (g, o) = (c / outputs, c % outputs);

@@ -16,8 +16,7 @@ impl Kernel for Scatter {
         let shape = concrete(&p.data)?;
         let (outer, n, inner) = around(&shape, p.axis.resolve(shape.len())?);
         let indices = Indices::of(p.indices, p.validate_indices);
-        // From iOS17 on, Core ML does not define what an index out of range does unless it is validated. Here it is
-        // ignored.
+        // From iOS17 on, Core ML leaves open what an unvalidated index out of range does. Here it is ignored.
         let lenient = p.opset() >= Opset::Ios17 && !p.validate_indices;
         scatter([p.data, p.updates], mode(p.mode)?, move |run| {
             let at: Vec<Option<usize>> = if lenient {

@@ -142,8 +142,7 @@ impl Gemm {
                 (room / columns).max(1).saturating_mul(columns).min(most_columns)
             },
         ];
-        // Makes enough tasks for threads to share evenly, and first cuts where no operand is packed twice because of
-        // it.
+        // Makes enough tasks for threads to share evenly. Prefers cuts that do not pack an operand twice.
         let count = |t: [usize; 2]| batch * m.div_ceil(t[0]) * n.div_ceil(t[1]);
         let halve = |size: usize, unit: usize| (size / 2).next_multiple_of(unit);
         while count(task) < TASKS {
@@ -279,7 +278,7 @@ impl Gemm {
                 source.pack(isa, batch, first_column + column, count, columns, &mut own_b[column * k..]);
             }
         };
-        // B, the stride along k, and the stride from one panel to the next, in elements per column.
+        // B, its stride along k, and its stride along the columns from panel to panel: elements per column.
         let (b, b_stride, b_panel): (&[f32], usize, usize) = match b {
             Operand::Packed(b) => (&b[(batch * padded_n + first_column) * k..], columns, k),
             Operand::Panels(source) => {
@@ -385,8 +384,7 @@ pub(crate) struct Target {
     pub(crate) f32: bool,
 }
 
-// SAFETY: the pointer stands for an exclusive borrow that lasts as long as the value, and tasks write to disjoint parts
-// only.
+// SAFETY: the pointer stands for an exclusive borrow that outlives the value; tasks write to disjoint parts.
 unsafe impl Sync for Target {}
 
 impl Target {

@@ -89,8 +89,7 @@ impl<const ROWS: usize> Op for TileOp<'_, ROWS> {
                 acc[0] = s.fma(x, b0, acc[0]);
                 acc[1] = s.fma(x, b1, acc[1]);
             }
-            // After the last step the pointer is past the end. Nothing reads through it, and `wrapping_add` may make
-            // it.
+            // After the last step the pointer is past the end; `wrapping_add` allows that, and nothing reads it.
             a = a.wrapping_add(ROWS);
             b = b.wrapping_add(t.b_stride);
         }

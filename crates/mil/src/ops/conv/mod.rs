@@ -87,8 +87,7 @@ impl Window<'_> {
                     let padded = size.checked_add(before).and_then(|n| n.checked_add(after));
                     let room = padded.and_then(|n| n.checked_sub(span)).ok_or_else(too_large)?;
                     let mut positions = if ceil { room.div_ceil(stride) } else { room / stride } + 1;
-                    // Drops a last window that starts beyond the input and its padding in front: it would contain no
-                    // input.
+                    // Drops a last window that starts beyond the input and its padding in front: it sees no input.
                     let pad = before + after;
                     if ceil && pad > 0 && 2 * (positions - 1) * stride >= 2 * size + pad {
                         positions -= 1;
