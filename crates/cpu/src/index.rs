@@ -29,6 +29,8 @@ pub fn broadcast_strides(from: &[usize], to: &[usize]) -> Dims {
 
 /// The order in which a tensor is read to give another shape: each dimension of that shape has a size and a stride (in
 /// elements of this tensor). Transposes, slices and broadcasts are walks.
+///
+/// The transpose of a dense 2 × 3 matrix, for example, is the walk with sizes 3, 2 and strides 1, 3.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Walk {
     /// Sizes and strides, outermost first, with adjacent dimensions merged where possible.

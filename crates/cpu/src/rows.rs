@@ -12,6 +12,16 @@ const TILE: usize = 32;
 const LEAST: usize = 16 * 1024;
 
 /// The rows of a tensor along some of its dimensions. Rows are numbered in row-major order of the other dimensions.
+///
+/// ```text
+/// shape [2, 3, 4] along dimension 1: 8 rows of 3 elements, which are 4 apart; one digit for each element
+/// block 0   0 1 2 3   each column is a row; the digit is the row's number
+///           0 1 2 3
+///           0 1 2 3
+/// block 1   4 5 6 7
+///           4 5 6 7
+///           4 5 6 7
+/// ```
 #[derive(Clone, Debug)]
 pub struct Rows {
     /// The number of elements of a row.

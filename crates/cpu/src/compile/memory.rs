@@ -2,6 +2,12 @@
 //!
 //! Uses greedy best fit, largest first. Each buffer goes into the smallest gap that holds it, among the buffers already
 //! placed that are alive at the same time.
+//!
+//! ```text
+//! step        0    1    2    3
+//! offset 0    [-- a --] [-- c --]     c takes the place of a, which is dead by then
+//! offset 64        [---- b -----]
+//! ```
 
 use crate::memory::align_up;
 
