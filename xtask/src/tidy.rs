@@ -9,38 +9,11 @@ use serde::Deserialize;
 
 use crate::Result;
 
-/// The crates of the workspace that each crate may depend on. A crate that is missing here is an error: add its row and
-/// the reason for the crate.
-const EDGES: &[(&str, &[&str])] = &[
-    ("milwright-spec", &[]),
-    ("milwright-mil", &[]),
-    ("milwright-convert", &["milwright-spec", "milwright-mil"]),
-    ("milwright-optimize", &["milwright-mil"]),
-    ("milwright-cpu", &["milwright-mil"]),
-    ("milwright-apple", &[]),
-    ("milwright-cache", &[]),
-    ("milwright-worker", &[]),
-    (
-        "milwright",
-        &[
-            "milwright-spec",
-            "milwright-mil",
-            "milwright-convert",
-            "milwright-optimize",
-            "milwright-cpu",
-            "milwright-apple",
-            "milwright-cache",
-            "milwright-worker",
-        ],
-    ),
-    ("milwright-cli", &["milwright"]),
-    ("milwright-server", &["milwright"]),
-    ("milwright-python", &["milwright"]),
-    ("milwright-testkit", &["milwright-spec", "milwright-mil", "milwright-convert", "milwright-cpu"]),
-    ("xtask", &["milwright-mil", "milwright-cpu", "milwright-optimize"]),
-];
+/// The page with the table of crates, and how its header begins.
+const CRATES_PAGE: &str = "ARCHITECTURE.md";
+const CRATES_HEADER: &str = "| crate | its one job | may use |";
 
-/// Crates that the tests of any crate may use, besides those in its row of [`EDGES`].
+/// Crates that the tests of any crate may use, besides those in its row of the table.
 const TEST_EDGES: &[&str] = &["milwright-testkit"];
 
 /// External crates that only some of our crates may use, and why. A name also covers everything that starts with it and
@@ -113,7 +86,8 @@ const NAMES_FORBIDDEN: &str = "xtask/src/tidy.rs";
 pub fn run(root: &Path) -> Result {
     let metadata = metadata(root)?;
     let files = files(root)?;
-    let mut problems = edges(&metadata);
+    let allowed = crates(&fs::read_to_string(root.join(CRATES_PAGE))?);
+    let mut problems = edges(&metadata, &allowed);
     problems.extend(reserved(&metadata));
     problems.extend(unsafe_code(&metadata)?);
     problems.extend(texts(root, &files));
@@ -185,23 +159,58 @@ fn files(root: &Path) -> Result<Vec<String>> {
     Ok(names.split_terminator('\0').filter(|name| root.join(name).is_file()).map(str::to_owned).collect())
 }
 
-/// Finds dependencies between our crates that the table does not allow.
-fn edges(metadata: &Metadata) -> Vec<String> {
-    let allowed: BTreeMap<_, _> = EDGES.iter().copied().collect();
+/// For each crate of the workspace, those that it may depend on.
+type Crates = BTreeMap<String, Vec<String>>;
+
+/// Reads the table of crates. A row holds one crate or several; `all above` means the crates of the rows before.
+fn crates(page: &str) -> Crates {
+    let rows = page.lines().skip_while(|line| !line.starts_with(CRATES_HEADER)).skip(2);
+    let mut crates = Crates::new();
+    for row in rows.take_while(|line| line.starts_with('|')) {
+        let mut cells = row.split('|').skip(1);
+        let (names, may_use) = (cells.next().unwrap_or_default(), cells.nth(1).unwrap_or_default());
+        let may_use: Vec<String> = match may_use.trim() {
+            "all above" => crates.keys().cloned().collect(),
+            cell => quoted(cell).map(full_name).collect(),
+        };
+        crates.extend(quoted(names).map(|name| (full_name(name), may_use.clone())));
+    }
+    crates
+}
+
+/// The words between backticks.
+fn quoted(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
+/// The name of the crate in a directory of `crates/`, or of `xtask`.
+fn full_name(directory: &str) -> String {
+    match directory {
+        "milwright" | "xtask" => directory.to_owned(),
+        _ => format!("milwright-{directory}"),
+    }
+}
+
+/// Finds dependencies between our crates that the table does not allow, and rows and crates without the other.
+fn edges(metadata: &Metadata, allowed: &Crates) -> Vec<String> {
     let mut problems = Vec::new();
     for package in &metadata.packages {
-        let Some(allowed) = allowed.get(&*package.name) else {
-            problems.push(format!("{}: a crate without a row in EDGES", package.name));
+        let Some(allowed) = allowed.get(&package.name) else {
+            problems.push(format!("{}: a crate without a row in {CRATES_PAGE}", package.name));
             continue;
         };
         for dependency in package.dependencies.iter().filter(|dependency| dependency.path.is_some()) {
-            let name = &*dependency.name;
-            let for_tests = dependency.is_for_tests() && (TEST_EDGES.contains(&name) || name == package.name);
-            if !allowed.contains(&name) && !for_tests {
-                problems.push(format!("{} must not depend on {name} (EDGES)", package.name));
+            let name = &dependency.name;
+            let for_tests =
+                dependency.is_for_tests() && (TEST_EDGES.contains(&&**name) || *name == package.name);
+            if !allowed.contains(name) && !for_tests {
+                problems.push(format!("{} must not depend on {name} ({CRATES_PAGE})", package.name));
             }
         }
     }
+    let exists = |name: &&String| metadata.packages.iter().any(|package| package.name == **name);
+    let missing = allowed.keys().filter(|name| !exists(name));
+    problems.extend(missing.map(|name| format!("{CRATES_PAGE}: there is no crate {name}")));
     problems
 }
 
@@ -300,19 +309,45 @@ mod tests {
 
     #[test]
     fn edges_outside_the_table_are_found() {
+        let page = "\
+## Crates
+| crate | its one job | may use | must not know |
+|---|---|---|---|
+| `mil` | the IR with `Op` | – | files |
+";
+        let allowed = crates(page);
         let with = |dependency: &str, kind| {
-            edges(&sample(
-                "milwright-mil",
-                serde_json::json!([
-                    { "name": dependency, "kind": kind, "path": "/x" },
-                ]),
-            ))
+            let dependencies = serde_json::json!([{ "name": dependency, "kind": kind, "path": "/x" }]);
+            edges(&sample("milwright-mil", dependencies), &allowed)
         };
-        assert_eq!(with("milwright-spec", None), ["milwright-mil must not depend on milwright-spec (EDGES)"]);
+        assert_eq!(
+            with("milwright-spec", None),
+            ["milwright-mil must not depend on milwright-spec (ARCHITECTURE.md)"]
+        );
         assert_eq!(with("milwright-spec", Some("dev")).len(), 1);
         assert_eq!(with("milwright-testkit", None).len(), 1);
         assert!(with("milwright-testkit", Some("dev")).is_empty());
-        assert_eq!(edges(&sample("milwright-new", serde_json::json!([]))).len(), 1);
+        // A crate without a row, and a row without a crate.
+        assert_eq!(edges(&sample("milwright-new", serde_json::json!([])), &allowed).len(), 2);
+    }
+
+    #[test]
+    fn the_table_of_crates_is_read() {
+        let page = "\
+| crate | its one job | may use | must not know |
+|---|---|---|---|
+| `spec` | files | – | – |
+| `mil` | the IR | – | – |
+| `milwright` | the library | all above | – |
+| `cli`, `python` | `x` | `milwright`, `mil` | – |
+
+| other | table |
+";
+        let crates = crates(page);
+        assert_eq!(crates.len(), 5);
+        assert_eq!(crates["milwright"], ["milwright-mil", "milwright-spec"]);
+        assert_eq!(crates["milwright-python"], ["milwright", "milwright-mil"]);
+        assert!(crates["milwright-mil"].is_empty());
     }
 
     #[test]
