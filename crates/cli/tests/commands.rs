@@ -44,11 +44,11 @@ pages! {
     completions
     convert
     doctor
-    full_disk
     help
     images
     inspect
     limits
+    no_space
     optimize
     outputs
     pipelines
