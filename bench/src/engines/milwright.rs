@@ -15,7 +15,7 @@ pub struct Milwright {
 impl Milwright {
     pub fn load(model: &Path, inputs: Named, threads: usize) -> Result<Milwright> {
         let model = Arc::new(Model::open(model)?);
-        let session = Cpu.load(&model, &LoadOptions { threads, ..LoadOptions::default() })?;
+        let session = Cpu.session(&model, &LoadOptions { threads, ..LoadOptions::default() })?;
         let request = inputs.into_iter().fold(InferenceRequest::new(), |r, (name, t)| r.input(name, t));
         Ok(Milwright { session, request, last: None })
     }

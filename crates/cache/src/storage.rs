@@ -83,7 +83,7 @@ pub trait Storage: fmt::Debug + Send + Sync {
 }
 
 /// A lock, released when this is dropped.
-pub type LockGuard = Box<dyn Send>;
+pub type LockGuard = Box<dyn Send + Sync>;
 
 /// A file that is being written.
 pub trait NewFile: Write {

@@ -12,15 +12,15 @@ use crate::{KernelError, Memory, Pool, Prepared, Run, View, ViewMut, kernels};
 
 /// Runs ops on constants, for inference and constant folding.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Engine;
+pub struct Eager;
 
-impl Evaluate for Engine {
+impl Evaluate for Eager {
     fn evaluate(&self, op: &OpView<'_>, outputs: &[Type]) -> Result<Vec<Tensor>, String> {
         self.evaluate_within(op, outputs, &Memory::default())
     }
 }
 
-impl Engine {
+impl Eager {
     /// Like [`evaluate`](Evaluate::evaluate), within a memory budget.
     pub(crate) fn evaluate_within(
         self,

@@ -7,11 +7,11 @@
 use std::fmt;
 
 use bytes::Bytes;
-use milwright_mil::ops::{InferError, OpDef};
+use milwright_mil::ops::OpDef;
 use milwright_mil::{Tensor, TensorType, Type};
 
 use crate::chain::Epilogue;
-use crate::{Memory, Pool, View, ViewMut};
+use crate::{KernelError, Memory, Pool, View, ViewMut};
 
 /// The parameters of an op.
 pub type Params<'a, Op> = <Op as OpDef>::Params<'a>;
@@ -140,36 +140,6 @@ pub struct Packed {
     pub data: Bytes,
     /// The slots whose original constants the plan need not keep.
     pub slots: Vec<usize>,
-}
-
-/// The reason why an op cannot be run. Does not name the op.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum KernelError {
-    /// The op, or this use of it, is known, but the engine has no code for it.
-    #[error("known, not supported on this engine: {0}")]
-    Unsupported(String),
-    /// The op's inputs are wrong in a way that only shows at run time.
-    #[error("{0}")]
-    Invalid(String),
-    /// The op needs more memory than the limit allows or the system has.
-    #[error("{0}")]
-    Memory(String),
-    /// A parameter is missing or unknown.
-    #[error(transparent)]
-    Parameter(#[from] InferError),
-}
-
-impl KernelError {
-    /// Makes a [`KernelError::Unsupported`].
-    pub fn unsupported(what: impl Into<String>) -> KernelError {
-        KernelError::Unsupported(what.into())
-    }
-
-    /// Makes a [`KernelError::Invalid`].
-    pub fn invalid(what: impl Into<String>) -> KernelError {
-        KernelError::Invalid(what.into())
-    }
 }
 
 impl Prepared {

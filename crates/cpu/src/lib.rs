@@ -10,12 +10,14 @@
 //! * [`view`], [`index`], [`convert`], [`rows`], [`math`], [`pool`]: building blocks for kernels.
 //! * [`simd`]: vectors of each instruction set, and matrix products on them; the one home of SIMD `unsafe`.
 //! * [`chain`]: element-wise functions, fused and run block by block, alone or as the epilogue of another kernel.
+//! * [`CpuEngine`]: all of this behind the contract of engines, [`milwright_mil::engine`].
 //! * [`eager`]: runs one op on given tensors, for constant folding and tests.
 
 pub mod chain;
 mod compile;
 pub mod convert;
 pub mod eager;
+mod engine;
 mod exec;
 pub mod features;
 pub mod index;
@@ -30,11 +32,16 @@ pub mod rows;
 pub mod simd;
 pub mod view;
 
-pub use compile::{CompileError, CompileOptions, compile, compile_with};
-pub use eager::Engine;
-pub use exec::{Executable, RunError, RunOptions, State, convert_input};
-pub use kernel::{Kernel, KernelError, Map, Packed, Params, Prepared, Run, Step, Support};
-pub use memory::{DEFAULT_MEMORY, Memory};
-pub use plan::{Feature, Plan, PlanError};
-pub use pool::{MAX_THREADS, Pool};
+pub use compile::{compile, compile_with};
+pub use eager::Eager;
+pub use engine::CpuEngine;
+pub use exec::Executable;
+pub use kernel::{Kernel, Map, Packed, Params, Prepared, Run, Step, Support};
+pub use memory::Memory;
+pub use milwright_mil::engine::{
+    CompileError, CompileOptions, DEFAULT_MEMORY, KernelError, MAX_THREADS, PlanError, RunError, RunOptions,
+    State,
+};
+pub use plan::{Feature, Plan};
+pub use pool::Pool;
 pub use view::{View, ViewMut};

@@ -5,14 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use crate::KernelError;
+use crate::{DEFAULT_MEMORY, KernelError};
 
 /// The alignment of every buffer: a cache line, and the widest vector register.
 pub const ALIGN: usize = 64;
-
-/// The default limit for intermediate results, in bytes: more than the models of phones and desktop machines need, and
-/// less memory than such machines have.
-pub const DEFAULT_MEMORY: u64 = 8 << 30;
 
 /// Steps with at least this many bytes of temporary copies first ask the system whether it has the memory.
 const LARGE: usize = 64 << 20;

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
+use milwright_mil::engine::MAX_THREADS;
 use rayon::prelude::*;
-
-/// The most threads of a pool: far more than are ever useful, and far fewer than bring a machine down.
-pub const MAX_THREADS: usize = 1024;
 
 /// Threads that all steps of a run share. Clones use the same threads.
 #[derive(Clone, Debug, Default)]

@@ -15,13 +15,14 @@
 //!   here, although files up to iOS17 store them as attributes: the reader and the writer translate.
 //!
 //! [`mod@verify`] checks all of that; [`text`] prints and parses programs; [`infer`] infers types and known values;
-//! [`build`] builds functions; [`passes`] rewrite programs; [`widen()`] converts fp16 programs to fp32.
+//! [`build`] builds functions; [`engine`] is the contract of what runs them; [`passes`] rewrite programs; [`widen()`] converts fp16 programs to fp32.
 //!
 //! This crate does not use files, protobuf or threads.
 #![forbid(unsafe_code)]
 
 pub mod build;
 mod dtype;
+pub mod engine;
 pub mod evaluate;
 pub mod infer;
 pub mod ops;

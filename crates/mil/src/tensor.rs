@@ -1,5 +1,7 @@
 //! Tensors: a program's constants, and the inputs and outputs of a run.
 
+mod convert;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -33,7 +33,7 @@ fn main() -> Result<()> {
         "weights", "size", "accuracy", "SNR dB", "latency", "plan"
     );
     let row = |name: &str, model: &Arc<Model>, snr: Option<f64>| -> Result<()> {
-        let mut session = Target::Cpu.backend()?.load(model, &load)?;
+        let mut session = Target::Cpu.backend()?.session(model, &load)?;
         let (accuracy, latency) = digits.run(session.as_mut())?;
         println!(
             "{name:<12}{:>7.1} KB{:>9.1} %{:>12}{:>9.1} µs{:>14}",

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use milwright::manager::{Call, DriverOptions, Manager, ModelHandle, ModelOptions};
 use milwright::telemetry::Exporter;
 use milwright::{
-    Availability, Backend, Candidate, Error, ErrorKind, InferenceRequest, LoadOptions, Loaded, Model,
-    PlanOrigin, PredictOptions, Prediction, Result, Session, State, Tensor,
+    Availability, Backend, Candidate, Error, ErrorKind, InferenceRequest, LoadOptions, Loaded, LoadedModel,
+    Model, PlanOrigin, PredictOptions, Prediction, Result, Session, State, Tensor, Unshared,
 };
 
 const CALLS: usize = 10_000;
@@ -59,7 +59,7 @@ fn show(what: &str, mut times: Vec<Duration>) {
 }
 
 fn directly(model: &Arc<Model>) -> Result<Vec<Duration>> {
-    let mut session = Nothing::default().load(model, &LoadOptions::default())?;
+    let mut session = Nothing::default().session(model, &LoadOptions::default())?;
     let request = request(1.0);
     (0..CALLS)
         .map(|_| {
@@ -74,7 +74,7 @@ fn directly(model: &Arc<Model>) -> Result<Vec<Duration>> {
 fn on_a_thread(model: &Arc<Model>) -> Result<Vec<Duration>> {
     let (jobs, queue) = std::sync::mpsc::channel::<InferenceRequest>();
     let (answers, answered) = std::sync::mpsc::channel();
-    let mut session = Nothing::default().load(model, &LoadOptions::default())?;
+    let mut session = Nothing::default().session(model, &LoadOptions::default())?;
     std::thread::spawn(move || queue.iter().all(|request| answers.send(session.predict(&request)).is_ok()));
     let request = request(1.0);
     let gone = || Error::new(ErrorKind::Runtime, "the thread is gone");
@@ -211,11 +211,14 @@ impl Backend for Nothing {
         Availability { available: true, reason: "it needs nothing".into() }
     }
 
-    fn load(&self, _: &Arc<Model>, _: &LoadOptions) -> Result<Box<dyn Session>> {
+    fn load(&self, _: &Arc<Model>, _: &LoadOptions) -> Result<Arc<dyn LoadedModel>> {
         let (plan, duration) = (PlanOrigin::Compiled, Duration::ZERO);
         let loaded =
             Loaded { backend: "nothing", plan, plan_path: None, duration, arena_bytes: 0, weight_bytes: 0 };
-        Ok(Box::new(NothingSession { backend: self.clone(), loaded }))
+        let backend = self.clone();
+        Unshared::load(move || {
+            Ok(Box::new(NothingSession { backend: backend.clone(), loaded: loaded.clone() }))
+        })
     }
 }
 

@@ -1,33 +1,17 @@
-//! Where models run.
+//! The contract of backends: a [`Backend`] loads a model once, and the [`LoadedModel`] opens sessions, which run it.
+//!
+//! `target.rs` has the list of backends. `engine.rs` is the backend of every engine.
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use milwright_cache::Store;
+use milwright_mil::engine::DEFAULT_MEMORY;
 use serde::{Deserialize, Serialize};
 
-use crate::coreml::CoreMl;
-use crate::cpu::CpuSession;
-use crate::model::Content;
-use crate::pipeline::{ClassicSession, PipelineSession};
 use crate::{Cancel, Error, ErrorKind, InferenceRequest, Model, Prediction, Result, State};
-
-/// What a model should run on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Target {
-    /// The best that this machine offers.
-    #[default]
-    Auto,
-    /// Apple's Neural Engine.
-    Ane,
-    /// Apple's GPU.
-    Gpu,
-    /// The CPU: Milwright's own engine.
-    Cpu,
-}
 
 /// Something that runs models.
 pub trait Backend: Send + Sync {
@@ -37,11 +21,19 @@ pub trait Backend: Send + Sync {
     /// Whether it can be used on this machine, and why (not).
     fn availability(&self) -> Availability;
 
-    /// Makes a model ready to run.
+    /// Makes a model ready to run. Open a session for each thread that runs it.
     ///
     /// # Errors
     /// The backend is not available, or the model uses something that it does not run.
-    fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Box<dyn Session>>;
+    fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Arc<dyn LoadedModel>>;
+
+    /// Loads a model and opens its only session.
+    ///
+    /// # Errors
+    /// As for [`load`](Backend::load) and [`LoadedModel::session`].
+    fn session(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Box<dyn Session>> {
+        self.load(model, options)?.session()
+    }
 
     /// Returns whether the cache of these options already has what `load` would compile. The entry may still turn out
     /// to be damaged; `load` then compiles it again.
@@ -59,7 +51,51 @@ pub struct Availability {
     pub reason: String,
 }
 
-/// A model that is ready to run.
+/// A model that was loaded once, for any number of sessions. They share what costs time and memory: the compiled plan,
+/// the packed weights, and the engine's threads.
+pub trait LoadedModel: Send + Sync {
+    /// Opens a session with states of its own.
+    ///
+    /// # Errors
+    /// The backend lacks the memory, or cannot load the model once more.
+    fn session(self: Arc<Self>) -> Result<Box<dyn Session>>;
+
+    /// How the model was made ready.
+    fn loaded(&self) -> Loaded;
+}
+
+/// A loaded model of a backend that shares nothing between sessions: each is made by the same function.
+pub struct Unshared<F> {
+    open: F,
+    loaded: Loaded,
+    /// The session that was opened to load the model.
+    first: Mutex<Option<Box<dyn Session>>>,
+}
+
+impl<F: Fn() -> Result<Box<dyn Session>> + Send + Sync + 'static> Unshared<F> {
+    /// Opens the first session.
+    ///
+    /// # Errors
+    /// `open` fails.
+    pub fn load(open: F) -> Result<Arc<dyn LoadedModel>> {
+        let first = open()?;
+        let loaded = first.loaded().clone();
+        Ok(Arc::new(Unshared { open, loaded, first: Mutex::new(Some(first)) }))
+    }
+}
+
+impl<F: Fn() -> Result<Box<dyn Session>> + Send + Sync> LoadedModel for Unshared<F> {
+    fn session(self: Arc<Self>) -> Result<Box<dyn Session>> {
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        first.map_or_else(&self.open, Ok)
+    }
+
+    fn loaded(&self) -> Loaded {
+        self.loaded.clone()
+    }
+}
+
+/// What runs a model: one prediction at a time, with its own states.
 ///
 /// An error of the kind [`Unavailable`](ErrorKind::Unavailable) means that the session no longer works (its process
 /// died, say): load the model again.
@@ -116,7 +152,7 @@ pub trait Session: Send {
         Err(error.with_hint("load the model again"))
     }
 
-    /// How the model was made ready.
+    /// How the model was made ready: the last plan, if there are several for inputs of different shapes.
     fn loaded(&self) -> &Loaded;
 }
 
@@ -125,7 +161,8 @@ pub trait Session: Send {
 pub struct LoadOptions {
     /// The function; `None` is the model's default.
     pub function: Option<String>,
-    /// Threads that one prediction may use, at most [`MAX_THREADS`](crate::MAX_THREADS); 0 means one per core.
+    /// Threads that predictions may use, at most [`MAX_THREADS`](crate::MAX_THREADS); 0 means one per core. The sessions
+    /// of a loaded model share them.
     pub threads: usize,
     /// The cache of compiled plans; without one (`None`), each load compiles anew.
     pub cache: Option<Store>,
@@ -154,7 +191,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { memory: milwright_cpu::DEFAULT_MEMORY, prediction: Some(Duration::from_secs(600)) }
+        Limits { memory: DEFAULT_MEMORY, prediction: Some(Duration::from_secs(600)) }
     }
 }
 
@@ -217,6 +254,13 @@ pub struct Loaded {
     pub weight_bytes: u64,
 }
 
+impl Loaded {
+    /// A plan of which nothing else is known.
+    pub(crate) fn of_plan(backend: &'static str, plan: PlanOrigin) -> Loaded {
+        Loaded { backend, plan, plan_path: None, duration: Duration::ZERO, arena_bytes: 0, weight_bytes: 0 }
+    }
+}
+
 pub(crate) fn seconds<S: serde::Serializer>(d: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(d.as_secs_f64())
 }
@@ -244,136 +288,5 @@ impl fmt::Display for PlanOrigin {
             PlanOrigin::Rebuilt(_) => f.write_str("compiled again"),
             PlanOrigin::Deferred(_) => f.write_str("not compiled: the default shapes do not work"),
         }
-    }
-}
-
-/// Milwright's own engine: any machine, no GPU.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Cpu;
-
-impl Backend for Cpu {
-    fn name(&self) -> &'static str {
-        "cpu"
-    }
-
-    fn availability(&self) -> Availability {
-        let features = milwright_cpu::features::names().join(" ");
-        let reason = if features.is_empty() {
-            "portable kernels: no CPU features that speed it up were found".into()
-        } else {
-            format!("kernels for {features}")
-        };
-        Availability { available: true, reason }
-    }
-
-    fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Box<dyn Session>> {
-        let (name, main) = (options.function.as_deref(), &model.info().default_function);
-        if !matches!(model.content(), Content::Program(_)) && name.is_some_and(|name| name != main) {
-            return Err(Error::invalid(format!("there is no function `{}`", name.unwrap_or_default()))
-                .with_hint(format!("the functions are: {main}"))
-                .at(model.path()));
-        }
-        let model = Arc::clone(model);
-        Ok(match model.content() {
-            Content::Program(_) => Box::new(CpuSession::new(model, options)?),
-            Content::Classic(_) => Box::new(ClassicSession::new(model, options)),
-            Content::Pipeline(parts) => Box::new(PipelineSession::new(Arc::clone(&model), parts, options)?),
-        })
-    }
-
-    fn is_cached(&self, model: &Model, options: &LoadOptions) -> bool {
-        crate::cpu::is_cached(model, options)
-    }
-}
-
-/// Every backend, the preferred one first.
-pub fn backends() -> Vec<Box<dyn Backend>> {
-    Vec::from([
-        Box::new(CoreMl) as Box<dyn Backend>,
-        #[cfg(feature = "swift")]
-        Box::new(crate::Swift),
-        Box::new(Cpu),
-    ])
-}
-
-/// A backend and the hardware that it may use: one of those that a [`Target`] tries in turn.
-#[derive(Clone)]
-pub struct Candidate {
-    /// The backend.
-    pub backend: Arc<dyn Backend>,
-    /// The hardware that Core ML may use.
-    pub compute_units: ComputeUnits,
-}
-
-impl Candidate {
-    /// A backend that may use all the hardware that it supports.
-    pub fn new(backend: impl Backend + 'static) -> Candidate {
-        Candidate { backend: Arc::new(backend), compute_units: ComputeUnits::All }
-    }
-
-    /// The name in results and metrics: the backend's name, followed by the hardware if that is restricted: `cpu`,
-    /// `coreml/gpu`.
-    pub fn name(&self) -> String {
-        let units = match self.compute_units {
-            ComputeUnits::All => return self.backend.name().to_owned(),
-            ComputeUnits::CpuOnly => "cpu",
-            ComputeUnits::CpuAndGpu => "gpu",
-            ComputeUnits::CpuAndNeuralEngine => "ane",
-        };
-        format!("{}/{units}", self.backend.name())
-    }
-}
-
-impl fmt::Debug for Candidate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name())
-    }
-}
-
-impl Target {
-    /// The candidates for this target, in the order in which they are tried: Core ML with the requested hardware, Core
-    /// ML with less, then Milwright's own engine. The list includes candidates that this machine lacks: their
-    /// [`availability`](Backend::availability) says why.
-    pub fn chain(self) -> Vec<Candidate> {
-        let units: &[ComputeUnits] = match self {
-            Target::Auto | Target::Ane => {
-                &[ComputeUnits::CpuAndNeuralEngine, ComputeUnits::CpuAndGpu, ComputeUnits::CpuOnly]
-            }
-            Target::Gpu => &[ComputeUnits::CpuAndGpu, ComputeUnits::CpuOnly],
-            Target::Cpu => &[],
-        };
-        let backend: Arc<dyn Backend> = Arc::new(CoreMl);
-        let core_ml = |&compute_units| Candidate { backend: Arc::clone(&backend), compute_units };
-        units.iter().map(core_ml).chain([Candidate::new(Cpu)]).collect()
-    }
-
-    /// The first available backend for this target.
-    ///
-    /// # Errors
-    /// No backend of this machine has the hardware that the target asks for. `Auto` and `Cpu` never fail.
-    pub fn backend(self) -> Result<Box<dyn Backend>> {
-        match self {
-            Target::Cpu => Ok(Box::new(Cpu)),
-            Target::Auto if CoreMl.availability().available => Ok(Box::new(CoreMl)),
-            Target::Auto => Ok(Box::new(Cpu)),
-            Target::Ane | Target::Gpu if CoreMl.availability().available => Ok(Box::new(CoreMl)),
-            Target::Ane | Target::Gpu => {
-                Err(Error::new(ErrorKind::Unavailable, CoreMl.availability().reason)
-                    .with_hint("use the target `cpu` or `auto`"))
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chains_end_with_the_own_engine() {
-        let names = |target: Target| target.chain().iter().map(Candidate::name).collect::<Vec<_>>();
-        assert_eq!(names(Target::Auto), ["coreml/ane", "coreml/gpu", "coreml/cpu", "cpu"]);
-        assert_eq!(names(Target::Gpu), ["coreml/gpu", "coreml/cpu", "cpu"]);
-        assert_eq!(names(Target::Cpu), ["cpu"]);
     }
 }

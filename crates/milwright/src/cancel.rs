@@ -48,6 +48,12 @@ impl Cancel {
         Arc::clone(&self.flag)
     }
 
+    /// Whether both are the same flag.
+    #[cfg(feature = "manager")]
+    pub(crate) fn is(&self, other: &Cancel) -> bool {
+        Arc::ptr_eq(&self.flag, &other.flag)
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         if self.flag.load(Ordering::Relaxed) {
             Err(Error::new(ErrorKind::Cancelled, "cancelled"))

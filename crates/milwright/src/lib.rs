@@ -6,7 +6,7 @@
 //! use milwright::{Backend, InferenceRequest, LoadOptions, Model, Target, npy};
 //!
 //! let model = Arc::new(Model::open(format!("{root}examples/digits.mlpackage"))?);
-//! let mut session = Target::Auto.backend()?.load(&model, &LoadOptions::default())?;
+//! let mut session = Target::Auto.backend()?.session(&model, &LoadOptions::default())?;
 //!
 //! let digits = npy::read(format!("{root}examples/digits_test_x.npy"))?;
 //! let first = milwright::Tensor::from_bytes(digits.dtype(), &[1, 1, 8, 8], digits.shared_bytes().slice(..256)).unwrap();
@@ -21,6 +21,7 @@
 //! | know what can be done with a type of model | [`ModelKind`], [`Task`] |
 //! | open an ML program, a neural network, a pipeline … | [`Model`] |
 //! | run it | [`Target`], [`Backend`], [`Session`] |
+//! | run it in several threads | [`Backend::load`], [`LoadedModel`] |
 //! | make it smaller, to a tolerance | [`Optimizer`], [`Quantization`] |
 //! | write a neural network as an ML program | [`Converter`] |
 //! | compare two models | [`compare()`], [`Samples`] |
@@ -42,7 +43,7 @@ mod compare;
 mod compiled;
 mod convert;
 mod coreml;
-mod cpu;
+mod engine;
 mod error;
 mod files;
 pub mod image;
@@ -67,11 +68,12 @@ mod samples;
 mod state;
 mod storage;
 mod structure;
+mod target;
 pub mod telemetry;
 
 pub use backend::{
-    Availability, Backend, Candidate, ComputeUnits, Cpu, Limits, LoadOptions, Loaded, PlanOrigin, Precision,
-    PredictOptions, Session, Target, backends,
+    Availability, Backend, ComputeUnits, Limits, LoadOptions, Loaded, LoadedModel, PlanOrigin, Precision,
+    PredictOptions, Session, Unshared,
 };
 pub use cancel::Cancel;
 pub use compare::{
@@ -93,7 +95,7 @@ pub use isolation::{
 pub use kinds::{Can, ModelKind, Task};
 pub use milwright_apple::{ComputePlan, Device, PlannedOp};
 pub use milwright_cache as cache;
-pub use milwright_cpu::MAX_THREADS;
+pub use milwright_mil::engine::MAX_THREADS;
 pub use milwright_mil::{DType, Element, Tensor};
 pub use milwright_optimize::{KeptOp, WeightReport};
 pub use milwright_spec::{Container, abandon_writes, did_you_mean, is_device_name, nearest, would_replace};
@@ -104,6 +106,7 @@ pub use request::{Dictionary, InferenceRequest, Prediction};
 pub use samples::{InputFolder, SampleSource, Samples, read_file, read_file_fitted};
 pub use state::State;
 pub use storage::{Storage, StorageForm};
+pub use target::{Candidate, Cpu, Target, backends};
 /// What a worker process does: see [`Isolated`].
 pub mod worker {
     pub use crate::isolation::{serve, serve_with};

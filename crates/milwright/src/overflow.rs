@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use milwright_cpu::{CompileOptions, Executable, Pool, RunOptions, compile_with};
+use milwright_mil::engine::{CompileOptions, ExecuteOptions, RunOptions};
 use milwright_mil::{Checked, DType, Function, OpKind, Program, Tensor, Type, ValueId, verify};
 use milwright_optimize::InMemory;
 use milwright_optimize::float16::{self, Observed};
 
+use crate::target::reference_engine;
 use crate::{Error, ErrorKind, LoadOptions, Result, Samples, Snr};
 
 /// The largest number of values that one run collects. They stay in memory until the end of the run.
@@ -187,9 +188,10 @@ fn probe(
     f[body].outputs = group.to_vec();
     let stop = || options.cancel.is_cancelled();
     let limits = CompileOptions { memory: options.limits.memory, cancel: Some(&stop) };
-    let plan = compile_with(&verify(probe)?, function, &shapes, limits).map_err(|e| unusable(&e))?;
-    let pool = Pool::new(options.threads).map_err(|e| unusable(&e))?;
-    let executable = Executable::within(options.limits.memory, &plan, pool).map_err(|e| unusable(&e))?;
+    let engine = reference_engine();
+    let plan = engine.compile(&verify(probe)?, function, &shapes, limits).map_err(|e| unusable(&e))?;
+    let execute = ExecuteOptions { threads: options.threads, memory: options.limits.memory };
+    let executable = plan.load(execute).map_err(|e| unusable(&e))?;
     let mut state = executable.new_state();
     let mut results = Vec::new();
     for request in &samples.requests {
@@ -202,7 +204,7 @@ fn probe(
         let until = options.limits.prediction.and_then(|limit| Instant::now().checked_add(limit));
         let stop = || options.cancel.is_cancelled() || until.is_some_and(|until| Instant::now() >= until);
         let run = RunOptions { state: Some(&mut state), cancel: Some(&stop), ..RunOptions::default() };
-        let outputs = executable.run_with(&inputs, run).map_err(|e| match options.cancel.check() {
+        let outputs = executable.run(&inputs, run).map_err(|e| match options.cancel.check() {
             Err(stopped) => stopped,
             Ok(()) => unusable(&e),
         })?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use milwright_mil::Tensor;
 
@@ -11,13 +11,20 @@ use crate::kinds::part_name;
 use milwright_spec::did_you_mean;
 
 use crate::{
-    Backend, Cancel, Cpu, Dictionary, Error, ErrorKind, FeatureInfo, InferenceRequest, LoadOptions, Loaded,
-    Model, PlanOrigin, PredictOptions, Prediction, Result, Session, State,
+    Backend, Cancel, Dictionary, Error, ErrorKind, FeatureInfo, InferenceRequest, LoadOptions, Loaded,
+    LoadedModel, Model, PlanOrigin, PredictOptions, Prediction, Result, Session, State,
 };
+
+/// A pipeline whose models a backend has loaded.
+pub(crate) struct PipelineModel {
+    model: Arc<Model>,
+    parts: Vec<Arc<dyn LoadedModel>>,
+    loaded: Loaded,
+}
 
 /// Runs the models of a pipeline in order. Each model takes its inputs by name from the pipeline's inputs and from the
 /// outputs of earlier models; of several with the same name, the latest.
-pub(crate) struct PipelineSession {
+struct PipelineSession {
     model: Arc<Model>,
     stages: Vec<Stage>,
     loaded: Loaded,
@@ -40,18 +47,35 @@ struct Stage {
 #[derive(Default)]
 struct Known(BTreeMap<String, (Tensor, Option<Tensor>)>);
 
-impl PipelineSession {
-    pub fn new(model: Arc<Model>, parts: &[Arc<Model>], options: &LoadOptions) -> Result<PipelineSession> {
-        let mut stages = Vec::with_capacity(parts.len());
-        let mut loaded = nothing_compiled();
-        for (i, part) in parts.iter().enumerate() {
+impl PipelineModel {
+    pub fn new(
+        backend: &dyn Backend,
+        model: Arc<Model>,
+        parts: &[Arc<Model>],
+        options: &LoadOptions,
+    ) -> Result<PipelineModel> {
+        let options = LoadOptions { function: None, ..options.clone() };
+        let mut loaded = Loaded::of_plan(backend.name(), PlanOrigin::Compiled);
+        let load = |(i, part): (usize, &Arc<Model>)| {
             let name = part_name(i, &model.info().pipeline_names);
-            let session = Cpu
-                .load(part, &LoadOptions { function: None, ..options.clone() })
-                .map_err(|e| e.within(&name).at(model.path()))?;
-            loaded.duration += session.loaded().duration;
-            loaded.arena_bytes += session.loaded().arena_bytes;
-            loaded.weight_bytes += session.loaded().weight_bytes;
+            let part = backend.load(part, &options).map_err(|e| e.within(&name).at(model.path()))?;
+            let its = part.loaded();
+            loaded.duration += its.duration;
+            loaded.arena_bytes += its.arena_bytes;
+            loaded.weight_bytes += its.weight_bytes;
+            Ok(part)
+        };
+        let parts = parts.iter().enumerate().map(load).collect::<Result<_>>()?;
+        Ok(PipelineModel { model, parts, loaded })
+    }
+}
+
+impl LoadedModel for PipelineModel {
+    fn session(self: Arc<Self>) -> Result<Box<dyn Session>> {
+        let mut stages = Vec::with_capacity(self.parts.len());
+        for (i, (loaded, part)) in self.parts.iter().zip(self.model.pipeline()).enumerate() {
+            let name = part_name(i, &self.model.info().pipeline_names);
+            let session = Arc::clone(loaded).session().map_err(|e| e.within(&name).at(self.model.path()))?;
             let declared = part.info().function(None).map_or(&[][..], |f| &f.inputs);
             let mut inputs: Vec<String> = declared.iter().map(|i| i.name.clone()).collect();
             inputs.extend(part.classic().map_or(&[][..], Classic::undeclared_inputs).iter().cloned());
@@ -59,7 +83,12 @@ impl PipelineSession {
             stages.push(Stage { name, inputs, probabilities, states: Vec::new(), session });
         }
         name_states(&mut stages);
-        Ok(PipelineSession { model, stages, loaded })
+        let (model, loaded) = (Arc::clone(&self.model), self.loaded.clone());
+        Ok(Box::new(PipelineSession { model, stages, loaded }))
+    }
+
+    fn loaded(&self) -> Loaded {
+        self.loaded.clone()
     }
 }
 
@@ -204,20 +233,32 @@ impl Known {
     }
 }
 
-/// Runs a classical model.
-pub(crate) struct ClassicSession {
+/// A classical model. There is nothing to compile.
+#[derive(Clone)]
+pub(crate) struct ClassicModel {
     model: Arc<Model>,
     cancel: Cancel,
     loaded: Loaded,
 }
 
-impl ClassicSession {
-    pub fn new(model: Arc<Model>, options: &LoadOptions) -> ClassicSession {
-        ClassicSession { model, cancel: options.cancel.clone(), loaded: nothing_compiled() }
+impl ClassicModel {
+    pub fn new(backend: &'static str, model: Arc<Model>, options: &LoadOptions) -> ClassicModel {
+        let loaded = Loaded::of_plan(backend, PlanOrigin::Compiled);
+        ClassicModel { model, cancel: options.cancel.clone(), loaded }
     }
 }
 
-impl Session for ClassicSession {
+impl LoadedModel for ClassicModel {
+    fn session(self: Arc<Self>) -> Result<Box<dyn Session>> {
+        Ok(Box::new((*self).clone()))
+    }
+
+    fn loaded(&self) -> Loaded {
+        self.loaded.clone()
+    }
+}
+
+impl Session for ClassicModel {
     fn predict_with(
         &mut self,
         request: &InferenceRequest,
@@ -251,16 +292,5 @@ impl Session for ClassicSession {
 
     fn loaded(&self) -> &Loaded {
         &self.loaded
-    }
-}
-
-fn nothing_compiled() -> Loaded {
-    Loaded {
-        backend: "cpu",
-        plan: PlanOrigin::Compiled,
-        plan_path: None,
-        duration: Duration::ZERO,
-        arena_bytes: 0,
-        weight_bytes: 0,
     }
 }

@@ -1,6 +1,6 @@
 //! The states of stateful models.
 
-use milwright_mil::Tensor;
+use milwright_mil::{Tensor, engine};
 
 use crate::{Error, Result};
 
@@ -9,14 +9,12 @@ use crate::{Error, Result};
 ///
 /// [`Session::new_state`]: crate::Session::new_state
 #[derive(Clone, Debug, Default)]
-pub struct State(pub(crate) milwright_cpu::State);
+pub struct State(pub(crate) engine::State);
 
 impl State {
     /// The names of the states, in alphabetical order.
     pub fn names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.0.tensors().map(|(n, _)| n).collect();
-        names.sort_unstable();
-        names
+        self.0.tensors().map(|(n, _)| n).collect()
     }
 
     /// Returns the value of a state.
@@ -38,7 +36,7 @@ impl State {
             return Err(Error::invalid(format!("the state `{name}` has the shape {want:?}, not {have:?}")));
         }
         let dtype = held.dtype();
-        let converted = milwright_cpu::convert_input(tensor, dtype).ok_or_else(|| {
+        let converted = tensor.converted(dtype).ok_or_else(|| {
             Error::invalid(format!("the state `{name}` holds {dtype}, which {} does not fit", tensor.dtype()))
         })?;
         self.0.set(name, converted);

@@ -97,7 +97,7 @@ fn damaged_models_do_not_panic() {
                 bytes[at] = next(256) as u8;
             }
             let Ok(model) = Model::from_bytes(bytes.into(), &Default::default()) else { continue };
-            let Ok(mut session) = Cpu.load(&Arc::new(model), &LoadOptions::default()) else { continue };
+            let Ok(mut session) = Cpu.session(&Arc::new(model), &LoadOptions::default()) else { continue };
             let request = request(&cases[next(cases.len())]["inputs"]);
             let prediction: Option<Prediction> = session.predict(&request).ok();
             drop(prediction);

@@ -34,7 +34,8 @@ fn the_same_model() {
     let samples = Samples::draw(&package, None, 0, 2).unwrap();
     for request in &samples.requests {
         let options = LoadOptions::default();
-        let [a, b] = [&package, &compiled].map(|m| Cpu.load(m, &options).unwrap().predict(request).unwrap());
+        let [a, b] =
+            [&package, &compiled].map(|m| Cpu.session(m, &options).unwrap().predict(request).unwrap());
         assert_eq!(a.outputs(), b.outputs());
     }
 }
@@ -151,7 +152,7 @@ fn a_pipeline_of_programs() {
         let y = multiply(&multiply(&x, |i, j| (i + j) % 5), |i, j| (2 * i + j) % 7);
         let request = InferenceRequest::new().input("x", Tensor::from_vec(&[1, 64], x).unwrap());
         for model in [&package, &compiled] {
-            let mut session = Cpu.load(model, &LoadOptions::default()).unwrap();
+            let mut session = Cpu.session(model, &LoadOptions::default()).unwrap();
             assert_eq!(session.predict(&request).unwrap().output("y").unwrap().to_vec::<f32>().unwrap(), y);
         }
 

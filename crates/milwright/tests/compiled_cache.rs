@@ -123,7 +123,7 @@ fn plans_are_asked_for_like_models() {
     let (_, store) = open(dir.path(), Options::default());
     let options = LoadOptions { cache: Some(store.clone()), ..LoadOptions::default() };
     assert!(!Cpu.is_cached(&model, &options));
-    drop(Cpu.load(&model, &options).unwrap());
+    drop(Cpu.session(&model, &options).unwrap());
     assert!(Cpu.is_cached(&model, &options));
     assert!(!Cpu.is_cached(&model, &LoadOptions { precision: Precision::Wide, ..options.clone() }));
     assert!(!Cpu.is_cached(&model, &LoadOptions::default()), "there is no cache");

@@ -15,7 +15,7 @@ fn elsewhere_it_says_that_there_is_none() {
     let availability = CoreMl.availability();
     assert!(!availability.available && availability.reason.contains("macOS"), "{availability:?}");
     let model = std::sync::Arc::new(Model::open(digits()).unwrap());
-    let e = CoreMl.load(&model, &LoadOptions::default()).err().unwrap();
+    let e = CoreMl.session(&model, &LoadOptions::default()).err().unwrap();
     assert_eq!(e.kind(), ErrorKind::Unavailable);
     let e = CoreMl.compute_plan(&model, &LoadOptions::default()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unavailable);
@@ -35,8 +35,8 @@ mod with_core_ml {
         let size = images.bytes().len() / images.shape()[0];
         for compute_units in [ComputeUnits::CpuOnly, ComputeUnits::All] {
             let options = LoadOptions { compute_units, ..LoadOptions::default() };
-            let mut ours = Cpu.load(&model, &options).unwrap();
-            let mut theirs = CoreMl.load(&model, &options).unwrap();
+            let mut ours = Cpu.session(&model, &options).unwrap();
+            let mut theirs = CoreMl.session(&model, &options).unwrap();
             for i in 0..20 {
                 let bytes = images.shared_bytes().slice(i * size..(i + 1) * size);
                 let image = milwright::Tensor::from_bytes(images.dtype(), &[1, 1, 8, 8], bytes).unwrap();
@@ -95,7 +95,7 @@ mod with_the_stand_in {
 
     fn load(text: &str) -> Box<dyn Session> {
         let (_folder, model) = package(text);
-        CoreMl.load(&model, &LoadOptions::default()).unwrap()
+        CoreMl.session(&model, &LoadOptions::default()).unwrap()
     }
 
     fn x(values: &[f32]) -> InferenceRequest {
@@ -135,7 +135,7 @@ mod with_the_stand_in {
         }
         let (_folder, model) = package(AFFINE);
         let unknown = LoadOptions { function: Some("f".into()), ..LoadOptions::default() };
-        assert_eq!(CoreMl.load(&model, &unknown).err().unwrap().kind(), ErrorKind::InvalidInput);
+        assert_eq!(CoreMl.session(&model, &unknown).err().unwrap().kind(), ErrorKind::InvalidInput);
     }
 
     #[test]
@@ -327,7 +327,7 @@ mod with_the_stand_in {
         let options = LoadOptions { cache: Some(store), ..LoadOptions::default() };
         let (_folder, model) = package(AFFINE);
         for origin in [PlanOrigin::Compiled, PlanOrigin::Cached] {
-            let mut session = CoreMl.load(&model, &options).unwrap();
+            let mut session = CoreMl.session(&model, &options).unwrap();
             assert_eq!(session.loaded().plan, origin);
             assert_eq!(y(&mut *session, &x(&[1.0; 3])), [3.0; 3]);
         }
@@ -370,7 +370,7 @@ mod with_the_stand_in {
             [ComputeUnits::CpuOnly, ComputeUnits::CpuAndGpu, ComputeUnits::CpuAndNeuralEngine]
         {
             let options = LoadOptions { compute_units, ..LoadOptions::default() };
-            let mut session = CoreMl.load(&model, &options).unwrap();
+            let mut session = CoreMl.session(&model, &options).unwrap();
             assert_eq!(y(&mut *session, &x(&[1.0; 3])), [3.0; 3]);
         }
     }

@@ -60,7 +60,7 @@ mod on_linux {
     fn inside(disk: &Path) {
         let model = Arc::new(Model::open(DIGITS).unwrap());
         let requests = Samples::draw(&model, None, 0, 20).unwrap().requests;
-        let mut ours = Cpu.load(&model, &LoadOptions::default()).unwrap();
+        let mut ours = Cpu.session(&model, &LoadOptions::default()).unwrap();
         let right: Vec<Prediction> = requests.iter().map(|r| ours.predict(r).unwrap()).collect();
         drop(ours);
         let cache = disk.join("cache");

@@ -18,8 +18,8 @@ mod on_unix {
     use libtest_mimic::{Arguments, Failed, Trial};
     use milwright::{
         Availability, Backend, Cancel, Cpu, ErrorKind, InferenceRequest, Isolated, Launch, LoadOptions,
-        Loaded, Model, PredictOptions, Prediction, Process, RestartPolicy, Result, Samples, Session, State,
-        Tensor, WorkerEvent, npy, worker,
+        Loaded, LoadedModel, Model, PredictOptions, Prediction, Process, RestartPolicy, Result, Samples,
+        Session, State, Tensor, Unshared, WorkerEvent, npy, worker,
     };
     use rustix::process::{Pid, Signal, getpid, kill_process};
 
@@ -115,12 +115,15 @@ mod on_unix {
             Cpu.availability()
         }
 
-        fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Box<dyn Session>> {
+        fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Arc<dyn LoadedModel>> {
             if self.mode == "slow" {
                 std::thread::sleep(Duration::from_millis(300));
             }
-            let inner = Cpu.load(model, options)?;
-            Ok(Box::new(FaultySession { inner, mode: self.mode.clone(), requests: Cell::new(0) }))
+            let (inner, mode) = (Cpu.load(model, options)?, self.mode.clone());
+            Unshared::load(move || {
+                let inner = Arc::clone(&inner).session()?;
+                Ok(Box::new(FaultySession { inner, mode: mode.clone(), requests: Cell::new(0) }))
+            })
         }
     }
 
@@ -280,7 +283,7 @@ mod on_unix {
 
     fn the_same_numbers() {
         let model = digits();
-        let mut ours = Cpu.load(&model, &quick()).unwrap();
+        let mut ours = Cpu.session(&model, &quick()).unwrap();
         let mut theirs = isolated(process("plain")).load_isolated(&model, &quick()).unwrap();
         assert_eq!(theirs.loaded().backend, "cpu");
         assert_eq!(theirs.loaded().arena_bytes, ours.loaded().arena_bytes);
@@ -300,8 +303,8 @@ mod on_unix {
         assert!(models.len() > 5);
         for file in models {
             let model = Arc::new(Model::open(&file).unwrap());
-            let mut ours = Cpu.load(&model, &quick()).unwrap();
-            let mut theirs = isolated(process("plain")).load(&model, &quick()).unwrap();
+            let mut ours = Cpu.session(&model, &quick()).unwrap();
+            let mut theirs = isolated(process("plain")).session(&model, &quick()).unwrap();
             let cases = std::fs::read(file.with_extension("json")).unwrap();
             let cases: Vec<serde_json::Value> = serde_json::from_slice(&cases).unwrap();
             assert!(!cases.is_empty());
@@ -319,7 +322,7 @@ mod on_unix {
 
     fn errors_are_the_same() {
         let model = digits();
-        let mut ours = Cpu.load(&model, &quick()).unwrap();
+        let mut ours = Cpu.session(&model, &quick()).unwrap();
         let mut theirs = isolated(process("plain")).load_isolated(&model, &quick()).unwrap();
         let wrong_shape = InferenceRequest::new().input("image", Tensor::scalar(1f32));
         for request in [InferenceRequest::new(), wrong_shape, image(0.0).input("no", Tensor::scalar(1f32))] {
@@ -330,7 +333,7 @@ mod on_unix {
         }
         assert_eq!(theirs.restarts(), 0);
         let options = LoadOptions { function: Some("none".into()), ..quick() };
-        let error = isolated(process("plain")).load(&model, &options).err().unwrap();
+        let error = isolated(process("plain")).session(&model, &options).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
     }
 
@@ -418,7 +421,7 @@ mod on_unix {
         let options = LoadOptions { cache: Some(store), ..quick() };
         let model = digits();
         let images = images();
-        let mut ours = Cpu.load(&model, &options).unwrap();
+        let mut ours = Cpu.session(&model, &options).unwrap();
         let right: Vec<_> = images.iter().map(|r| ours.predict(r).unwrap()).collect();
         let mut session = isolated(process("every_100")).load_isolated(&model, &options).unwrap();
         let (mut died, mut answered) = (0, 0);
@@ -467,7 +470,7 @@ mod on_unix {
         let model = digits();
         let mut requests = images();
         requests.extend([image(HANG), image(PANIC), image(DIE)]);
-        let mut ours = Cpu.load(&model, &quick()).unwrap();
+        let mut ours = Cpu.session(&model, &quick()).unwrap();
         let right: Vec<_> = requests.iter().map(|r| ours.predict(r).unwrap()).collect();
         drop(ours);
         let before = (count("/proc/self/fd"), count("/proc/self/task"), children());
@@ -656,7 +659,7 @@ mod on_unix {
         assert!(late > 0);
         assert_eq!(session.restarts(), 1);
         let never = Process { load_timeout: Duration::from_millis(20), ..process("slow") };
-        let error = isolated(never).load(&digits(), &quick()).err().unwrap();
+        let error = isolated(never).session(&digits(), &quick()).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::WorkerDied, "{error}");
     }
 
@@ -765,9 +768,9 @@ mod on_unix {
         let folder = tempfile::tempdir().unwrap();
         let bytes = std::fs::read(sum(folder.path()).path()).unwrap();
         let package = Model::from_bytes(bytes.into(), &BTreeMap::new()).unwrap();
-        let error = isolated(process("plain")).load(&Arc::new(package), &quick()).err().unwrap();
+        let error = isolated(process("plain")).session(&Arc::new(package), &quick()).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        let load = |command| isolated(Process::new(command)).load(&digits(), &quick()).err().unwrap();
+        let load = |command| isolated(Process::new(command)).session(&digits(), &quick()).err().unwrap();
         let no_args: [&str; 0] = [];
         assert_eq!(load(Launch::new("/no/such/program", no_args)).kind(), ErrorKind::Unavailable);
         let error = load(Launch::new("/bin/sh", ["-c", "exit 3"]));

@@ -18,7 +18,7 @@ fn check(name: &str) {
     let path = paths.iter().find(|path| path.exists()).unwrap();
     let model = Arc::new(Model::open(path).unwrap());
     assert!(model.info().runnable);
-    let mut session = Cpu.load(&model, &LoadOptions { threads: 1, ..LoadOptions::default() }).unwrap();
+    let mut session = Cpu.session(&model, &LoadOptions { threads: 1, ..LoadOptions::default() }).unwrap();
     let cases = std::fs::read(folder.join(format!("{name}.json"))).unwrap();
     let cases: Vec<Value> = serde_json::from_slice(&cases).unwrap();
     assert!(!cases.is_empty());
@@ -132,7 +132,7 @@ fn damaged_models_do_not_panic() {
             }
             let Ok(model) = Model::from_bytes(bytes.into(), &BTreeMap::new()) else { continue };
             if model.program().is_err()
-                && let Ok(mut session) = Cpu.load(&Arc::new(model), &LoadOptions::default())
+                && let Ok(mut session) = Cpu.session(&Arc::new(model), &LoadOptions::default())
             {
                 let x = Tensor::from_vec(&[4], vec![1.0f64, f64::NAN, -1.0, 0.0]).unwrap();
                 drop(session.predict(&InferenceRequest::new().input("x", x)));
@@ -171,7 +171,7 @@ fn networks_as_ml_programs() {
         let package = Arc::new(Model::open(&output).unwrap());
         assert_eq!(package.info().metadata, model.info().metadata, "{name}");
         assert_eq!(package.info().user_defined, model.info().user_defined, "{name}");
-        let mut session = Cpu.load(&package, &LoadOptions::default()).unwrap();
+        let mut session = Cpu.session(&package, &LoadOptions::default()).unwrap();
         let cases = std::fs::read(path.with_extension("json")).unwrap();
         let cases: Vec<Value> = serde_json::from_slice(&cases).unwrap();
         let mut fit = 0;

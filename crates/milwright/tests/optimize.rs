@@ -158,7 +158,7 @@ fn what_overflows_in_fp16_is_found_and_stays_in_fp32() {
     assert_eq!(kept, [("larger", reason), ("y", reason)]);
 
     // 90 times x.
-    let mut session = Cpu.load(&Arc::new(Model::open(&output).unwrap()), &LoadOptions::default()).unwrap();
+    let mut session = Cpu.session(&Arc::new(Model::open(&output).unwrap()), &LoadOptions::default()).unwrap();
     let x = Tensor::from_vec(&[1, 64], vec![0.875; 64]).unwrap();
     let prediction = session.predict(&InferenceRequest::new().input("x", x)).unwrap();
     let y = prediction.output("y").unwrap().to_f64();
@@ -400,7 +400,7 @@ fn loops_choices_and_lists_become_fp16_with_the_right_numbers() {
         let optimizer = Optimizer::new().quantization(Quantization::Float16).samples(samples);
         run(&optimizer, &model, &output).unwrap_or_else(|e| panic!("{what}: {e}"));
         let small = Arc::new(Model::open(&output).unwrap());
-        let mut session = Cpu.load(&small, &LoadOptions::default()).unwrap();
+        let mut session = Cpu.session(&small, &LoadOptions::default()).unwrap();
         let y = session.predict(&request).unwrap().output("y").unwrap().to_f64();
         for (x, y) in x.iter().zip(y) {
             let expected = expected(f64::from(*x));

@@ -310,7 +310,7 @@ fn thresholds_are_drawn_around_the_model_s() {
 #[test]
 fn states_of_models_are_states_of_the_pipeline() {
     let model = open("states");
-    let mut session = Cpu.load(&model, &LoadOptions::default()).unwrap();
+    let mut session = Cpu.session(&model, &LoadOptions::default()).unwrap();
     let mut state = session.new_state();
     assert_eq!(state.names(), ["model 1 of the pipeline: sum", "model 3 of the pipeline: sum"]);
     let x = || InferenceRequest::new().input("x", Tensor::from_vec(&[3], vec![1f32, 2.0, -4.0]).unwrap());
@@ -331,7 +331,7 @@ fn states_of_models_are_states_of_the_pipeline() {
 #[test]
 fn errors_name_the_model_of_the_pipeline() {
     let predict = |request: InferenceRequest| {
-        let mut session = Cpu.load(&open("nested"), &LoadOptions::default()).unwrap();
+        let mut session = Cpu.session(&open("nested"), &LoadOptions::default()).unwrap();
         let error = session.predict(&request).unwrap_err();
         assert!(error.path().unwrap().ends_with("nested.mlpackage"));
         error.to_string().split_once(": ").unwrap().1.to_owned()

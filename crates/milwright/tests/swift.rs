@@ -72,7 +72,7 @@ fn doubling() -> Arc<Model> {
 fn elsewhere_it_says_that_there_is_none() {
     let availability = Swift.availability();
     assert!(!availability.available && availability.reason.contains("macOS"), "{availability:?}");
-    let e = Swift.load(&doubling(), &LoadOptions::default()).err().unwrap();
+    let e = Swift.session(&doubling(), &LoadOptions::default()).err().unwrap();
     assert_eq!(e.kind(), milwright::ErrorKind::Unavailable);
     assert!(milwright::backends().iter().any(|backend| backend.name() == "swift"));
 }
@@ -84,7 +84,7 @@ fn both_engines_agree() {
     let x = Tensor::from_vec(&[2], vec![1f32, 2.5]).unwrap();
     let request = InferenceRequest::new().input("x", x);
     for backend in [&Swift as &dyn Backend, &Cpu] {
-        let mut session = backend.load(&doubling(), &LoadOptions::default()).unwrap();
+        let mut session = backend.session(&doubling(), &LoadOptions::default()).unwrap();
         let outputs = session.predict(&request).unwrap();
         assert_eq!(outputs.output("y").unwrap().to_f64(), [2.0, 5.0], "{}", backend.name());
     }
@@ -113,7 +113,7 @@ mod with_the_stand_in {
         model.compile_to(&path).unwrap();
         let opened = Arc::new(Model::open(&path).unwrap());
         fs::write(path.join("standin.txt"), text).unwrap();
-        Swift.load(&opened, &LoadOptions::default()).unwrap()
+        Swift.session(&opened, &LoadOptions::default()).unwrap()
     }
 
     fn x(values: &[f32]) -> InferenceRequest {
@@ -135,7 +135,7 @@ mod with_the_stand_in {
         let whole = InferenceRequest::new().input("x", Tensor::from_vec(&[2], vec![1i32, 2]).unwrap());
         assert_eq!(y(&mut *session, &whole), [2.0, 4.0]);
         // What is in memory is compiled first.
-        let mut session = Swift.load(&doubling(), &LoadOptions::default()).unwrap();
+        let mut session = Swift.session(&doubling(), &LoadOptions::default()).unwrap();
         assert_eq!(session.loaded().plan, PlanOrigin::Compiled);
         assert_eq!(y(&mut *session, &x(&[1.0, 2.5])), [1.0, 2.5]);
     }
@@ -154,10 +154,10 @@ mod with_the_stand_in {
         let e = load(&doubling(), "fault error\n").predict(&x(&[1.0; 2])).unwrap_err();
         assert_eq!((e.kind(), e.hint()), (ErrorKind::Runtime, Some("change the test")));
         let unknown = LoadOptions { function: Some("f".into()), ..LoadOptions::default() };
-        assert_eq!(Swift.load(&doubling(), &unknown).err().unwrap().kind(), ErrorKind::InvalidInput);
+        assert_eq!(Swift.session(&doubling(), &unknown).err().unwrap().kind(), ErrorKind::InvalidInput);
         let cancelled = LoadOptions::default();
         cancelled.cancel.cancel();
-        assert_eq!(Swift.load(&doubling(), &cancelled).err().unwrap().kind(), ErrorKind::Cancelled);
+        assert_eq!(Swift.session(&doubling(), &cancelled).err().unwrap().kind(), ErrorKind::Cancelled);
     }
 
     #[test]

@@ -191,7 +191,7 @@ impl Model {
                 ..LoadOptions::default()
             };
             let model = Arc::new(open()?);
-            let session = Target::Cpu.backend()?.load(&model, &options)?;
+            let session = Target::Cpu.backend()?.session(&model, &options)?;
             Ok((model, options, session))
         };
         let (model, options, session) = work::interruptible(py, &cancel, load)?;
@@ -210,7 +210,7 @@ impl Model {
             }
         }
         let (model, options) = (&self.model, &self.options);
-        let session = work::detached(py, || Target::Cpu.backend()?.load(model, options))?;
+        let session = work::detached(py, || Target::Cpu.backend()?.session(model, options))?;
         let mut loaded = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         if loaded.forks != forks {
             let new = Loaded { forks, session: Arc::new(Mutex::new(session)) };

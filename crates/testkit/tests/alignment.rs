@@ -144,7 +144,7 @@ fn up_to_nine_elements() {
                     let values = vec![value as f32; shape.iter().product()];
                     let tensor = Tensor::from_vec(&shape, values).unwrap();
                     let dtype = if dtype == "fp16" { DType::Fp16 } else { DType::Fp32 };
-                    let tensor = milwright_cpu::convert_input(&tensor, dtype).unwrap();
+                    let tensor = tensor.converted(dtype).unwrap();
                     Line { name: name.into(), tensor, tolerance: 0.02 }
                 };
                 for shift in 0..4 {

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use milwright_cpu::{Engine, eager};
+use milwright_cpu::{Eager, eager};
 use milwright_mil::ops::{Default, Kind, Param, Version};
 use milwright_mil::text::{parse, print};
 use milwright_mil::verify::Rule;
@@ -50,7 +50,7 @@ fn no_op_panics() {
             }
             let text = print(&checked);
             assert_eq!(print(&parse(&text).unwrap()), text);
-            passes::run(checked, passes::ALL, Some(&Engine)).unwrap();
+            passes::run(checked, passes::ALL, Some(&Eager)).unwrap();
         }));
         if outcome.is_err() {
             panicked.push(text);

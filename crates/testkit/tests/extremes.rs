@@ -87,7 +87,7 @@ fn variants(program: &Program) -> Vec<Program> {
         for param in params.filter(|p| f[op].inputs.iter().all(|i| i.name != p.name)) {
             let zeros = [
                 Tensor::scalar(0f32),
-                milwright_cpu::convert_input(&Tensor::scalar(0f32), DType::Fp16).unwrap(),
+                Tensor::scalar(0f32).converted(DType::Fp16).unwrap(),
                 Tensor::scalar(0i32),
             ];
             for tensor in zeros.iter().flat_map(extremes) {

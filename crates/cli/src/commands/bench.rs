@@ -116,7 +116,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let cpu_median_ms = if is_baseline {
         timing.median_ms
     } else {
-        measure(&mut *Cpu.load(&model, &options)?, &samples.requests, args.seconds)?.median_ms
+        measure(&mut *Cpu.session(&model, &options)?, &samples.requests, args.seconds)?.median_ms
     };
     let loaded = session.loaded();
     let report = Report {
@@ -182,7 +182,7 @@ fn load(
         let availability = candidate.backend.availability();
         let loaded = if availability.available {
             let compute_units = candidate.compute_units;
-            candidate.backend.load(model, &LoadOptions { compute_units, ..options.clone() })
+            candidate.backend.session(model, &LoadOptions { compute_units, ..options.clone() })
         } else {
             Err(Error::new(ErrorKind::Unavailable, availability.reason))
         };
@@ -240,7 +240,7 @@ fn compile(
     let mut times = Vec::new();
     for _ in 0..runs {
         let start = Instant::now();
-        drop(candidate.backend.load(model, &options)?);
+        drop(candidate.backend.session(model, &options)?);
         times.push(start.elapsed());
     }
     times.sort_unstable();

@@ -95,7 +95,7 @@ fn prewarm(models: &[PathBuf], global: &Global, printer: &Printer) -> Result<()>
             let error = Error::new(ErrorKind::Io, "there is no cache to fill");
             return Err(error.with_hint("name a folder with --cache-dir, and leave out --no-cache"));
         }
-        let session = Target::Auto.backend()?.load(&model, &options)?;
+        let session = Target::Auto.backend()?.session(&model, &options)?;
         let loaded = session.loaded();
         if printer.is_json() {
             rows.push(json!({ "model": path.display().to_string(), "loaded": loaded }));

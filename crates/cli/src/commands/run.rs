@@ -132,7 +132,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     if let Some(folder) = &args.output {
         check_folder(folder)?;
     }
-    let load = || common::backend(args.target.into(), args.isolated)?.load(&model, &options);
+    let load = || common::backend(args.target.into(), args.isolated)?.session(&model, &options);
     if let Some(folder) = args.inputs.folder(&model, function, printer)? {
         check_outputs(args, &model, (0..folder.len()).map(|set| name_in(&folder, set)))?;
         return run_folder(args, &model, &folder, &mut *load()?, printer);

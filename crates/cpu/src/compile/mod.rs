@@ -13,8 +13,8 @@ mod fuse;
 mod memory;
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 
+use milwright_mil::engine::CompileFault;
 use milwright_mil::infer::{Facts, infer};
 use milwright_mil::ops::{Effect, Inferred, Known, OpView};
 use milwright_mil::{
@@ -24,45 +24,9 @@ use milwright_mil::{
 
 use crate::memory::exceeds;
 use crate::plan::{Block, Graph, Node, PackedData, Place, Plan, Port, Ty, Value, Work};
-use crate::{Engine, KernelError, Memory, Prepared, Support, kernels};
+use crate::{CompileError, CompileOptions, Eager, KernelError, Memory, Prepared, Support, kernels};
 use constants::Constants;
 use memory::Buffer;
-
-/// The reason why a function could not be compiled.
-#[derive(Debug, thiserror::Error)]
-pub struct CompileError {
-    function: String,
-    op: Option<(OpKind, String)>,
-    message: String,
-    hint: Option<&'static str>,
-    cause: Cause,
-}
-
-/// The part of a function that a compile error is about.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Cause {
-    Program,
-    Shapes,
-    Memory,
-    Cancelled,
-}
-
-/// Limits for compiling.
-#[derive(Clone, Copy)]
-pub struct CompileOptions<'a> {
-    /// The bytes that all intermediate results of one run may take. A plan that needs more is refused before anything
-    /// is allocated.
-    pub memory: u64,
-    /// Called between ops; compiling stops if it returns true.
-    pub cancel: Option<&'a (dyn Fn() -> bool + Sync)>,
-}
-
-/// The [default](crate::DEFAULT_MEMORY) memory limit, and no cancellation.
-impl Default for CompileOptions<'_> {
-    fn default() -> Self {
-        CompileOptions { memory: crate::DEFAULT_MEMORY, cancel: None }
-    }
-}
 
 /// Compiles a function for the given shapes of its inputs. Inputs that `shapes` does not name have the shape that the
 /// function declares.
@@ -88,7 +52,7 @@ pub fn compile_with(
         op: None,
         message,
         hint,
-        cause: Cause::Program,
+        cause: CompileFault::Program,
     };
     let folding = Folding(options);
     let f = program.functions.get(function).ok_or_else(|| {
@@ -114,7 +78,7 @@ pub fn compile_with(
             op,
             message: e.to_string(),
             hint: None,
-            cause: Cause::Shapes,
+            cause: CompileFault::Shapes,
         });
     }
     expand(f, &mut facts, &folding);
@@ -131,7 +95,7 @@ pub fn compile_with(
     };
     lower.function()?;
     let Lower { mut graph, constants, .. } = lower;
-    let memory = |e: KernelError| CompileError { cause: Cause::Memory, ..error(e.to_string(), None) };
+    let memory = |e: KernelError| CompileError { cause: CompileFault::Memory, ..error(e.to_string(), None) };
     let data = constants.finish(&mut graph).map_err(memory)?;
     Ok(Plan { graph, data })
 }
@@ -145,7 +109,7 @@ impl Evaluate for Folding<'_> {
         if self.0.cancel.is_some_and(|cancel| cancel()) {
             return Err("it was cancelled".into());
         }
-        Engine.evaluate_within(op, outputs, &Memory::new(self.0.memory, 0))
+        Eager.evaluate_within(op, outputs, &Memory::new(self.0.memory, 0))
     }
 }
 
@@ -153,7 +117,7 @@ impl Folding<'_> {
     /// Fails if compiling was cancelled.
     fn go_on(&self, function: &str) -> Result<(), CompileError> {
         if self.0.cancel.is_some_and(|cancel| cancel()) {
-            let (message, cause) = ("it was cancelled".into(), Cause::Cancelled);
+            let (message, cause) = ("it was cancelled".into(), CompileFault::Cancelled);
             return Err(CompileError { function: function.into(), op: None, message, hint: None, cause });
         }
         Ok(())
@@ -282,7 +246,7 @@ impl Lower<'_> {
                 op: None,
                 message: format!("`{}`: {e}", self.f[v].name),
                 hint: None,
-                cause: Cause::Memory,
+                cause: CompileFault::Memory,
             })?;
             let value = self.value(v, if state { Place::State(number) } else { Place::Input(number) })?;
             let port = Port { name: self.f[v].name.clone(), value };
@@ -493,7 +457,7 @@ impl Lower<'_> {
             op: self.f.defining_op(v).map(|op| (self.f[op].kind, op_name(self.f, op))),
             message: format!("`{}` is of type {ty}, which this engine does not run", self.f[v].name),
             hint: None,
-            cause: Cause::Program,
+            cause: CompileFault::Program,
         })?;
         let id = self.graph.values.len() as u32;
         self.graph.values.push(Value { ty, place });
@@ -558,7 +522,7 @@ impl Lower<'_> {
             op: None,
             message,
             hint: None,
-            cause: Cause::Memory,
+            cause: CompileFault::Memory,
         };
         let unfit = || too_large("its intermediate results do not fit in memory".into());
         let mut buffers = Vec::with_capacity(order.len());
@@ -626,9 +590,9 @@ impl Lower<'_> {
         };
         let op = Some((self.f[op].kind, op_name(self.f, op)));
         let cause = match e {
-            KernelError::Unsupported(_) => Cause::Program,
-            KernelError::Memory(_) => Cause::Memory,
-            _ => Cause::Shapes,
+            KernelError::Unsupported(_) => CompileFault::Program,
+            KernelError::Memory(_) => CompileFault::Memory,
+            _ => CompileFault::Shapes,
         };
         CompileError { function: self.name.into(), op, message: e.to_string(), hint, cause }
     }
@@ -670,48 +634,6 @@ impl Work {
         let mut all = Vec::new();
         work(self, &mut all);
         all
-    }
-}
-
-impl CompileError {
-    /// The function.
-    pub fn function(&self) -> &str {
-        &self.function
-    }
-
-    /// The op that failed and its name, if the error is about one.
-    pub fn op(&self) -> Option<(OpKind, &str)> {
-        self.op.as_ref().map(|(k, n)| (*k, n.as_str()))
-    }
-
-    /// Whether the function may compile for other input shapes: an op does not accept the shapes that these lead to.
-    pub fn depends_on_shapes(&self) -> bool {
-        self.cause == Cause::Shapes
-    }
-
-    /// Whether a run would take more memory than the limit allows or the system has.
-    pub fn exceeds_memory(&self) -> bool {
-        self.cause == Cause::Memory
-    }
-
-    /// Whether it was cancelled.
-    pub fn is_cancelled(&self) -> bool {
-        self.cause == Cause::Cancelled
-    }
-
-    /// What can be done about it.
-    pub fn hint(&self) -> Option<&str> {
-        self.hint
-    }
-}
-
-impl fmt::Display for CompileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "function `{}`: ", self.function)?;
-        if let Some((kind, name)) = &self.op {
-            write!(f, "{} `{name}`: ", kind.name())?;
-        }
-        f.write_str(&self.message)
     }
 }
 

@@ -14,8 +14,8 @@ use crate::chain::{Chain, Source, Stage};
 use crate::index::Walk;
 use crate::kernel::{Map, Operand, tensor_types};
 use crate::memory::{ALIGN, exceeds};
-use crate::plan::{self, Graph, Node, Place, Plan, PlanError};
-use crate::{KernelError, Packed, Pool, Prepared, eager, kernels};
+use crate::plan::{self, Graph, Node, Place, Plan};
+use crate::{KernelError, Packed, PlanError, Pool, Prepared, eager, kernels};
 
 /// The deepest nesting of a plan's blocks.
 const MAX_NESTING: usize = 64;

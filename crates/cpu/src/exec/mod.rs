@@ -5,7 +5,6 @@ mod input;
 mod late;
 mod load;
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,11 +15,9 @@ use smallvec::SmallVec;
 use crate::chain::{Chain, Epilogue};
 use crate::kernel::DynamicFn;
 use crate::memory::{AlignedBytes, ask_for};
-use crate::plan::{Node, Place, Plan, PlanError, Port};
-use crate::{KernelError, Memory, Pool, Run, Step, View, ViewMut};
+use crate::plan::{Node, Place, Plan, Port};
+use crate::{KernelError, Memory, PlanError, Pool, Run, RunError, RunOptions, State, Step, View, ViewMut};
 use arena::Arena;
-
-pub use input::convert as convert_input;
 
 /// A plan that is ready to run. Threads can share it: each run borrows an arena of its own from it.
 pub struct Executable {
@@ -105,71 +102,6 @@ struct Block {
     inputs: Vec<u32>,
     steps: Vec<Loaded>,
     outputs: Vec<u32>,
-}
-
-/// The states of a function: memory that it keeps between runs, by name. Each caller has its own.
-#[derive(Clone, Debug, Default)]
-pub struct State {
-    tensors: HashMap<String, Tensor>,
-}
-
-/// The optional arguments of a run.
-#[derive(Default)]
-pub struct RunOptions<'a> {
-    /// The states to read and write; required if the function has states.
-    pub state: Option<&'a mut State>,
-    /// Called before each step; the run stops if it returns true.
-    pub cancel: Option<&'a (dyn Fn() -> bool + Sync)>,
-    /// Receives the time that each step of the body took: see [`Executable::step_names`].
-    pub times: Option<&'a mut Vec<Duration>>,
-}
-
-/// The reason why a run failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RunError {
-    /// An input is missing, unknown, or of the wrong type.
-    #[error("input `{name}`: {message}")]
-    Input {
-        /// The input.
-        name: String,
-        /// What is wrong with it.
-        message: String,
-    },
-    /// A state is missing or of the wrong type.
-    #[error("state `{name}`: {message}")]
-    State {
-        /// The state.
-        name: String,
-        /// What is wrong with it.
-        message: String,
-    },
-    /// An op failed on these inputs.
-    #[error("function `{function}`: {kind} `{name}`: {error}")]
-    Op {
-        /// The function.
-        function: String,
-        /// The op's name in MIL.
-        kind: String,
-        /// The name of the op.
-        name: String,
-        /// The reason.
-        error: KernelError,
-    },
-    /// The system does not have the memory for intermediate results.
-    #[error("function `{function}`: {error}")]
-    Memory {
-        /// The function.
-        function: String,
-        /// The reason, with the size that is missing.
-        error: KernelError,
-    },
-    /// The run was cancelled.
-    #[error("the run was cancelled before `{before}`")]
-    Cancelled {
-        /// The step that would have run next.
-        before: String,
-    },
 }
 
 /// The data of one run.
@@ -261,7 +193,7 @@ impl Executable {
             let bytes = AlignedBytes::try_zeroed(ty.dtype.byte_len(ty.elements()?)?).ok()?;
             Some((p.name.clone(), Tensor::from_bytes(ty.dtype, &shape, bytes.into()).ok()?))
         };
-        State { tensors: self.states.iter().filter_map(zeros).collect() }
+        self.states.iter().filter_map(zeros).collect()
     }
 
     /// The ops and the name of each step of the body.
@@ -372,7 +304,7 @@ impl Executable {
                 let tensor = self.tensor(*value, frame)?;
                 let name = self.state_name(*state).map_err(failed)?.to_owned();
                 if let Some(state) = &mut frame.state {
-                    state.tensors.insert(name, tensor);
+                    state.set(&name, tensor);
                 }
                 Ok(())
             }
@@ -536,7 +468,7 @@ impl Executable {
 
     fn state<'f>(&'f self, v: u32, frame: &'f Frame<'_>) -> Result<&'f Tensor, KernelError> {
         let name = self.state_name(v)?;
-        let tensor = frame.state.as_deref().and_then(|s| s.tensors.get(name));
+        let tensor = frame.state.as_deref().and_then(|s| s.get(name));
         let tensor = tensor.ok_or_else(|| KernelError::invalid(format!("the state `{name}` is missing")))?;
         match self.state_type(v) {
             Some(ty) if tensor.ty().agrees(ty) => Ok(tensor),
@@ -560,23 +492,6 @@ impl Executable {
 
     fn nameless(&self, error: KernelError) -> RunError {
         RunError::Op { function: self.function.clone(), kind: "block".into(), name: String::new(), error }
-    }
-}
-
-impl State {
-    /// The names and tensors of all states.
-    pub fn tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.tensors.iter().map(|(n, t)| (n.as_str(), t))
-    }
-
-    /// The tensor of a state.
-    pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.tensors.get(name)
-    }
-
-    /// Replaces the tensor of a state. The next run checks its type.
-    pub fn set(&mut self, name: &str, tensor: Tensor) {
-        self.tensors.insert(name.to_owned(), tensor);
     }
 }
 

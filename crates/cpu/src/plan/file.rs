@@ -19,16 +19,12 @@ use std::io::{self, Write};
 use bytes::Bytes;
 
 use super::{Graph, Plan};
+use crate::PlanError;
 use crate::memory::{ALIGN, aligned};
 
 const MAGIC: &[u8; 8] = b"MILWPLAN";
 const VERSION: u32 = 1;
 const HEADER: usize = 64;
-
-/// The reason why this engine cannot run a plan. The remedy is to compile the model again.
-#[derive(Debug, thiserror::Error)]
-#[error("not a usable plan: {0}")]
-pub struct PlanError(pub(crate) String);
 
 impl Plan {
     /// Identifies what a plan depends on besides the model, its input shapes and options: the engine's version and the

@@ -10,8 +10,6 @@ use bytes::Bytes;
 use milwright_mil::{DType, Dim, Opset, Tensor, TensorType, Type};
 use serde::{Deserialize, Serialize};
 
-pub use file::PlanError;
-
 /// A compiled function for one set of input shapes and one kind of machine.
 #[derive(Clone, Debug)]
 pub struct Plan {

@@ -186,7 +186,7 @@ fn array(dtype: &str, shape: &[usize], values: &[f64]) -> Option<Tensor> {
         "fp32" => Tensor::from_vec(shape, values.iter().map(|&x| x as f32).collect()),
         "fp16" => {
             let wide = Tensor::from_vec(shape, values.to_vec()).ok()?;
-            return milwright_cpu::convert_input(&wide, crate::DType::Fp16);
+            return wide.converted(crate::DType::Fp16);
         }
         _ => Tensor::from_vec(shape, values.to_vec()),
     };

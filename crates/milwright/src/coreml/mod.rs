@@ -19,12 +19,12 @@ use milwright_apple::{
 
 use crate::backend::Availability;
 use crate::{
-    Backend, ComputeUnits, Error, ErrorKind, FunctionInfo, InferenceRequest, LoadOptions, Model, Prediction,
-    Result, Session,
+    Backend, ComputeUnits, Error, ErrorKind, FunctionInfo, InferenceRequest, LoadOptions, LoadedModel, Model,
+    Prediction, Result,
 };
 use compiled::Compiled;
 use flight::{Flight, Limits};
-use session::{Bridge, Bridged, Declared};
+use session::{Bridge, BridgedModel, Declared};
 
 #[cfg(feature = "swift")]
 pub use swift::Swift;
@@ -45,9 +45,9 @@ impl Backend for CoreMl {
         }
     }
 
-    fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Box<dyn Session>> {
+    fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Arc<dyn LoadedModel>> {
         check(model, options)?;
-        Ok(Box::new(Bridged::<CoreMlModel>::new(model, options)?))
+        Ok(Arc::new(BridgedModel::<CoreMlModel>::new(model, options)?))
     }
 
     fn is_cached(&self, model: &Model, options: &LoadOptions) -> bool {

@@ -1,7 +1,7 @@
 //! The code that both bridges to Core ML share.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use milwright_apple::{Array, ElementType, Features};
@@ -10,8 +10,8 @@ use super::compiled::Compiled;
 use super::flight::Limits;
 use super::values;
 use crate::{
-    Cancel, Error, InferenceRequest, LoadOptions, Loaded, Model, PredictOptions, Prediction, Result, Session,
-    State,
+    Cancel, Error, InferenceRequest, LoadOptions, Loaded, LoadedModel, Model, PredictOptions, Prediction,
+    Result, Session, State,
 };
 
 /// A model that was loaded through one of the bridges to Core ML.
@@ -65,42 +65,67 @@ pub(super) struct Declared {
     pub shape: Vec<usize>,
 }
 
-/// A session over a bridge.
-pub(super) struct Bridged<B: Bridge> {
-    bridge: B,
+/// A model that was compiled for Core ML. Each session has a model of Core ML's own, because one of those runs one
+/// prediction at a time; they share the compiled folder.
+pub(super) struct BridgedModel<B: Bridge> {
     model: Arc<Model>,
+    options: LoadOptions,
     loaded: Loaded,
+    /// The bridge of the first session: Core ML had to load the model to show that it can.
+    first: Mutex<Option<B>>,
+    /// The compiled folder that Core ML maps.
+    compiled: Compiled,
+}
+
+/// A session over a bridge.
+struct Bridged<B: Bridge> {
+    bridge: B,
     declared: Vec<Declared>,
     /// The states of a stateful model, kept between predictions.
     states: Option<B::States>,
     cancel: Cancel,
-    /// The compiled folder that Core ML maps. Dropped after the model.
-    _compiled: Compiled,
+    /// Dropped after the bridge: it holds the compiled folder.
+    model: Arc<BridgedModel<B>>,
+}
+
+impl<B: Bridge> BridgedModel<B> {
+    pub fn new(model: &Arc<Model>, options: &LoadOptions) -> Result<BridgedModel<B>> {
+        let start = Instant::now();
+        let (bridge, compiled) = Compiled::load(model, options, |path| {
+            options.cancel.check()?;
+            B::load(model, options, path).map_err(|e| e.at(model.path()))
+        })?;
+        // Core ML does not report its memory.
+        let loaded = Loaded {
+            plan_path: Some(compiled.path()),
+            duration: start.elapsed(),
+            ..Loaded::of_plan(B::NAME, compiled.origin())
+        };
+        let (model, options) = (Arc::clone(model), options.clone());
+        Ok(BridgedModel { model, options, loaded, first: Mutex::new(Some(bridge)), compiled })
+    }
+}
+
+impl<B: Bridge + 'static> LoadedModel for BridgedModel<B> {
+    fn session(self: Arc<Self>) -> Result<Box<dyn Session>> {
+        let at = |e: Error| e.at(self.model.path());
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut bridge = match first {
+            Some(bridge) => bridge,
+            None => B::load(&self.model, &self.options, &self.compiled.path()).map_err(at)?,
+        };
+        let declared = bridge.declared();
+        let states = if declared.is_empty() { None } else { Some(bridge.new_states().map_err(at)?) };
+        let cancel = self.options.cancel.clone();
+        Ok(Box::new(Bridged { bridge, declared, states, cancel, model: self }))
+    }
+
+    fn loaded(&self) -> Loaded {
+        self.loaded.clone()
+    }
 }
 
 impl<B: Bridge> Bridged<B> {
-    pub fn new(model: &Arc<Model>, options: &LoadOptions) -> Result<Bridged<B>> {
-        let start = Instant::now();
-        let at = |e: Error| e.at(model.path());
-        let (mut bridge, compiled) = Compiled::load(model, options, |path| {
-            options.cancel.check()?;
-            B::load(model, options, path).map_err(at)
-        })?;
-        let declared = bridge.declared();
-        let states = if declared.is_empty() { None } else { Some(bridge.new_states().map_err(at)?) };
-        let loaded = Loaded {
-            backend: B::NAME,
-            plan: compiled.origin(),
-            plan_path: Some(compiled.path()),
-            duration: start.elapsed(),
-            // Core ML does not report these.
-            arena_bytes: 0,
-            weight_bytes: 0,
-        };
-        let (model, cancel) = (Arc::clone(model), options.cancel.clone());
-        Ok(Bridged { bridge, model, loaded, declared, states, cancel, _compiled: compiled })
-    }
-
     fn predict_within(
         &mut self,
         request: &InferenceRequest,
@@ -136,7 +161,7 @@ impl<B: Bridge> Bridged<B> {
     }
 }
 
-impl<B: Bridge> Session for Bridged<B> {
+impl<B: Bridge + 'static> Session for Bridged<B> {
     fn predict_with(
         &mut self,
         request: &InferenceRequest,
@@ -145,7 +170,7 @@ impl<B: Bridge> Session for Bridged<B> {
         let cancel = self.cancel.clone();
         let limits = Limits { deadline: options.deadline, cancels: [&cancel, &options.cancel] };
         let prediction = self.predict_within(request, options.state, &limits);
-        prediction.map_err(|e| e.at(self.model.path()))
+        prediction.map_err(|e| e.at(self.model.model.path()))
     }
 
     fn predict_batch(
@@ -167,7 +192,7 @@ impl<B: Bridge> Session for Bridged<B> {
             requests.iter().map(one).collect()
         };
         let predictions = all();
-        predictions.map_err(|e| e.at(self.model.path()))
+        predictions.map_err(|e| e.at(self.model.model.path()))
     }
 
     fn rest(&mut self) {
@@ -186,12 +211,12 @@ impl<B: Bridge> Session for Bridged<B> {
 
     fn reset(&mut self) -> Result<()> {
         if self.states.is_some() {
-            self.states = Some(self.bridge.new_states().map_err(|e| e.at(self.model.path()))?);
+            self.states = Some(self.bridge.new_states().map_err(|e| e.at(self.model.model.path()))?);
         }
         Ok(())
     }
 
     fn loaded(&self) -> &Loaded {
-        &self.loaded
+        &self.model.loaded
     }
 }

@@ -9,12 +9,12 @@ use milwright_apple::{Array, ElementType, Features, Value, wait};
 use milwright_mil::Tensor;
 
 use super::flight::{Flight, Limits};
-use super::session::{Bridge, Bridged, Declared};
+use super::session::{Bridge, BridgedModel, Declared};
 use super::{compiled, configuration, error, values};
 use crate::backend::Availability;
 use crate::{
-    Backend, Error, ErrorKind, FeatureInfo, FeatureType, FunctionInfo, InferenceRequest, LoadOptions, Model,
-    Prediction, Result, Session,
+    Backend, Error, ErrorKind, FeatureInfo, FeatureType, FunctionInfo, InferenceRequest, LoadOptions,
+    LoadedModel, Model, Prediction, Result,
 };
 
 /// Apple's Core ML through Swift, for models whose inputs and outputs are tensors.
@@ -33,7 +33,7 @@ impl Backend for Swift {
         }
     }
 
-    fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Box<dyn Session>> {
+    fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Arc<dyn LoadedModel>> {
         swift::availability().map_err(|e| error(e).with_hint("use the target `cpu` or `auto`"))?;
         // This error lists the functions, which Core ML's own error does not.
         model.function(options.function.as_deref())?;
@@ -41,7 +41,7 @@ impl Backend for Swift {
         for feature in function.iter().flat_map(|f| f.inputs.iter().chain(&f.outputs)) {
             element(feature).map_err(|e| e.at(model.path()))?;
         }
-        Ok(Box::new(Bridged::<SwiftModel>::new(model, options)?))
+        Ok(Arc::new(BridgedModel::<SwiftModel>::new(model, options)?))
     }
 
     fn is_cached(&self, model: &Model, options: &LoadOptions) -> bool {

@@ -145,7 +145,7 @@ pub(super) fn array(element: ElementType, tensor: &Tensor) -> Option<Array> {
     let tensor = match tensor.dtype() == dtype(element) {
         true => tensor,
         false => {
-            converted = milwright_cpu::convert_input(tensor, dtype(element))?;
+            converted = tensor.converted(dtype(element))?;
             &converted
         }
     };
@@ -195,7 +195,7 @@ fn image(format: PixelFormat, bgr: bool, tensor: &Tensor) -> Option<Image> {
         return None;
     }
     if format == PixelFormat::Gray16Half {
-        let half = milwright_cpu::convert_input(tensor, DType::Fp16)?;
+        let half = tensor.converted(DType::Fp16)?;
         return Image::new(format, width, height, width * format.size(), half.shared_bytes()).ok();
     }
     let values = tensor.to_f64();

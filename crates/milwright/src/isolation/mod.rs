@@ -15,7 +15,7 @@ use std::time::Duration;
 
 pub use milwright_worker::Launch;
 
-use crate::{Availability, Backend, LoadOptions, Model, Result, Session};
+use crate::{Availability, Backend, LoadOptions, LoadedModel, Model, Result, Unshared};
 
 pub use restarts::RestartPolicy;
 pub use serve::{serve, serve_with};
@@ -160,7 +160,7 @@ impl Isolated {
         self.restarts.load(Ordering::Relaxed)
     }
 
-    /// Loads a model as [`load`](Backend::load) does. The returned session also tells about its worker.
+    /// Opens a session as [`session`](Backend::session) does. The returned session also tells about its worker.
     ///
     /// # Errors
     /// As for `load`; or the worker cannot be started, dies, or takes longer than [`Process::load_timeout`].
@@ -178,8 +178,9 @@ impl Backend for Isolated {
         self.backend.availability()
     }
 
-    fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Box<dyn Session>> {
-        Ok(Box::new(self.load_isolated(model, options)?))
+    fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Arc<dyn LoadedModel>> {
+        let (isolated, model, options) = (self.clone(), Arc::clone(model), options.clone());
+        Unshared::load(move || Ok(Box::new(isolated.load_isolated(&model, &options)?)))
     }
 
     fn is_cached(&self, model: &Model, options: &LoadOptions) -> bool {

@@ -115,7 +115,7 @@ fn load_model(load: Load, backends: &[Box<dyn Backend>]) -> Result<(Ours, Ready)
         let error = Error::new(ErrorKind::Unavailable, "the file has changed since it was opened");
         return Err(error.with_hint("open the model again").at(&load.model));
     }
-    let session = backend.load(&model, &load.settings.into_options())?;
+    let session = backend.session(&model, &load.settings.into_options())?;
     let state = session.new_state();
     let mut states = Vec::new();
     for name in state.names() {

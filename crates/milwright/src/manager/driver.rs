@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedMutexGuard, oneshot, watch};
 
 use super::clock::after;
+use super::loads::Loads;
 use super::predict::is_fault;
 use super::sync::{Mutex, lock};
 use super::{BoxFuture, Call, Clock, Predict, Reply, Route};
@@ -59,6 +60,7 @@ pub struct Driver {
 struct Shared {
     model: Arc<Model>,
     candidate: Candidate,
+    loads: Arc<Loads>,
     load: LoadOptions,
     options: DriverOptions,
     clock: Arc<dyn Clock>,
@@ -131,9 +133,36 @@ impl Driver {
         clock: Arc<dyn Clock>,
         labels: Labels,
     ) -> Driver {
+        Driver::with_loads(model, candidate, Arc::default(), load, options, clock, labels)
+    }
+
+    /// Another driver of the same model on the same backend: the model is loaded once for both.
+    pub fn sharing(&self) -> Driver {
+        let Shared { model, candidate, loads, load, options, clock, labels, .. } = &*self.shared;
+        Driver::with_loads(
+            Arc::clone(model),
+            candidate.clone(),
+            Arc::clone(loads),
+            load.clone(),
+            *options,
+            Arc::clone(clock),
+            labels.clone(),
+        )
+    }
+
+    fn with_loads(
+        model: Arc<Model>,
+        candidate: Candidate,
+        loads: Arc<Loads>,
+        load: LoadOptions,
+        options: DriverOptions,
+        clock: Arc<dyn Clock>,
+        labels: Labels,
+    ) -> Driver {
         let shared = Shared {
             model,
             candidate,
+            loads,
             load,
             options,
             clock,
@@ -400,6 +429,7 @@ impl Shared {
         let mut life = lock(life);
         if *life == Life::Used {
             *life = Life::Abandoned;
+            self.loads.forget();
             let hung = self.hung.fetch_add(1, Ordering::Relaxed) + 1;
             self.abandoned.fetch_add(1, Ordering::Relaxed);
             telemetry::abandoned(&self.labels);
@@ -462,7 +492,7 @@ fn drive(
 ) {
     let Labels { model, backend } = &shared.labels;
     let span = tracing::info_span!("load", %model, %backend).entered();
-    let session = match shared.candidate.backend.load(&shared.model, options) {
+    let session = match shared.loads.session(&*shared.candidate.backend, &shared.model, options) {
         Ok(loaded) => session.insert(loaded),
         Err(e) => {
             let _ = ready.send(Err(e));

@@ -38,6 +38,7 @@ mod deadline;
 mod driver;
 mod fallback;
 mod limit;
+mod loads;
 #[cfg(all(test, loom))]
 mod loom;
 mod model;

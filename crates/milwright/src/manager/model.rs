@@ -36,8 +36,8 @@ pub struct ModelOptions {
     /// the first call does.
     pub warm_up: Option<InferenceRequest>,
     /// The number of sessions of each backend, at least one: that many calls run in parallel. Each session has its own
-    /// thread and memory. The weights of a large model are shared only through a cache in `load`. Choose
-    /// `load.threads` so that the sessions share the cores.
+    /// thread, states and intermediate results. The model is loaded once, and its sessions share its weights and
+    /// `load.threads`; with one thread, each call runs on the thread of its session.
     pub sessions: usize,
     /// The largest number of calls that are passed to the backends at a time, at least the number of sessions. The
     /// surplus waits for a session, in the order of arrival.
@@ -196,7 +196,7 @@ impl ModelHandle {
         let driver = |candidate: &Candidate| {
             let (model, candidate, labels) = (Arc::clone(model), candidate.clone(), labels(candidate));
             let (load, clock) = (options.load.clone(), Arc::clone(&clock));
-            Arc::new(Driver::new(model, candidate, load, options.driver, clock, labels))
+            Driver::new(model, candidate, load, options.driver, clock, labels)
         };
         // A timeout after at least 3/4 of `attempt` counts as the backend's failure, not as a caller in a hurry.
         let patience = options.attempt.map_or(Duration::MAX, |attempt| attempt / 4 * 3);
@@ -209,7 +209,10 @@ impl ModelHandle {
                 continue;
             }
             let labels = labels(candidate);
-            let sessions: Vec<_> = (0..options.sessions.max(1)).map(|_| driver(candidate)).collect();
+            let first = driver(candidate);
+            let others = (1..options.sessions).map(|_| first.sharing());
+            let others: Vec<_> = others.map(Arc::new).collect();
+            let sessions: Vec<_> = [Arc::new(first)].into_iter().chain(others).collect();
             // The time that a call waits for an idle session does not count as part of the backend's attempt.
             let guarded = sessions.iter().map(|driver| attempt(Arc::clone(driver), &options, &clock));
             let pool = Pool::new(guarded.collect());
@@ -221,7 +224,7 @@ impl ModelHandle {
         let (inner, shadow): (Arc<dyn Predict>, _) = match &options.shadow {
             None => (Arc::new(chain), None),
             Some(shadow) => {
-                let driver = driver(&shadow.candidate);
+                let driver = Arc::new(driver(&shadow.candidate));
                 let other = Arc::new(attempt(Arc::clone(&driver), &options, &clock));
                 let labels = labels(&shadow.candidate);
                 let chain = Arc::new(Shadow::new(chain, other, shadow.rate, shadow.snr_db, labels));

@@ -138,7 +138,7 @@ fn through(
 ) -> Result<Vec<InferenceRequest>> {
     let mut known = requests.to_vec();
     for model in models {
-        let mut session = Cpu.load(model, &LoadOptions { function: None, ..load.clone() })?;
+        let mut session = Cpu.session(model, &LoadOptions { function: None, ..load.clone() })?;
         let function = model.info().function(None);
         let inputs = function.map_or(&[][..], |f| &f.inputs);
         let probabilities = function.and_then(|f| f.predicted_probabilities.as_ref());

@@ -7,10 +7,10 @@ use serde::ser::SerializeMap as _;
 
 use crate::optimizer::function_names;
 use crate::provenance::{depends_on_inputs, measure};
+use crate::target::reference;
 use crate::{
-    Backend, Cpu, Differences, Error, FeatureInfo, FeatureType, InferenceRequest, LoadOptions, Measure,
-    Model, OutputDifference, PredictOptions, Prediction, Result, SampleSource, Samples, Session, State,
-    Tensor,
+    Differences, Error, FeatureInfo, FeatureType, InferenceRequest, LoadOptions, Measure, Model,
+    OutputDifference, PredictOptions, Prediction, Result, SampleSource, Samples, Session, State, Tensor,
 };
 
 /// The differences between an original and another model.
@@ -235,7 +235,7 @@ fn run(
     requests: &[InferenceRequest],
     take: &mut dyn FnMut(Prediction),
 ) -> Result<(Box<dyn Session>, States)> {
-    let mut session = Cpu.load(model, options)?;
+    let mut session = reference().session(model, options)?;
     let mut state = session.new_state();
     let is_stateful = !state.names().is_empty();
     for request in requests {

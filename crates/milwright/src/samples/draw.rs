@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 
-use milwright_cpu::{CompileOptions, compile_with};
+use milwright_mil::engine::CompileOptions;
 use milwright_mil::{Arg, DType, Dim, Function, Op, Tensor, TensorType, Type, ValueId};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -13,6 +13,7 @@ use super::ranges::{Known, Range, known, ranges};
 use super::{SampleSource, Samples};
 use crate::classifier::Classifier;
 use crate::legacy::declared_axis;
+use crate::target::reference_engine;
 use crate::{
     Dictionary, Error, ErrorKind, FeatureType, Flexibility, InferenceRequest, LoadOptions, Model, Result,
 };
@@ -596,9 +597,10 @@ fn compiles(model: &Model, function: Option<&str>, inputs: &[Drawn], options: &L
     let shapes: Vec<(&str, &[usize])> =
         inputs.iter().map(|i| (i.name.as_str(), i.shape.as_slice())).collect();
     let Ok(program) = model.program() else { return true };
+    let engine = reference_engine();
     match Classifier::detach(program, function) {
-        Ok(Some((program, _))) => compile_with(&program, function, &shapes, limits).is_ok(),
-        Ok(None) => compile_with(program, function, &shapes, limits).is_ok(),
+        Ok(Some((program, _))) => engine.compile(&program, function, &shapes, limits).is_ok(),
+        Ok(None) => engine.compile(program, function, &shapes, limits).is_ok(),
         Err(_) => true,
     }
 }

@@ -23,7 +23,7 @@ pub fn check_as(path: &Path, original: &Path, tolerance: Tolerance) {
     let name = path.file_name().unwrap().to_string_lossy().into_owned();
     let model = Arc::new(Model::open(path).unwrap());
     assert!(model.info().runnable);
-    let mut session = Cpu.load(&model, &LoadOptions { threads: 1, ..LoadOptions::default() }).unwrap();
+    let mut session = Cpu.session(&model, &LoadOptions { threads: 1, ..LoadOptions::default() }).unwrap();
     let cases = std::fs::read(original.with_extension("json")).unwrap();
     let cases: Vec<Value> = serde_json::from_slice(&cases).unwrap();
     assert!(!cases.is_empty());

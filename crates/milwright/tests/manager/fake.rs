@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use milwright::manager::Call;
 use milwright::{
-    Availability, Backend, Candidate, Error, ErrorKind, InferenceRequest, LoadOptions, Loaded, Model,
-    PlanOrigin, PredictOptions, Prediction, Result, Session, State, Tensor,
+    Availability, Backend, Candidate, Error, ErrorKind, InferenceRequest, LoadOptions, Loaded, LoadedModel,
+    Model, PlanOrigin, PredictOptions, Prediction, Result, Session, State, Tensor, Unshared,
 };
 use tokio::sync::watch;
 
@@ -139,7 +139,14 @@ impl Backend for Fake {
         Availability { available: self.0.available, reason: reason.into() }
     }
 
-    fn load(&self, _: &Arc<Model>, _: &LoadOptions) -> Result<Box<dyn Session>> {
+    fn load(&self, _: &Arc<Model>, _: &LoadOptions) -> Result<Arc<dyn LoadedModel>> {
+        let fake = self.clone();
+        Unshared::load(move || fake.open())
+    }
+}
+
+impl Fake {
+    fn open(&self) -> Result<Box<dyn Session>> {
         self.0.log.send_modify(|log| log.loads += 1);
         let act = self.0.loads.lock().unwrap().pop_front().unwrap_or(Act::Answer);
         self.act(act, &PredictOptions::default())?;

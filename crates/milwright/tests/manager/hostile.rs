@@ -7,8 +7,8 @@ use milwright::manager::{
     BatchOptions, BreakerOptions, BreakerState, Call, Clock, DriverOptions, Manager, ModelOptions,
 };
 use milwright::{
-    Availability, Backend, Candidate, Error, ErrorKind, InferenceRequest, LoadOptions, Loaded, Model,
-    PlanOrigin, PredictOptions, Prediction, Result, Session, State,
+    Availability, Backend, Candidate, Error, ErrorKind, InferenceRequest, LoadOptions, Loaded, LoadedModel,
+    Model, PlanOrigin, PredictOptions, Prediction, Result, Session, State, Unshared,
 };
 
 use crate::fake::{Act, Fake, call, model, settle, y};
@@ -46,7 +46,14 @@ impl Backend for Odd {
         Availability { available: (self.asked)(), reason: "as told".into() }
     }
 
-    fn load(&self, _: &Arc<Model>, _: &LoadOptions) -> Result<Box<dyn Session>> {
+    fn load(&self, _: &Arc<Model>, _: &LoadOptions) -> Result<Arc<dyn LoadedModel>> {
+        let odd = self.clone();
+        Unshared::load(move || odd.open())
+    }
+}
+
+impl Odd {
+    fn open(&self) -> Result<Box<dyn Session>> {
         (self.loads)()?;
         let loaded = Loaded {
             backend: "odd",

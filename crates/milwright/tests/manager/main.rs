@@ -6,6 +6,7 @@ mod hostile;
 mod metrics;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fake::{Act, Fake, call, model, settle, y};
@@ -13,7 +14,10 @@ use milwright::manager::{
     BatchOptions, BreakerOptions, BreakerState, Call, Clock, DriverOptions, Manager, ManualClock,
     ModelHandle, ModelOptions, Phase, Priority, Reply, ShadowOptions, WhenFull,
 };
-use milwright::{Error, ErrorKind, InferenceRequest, Result, Tensor};
+use milwright::{
+    Availability, Backend, Candidate, Cpu, Error, ErrorKind, InferenceRequest, LoadOptions, LoadedModel,
+    Model, Result, Tensor,
+};
 use tokio::task::JoinHandle;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -187,6 +191,50 @@ async fn sessions_run_side_by_side() {
         tokio::task::yield_now().await;
     }
     fake.release();
+}
+
+/// Counts how often a model is loaded.
+#[derive(Default)]
+struct Counting(Arc<AtomicUsize>);
+
+impl Backend for Counting {
+    fn name(&self) -> &'static str {
+        "counting"
+    }
+
+    fn availability(&self) -> Availability {
+        Cpu.availability()
+    }
+
+    fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Arc<dyn LoadedModel>> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        // Long enough for the other sessions to ask for the model, too.
+        std::thread::sleep(Duration::from_millis(20));
+        Cpu.load(model, options)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_share_one_loaded_model() {
+    let loads = Arc::new(AtomicUsize::new(0));
+    let chain = vec![Candidate::new(Counting(Arc::clone(&loads)))];
+    let manager = Manager::start();
+    let options = ModelOptions { chain, sessions: 4, concurrency: 4, ..ModelOptions::default() };
+    let m = manager.load("digits", model(), options).await.unwrap();
+    assert_eq!((m.status().backends[0].sessions, loads.load(Ordering::SeqCst)), (4, 1));
+    let image = Tensor::from_vec(&[1, 1, 8, 8], vec![0.5f32; 64]).unwrap();
+    let request = InferenceRequest::new().input("image", image);
+    let expected = m.predict(Call::from(request.clone())).await.unwrap().prediction().clone();
+    let tasks: Vec<_> = (0..16)
+        .map(|_| {
+            let (m, request) = (m.clone(), request.clone());
+            tokio::spawn(async move { m.predict(Call::from(request)).await })
+        })
+        .collect();
+    for task in tasks {
+        assert_eq!(*task.await.unwrap().unwrap().prediction(), expected);
+    }
+    assert_eq!(loads.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]

@@ -1,69 +1,145 @@
-//! Sessions on the CPU engine. A session compiles a plan for each set of input shapes once, and keeps it in the cache.
+//! Runs models on an engine. What lies between the features of a model and the plain tensors of an engine is here, once
+//! for all engines: defaults, flexible shapes, classes, states, limits, and the cache of plans.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use milwright_cache::{Key, KeyBuilder, Meta, Origin, Wait};
-use milwright_cpu::{
-    CompileOptions, Executable, KernelError, Plan, Pool, RunError, RunOptions, compile_with,
+use milwright_mil::engine::{
+    CompileFault, CompileOptions, Engine, Executable, ExecuteOptions, KernelError, Plan, RunError, RunOptions,
 };
 use milwright_mil::{DType, Dim, Function, Tensor, TensorType, Type, widen};
 
 use crate::classifier::Classifier;
 use crate::legacy::{self, declared_axis};
+use crate::model::Content;
+use crate::pipeline::{ClassicModel, PipelineModel};
 use crate::samples::default_shape;
 use milwright_spec::did_you_mean;
 
 use crate::{
-    Error, ErrorKind, FeatureInfo, FeatureType, Flexibility, InferenceRequest, LoadOptions, Loaded, Model,
-    PlanOrigin, Precision, PredictOptions, Prediction, Result, Session, State,
+    Availability, Backend, Error, ErrorKind, FeatureInfo, FeatureType, Flexibility, InferenceRequest,
+    LoadOptions, Loaded, LoadedModel, Model, PlanOrigin, Precision, PredictOptions, Prediction, Result,
+    Session, State,
 };
+
+/// The backend of an engine.
+#[derive(Clone, Copy)]
+pub(crate) struct OnEngine(pub &'static dyn Engine);
+
+impl Backend for OnEngine {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn availability(&self) -> Availability {
+        match self.0.hardware() {
+            Ok(reason) => Availability { available: true, reason },
+            Err(reason) => Availability { available: false, reason },
+        }
+    }
+
+    fn load(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Arc<dyn LoadedModel>> {
+        let (name, main) = (options.function.as_deref(), &model.info().default_function);
+        if !matches!(model.content(), Content::Program(_)) && name.is_some_and(|name| name != main) {
+            return Err(Error::invalid(format!("there is no function `{}`", name.unwrap_or_default()))
+                .with_hint(format!("the functions are: {main}"))
+                .at(model.path()));
+        }
+        let shared = Arc::clone(model);
+        Ok(match model.content() {
+            Content::Program(_) => Arc::new(EngineModel::new(self.0, shared, options)?),
+            Content::Classic(_) => Arc::new(ClassicModel::new(self.name(), shared, options)),
+            Content::Pipeline(parts) => Arc::new(PipelineModel::new(self, shared, parts, options)?),
+        })
+    }
+
+    fn is_cached(&self, model: &Model, options: &LoadOptions) -> bool {
+        let (Some(store), Ok(program)) = (&options.cache, model.function(options.function.as_deref())) else {
+            return false;
+        };
+        let function = options.function.as_ref().unwrap_or(&model.info().default_function);
+        store.contains(&key(self.0, model, function, &default_shapes(model, function, program), options))
+    }
+}
 
 /// The shapes of a function's inputs, in declared order.
 type Shapes = Vec<(String, Vec<usize>)>;
 
-pub(crate) struct CpuSession {
+/// A program that was loaded on an engine.
+struct EngineModel {
+    engine: &'static dyn Engine,
     model: Arc<Model>,
     function: String,
     options: LoadOptions,
+    classifier: Option<Classifier>,
+    /// How the plan for the default shapes was made.
+    loaded: Loaded,
     /// The executables, most recently used first. A flexible model has one for each set of input shapes seen so far,
     /// perhaps none at first.
-    ready: Vec<(Shapes, Executable)>,
-    /// The states of a stateful model, kept between predictions.
-    state: State,
-    classifier: Option<Classifier>,
+    ready: Mutex<Vec<Ready>>,
+}
+
+/// A function that is ready to run with these input shapes.
+#[derive(Clone)]
+struct Ready {
+    shapes: Shapes,
+    executable: Arc<dyn Executable>,
     loaded: Loaded,
 }
 
-/// The number of sets of input shapes for which a session keeps an executable.
+/// The number of sets of input shapes for which a loaded model keeps an executable.
 const MAX_READY: usize = 8;
 
-impl CpuSession {
+impl EngineModel {
     /// Compiles the plan for the model's default shapes, or loads it from the cache.
     ///
     /// A flexible model may not run with its default shapes, because converters use the lower end of a range as the
     /// default. Then the first prediction compiles the plan. A model with states must run with its default shapes.
-    pub fn new(model: Arc<Model>, options: &LoadOptions) -> Result<CpuSession> {
+    fn new(engine: &'static dyn Engine, model: Arc<Model>, options: &LoadOptions) -> Result<EngineModel> {
         let program = model.function(options.function.as_deref())?;
         let function = options.function.clone().unwrap_or_else(|| model.info().default_function.clone());
         let shapes = default_shapes(&model, &function, program);
-        let (ready, loaded) = match prepare(&model, &function, &shapes, options) {
-            Ok((executable, loaded)) => (vec![(shapes, executable)], loaded),
+        let ready = match prepare(engine, &model, &function, shapes, options) {
+            Ok(ready) => Ok(ready),
             Err(e) if e.kind() == ErrorKind::InvalidInput && !is_stateful(program) => {
-                let plan = PlanOrigin::Deferred(e.to_string());
-                let (duration, arena_bytes, weight_bytes) = (Duration::ZERO, 0, 0);
-                let backend = "cpu";
-                let loaded = Loaded { backend, plan, plan_path: None, duration, arena_bytes, weight_bytes };
-                (Vec::new(), loaded)
+                Err(Loaded::of_plan(engine.name(), PlanOrigin::Deferred(e.to_string())))
             }
             Err(e) => return Err(e),
         };
-        let state = State(ready.first().map(|(_, e)| e.new_state()).unwrap_or_default());
+        let (loaded, ready) = match ready {
+            Ok(ready) => (ready.loaded.clone(), vec![ready]),
+            Err(deferred) => (deferred, Vec::new()),
+        };
         let classifier = Classifier::detach(model.program()?, &function)?.map(|(_, c)| c);
-        Ok(CpuSession { model, function, options: options.clone(), ready, state, classifier, loaded })
+        let (options, ready) = (options.clone(), Mutex::new(ready));
+        Ok(EngineModel { engine, model, function, options, classifier, loaded, ready })
     }
 
+    /// The executable for these shapes. It is compiled if no session needed it before.
+    fn ready(&self, shapes: Shapes) -> Result<Ready> {
+        if let Some(found) = self.most_recent(&shapes) {
+            return Ok(found);
+        }
+        // Without the lock: sessions whose executables are ready do not wait for the compiler.
+        let made = prepare(self.engine, &self.model, &self.function, shapes, &self.options)?;
+        if let Some(found) = self.most_recent(&made.shapes) {
+            return Ok(found);
+        }
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        ready.truncate(MAX_READY - 1);
+        ready.insert(0, made.clone());
+        Ok(made)
+    }
+
+    /// Looks an executable up, and makes it the most recently used one.
+    fn most_recent(&self, shapes: &Shapes) -> Option<Ready> {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        let i = ready.iter().position(|r| r.shapes == *shapes)?;
+        ready[..=i].rotate_right(1);
+        ready.first().cloned()
+    }
     /// Completes a request: adds the defaults of optional inputs, and reshapes inputs to the form that the program
     /// expects.
     fn complete(&self, request: &InferenceRequest) -> InferenceRequest {
@@ -174,50 +250,74 @@ impl CpuSession {
     }
 }
 
-impl Session for CpuSession {
+impl LoadedModel for EngineModel {
+    fn session(self: Arc<Self>) -> Result<Box<dyn Session>> {
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).first().cloned();
+        let loaded = self.loaded.clone();
+        let mut session = EngineSession { model: self, ready, state: State::default(), loaded };
+        session.state = session.new_state();
+        Ok(Box::new(session))
+    }
+
+    fn loaded(&self) -> Loaded {
+        self.loaded.clone()
+    }
+}
+
+/// A session of a program.
+struct EngineSession {
+    model: Arc<EngineModel>,
+    /// The executable of the last prediction, or for the default shapes.
+    ready: Option<Ready>,
+    /// The states of a stateful model, kept between predictions.
+    state: State,
+    loaded: Loaded,
+}
+
+impl Session for EngineSession {
     fn predict_with(
         &mut self,
         request: &InferenceRequest,
         options: PredictOptions<'_>,
     ) -> Result<Prediction> {
-        let request = &self.complete(request);
-        let shapes = self.shapes(request)?;
-        match self.ready.iter().position(|(s, _)| *s == shapes) {
-            Some(0) => {}
-            Some(i) => self.ready[..=i].rotate_right(1),
-            None => {
-                let (executable, loaded) = prepare(&self.model, &self.function, &shapes, &self.options)?;
-                self.loaded = loaded;
-                self.ready.truncate(MAX_READY - 1);
-                self.ready.insert(0, (shapes, executable));
+        let shared = &*self.model;
+        let path = shared.model.path();
+        let request = &shared.complete(request);
+        let shapes = shared.shapes(request)?;
+        let executable = match &self.ready {
+            Some(ready) if ready.shapes == shapes => &ready.executable,
+            _ => {
+                let ready = shared.ready(shapes)?;
+                self.loaded = ready.loaded.clone();
+                &self.ready.insert(ready).executable
             }
-        }
+        };
         let inputs: Vec<(&str, Tensor)> =
             request.inputs().iter().map(|(n, t)| (n.as_str(), t.clone())).collect();
         let state = options.state.unwrap_or(&mut self.state);
-        let limits = self.options.limits;
-        let (cancels, deadline) = ([&self.options.cancel, &options.cancel], options.deadline);
+        let limits = shared.options.limits;
+        let (cancels, deadline) = ([&shared.options.cancel, &options.cancel], options.deadline);
         let own = limits.prediction.and_then(|limit| Instant::now().checked_add(limit));
         let until = [deadline, own].into_iter().flatten().min();
         let is_over = |until: Option<Instant>| until.is_some_and(|until| Instant::now() >= until);
         let stop = || cancels.iter().any(|c| c.is_cancelled()) || is_over(until);
         let options = RunOptions { state: Some(&mut state.0), cancel: Some(&stop), ..RunOptions::default() };
-        let outputs = self.ready[0].1.run_with(&inputs, options).map_err(|e| {
+        let outputs = executable.run(&inputs, options).map_err(|e| {
             let (kind, message) = match &e {
                 RunError::Input { name, .. } => {
-                    let error = Error::invalid(e.to_string()).at(self.model.path());
-                    return match self.input_type(name) {
+                    let error = Error::invalid(e.to_string()).at(path);
+                    return match shared.input_type(name) {
                         Some(ty) => error.with_hint(format!("the model takes {ty}: convert it")),
                         None => error,
                     };
                 }
                 RunError::Op { error: KernelError::Memory(_), .. } | RunError::Memory { .. } => {
-                    return out_of_memory(e.to_string()).at(self.model.path());
+                    return out_of_memory(e.to_string()).at(path);
                 }
                 RunError::Op { .. } => {
                     return Error::new(ErrorKind::Runtime, e.to_string())
                         .with_hint("the inputs may hold values that the model is not made for")
-                        .at(self.model.path());
+                        .at(path);
                 }
                 RunError::State { .. } => (ErrorKind::InvalidInput, e.to_string()),
                 RunError::Cancelled { before } => match cancels.iter().find_map(|c| c.check().err()) {
@@ -231,23 +331,23 @@ impl Session for CpuSession {
                         let message = format!(
                             "one prediction took longer than {limit} seconds; it was before the op `{before}`"
                         );
-                        let error = Error::new(ErrorKind::DeadlineExceeded, message).at(self.model.path());
+                        let error = Error::new(ErrorKind::DeadlineExceeded, message).at(path);
                         return error.with_hint("a loop may never end; if it does, allow more time");
                     }
                 },
                 _ => (ErrorKind::Runtime, e.to_string()),
             };
-            Error::new(kind, message).at(self.model.path())
+            Error::new(kind, message).at(path)
         })?;
-        let outputs = self.declared_form(outputs);
-        Ok(match &self.classifier {
+        let outputs = shared.declared_form(outputs);
+        Ok(match &shared.classifier {
             Some(classifier) => classifier.finish(outputs),
             None => Prediction::new(outputs),
         })
     }
 
     fn new_state(&self) -> State {
-        State(self.ready.first().map(|(_, e)| e.new_state()).unwrap_or_default())
+        State(self.ready.as_ref().map(|r| r.executable.new_state()).unwrap_or_default())
     }
 
     fn reset(&mut self) -> Result<()> {
@@ -258,15 +358,6 @@ impl Session for CpuSession {
     fn loaded(&self) -> &Loaded {
         &self.loaded
     }
-}
-
-/// Whether the cache has the plan for the model's default shapes.
-pub(crate) fn is_cached(model: &Model, options: &LoadOptions) -> bool {
-    let (Some(store), Ok(program)) = (&options.cache, model.function(options.function.as_deref())) else {
-        return false;
-    };
-    let function = options.function.as_ref().unwrap_or(&model.info().default_function);
-    store.contains(&key(model, function, &default_shapes(model, function, program), options))
 }
 
 fn default_shapes(model: &Model, function: &str, program: &Function) -> Shapes {
@@ -283,12 +374,12 @@ fn default_shapes(model: &Model, function: &str, program: &Function) -> Shapes {
 }
 
 /// The cache key of a plan: everything that the plan depends on.
-fn key(model: &Model, function: &str, shapes: &Shapes, options: &LoadOptions) -> Key {
+fn key(engine: &dyn Engine, model: &Model, function: &str, shapes: &Shapes, options: &LoadOptions) -> Key {
     let mut key = KeyBuilder::new("plan")
         .field("model", model.digest())
         .field("function", function)
         .field("precision", format!("{:?}", options.precision))
-        .field("engine", Plan::fingerprint());
+        .field("engine", engine.fingerprint());
     for (name, shape) in shapes {
         key = key.field(name, format!("{shape:?}"));
     }
@@ -297,15 +388,16 @@ fn key(model: &Model, function: &str, shapes: &Shapes, options: &LoadOptions) ->
 
 /// Compiles a plan, or loads it from the cache.
 fn prepare(
+    engine: &dyn Engine,
     model: &Model,
     function: &str,
-    shapes: &Shapes,
+    shapes: Shapes,
     options: &LoadOptions,
-) -> Result<(Executable, Loaded)> {
+) -> Result<Ready> {
     options.cancel.check()?;
     let start = Instant::now();
     let unusable = |e: &dyn std::fmt::Display| Error::new(ErrorKind::Runtime, e.to_string()).at(model.path());
-    let build = || -> Result<Plan> {
+    let build = || -> Result<Box<dyn Plan>> {
         let program = model.program()?;
         let detached = Classifier::detach(program, function)?;
         let program = detached.as_ref().map_or(program, |(p, _)| p);
@@ -319,21 +411,22 @@ fn prepare(
         let named: Vec<(&str, &[usize])> = shapes.iter().map(|(n, s)| (n.as_str(), s.as_slice())).collect();
         let cancel = || options.cancel.is_cancelled();
         let limits = CompileOptions { memory: options.limits.memory, cancel: Some(&cancel) };
-        compile_with(program, function, &named, limits).map_err(|e| {
-            if let (true, Err(e)) = (e.is_cancelled(), options.cancel.check()) {
+        engine.compile(program, function, &named, limits).map_err(|e| {
+            if let (CompileFault::Cancelled, Err(e)) = (e.cause, options.cancel.check()) {
                 return e;
             }
-            if e.exceeds_memory() {
+            if e.cause == CompileFault::Memory {
                 return out_of_memory(e.to_string()).at(model.path());
             }
-            let fault = e.depends_on_shapes() && model.function(Some(function)).is_ok_and(is_flexible);
+            let fault =
+                e.cause == CompileFault::Shapes && model.function(Some(function)).is_ok_and(is_flexible);
             let kind = if fault { ErrorKind::InvalidInput } else { ErrorKind::Unsupported };
             let error = Error::new(kind, e.to_string()).at(model.path());
-            match e.hint() {
+            match e.hint {
                 Some(hint) => error.with_hint(hint),
                 None if fault => error.with_hint(format!(
                     "the shapes of the inputs must fit the model and each other; they are: {}",
-                    list(shapes)
+                    list(&shapes)
                 )),
                 None => error,
             }
@@ -342,12 +435,12 @@ fn prepare(
     let (plan, origin, path) = match &options.cache {
         None => (build()?, PlanOrigin::Compiled, None),
         Some(store) => {
-            let key = key(model, function, shapes, options);
+            let key = key(engine, model, function, &shapes, options);
             let meta = Meta::new("plan", &name(model));
             let bytes = || -> Result<Vec<u8>> {
                 options.cancel.check()?;
                 let mut bytes = Vec::new();
-                build()?.to_writer(&mut bytes).map_err(|e| unusable(&e))?;
+                build()?.write(&mut bytes).map_err(|e| unusable(&e))?;
                 Ok(bytes)
             };
             let stop = || options.cancel.is_cancelled();
@@ -363,7 +456,7 @@ fn prepare(
                     name(model)
                 );
             }
-            match (Plan::from_bytes(fetched.payload), fetched.origin) {
+            match (engine.read_plan(fetched.payload), fetched.origin) {
                 (Ok(plan), Origin::Hit) => (plan, PlanOrigin::Cached, path),
                 (Ok(plan), Origin::Built) => (plan, PlanOrigin::Compiled, path),
                 (Ok(plan), Origin::Rebuilt(fault)) => (plan, PlanOrigin::Rebuilt(fault.to_string()), path),
@@ -373,29 +466,30 @@ fn prepare(
                     if let Err(e) = store.put(&key, &meta, &bytes) {
                         tracing::warn!("the compiled plan could not be kept: {e}");
                     }
-                    let plan = Plan::from_bytes(bytes).map_err(|e| unusable(&e))?;
+                    let plan = engine.read_plan(bytes).map_err(|e| unusable(&e))?;
                     (plan, PlanOrigin::Rebuilt(e.to_string()), path)
                 }
             }
         }
     };
     let (arena_bytes, weight_bytes) = (plan.arena_bytes(), plan.weight_bytes());
-    let pool = Pool::new(options.threads).map_err(|e| unusable(&e))?;
     let memory = options.limits.memory;
     if arena_bytes > memory {
         let message = format!("its intermediate results take {arena_bytes} bytes; the limit is {memory}");
         return Err(out_of_memory(message).at(model.path()));
     }
-    let executable = Executable::within(memory, &plan, pool).map_err(|e| unusable(&e))?;
+    let execute = ExecuteOptions { threads: options.threads, memory };
+    let executable = plan.load(execute).map_err(|e| unusable(&e))?;
     let duration = start.elapsed();
     tracing::debug!(
         "{}: plan of {function} for {shapes:?} {origin} in {duration:?}: {arena_bytes} bytes of intermediate results, \
          {weight_bytes} of weights",
         model.path().display(),
     );
+    let plan_path = path;
     let loaded =
-        Loaded { backend: "cpu", plan: origin, plan_path: path, duration, arena_bytes, weight_bytes };
-    Ok((executable, loaded))
+        Loaded { plan_path, duration, arena_bytes, weight_bytes, ..Loaded::of_plan(engine.name(), origin) };
+    Ok(Ready { shapes, executable, loaded })
 }
 
 pub(crate) fn out_of_memory(message: String) -> Error {
@@ -547,7 +641,7 @@ mod tests {
     } -> (y);
 }",
         );
-        let mut session = Cpu.load(&model, &LoadOptions::default()).unwrap();
+        let mut session = Cpu.session(&model, &LoadOptions::default()).unwrap();
         assert!(matches!(session.loaded().plan, PlanOrigin::Deferred(_)), "{:?}", session.loaded());
         assert!(session.new_state().names().is_empty());
 
@@ -562,5 +656,58 @@ mod tests {
         let (_, y) = prediction.outputs().iter().next().unwrap();
         assert_eq!(y.to_vec::<f32>().unwrap(), [11.0, 29.0]);
         assert_eq!(session.loaded().plan, PlanOrigin::Compiled);
+    }
+
+    /// Sessions of one loaded model share what is compiled, and have states of their own.
+    #[test]
+    fn sessions_share_plans_and_not_states() {
+        let model = model(
+            "program(1.3) {
+    func main<ios18>(state<tensor<fp16, [2]>> sum, tensor<fp16, [2]> x) {
+        tensor<fp16, [2]> before = read_state(input = sum)[name = string(\"before\")];
+        tensor<fp16, [2]> y = add(x = before, y = x)[name = string(\"y\")];
+        write_state(input = sum, data = y)[name = string(\"after\")];
+    } -> (y);
+}",
+        );
+        let loaded = Cpu.load(&model, &LoadOptions::default()).unwrap();
+        let mut sessions: Vec<_> = (0..2).map(|_| Arc::clone(&loaded).session().unwrap()).collect();
+        let mut add = |i: usize, x: f32| {
+            let x = Tensor::from_vec(&[2], vec![x, 1.0]).unwrap();
+            let prediction = sessions[i].predict(&InferenceRequest::new().input("x", x)).unwrap();
+            prediction.outputs()[0].1.to_f64()
+        };
+        assert_eq!(add(0, 2.0), [2.0, 1.0]);
+        assert_eq!(add(1, 5.0), [5.0, 1.0]);
+        assert_eq!(add(0, 3.0), [5.0, 2.0]);
+        assert_eq!(add(1, 1.0), [6.0, 2.0]);
+        sessions[0].reset().unwrap();
+        assert_eq!(sessions[0].new_state().names(), ["sum"]);
+    }
+
+    #[test]
+    fn sessions_of_other_shapes_run_side_by_side() {
+        let model = model(
+            "program(1.3) {
+    func main<ios15>(tensor<fp32, [?]> x) {
+        tensor<fp32, [?]> y = relu(x = x)[name = string(\"y\")];
+    } -> (y);
+}",
+        );
+        let loaded = Cpu.load(&model, &LoadOptions { threads: 2, ..LoadOptions::default() }).unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..4usize {
+                let mut session = Arc::clone(&loaded).session().unwrap();
+                scope.spawn(move || {
+                    for turn in 0..40 {
+                        let n = 1 + (thread + turn) % 12;
+                        let x = Tensor::from_vec(&[n], vec![-1.0 + turn as f32; n]).unwrap();
+                        let prediction = session.predict(&InferenceRequest::new().input("x", x)).unwrap();
+                        let expected = vec![(-1.0 + turn as f64).max(0.0); n];
+                        assert_eq!(prediction.outputs()[0].1.to_f64(), expected);
+                    }
+                });
+            }
+        });
     }
 }
