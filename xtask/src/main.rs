@@ -29,7 +29,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Regenerate crates/spec/src/proto from the published Core ML schema
+    /// Regenerate the messages of Core ML and ONNX, in crates/spec, from the published schemas
     Codegen {
         /// Only fail if the committed files differ
         #[arg(long)]

@@ -6,6 +6,7 @@
 
 mod error;
 mod labels;
+mod lower;
 pub mod neural_network;
 pub mod spec;
 

@@ -5,9 +5,10 @@ use milwright_spec::proto::activation_params::NonlinearityType as Kind;
 use milwright_spec::proto::gelu_layer_params::GeluMode;
 use milwright_spec::proto::{ActivationParams, ClampedReLuLayerParams, GeluLayerParams, WeightParams};
 
-use super::net::{Net, Result, op, take, too_low};
+use super::net::Net;
 use super::weights;
 use crate::Error;
+use crate::lower::{Result, op, take, too_low};
 
 pub(super) fn activation(n: &mut Net, x: &[ValueId], p: &ActivationParams) -> Result<ValueId> {
     let [x] = take(x)?;

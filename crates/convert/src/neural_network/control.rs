@@ -1,22 +1,20 @@
 //! Control flow: lowers lists of layers, branches and loops.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
-use milwright_mil::build::Builder;
-use milwright_mil::{BlockId, DType, Dim, Input, OpKind, Opset, TensorType, Type, ValueId, param};
+use milwright_mil::{BlockId, DType, Dim, Input, OpKind, TensorType, Type, ValueId, param};
 use milwright_spec::proto::neural_network_layer::Layer;
 use milwright_spec::proto::{
     BranchLayerParams, CustomLayerParams, LoopLayerParams, NeuralNetwork, NeuralNetworkLayer,
 };
 
-use super::net::{Net, Result, op, take};
+use super::net::Net;
 use super::table;
 use crate::Error;
+use crate::lower::{Mark, Result, op, take, tensor_of};
 
 /// The most layers that are lowered. The layers of a loop's body count in every attempt, so nested loops multiply.
 const MAX_LOWERED: usize = 1 << 18;
-/// The most layers that an error lists.
-const MAX_LISTED: usize = 20;
 /// Names, which no network can use, for whether this iteration of the loop was left, and for whether the loop was.
 const TURN_LEFT: &str = "\0turn left";
 const LOOP_LEFT: &str = "\0loop left";
@@ -24,27 +22,6 @@ const LOOP_LEFT: &str = "\0loop left";
 const NEARLY_ZERO: f32 = 1e-6;
 
 impl Net {
-    pub fn new(opset: Opset) -> Net {
-        Net {
-            builder: Builder::new(opset),
-            scope: HashMap::new(),
-            label: String::new(),
-            outputs: 0,
-            journal: Vec::new(),
-            faulty: HashSet::new(),
-            faults: Vec::new(),
-            lowered: 0,
-            checks_shapes: false,
-            as_declared: false,
-        }
-    }
-
-    /// Makes a name of the network refer to a value.
-    pub fn define(&mut self, name: &str, value: ValueId) {
-        let old = self.scope.insert(name.to_owned(), value);
-        self.journal.push((name.to_owned(), old));
-    }
-
     /// Lowers layers one by one. Records layers that cannot be lowered, and skips those that need their results.
     pub fn lower(&mut self, layers: &[NeuralNetworkLayer]) {
         for (i, layer) in layers.iter().enumerate() {
@@ -52,7 +29,7 @@ impl Net {
                 self.faulty.extend(layer.output.iter().cloned());
             } else if let Err(error) = self.lower_layer(layer) {
                 self.faulty.extend(layer.output.iter().cloned());
-                self.faults.push(error.at(format!("layer `{}` ({})", layer.name, table::kind(layer))));
+                self.faults.add(error.at(format!("layer `{}` ({})", layer.name, table::kind(layer))));
             }
             if may_leave(layer) {
                 self.lower_unless_left(&layers[i + 1..]);
@@ -65,25 +42,14 @@ impl Net {
     fn lower_unless_left(&mut self, layers: &[NeuralNetworkLayer]) {
         let Some(&left) = self.scope.get(TURN_LEFT) else { return };
         let lowered = self.condition(left).and_then(|left| choose(self, left, [&[], layers]));
-        self.faults.extend(lowered.err());
+        if let Err(error) = lowered {
+            self.faults.add(error);
+        }
     }
 
     /// Returns one error for all layers that could not be lowered.
     pub fn check(&mut self) -> Result<()> {
-        let count = self.faults.len();
-        if count <= 1 {
-            return self.faults.pop().map_or(Ok(()), Err);
-        }
-        let mut texts: Vec<String> = self.faults.iter().take(MAX_LISTED).map(ToString::to_string).collect();
-        if count > MAX_LISTED {
-            texts.push(format!("and {} more", count - MAX_LISTED));
-        }
-        let hint = self.faults.iter().find_map(|e| e.hint().map(str::to_owned));
-        let error = Error::unsupported(format!("{count} layers cannot be run:\n  {}", texts.join("\n  ")));
-        Err(match hint {
-            Some(hint) => error.with_hint(hint),
-            None => error,
-        })
+        self.faults.check("layers")
     }
 
     fn lower_layer(&mut self, layer: &NeuralNetworkLayer) -> Result<()> {
@@ -108,7 +74,7 @@ impl Net {
         for (name, value) in layer.output.iter().zip(results) {
             self.faulty.remove(name);
             let value = self.vector(value)?;
-            self.define(name, value);
+            self.scope.define(name, value);
         }
         Ok(())
     }
@@ -127,21 +93,6 @@ impl Net {
             }
         }
         Ok(())
-    }
-
-    /// Undoes the definitions since the journal had this length, and returns them.
-    fn undo(&mut self, mark: usize) -> BTreeMap<String, ValueId> {
-        let mut given = BTreeMap::new();
-        for (name, old) in self.journal.drain(mark..).rev() {
-            let value = match old {
-                Some(old) => self.scope.insert(name.clone(), old),
-                None => self.scope.remove(&name),
-            };
-            if let Some(value) = value {
-                given.entry(name).or_insert(value);
-            }
-        }
-        given
     }
 
     /// Converts a value to one bool, with the network's idea of truth.
@@ -175,12 +126,12 @@ fn choose(n: &mut Net, condition: ValueId, branches: [&[NeuralNetworkLayer]; 2])
     let label = n.label.clone();
     let mut blocks = Vec::with_capacity(2);
     for layers in branches {
-        let mark = n.journal.len();
+        let mark = n.scope.mark();
         let (block, outer) = n.builder.enter();
         n.lower(layers);
         // Converts in the block that defines the values.
         let floats = floats_since(n, mark);
-        let mut given = n.undo(mark);
+        let mut given = n.scope.undo(mark);
         n.builder.leave(outer, Vec::new());
         given.extend(floats?);
         blocks.push((block, given));
@@ -216,14 +167,14 @@ fn choose(n: &mut Net, condition: ValueId, branches: [&[NeuralNetworkLayer]; 2])
         n.builder.set_outputs(block, outputs);
     }
     let inputs = vec![Input::value(param!(Cond.pred), condition)];
-    let results = n.builder.op_with_blocks(OpKind::Cond, &n.label, inputs, blocks)?;
-    names.iter().zip(results).for_each(|(name, value)| n.define(name, value));
+    let results = n.ops_with_blocks(OpKind::Cond, inputs, blocks)?;
+    names.iter().zip(results).for_each(|(name, value)| n.scope.define(name, value));
     Ok(())
 }
 
 /// Returns the definitions since a point of the journal, as floats.
-fn floats_since(n: &mut Net, mark: usize) -> Result<Vec<(String, ValueId)>> {
-    let names: BTreeSet<String> = n.journal[mark..].iter().map(|(name, _)| name.clone()).collect();
+fn floats_since(n: &mut Net, mark: Mark) -> Result<Vec<(String, ValueId)>> {
+    let names: BTreeSet<String> = n.scope.defined_since(mark).map(str::to_owned).collect();
     let mut floats = Vec::with_capacity(names.len());
     for name in names {
         if let Some(&value) = n.scope.get(&name) {
@@ -244,12 +195,12 @@ pub(super) fn repeat(n: &mut Net, x: &[ValueId], p: &LoopLayerParams) -> Result<
         _ => return Err(Error::malformed(format!("takes at most one input, not {}", x.len()))),
     };
     let limit = limit.map(|limit| n.scalar(limit)).transpose()?;
-    let faults = n.faults.len();
+    let faults = n.faults.count();
     let leaves = body.layers.iter().any(may_leave);
     let outside = [TURN_LEFT, LOOP_LEFT].map(|name| n.scope.get(name).copied());
     if leaves {
-        let not_left = n.constant(super::net::tensor_of(&[1], vec![0f32])?);
-        n.define(LOOP_LEFT, not_left);
+        let not_left = n.constant(tensor_of(&[1], vec![0f32])?);
+        n.scope.define(LOOP_LEFT, not_left);
     }
     // The condition is computed before the first iteration and at the end of each.
     if let Some(condition) = tested {
@@ -258,18 +209,19 @@ pub(super) fn repeat(n: &mut Net, x: &[ValueId], p: &LoopLayerParams) -> Result<
     let mut written = HashSet::new();
     tested.into_iter().chain([body]).for_each(|network| collect_outputs(&network.layers, &mut written));
     let mut names: Vec<String> =
-        written.into_iter().filter(|name| n.scope.contains_key(*name)).cloned().collect();
+        written.into_iter().filter(|name| n.scope.contains(*name)).cloned().collect();
     if leaves {
         names.push(LOOP_LEFT.to_owned());
     }
     names.sort();
-    if n.faults.len() > faults {
+    if n.faults.count() > faults {
         return Ok(Vec::new());
     }
     n.label = label;
     let mut first = Vec::with_capacity(names.len());
     for name in &names {
-        first.push(n.float(n.scope[name])?);
+        let value = n.value_of(name)?;
+        first.push(n.float(value)?);
     }
     let mut types = Vec::with_capacity(names.len());
     for &value in &first {
@@ -278,7 +230,7 @@ pub(super) fn repeat(n: &mut Net, x: &[ValueId], p: &LoopLayerParams) -> Result<
     // Shapes may change between iterations. Sizes that do become unknown in the next attempt.
     for attempt in 0..3 {
         let (blocks, after) = loop_blocks(n, p, body, &names, &types, limit)?;
-        if n.faults.len() > faults {
+        if n.faults.count() > faults {
             return Ok(Vec::new());
         }
         let stable = types.iter().zip(&after).all(|(a, b)| a == b);
@@ -288,16 +240,17 @@ pub(super) fn repeat(n: &mut Net, x: &[ValueId], p: &LoopLayerParams) -> Result<
             }
             continue;
         }
-        let start = n.builder.constant(&format!("{}_turn", n.label), milwright_mil::Value::int(0));
+        let name = format!("{}_turn", n.label);
+        let start = n.builder.constant(&name, milwright_mil::Value::int(0));
         let inputs = vec![Input::values(param!(WhileLoop.loop_vars), [start].into_iter().chain(first))];
-        let results = n.builder.op_with_blocks(OpKind::WhileLoop, &n.label, inputs, blocks)?;
-        names.iter().zip(&results[1..]).for_each(|(name, &value)| n.define(name, value));
+        let results = n.ops_with_blocks(OpKind::WhileLoop, inputs, blocks)?;
+        names.iter().zip(&results[1..]).for_each(|(name, &value)| n.scope.define(name, value));
         break;
     }
     // An enclosing loop has its own values for these names.
     for (name, value) in [TURN_LEFT, LOOP_LEFT].into_iter().zip(outside) {
         if let Some(value) = value {
-            n.define(name, value);
+            n.scope.define(name, value);
         }
     }
     Ok(Vec::new())
@@ -348,16 +301,16 @@ fn loop_blocks(
         return Err(Error::malformed(format!("its condition `{}` is not computed", p.condition_var)));
     }
 
-    let mark = n.journal.len();
+    let mark = n.scope.mark();
     let (block, outer) = n.builder.enter();
     let turn = n.builder.block_input(&format!("{label}_turn"), Type::scalar(DType::Int32));
     for (name, ty) in names.iter().zip(types) {
         let value = n.builder.block_input(name, ty.clone().into());
-        n.define(name, value);
+        n.scope.define(name, value);
     }
     if names.iter().any(|name| name == LOOP_LEFT) {
-        let not_left = n.constant(super::net::tensor_of(&[1], vec![0f32])?);
-        n.define(TURN_LEFT, not_left);
+        let not_left = n.constant(tensor_of(&[1], vec![0f32])?);
+        n.scope.define(TURN_LEFT, not_left);
     }
     n.lower(&body.layers);
     if let Some(condition) = tested {
@@ -367,11 +320,12 @@ fn loop_blocks(
     let mut outputs = vec![op!(n, Add, x = turn, y = 1)?];
     let mut after = Vec::with_capacity(names.len());
     for name in names {
-        let value = n.float(n.scope[name])?;
+        let value = n.value_of(name)?;
+        let value = n.float(value)?;
         after.push(n.ty(value)?.clone());
         outputs.push(value);
     }
-    n.undo(mark);
+    n.scope.undo(mark);
     n.builder.leave(outer, outputs);
     Ok((vec![test, block], after))
 }
@@ -405,13 +359,13 @@ fn collect_outputs<'a>(layers: &'a [NeuralNetworkLayer], names: &mut HashSet<&'a
 
 /// Leaves the iteration, or the loop.
 pub(super) fn leave(n: &mut Net, whole_loop: bool) -> Result<Vec<ValueId>> {
-    if !n.scope.contains_key(TURN_LEFT) {
+    if !n.scope.contains(TURN_LEFT) {
         return Err(Error::malformed("there is no loop around it"));
     }
-    let left = n.constant(super::net::tensor_of(&[1], vec![1f32])?);
-    n.define(TURN_LEFT, left);
+    let left = n.constant(tensor_of(&[1], vec![1f32])?);
+    n.scope.define(TURN_LEFT, left);
     if whole_loop {
-        n.define(LOOP_LEFT, left);
+        n.scope.define(LOOP_LEFT, left);
     }
     Ok(Vec::new())
 }

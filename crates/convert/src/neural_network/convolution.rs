@@ -8,9 +8,10 @@ use milwright_spec::proto::{
     BorderAmounts, Convolution3DLayerParams, ConvolutionLayerParams, SamePadding, WeightParams,
 };
 
-use super::net::{In, Net, Result, i32_of, take, tensor_of, usize_of};
+use super::net::Net;
 use super::weights;
 use crate::Error;
+use crate::lower::{In, Result, i32_of, take, tensor_of, usize_of, with_rank};
 
 /// The padding of an op that slides a window.
 pub(super) struct Pad {
@@ -66,7 +67,7 @@ pub(super) fn convolution(n: &mut Net, x: &[ValueId], p: &ConvolutionLayerParams
     };
     let bias = p.has_bias.then_some(p.bias.as_deref());
     let x = n.float(x)?;
-    n.with_rank(x, 4, |n, x| slide(n, x, weight, bias, form, p.is_deconvolution))
+    with_rank(n, x, 4, |n, x| slide(n, x, weight, bias, form, p.is_deconvolution))
 }
 
 pub(super) fn convolution_3d(n: &mut Net, x: &[ValueId], p: &Convolution3DLayerParams) -> Result<ValueId> {
@@ -105,7 +106,7 @@ pub(super) fn convolution_3d(n: &mut Net, x: &[ValueId], p: &Convolution3DLayerP
     let weight = In::from(n.constant(weight));
     let bias = p.has_bias.then_some(p.bias.as_deref());
     let x = n.float(x)?;
-    n.with_rank(x, 5, |n, x| slide(n, x, weight, bias, form, p.is_deconvolution))
+    with_rank(n, x, 5, |n, x| slide(n, x, weight, bias, form, p.is_deconvolution))
 }
 
 fn slide(

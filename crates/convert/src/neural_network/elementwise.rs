@@ -6,8 +6,9 @@ use milwright_spec::proto::{
     BiasLayerParams, ClipLayerParams, ScaleLayerParams, UnaryFunctionLayerParams, WeightParams,
 };
 
-use super::net::{In, Net, Result, op, sizes, take};
+use super::net::Net;
 use crate::Error;
+use crate::lower::{In, Result, op, sizes, take};
 
 /// The epsilon of layers whose epsilon is 0 or not set.
 const EPSILON: f32 = 1e-6;

@@ -9,9 +9,10 @@ use milwright_spec::proto::{
     NeuralNetworkMeanImage, NeuralNetworkPreprocessing, SizeRange, feature_type,
 };
 
-use super::net::{Net, Result, Size, op, tensor_of, usize_of};
+use super::net::Net;
 use super::{Network, classes};
 use crate::Error;
+use crate::lower::{Result, Size, op, tensor_of, usize_of};
 
 /// Declares the inputs of the function, and makes their names refer to them.
 pub(super) fn bind_inputs(
@@ -26,7 +27,7 @@ pub(super) fn bind_inputs(
         net.label = input.name.clone();
         let value = bind_input(net, network, input, images == 1 && is_image(input));
         let value = value.map_err(|e| e.at(format_args!("input `{}`", input.name)))?;
-        net.define(&input.name, value);
+        net.scope.define(&input.name, value);
     }
     Ok(())
 }
@@ -55,7 +56,7 @@ fn bind_input(
     input: &FeatureDescription,
     only_image: bool,
 ) -> Result<ValueId> {
-    if net.scope.contains_key(&input.name) {
+    if net.scope.contains(&input.name) {
         return Err(Error::malformed("there are two of this name"));
     }
     match feature(input) {

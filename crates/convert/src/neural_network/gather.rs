@@ -3,8 +3,9 @@
 use milwright_mil::{DType, Input, OpKind, Value, ValueId, param};
 use milwright_spec::proto::ScatterMode;
 
-use super::net::{Net, Result, i32_from, take};
+use super::net::Net;
 use crate::Error;
+use crate::lower::{Result, i32_from, take};
 
 pub(super) fn gather(n: &mut Net, x: &[ValueId], kind: OpKind, axis: Option<i64>) -> Result<ValueId> {
     let [x, indices] = take(x)?;

@@ -12,8 +12,9 @@ use milwright_spec::proto::{
 };
 
 use super::convolution::{borders, two};
-use super::net::{Net, Result, Size, first, i32_of, op, take, too_low, usize_of};
+use super::net::Net;
 use crate::Error;
+use crate::lower::{Result, Size, first, i32_of, op, take, too_low, usize_of, with_rank};
 
 pub(super) fn crop(n: &mut Net, x: &[ValueId], p: &CropLayerParams) -> Result<ValueId> {
     let [image] = first(x)?;
@@ -62,7 +63,7 @@ pub(super) fn constant_pad(n: &mut Net, x: &[ValueId], p: &ConstantPaddingLayerP
     let mut amounts = match x {
         [_] => p.pad_amounts.iter().map(|&a| i32_of(a)).collect::<Result<Vec<i32>>>()?,
         [_, amounts] => match n.known_ints(*amounts) {
-            Some(known) => known.iter().map(|&a| super::net::i32_from(a)).collect(),
+            Some(known) => known.iter().map(|&a| crate::lower::i32_from(a)).collect(),
             None if p.pad_to_given_output_size_mode => {
                 return Err(Error::unsupported("padding to a size that is computed"));
             }
@@ -168,7 +169,7 @@ pub(super) fn reorganize_data(n: &mut Net, x: &[ValueId], p: &ReorganizeDataLaye
     let [x] = take(x)?;
     let x = n.float(x)?;
     let block = i32_of(usize_of(p.block_size)? as u64)?;
-    n.with_rank(x, 4, |n, x| match ReorganizationType::try_from(p.mode) {
+    with_rank(n, x, 4, |n, x| match ReorganizationType::try_from(p.mode) {
         Ok(ReorganizationType::SpaceToDepth) => op!(n, SpaceToDepth, x = x, block_size = block),
         Ok(ReorganizationType::DepthToSpace) => op!(n, DepthToSpace, x = x, block_size = block),
         Ok(ReorganizationType::PixelShuffle) => op!(n, PixelShuffle, x = x, upscale_factor = block),

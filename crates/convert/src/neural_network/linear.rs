@@ -7,8 +7,9 @@ use milwright_spec::proto::{
 };
 
 use super::convolution::exchange;
-use super::net::{Net, Result, Size, op, take, too_low, usize_of};
+use super::net::Net;
 use crate::Error;
+use crate::lower::{Result, Size, op, take, too_low, usize_of};
 
 pub(super) fn inner_product(n: &mut Net, x: &[ValueId], p: &InnerProductLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;

@@ -101,7 +101,7 @@ fn function(
     net.lower(network.layers);
     net.check()?;
     let outputs = features::outputs(&mut net, network, description)?;
-    Ok(net.builder.finish(outputs))
+    Ok(net.finish(outputs))
 }
 
 impl<'a> Network<'a> {

@@ -6,9 +6,10 @@ use milwright_spec::proto::{
     MeanVarianceNormalizeLayerParams, SoftmaxLayerParams, SoftmaxNdLayerParams, WeightParams,
 };
 
-use super::net::{Net, Result, i32_from, i32_of, op, take, tensor_of, too_low, usize_of};
+use super::net::Net;
 use super::weights;
 use crate::Error;
+use crate::lower::{Result, i32_from, i32_of, op, take, tensor_of, too_low, usize_of, with_rank};
 
 pub(super) fn batchnorm(n: &mut Net, x: &[ValueId], p: &BatchnormLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
@@ -18,7 +19,7 @@ pub(super) fn batchnorm(n: &mut Net, x: &[ValueId], p: &BatchnormLayerParams) ->
     let gamma = per_channel(p.gamma.as_deref(), channels, 1.0)?;
     let beta = per_channel(p.beta.as_deref(), channels, 0.0)?;
     // [batch, channel, height, width]
-    n.with_rank(x, 4, |n, x| {
+    with_rank(n, x, 4, |n, x| {
         if p.compute_mean_var && p.instance_normalization {
             return op!(n, InstanceNorm, x = x, gamma = gamma, beta = beta, epsilon = epsilon);
         }
@@ -91,7 +92,7 @@ pub(super) fn lrn(n: &mut Net, x: &[ValueId], p: &LrnLayerParams) -> Result<Valu
     let [x] = take(x)?;
     let x = n.float(x)?;
     let (size, k) = (i32_of(p.local_size)?, if p.k == 0.0 { 1.0 } else { p.k });
-    n.with_rank(x, 4, |n, x| {
+    with_rank(n, x, 4, |n, x| {
         op!(n, LocalResponseNorm, x = x, size = size, alpha = p.alpha, beta = p.beta, k = k)
     })
 }

@@ -67,7 +67,7 @@ fn function(network: &Network<'_>, description: &ModelDescription) -> Result<Fun
     net.lower(network.layers);
     net.check()?;
     let outputs = features::outputs(&mut net, network, description)?;
-    Ok(net.builder.finish(outputs))
+    Ok(net.finish(outputs))
 }
 
 /// Returns the program for the wanted opset, or for the oldest one for ML programs that has all its ops.

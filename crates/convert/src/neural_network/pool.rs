@@ -7,7 +7,8 @@ use milwright_spec::proto::pooling3_d_layer_params::{Pooling3DPaddingType, Pooli
 use milwright_spec::proto::{GlobalPooling3DLayerParams, Pooling3DLayerParams, PoolingLayerParams};
 
 use super::convolution::{Pad, custom_pad, pad_3d, same_pad, two};
-use super::net::{In, Net, Result, op, take, too_low};
+use super::net::Net;
+use crate::lower::{In, Result, op, take, too_low, with_rank};
 
 struct Window {
     kind: OpKind,
@@ -42,7 +43,7 @@ pub(super) fn pooling(n: &mut Net, x: &[ValueId], p: &PoolingLayerParams) -> Res
     let (sizes, strides) = (two(&p.kernel_size, 3)?, two(&p.stride, 1)?);
     let exclude_padding = p.avg_pool_exclude_padding;
     let window = Window { kind, sizes, strides, pad, ceil, exclude_padding };
-    n.with_rank(x, 4, |n, x| slide(n, x, window))
+    with_rank(n, x, 4, |n, x| slide(n, x, window))
 }
 
 pub(super) fn pooling_3d(n: &mut Net, x: &[ValueId], p: &Pooling3DLayerParams) -> Result<ValueId> {
@@ -66,7 +67,7 @@ pub(super) fn pooling_3d(n: &mut Net, x: &[ValueId], p: &Pooling3DLayerParams) -
         ceil: false,
         exclude_padding: p.count_exclude_padding,
     };
-    n.with_rank(x, 5, |n, x| slide(n, x, window))
+    with_rank(n, x, 5, |n, x| slide(n, x, window))
 }
 
 pub(super) fn global_pooling_3d(

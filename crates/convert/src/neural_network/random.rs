@@ -3,7 +3,8 @@
 use milwright_mil::{Input, OpKind, Value, ValueId, param};
 use milwright_spec::proto::CategoricalDistributionLayerParams;
 
-use super::net::{Net, Result, i32_from, i32_of, op, take};
+use super::net::Net;
+use crate::lower::{Result, i32_from, i32_of, op, take, with_rank};
 
 /// The op and its parameters, without the shape.
 type Distribution = (OpKind, Vec<Input>);
@@ -76,5 +77,5 @@ pub(super) fn categorical(
     }
     let mode = if p.is_logits { "logits" } else { "probs" };
     let (size, seed) = (i32_from(p.num_samples), i32_from(p.seed));
-    n.with_rank(x, 2, |n, x| op!(n, RandomCategorical, x = x, mode = mode, size = size, seed = seed))
+    with_rank(n, x, 2, |n, x| op!(n, RandomCategorical, x = x, mode = mode, size = size, seed = seed))
 }

@@ -7,8 +7,9 @@ use milwright_spec::proto::{
     SimpleRecurrentLayerParams, UniDirectionalLstmLayerParams, WeightParams,
 };
 
-use super::net::{Net, Result, Size, first, op, tensor_of, usize_of};
+use super::net::Net;
 use crate::Error;
+use crate::lower::{Result, Size, first, op, tensor_of, usize_of};
 
 /// The clipping threshold of cells whose threshold is 0 or not set.
 const CELL_CLIP: f32 = 50.0;

@@ -4,8 +4,9 @@ use milwright_mil::{DType, Input, OpKind, Value, ValueId, param};
 use milwright_spec::proto::reduce_layer_params::{ReduceAxis, ReduceOperation};
 use milwright_spec::proto::{CumSumLayerParams, ReduceLayerParams};
 
-use super::net::{Net, Result, first, i32_from, op, take};
+use super::net::Net;
 use crate::Error;
+use crate::lower::{Result, first, i32_from, op, take};
 
 /// Lowers a reduction over some axes that MIL has as an op.
 pub(super) fn over(

@@ -5,8 +5,9 @@ use milwright_spec::proto::{
     ArgSortLayerParams, NonMaximumSuppressionLayerParams, OneHotLayerParams, TopKLayerParams,
 };
 
-use super::net::{Net, Result, Size, first, i32_from, i32_of, op, take};
+use super::net::Net;
 use crate::Error;
+use crate::lower::{Result, Size, first, i32_from, i32_of, op, take};
 
 pub(super) fn top_k(n: &mut Net, x: &[ValueId], p: &TopKLayerParams) -> Result<Vec<ValueId>> {
     let [value] = first(x)?;

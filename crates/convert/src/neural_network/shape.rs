@@ -14,10 +14,11 @@ use milwright_spec::proto::{
     TileLayerParams, TransposeLayerParams,
 };
 
-use super::net::{
-    In, Net, Result, Size, first, i32_from, i32_of, normalize, op, sizes, take, too_low, usize_of,
-};
+use super::net::Net;
 use crate::Error;
+use crate::lower::{
+    In, Result, Size, first, i32_from, i32_of, normalize, op, sizes, take, too_low, usize_of,
+};
 
 pub(super) fn load_constant(n: &mut Net, _: &[ValueId], p: &LoadConstantLayerParams) -> Result<ValueId> {
     let shape: Vec<usize> = [1, 1].into_iter().chain(sizes(&p.shape)?).collect();

@@ -5,11 +5,12 @@ use milwright_mil::ValueId;
 use milwright_spec::proto::NeuralNetworkLayer;
 use milwright_spec::proto::neural_network_layer::Layer;
 
-use super::net::{Net, Result};
+use super::net::Net;
 use super::{
     activation, control, convolution, elementwise, gather, image, linear, normalization, pool, random,
     recurrent, reduce, select, shape,
 };
+use crate::lower::Result;
 
 macro_rules! layers {
     ($($variant:ident $name:literal => $lower:expr,)*) => {
