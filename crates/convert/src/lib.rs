@@ -2,12 +2,14 @@
 //!
 //! * [`spec`]: ML programs of Core ML model files.
 //! * [`neural_network`]: neural networks, the older kind of model in such files; only into the IR.
+//! * [`onnx`]: ONNX models; only into the IR.
 #![forbid(unsafe_code)]
 
 mod error;
 mod labels;
 mod lower;
 pub mod neural_network;
+pub mod onnx;
 pub mod spec;
 
 pub use error::{Error, ErrorKind};

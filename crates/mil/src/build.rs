@@ -3,8 +3,11 @@
 use std::collections::HashSet;
 
 use crate::infer::Facts;
-use crate::ops::{InferError, Inferred, Known};
-use crate::{BlockId, Function, Input, OpId, OpKind, Opset, Tensor, TensorType, Type, Value, ValueId};
+use crate::ops::{ArgView, Effect, InferError, Inferred, Known, OpView};
+use crate::verify::size_fits;
+use crate::{
+    BlockId, Evaluate, Function, Input, OpId, OpKind, Opset, Tensor, TensorType, Type, Value, ValueId,
+};
 
 /// A function under construction.
 ///
@@ -31,14 +34,49 @@ pub struct Builder {
     names: HashSet<String>,
     /// The last number that was appended to make a name unique.
     number: usize,
+    /// Constants that are defined before everything else, so that every block sees them.
+    first: Vec<OpId>,
+    engine: Engine,
 }
+
+/// What runs ops on constants, if anything does.
+#[derive(Clone, Copy, Default)]
+struct Engine(Option<&'static dyn Evaluate>);
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "an engine" } else { "none" })
+    }
+}
+
+/// An op on constants becomes constants if they have at most this many elements together: it is for shapes and small
+/// tables, and must not copy weights.
+const MAX_FOLDED: usize = 1 << 16;
 
 impl Builder {
     /// A function without inputs or ops.
     pub fn new(opset: Opset) -> Builder {
         let function = Function::new(opset);
         let block = function.body;
-        Builder { function, facts: Facts::new(), block, names: HashSet::new(), number: 0 }
+        Builder {
+            function,
+            facts: Facts::new(),
+            block,
+            names: HashSet::new(),
+            number: 0,
+            first: Vec::new(),
+            engine: Engine::default(),
+        }
+    }
+
+    /// From now on, ops whose inputs are known become constants, which this engine computes, unless they are large.
+    pub fn fold_with(&mut self, engine: &'static dyn Evaluate) {
+        self.engine = Engine(Some(engine));
+    }
+
+    /// The opset of the function.
+    pub fn opset(&self) -> Opset {
+        self.function.opset
     }
 
     /// Reserves a name for [`rename`](Builder::rename): other values of that name get another one.
@@ -66,13 +104,24 @@ impl Builder {
 
     /// Adds a `const` op.
     pub fn constant(&mut self, name: &str, value: impl Into<Value>) -> ValueId {
-        let value = value.into();
+        let (op, output) = self.make_constant(name, value.into());
+        self.function[self.block].ops.push(op);
+        output
+    }
+
+    /// Adds a `const` op before all others, where every block sees it.
+    pub fn constant_for_all(&mut self, name: &str, value: impl Into<Value>) -> ValueId {
+        let (op, output) = self.make_constant(name, value.into());
+        self.first.push(op);
+        output
+    }
+
+    fn make_constant(&mut self, name: &str, value: Value) -> (OpId, ValueId) {
         let name = self.unique(name);
         let inferred = Inferred { ty: value.ty(), known: Some(Known::Value(value.clone())) };
         let (op, output) = self.function.make_const(name, value);
-        self.function[self.block].ops.push(op);
         self.facts.set(output, inferred);
-        output
+        (op, output)
     }
 
     /// Adds an op, and returns its outputs. The first output gets the name `name`, or a similar one if `name` is taken.
@@ -97,7 +146,20 @@ impl Builder {
         let op: OpId = self.function.make_op(kind, inputs, []);
         self.function[op].blocks = blocks;
         let view = self.facts.view(&self.function, op)?;
+        // Some ops compute with sizes as signed numbers.
+        if let Some((name, _)) = view.args.iter().find(|(_, args)| args.iter().any(|a| !size_fits(&a.ty))) {
+            return Err(InferError(format!("its input `{name}` is too large")));
+        }
         let outputs = kind.infer(&view)?;
+        if let Some(tensors) = self.engine.fold(&view, &outputs) {
+            let parts = tensors.len();
+            let numbered = |i: usize| if parts == 1 { name.to_owned() } else { format!("{name}_{i}") };
+            return Ok(tensors
+                .into_iter()
+                .enumerate()
+                .map(|(i, t)| self.constant(&numbered(i), t))
+                .collect());
+        }
         let name = self.unique(name);
         self.function[op].attributes.insert("name".into(), Value::string(name.clone()));
         for (i, inferred) in outputs.into_iter().enumerate() {
@@ -138,9 +200,20 @@ impl Builder {
         self.facts.ty(&self.function, value)
     }
 
+    /// Whether a value is an input of the function.
+    pub fn is_input(&self, value: ValueId) -> bool {
+        self.function.inputs.contains(&value)
+    }
+
     /// The type of a value, if it is a tensor.
     pub fn tensor_type(&self, value: ValueId) -> Option<&TensorType> {
         self.ty(value).as_tensor()
+    }
+
+    /// The elements of an integer vector or scalar, each `None` if it is not known; `None` for other values.
+    pub fn partial(&self, value: ValueId) -> Option<Vec<Option<i64>>> {
+        let ty = std::borrow::Cow::Borrowed(self.ty(value));
+        ArgView { ty, known: self.facts.known(value).map(std::borrow::Cow::Borrowed) }.partial()
     }
 
     /// The value's tensor, if it is known.
@@ -152,6 +225,7 @@ impl Builder {
     pub fn finish(mut self, outputs: Vec<ValueId>) -> Function {
         let body = self.function.body;
         self.function[body].outputs = outputs;
+        self.function[body].ops.splice(0..0, self.first);
         self.function.compact();
         self.function
     }
@@ -163,5 +237,26 @@ impl Builder {
             candidate = format!("{name}_{}", self.number);
         }
         candidate
+    }
+}
+
+impl Engine {
+    /// Runs an op whose inputs are all known, if it has no effect and its results are small.
+    fn fold(self, op: &OpView<'_>, outputs: &[Inferred]) -> Option<Vec<Tensor>> {
+        let engine = self.0?;
+        let arguments = || op.args.iter().flat_map(|(_, args)| args);
+        let all_known = arguments().all(|a| a.value().is_some_and(|v| v.as_tensor().is_some()));
+        let pure = op.kind.effect() == Effect::None && op.op.blocks.is_empty();
+        if !all_known || !pure || op.kind.family() == "constexpr" {
+            return None;
+        }
+        let sizes = outputs.iter().map(|o| o.ty.as_tensor()?.elements());
+        // A size that depends on the elements is about that of the inputs.
+        let size = sizes
+            .sum::<Option<usize>>()
+            .or_else(|| arguments().map(|a| a.ty.as_tensor()?.elements()).sum::<Option<usize>>());
+        size.filter(|&n| n <= MAX_FOLDED)?;
+        let types: Vec<Type> = outputs.iter().map(|o| o.ty.clone()).collect();
+        engine.evaluate(op, &types).ok()
     }
 }

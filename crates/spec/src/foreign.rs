@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use crate::{Error, compiled, manifest, open_regular};
+use crate::{Error, compiled, lfs_pointer, manifest, open_regular};
 
 /// How much of a file is read: its start and, for archives, its end, where the table of contents is.
 const HEAD_BYTES: u64 = 4096;
@@ -21,8 +21,8 @@ const TORCH_SCRIPT: &str = "convert it with coremltools, in Python: \
                             `coremltools.convert(torch.jit.load(FILE), inputs=[coremltools.TensorType(shape=…)])`, and \
                             `.save(\"model.mlpackage\")`";
 const EXPORTED: &str = "convert it with coremltools, in Python: `coremltools.convert(torch.export.load(FILE))`, and `.save(\"model.mlpackage\")`";
-const ONNX: &str = "ONNX is not read yet: convert the model that it was exported from (in PyTorch or TensorFlow) with coremltools, in \
-                    Python: `coremltools.convert(model, …)`";
+const ONNX: &str = "give the path of the .onnx file where a model is wanted; `milwright convert FILE.onnx --output \
+                    MODEL.mlpackage` makes a Core ML model of it";
 const KERAS: &str = "convert it with coremltools, in Python: `coremltools.convert(tf.keras.models.load_model(FILE))`, and \
                      `.save(\"model.mlpackage\")`";
 const TENSORFLOW: &str =
@@ -60,6 +60,18 @@ pub(crate) fn recognise(path: &Path) -> Option<Error> {
     }
     let (what, hint) = content(&head, len).or_else(|| text(&head))?;
     Some(error(what, hint))
+}
+
+/// Whether a file is an ONNX model: by its content or, if that has no mark of any format, by its name.
+pub(crate) fn is_onnx_file(path: &Path) -> bool {
+    let Ok(file) = open_regular(path) else { return false };
+    let mut head = Vec::new();
+    if file.take(HEAD_BYTES).read_to_end(&mut head).is_err() {
+        return false;
+    }
+    let named = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"));
+    let unknown = || content(&head, u64::MAX).is_none() && text(&head).is_none();
+    is_onnx(&head) || (named && !head.is_empty() && lfs_pointer(&head).is_none() && unknown())
 }
 
 /// Like [`recognise`], by name alone: for files that turned out not to be Core ML models.

@@ -1,10 +1,11 @@
-//! Core ML files: containers, protobuf messages and weight blobs.
+//! Model files: Core ML's containers, protobuf messages and weight blobs, and ONNX files.
 //!
-//! This crate knows how Core ML models are stored, and nothing about what they compute.
+//! This crate knows how models are stored, and nothing about what they compute.
 //!
 //! * [`Package`] opens an `.mlmodel`, `.mlpackage` or `.mlmodelc` and resolves the weights that its program refers to.
 //! * [`blob`] reads and writes weight files (MIL blob storage version 2).
 //! * [`proto`] has the protobuf messages of the whole specification.
+//! * [`onnx`] opens ONNX models and the files with their data.
 //! * [`PackageWriter`], [`write_mlmodel`] and [`write_mlmodelc`] write complete models or nothing, and [`StagedFile`]
 //!   does so for any file.
 //! * [`limits`] lists every bound on untrusted input.
@@ -26,6 +27,7 @@ mod manifest;
 mod map;
 mod memory;
 mod nearest;
+pub mod onnx;
 mod open;
 mod overlay;
 pub mod proto;

@@ -44,11 +44,6 @@ impl<V: Clone> Scope<V> {
         self.names.contains_key(name)
     }
 
-    /// The names that refer to something, in no order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.keys().map(String::as_str)
-    }
-
     /// The present point in the sequence of definitions.
     pub fn mark(&self) -> Mark {
         Mark(self.journal.len())

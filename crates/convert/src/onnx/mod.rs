@@ -1,0 +1,130 @@
+//! Converts ONNX models to IR, with the description that a Core ML model has.
+//!
+//! [`read()`] lowers each node to MIL ops that compute the same. `table` lists every op with the function that lowers
+//! it, or with the reason why none does; there is a file for each family. If nodes cannot be lowered, the error lists
+//! them all, each with its name, its op and the reason.
+//!
+//! * `elem`, `stored`: element types, and constants in all forms in which files store them.
+//! * `item`: what names refer to. The ONNX element type is kept beside the MIL type that carries it: double and
+//!   bfloat16 are computed in fp32, all integers in int32.
+//! * `graph`, `order`: the importer; it sorts nodes, resolves names, and puts the bodies of functions in place of their
+//!   calls.
+//! * `node`: what a lowering function sees of its node.
+//! * `border`: inputs and outputs, and the description of the model.
+
+#![expect(dead_code, reason = "the op families that use it are being written")]
+
+mod border;
+mod control;
+mod elem;
+mod elementwise;
+mod graph;
+mod item;
+mod node;
+mod order;
+mod shape;
+mod stored;
+pub mod table;
+
+use std::collections::BTreeMap;
+
+use milwright_mil::{Evaluate, Opset, Program, Tensor};
+use milwright_spec::onnx::OnnxFile;
+use milwright_spec::proto as pb;
+
+use crate::Error;
+use graph::Importer;
+
+/// How a model is imported.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// The opset of the program; `None` for the oldest one that serves.
+    pub opset: Option<Opset>,
+    /// The sizes of dimensions by their names, as the model names them.
+    pub sizes: BTreeMap<String, Size>,
+    /// Inputs that become constants.
+    pub frozen: BTreeMap<String, Tensor>,
+    /// What runs ops on constants. Without it, only what type inference knows is folded.
+    pub engine: Option<&'static dyn Evaluate>,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("opset", &self.opset)
+            .field("sizes", &self.sizes)
+            .field("frozen", &self.frozen.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The sizes that a dimension may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// One size.
+    Fixed(usize),
+    /// Any size from the first to the second; without an end if that is `None`. The first is also the default.
+    Range(usize, Option<usize>),
+    /// One of these sizes; the first is the default.
+    OneOf(Vec<usize>),
+}
+
+/// An imported model.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    /// The program.
+    pub program: Program,
+    /// The model without its program: description, metadata and version.
+    pub model: pb::Model,
+    /// What the import had to assume, in sentences.
+    pub notes: Vec<String>,
+    /// How many nodes of each op were lowered.
+    pub ops: BTreeMap<String, usize>,
+}
+
+/// The opsets in which a model is tried, if none is wanted.
+const CANDIDATES: [Opset; 4] = [Opset::Ios15, Opset::Ios16, Opset::Ios17, Opset::Ios18];
+
+/// Imports a model.
+///
+/// # Errors
+/// The model is malformed, or has nodes that cannot be lowered; the error lists them.
+pub fn read(file: &OnnxFile, options: &Options) -> Result<Imported, Error> {
+    if let Some(opset) = options.opset {
+        return Ok(attempt(file, options, opset)?.0);
+    }
+    let mut at = 0;
+    loop {
+        let opset = CANDIDATES[at];
+        let is_last = at + 1 == CANDIDATES.len();
+        match attempt(file, options, opset) {
+            Ok((imported, wanted)) => match wanted.filter(|&w| w > opset && !is_last) {
+                Some(wanted) => at = CANDIDATES.iter().position(|&c| c >= wanted).unwrap_or(at + 1),
+                None => return Ok(imported),
+            },
+            Err(error) if is_last => return Err(error),
+            Err(_) => at += 1,
+        }
+    }
+}
+
+/// Imports a model for an opset. Also returns the newest opset that a node asked for.
+fn attempt(file: &OnnxFile, options: &Options, opset: Opset) -> Result<(Imported, Option<Opset>), Error> {
+    let graph = file.model().graph.as_deref().ok_or_else(|| Error::malformed("the model has no graph"))?;
+    let mut importer = Importer::new(file, opset)?;
+    if let Some(engine) = options.engine {
+        importer.builder.fold_with(engine);
+    }
+    border::reserve_outputs(&mut importer, graph);
+    let inputs = border::bind_inputs(&mut importer, graph, options)?;
+    let results: Vec<&str> = graph.output.iter().map(|o| o.name()).collect();
+    importer.lower(&graph.node, &results)?;
+    importer.faults.check("nodes")?;
+    let outputs = border::outputs(&mut importer, graph)?;
+    let model = border::describe(&importer, file.model(), graph, &inputs, &outputs, options);
+    let wanted = importer.wanted;
+    let (notes, ops) = (std::mem::take(&mut importer.notes), std::mem::take(&mut importer.counts));
+    let mut program = Program::default();
+    program.functions.insert("main".into(), importer.finish(outputs.iter().map(|o| o.value).collect()));
+    Ok((Imported { program, model, notes, ops }, wanted))
+}

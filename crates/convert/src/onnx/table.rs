@@ -1,0 +1,439 @@
+//! The list of ONNX ops: which function lowers each, or why none does.
+//!
+//! An entry is one line: the domain, the name, the opset versions in which the op changed, and the function that lowers
+//! it, or the reason why no program can compute it and what the user can do. What is supported, refused and unknown,
+//! and docs/onnx.md, follow from this list.
+//!
+//! A lowering function gets a [`Node`], which has inputs and attributes with their types checked, and returns one
+//! value, several, or [`Val`](super::item::Val)s, which state the ONNX element type of the result.
+
+use milwright_mil::OpKind;
+
+use super::item::Item;
+use super::node::{Node, Results};
+use super::{elementwise, shape};
+use crate::lower::Result;
+
+/// An ONNX op.
+pub struct Entry {
+    /// The domain; empty for ai.onnx.
+    pub domain: &'static str,
+    /// The name.
+    pub name: &'static str,
+    /// The first opset that has the op.
+    pub since: u32,
+    /// The opsets in which the op changed, oldest first.
+    pub versions: &'static [u32],
+    pub(super) how: How,
+}
+
+/// What becomes of an op.
+#[derive(Clone, Copy)]
+pub(super) enum How {
+    Lower(fn(&mut Node<'_, '_>) -> Result<Vec<Item>>),
+    /// No program can compute it: why, and what the user can do.
+    Refuse {
+        reason: &'static str,
+        remedy: &'static str,
+    },
+}
+
+/// The newest version of each domain that this table describes.
+const NEWEST: &[(&str, u32)] = &[(ONNX, 28), (ML, 5), (MICROSOFT, 1), (PREVIEW, 1), (TRAINING, 1)];
+
+const ONNX: &str = "";
+const ML: &str = "ai.onnx.ml";
+const MICROSOFT: &str = "com.microsoft";
+const PREVIEW: &str = "ai.onnx.preview";
+const TRAINING: &str = "ai.onnx.preview.training";
+
+const LATER: &str = "is not supported yet";
+const LATER_HINT: &str = "docs/onnx.md lists the ops that are supported";
+const STRINGS: &str = "programs have no strings: take the text part out of the model, and do it in the app";
+const MAPS: &str = "programs have no dictionaries: take this part out of the model, and do it in the app";
+
+/// The form of an entry in the list below.
+macro_rules! entries {
+    (@how refuse $reason:expr, $remedy:expr) => { How::Refuse { reason: $reason, remedy: $remedy } };
+    (@how $lower:expr) => { How::Lower(|n| call(n, $lower)) };
+    ($($domain:ident $name:literal [$since:literal $(, $version:literal)*] => { $($how:tt)+ })*) => {
+        /// Every op that is known.
+        pub static OPS: &[Entry] = &[$(Entry {
+            domain: $domain,
+            name: $name,
+            since: $since,
+            versions: &[$since $(, $version)*],
+            how: entries!(@how $($how)+),
+        }),*];
+    };
+}
+
+entries! {
+    // element by element (elementwise.rs)
+    ONNX "Abs" [1, 6, 13] => { |n| elementwise::unary(n, OpKind::Abs) }
+    ONNX "Acos" [7, 22] => { |n| elementwise::unary(n, OpKind::Acos) }
+    ONNX "Acosh" [9, 22] => { refuse LATER, LATER_HINT }
+    ONNX "Add" [1, 6, 7, 13, 14] => { |n| elementwise::binary(n, OpKind::Add) }
+    ONNX "And" [1, 7] => { refuse LATER, LATER_HINT }
+    ONNX "Asin" [7, 22] => { |n| elementwise::unary(n, OpKind::Asin) }
+    ONNX "Asinh" [9, 22] => { refuse LATER, LATER_HINT }
+    ONNX "Atan" [7, 22] => { |n| elementwise::unary(n, OpKind::Atan) }
+    ONNX "Atanh" [9, 22] => { |n| elementwise::unary(n, OpKind::Atanh) }
+    ONNX "BitCast" [26] => { refuse LATER, LATER_HINT }
+    ONNX "BitShift" [11, 28] => { refuse LATER, LATER_HINT }
+    ONNX "BitwiseAnd" [18] => { refuse LATER, LATER_HINT }
+    ONNX "BitwiseNot" [18] => { refuse LATER, LATER_HINT }
+    ONNX "BitwiseOr" [18] => { refuse LATER, LATER_HINT }
+    ONNX "BitwiseXor" [18] => { refuse LATER, LATER_HINT }
+    ONNX "Cast" [1, 6, 9, 13, 19, 21, 23, 24, 25, 28] => { refuse LATER, LATER_HINT }
+    ONNX "CastLike" [15, 19, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
+    ONNX "Ceil" [1, 6, 13] => { |n| elementwise::unary(n, OpKind::Ceil) }
+    ONNX "Celu" [12, 28] => { refuse LATER, LATER_HINT }
+    ONNX "Clip" [1, 6, 11, 12, 13] => { refuse LATER, LATER_HINT }
+    ONNX "Cos" [7, 22] => { |n| elementwise::unary(n, OpKind::Cos) }
+    ONNX "Cosh" [9, 22] => { |n| elementwise::unary(n, OpKind::Cosh) }
+    ONNX "Div" [1, 6, 7, 13, 14] => { refuse LATER, LATER_HINT }
+    ONNX "Elu" [1, 6, 22] => { refuse LATER, LATER_HINT }
+    ONNX "Equal" [1, 7, 11, 13, 19] => { refuse LATER, LATER_HINT }
+    ONNX "Erf" [9, 13] => { |n| elementwise::unary(n, OpKind::Erf) }
+    ONNX "Exp" [1, 6, 13] => { |n| elementwise::unary(n, OpKind::Exp) }
+    ONNX "Floor" [1, 6, 13] => { |n| elementwise::unary(n, OpKind::Floor) }
+    ONNX "Gelu" [20] => { refuse LATER, LATER_HINT }
+    ONNX "Greater" [1, 7, 9, 13] => { refuse LATER, LATER_HINT }
+    ONNX "GreaterOrEqual" [12, 16] => { refuse LATER, LATER_HINT }
+    ONNX "HardSigmoid" [1, 6, 22] => { refuse LATER, LATER_HINT }
+    ONNX "HardSwish" [14, 22] => { refuse LATER, LATER_HINT }
+    ONNX "IsInf" [10, 20] => { refuse LATER, LATER_HINT }
+    ONNX "IsNaN" [9, 13, 20] => { refuse LATER, LATER_HINT }
+    ONNX "LeakyRelu" [1, 6, 16] => { refuse LATER, LATER_HINT }
+    ONNX "Less" [1, 7, 9, 13] => { refuse LATER, LATER_HINT }
+    ONNX "LessOrEqual" [12, 16] => { refuse LATER, LATER_HINT }
+    ONNX "Log" [1, 6, 13] => { refuse LATER, LATER_HINT }
+    ONNX "Max" [1, 6, 8, 12, 13] => { refuse LATER, LATER_HINT }
+    ONNX "Mean" [1, 6, 8, 13] => { refuse LATER, LATER_HINT }
+    ONNX "Min" [1, 6, 8, 12, 13] => { refuse LATER, LATER_HINT }
+    ONNX "Mish" [18, 22] => { refuse LATER, LATER_HINT }
+    ONNX "Mod" [10, 13, 28] => { refuse LATER, LATER_HINT }
+    ONNX "Mul" [1, 6, 7, 13, 14] => { |n| elementwise::binary(n, OpKind::Mul) }
+    ONNX "Neg" [1, 6, 13] => { refuse LATER, LATER_HINT }
+    ONNX "Not" [1] => { refuse LATER, LATER_HINT }
+    ONNX "Or" [1, 7] => { refuse LATER, LATER_HINT }
+    ONNX "PRelu" [1, 6, 7, 9, 16] => { refuse LATER, LATER_HINT }
+    ONNX "Pow" [1, 7, 12, 13, 15] => { refuse LATER, LATER_HINT }
+    ONNX "Reciprocal" [1, 6, 13] => { refuse LATER, LATER_HINT }
+    ONNX "Relu" [1, 6, 13, 14] => { |n| elementwise::unary(n, OpKind::Relu) }
+    ONNX "Round" [11, 22] => { |n| elementwise::unary(n, OpKind::Round) }
+    ONNX "Selu" [1, 6, 22] => { refuse LATER, LATER_HINT }
+    ONNX "Shrink" [9] => { refuse LATER, LATER_HINT }
+    ONNX "Sigmoid" [1, 6, 13] => { |n| elementwise::unary(n, OpKind::Sigmoid) }
+    ONNX "Sign" [9, 13] => { refuse LATER, LATER_HINT }
+    ONNX "Sin" [7, 22] => { |n| elementwise::unary(n, OpKind::Sin) }
+    ONNX "Sinh" [9, 22] => { |n| elementwise::unary(n, OpKind::Sinh) }
+    ONNX "Softplus" [1, 22] => { refuse LATER, LATER_HINT }
+    ONNX "Softsign" [1, 22] => { refuse LATER, LATER_HINT }
+    ONNX "Sqrt" [1, 6, 13] => { |n| elementwise::unary(n, OpKind::Sqrt) }
+    ONNX "Sub" [1, 6, 7, 13, 14] => { |n| elementwise::binary(n, OpKind::Sub) }
+    ONNX "Sum" [1, 6, 8, 13] => { refuse LATER, LATER_HINT }
+    ONNX "SwiGLU" [28] => { refuse LATER, LATER_HINT }
+    ONNX "Swish" [24] => { refuse LATER, LATER_HINT }
+    ONNX "Tan" [7, 22] => { |n| elementwise::unary(n, OpKind::Tan) }
+    ONNX "Tanh" [1, 6, 13] => { |n| elementwise::unary(n, OpKind::Tanh) }
+    ONNX "ThresholdedRelu" [10, 22] => { refuse LATER, LATER_HINT }
+    ONNX "Where" [9, 16] => { refuse LATER, LATER_HINT }
+    ONNX "Xor" [1, 7] => { refuse LATER, LATER_HINT }
+    ONNX "Dropout" [1, 6, 7, 10, 12, 13, 22] => { refuse LATER, LATER_HINT }
+    // shapes (shape.rs)
+    ONNX "Constant" [1, 9, 11, 12, 13, 19, 21, 23, 24, 25] => { shape::constant }
+    ONNX "ConstantOfShape" [9, 20, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
+    ONNX "Identity" [1, 13, 14, 16, 19, 21, 23, 24, 25] => { shape::identity }
+    ONNX "Shape" [1, 13, 15, 19, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
+    ONNX "Size" [1, 13, 19, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
+    ONNX "Reshape" [1, 5, 13, 14, 19, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
+    ONNX "Flatten" [1, 9, 11, 13, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
+    ONNX "Squeeze" [1, 11, 13, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
+    ONNX "Unsqueeze" [1, 11, 13, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
+    ONNX "Transpose" [1, 13, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
+    ONNX "Concat" [1, 4, 11, 13] => { refuse LATER, LATER_HINT }
+    ONNX "Split" [1, 2, 11, 13, 18] => { refuse LATER, LATER_HINT }
+    ONNX "Slice" [1, 10, 11, 13] => { refuse LATER, LATER_HINT }
+    ONNX "Expand" [8, 13] => { refuse LATER, LATER_HINT }
+    ONNX "Tile" [1, 6, 13] => { refuse LATER, LATER_HINT }
+    ONNX "Range" [11, 27] => { refuse LATER, LATER_HINT }
+    ONNX "EyeLike" [9, 22] => { refuse LATER, LATER_HINT }
+    ONNX "Trilu" [14] => { refuse LATER, LATER_HINT }
+    ONNX "Pad" [1, 2, 11, 13, 18, 19, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
+    ONNX "CenterCropPad" [18] => { refuse LATER, LATER_HINT }
+    ONNX "DepthToSpace" [1, 11, 13, 28] => { refuse LATER, LATER_HINT }
+    ONNX "SpaceToDepth" [1, 13, 28] => { refuse LATER, LATER_HINT }
+    ONNX "Col2Im" [18] => { refuse LATER, LATER_HINT }
+    ONNX "ReverseSequence" [10, 28] => { refuse LATER, LATER_HINT }
+    // matrices (linear.rs)
+    ONNX "MatMul" [1, 9, 13] => { refuse LATER, LATER_HINT }
+    ONNX "Gemm" [1, 6, 7, 9, 11, 13] => { refuse LATER, LATER_HINT }
+    ONNX "Einsum" [12, 28] => { refuse LATER, LATER_HINT }
+    ONNX "Det" [11, 22] => { refuse LATER, LATER_HINT }
+    // convolutions (conv.rs)
+    ONNX "Conv" [1, 11, 22] => { refuse LATER, LATER_HINT }
+    ONNX "ConvTranspose" [1, 11, 22] => { refuse LATER, LATER_HINT }
+    ONNX "DeformConv" [19, 22] => { refuse LATER, LATER_HINT }
+    ONNX "CausalConvWithState" [27] => { refuse LATER, LATER_HINT }
+    // pools (pool.rs)
+    ONNX "AveragePool" [1, 7, 10, 11, 19, 22] => { refuse LATER, LATER_HINT }
+    ONNX "MaxPool" [1, 8, 10, 11, 12, 22] => { refuse LATER, LATER_HINT }
+    ONNX "LpPool" [1, 2, 11, 18, 22] => { refuse LATER, LATER_HINT }
+    ONNX "GlobalAveragePool" [1, 22] => { refuse LATER, LATER_HINT }
+    ONNX "GlobalLpPool" [1, 2, 22] => { refuse LATER, LATER_HINT }
+    ONNX "GlobalMaxPool" [1, 22] => { refuse LATER, LATER_HINT }
+    ONNX "MaxUnpool" [9, 11, 22] => { refuse LATER, LATER_HINT }
+    ONNX "MaxRoiPool" [1, 22] => { refuse LATER, LATER_HINT }
+    ONNX "RoiAlign" [10, 16, 22] => { refuse LATER, LATER_HINT }
+    // normalization (norm.rs)
+    ONNX "BatchNormalization" [1, 6, 7, 9, 14, 15] => { refuse LATER, LATER_HINT }
+    ONNX "InstanceNormalization" [1, 6, 22] => { refuse LATER, LATER_HINT }
+    ONNX "LayerNormalization" [17] => { refuse LATER, LATER_HINT }
+    ONNX "GroupNormalization" [18, 21] => { refuse LATER, LATER_HINT }
+    ONNX "RMSNormalization" [23] => { refuse LATER, LATER_HINT }
+    ONNX "LRN" [1, 13] => { refuse LATER, LATER_HINT }
+    ONNX "LpNormalization" [1, 22] => { refuse LATER, LATER_HINT }
+    ONNX "MeanVarianceNormalization" [9, 13] => { refuse LATER, LATER_HINT }
+    ONNX "Softmax" [1, 11, 13] => { refuse LATER, LATER_HINT }
+    ONNX "LogSoftmax" [1, 11, 13] => { refuse LATER, LATER_HINT }
+    ONNX "Hardmax" [1, 11, 13] => { refuse LATER, LATER_HINT }
+    // reductions (reduce.rs)
+    ONNX "ReduceL1" [1, 11, 13, 18] => { refuse LATER, LATER_HINT }
+    ONNX "ReduceL2" [1, 11, 13, 18] => { refuse LATER, LATER_HINT }
+    ONNX "ReduceLogSum" [1, 11, 13, 18, 28] => { refuse LATER, LATER_HINT }
+    ONNX "ReduceLogSumExp" [1, 11, 13, 18, 28] => { refuse LATER, LATER_HINT }
+    ONNX "ReduceMax" [1, 11, 12, 13, 18, 20] => { refuse LATER, LATER_HINT }
+    ONNX "ReduceMean" [1, 11, 13, 18] => { refuse LATER, LATER_HINT }
+    ONNX "ReduceMin" [1, 11, 12, 13, 18, 20] => { refuse LATER, LATER_HINT }
+    ONNX "ReduceProd" [1, 11, 13, 18] => { refuse LATER, LATER_HINT }
+    ONNX "ReduceSum" [1, 11, 13] => { refuse LATER, LATER_HINT }
+    ONNX "ReduceSumSquare" [1, 11, 13, 18] => { refuse LATER, LATER_HINT }
+    ONNX "ArgMax" [1, 11, 12, 13] => { refuse LATER, LATER_HINT }
+    ONNX "ArgMin" [1, 11, 12, 13] => { refuse LATER, LATER_HINT }
+    ONNX "CumSum" [11, 14] => { refuse LATER, LATER_HINT }
+    ONNX "CumProd" [26] => { refuse LATER, LATER_HINT }
+    // selecting, gathering and scattering (select.rs)
+    ONNX "Compress" [9, 11, 28] => { refuse LATER, LATER_HINT }
+    ONNX "Gather" [1, 11, 13] => { refuse LATER, LATER_HINT }
+    ONNX "GatherElements" [11, 13] => { refuse LATER, LATER_HINT }
+    ONNX "GatherND" [11, 12, 13] => { refuse LATER, LATER_HINT }
+    ONNX "NonMaxSuppression" [10, 11] => { refuse LATER, LATER_HINT }
+    ONNX "NonZero" [9, 13] => { refuse LATER, LATER_HINT }
+    ONNX "OneHot" [9, 11, 28] => { refuse LATER, LATER_HINT }
+    ONNX "Scatter" [9, 11] => { refuse LATER, LATER_HINT }
+    ONNX "ScatterElements" [11, 13, 16, 18] => { refuse LATER, LATER_HINT }
+    ONNX "ScatterND" [11, 13, 16, 18] => { refuse LATER, LATER_HINT }
+    ONNX "TensorScatter" [24] => { refuse LATER, LATER_HINT }
+    ONNX "TopK" [1, 10, 11, 24] => { refuse LATER, LATER_HINT }
+    ONNX "Unique" [11, 28] => { refuse LATER, LATER_HINT }
+    // images (resize.rs)
+    ONNX "Resize" [10, 11, 13, 18, 19] => { refuse LATER, LATER_HINT }
+    ONNX "Upsample" [1, 7, 9, 10] => { refuse LATER, LATER_HINT }
+    ONNX "GridSample" [16, 20, 22] => { refuse LATER, LATER_HINT }
+    ONNX "AffineGrid" [20] => { refuse LATER, LATER_HINT }
+    ONNX "ImageDecoder" [20] => { refuse "decodes image files", "decode images before the model: Core ML takes images and arrays" }
+    // recurrent networks (recurrent.rs)
+    ONNX "GRU" [1, 3, 7, 14, 22] => { refuse LATER, LATER_HINT }
+    ONNX "LSTM" [1, 7, 14, 22] => { refuse LATER, LATER_HINT }
+    ONNX "RNN" [1, 7, 14, 22] => { refuse LATER, LATER_HINT }
+    ONNX "LinearAttention" [27] => { refuse LATER, LATER_HINT }
+    // attention (attention.rs)
+    ONNX "Attention" [23, 24, 25] => { refuse LATER, LATER_HINT }
+    ONNX "RotaryEmbedding" [23] => { refuse LATER, LATER_HINT }
+    // quantization (quantize.rs)
+    ONNX "QuantizeLinear" [10, 13, 19, 21, 23, 24, 25, 28] => { refuse LATER, LATER_HINT }
+    ONNX "DequantizeLinear" [10, 13, 19, 21, 23, 24, 25, 28] => { refuse LATER, LATER_HINT }
+    ONNX "DynamicQuantizeLinear" [11] => { refuse LATER, LATER_HINT }
+    ONNX "QLinearConv" [10] => { refuse LATER, LATER_HINT }
+    ONNX "QLinearMatMul" [10, 21] => { refuse LATER, LATER_HINT }
+    ONNX "ConvInteger" [10] => { refuse LATER, LATER_HINT }
+    ONNX "MatMulInteger" [10] => { refuse LATER, LATER_HINT }
+    // control flow (control.rs)
+    ONNX "If" [1, 11, 13, 16, 19, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
+    ONNX "Loop" [1, 11, 13, 16, 19, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
+    ONNX "Scan" [8, 9, 11, 16, 19, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
+    // sequences and optionals (sequence.rs)
+    ONNX "ConcatFromSequence" [11] => { refuse LATER, LATER_HINT }
+    ONNX "Optional" [15, 28] => { refuse LATER, LATER_HINT }
+    ONNX "OptionalGetElement" [15, 18, 28] => { refuse LATER, LATER_HINT }
+    ONNX "OptionalHasElement" [15, 18, 28] => { refuse LATER, LATER_HINT }
+    ONNX "SequenceAt" [11] => { refuse LATER, LATER_HINT }
+    ONNX "SequenceConstruct" [11] => { refuse LATER, LATER_HINT }
+    ONNX "SequenceEmpty" [11] => { refuse LATER, LATER_HINT }
+    ONNX "SequenceErase" [11] => { refuse LATER, LATER_HINT }
+    ONNX "SequenceInsert" [11] => { refuse LATER, LATER_HINT }
+    ONNX "SequenceLength" [11] => { refuse LATER, LATER_HINT }
+    ONNX "SequenceMap" [17] => { refuse LATER, LATER_HINT }
+    ONNX "SplitToSequence" [11, 24] => { refuse LATER, LATER_HINT }
+    // random numbers (random.rs)
+    ONNX "Bernoulli" [15, 22] => { refuse LATER, LATER_HINT }
+    ONNX "Multinomial" [7, 22] => { refuse LATER, LATER_HINT }
+    ONNX "RandomNormal" [1, 22] => { refuse LATER, LATER_HINT }
+    ONNX "RandomNormalLike" [1, 22] => { refuse LATER, LATER_HINT }
+    ONNX "RandomUniform" [1, 22] => { refuse LATER, LATER_HINT }
+    ONNX "RandomUniformLike" [1, 22] => { refuse LATER, LATER_HINT }
+    // signals (signal.rs)
+    ONNX "BlackmanWindow" [17] => { refuse LATER, LATER_HINT }
+    ONNX "DFT" [17, 20] => { refuse LATER, LATER_HINT }
+    ONNX "HammingWindow" [17] => { refuse LATER, LATER_HINT }
+    ONNX "HannWindow" [17] => { refuse LATER, LATER_HINT }
+    ONNX "MelWeightMatrix" [17] => { refuse LATER, LATER_HINT }
+    ONNX "STFT" [17] => { refuse LATER, LATER_HINT }
+    // losses (loss.rs)
+    ONNX "NegativeLogLikelihoodLoss" [12, 13, 22] => { refuse LATER, LATER_HINT }
+    ONNX "SoftmaxCrossEntropyLoss" [12, 13] => { refuse LATER, LATER_HINT }
+    // text (text.rs)
+    ONNX "RegexFullMatch" [20] => { refuse "computes with strings", STRINGS }
+    ONNX "StringConcat" [20] => { refuse "computes with strings", STRINGS }
+    ONNX "StringNormalizer" [10] => { refuse "computes with strings", STRINGS }
+    ONNX "StringSplit" [20] => { refuse "computes with strings", STRINGS }
+    ONNX "TfIdfVectorizer" [9] => { refuse LATER, LATER_HINT }
+    // ai.onnx.ml (ml.rs)
+    ML "ArrayFeatureExtractor" [1] => { refuse LATER, LATER_HINT }
+    ML "Binarizer" [1] => { refuse LATER, LATER_HINT }
+    ML "CastMap" [1] => { refuse "computes with dictionaries", MAPS }
+    ML "CategoryMapper" [1] => { refuse LATER, LATER_HINT }
+    ML "DictVectorizer" [1] => { refuse "computes with dictionaries", MAPS }
+    ML "FeatureVectorizer" [1] => { refuse LATER, LATER_HINT }
+    ML "Imputer" [1] => { refuse LATER, LATER_HINT }
+    ML "LabelEncoder" [1, 2, 4] => { refuse LATER, LATER_HINT }
+    ML "LinearClassifier" [1] => { refuse LATER, LATER_HINT }
+    ML "LinearRegressor" [1] => { refuse LATER, LATER_HINT }
+    ML "Normalizer" [1] => { refuse LATER, LATER_HINT }
+    ML "OneHotEncoder" [1] => { refuse LATER, LATER_HINT }
+    ML "SVMClassifier" [1] => { refuse LATER, LATER_HINT }
+    ML "SVMRegressor" [1] => { refuse LATER, LATER_HINT }
+    ML "Scaler" [1] => { refuse LATER, LATER_HINT }
+    ML "TreeEnsemble" [5] => { refuse LATER, LATER_HINT }
+    ML "TreeEnsembleClassifier" [1, 3, 5] => { refuse LATER, LATER_HINT }
+    ML "TreeEnsembleRegressor" [1, 3, 5] => { refuse LATER, LATER_HINT }
+    ML "ZipMap" [1] => { refuse LATER, LATER_HINT }
+    // previews
+    PREVIEW "FlexAttention" [1] => { refuse LATER, LATER_HINT }
+    // training
+    TRAINING "Adagrad" [1] => { refuse LATER, LATER_HINT }
+    TRAINING "Adam" [1] => { refuse LATER, LATER_HINT }
+    TRAINING "Gradient" [1] => { refuse "differentiates a graph", "export the model for inference: training stays in the framework" }
+    TRAINING "Momentum" [1] => { refuse LATER, LATER_HINT }
+    // ONNX Runtime (microsoft.rs)
+    MICROSOFT "Attention" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "MultiHeadAttention" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "GroupQueryAttention" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "DecoderMaskedMultiHeadAttention" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "PackedAttention" [1] => { refuse "computes with sequences of different lengths packed into one", "export the model with padding" }
+    MICROSOFT "QAttention" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "EmbedLayerNormalization" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "SkipLayerNormalization" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "SkipSimplifiedLayerNormalization" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "BiasGelu" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "FastGelu" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "Gelu" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "QuickGelu" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "BiasSplitGelu" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "BiasAdd" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "RotaryEmbedding" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "GemmaRotaryEmbedding" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "FusedConv" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "FusedGemm" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "FusedMatMul" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "TransposeMatMul" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "GroupNorm" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "SkipGroupNorm" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "NhwcConv" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "NhwcMaxPool" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "MatMulNBits" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "GatherBlockQuantized" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "MatMulBnb4" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "QMoE" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "MoE" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "DequantizeLinear" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "QuantizeLinear" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "DynamicQuantizeLSTM" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "DynamicQuantizeMatMul" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "MatMulIntegerToFloat" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "QGemm" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "QLinearAdd" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "QLinearMul" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "QLinearAveragePool" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "QLinearGlobalAveragePool" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "QLinearConcat" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "QLinearLeakyRelu" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "QLinearSigmoid" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "QLinearSoftmax" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "QLinearWhere" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "Inverse" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "CDist" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "GridSample" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "CropAndResize" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "Rfft" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "Irfft" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "Trilu" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "Unique" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "Range" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "Pad" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "GatherND" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "ExpandDims" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "BeamSearch" [1] => { refuse "generates text in a loop of its own", "export the decoder alone, and generate in the app" }
+    MICROSOFT "GreedySearch" [1] => { refuse "generates text in a loop of its own", "export the decoder alone, and generate in the app" }
+    MICROSOFT "Sampling" [1] => { refuse "generates text in a loop of its own", "export the decoder alone, and generate in the app" }
+    MICROSOFT "Tokenizer" [1] => { refuse "computes with strings", STRINGS }
+    MICROSOFT "WordConvEmbedding" [1] => { refuse LATER, LATER_HINT }
+    // written by ONNX Runtime with the domain of ai.onnx, which has no such op
+    ONNX "SimplifiedLayerNormalization" [1] => { refuse LATER, LATER_HINT }
+}
+
+impl Entry {
+    /// Why the op is refused and what the user can do; `None` if it is supported.
+    pub fn refusal(&self) -> Option<(&'static str, &'static str)> {
+        match self.how {
+            How::Lower(_) => None,
+            How::Refuse { reason, remedy } => Some((reason, remedy)),
+        }
+    }
+}
+
+/// The domain by the name that the list uses: `ai.onnx` is another name of the empty one.
+pub(super) fn domain(name: &str) -> &str {
+    if name == "ai.onnx" { ONNX } else { name }
+}
+
+/// The op of a domain with this name.
+pub(super) fn find(domain: &str, name: &str) -> Option<&'static Entry> {
+    OPS.iter().find(|e| e.name == name && e.domain == domain)
+}
+
+/// The newest version of a domain that is known; `None` for an unknown domain.
+pub(super) fn newest(domain: &str) -> Option<u32> {
+    NEWEST.iter().find(|(name, _)| *name == domain).map(|(_, newest)| *newest)
+}
+
+/// The names of a domain's ops.
+pub(super) fn names(domain: &str) -> impl Iterator<Item = &'static str> {
+    OPS.iter().filter(move |e| e.domain == domain).map(|e| e.name)
+}
+
+/// Calls a lowering function; gives closures their argument types.
+fn call<R: Results>(
+    node: &mut Node<'_, '_>,
+    lower: impl FnOnce(&mut Node<'_, '_>) -> Result<R>,
+) -> Result<Vec<Item>> {
+    lower(node)?.items(node)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_in_order() {
+        let mut seen = std::collections::HashSet::new();
+        for entry in OPS {
+            assert!(seen.insert((entry.domain, entry.name)), "{} is listed twice", entry.name);
+            assert!(entry.versions.is_sorted(), "{}", entry.name);
+            let newest = newest(entry.domain).unwrap();
+            assert!(entry.versions.iter().all(|&v| v <= newest), "{}", entry.name);
+        }
+    }
+}
