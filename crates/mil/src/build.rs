@@ -41,7 +41,7 @@ pub struct Builder {
 
 /// What runs ops on constants, if anything does.
 #[derive(Clone, Copy, Default)]
-struct Engine(Option<&'static dyn Evaluate>);
+struct Engine(Option<&'static (dyn Evaluate + Sync)>);
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -70,7 +70,7 @@ impl Builder {
     }
 
     /// From now on, ops whose inputs are known become constants, which this engine computes, unless they are large.
-    pub fn fold_with(&mut self, engine: &'static dyn Evaluate) {
+    pub fn fold_with(&mut self, engine: &'static (dyn Evaluate + Sync)) {
         self.engine = Engine(Some(engine));
     }
 

@@ -56,6 +56,7 @@ pub mod manager;
 mod model;
 pub mod npy;
 pub mod npz;
+mod onnx;
 mod optimizer;
 mod overflow;
 mod pipeline;

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use milwright_convert::onnx;
 use milwright_mil::{Checked, Function, OpKind, Program, verify};
+use milwright_spec::onnx::OnnxFile;
 use milwright_spec::proto::{self as pb, Pipeline};
 use milwright_spec::{CompiledPart, CompiledPipeline, CompiledProgram, Container, Package};
 use prost::Message as _;
@@ -13,6 +15,7 @@ use prost::Message as _;
 use crate::classic::Classic;
 use crate::info::pipeline;
 use crate::kinds::{Computed, part_name};
+use crate::onnx::Onnx;
 use milwright_spec::did_you_mean;
 
 use crate::{Error, ErrorKind, ModelInfo, ModelKind, Result, Task};
@@ -35,6 +38,8 @@ pub struct Model {
     content: Content,
     info: ModelInfo,
     digest: OnceLock<[u8; 32]>,
+    /// The ONNX model that the program was made from.
+    onnx: Option<Box<Onnx>>,
 }
 
 /// The executable content of a model.
@@ -49,14 +54,18 @@ pub(crate) enum Content {
 }
 
 impl Model {
-    /// Opens an `.mlpackage` folder, an `.mlmodel` file or an `.mlmodelc` folder (a compiled model) and verifies its
-    /// program.
+    /// Opens an `.mlpackage` folder, an `.mlmodel` file, an `.mlmodelc` folder (a compiled model) or an `.onnx` file, and
+    /// verifies its program.
     ///
     /// # Errors
     /// The file cannot be read, is damaged or is not a Core ML model; its type cannot be run; or it breaks the rules
     /// of MIL. The error names the file, the function, the op and the remedy.
     pub fn open(path: impl AsRef<Path>) -> Result<Model> {
         let path = path.as_ref();
+        if OnnxFile::is_one(path) {
+            let onnx = OnnxFile::open(path)?;
+            return Model::from_onnx(path, onnx, &crate::onnx::options(None)).map_err(|e| e.at(path));
+        }
         let package = Package::open(path)?;
         Model::new(path.to_owned(), package).map_err(|e| e.at(path))
     }
@@ -68,6 +77,22 @@ impl Model {
     /// As for [`open`](Model::open).
     pub fn from_bytes(specification: Bytes, weights: &BTreeMap<String, Bytes>) -> Result<Model> {
         Model::new(PathBuf::from("(memory)"), Package::from_bytes(specification, weights)?)
+    }
+
+    /// Imports an ONNX model.
+    pub(crate) fn from_onnx(path: &Path, file: OnnxFile, options: &onnx::Options) -> Result<Model> {
+        let imported = onnx::read(&file, options)?;
+        let package = Package::from_bytes(imported.model.encode_to_vec().into(), &BTreeMap::new())?;
+        let info = ModelInfo::new(package.model()).with_program(&imported.program);
+        let content = Content::Program(verify(imported.program)?);
+        let options = options.clone();
+        let onnx = Some(Box::new(Onnx { file, options, notes: imported.notes }));
+        Ok(Model { path: path.to_owned(), package, content, info, digest: OnceLock::new(), onnx })
+    }
+
+    /// What the import of an ONNX model had to assume or to leave out, in sentences; empty for Core ML models.
+    pub fn import_notes(&self) -> &[String] {
+        self.onnx.as_ref().map_or(&[], |onnx| &onnx.notes)
     }
 
     fn new(path: PathBuf, package: Package) -> Result<Model> {
@@ -101,7 +126,7 @@ impl Model {
                 tracing::debug!("{}: function {name}, {} ops", path.display(), function.walk().len());
             }
         }
-        Ok(Model { path, package, content, info, digest: OnceLock::new() })
+        Ok(Model { path, package, content, info, digest: OnceLock::new(), onnx: None })
     }
 
     /// The path that the model was opened from.
@@ -234,6 +259,9 @@ impl Model {
 
     /// Bytes on disk: the model's structure and its weights.
     pub fn size(&self) -> u64 {
+        if let Some(onnx) = &self.onnx {
+            return onnx.size();
+        }
         self.package.model().encoded_len() as u64 + self.size_outside()
     }
 
@@ -257,6 +285,9 @@ impl Model {
     pub fn digest(&self) -> [u8; 32] {
         *self.digest.get_or_init(|| {
             let mut hasher = blake3::Hasher::new();
+            if let Some(onnx) = &self.onnx {
+                onnx.hash(&mut hasher);
+            }
             hasher.update(&self.package.model().encode_to_vec());
             hasher.update(self.package.program_text().unwrap_or_default().as_bytes());
             for (name, file) in self.package.weight_files() {

@@ -208,8 +208,7 @@ pub(super) fn repeat(n: &mut Net, x: &[ValueId], p: &LoopLayerParams) -> Result<
     }
     let mut written = HashSet::new();
     tested.into_iter().chain([body]).for_each(|network| collect_outputs(&network.layers, &mut written));
-    let mut names: Vec<String> =
-        written.into_iter().filter(|name| n.scope.contains(*name)).cloned().collect();
+    let mut names: Vec<String> = written.into_iter().filter(|name| n.scope.contains(name)).cloned().collect();
     if leaves {
         names.push(LOOP_LEFT.to_owned());
     }

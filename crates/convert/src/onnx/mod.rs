@@ -45,7 +45,7 @@ pub struct Options {
     /// Inputs that become constants.
     pub frozen: BTreeMap<String, Tensor>,
     /// What runs ops on constants. Without it, only what type inference knows is folded.
-    pub engine: Option<&'static dyn Evaluate>,
+    pub engine: Option<&'static (dyn Evaluate + Sync)>,
 }
 
 impl std::fmt::Debug for Options {
