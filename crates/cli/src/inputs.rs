@@ -4,7 +4,7 @@ use std::path::Path;
 
 use milwright::image::{self, Fit};
 use milwright::{
-    Dictionary, Error, ErrorKind, FeatureInfo, FeatureType, InferenceRequest, Model, Result, Tensor,
+    Dictionary, Error, ErrorKind, FeatureInfo, FeatureType, InferenceRequest, KeyType, Model, Result, Tensor,
     did_you_mean, npz, read_file_fitted,
 };
 use serde_json::Value;
@@ -246,7 +246,10 @@ impl Declared {
                     ))
                 });
             }
-            let is_int = matches!(self.feature(name).map(|f| &f.ty), Some(FeatureType::Dictionary { key }) if key == "int64");
+            let is_int = matches!(
+                self.feature(name).map(|f| &f.ty),
+                Some(FeatureType::Dictionary { key: KeyType::Int64 })
+            );
             return dictionary(name, entries, is_int).map(Given::Dictionary);
         }
         let (mut shape, mut leaves) = (Vec::new(), Vec::new());
@@ -304,7 +307,7 @@ fn example(name: &str, ty: Option<&FeatureType>) -> String {
         Some(FeatureType::Double) => "1.5".to_owned(),
         Some(FeatureType::Int64) => "1".to_owned(),
         Some(FeatureType::String) => "'some text'".to_owned(),
-        Some(FeatureType::Dictionary { key }) if key == "int64" => "'{\"7\": 1.0}'".to_owned(),
+        Some(FeatureType::Dictionary { key: KeyType::Int64 }) => "'{\"7\": 1.0}'".to_owned(),
         Some(FeatureType::Dictionary { .. }) => "'{\"key\": 1.0}'".to_owned(),
         Some(FeatureType::Sequence { .. }) => "'[…]'".to_owned(),
         Some(FeatureType::MultiArray { shape, .. }) if shape.iter().product::<u64>() == 1 => "1.5".to_owned(),

@@ -143,7 +143,7 @@ impl Converter {
         let optimized = optimizer.optimize(model, output, progress)?;
         let specification_version = optimized.specification_version;
         Ok(ConvertReport {
-            model_type: model.info().model_type.clone(),
+            model_type: model.info().model_type().to_owned(),
             target_os: system(specification_version).to_owned(),
             specification_version,
             optimized,

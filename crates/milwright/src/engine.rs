@@ -550,13 +550,10 @@ fn forbids(feature: &FeatureType, shape: &[usize]) -> Option<String> {
             Some(format!("the model takes {} dimensions", first + dimensions.len()))
         }
         Flexibility::Range { dimensions } => {
-            let outside = |&(&(low, high), &n): &(&(u64, i64), &usize)| {
-                (n as u64) < low || (high >= 0 && n as i64 > high)
-            };
             let sizes = declared(dimensions.len());
-            let (i, (&(low, high), n)) =
-                dimensions.iter().zip(&sizes).enumerate().find(|(_, pair)| outside(pair))?;
-            let high = if high < 0 { String::new() } else { high.to_string() };
+            let mut pairs = dimensions.iter().zip(&sizes).enumerate();
+            let (i, (range, n)) = pairs.find(|(_, (range, n))| !range.contains(**n as u64))?;
+            let (low, high) = (range.least, range.most.map_or(String::new(), |most| most.to_string()));
             Some(format!("Size ({n}) of dimension ({}) is not in allowed range ({low}..{high})", first + i))
         }
     }
@@ -586,12 +583,7 @@ fn flexible_hint(feature: &FeatureType) -> Option<String> {
         Flexibility::Fixed => None,
         Flexibility::Enumerated { shapes } => Some(format!("it may have one of the shapes {shapes:?}")),
         Flexibility::Range { dimensions } => {
-            let range = |&(low, high): &(u64, i64)| match high {
-                ..0 => format!("{low} or more"),
-                _ if low as i64 == high => low.to_string(),
-                _ => format!("{low} to {high}"),
-            };
-            let ranges: Vec<String> = dimensions.iter().map(range).collect();
+            let ranges: Vec<String> = dimensions.iter().map(ToString::to_string).collect();
             Some(format!("its dimensions may be: {}", ranges.join(", ")))
         }
     }

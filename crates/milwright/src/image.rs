@@ -16,7 +16,7 @@ use image::{
 };
 
 use crate::files::open_input;
-use crate::{Error, FeatureType, Files, Flexibility, Result, Tensor};
+use crate::{ColorSpace, Error, FeatureType, Files, Flexibility, Result, Tensor};
 
 /// How to make an image of another size fit a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -85,7 +85,7 @@ pub fn read_fitted(path: impl AsRef<Path>, ty: &FeatureType, fit: Fit) -> Result
     let orientation = orientation(&mut decoder);
     let decoded = DynamicImage::from_decoder(decoder).map_err(|e| unreadable(path, &e))?;
     // 16-bit samples and transparency are dropped in the end, and would only affect the resampling.
-    let mut image = match color.starts_with("GRAYSCALE") {
+    let mut image = match color.channels() == 1 {
         true => DynamicImage::ImageLuma8(grey(decoded)),
         false => DynamicImage::ImageRgb8(decoded.into_rgb8()),
     };
@@ -98,7 +98,7 @@ pub fn read_fitted(path: impl AsRef<Path>, ty: &FeatureType, fit: Fit) -> Result
         };
         image = fitted(&image, width, height, fit);
     }
-    let planes = planes(&image, color);
+    let planes = planes(&image, *color);
     let channels = planes.len();
     let shape = [1, channels, image.height() as usize, image.width() as usize];
     let values = planes.into_iter().flatten().map(f32::from).collect();
@@ -149,10 +149,9 @@ fn takes(flexibility: &Flexibility, size: [u64; 2], default: [u64; 2]) -> bool {
         || match flexibility {
             Flexibility::Fixed => false,
             Flexibility::Enumerated { shapes } => shapes.iter().any(|s| s[..] == size),
-            Flexibility::Range { dimensions } => dimensions
-                .iter()
-                .zip(size)
-                .all(|(&(low, high), n)| n >= low && (high < 0 || n <= high as u64)),
+            Flexibility::Range { dimensions } => {
+                dimensions.iter().zip(size).all(|(range, n)| range.contains(n))
+            }
         }
 }
 
@@ -297,14 +296,14 @@ fn unreadable(path: &Path, e: &image::ImageError) -> Error {
     damaged(&e.to_string()).at(path)
 }
 
-fn planes(image: &DynamicImage, color: &str) -> Vec<Vec<u8>> {
-    if color.starts_with("GRAYSCALE") {
+fn planes(image: &DynamicImage, color: ColorSpace) -> Vec<Vec<u8>> {
+    if color.channels() == 1 {
         return vec![image.to_luma8().into_raw()];
     }
     let rgb = image.to_rgb8();
     let plane = |c: usize| rgb.pixels().map(|p| p.0[c]).collect();
     match color {
-        "BGR" => [2, 1, 0].map(plane).into(),
+        ColorSpace::Bgr => [2, 1, 0].map(plane).into(),
         _ => [0, 1, 2].map(plane).into(),
     }
 }
@@ -330,7 +329,7 @@ pub(crate) fn encode_png(tensor: &Tensor, ty: &FeatureType) -> Result<Vec<u8>> {
     let values: Vec<u8> = tensor.to_f64().iter().map(|x| x.round().clamp(0.0, 255.0) as u8).collect();
     let mut pixels = vec![0; values.len()];
     for c in 0..channels {
-        let from = if color == "BGR" { channels - 1 - c } else { c };
+        let from = if *color == ColorSpace::Bgr { channels - 1 - c } else { c };
         for (i, &v) in values[from * h * w..][..h * w].iter().enumerate() {
             pixels[i * channels + c] = v;
         }

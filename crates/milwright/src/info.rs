@@ -1,6 +1,7 @@
 //! Describes Core ML files of all 37 model types, including those that cannot be run.
 
 mod facts;
+mod features;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,16 +12,19 @@ use milwright_spec::proto::{self as pb, model};
 use serde::Serialize;
 
 use crate::storage::Storage;
-use crate::{ModelKind, Result, Task};
+use crate::{ColorSpace, FeatureInfo, FeatureType, ModelKind, Result, Task};
 use facts::{
     class_labels, declared_sizes, first_ops, multiply_adds, network_preprocessing, program_classes, systems,
 };
+use features::feature;
 
 /// The description of a model, which `inspect` shows.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModelInfo {
-    /// The model type, by its name in the specification, such as `mlProgram`.
-    pub model_type: String,
+    /// The model type; `None` if it is not known. In JSON, `model_type` and its name in the specification, such as
+    /// `mlProgram`.
+    #[serde(rename = "model_type", serialize_with = "kind_name")]
+    pub kind: Option<&'static ModelKind>,
     /// The specification version: 6 to 10 for ML programs.
     pub specification_version: i32,
     /// Whether Milwright can run models of this type.
@@ -103,99 +107,6 @@ pub struct Preprocessing {
     pub mean_image: bool,
 }
 
-/// An input, output or state.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct FeatureInfo {
-    /// The name.
-    pub name: String,
-    /// The author's description.
-    pub description: String,
-    /// Whether the input may be left out.
-    pub optional: bool,
-    /// The value of every element of an optional tensor that is left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub default: Option<f64>,
-    /// How image pixels are scaled first: by a network's preprocessing, or by the first ops of a program.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub preprocessing: Option<Preprocessing>,
-    /// The shape of an array in the program; `None` for sizes that depend on the inputs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub program_shape: Option<Vec<Option<u64>>>,
-    /// The type.
-    pub ty: FeatureType,
-}
-
-/// The type of a feature.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum FeatureType {
-    /// A tensor.
-    MultiArray {
-        /// The element type by its MIL name.
-        dtype: String,
-        /// The default shape; empty (null in JSON) if none is declared.
-        #[serde(serialize_with = "declared_shape")]
-        shape: Vec<u64>,
-        /// Which other shapes it may have.
-        flexibility: Flexibility,
-    },
-    /// An image.
-    Image {
-        /// Width in pixels.
-        width: u64,
-        /// Height in pixels.
-        height: u64,
-        /// `RGB`, `BGR`, `GRAYSCALE` or `GRAYSCALE_FLOAT16`.
-        color: String,
-        /// Which other sizes it may have, as (height, width).
-        flexibility: Flexibility,
-    },
-    /// An integer.
-    Int64,
-    /// A floating-point number.
-    Double,
-    /// A string.
-    String,
-    /// A dictionary of numbers.
-    Dictionary {
-        /// `int64` or `string`.
-        key: String,
-    },
-    /// A sequence.
-    Sequence {
-        /// `int64` or `string`.
-        element: String,
-    },
-    /// A state, which is kept between predictions.
-    State {
-        /// The element type by its MIL name.
-        dtype: String,
-        /// The shape.
-        shape: Vec<u64>,
-    },
-    /// The file does not declare the type.
-    Unknown,
-}
-
-/// The shapes that a feature may have besides its default.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Flexibility {
-    /// None.
-    #[default]
-    Fixed,
-    /// One of these shapes.
-    Enumerated {
-        /// Each shape.
-        shapes: Vec<Vec<u64>>,
-    },
-    /// A range of sizes for each dimension; an upper bound of -1 means unlimited.
-    Range {
-        /// The smallest and the largest size.
-        dimensions: Vec<(u64, i64)>,
-    },
-}
-
 impl ModelInfo {
     /// Describes a model file of any type. If weights are missing, or are still pointers of Git LFS, the description
     /// has a warning.
@@ -241,8 +152,7 @@ impl ModelInfo {
         }
     }
 
-    /// Describes a model.
-    pub fn new(model: &pb::Model) -> ModelInfo {
+    pub(crate) fn new(model: &pb::Model) -> ModelInfo {
         let empty = pb::ModelDescription::default();
         let description = model.description.as_deref().unwrap_or(&empty);
         let metadata = description.metadata.clone().unwrap_or_default();
@@ -260,7 +170,7 @@ impl ModelInfo {
             functions.iter().find(|f| f.name == description.default_function_name)
         };
         let mut info = ModelInfo {
-            model_type: ModelKind::of(model).map_or("unknown", ModelKind::name).to_owned(),
+            kind: ModelKind::of(model),
             specification_version: model.specification_version,
             runnable: false,
             default_function: default.map(|f| f.name.clone()).unwrap_or_default(),
@@ -333,6 +243,11 @@ impl ModelInfo {
         self
     }
 
+    /// The name of the model type in the specification, such as `mlProgram`, or `unknown`.
+    pub fn model_type(&self) -> &'static str {
+        self.kind.map_or("unknown", ModelKind::name)
+    }
+
     /// Returns the function of this name, or the default one.
     pub fn function(&self, name: Option<&str>) -> Option<&FunctionInfo> {
         let name = name.unwrap_or(&self.default_function);
@@ -372,8 +287,10 @@ fn functions(model: &pb::Model, description: &pb::ModelDescription) -> Vec<Funct
                 let is_image = |f: &FeatureInfo| matches!(f.ty, FeatureType::Image { .. });
                 let input = inputs.find(|i| if name.is_empty() { is_image(i) } else { i.name == name });
                 if let Some(input) = input {
-                    let color =
-                        if let FeatureType::Image { color, .. } = &input.ty { color.as_str() } else { "" };
+                    let color = match input.ty {
+                        FeatureType::Image { color, .. } => color,
+                        _ => ColorSpace::Unknown,
+                    };
                     input.preprocessing = Some(preprocessing.in_order_of(color));
                 }
             }
@@ -413,115 +330,9 @@ pub(crate) fn pipeline(model: &pb::Model) -> Option<&pb::Pipeline> {
     }
 }
 
-fn feature(feature: &pb::FeatureDescription) -> FeatureInfo {
-    FeatureInfo {
-        name: feature.name.clone(),
-        description: feature.short_description.clone(),
-        optional: feature.r#type.as_ref().is_some_and(|t| t.is_optional),
-        default: feature.r#type.as_ref().and_then(default_value),
-        preprocessing: None,
-        program_shape: None,
-        ty: feature.r#type.as_ref().map_or(FeatureType::Unknown, feature_type),
-    }
-}
-
-fn feature_type(ty: &pb::FeatureType) -> FeatureType {
-    use pb::feature_type::Type;
-    match &ty.r#type {
-        Some(Type::MultiArrayType(array)) => FeatureType::MultiArray {
-            dtype: array_dtype(array),
-            shape: sizes(&array.shape),
-            flexibility: array_flexibility(array),
-        },
-        Some(Type::ImageType(image)) => image_type(image),
-        Some(Type::Int64Type(_)) => FeatureType::Int64,
-        Some(Type::DoubleType(_)) => FeatureType::Double,
-        Some(Type::StringType(_)) => FeatureType::String,
-        Some(Type::DictionaryType(dictionary)) => FeatureType::Dictionary {
-            key: match dictionary.key_type {
-                Some(pb::dictionary_feature_type::KeyType::Int64KeyType(_)) => "int64".into(),
-                _ => "string".into(),
-            },
-        },
-        Some(Type::SequenceType(sequence)) => FeatureType::Sequence {
-            element: match sequence.r#type {
-                Some(pb::sequence_feature_type::Type::Int64Type(_)) => "int64".into(),
-                _ => "string".into(),
-            },
-        },
-        Some(Type::StateType(state)) => match &state.r#type {
-            Some(pb::state_feature_type::Type::ArrayType(array)) => {
-                FeatureType::State { dtype: array_dtype(array), shape: sizes(&array.shape) }
-            }
-            None => FeatureType::Unknown,
-        },
-        None => FeatureType::Unknown,
-    }
-}
-
-fn default_value(ty: &pb::FeatureType) -> Option<f64> {
-    use pb::array_feature_type::DefaultOptionalValue as Value;
-    let Some(pb::feature_type::Type::MultiArrayType(array)) = ty.r#type.as_ref().filter(|_| ty.is_optional)
-    else {
-        return None;
-    };
-    Some(match array.default_optional_value {
-        None => 0.0,
-        Some(Value::IntDefaultValue(x)) => f64::from(x),
-        Some(Value::FloatDefaultValue(x)) => f64::from(x),
-        Some(Value::DoubleDefaultValue(x)) => x,
-    })
-}
-
-fn array_dtype(array: &pb::ArrayFeatureType) -> String {
-    use pb::array_feature_type::ArrayDataType as D;
-    match D::try_from(array.data_type) {
-        Ok(D::Float16) => "fp16",
-        Ok(D::Float32) => "fp32",
-        Ok(D::Double) => "fp64",
-        Ok(D::Int32) => "int32",
-        Ok(D::Int8) => "int8",
-        _ => "unknown",
-    }
-    .into()
-}
-
-fn array_flexibility(array: &pb::ArrayFeatureType) -> Flexibility {
-    use pb::array_feature_type::ShapeFlexibility as F;
-    match &array.shape_flexibility {
-        Some(F::EnumeratedShapes(e)) => {
-            Flexibility::Enumerated { shapes: e.shapes.iter().map(|s| sizes(&s.shape)).collect() }
-        }
-        Some(F::ShapeRange(r)) => Flexibility::Range {
-            dimensions: r.size_ranges.iter().map(|s| (s.lower_bound, s.upper_bound)).collect(),
-        },
-        None => Flexibility::Fixed,
-    }
-}
-
-fn image_type(image: &pb::ImageFeatureType) -> FeatureType {
-    use pb::image_feature_type::{ColorSpace, SizeFlexibility as F};
-    let range = |r: &Option<pb::SizeRange>| r.as_ref().map_or((0, -1), |r| (r.lower_bound, r.upper_bound));
-    FeatureType::Image {
-        width: image.width.max(0) as u64,
-        height: image.height.max(0) as u64,
-        color: ColorSpace::try_from(image.color_space).map_or("unknown", |c| c.as_str_name()).to_owned(),
-        flexibility: match &image.size_flexibility {
-            Some(F::EnumeratedSizes(e)) => {
-                Flexibility::Enumerated { shapes: e.sizes.iter().map(|s| vec![s.height, s.width]).collect() }
-            }
-            Some(F::ImageSizeRange(r)) => {
-                Flexibility::Range { dimensions: vec![range(&r.height_range), range(&r.width_range)] }
-            }
-            None => Flexibility::Fixed,
-        },
-    }
-}
-
-fn declared_shape<S: serde::Serializer>(shape: &Vec<u64>, serializer: S) -> Result<S::Ok, S::Error> {
-    if shape.is_empty() { serializer.serialize_none() } else { serializer.collect_seq(shape) }
-}
-
-fn sizes(shape: &[i64]) -> Vec<u64> {
-    shape.iter().map(|&n| n.max(0) as u64).collect()
+fn kind_name<S: serde::Serializer>(
+    kind: &Option<&'static ModelKind>,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(kind.map_or("unknown", ModelKind::name))
 }

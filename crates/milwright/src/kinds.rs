@@ -217,18 +217,13 @@ impl ModelKind {
 }
 
 impl ModelInfo {
-    /// The entry of this model's type; `None` if the type is unknown.
-    pub fn kind(&self) -> Option<&'static ModelKind> {
-        ModelKind::named(&self.model_type)
-    }
-
     /// Checks that the model supports a task. All models of a pipeline must support it; but optimizing and converting
     /// need only one that does.
     ///
     /// # Errors
     /// The model does not support it. The error names the model of the pipeline that prevents it, and the reason.
     pub fn check(&self, task: Task) -> Result<()> {
-        let kind = self.kind();
+        let kind = self.kind;
         match kind.map_or(Can::No("the type is not known"), |kind| kind.can(task)) {
             Can::Yes => Ok(()),
             // The decoder bounds how deep pipelines nest.
@@ -272,7 +267,7 @@ impl ModelInfo {
                     Task::Inspect => "described",
                 };
                 let message =
-                    format!("a model of type {}, which cannot be {verb}: {reason}", self.model_type);
+                    format!("a model of type {}, which cannot be {verb}: {reason}", self.model_type());
                 let error = Error::new(ErrorKind::Unsupported, message);
                 Err(match kind.and_then(|kind| kind.instead(task)) {
                     Some(hint) => error.with_hint(hint),
@@ -286,12 +281,12 @@ impl ModelInfo {
 impl ModelInfo {
     /// Whether a compiled pipeline keeps this model as its specification.
     pub(crate) fn is_kept_as_specification(&self) -> bool {
-        self.kind().is_some_and(ModelKind::is_kept_as_specification)
+        self.kind.is_some_and(ModelKind::is_kept_as_specification)
     }
 
     /// Whether the model could be compiled if its networks were converted to ML programs.
     fn compiles_when_converted(&self) -> bool {
-        let Some(kind) = self.kind() else { return false };
+        let Some(kind) = self.kind else { return false };
         match kind.can(Task::Compile) {
             Can::Yes => true,
             Can::WithParts => self.pipeline.iter().all(ModelInfo::compiles_when_converted),

@@ -45,6 +45,7 @@ mod convert;
 mod coreml;
 mod engine;
 mod error;
+mod feature;
 mod files;
 pub mod image;
 mod info;
@@ -86,10 +87,9 @@ pub use coreml::CoreMl;
 #[cfg(feature = "swift")]
 pub use coreml::Swift;
 pub use error::{Error, ErrorKind, Result};
+pub use feature::{ArrayType, ColorSpace, FeatureInfo, FeatureType, Flexibility, KeyType, SizeRange};
 pub use files::Files;
-pub use info::{
-    ClassLabels, FeatureInfo, FeatureType, Flexibility, FunctionInfo, ModelInfo, Preprocessing, Systems,
-};
+pub use info::{ClassLabels, FunctionInfo, ModelInfo, Preprocessing, Systems};
 pub use isolation::{
     Isolated, IsolatedSession, Isolation, Launch, Observer, Process, RestartPolicy, WorkerEvent,
 };

@@ -27,7 +27,7 @@ use crate::{Error, ErrorKind, ModelInfo, ModelKind, Result, Task};
 /// use milwright::Model;
 ///
 /// let model = Model::open(format!("{root}examples/digits.mlpackage"))?;
-/// assert_eq!(model.info().model_type, "mlProgram");
+/// assert_eq!(model.info().model_type(), "mlProgram");
 /// assert!(model.function(None)?.walk().len() > 10);
 /// # Ok::<(), milwright::Error>(())
 /// ```
@@ -102,7 +102,7 @@ impl Model {
         }
         info.check(Task::Run)?;
         let description = package.model();
-        let computed = info.kind().map(ModelKind::computed);
+        let computed = info.kind.map(ModelKind::computed);
         let (content, info) = match (computed, pipeline(description)) {
             (Some(Computed::Program), _) => {
                 let program = milwright_convert::spec::read(&package)?;
@@ -147,7 +147,7 @@ impl Model {
         match &self.content {
             Content::Program(program) => Ok(program),
             _ => {
-                let message = format!("a model of type {} has no program", self.info.model_type);
+                let message = format!("a model of type {} has no program", self.info.model_type());
                 Err(Error::new(ErrorKind::Unsupported, message).at(&self.path))
             }
         }

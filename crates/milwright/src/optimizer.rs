@@ -25,8 +25,8 @@ use spill::{Spill, Weights};
 use crate::backend::seconds;
 use crate::kinds::Task;
 use crate::{
-    Error, ErrorKind, FeatureType, LoadOptions, Model, OutputDifference, Proof, Result, Samples, Target,
-    WeightReport, compare, overflow, telemetry,
+    ArrayType, Error, ErrorKind, FeatureType, LoadOptions, Model, OutputDifference, Proof, Result, Samples,
+    Target, WeightReport, compare, overflow, telemetry,
 };
 
 /// Optimizes models. Build one, then call [`optimize`](Optimizer::optimize) for as many models as you like.
@@ -500,7 +500,8 @@ impl Optimizer {
                 // Pipelines are an exception: programs cannot declare doubles, so the description of the pipeline is
                 // changed, too, and a note says so.
                 let declared = |m: &Model| declared_dtype(m, name, &output.name);
-                if declared(model).as_deref() == Some("fp64") && declared(result).as_deref() == Some("fp32") {
+                if declared(model) == Some(ArrayType::Double) && declared(result) == Some(ArrayType::Float32)
+                {
                     continue;
                 }
                 let fault = output.other_type.as_ref().map(|t| format!("it has elements of type {t} now"));
@@ -513,10 +514,10 @@ impl Optimizer {
 }
 
 /// The element type that a model declares for an output that is an array.
-fn declared_dtype(model: &Model, function: &str, output: &str) -> Option<String> {
+fn declared_dtype(model: &Model, function: &str, output: &str) -> Option<ArrayType> {
     let declared = model.info().function(Some(function))?.outputs.iter().find(|o| o.name == output)?;
-    match &declared.ty {
-        FeatureType::MultiArray { dtype, .. } => Some(dtype.clone()),
+    match declared.ty {
+        FeatureType::MultiArray { dtype, .. } => Some(dtype),
         _ => None,
     }
 }

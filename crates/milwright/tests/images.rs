@@ -8,7 +8,7 @@ use std::path::Path;
 use flate2::write::ZlibEncoder;
 use flate2::{Compression, Crc};
 use milwright::image::{self, Fit};
-use milwright::{ErrorKind, FeatureType, Flexibility, Result, Tensor, npz};
+use milwright::{ColorSpace, ErrorKind, FeatureType, Flexibility, Result, SizeRange, Tensor, npz};
 
 const SIDE: u32 = 8;
 const BOMB: usize = 128 << 20;
@@ -17,15 +17,15 @@ fn gray() -> FeatureType {
     FeatureType::Image {
         width: SIDE.into(),
         height: SIDE.into(),
-        color: "GRAYSCALE".into(),
+        color: ColorSpace::Grayscale,
         flexibility: Flexibility::Fixed,
     }
 }
 
 /// An image of any size.
-fn any(color: &str) -> FeatureType {
-    let flexibility = Flexibility::Range { dimensions: vec![(1, -1), (1, -1)] };
-    FeatureType::Image { width: 20, height: 12, color: color.into(), flexibility }
+fn any(color: ColorSpace) -> FeatureType {
+    let flexibility = Flexibility::Range { dimensions: vec![SizeRange { least: 1, most: None }; 2] };
+    FeatureType::Image { width: 20, height: 12, color, flexibility }
 }
 
 fn folder() -> std::path::PathBuf {
@@ -57,7 +57,7 @@ fn pillow_sees_the_same() {
     for (key, expected) in expected {
         let (name, kind) = key.rsplit_once('.').unwrap();
         let path = folder().join(name);
-        let color = if kind == "rgb" { "RGB" } else { "GRAYSCALE" };
+        let color = if kind == "rgb" { ColorSpace::Rgb } else { ColorSpace::Grayscale };
         let (shape, found) = pixels(&image::read(&path, &any(color)).unwrap());
         assert_eq!(shape, expected.shape(), "{key}");
         let (h, w) = (shape[0] as u32, shape[1] as u32);
@@ -67,8 +67,8 @@ fn pillow_sees_the_same() {
         assert!(worst <= tolerance(name), "{key}: {worst}");
     }
     // Blue comes first where a model declares that.
-    let blue_first = image::read(folder().join("rgb.png"), &any("BGR")).unwrap().to_f64();
-    let red_first = image::read(folder().join("rgb.png"), &any("RGB")).unwrap().to_f64();
+    let blue_first = image::read(folder().join("rgb.png"), &any(ColorSpace::Bgr)).unwrap().to_f64();
+    let red_first = image::read(folder().join("rgb.png"), &any(ColorSpace::Rgb)).unwrap().to_f64();
     assert_eq!(blue_first[..240], red_first[480..]);
 }
 
@@ -77,7 +77,7 @@ fn other_images_are_refused_by_name() {
     for (name, what) in
         [("animated.gif", "a GIF image"), ("photo.webp", "a WebP image"), ("photo.bmp", "a BMP image")]
     {
-        let error = image::read(folder().join(name), &any("RGB")).unwrap_err();
+        let error = image::read(folder().join(name), &any(ColorSpace::Rgb)).unwrap_err();
         assert!(error.to_string().contains(what), "{error}");
         assert!(error.hint().unwrap().contains("PNG"), "{error}");
     }
@@ -95,17 +95,17 @@ fn a_photo_that_was_cut_off_is_refused() {
                 continue;
             }
             fs::write(&path, &whole[..len]).unwrap();
-            let error = image::read(&path, &any("RGB")).unwrap_err();
+            let error = image::read(&path, &any(ColorSpace::Rgb)).unwrap_err();
             assert_eq!((error.kind(), error.path()), (ErrorKind::InvalidInput, Some(&*path)), "{name} {len}");
         }
         // What follows the end does not matter: cameras put films there.
         fs::write(&path, [&whole[..], b"more"].concat()).unwrap();
-        assert!(image::read(&path, &any("RGB")).is_ok(), "{name}");
+        assert!(image::read(&path, &any(ColorSpace::Rgb)).is_ok(), "{name}");
         for at in (0..whole.len()).step_by(3) {
             let mut changed = whole.clone();
             changed[at] ^= 0xFF;
             fs::write(&path, changed).unwrap();
-            let _: Result<Tensor> = image::read(&path, &any("GRAYSCALE"));
+            let _: Result<Tensor> = image::read(&path, &any(ColorSpace::Grayscale));
         }
     }
 }

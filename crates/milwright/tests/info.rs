@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use milwright::{ClassLabels, FeatureType, Model, ModelInfo};
+use milwright::{ClassLabels, ColorSpace, FeatureType, Model, ModelInfo};
 
 fn info(name: &str) -> ModelInfo {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(format!("{name}.mlmodel"));
@@ -37,7 +37,7 @@ fn a_classifier_with_an_image() {
     // A matrix of 3 x 12.
     assert_eq!(function.multiply_adds, Some(36));
     let image = &function.inputs[0];
-    assert!(matches!(&image.ty, FeatureType::Image { color, .. } if color == "BGR"));
+    assert!(matches!(&image.ty, FeatureType::Image { color, .. } if *color == ColorSpace::Bgr));
     let scaling = image.preprocessing.as_ref().unwrap();
     assert_eq!((&scaling.scale[..], &scaling.bias[..]), (&[0.5][..], &[-3.0, -2.0, -1.0][..]));
 }

@@ -111,7 +111,7 @@ fn as_ml_programs_they_give_the_same() {
 /// The types of a model and all that it is made of.
 fn types(info: &ModelInfo) -> Vec<String> {
     let parts = info.pipeline.iter().flat_map(types);
-    std::iter::once(info.model_type.clone()).chain(parts).collect()
+    std::iter::once(info.model_type().to_owned()).chain(parts).collect()
 }
 
 /// Where a pipeline is optimized, the models that are not programs are the same messages as before.

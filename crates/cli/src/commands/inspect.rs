@@ -96,7 +96,7 @@ fn compare(models: &[(&Path, Result<ModelInfo>)], printer: &Printer) {
             function.map_or(String::new(), |f| format!("{} → {}", names(&f.inputs), names(&f.outputs)));
         table.add_row(vec![
             path,
-            info.model_type.clone(),
+            info.model_type().to_owned(),
             if storage.parameters > 0 { grouped(storage.parameters) } else { "–".into() },
             if storage.bytes > 0 { bytes(storage.bytes) } else { "–".into() },
             storage.bits_per_parameter.map_or("–".into(), |b| format!("{b:.1}")),
@@ -117,7 +117,8 @@ fn show(info: &ModelInfo, within: &str, printer: &Printer) {
         .map_or(String::new(), |n| format!(" (iOS {}, macOS {} or newer)", n.ios, n.macos));
     printer.line(format!(
         "{}, specification version {}{needs}{runs}",
-        info.model_type, info.specification_version
+        info.model_type(),
+        info.specification_version
     ));
     for (key, value) in info.metadata.iter().chain(&info.user_defined) {
         printer.line(format!("  {key}: {value}"));
@@ -277,12 +278,7 @@ fn flexible(flexibility: &Flexibility, default: &[u64], is_image: bool) -> Strin
             }
         }
         Flexibility::Range { dimensions } => {
-            let range = |&(low, high): &(u64, i64)| match high {
-                ..0 => format!("{low} or more"),
-                _ if low as i64 == high => low.to_string(),
-                _ => format!("{low} to {high}"),
-            };
-            let ranges: Vec<String> = dimensions.iter().map(range).collect();
+            let ranges: Vec<String> = dimensions.iter().map(ToString::to_string).collect();
             match &ranges[..] {
                 [height, width] if is_image => format!(", flexible: width {width}, height {height}"),
                 _ => format!(", flexible: [{}]", ranges.join(", ")),

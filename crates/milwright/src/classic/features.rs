@@ -250,6 +250,7 @@ fn threshold(given: &Given<'_>) -> Result<Prediction> {
     };
     let count = confidences.len();
     let both: Vec<f64> = confidences.into_iter().chain(std::iter::repeat_n(1.0, count)).collect();
-    let tensor = array(dtype, &[2, count], &both).ok_or_else(|| malformed("an output of an unknown type"))?;
+    let tensor =
+        array(*dtype, &[2, count], &both).ok_or_else(|| malformed("an output of an unknown type"))?;
     Ok(Prediction::new(vec![(output.name.clone(), tensor)]))
 }

@@ -16,8 +16,8 @@ use milwright_spec::proto::{self as pb, model};
 
 use self::given::Given;
 use crate::{
-    Error, ErrorKind, FeatureInfo, FeatureType, FunctionInfo, InferenceRequest, ModelInfo, Prediction,
-    Result, Tensor, largest,
+    ArrayType, Error, ErrorKind, FeatureInfo, FeatureType, FunctionInfo, InferenceRequest, ModelInfo,
+    Prediction, Result, Tensor, largest,
 };
 
 /// A classical model.
@@ -169,10 +169,10 @@ fn typed(output: &FeatureInfo, values: &[f64]) -> Result<Tensor> {
             let elements = declared.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
             let fits = !declared.is_empty() && elements == Some(values.len());
             let shape = if fits { declared } else { vec![values.len()] };
-            if matches!(dtype.as_str(), "int32" | "int8") {
+            if dtype.is_int() {
                 whole(-(2f64.powi(31)), 2f64.powi(31))?;
             }
-            array(dtype, &shape, values).ok_or_else(|| unfit("it is an array of another size"))
+            array(*dtype, &shape, values).ok_or_else(|| unfit("it is an array of another size"))
         }
         (FeatureType::Double | FeatureType::Int64, _) => Err(unfit("it is a single number")),
         _ => Err(unfit("it is not declared as numbers")),
@@ -180,11 +180,11 @@ fn typed(output: &FeatureInfo, values: &[f64]) -> Result<Tensor> {
 }
 
 /// Converts numbers to an array of a declared element type.
-fn array(dtype: &str, shape: &[usize], values: &[f64]) -> Option<Tensor> {
+fn array(dtype: ArrayType, shape: &[usize], values: &[f64]) -> Option<Tensor> {
     let tensor = match dtype {
-        "int32" => Tensor::from_vec(shape, values.iter().map(|&x| x as i32).collect()),
-        "fp32" => Tensor::from_vec(shape, values.iter().map(|&x| x as f32).collect()),
-        "fp16" => {
+        ArrayType::Int32 => Tensor::from_vec(shape, values.iter().map(|&x| x as i32).collect()),
+        ArrayType::Float32 => Tensor::from_vec(shape, values.iter().map(|&x| x as f32).collect()),
+        ArrayType::Float16 => {
             let wide = Tensor::from_vec(shape, values.to_vec()).ok()?;
             return wide.converted(crate::DType::Fp16);
         }

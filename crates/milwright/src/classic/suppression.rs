@@ -109,7 +109,7 @@ impl Suppression {
             let FeatureType::MultiArray { dtype, .. } = &output.ty else {
                 return Err(malformed(format!("the output `{name}` is not declared as an array")));
             };
-            let tensor = array(dtype, &[rows, width], &values);
+            let tensor = array(*dtype, &[rows, width], &values);
             tensors.push((name.clone(), tensor.expect("the shape is that of the values")));
         }
         // In declared order.
@@ -227,7 +227,7 @@ fn limits<'a>(outputs: impl Iterator<Item = &'a FeatureInfo>) -> Result<(usize, 
         let FeatureType::MultiArray { shape, flexibility, .. } = &output.ty else { continue };
         let (low, high) = match (flexibility, &shape[..]) {
             (Flexibility::Range { dimensions }, _) => match dimensions.first() {
-                Some(&(low, high)) => (low, u64::try_from(high).ok()),
+                Some(range) => (range.least, range.most),
                 None => continue,
             },
             (Flexibility::Fixed, &[rows, _]) => (rows, Some(rows)),

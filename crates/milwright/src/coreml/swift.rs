@@ -141,7 +141,7 @@ impl Bridge for SwiftModel {
 fn element(feature: &FeatureInfo) -> Result<ElementType> {
     use ElementType::{Float16, Float32, Float64, Int32};
     let dtype = match &feature.ty {
-        FeatureType::MultiArray { dtype, .. } | FeatureType::State { dtype, .. } => dtype.parse().ok(),
+        FeatureType::MultiArray { dtype, .. } | FeatureType::State { dtype, .. } => dtype.dtype(),
         _ => None,
     };
     let element = [Float16, Float32, Float64, Int32].into_iter().find(|e| Some(values::dtype(*e)) == dtype);

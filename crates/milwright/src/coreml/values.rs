@@ -8,7 +8,7 @@ use milwright_mil::{DType, Tensor, TensorError};
 
 use milwright_spec::did_you_mean;
 
-use crate::{Error, ErrorKind, FeatureType, InferenceRequest, Model, Result};
+use crate::{ColorSpace, Error, ErrorKind, FeatureType, InferenceRequest, Model, Result};
 
 /// Converts the inputs. `name` returns the name of a declared input, and whether it may be left out. Names are checked
 /// here because Core ML ignores unknown ones.
@@ -172,7 +172,7 @@ pub(super) fn dtype(element: ElementType) -> DType {
 fn is_bgr(model: &Model, name: &str) -> bool {
     let features = model.info().functions.iter().flat_map(|f| f.inputs.iter().chain(&f.outputs));
     let mut types = features.filter(|f| f.name == name).map(|f| &f.ty);
-    types.any(|ty| matches!(ty, FeatureType::Image { color, .. } if color == "BGR"))
+    types.any(|ty| matches!(ty, FeatureType::Image { color, .. } if *color == ColorSpace::Bgr))
 }
 
 /// For each byte of a pixel, the channel of the tensor. `None` stands for alpha.

@@ -1,6 +1,7 @@
 //! Derives facts about models: class labels, the scaling of images, the amount of computation, and the systems that
 //! run them.
 
+use crate::ColorSpace;
 use milwright_mil::{Arg, BlockId, Function, Op, OpKind, TensorType, Value, ValueId, param};
 use milwright_spec::proto::{self as pb, model};
 
@@ -83,13 +84,13 @@ pub(super) struct NetworkScaling(pb::NeuralNetworkPreprocessing);
 
 impl NetworkScaling {
     /// Converts the message, with the biases in the order of an image's channels.
-    pub fn in_order_of(&self, color: &str) -> Preprocessing {
+    pub fn in_order_of(&self, color: ColorSpace) -> Preprocessing {
         use pb::neural_network_preprocessing::Preprocessor;
         match &self.0.preprocessor {
             Some(Preprocessor::Scaler(s)) => {
                 let bias = match color {
-                    "BGR" => vec![s.blue_bias, s.green_bias, s.red_bias],
-                    color if color.starts_with("GRAYSCALE") => vec![s.gray_bias],
+                    ColorSpace::Bgr => vec![s.blue_bias, s.green_bias, s.red_bias],
+                    ColorSpace::Grayscale | ColorSpace::GrayscaleFloat16 => vec![s.gray_bias],
                     _ => vec![s.red_bias, s.green_bias, s.blue_bias],
                 };
                 let bias = bias.into_iter().map(f64::from).collect();

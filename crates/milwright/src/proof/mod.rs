@@ -9,7 +9,7 @@ use crate::optimizer::function_names;
 use crate::provenance::{depends_on_inputs, measure};
 use crate::target::reference;
 use crate::{
-    Differences, Error, FeatureInfo, FeatureType, InferenceRequest, LoadOptions, Measure, Model,
+    ColorSpace, Differences, Error, FeatureInfo, FeatureType, InferenceRequest, LoadOptions, Measure, Model,
     OutputDifference, PredictOptions, Prediction, Result, SampleSource, Samples, Session, State, Tensor,
 };
 
@@ -367,16 +367,16 @@ impl Colors {
         let (Some(a), Some(b)) = (a.info().function(function), b.info().function(function)) else {
             return Colors { inputs: Vec::new(), outputs: Vec::new() };
         };
-        let color = |f: &FeatureInfo| match &f.ty {
-            FeatureType::Image { color, .. } => color.clone(),
-            _ => String::new(),
+        let color = |f: &FeatureInfo| match f.ty {
+            FeatureType::Image { color, .. } => color,
+            _ => ColorSpace::Unknown,
         };
         let turned = |a: &[FeatureInfo], b: &[FeatureInfo]| {
             let pairs = a.iter().filter_map(|x| Some((x, b.iter().find(|y| y.name == x.name)?)));
-            let of_three = |c: &str| c == "RGB" || c == "BGR";
+            let of_three = |c: ColorSpace| matches!(c, ColorSpace::Rgb | ColorSpace::Bgr);
             let turned = pairs
                 .map(|(x, y)| (x, color(x), color(y)))
-                .filter(|(_, x, y)| x != y && of_three(x) && of_three(y));
+                .filter(|&(_, x, y)| x != y && of_three(x) && of_three(y));
             turned.map(|(x, ..)| x.name.clone()).collect()
         };
         Colors { inputs: turned(&a.inputs, &b.inputs), outputs: turned(&a.outputs, &b.outputs) }

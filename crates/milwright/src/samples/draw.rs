@@ -15,7 +15,8 @@ use crate::classifier::Classifier;
 use crate::legacy::declared_axis;
 use crate::target::reference_engine;
 use crate::{
-    Dictionary, Error, ErrorKind, FeatureType, Flexibility, InferenceRequest, LoadOptions, Model, Result,
+    ColorSpace, Dictionary, Error, ErrorKind, FeatureType, Flexibility, InferenceRequest, KeyType,
+    LoadOptions, Model, Result, SizeRange,
 };
 
 impl Samples {
@@ -233,10 +234,10 @@ impl Drawn {
 const MAX_ELEMENTS: usize = 1 << 30;
 
 /// The values that a model knows for an input of strings or integers, or values that may do.
-fn known_or_any(model: &Model, input: &str, element: &str) -> Known {
+fn known_or_any(model: &Model, input: &str, element: KeyType) -> Known {
     known(model, input).unwrap_or_else(|| match element {
-        "int64" => Known::Numbers(vec![0, 1, 2, 3]),
-        _ => Known::Words(WORDS.map(str::to_owned).into()),
+        KeyType::Int64 => Known::Numbers(vec![0, 1, 2, 3]),
+        KeyType::String => Known::Words(WORDS.map(str::to_owned).into()),
     })
 }
 
@@ -303,7 +304,7 @@ fn program_inputs(model: &Model, function: Option<&str>, options: &LoadOptions) 
         let Type::Tensor(ty) = &value.ty else { continue };
         let feature = info.and_then(|f| f.inputs.iter().find(|i| i.name == value.name)).map(|f| &f.ty);
         let values = match feature {
-            Some(FeatureType::Image { color, .. }) => pixels(color),
+            Some(FeatureType::Image { color, .. }) => pixels(*color),
             _ if is_mask(&value.name) && ty.dtype != DType::Bool => Values::Mask,
             _ => match (table_size(program, input), ty.dtype) {
                 (_, DType::Bool) => Values::Truth,
@@ -338,8 +339,8 @@ fn program_inputs(model: &Model, function: Option<&str>, options: &LoadOptions) 
     Ok(inputs)
 }
 
-fn pixels(color: &str) -> Values {
-    if color == "GRAYSCALE_FLOAT16" { Values::RealPixels } else { Values::Pixels }
+fn pixels(color: ColorSpace) -> Values {
+    if color == ColorSpace::GrayscaleFloat16 { Values::RealPixels } else { Values::Pixels }
 }
 
 /// Whether an input is a mask, judged by its name, such as `attention_mask`.
@@ -387,20 +388,21 @@ fn features(model: &Model, function: Option<&str>, options: &LoadOptions) -> Res
             FeatureType::Int64 => {
                 (Vec::new(), known(model, &input.name).map_or(Values::Below(2), Values::Of))
             }
-            FeatureType::String => (Vec::new(), Values::Of(known_or_any(model, &input.name, "string"))),
+            FeatureType::String => {
+                (Vec::new(), Values::Of(known_or_any(model, &input.name, KeyType::String)))
+            }
             FeatureType::Sequence { element } => {
-                (vec![SEQUENCE], Values::Of(known_or_any(model, &input.name, element)))
+                (vec![SEQUENCE], Values::Of(known_or_any(model, &input.name, *element)))
             }
             FeatureType::Dictionary { key } => {
-                (Vec::new(), Values::Counts(known_or_any(model, &input.name, key)))
+                (Vec::new(), Values::Counts(known_or_any(model, &input.name, *key)))
             }
             FeatureType::MultiArray { shape, dtype, .. } => {
                 let shape = shape.iter().map(|&n| n as usize).collect();
-                (shape, if dtype.starts_with("int") { Values::Below(2) } else { Values::Unit })
+                (shape, if dtype.is_int() { Values::Below(2) } else { Values::Unit })
             }
             FeatureType::Image { width, height, color, .. } => {
-                let channels = if color.starts_with("GRAYSCALE") { 1 } else { 3 };
-                (vec![1, channels, *height as usize, *width as usize], pixels(color))
+                (vec![1, color.channels(), *height as usize, *width as usize], pixels(*color))
             }
             _ => {
                 let message = format!("the input `{}` cannot be drawn", input.name);
@@ -437,7 +439,9 @@ pub(crate) fn default_shape(ty: &TensorType, feature: Option<&FeatureType>) -> V
     };
     let axis = |declared: usize, d: usize| declared_axis(ty.rank(), declared, d);
     let lowest = |d: usize| match flexibility {
-        Some(Flexibility::Range { dimensions }) => dimensions.get(axis(dimensions.len(), d)?).map(|r| r.0),
+        Some(Flexibility::Range { dimensions }) => {
+            dimensions.get(axis(dimensions.len(), d)?).map(|r| r.least)
+        }
         Some(Flexibility::Enumerated { shapes }) => {
             shapes.first().and_then(|s| s.get(axis(s.len(), d)?)).copied()
         }
@@ -476,9 +480,9 @@ fn other_shapes(ty: &TensorType, feature: Option<&FeatureType>, shape: &[usize])
             let range = |d: usize| dimensions.get(axis(dimensions.len(), d)?);
             let most = |d: usize, now: usize| {
                 let twice = 2 * now as u64;
-                range(d).map(|&(_, most)| u64::try_from(most).map_or(twice, |most| most.min(twice)))
+                range(d).map(|r| r.most.map_or(twice, |most| most.min(twice)))
             };
-            [with(&|d, _| range(d).map(|r| r.0)), with(&most)]
+            [with(&|d, _| range(d).map(|r| r.least)), with(&most)]
         }
         Flexibility::Enumerated { shapes } => {
             let size = |s: &&Vec<u64>| s.iter().fold(1u64, |n, &d| n.saturating_mul(d));
@@ -616,10 +620,10 @@ fn open_dimensions(model: &Model, ty: &TensorType, feature: Option<&FeatureType>
     let Flexibility::Range { dimensions } = flexibility else { return Vec::new() };
     let open = |(d, dim): (usize, &Dim)| {
         let axis = declared_axis(ty.rank(), dimensions.len(), d)?;
-        let &(least, most) = dimensions.get(axis)?;
+        let &SizeRange { least, most } = dimensions.get(axis)?;
         let default = shape.get(axis).copied().unwrap_or(least);
         let is_guess = dim.fixed().is_none() && default <= least;
-        is_guess.then(|| (d, usize::try_from(most).unwrap_or(usize::MAX)))
+        is_guess.then(|| (d, most.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX)))
     };
     ty.shape.iter().enumerate().filter_map(open).collect()
 }
