@@ -53,6 +53,8 @@ pub(crate) enum Size {
     Fixed(usize),
     /// The product of these dimensions of a value.
     Of(ValueId, Range<usize>),
+    /// An element of a vector of int32.
+    Element(ValueId, usize),
 }
 
 impl Lowering {
@@ -88,7 +90,7 @@ impl Lowering {
     }
 
     /// A vector of int32.
-    pub fn ints(&mut self, values: &[i32]) -> ValueId {
+    pub fn int_vector(&mut self, values: &[i32]) -> ValueId {
         let name = format!("{}_const", self.label);
         self.builder.constant(&name, Value::ints(values))
     }
@@ -118,12 +120,12 @@ impl Lowering {
     }
 
     /// The value in fp32.
-    pub fn float(&mut self, value: ValueId) -> Result<ValueId> {
+    pub fn float_of(&mut self, value: ValueId) -> Result<ValueId> {
         self.cast(value, DType::Fp32)
     }
 
     /// The value in int32, truncated.
-    pub fn int(&mut self, value: ValueId) -> Result<ValueId> {
+    pub fn int_of(&mut self, value: ValueId) -> Result<ValueId> {
         if let Some(tensor) = self.builder.known(value).filter(|t| t.dtype().is_float()).cloned() {
             let values = tensor.to_f64().iter().map(|&x| x as i32).collect();
             return Ok(self.constant(tensor_of(tensor.shape(), values)?));
@@ -132,7 +134,7 @@ impl Lowering {
     }
 
     /// Whether elements are not zero, as bools.
-    pub fn bool(&mut self, value: ValueId) -> Result<ValueId> {
+    pub fn bool_of(&mut self, value: ValueId) -> Result<ValueId> {
         match self.ty(value)?.dtype {
             DType::Bool => Ok(value),
             DType::Int32 => op!(self, NotEqual, x = value, y = 0),
@@ -148,7 +150,7 @@ impl Lowering {
     }
 
     /// The integers of a value, if it is known.
-    pub fn known_ints(&self, value: ValueId) -> Option<Vec<i64>> {
+    pub fn known_integers(&self, value: ValueId) -> Option<Vec<i64>> {
         let tensor = self.builder.known(value)?;
         Some(tensor.to_i64().unwrap_or_else(|| tensor.to_f64().iter().map(|&x| x as i64).collect()))
     }
@@ -176,22 +178,32 @@ impl Lowering {
         let known: Option<Vec<i32>> =
             sizes.iter().map(|s| self.fixed(s).and_then(|n| n.try_into().ok())).collect();
         if let Some(known) = known {
-            return Ok(self.ints(&known));
+            return Ok(self.int_vector(&known));
         }
         let mut parts = Vec::with_capacity(sizes.len());
         for size in sizes {
             parts.push(match (self.fixed(size), size) {
-                (Some(n), _) => self.ints(&[i32_of(n as u64)?]),
+                (Some(n), _) => self.int_vector(&[i32_of(n as u64)?]),
                 (None, Size::Of(value, axes)) => {
                     let shape = self.shape_of(*value)?;
                     let (begin, end) = ([axes.start as i32], [axes.end as i32]);
                     let part = op!(self, SliceByIndex, x = shape, begin = &begin[..], end = &end[..])?;
                     op!(self, ReduceProd, x = part, axes = &[0][..], keep_dims = true)?
                 }
+                (None, Size::Element(vector, at)) => self.element(*vector, *at)?,
                 (None, Size::Fixed(_)) => unreachable!("a fixed size is known"),
             });
         }
         op!(self, Concat, values = parts, axis = 0)
+    }
+
+    /// An element of a vector, as a vector of one element.
+    pub fn element(&mut self, vector: ValueId, at: usize) -> Result<ValueId> {
+        if self.ty(vector)?.shape[..] == [Dim::Fixed(1)] && at == 0 {
+            return Ok(vector);
+        }
+        let (begin, end) = ([at as i32], [at as i32 + 1]);
+        op!(self, SliceByIndex, x = vector, begin = &begin[..], end = &end[..])
     }
 
     /// Reshapes to sizes of which some may be known only at run time.
@@ -205,9 +217,30 @@ impl Lowering {
         op!(self, Reshape, x = value, shape = shape)
     }
 
+    /// A tensor of a shape, with one number in every element. The shape's length must be known.
+    pub fn filled(&mut self, shape: ValueId, dtype: DType, number: f64) -> Result<ValueId> {
+        match dtype {
+            DType::Bool => op!(self, Fill, shape = shape, value = number != 0.0),
+            DType::Int32 => op!(self, Fill, shape = shape, value = number as i32),
+            DType::Fp16 => {
+                op!(self, Fill, shape = shape, value = Tensor::scalar(half::f16::from_f64(number)))
+            }
+            _ => op!(self, Fill, shape = shape, value = number as f32),
+        }
+    }
+
+    /// A size, if it is known.
+    pub fn known_size(&self, size: &Size) -> Option<usize> {
+        self.fixed(size)
+    }
+
     fn fixed(&self, size: &Size) -> Option<usize> {
         match size {
             Size::Fixed(n) => Some(*n),
+            Size::Element(vector, at) => {
+                let known = self.builder.partial(*vector)?.get(*at).copied()??;
+                usize::try_from(known).ok()
+            }
             Size::Of(value, axes) => {
                 let shape = &self.builder.tensor_type(*value)?.shape;
                 shape.get(axes.clone())?.iter().try_fold(1usize, |n, d| n.checked_mul(d.fixed()?))

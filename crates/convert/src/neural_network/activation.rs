@@ -12,7 +12,7 @@ use crate::lower::{Result, op, take, too_low};
 
 pub(super) fn activation(n: &mut Net, x: &[ValueId], p: &ActivationParams) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     let kind = p.nonlinearity_type.as_ref();
     match kind.ok_or_else(|| Error::malformed("which activation it is is missing"))? {
         Kind::Linear(p) => op!(n, LinearActivation, x = x, alpha = p.alpha, beta = p.beta),
@@ -55,13 +55,13 @@ fn per_channel(n: &Net, x: ValueId, params: Option<&WeightParams>) -> Result<Ten
 
 pub(super) fn clamped_relu(n: &mut Net, x: &[ValueId], p: &ClampedReLuLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     op!(n, ClampedRelu, x = x, alpha = p.alpha, beta = p.beta)
 }
 
 pub(super) fn gelu(n: &mut Net, x: &[ValueId], p: &GeluLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     let mode = match GeluMode::try_from(p.mode) {
         Ok(GeluMode::TanhApproximation) => "TANH_APPROXIMATION",
         Ok(GeluMode::SigmoidApproximation) => "SIGMOID_APPROXIMATION",

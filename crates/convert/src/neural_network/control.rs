@@ -101,7 +101,7 @@ impl Net {
         if self.ty(value)?.dtype == DType::Bool {
             return Ok(value);
         }
-        let value = self.float(value)?;
+        let value = self.float_of(value)?;
         let size = op!(self, Abs, x = value)?;
         op!(self, Greater, x = size, y = NEARLY_ZERO)
     }
@@ -149,7 +149,7 @@ fn choose(n: &mut Net, condition: ValueId, branches: [&[NeuralNetworkLayer]; 2])
         let mut values = Vec::with_capacity(2);
         for (_, given) in &blocks {
             match given.get(&name).or_else(|| n.scope.get(&name)).copied() {
-                Some(value) => values.push(n.float(value)?),
+                Some(value) => values.push(n.float_of(value)?),
                 None => break,
             }
         }
@@ -178,7 +178,7 @@ fn floats_since(n: &mut Net, mark: Mark) -> Result<Vec<(String, ValueId)>> {
     let mut floats = Vec::with_capacity(names.len());
     for name in names {
         if let Some(&value) = n.scope.get(&name) {
-            floats.push((name, n.float(value)?));
+            floats.push((name, n.float_of(value)?));
         }
     }
     Ok(floats)
@@ -190,8 +190,8 @@ pub(super) fn repeat(n: &mut Net, x: &[ValueId], p: &LoopLayerParams) -> Result<
     let tested = condition_network(p);
     let limit = match x {
         [] if tested.is_some() && p.max_loop_iterations == 0 => None,
-        [] => Some(n.ints(&[i32::try_from(p.max_loop_iterations).unwrap_or(i32::MAX)])),
-        [limit] => Some(n.int(*limit)?),
+        [] => Some(n.int_vector(&[i32::try_from(p.max_loop_iterations).unwrap_or(i32::MAX)])),
+        [limit] => Some(n.int_of(*limit)?),
         _ => return Err(Error::malformed(format!("takes at most one input, not {}", x.len()))),
     };
     let limit = limit.map(|limit| n.scalar(limit)).transpose()?;
@@ -220,7 +220,7 @@ pub(super) fn repeat(n: &mut Net, x: &[ValueId], p: &LoopLayerParams) -> Result<
     let mut first = Vec::with_capacity(names.len());
     for name in &names {
         let value = n.value_of(name)?;
-        first.push(n.float(value)?);
+        first.push(n.float_of(value)?);
     }
     let mut types = Vec::with_capacity(names.len());
     for &value in &first {
@@ -320,7 +320,7 @@ fn loop_blocks(
     let mut after = Vec::with_capacity(names.len());
     for name in names {
         let value = n.value_of(name)?;
-        let value = n.float(value)?;
+        let value = n.float_of(value)?;
         after.push(n.ty(value)?.clone());
         outputs.push(value);
     }

@@ -46,7 +46,7 @@ pub(super) fn convolution(n: &mut Net, x: &[ValueId], p: &ConvolutionLayerParams
     };
     let (x, kernel) = match x {
         [x] => (*x, None),
-        [x, kernel] if !p.is_deconvolution => (*x, Some(n.float(*kernel)?)),
+        [x, kernel] if !p.is_deconvolution => (*x, Some(n.float_of(*kernel)?)),
         _ => return Err(Error::malformed(format!("takes 1 or 2 inputs, not {}", x.len()))),
     };
     let weight = match kernel {
@@ -66,7 +66,7 @@ pub(super) fn convolution(n: &mut Net, x: &[ValueId], p: &ConvolutionLayerParams
         }
     };
     let bias = p.has_bias.then_some(p.bias.as_deref());
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     with_rank(n, x, 4, |n, x| slide(n, x, weight, bias, form, p.is_deconvolution))
 }
 
@@ -105,7 +105,7 @@ pub(super) fn convolution_3d(n: &mut Net, x: &[ValueId], p: &Convolution3DLayerP
     };
     let weight = In::from(n.constant(weight));
     let bias = p.has_bias.then_some(p.bias.as_deref());
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     with_rank(n, x, 5, |n, x| slide(n, x, weight, bias, form, p.is_deconvolution))
 }
 

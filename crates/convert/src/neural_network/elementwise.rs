@@ -15,7 +15,7 @@ const EPSILON: f32 = 1e-6;
 
 pub(super) fn unary(n: &mut Net, x: &[ValueId], p: &UnaryFunctionLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
-    let mut x = n.float(x)?;
+    let mut x = n.float_of(x)?;
     let scale = if p.scale == 0.0 { 1.0 } else { p.scale };
     if scale != 1.0 || p.shift != 0.0 {
         x = op!(n, LinearActivation, x = x, alpha = scale, beta = p.shift)?;
@@ -38,20 +38,20 @@ pub(super) fn unary(n: &mut Net, x: &[ValueId], p: &UnaryFunctionLayerParams) ->
 /// Lowers a function that MIL has as an op.
 pub(super) fn function(n: &mut Net, x: &[ValueId], kind: OpKind) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     n.op(kind, vec![In::from(x).named("x")])
 }
 
 pub(super) fn clip(n: &mut Net, x: &[ValueId], p: &ClipLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     op!(n, Clip, x = x, alpha = p.min_val, beta = p.max_val)
 }
 
 /// sign(x) · ln(|x| + √(x² + 1))
 pub(super) fn asinh(n: &mut Net, x: &[ValueId]) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     let (size, sign) = (op!(n, Abs, x = x)?, op!(n, Sign, x = x)?);
     let root = root_of_square_plus(n, x, 1.0)?;
     let sum = op!(n, Add, x = size, y = root)?;
@@ -62,7 +62,7 @@ pub(super) fn asinh(n: &mut Net, x: &[ValueId]) -> Result<ValueId> {
 /// ln(x + √(x² - 1))
 pub(super) fn acosh(n: &mut Net, x: &[ValueId]) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     let root = root_of_square_plus(n, x, -1.0)?;
     let sum = op!(n, Add, x = x, y = root)?;
     op!(n, Log, x = sum, epsilon = 0.0)
@@ -83,7 +83,7 @@ pub(super) fn binary(n: &mut Net, x: &[ValueId], kind: OpKind) -> Result<ValueId
 fn pair(n: &mut Net, kind: OpKind, x: ValueId, y: ValueId) -> Result<ValueId> {
     let exact = matches!(kind, OpKind::Add | OpKind::Sub | OpKind::Mul | OpKind::Maximum | OpKind::Minimum);
     let ints = n.ty(x)?.dtype == DType::Int32 && n.ty(y)?.dtype == DType::Int32;
-    let (x, y) = if exact && ints { (x, y) } else { (n.float(x)?, n.float(y)?) };
+    let (x, y) = if exact && ints { (x, y) } else { (n.float_of(x)?, n.float_of(y)?) };
     n.op(kind, vec![In::from(x).named("x"), In::from(y).named("y")])
 }
 
@@ -91,7 +91,7 @@ fn pair(n: &mut Net, kind: OpKind, x: ValueId, y: ValueId) -> Result<ValueId> {
 pub(super) fn fold(n: &mut Net, x: &[ValueId], kind: OpKind, alpha: f32) -> Result<ValueId> {
     match x {
         [x] => {
-            let x = n.float(*x)?;
+            let x = n.float_of(*x)?;
             n.op(kind, vec![In::from(x).named("x"), In::from(alpha).named("y")])
         }
         _ => fold_all(n, x, kind),
@@ -105,13 +105,13 @@ pub(super) fn fold_all(n: &mut Net, x: &[ValueId], kind: OpKind) -> Result<Value
 
 pub(super) fn average(n: &mut Net, x: &[ValueId]) -> Result<ValueId> {
     let sum = fold_all(n, x, OpKind::Add)?;
-    let sum = n.float(sum)?;
+    let sum = n.float_of(sum)?;
     op!(n, Mul, x = sum, y = 1.0 / x.len() as f32)
 }
 
 pub(super) fn scale(n: &mut Net, x: &[ValueId], p: &ScaleLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     let scale = channels(n, &p.shape_scale, p.scale.as_deref())?;
     let scaled = op!(n, Mul, x = x, y = scale)?;
     if !p.has_bias {
@@ -123,7 +123,7 @@ pub(super) fn scale(n: &mut Net, x: &[ValueId], p: &ScaleLayerParams) -> Result<
 
 pub(super) fn bias(n: &mut Net, x: &[ValueId], p: &BiasLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     let bias = channels(n, &p.shape, p.bias.as_deref())?;
     op!(n, Add, x = x, y = bias)
 }
@@ -141,29 +141,29 @@ fn channels(n: &Net, shape: &[u64], weights: Option<&WeightParams>) -> Result<Te
 pub(super) fn compare(n: &mut Net, x: &[ValueId], kind: OpKind, alpha: f32) -> Result<ValueId> {
     let y = match x {
         [_] => In::from(alpha),
-        [_, y] => In::from(n.float(*y)?),
+        [_, y] => In::from(n.float_of(*y)?),
         _ => return Err(Error::malformed(format!("takes 1 or 2 inputs, not {}", x.len()))),
     };
-    let x = n.float(x[0])?;
+    let x = n.float_of(x[0])?;
     n.op(kind, vec![In::from(x).named("x"), y.named("y")])
 }
 
 pub(super) fn logical(n: &mut Net, x: &[ValueId], kind: OpKind) -> Result<ValueId> {
     let [x, y] = take(x)?;
-    let (x, y) = (n.bool(x)?, n.bool(y)?);
+    let (x, y) = (n.bool_of(x)?, n.bool_of(y)?);
     n.op(kind, vec![In::from(x).named("x"), In::from(y).named("y")])
 }
 
 pub(super) fn logical_not(n: &mut Net, x: &[ValueId]) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.bool(x)?;
+    let x = n.bool_of(x)?;
     op!(n, LogicalNot, x = x)
 }
 
 pub(super) fn where_broadcastable(n: &mut Net, x: &[ValueId]) -> Result<ValueId> {
     let [condition, a, b] = take(x)?;
-    let condition = n.bool(condition)?;
+    let condition = n.bool_of(condition)?;
     let ints = n.ty(a)?.dtype == DType::Int32 && n.ty(b)?.dtype == DType::Int32;
-    let (a, b) = if ints { (a, b) } else { (n.float(a)?, n.float(b)?) };
+    let (a, b) = if ints { (a, b) } else { (n.float_of(a)?, n.float_of(b)?) };
     op!(n, Select, cond = condition, a = a, b = b)
 }

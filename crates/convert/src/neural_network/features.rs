@@ -239,7 +239,7 @@ fn subtract_mean(net: &mut Net, mean: &NeuralNetworkMeanImage, value: ValueId) -
     let shape = last.iter().map(|d| d.fixed()).collect::<Option<Vec<usize>>>();
     let shape = shape.ok_or_else(|| Error::unsupported("a mean image for images of any size"))?;
     let mean = tensor_of(&shape, mean.mean_image.clone())?;
-    let value = net.float(value)?;
+    let value = net.float_of(value)?;
     op!(net, Sub, x = value, y = mean)
 }
 
@@ -302,10 +302,10 @@ fn without_five_dimensions(net: &mut Net, output: &FeatureDescription, value: Va
 fn declared(net: &mut Net, output: &FeatureDescription, value: ValueId) -> Result<ValueId> {
     let value = match feature(output) {
         Some(feature_type::Type::MultiArrayType(a)) if a.data_type == i32::from(ArrayDataType::Int32) => {
-            net.int(value)?
+            net.int_of(value)?
         }
         Some(feature_type::Type::ImageType(_)) => {
-            let value = net.float(value)?;
+            let value = net.float_of(value)?;
             match net.rank(value)? {
                 0..=2 => return Err(Error::malformed("an image of less than three dimensions")),
                 4 => value,
@@ -316,7 +316,7 @@ fn declared(net: &mut Net, output: &FeatureDescription, value: ValueId) -> Resul
                 }
             }
         }
-        _ => net.float(value)?,
+        _ => net.float_of(value)?,
     };
     let value = in_declared_shape(net, output, value)?;
     op!(net, Identity, x = value)
@@ -357,7 +357,7 @@ fn classify(net: &mut Net, network: &Network<'_>, description: &ModelDescription
     let probabilities = probabilities
         .ok_or_else(|| Error::malformed(format!("no layer gives the probabilities `{name}`")))?;
     net.label = "classify".into();
-    let probabilities = net.float(probabilities)?;
+    let probabilities = net.float_of(probabilities)?;
     let probabilities = match net.as_declared && net.rank(probabilities)? != 1 {
         true => net.reshape(probabilities, &[-1])?,
         false => probabilities,

@@ -10,7 +10,7 @@ use crate::lower::{Result, i32_from, take};
 pub(super) fn gather(n: &mut Net, x: &[ValueId], kind: OpKind, axis: Option<i64>) -> Result<ValueId> {
     let [x, indices] = take(x)?;
     let x = n.number(x)?;
-    let indices = n.int(indices)?;
+    let indices = n.int_of(indices)?;
     let mut inputs = vec![Input::value(param!(Gather.x), x), Input::value(param!(Gather.indices), indices)];
     if let Some(axis) = axis {
         inputs.push(Input::constant(param!(Gather.axis), Value::int(i32_from(axis))));
@@ -36,7 +36,7 @@ pub(super) fn scatter(
         Ok(ScatterMode::ScatterMin) => "min",
         Err(_) => return Err(Error::unsupported("an unknown mode")),
     };
-    let (data, indices, updates) = (n.float(data)?, n.int(indices)?, n.float(updates)?);
+    let (data, indices, updates) = (n.float_of(data)?, n.int_of(indices)?, n.float_of(updates)?);
     let mut inputs = vec![
         Input::value(param!(Scatter.data), data),
         Input::value(param!(Scatter.indices), indices),
@@ -52,6 +52,6 @@ pub(super) fn scatter(
 impl Net {
     /// Converts the value to a number: bools become floats.
     pub fn number(&mut self, value: ValueId) -> Result<ValueId> {
-        if self.ty(value)?.dtype == DType::Bool { self.float(value) } else { Ok(value) }
+        if self.ty(value)?.dtype == DType::Bool { self.float_of(value) } else { Ok(value) }
     }
 }

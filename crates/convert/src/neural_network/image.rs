@@ -18,7 +18,7 @@ use crate::lower::{Result, Size, first, i32_of, op, take, too_low, usize_of, wit
 
 pub(super) fn crop(n: &mut Net, x: &[ValueId], p: &CropLayerParams) -> Result<ValueId> {
     let [image] = first(x)?;
-    let image = n.float(image)?;
+    let image = n.float_of(image)?;
     let rank = n.rank(image)?;
     match x {
         [_] => {
@@ -45,7 +45,7 @@ pub(super) fn crop(n: &mut Net, x: &[ValueId], p: &CropLayerParams) -> Result<Va
 
 pub(super) fn padding(n: &mut Net, x: &[ValueId], p: &PaddingLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     let pad = borders(p.padding_amounts.as_ref())?;
     let (mode, value) = match &p.padding_type {
         Some(PaddingType::Reflection(_)) => ("reflect", 0.0),
@@ -58,17 +58,17 @@ pub(super) fn padding(n: &mut Net, x: &[ValueId], p: &PaddingLayerParams) -> Res
 
 pub(super) fn constant_pad(n: &mut Net, x: &[ValueId], p: &ConstantPaddingLayerParams) -> Result<ValueId> {
     let [image] = first(x)?;
-    let image = n.float(image)?;
+    let image = n.float_of(image)?;
     let rank = n.rank(image)?;
     let mut amounts = match x {
         [_] => p.pad_amounts.iter().map(|&a| i32_of(a)).collect::<Result<Vec<i32>>>()?,
-        [_, amounts] => match n.known_ints(*amounts) {
+        [_, amounts] => match n.known_integers(*amounts) {
             Some(known) => known.iter().map(|&a| crate::lower::i32_from(a)).collect(),
             None if p.pad_to_given_output_size_mode => {
                 return Err(Error::unsupported("padding to a size that is computed"));
             }
             None => {
-                let pad = n.int(*amounts)?;
+                let pad = n.int_of(*amounts)?;
                 return op!(n, Pad, x = image, pad = pad, mode = "constant", constant_val = p.value);
             }
         },
@@ -90,7 +90,7 @@ pub(super) fn constant_pad(n: &mut Net, x: &[ValueId], p: &ConstantPaddingLayerP
 
 pub(super) fn upsample(n: &mut Net, x: &[ValueId], p: &UpsampleLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     let [h, w] = match (&p.scaling_factor[..], &p.fractional_scaling_factor[..]) {
         ([], []) => [1.0, 1.0],
         ([h, w], []) => [*h as f32, *w as f32],
@@ -119,7 +119,7 @@ pub(super) fn upsample(n: &mut Net, x: &[ValueId], p: &UpsampleLayerParams) -> R
 
 pub(super) fn resize_bilinear(n: &mut Net, x: &[ValueId], p: &ResizeBilinearLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     let target = two(&p.target_size, 1)?;
     op!(
         n,
@@ -142,7 +142,7 @@ fn sampling(mode: Option<&SamplingMode>) -> &'static str {
 
 pub(super) fn crop_resize(n: &mut Net, x: &[ValueId], p: &CropResizeLayerParams) -> Result<ValueId> {
     let [images, boxes] = take(x)?;
-    let (mut images, boxes) = (n.float(images)?, n.float(boxes)?);
+    let (mut images, boxes) = (n.float_of(images)?, n.float_of(boxes)?);
     if n.rank(images)? == 5 {
         images = op!(n, Squeeze, x = images, axes = &[0][..])?;
     }
@@ -167,7 +167,7 @@ pub(super) fn crop_resize(n: &mut Net, x: &[ValueId], p: &CropResizeLayerParams)
 
 pub(super) fn reorganize_data(n: &mut Net, x: &[ValueId], p: &ReorganizeDataLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     let block = i32_of(usize_of(p.block_size)? as u64)?;
     with_rank(n, x, 4, |n, x| match ReorganizationType::try_from(p.mode) {
         Ok(ReorganizationType::SpaceToDepth) => op!(n, SpaceToDepth, x = x, block_size = block),

@@ -13,7 +13,7 @@ use crate::lower::{Result, Size, op, take, too_low, usize_of};
 
 pub(super) fn inner_product(n: &mut Net, x: &[ValueId], p: &InnerProductLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     let (inner, out) = (usize_of(p.input_channels)?, usize_of(p.output_channels)?);
     let weight = n.weights(p.weights.as_deref(), &[out, inner])?;
     let bias = if p.has_bias { Some(n.weights(p.bias.as_deref(), &[out])?) } else { None };
@@ -73,7 +73,7 @@ fn look_up(
     let columns = n.weights(weights, &[size, count])?;
     let rows = exchange(&columns, size, count)?;
     let table = n.constant(rows);
-    let indices = n.int(indices)?;
+    let indices = n.int_of(indices)?;
     let found = op!(n, Gather, x = table, indices = indices, axis = 0)?;
     match bias {
         Some(bias) => {
@@ -87,7 +87,7 @@ fn look_up(
 pub(super) fn batched_matmul(n: &mut Net, x: &[ValueId], p: &BatchedMatMulLayerParams) -> Result<ValueId> {
     match x {
         [x] => {
-            let x = n.float(*x)?;
+            let x = n.float_of(*x)?;
             let inner = usize_of(p.weight_matrix_first_dimension)?;
             let out = usize_of(p.weight_matrix_second_dimension)?;
             // A matrix stored column by column is the transposed matrix stored row by row.
@@ -96,7 +96,7 @@ pub(super) fn batched_matmul(n: &mut Net, x: &[ValueId], p: &BatchedMatMulLayerP
             linear(n, x, weight, bias)
         }
         [x, y] => {
-            let (x, y) = (n.float(*x)?, n.float(*y)?);
+            let (x, y) = (n.float_of(*x)?, n.float_of(*y)?);
             let x = if n.rank(x)? == 1 { op!(n, ExpandDims, x = x, axes = &[0][..])? } else { x };
             let y = if n.rank(y)? == 1 { op!(n, ExpandDims, x = y, axes = &[1][..])? } else { y };
             op!(n, Matmul, x = x, y = y, transpose_x = p.transpose_a, transpose_y = p.transpose_b)
@@ -107,7 +107,7 @@ pub(super) fn batched_matmul(n: &mut Net, x: &[ValueId], p: &BatchedMatMulLayerP
 
 pub(super) fn dot(n: &mut Net, x: &[ValueId], p: &DotProductLayerParams) -> Result<ValueId> {
     let [x, y] = take(x)?;
-    let (mut x, mut y) = (n.float(x)?, n.float(y)?);
+    let (mut x, mut y) = (n.float_of(x)?, n.float_of(y)?);
     let rank = n.rank(x)?;
     if rank < 3 {
         return Err(too_low(rank, 3));

@@ -13,7 +13,7 @@ use crate::lower::{Result, i32_from, i32_of, op, take, tensor_of, too_low, usize
 
 pub(super) fn batchnorm(n: &mut Net, x: &[ValueId], p: &BatchnormLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     let channels = usize_of(p.channels)?;
     let epsilon = if p.epsilon == 0.0 { 1e-5 } else { p.epsilon };
     let gamma = per_channel(p.gamma.as_deref(), channels, 1.0)?;
@@ -68,7 +68,7 @@ const MAX_CHANNELS: usize = 1 << 20;
 
 pub(super) fn mvn(n: &mut Net, x: &[ValueId], p: &MeanVarianceNormalizeLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     let rank = n.rank(x)?;
     if rank < 3 {
         return Err(too_low(rank, 3));
@@ -84,13 +84,13 @@ pub(super) fn mvn(n: &mut Net, x: &[ValueId], p: &MeanVarianceNormalizeLayerPara
 
 pub(super) fn l2_normalize(n: &mut Net, x: &[ValueId], p: &L2NormalizeLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     op!(n, L2Norm, x = x, epsilon = if p.epsilon == 0.0 { 1e-6 } else { p.epsilon })
 }
 
 pub(super) fn lrn(n: &mut Net, x: &[ValueId], p: &LrnLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     let (size, k) = (i32_of(p.local_size)?, if p.k == 0.0 { 1.0 } else { p.k });
     with_rank(n, x, 4, |n, x| {
         op!(n, LocalResponseNorm, x = x, size = size, alpha = p.alpha, beta = p.beta, k = k)
@@ -99,7 +99,7 @@ pub(super) fn lrn(n: &mut Net, x: &[ValueId], p: &LrnLayerParams) -> Result<Valu
 
 pub(super) fn softmax(n: &mut Net, x: &[ValueId], _: &SoftmaxLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     let rank = n.rank(x)?;
     if rank < 3 {
         return Err(too_low(rank, 3));
@@ -109,7 +109,7 @@ pub(super) fn softmax(n: &mut Net, x: &[ValueId], _: &SoftmaxLayerParams) -> Res
 
 pub(super) fn softmax_nd(n: &mut Net, x: &[ValueId], p: &SoftmaxNdLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     op!(n, Softmax, x = x, axis = i32_from(p.axis))
 }
 
@@ -119,7 +119,7 @@ pub(super) fn layer_normalization(
     p: &LayerNormalizationLayerParams,
 ) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     let rank = n.rank(x)?;
     let shape: Option<Vec<usize>> = p.normalized_shape.iter().map(|&d| usize::try_from(d).ok()).collect();
     let shape = shape.filter(|s| (1..=rank).contains(&s.len()));

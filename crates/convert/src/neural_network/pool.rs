@@ -22,7 +22,7 @@ struct Window {
 
 pub(super) fn pooling(n: &mut Net, x: &[ValueId], p: &PoolingLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     let kind = match PoolingType::try_from(p.r#type) {
         Ok(PoolingType::Average) => OpKind::AvgPool,
         Ok(PoolingType::L2) => OpKind::L2Pool,
@@ -48,7 +48,7 @@ pub(super) fn pooling(n: &mut Net, x: &[ValueId], p: &PoolingLayerParams) -> Res
 
 pub(super) fn pooling_3d(n: &mut Net, x: &[ValueId], p: &Pooling3DLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     let average = p.r#type == i32::from(PoolingType3D::Average);
     let custom = vec![
         p.custom_padding_front,
@@ -76,7 +76,7 @@ pub(super) fn global_pooling_3d(
     p: &GlobalPooling3DLayerParams,
 ) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     let average = p.r#type == i32::from(GlobalPoolingType3D::Average);
     over_last(n, x, if average { OpKind::AvgPool } else { OpKind::MaxPool }, 3)
 }

@@ -50,13 +50,13 @@ pub(super) fn like(n: &mut Net, x: &[ValueId], distribution: Distribution) -> Re
 
 pub(super) fn fixed(n: &mut Net, shape: &[u64], distribution: Distribution) -> Result<ValueId> {
     let shape = shape.iter().map(|&d| i32_of(d)).collect::<Result<Vec<i32>>>()?;
-    let shape = n.ints(&shape);
+    let shape = n.int_vector(&shape);
     draw(n, shape, distribution)
 }
 
 pub(super) fn dynamic(n: &mut Net, x: &[ValueId], distribution: Distribution) -> Result<ValueId> {
     let [shape] = take(x)?;
-    let shape = n.int(shape)?;
+    let shape = n.int_of(shape)?;
     draw(n, shape, distribution)
 }
 
@@ -71,7 +71,7 @@ pub(super) fn categorical(
     p: &CategoricalDistributionLayerParams,
 ) -> Result<ValueId> {
     let [x] = take(x)?;
-    let mut x = n.float(x)?;
+    let mut x = n.float_of(x)?;
     if p.is_logits && p.temperature != 0.0 && p.temperature != 1.0 {
         x = op!(n, Mul, x = x, y = 1.0 / p.temperature)?;
     }

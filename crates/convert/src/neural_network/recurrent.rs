@@ -126,7 +126,7 @@ impl Sizes {
 /// Returns the input as [sequence, batch, vector].
 fn sequence(n: &mut Net, x: &[ValueId], sizes: &Sizes) -> Result<(ValueId, Vec<Input>)> {
     let [x] = first(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     let x = match n.rank(x)? {
         5 => n.reshape_to(x, &[Size::Of(x, 0..1), Size::Of(x, 1..2), Size::Fixed(sizes.input)])?,
         3 => x,
@@ -138,7 +138,7 @@ fn sequence(n: &mut Net, x: &[ValueId], sizes: &Sizes) -> Result<(ValueId, Vec<I
 /// Returns an initial state as [batch, vector]: the given one, or zeros.
 fn state(n: &mut Net, given: Option<&ValueId>, sequence: ValueId, sizes: &Sizes) -> Result<ValueId> {
     if let Some(&given) = given {
-        let given = n.float(given)?;
+        let given = n.float_of(given)?;
         return n.reshape(given, &[-1, sizes.hidden as i64]);
     }
     let shape = n.shape(&[Size::Of(sequence, 1..2), Size::Fixed(sizes.hidden)])?;

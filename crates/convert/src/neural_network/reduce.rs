@@ -20,7 +20,7 @@ pub(super) fn over(
     let [x] = take(x)?;
     let exact =
         matches!(kind, OpKind::ReduceMax | OpKind::ReduceMin | OpKind::ReduceSum | OpKind::ReduceProd);
-    let x = if exact && n.ty(x)?.dtype == DType::Int32 { x } else { n.float(x)? };
+    let x = if exact && n.ty(x)?.dtype == DType::Int32 { x } else { n.float_of(x)? };
     let mut inputs = vec![
         Input::value(param!(ReduceSum.x), x),
         Input::constant(param!(ReduceSum.keep_dims), Value::bool(keep_dims)),
@@ -54,14 +54,14 @@ pub(super) fn reduce(n: &mut Net, x: &[ValueId], p: &ReduceLayerParams) -> Resul
         Ok(ReduceOperation::Min) => OpKind::ReduceMin,
         Ok(ReduceOperation::Logsum) => {
             // Layer "log sum" adds logarithms; it does not take the logarithm of the sum.
-            let x = n.float(input[0])?;
+            let x = n.float_of(input[0])?;
             let epsilon = if p.epsilon == 0.0 { 1e-6 } else { p.epsilon };
             input = [op!(n, Log, x = x, epsilon = epsilon)?];
             OpKind::ReduceSum
         }
         Ok(ReduceOperation::Argmax) => {
             let &[axis] = axes else { return Err(Error::malformed("an argmax over several axes")) };
-            let x = n.float(input[0])?;
+            let x = n.float_of(input[0])?;
             return op!(n, ReduceArgmax, x = x, axis = i32_from(axis), keep_dims = true);
         }
         Err(_) => return Err(Error::unsupported("an unknown reduction")),
@@ -78,6 +78,6 @@ pub(super) fn cumsum(n: &mut Net, x: &[ValueId], p: &CumSumLayerParams) -> Resul
         }
         None => p.axis,
     };
-    let value = n.float(value)?;
+    let value = n.float_of(value)?;
     op!(n, Cumsum, x = value, axis = i32_from(axis), exclusive = p.exclude_final_sum, reverse = p.reverse)
 }

@@ -11,7 +11,7 @@ use crate::lower::{Result, Size, first, i32_from, i32_of, op, take};
 
 pub(super) fn top_k(n: &mut Net, x: &[ValueId], p: &TopKLayerParams) -> Result<Vec<ValueId>> {
     let [value] = first(x)?;
-    let value = n.float(value)?;
+    let value = n.float_of(value)?;
     let axis = n.axis(value, p.axis)?;
     let computed = x.get(1).copied();
     let k = match computed.map(|k| n.known_number(k)) {
@@ -28,7 +28,7 @@ pub(super) fn top_k(n: &mut Net, x: &[ValueId], p: &TopKLayerParams) -> Result<V
     ];
     let results = n.ops(OpKind::Topk, inputs)?;
     let Some(k) = computed.filter(|&k| n.known_number(k).is_none()) else { return Ok(results) };
-    let k = n.int(k)?;
+    let k = n.int_of(k)?;
     let k = n.reshape(k, &[1])?;
     let rank = n.rank(value)?;
     let (begin, mut parts) = (vec![0; rank], Vec::with_capacity(rank));
@@ -41,7 +41,7 @@ pub(super) fn top_k(n: &mut Net, x: &[ValueId], p: &TopKLayerParams) -> Result<V
 
 pub(super) fn arg(n: &mut Net, x: &[ValueId], kind: OpKind, axis: i64, remove_dim: bool) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     let inputs = vec![
         Input::value(param!(ReduceArgmax.x), x),
         Input::constant(param!(ReduceArgmax.axis), Value::int(i32_from(axis))),
@@ -52,17 +52,17 @@ pub(super) fn arg(n: &mut Net, x: &[ValueId], kind: OpKind, axis: i64, remove_di
 
 pub(super) fn arg_sort(n: &mut Net, x: &[ValueId], p: &ArgSortLayerParams) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     op!(n, Argsort, x = x, axis = i32_from(p.axis), ascending = !p.descending)
 }
 
 pub(super) fn one_hot(n: &mut Net, x: &[ValueId], p: &OneHotLayerParams) -> Result<ValueId> {
     let [indices] = first(x)?;
-    let indices = n.int(indices)?;
+    let indices = n.int_of(indices)?;
     let (axis, on, off) = (i32_from(p.axis), p.on_value, p.off_value);
     match x.get(1) {
         Some(&size) => {
-            let size = n.int(size)?;
+            let size = n.int_of(size)?;
             let size = n.scalar(size)?;
             op!(
                 n,
@@ -91,7 +91,7 @@ pub(super) fn one_hot(n: &mut Net, x: &[ValueId], p: &OneHotLayerParams) -> Resu
 
 pub(super) fn where_non_zero(n: &mut Net, x: &[ValueId]) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     op!(n, NonZero, x = x)
 }
 
@@ -101,7 +101,7 @@ pub(super) fn non_maximum_suppression(
     p: &NonMaximumSuppressionLayerParams,
 ) -> Result<Vec<ValueId>> {
     let [boxes, scores] = first(x)?;
-    let (boxes, scores) = (n.float(boxes)?, n.float(scores)?);
+    let (boxes, scores) = (n.float_of(boxes)?, n.float_of(scores)?);
     let number = |i: usize, default: f64| match x.get(i) {
         Some(&value) => {
             n.known_number(value).ok_or_else(|| Error::unsupported("a threshold or number that is computed"))
@@ -127,14 +127,14 @@ pub(super) fn non_maximum_suppression(
 
 pub(super) fn band_part(n: &mut Net, x: &[ValueId], lower: i64, upper: i64) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     op!(n, BandPart, x = x, lower = i32_from(lower), upper = i32_from(upper))
 }
 
 /// Keeps the elements on diagonal `k` and those below it (or above it).
 pub(super) fn triangle(n: &mut Net, x: &[ValueId], k: i64, below: bool) -> Result<ValueId> {
     let [x] = take(x)?;
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     let k = i32_from(k).clamp(-i32::MAX, i32::MAX);
     match (below, k) {
         (true, 0..) => op!(n, BandPart, x = x, lower = -1, upper = k),
@@ -148,7 +148,7 @@ pub(super) fn triangle(n: &mut Net, x: &[ValueId], k: i64, below: bool) -> Resul
             } else {
                 op!(n, BandPart, x = ones, lower = -1, upper = k - 1)?
             };
-            let dropped = n.bool(dropped)?;
+            let dropped = n.bool_of(dropped)?;
             op!(n, Select, cond = dropped, a = 0.0, b = x)
         }
     }

@@ -84,7 +84,7 @@ pub(super) fn rank_preserving_reshape(
 
 pub(super) fn reshape_dynamic(n: &mut Net, x: &[ValueId]) -> Result<ValueId> {
     let [x, shape] = take(x)?;
-    let shape = n.int(shape)?;
+    let shape = n.int_of(shape)?;
     op!(n, Reshape, x = x, shape = shape)
 }
 
@@ -180,7 +180,7 @@ fn alike(n: &mut Net, x: &[ValueId]) -> Result<Vec<ValueId>> {
     // Constants are floats. Next to computed integers, which may be shapes, whole constants become integers, too.
     let whole = x.iter().all(|&v| n.ty(v).is_ok_and(|t| t.dtype == DType::Int32) || is_small_and_whole(n, v));
     let some = x.iter().any(|&v| n.ty(v).is_ok_and(|t| t.dtype == DType::Int32));
-    x.iter().map(|&v| if whole && some { n.int(v) } else { n.float(v) }).collect()
+    x.iter().map(|&v| if whole && some { n.int_of(v) } else { n.float_of(v) }).collect()
 }
 
 fn is_small_and_whole(n: &Net, value: ValueId) -> bool {
@@ -237,10 +237,10 @@ pub(super) fn tile(n: &mut Net, x: &[ValueId], p: &TileLayerParams) -> Result<Va
     let [value] = first(x)?;
     let reps = match x.get(1) {
         Some(&reps) => {
-            let reps = n.int(reps)?;
+            let reps = n.int_of(reps)?;
             match (n.rank(value)?).checked_sub(n.size(reps, 0)?) {
                 Some(missing @ 1..) => {
-                    let ones = n.ints(&vec![1; missing]);
+                    let ones = n.int_vector(&vec![1; missing]);
                     op!(n, Concat, values = vec![ones, reps], axis = 0)?
                 }
                 _ => reps,
@@ -253,7 +253,7 @@ pub(super) fn tile(n: &mut Net, x: &[ValueId], p: &TileLayerParams) -> Result<Va
             let ones =
                 ones.ok_or_else(|| Error::malformed(format!("{} repetitions for rank {rank}", given.len())))?;
             let reps: Vec<i32> = vec![1; ones].into_iter().chain(given).collect();
-            n.ints(&reps)
+            n.int_vector(&reps)
         }
     };
     op!(n, Tile, x = value, reps = reps)
@@ -278,7 +278,7 @@ pub(super) fn slice(n: &mut Net, x: &[ValueId], p: &SliceLayerParams) -> Result<
     slice.stride[axis] = i32_of(p.stride.max(1))?;
     slice.masks[0][axis] = false;
     slice.masks[1][axis] = false;
-    let (begin, end) = (n.ints(&begin), n.ints(&end));
+    let (begin, end) = (n.int_vector(&begin), n.int_vector(&end));
     slice.push(n, x, begin, end)
 }
 
@@ -287,7 +287,7 @@ pub(super) fn slice_static(n: &mut Net, x: &[ValueId], p: &SliceStaticLayerParam
     let rank = n.rank(x)?;
     let slice = Slice::new(rank, &p.strides, [&p.begin_masks, &p.end_masks, &p.squeeze_masks]);
     let ints = |values: &[i64]| values.iter().map(|&v| i32_from(v)).collect::<Vec<i32>>();
-    let (begin, end) = (n.ints(&ints(&p.begin_ids)), n.ints(&ints(&p.end_ids)));
+    let (begin, end) = (n.int_vector(&ints(&p.begin_ids)), n.int_vector(&ints(&p.end_ids)));
     slice.push(n, x, begin, end)
 }
 
@@ -297,7 +297,7 @@ pub(super) fn slice_dynamic(n: &mut Net, x: &[ValueId], p: &SliceDynamicLayerPar
     let known = |i: usize| match x.get(i) {
         Some(&v) => {
             let known =
-                n.known_ints(v).ok_or_else(|| Error::unsupported("strides or masks that are computed"));
+                n.known_integers(v).ok_or_else(|| Error::unsupported("strides or masks that are computed"));
             known.map(Some)
         }
         None => Ok(None),
@@ -309,12 +309,12 @@ pub(super) fn slice_dynamic(n: &mut Net, x: &[ValueId], p: &SliceDynamicLayerPar
     let (begin_mask, end_mask) = (mask(4, &p.begin_masks)?, mask(5, &p.end_masks)?);
     let squeeze_mask = mask(6, &p.squeeze_masks)?;
     let slice = Slice::new(rank, &strides, [&begin_mask, &end_mask, &squeeze_mask]);
-    let begin = n.int(begin)?;
+    let begin = n.int_of(begin)?;
     let end = match x.get(2) {
-        Some(&end) => n.int(end)?,
+        Some(&end) => n.int_of(end)?,
         None => {
             let end: Vec<i32> = p.end_ids.iter().map(|&v| i32_from(v)).collect();
-            n.ints(&end)
+            n.int_vector(&end)
         }
     };
     slice.push(n, value, begin, end)
@@ -354,9 +354,9 @@ pub(super) fn slice_by_size(n: &mut Net, x: &[ValueId], p: &SliceBySizeLayerPara
     let [x, begin] = take(x)?;
     let axis = n.axis(x, p.axis)?;
     let rank = n.rank(x)?;
-    let begin = n.int(begin)?;
+    let begin = n.int_of(begin)?;
     let begin = n.reshape(begin, &[1])?;
-    let parts: Vec<ValueId> = (0..rank).map(|d| if d == axis { begin } else { n.ints(&[0]) }).collect();
+    let parts: Vec<ValueId> = (0..rank).map(|d| if d == axis { begin } else { n.int_vector(&[0]) }).collect();
     let begin = op!(n, Concat, values = parts, axis = 0)?;
     let mut size = vec![-1; rank];
     size[axis] = i32_from(p.size);
@@ -374,7 +374,7 @@ pub(super) fn reverse(n: &mut Net, x: &[ValueId], p: &ReverseLayerParams) -> Res
 
 pub(super) fn reverse_sequence(n: &mut Net, x: &[ValueId], p: &ReverseSeqLayerParams) -> Result<ValueId> {
     let [x, lengths] = take(x)?;
-    let lengths = n.int(lengths)?;
+    let lengths = n.int_of(lengths)?;
     let (sequence, batch) = (i32_from(p.sequence_axis), i32_from(p.batch_axis));
     op!(n, ReverseSequence, x = x, lengths = lengths, seq_axis = sequence, batch_axis = batch)
 }
@@ -404,13 +404,13 @@ pub(super) fn fill_static(n: &mut Net, shape: &[u64], value: f32) -> Result<Valu
 
 pub(super) fn fill_dynamic(n: &mut Net, x: &[ValueId], value: f32) -> Result<ValueId> {
     let [shape] = take(x)?;
-    let shape = n.int(shape)?;
+    let shape = n.int_of(shape)?;
     op!(n, Fill, shape = shape, value = value)
 }
 
 fn constant_shape(n: &mut Net, shape: &[u64]) -> Result<ValueId> {
     let shape = shape.iter().map(|&d| i32_of(usize_of(d)? as u64)).collect::<Result<Vec<i32>>>()?;
-    Ok(n.ints(&shape))
+    Ok(n.int_vector(&shape))
 }
 
 pub(super) fn broadcast_to_like(n: &mut Net, x: &[ValueId]) -> Result<ValueId> {
@@ -427,12 +427,12 @@ pub(super) fn broadcast_to_static(n: &mut Net, x: &[ValueId], shape: &[u64]) -> 
 
 pub(super) fn broadcast_to_dynamic(n: &mut Net, x: &[ValueId]) -> Result<ValueId> {
     let [x, shape] = take(x)?;
-    let shape = n.int(shape)?;
+    let shape = n.int_of(shape)?;
     broadcast(n, x, shape)
 }
 
 fn broadcast(n: &mut Net, x: ValueId, shape: ValueId) -> Result<ValueId> {
-    let x = n.float(x)?;
+    let x = n.float_of(x)?;
     let zeros = op!(n, Fill, shape = shape, value = 0.0)?;
     op!(n, Add, x = x, y = zeros)
 }
@@ -444,7 +444,7 @@ pub(super) fn range_static(n: &mut Net, _: &[ValueId], p: &RangeStaticLayerParam
 pub(super) fn range_dynamic(n: &mut Net, x: &[ValueId], p: &RangeDynamicLayerParams) -> Result<ValueId> {
     let mut number = |i: usize, default: f32| match x.get(i) {
         Some(&value) => {
-            let value = n.float(value)?;
+            let value = n.float_of(value)?;
             Ok(In::from(n.scalar(value)?))
         }
         None => Ok::<In, Error>(In::from(default)),

@@ -134,7 +134,7 @@ fn bind_input(
         inner = op!(importer, Squeeze, x = inner, axes = &[0][..])?;
     }
     if carrier == DType::Bool {
-        inner = importer.bool(inner)?;
+        inner = importer.bool_of(inner)?;
     } else {
         inner = importer.cast(inner, carrier)?;
     }

@@ -20,9 +20,11 @@ mod elem;
 mod elementwise;
 mod graph;
 mod item;
+mod linear;
 mod node;
 mod order;
 mod shape;
+mod slice;
 mod stored;
 pub mod table;
 

@@ -11,7 +11,7 @@ use milwright_mil::OpKind;
 
 use super::item::Item;
 use super::node::{Node, Results};
-use super::{elementwise, shape};
+use super::{elementwise, linear, shape, slice};
 use crate::lower::Result;
 
 /// An ONNX op.
@@ -144,32 +144,32 @@ entries! {
     ONNX "Dropout" [1, 6, 7, 10, 12, 13, 22] => { refuse LATER, LATER_HINT }
     // shapes (shape.rs)
     ONNX "Constant" [1, 9, 11, 12, 13, 19, 21, 23, 24, 25] => { shape::constant }
-    ONNX "ConstantOfShape" [9, 20, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
+    ONNX "ConstantOfShape" [9, 20, 21, 23, 24, 25] => { shape::constant_of_shape }
     ONNX "Identity" [1, 13, 14, 16, 19, 21, 23, 24, 25] => { shape::identity }
-    ONNX "Shape" [1, 13, 15, 19, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
-    ONNX "Size" [1, 13, 19, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
-    ONNX "Reshape" [1, 5, 13, 14, 19, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
-    ONNX "Flatten" [1, 9, 11, 13, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
-    ONNX "Squeeze" [1, 11, 13, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
-    ONNX "Unsqueeze" [1, 11, 13, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
-    ONNX "Transpose" [1, 13, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
-    ONNX "Concat" [1, 4, 11, 13] => { refuse LATER, LATER_HINT }
-    ONNX "Split" [1, 2, 11, 13, 18] => { refuse LATER, LATER_HINT }
-    ONNX "Slice" [1, 10, 11, 13] => { refuse LATER, LATER_HINT }
-    ONNX "Expand" [8, 13] => { refuse LATER, LATER_HINT }
-    ONNX "Tile" [1, 6, 13] => { refuse LATER, LATER_HINT }
-    ONNX "Range" [11, 27] => { refuse LATER, LATER_HINT }
-    ONNX "EyeLike" [9, 22] => { refuse LATER, LATER_HINT }
-    ONNX "Trilu" [14] => { refuse LATER, LATER_HINT }
-    ONNX "Pad" [1, 2, 11, 13, 18, 19, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
-    ONNX "CenterCropPad" [18] => { refuse LATER, LATER_HINT }
-    ONNX "DepthToSpace" [1, 11, 13, 28] => { refuse LATER, LATER_HINT }
-    ONNX "SpaceToDepth" [1, 13, 28] => { refuse LATER, LATER_HINT }
+    ONNX "Shape" [1, 13, 15, 19, 21, 23, 24, 25] => { shape::shape }
+    ONNX "Size" [1, 13, 19, 21, 23, 24, 25] => { shape::size }
+    ONNX "Reshape" [1, 5, 13, 14, 19, 21, 23, 24, 25] => { shape::reshape }
+    ONNX "Flatten" [1, 9, 11, 13, 21, 23, 24, 25] => { shape::flatten }
+    ONNX "Squeeze" [1, 11, 13, 21, 23, 24, 25] => { shape::squeeze }
+    ONNX "Unsqueeze" [1, 11, 13, 21, 23, 24, 25] => { shape::unsqueeze }
+    ONNX "Transpose" [1, 13, 21, 23, 24, 25] => { shape::transpose }
+    ONNX "Concat" [1, 4, 11, 13] => { slice::concat }
+    ONNX "Split" [1, 2, 11, 13, 18] => { slice::split }
+    ONNX "Slice" [1, 10, 11, 13] => { slice::slice }
+    ONNX "Expand" [8, 13] => { shape::expand }
+    ONNX "Tile" [1, 6, 13] => { shape::tile }
+    ONNX "Range" [11, 27] => { shape::range }
+    ONNX "EyeLike" [9, 22] => { shape::eye_like }
+    ONNX "Trilu" [14] => { shape::trilu }
+    ONNX "Pad" [1, 2, 11, 13, 18, 19, 21, 23, 24, 25] => { slice::pad }
+    ONNX "CenterCropPad" [18] => { slice::center_crop_pad }
+    ONNX "DepthToSpace" [1, 11, 13, 28] => { shape::depth_to_space }
+    ONNX "SpaceToDepth" [1, 13, 28] => { shape::space_to_depth }
     ONNX "Col2Im" [18] => { refuse LATER, LATER_HINT }
-    ONNX "ReverseSequence" [10, 28] => { refuse LATER, LATER_HINT }
+    ONNX "ReverseSequence" [10, 28] => { slice::reverse_sequence }
     // matrices (linear.rs)
-    ONNX "MatMul" [1, 9, 13] => { refuse LATER, LATER_HINT }
-    ONNX "Gemm" [1, 6, 7, 9, 11, 13] => { refuse LATER, LATER_HINT }
+    ONNX "MatMul" [1, 9, 13] => { linear::matmul }
+    ONNX "Gemm" [1, 6, 7, 9, 11, 13] => { linear::gemm }
     ONNX "Einsum" [12, 28] => { refuse LATER, LATER_HINT }
     ONNX "Det" [11, 22] => { refuse LATER, LATER_HINT }
     // convolutions (conv.rs)
@@ -216,7 +216,7 @@ entries! {
     ONNX "CumProd" [26] => { refuse LATER, LATER_HINT }
     // selecting, gathering and scattering (select.rs)
     ONNX "Compress" [9, 11, 28] => { refuse LATER, LATER_HINT }
-    ONNX "Gather" [1, 11, 13] => { refuse LATER, LATER_HINT }
+    ONNX "Gather" [1, 11, 13] => { slice::gather }
     ONNX "GatherElements" [11, 13] => { refuse LATER, LATER_HINT }
     ONNX "GatherND" [11, 12, 13] => { refuse LATER, LATER_HINT }
     ONNX "NonMaxSuppression" [10, 11] => { refuse LATER, LATER_HINT }
