@@ -591,35 +591,13 @@ fn flexible_hint(feature: &FeatureType) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use milwright_mil::{text, verify};
-    use milwright_spec::proto::{self as pb, model};
-    use prost::Message;
+    use milwright_mil::text;
 
     use super::*;
     use crate::{Backend, Cpu};
 
-    /// A weight sink that keeps all constants in the program.
-    struct NoWeights;
-
-    impl milwright_convert::spec::WeightSink for NoWeights {
-        fn store(
-            &mut self,
-            _: milwright_spec::blob::BlobType,
-            _: usize,
-            _: &[u8],
-        ) -> Result<pb::mil_spec::value::BlobFileValue, milwright_spec::Error> {
-            unreachable!("the constants are small")
-        }
-    }
-
     fn model(source: &str) -> Arc<Model> {
-        let program = verify(text::parse(source).unwrap()).unwrap();
-        let program = milwright_convert::spec::write(&program, &mut NoWeights).unwrap();
-        let r#type = Some(model::Type::MlProgram(program));
-        let model = pb::Model { specification_version: 6, r#type, ..Default::default() };
-        Arc::new(Model::from_bytes(model.encode_to_vec().into(), &BTreeMap::new()).unwrap())
+        Arc::new(Model::from_program(text::parse(source).unwrap()).unwrap())
     }
 
     /// The default shape is [1, 1] because nothing else is declared, and the matrix product does not accept it.

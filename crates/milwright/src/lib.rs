@@ -59,6 +59,7 @@ pub mod npy;
 pub mod npz;
 mod onnx;
 mod optimizer;
+mod origin;
 mod overflow;
 mod pipeline;
 #[cfg(feature = "prometheus")]
@@ -96,6 +97,7 @@ pub use isolation::{
 pub use kinds::{Can, ModelKind, Task};
 pub use milwright_apple::{ComputePlan, Device, PlannedOp};
 pub use milwright_cache as cache;
+pub use milwright_mil as mil;
 pub use milwright_mil::engine::MAX_THREADS;
 pub use milwright_mil::{DType, Element, Tensor};
 pub use milwright_optimize::{KeptOp, WeightReport};

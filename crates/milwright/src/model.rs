@@ -4,19 +4,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
-use milwright_convert::onnx;
-use milwright_mil::{Checked, Function, OpKind, Program, verify};
-use milwright_spec::onnx::OnnxFile;
-use milwright_spec::proto::{self as pb, Pipeline};
-use milwright_spec::{CompiledPart, CompiledPipeline, CompiledProgram, Container, Package};
-use prost::Message as _;
-
 use crate::classic::Classic;
 use crate::info::pipeline;
 use crate::kinds::{Computed, part_name};
 use crate::onnx::Onnx;
+use crate::origin::Origin;
+use bytes::Bytes;
+use milwright_convert::onnx;
+use milwright_mil::{Checked, Function, OpKind, Program, verify};
 use milwright_spec::did_you_mean;
+use milwright_spec::onnx::OnnxFile;
+use milwright_spec::proto::{self as pb, Pipeline};
+use milwright_spec::{CompiledPart, CompiledPipeline, CompiledProgram, Container, Package};
 
 use crate::{Error, ErrorKind, ModelInfo, ModelKind, Result, Task};
 
@@ -34,12 +33,10 @@ use crate::{Error, ErrorKind, ModelInfo, ModelKind, Result, Task};
 #[derive(Debug)]
 pub struct Model {
     path: PathBuf,
-    package: Package,
+    origin: Origin,
     content: Content,
     info: ModelInfo,
     digest: OnceLock<[u8; 32]>,
-    /// The ONNX model that the program was made from.
-    onnx: Option<Box<Onnx>>,
 }
 
 /// The executable content of a model.
@@ -82,17 +79,45 @@ impl Model {
     /// Imports an ONNX model.
     pub(crate) fn from_onnx(path: &Path, file: OnnxFile, options: &onnx::Options) -> Result<Model> {
         let imported = onnx::read(&file, options)?;
-        let package = Package::from_bytes(imported.model.encode_to_vec().into(), &BTreeMap::new())?;
-        let info = ModelInfo::new(package.model()).with_program(&imported.program);
-        let content = Content::Program(verify(imported.program)?);
         let options = options.clone();
-        let onnx = Some(Box::new(Onnx { file, options, notes: imported.notes }));
-        Ok(Model { path: path.to_owned(), package, content, info, digest: OnceLock::new(), onnx })
+        let onnx = Box::new(Onnx { file, options, notes: imported.notes });
+        let origin = Origin::Onnx(onnx, Box::new(imported.model));
+        Model::of_program(path.to_owned(), origin, verify(imported.program)?)
+    }
+
+    /// A model of a program that was made in memory. Its features are the program's inputs, outputs and states.
+    ///
+    /// ```
+    /// use milwright::{Model, mil};
+    ///
+    /// let program = mil::text::parse(
+    ///     "program(1.3) { func main<ios15>(tensor<fp32, [2]> x) {
+    ///          tensor<fp32, [2]> y = relu(x = x)[name = string(\"y\")];
+    ///      } -> (y); }",
+    /// ).unwrap();
+    /// let model = Model::from_program(program)?;
+    /// assert_eq!(model.info().function(None).unwrap().outputs[0].name, "y");
+    /// # Ok::<(), milwright::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The program breaks the rules of MIL, or has inputs or outputs of a type that a model cannot have.
+    pub fn from_program(program: Program) -> Result<Model> {
+        let program = verify(program)?;
+        let specification = milwright_convert::spec::describe(&program)?;
+        Model::of_program(PathBuf::from("(memory)"), Origin::Program(Box::new(specification)), program)
+    }
+
+    /// A model whose program is not in a Core ML file.
+    fn of_program(path: PathBuf, origin: Origin, program: Checked) -> Result<Model> {
+        let info = ModelInfo::new(origin.specification()).with_program(&program);
+        let content = Content::Program(program);
+        Ok(Model { path, origin, content, info, digest: OnceLock::new() })
     }
 
     /// What the import of an ONNX model had to assume or to leave out, in sentences; empty for Core ML models.
     pub fn import_notes(&self) -> &[String] {
-        self.onnx.as_ref().map_or(&[], |onnx| &onnx.notes)
+        self.origin.notes()
     }
 
     fn new(path: PathBuf, package: Package) -> Result<Model> {
@@ -126,7 +151,7 @@ impl Model {
                 tracing::debug!("{}: function {name}, {} ops", path.display(), function.walk().len());
             }
         }
-        Ok(Model { path, package, content, info, digest: OnceLock::new(), onnx: None })
+        Ok(Model { path, origin: Origin::CoreMl(package), content, info, digest: OnceLock::new() })
     }
 
     /// The path that the model was opened from.
@@ -239,7 +264,11 @@ impl Model {
     /// The compiled parts to write; `digest` is that of the whole model.
     fn compiled(&self, digest: [u8; 32]) -> Result<CompiledPart<'_>> {
         let tool = ("milwright-version", env!("CARGO_PKG_VERSION"));
-        let model = self.package.model();
+        let Some(package) = self.origin.package() else {
+            let error = Error::new(ErrorKind::Unsupported, "only models that are Core ML files are compiled");
+            return Err(error.with_hint("convert it first, and compile the result").at(&self.path));
+        };
+        let model = package.model();
         if let Content::Pipeline(parts) = &self.content {
             let parts = parts.iter().map(|part| part.compiled(digest)).collect::<Result<_>>()?;
             return Ok(CompiledPart::Pipeline(CompiledPipeline { model, parts, digest }));
@@ -250,54 +279,33 @@ impl Model {
         let program = self.program()?;
         Ok(CompiledPart::Program(CompiledProgram {
             model,
-            text: milwright_convert::spec::write_text(program, &self.package, tool),
-            functions: milwright_convert::spec::summaries(program, &self.package),
-            weights: self.package.weight_files(),
+            text: milwright_convert::spec::write_text(program, package, tool),
+            functions: milwright_convert::spec::summaries(program, package),
+            weights: package.weight_files(),
             digest,
         }))
     }
 
     /// Bytes on disk: the model's structure and its weights.
     pub fn size(&self) -> u64 {
-        if let Some(onnx) = &self.onnx {
-            return onnx.size();
-        }
-        self.package.model().encoded_len() as u64 + self.size_outside()
+        self.origin.size() + self.size_outside()
     }
 
-    /// Bytes of weight files and of programs that are texts.
     fn size_outside(&self) -> u64 {
-        let weights = self.package.weight_files().values().flat_map(|f| f.blobs()).flatten();
-        let text = self.package.program_text().map_or(0, str::len) as u64;
-        let parts: u64 = self.compiled_parts().iter().map(|part| part.size_outside()).sum();
-        text + parts + weights.map(|(_, b)| b.data.len() as u64).sum::<u64>()
+        let parts = self.compiled_parts().iter().map(|part| part.size_outside());
+        self.origin.size_outside() + parts.sum::<u64>()
     }
 
     /// The models of a compiled pipeline: their programs and weights are outside its own message and files.
     fn compiled_parts(&self) -> &[Arc<Model>] {
-        match self.package.container() {
-            Container::Mlmodelc => self.pipeline(),
-            _ => &[],
-        }
+        if self.origin.is_compiled() { self.pipeline() } else { &[] }
     }
 
     /// A hash of everything that affects what the model computes.
     pub fn digest(&self) -> [u8; 32] {
         *self.digest.get_or_init(|| {
             let mut hasher = blake3::Hasher::new();
-            if let Some(onnx) = &self.onnx {
-                onnx.hash(&mut hasher);
-            }
-            hasher.update(&self.package.model().encode_to_vec());
-            hasher.update(self.package.program_text().unwrap_or_default().as_bytes());
-            for (name, file) in self.package.weight_files() {
-                hasher.update(name.as_bytes());
-                for (offset, blob) in file.blobs().flatten() {
-                    hasher.update(&offset.to_le_bytes());
-                    hasher.update(&blob.dtype.code().to_le_bytes());
-                    hasher.update(&blob.data);
-                }
-            }
+            self.origin.hash(self.program().ok().map(|program| &**program), &mut hasher);
             for part in self.compiled_parts() {
                 hasher.update(&part.digest());
             }
@@ -305,9 +313,10 @@ impl Model {
         })
     }
 
-    /// The same model with another protobuf message, for example with renamed features.
+    /// The same Core ML model with another protobuf message, for example with renamed features.
     pub(crate) fn with_proto(&self, model: &pb::Model) -> Result<Model> {
-        Model::new(self.path.clone(), self.package.with_model(model))
+        let package = self.origin.package().ok_or_else(|| Error::invalid("not a Core ML file"))?;
+        Model::new(self.path.clone(), package.with_model(model))
     }
 
     pub(crate) fn content(&self) -> &Content {
@@ -336,11 +345,17 @@ impl Model {
 
     /// Whether this is an old neural network, all of whose tensors have five dimensions.
     pub(crate) fn has_five_dimensions(&self) -> bool {
-        milwright_convert::neural_network::has_five_dimensions(self.package.model())
+        milwright_convert::neural_network::has_five_dimensions(self.specification())
     }
 
-    pub(crate) fn package(&self) -> &Package {
-        &self.package
+    /// What a Core ML file says of the model, or would say: see [`Origin::specification`].
+    pub(crate) fn specification(&self) -> &pb::Model {
+        self.origin.specification()
+    }
+
+    /// The files of a Core ML model.
+    pub(crate) fn package(&self) -> Option<&Package> {
+        self.origin.package()
     }
 }
 

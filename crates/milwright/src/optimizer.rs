@@ -370,9 +370,11 @@ impl Optimizer {
         let destination = output.map_or_else(|| scratch.path().join("result.mlpackage"), Path::to_owned);
         // Creating the writer first finds a destination that cannot be written before any work is done.
         let mut writer = PackageWriter::create(&destination)?;
-        writer.carry_over(model.package())?;
+        if let Some(package) = model.package() {
+            writer.carry_over(package)?;
+        }
         let mut spill = Spill::create(&destination, model.package(), self.load.cancel.clone())?;
-        let mut spec = source.model.package().model().clone();
+        let mut spec = source.model.specification().clone();
         let mut report = Report::default();
         let total = source.parts.iter().map(|part| self.stages() * weight_elements(&part.program)).sum();
         let mut done = 0;
@@ -393,7 +395,7 @@ impl Optimizer {
             part.put(&mut spec, program, opset);
         }
         let mut notes = source.notes.clone();
-        notes.extend(features::align(source.model.package().model(), &mut spec));
+        notes.extend(features::align(source.model.specification(), &mut spec));
         progress(Progress::Writing);
         drop(spill);
         let staged = writer.stage(&spec)?;

@@ -100,7 +100,7 @@ impl Structure {
             let inputs = named(function, &function.inputs);
             (name.clone(), FunctionStructure { inputs, block: block(function, function.body, total) })
         });
-        let proto = model.package().model();
+        let proto = model.specification();
         let layers = milwright_convert::neural_network::layers(proto);
         let names = pipeline(proto).map_or(&[][..], |p| &p.names);
         let part = |(i, part)| (names.get(i).cloned().unwrap_or_default(), Structure::new(part));

@@ -7,12 +7,14 @@
 //! they are always inputs. And files order the inputs of an op by name.
 
 mod compiled;
+mod describe;
 mod read;
 mod types;
 mod values;
 mod write;
 
 pub use compiled::{summaries, write_text};
+pub use describe::describe;
 pub use read::read;
 pub use types::read_type;
 pub use write::{WeightSink, write};

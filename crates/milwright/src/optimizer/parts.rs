@@ -42,7 +42,7 @@ impl Source {
     pub fn new(model: &Arc<Model>, opset: Option<Opset>, task: Task) -> Result<Source> {
         model.info().check(task).map_err(|e| e.at(model.path()))?;
         let mut notes = Vec::new();
-        let proto = model.package().model();
+        let proto = model.specification();
         let model = match neural_network::with_identifiers(proto)
             .filter(|_| neural_network::layers(proto).is_some())
         {
@@ -72,7 +72,7 @@ impl Source {
         opset: Option<Opset>,
     ) -> Result<()> {
         let named = |e: Error| if name.is_empty() { e } else { e.within(name) };
-        let proto = model.package().model();
+        let proto = model.specification();
         let (program, described) = match model.content() {
             Content::Classic(_) => return Ok(()),
             Content::Pipeline(parts) => {

@@ -19,7 +19,7 @@ const RELEASE_BYTES: usize = 16 << 20;
 
 /// Keeps compressed weights in an unnamed temporary file until the result is written, so that they take no memory.
 pub(super) struct Spill<'a> {
-    source: &'a Package,
+    source: Option<&'a Package>,
     file: File,
     destination: PathBuf,
     end: u64,
@@ -31,7 +31,11 @@ pub(super) struct Spill<'a> {
 
 impl<'a> Spill<'a> {
     /// Creates the file in the folder of the destination.
-    pub(super) fn create(destination: &Path, source: &'a Package, cancel: Cancel) -> Result<Spill<'a>> {
+    pub(super) fn create(
+        destination: &Path,
+        source: Option<&'a Package>,
+        cancel: Cancel,
+    ) -> Result<Spill<'a>> {
         let folder = destination.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let file = tempfile::tempfile_in(folder).map_err(|e| Error::io("write", destination, e))?;
         let destination = destination.to_owned();
@@ -49,7 +53,9 @@ impl<'a> Spill<'a> {
     fn read(&mut self, bytes: usize) {
         self.unreleased += bytes;
         if self.unreleased >= RELEASE_BYTES {
-            self.source.release_memory();
+            if let Some(package) = self.source {
+                package.release_memory();
+            }
             self.maps.iter().for_each(FileMap::release);
             self.unreleased = 0;
         }

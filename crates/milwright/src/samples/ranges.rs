@@ -17,7 +17,7 @@ pub(super) fn ranges(model: &Model, input: &str, count: usize) -> Option<Vec<Ran
     let parts = model.pipeline();
     if parts.is_empty() {
         let first = place(model.info().function(None)?, input)?;
-        return of(model.package().model(), first, count);
+        return of(model.specification(), first, count);
     }
     // The first model of a pipeline that takes the input. A feature vectorizer passes it on to the next one.
     let mut name = input.to_owned();
@@ -25,14 +25,14 @@ pub(super) fn ranges(model: &Model, input: &str, count: usize) -> Option<Vec<Ran
     for part in parts {
         let function = part.info().function(None)?;
         let Some(first) = place(function, &name) else { continue };
-        match &part.package().model().r#type {
+        match &part.specification().r#type {
             Some(Type::FeatureVectorizer(m)) => {
                 let before = m.input_list.iter().take_while(|c| c.input_column != name);
                 skipped = before.map(|c| c.input_dimensions as usize).fold(skipped, usize::saturating_add);
                 name = function.outputs.first()?.name.clone();
             }
             Some(Type::Identity(_)) => {}
-            _ => return of(part.package().model(), first.saturating_add(skipped), count),
+            _ => return of(part.specification(), first.saturating_add(skipped), count),
         }
     }
     None
@@ -66,7 +66,7 @@ pub(super) fn known(model: &Model, input: &str) -> Option<Known> {
     use pb::categorical_mapping::MappingType as M;
     use pb::dict_vectorizer::Map as D;
     use pb::one_hot_encoder::CategoryType as C;
-    let found = match model.package().model().r#type.as_ref()? {
+    let found = match model.specification().r#type.as_ref()? {
         Type::DictVectorizer(m) => match m.map.as_ref()? {
             D::StringToIndex(words) => Known::Words(words.vector.clone()),
             D::Int64ToIndex(numbers) => Known::Numbers(numbers.vector.clone()),
