@@ -190,6 +190,12 @@ impl Builder {
         self.function[block].outputs = outputs;
     }
 
+    /// Adds ops to this block from now on: to a nested block that was left, or to the block around it. Returns the block
+    /// that ops were added to before.
+    pub fn resume(&mut self, block: BlockId) -> BlockId {
+        std::mem::replace(&mut self.block, block)
+    }
+
     /// Replaces the outputs of a nested block that no op has yet.
     pub fn set_outputs(&mut self, block: BlockId, outputs: Vec<ValueId>) {
         self.function[block].outputs = outputs;

@@ -1,13 +1,16 @@
-//! Control flow: graphs inside nodes.
+//! Control flow: graphs inside nodes, and the choice between two of them.
 
 use std::collections::HashSet;
+use std::rc::Rc;
 
+use milwright_mil::{BlockId, Dim, Input, OpKind, TensorType, ValueId, param};
 use milwright_spec::onnx::proto::GraphProto;
 
 use super::graph::Importer;
-use super::item::Item;
+use super::item::{Item, Val};
+use super::node::Node;
 use crate::Error;
-use crate::lower::Result;
+use crate::lower::{Result, op};
 
 /// Lowers a graph inside the present one, whose names it sees. Returns what its outputs refer to.
 pub(super) fn subgraph<'m>(
@@ -29,12 +32,155 @@ pub(super) fn subgraph<'m>(
     }
     let names: Vec<&str> = graph.output.iter().map(|o| o.name()).collect();
     let lowered = importer.lower(&graph.node, &names);
-    let found: Option<Vec<Item>> = names.iter().map(|&name| importer.scope.get(name).cloned()).collect();
+    let found: Vec<Option<Item>> = names.iter().map(|&name| importer.scope.get(name).cloned()).collect();
     importer.scope.undo(mark);
     importer.label = label;
     lowered?;
     if importer.faults.count() > faults {
-        return Err(Error::unsupported("nodes of its graph cannot be run: see the errors before"));
+        return Err(Error::unsupported("nodes of its graph cannot be run: see the errors before this one"));
     }
-    found.ok_or_else(|| Error::malformed("its graph does not define one of its outputs"))
+    let undefined =
+        |i: usize| Error::malformed(format!("its graph does not define its output `{}`", names[i]));
+    found.into_iter().enumerate().map(|(i, item)| item.ok_or_else(|| undefined(i))).collect()
+}
+
+/// `If`. A condition that is known at import chooses its branch for good.
+pub(super) fn branch(n: &mut Node<'_, '_>) -> Result<Vec<Item>> {
+    let graphs = [n.graph("then_branch")?, n.graph("else_branch")?];
+    if let Some(known) = n.known(0) {
+        let is_true = known.to_f64().first().is_some_and(|&x| x != 0.0);
+        return subgraph(n, graphs[usize::from(!is_true)], Vec::new());
+    }
+    let condition = n.value(0)?;
+    let condition = n.bool_of(condition)?;
+    let condition = n.scalar(condition)?;
+    let mut blocks = Vec::with_capacity(2);
+    let mut found = Vec::with_capacity(2);
+    for graph in graphs {
+        let (block, outer) = n.builder.enter();
+        let items = subgraph(n, graph, Vec::new());
+        n.builder.leave(outer, Vec::new());
+        blocks.push(block);
+        found.push(items?);
+    }
+    let (Some(no), Some(yes)) = (found.pop(), found.pop()) else { unreachable!("there are two branches") };
+    if yes.len() != no.len() {
+        return Err(Error::malformed("its branches have different numbers of outputs"));
+    }
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    yes.iter().for_each(|item| tensors(item, &mut a));
+    no.iter().for_each(|item| tensors(item, &mut b));
+    if !yes.iter().zip(&no).all(|(a, b)| same_form(a, b)) {
+        return Err(Error::unsupported("its branches give sequences or optionals of different form"));
+    }
+    let outputs = joined(n, condition, [&a, &b], &blocks)?;
+    for (&block, outputs) in blocks.iter().zip(outputs) {
+        n.builder.set_outputs(block, outputs);
+    }
+    let inputs = vec![Input::value(param!(Cond.pred), condition)];
+    let results = n.ops_with_blocks(OpKind::Cond, inputs, blocks)?;
+    let mut results = a.iter().zip(results).map(|(val, value)| Val::new(val.elem, value));
+    yes.iter().map(|item| rebuilt(item, &mut results)).collect()
+}
+
+/// Gives the results of both branches types that agree. Returns the outputs of both blocks.
+fn joined(
+    n: &mut Node<'_, '_>,
+    condition: ValueId,
+    vals: [&[Val]; 2],
+    blocks: &[BlockId],
+) -> Result<[Vec<ValueId>; 2]> {
+    let mut outputs: [Vec<ValueId>; 2] = Default::default();
+    for (i, (a, b)) in vals[0].iter().zip(vals[1]).enumerate() {
+        let values = [n.value_of(a)?, n.value_of(b)?];
+        let types = [n.ty(values[0])?.clone(), n.ty(values[1])?.clone()];
+        if types[0].rank() != types[1].rank() {
+            return Err(Error::unsupported(format!(
+                "its output {i} has {} dimensions in one branch, {} in the other",
+                types[0].rank(),
+                types[1].rank()
+            ))
+            .with_hint("bind sizes until the condition is known at import, with `--size NAME=N`, or freeze the input that it depends on"));
+        }
+        let dtype = types[0].dtype;
+        let differ = types[0].shape.iter().zip(&types[1].shape).any(|(a, b)| !a.agrees(*b));
+        let shape = if differ { Some(chosen_shape(n, condition, values)?) } else { None };
+        for (side, value) in values.into_iter().enumerate() {
+            let outer = n.builder.resume(blocks[side]);
+            let cast = n.cast(value, dtype);
+            let shaped = match (cast, shape) {
+                (Ok(value), Some(shape)) => op!(n, Reshape, x = value, shape = shape),
+                // An output may not be a value of the outer block or an input of its own.
+                (Ok(value), None) => op!(n, Identity, x = value),
+                (error, _) => error,
+            };
+            n.builder.resume(outer);
+            outputs[side].push(shaped?);
+        }
+    }
+    Ok(outputs)
+}
+
+/// The shape of the branch that will run, as a vector that only a run knows: types of known sizes that differ would
+/// not agree.
+fn chosen_shape(n: &mut Node<'_, '_>, condition: ValueId, values: [ValueId; 2]) -> Result<ValueId> {
+    let mut shapes = Vec::with_capacity(2);
+    for value in values {
+        let known: Option<Vec<i32>> =
+            n.ty(value)?.shape.iter().map(|d| d.fixed().and_then(|n| n.try_into().ok())).collect();
+        let known = known.ok_or_else(|| {
+            Error::unsupported("its branches give shapes that differ, of which one is not known")
+                .with_hint("bind that size: `--size NAME=N`")
+        })?;
+        shapes.push(n.int_vector(&known));
+    }
+    op!(n, Select, cond = condition, a = shapes[0], b = shapes[1])
+}
+
+/// Collects the tensors of which an item consists.
+pub(super) fn tensors(item: &Item, vals: &mut Vec<Val>) {
+    match item {
+        Item::Tensor(val) => vals.push(val.clone()),
+        Item::Sequence(items) => items.iter().for_each(|item| tensors(item, vals)),
+        Item::Optional(inner) => inner.iter().for_each(|item| tensors(item, vals)),
+    }
+}
+
+/// Whether two items consist of equally many tensors in the same order.
+fn same_form(a: &Item, b: &Item) -> bool {
+    match (a, b) {
+        (Item::Tensor(_), Item::Tensor(_)) | (Item::Optional(None), Item::Optional(None)) => true,
+        (Item::Sequence(a), Item::Sequence(b)) => {
+            a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| same_form(a, b))
+        }
+        (Item::Optional(Some(a)), Item::Optional(Some(b))) => same_form(a, b),
+        _ => false,
+    }
+}
+
+/// An item of the same form as another one, of other tensors.
+pub(super) fn rebuilt(form: &Item, vals: &mut dyn Iterator<Item = Val>) -> Result<Item> {
+    Ok(match form {
+        Item::Tensor(_) => Item::Tensor(vals.next().ok_or_else(|| Error::malformed("a result is missing"))?),
+        Item::Sequence(items) => {
+            Item::Sequence(items.iter().map(|item| rebuilt(item, vals)).collect::<Result<Vec<_>>>()?.into())
+        }
+        Item::Optional(None) => Item::Optional(None),
+        Item::Optional(Some(inner)) => Item::Optional(Some(Rc::new(rebuilt(inner, vals)?))),
+    })
+}
+
+/// Makes sizes of a type unknown where they differ from another type's.
+pub(super) fn open(ty: &mut TensorType, other: &TensorType, all: bool) -> Result<()> {
+    if ty.rank() != other.rank() {
+        let (a, b) = (ty.rank(), other.rank());
+        return Err(Error::unsupported(format!("a tensor of {a} dimensions has {b} after a turn of the loop"))
+            .with_hint("a loop's tensors keep their number of dimensions: export the model with another form of the loop"));
+    }
+    for (size, other) in ty.shape.iter_mut().zip(&other.shape) {
+        if all || size != other {
+            *size = Dim::Unknown;
+        }
+    }
+    Ok(())
 }

@@ -230,6 +230,11 @@ impl<'a, 'm> Node<'a, 'm> {
         found.g.as_deref().ok_or_else(missing)
     }
 
+    /// Knows an attribute and does not need it.
+    pub fn ignore(&mut self, name: &'static str) {
+        self.asked.push(name);
+    }
+
     /// The names of attributes that nothing asked for, which the op of this version does not have.
     pub fn unread_attributes(&self) -> Vec<&'m str> {
         let names = self.attributes.iter().map(|(name, _)| *name);

@@ -11,7 +11,7 @@ use milwright_mil::OpKind;
 
 use super::item::Item;
 use super::node::{Node, Results};
-use super::{elementwise, linear, shape, slice};
+use super::{control, elementwise, linear, loops, sequence, shape, slice};
 use crate::lower::Result;
 
 /// An ONNX op.
@@ -251,22 +251,22 @@ entries! {
     ONNX "ConvInteger" [10] => { refuse LATER, LATER_HINT }
     ONNX "MatMulInteger" [10] => { refuse LATER, LATER_HINT }
     // control flow (control.rs)
-    ONNX "If" [1, 11, 13, 16, 19, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
-    ONNX "Loop" [1, 11, 13, 16, 19, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
-    ONNX "Scan" [8, 9, 11, 16, 19, 21, 23, 24, 25] => { refuse LATER, LATER_HINT }
+    ONNX "If" [1, 11, 13, 16, 19, 21, 23, 24, 25] => { control::branch }
+    ONNX "Loop" [1, 11, 13, 16, 19, 21, 23, 24, 25] => { loops::repeat }
+    ONNX "Scan" [8, 9, 11, 16, 19, 21, 23, 24, 25] => { loops::scan }
     // sequences and optionals (sequence.rs)
-    ONNX "ConcatFromSequence" [11] => { refuse LATER, LATER_HINT }
-    ONNX "Optional" [15, 28] => { refuse LATER, LATER_HINT }
-    ONNX "OptionalGetElement" [15, 18, 28] => { refuse LATER, LATER_HINT }
-    ONNX "OptionalHasElement" [15, 18, 28] => { refuse LATER, LATER_HINT }
-    ONNX "SequenceAt" [11] => { refuse LATER, LATER_HINT }
-    ONNX "SequenceConstruct" [11] => { refuse LATER, LATER_HINT }
-    ONNX "SequenceEmpty" [11] => { refuse LATER, LATER_HINT }
-    ONNX "SequenceErase" [11] => { refuse LATER, LATER_HINT }
-    ONNX "SequenceInsert" [11] => { refuse LATER, LATER_HINT }
-    ONNX "SequenceLength" [11] => { refuse LATER, LATER_HINT }
-    ONNX "SequenceMap" [17] => { refuse LATER, LATER_HINT }
-    ONNX "SplitToSequence" [11, 24] => { refuse LATER, LATER_HINT }
+    ONNX "ConcatFromSequence" [11] => { sequence::concat }
+    ONNX "Optional" [15, 28] => { sequence::optional }
+    ONNX "OptionalGetElement" [15, 18, 28] => { sequence::get_element }
+    ONNX "OptionalHasElement" [15, 18, 28] => { sequence::has_element }
+    ONNX "SequenceAt" [11] => { sequence::at }
+    ONNX "SequenceConstruct" [11] => { sequence::construct }
+    ONNX "SequenceEmpty" [11] => { sequence::empty }
+    ONNX "SequenceErase" [11] => { sequence::erase }
+    ONNX "SequenceInsert" [11] => { sequence::insert }
+    ONNX "SequenceLength" [11] => { sequence::length }
+    ONNX "SequenceMap" [17] => { sequence::map }
+    ONNX "SplitToSequence" [11, 24] => { sequence::split }
     // random numbers (random.rs)
     ONNX "Bernoulli" [15, 22] => { refuse LATER, LATER_HINT }
     ONNX "Multinomial" [7, 22] => { refuse LATER, LATER_HINT }
