@@ -14,16 +14,29 @@
 
 #![expect(dead_code, reason = "the op families that use it are being written")]
 
+mod activation;
 mod border;
+mod cast;
+mod compose;
 mod control;
+mod conv;
 mod elem;
 mod elementwise;
+mod gather;
 mod graph;
 mod item;
+mod layout;
 mod linear;
 mod loops;
+mod matrix;
 mod node;
+mod norm;
 mod order;
+mod pad;
+mod permute;
+mod pool;
+mod reduce;
+mod select;
 mod sequence;
 mod shape;
 mod slice;
@@ -84,6 +97,43 @@ pub struct Imported {
     pub notes: Vec<String>,
     /// How many nodes of each op were lowered.
     pub ops: BTreeMap<String, usize>,
+}
+
+/// The elements of a tensor of a file.
+#[derive(Clone, Debug)]
+pub struct Numbers {
+    /// The element type's name, such as `int64`.
+    pub elem: &'static str,
+    /// The sizes of the dimensions.
+    pub shape: Vec<usize>,
+    /// The elements.
+    pub values: Vec<f64>,
+    /// The elements of an integer or bool type, exactly.
+    pub ints: Option<Vec<i64>>,
+}
+
+impl Numbers {
+    /// A number rounded to the element type.
+    pub fn rounded(&self, x: f64) -> f64 {
+        match self.elem {
+            "float16" => half::f16::from_f64(x).to_f64(),
+            "bfloat16" => half::bf16::from_f64(x).to_f64(),
+            _ => x,
+        }
+    }
+}
+
+/// Reads a tensor whose data is in the message.
+///
+/// # Errors
+/// It is malformed, or has elements that are no numbers.
+pub fn numbers(proto: &milwright_spec::onnx::proto::TensorProto) -> Result<Numbers, Error> {
+    let stored = stored::Stored::read_inline(proto)?;
+    if stored.elem == elem::Elem::String {
+        return Err(Error::unsupported("strings are no numbers"));
+    }
+    let (shape, ints) = (stored.tensor.shape().to_vec(), stored.ints());
+    Ok(Numbers { elem: stored.elem.name(), shape, values: stored.numbers(), ints })
 }
 
 /// The opsets in which a model is tried, if none is wanted.

@@ -31,6 +31,15 @@ impl Stored {
 
     /// Reads a tensor. Bytes in the file are not copied where the MIL type is the same.
     pub fn read(file: &OnnxFile, proto: &TensorProto) -> Result<Stored> {
+        Self::read_with(Some(file), proto)
+    }
+
+    /// Reads a tensor whose data is in the message.
+    pub fn read_inline(proto: &TensorProto) -> Result<Stored> {
+        Self::read_with(None, proto)
+    }
+
+    fn read_with(file: Option<&OnnxFile>, proto: &TensorProto) -> Result<Stored> {
         let elem = Elem::from_code(proto.data_type())?;
         let shape = shape(&proto.dims)?;
         if proto.segment.is_some() {
@@ -50,6 +59,7 @@ impl Stored {
         let count = count.filter(|&n| n <= isize::MAX as usize / 16).ok_or_else(too_large)?;
         let length = (count * elem.bits()).div_ceil(8);
         let bytes = if proto.data_location() == DataLocation::External {
+            let file = file.ok_or_else(|| Error::malformed("the data is in another file"))?;
             Some(file.external_data(proto, length as u64).map_err(|e| {
                 let error = Error::malformed(e.to_string());
                 match e.hint() {
