@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use milwright_cpu::Support;
 use milwright_mil::ops::{Default, Kind, Param, Version};
 use milwright_mil::{DType, OpKind, Opset};
-use milwright_optimize::Quantization;
+use milwright_optimize::{Family, OPTIONS, Quantization};
 
 use crate::Result;
 
@@ -74,9 +74,9 @@ fn pages() -> BTreeMap<PathBuf, String> {
 fn quantizations_page() -> String {
     let mut page = String::from(
         "<!-- Made by `cargo xtask docs` from the list of quantizations. Do not edit. -->\n\n# Quantizations\n\n\
-         The values of `--quantize`. [optimize.md](optimize.md) says which constants are weights; those with NaN or infinity \
-         stay as they are.\n\n\
-         | `--quantize` | what becomes of a weight | weights that stay as they are | oldest opset | tolerance by default |\n\
+         The values of `--quantize`, and of `quantize` in Python. [optimize.md](optimize.md) says which constants are \
+         weights; those with NaN or infinity stay as they are.\n\n\
+         | form | what becomes of a weight | weights that stay as they are | oldest opset | tolerance by default |\n\
          |---|---|---|---|---|\n",
     );
     for info in Quantization::ALL.iter().map(|q| q.info()) {
@@ -89,6 +89,24 @@ fn quantizations_page() -> String {
             info.tolerance_db
         );
     }
+    page += "\n## Options\n\n\
+             Options follow the name after a colon, separated by commas: `int4:block=32,asymmetric`. Blocks, groups, vectors \
+             and rows need ios18.\n\n\
+             | option | of | what it does |\n|---|---|---|\n";
+    for option in OPTIONS {
+        let of: Vec<&str> = option.of.iter().copied().map(Family::name).collect();
+        page += &format!("| `{}` | {} | {} |\n", option.form, of.join(", "), option.doc);
+    }
+    page += "\n## Several steps\n\n\
+             Steps that a plus joins are taken one after the other; they need ios18:\n\n\
+             * `prune:sparsity=0.75+palette4` and `prune:ratio=2:4+int8` store the elements that are left as indices or \
+             integers;\n\
+             * `palette4+int8` stores the values of the table as int8, with a scale for each table;\n\
+             * `int8+palette4` stores int8 values as indices into a table of integers, which the scales of the channels \
+             multiply;\n\
+             * `int8+prune:sparsity=0.5` and `palette4+prune:sparsity=0.5` leave out the smallest of the values that the \
+             first step made;\n\
+             * `float16+int4:block=32` converts the program to fp16 first.\n";
     page
 }
 

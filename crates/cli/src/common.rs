@@ -9,7 +9,7 @@ use milwright::image::Fit;
 use milwright::{
     Backend, Comparison, Error, ErrorKind, InputFolder, Isolation, Launch, Limits, LoadOptions, MAX_THREADS,
     Model, OutputDifference, PART_MARGIN_DB, Process, Result, Role, SampleSource, Samples, Slice, Snr,
-    Target, Tolerance,
+    Target, TargetOs, Tolerance,
 };
 
 use crate::interrupt;
@@ -171,6 +171,30 @@ impl From<TargetArg> for Target {
             TargetArg::Ane => Target::Ane,
             TargetArg::Gpu => Target::Gpu,
             TargetArg::Cpu => Target::Cpu,
+        }
+    }
+}
+
+/// The systems that a model is for, as users write them.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum TargetOsArg {
+    /// macOS 12.
+    Ios15,
+    /// macOS 13.
+    Ios16,
+    /// macOS 14.
+    Ios17,
+    /// macOS 15.
+    Ios18,
+}
+
+impl From<TargetOsArg> for TargetOs {
+    fn from(target: TargetOsArg) -> TargetOs {
+        match target {
+            TargetOsArg::Ios15 => TargetOs::Ios15,
+            TargetOsArg::Ios16 => TargetOs::Ios16,
+            TargetOsArg::Ios17 => TargetOs::Ios17,
+            TargetOsArg::Ios18 => TargetOs::Ios18,
         }
     }
 }

@@ -22,7 +22,7 @@
 //! | open an ML program, a neural network, a pipeline … | [`Model`] |
 //! | run it | [`Target`], [`Backend`], [`Session`] |
 //! | run it in several threads | [`Backend::load`], [`LoadedModel`] |
-//! | make it smaller, to a tolerance | [`Optimizer`], [`Quantization`] |
+//! | make it smaller, to a tolerance | [`Optimizer`], [`Quantization`], [`Compression`] |
 //! | write a neural network as an ML program | [`Converter`] |
 //! | compare two models | [`compare()`], [`Samples`] |
 //! | serve many models to many callers | the module `manager`, of the feature of that name |
@@ -100,10 +100,12 @@ pub use milwright_cache as cache;
 pub use milwright_mil as mil;
 pub use milwright_mil::engine::MAX_THREADS;
 pub use milwright_mil::{DType, Element, Tensor};
-pub use milwright_optimize::{KeptOp, WeightReport};
+pub use milwright_optimize::{Config as CompressionConfig, Family, KeptOp, OPTIONS, WeightReport};
 pub use milwright_spec::{Container, abandon_writes, did_you_mean, is_device_name, nearest, would_replace};
 pub use model::Model;
-pub use optimizer::{OptimizeReport, Optimizer, Progress, Quantization, QuantizationInfo, Tolerance};
+pub use optimizer::{
+    Compression, OptimizeReport, Optimizer, Progress, Quantization, QuantizationInfo, Tolerance,
+};
 pub use proof::{Comparison, Proof, compare, compare_functions};
 pub use request::{Dictionary, InferenceRequest, Prediction};
 pub use samples::{InputFolder, SampleSource, Samples, read_file, read_file_fitted};

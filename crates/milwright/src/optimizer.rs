@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use milwright_mil::{Opset, Program, Tensor, passes, verify};
 use milwright_optimize::float16::{self, Observed};
-use milwright_optimize::{KeptOp, Report};
+use milwright_optimize::{Config, KeptOp, Report};
 use milwright_spec::{PackageWriter, StagedPackage};
 use serde::Serialize;
 
@@ -17,7 +17,7 @@ mod parts;
 mod spill;
 
 pub use judge::Tolerance;
-pub use milwright_optimize::{Quantization, QuantizationInfo};
+pub use milwright_optimize::{Compression, Quantization, QuantizationInfo};
 
 use parts::{Part, Source};
 use spill::{Spill, Weights};
@@ -26,7 +26,7 @@ use crate::backend::seconds;
 use crate::kinds::Task;
 use crate::{
     ArrayType, Error, ErrorKind, FeatureType, LoadOptions, Model, OutputDifference, Proof, Result, Samples,
-    Target, WeightReport, compare, overflow, telemetry,
+    Target, TargetOs, WeightReport, compare, overflow, telemetry,
 };
 
 /// Optimizes models. Build one, then call [`optimize`](Optimizer::optimize) for as many models as you like.
@@ -49,8 +49,9 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Optimizer {
     target: Target,
-    quantization: Quantization,
+    config: Config,
     tolerance: Tolerance,
+    proves: bool,
     samples: Option<Samples>,
     seed: u64,
     load: LoadOptions,
@@ -80,6 +81,8 @@ pub struct OptimizeReport {
     /// Changes besides those of weights, as sentences, such as what a neural network loses when it becomes an ML
     /// program.
     pub notes: Vec<String>,
+    /// Whether the result was compared with the original. If not, `proof` is empty.
+    pub proved: bool,
     /// The differences between the outputs and the original's.
     pub proof: Proof,
     /// The tolerance that the proof was held to, in dB; `None` if there was none.
@@ -128,8 +131,9 @@ impl Default for Optimizer {
     fn default() -> Optimizer {
         Optimizer {
             target: Target::Auto,
-            quantization: Quantization::None,
+            config: Compression::default().into(),
             tolerance: Tolerance::Default,
+            proves: true,
             samples: None,
             seed: 0,
             load: LoadOptions::default(),
@@ -153,10 +157,32 @@ impl Optimizer {
         self
     }
 
-    /// How weights are stored.
+    /// How weights are stored: a [`Quantization`], or a [`Compression`] with options.
     #[must_use]
-    pub fn quantization(mut self, quantization: Quantization) -> Optimizer {
-        self.quantization = quantization;
+    pub fn quantization(self, compression: impl Into<Compression>) -> Optimizer {
+        self.config(compression.into())
+    }
+
+    /// How weights are stored, each by the ops that use it.
+    #[must_use]
+    pub fn config(mut self, config: impl Into<Config>) -> Optimizer {
+        self.config = config.into();
+        self
+    }
+
+    /// The oldest system that the result must run on. It is an error if that system cannot express the result. Without
+    /// it, the result is for the system that the model is for, or for the oldest newer one that it needs.
+    #[must_use]
+    pub fn target_os(mut self, target: TargetOs) -> Optimizer {
+        self.opset = Some(target.into());
+        self
+    }
+
+    /// Does not run the models, for those who compare them elsewhere: the result is written unproved, and the report says
+    /// so.
+    #[must_use]
+    pub fn without_proof(mut self) -> Optimizer {
+        self.proves = false;
         self
     }
 
@@ -238,7 +264,15 @@ impl Optimizer {
         }
         // Passes run before weights are compressed: a pass can fold a scale into a weight, but not into a palette.
         let start = Instant::now();
+        if let Some(opset) = self.opset {
+            self.config.check_opset(opset).map_err(|why| {
+                Error::new(ErrorKind::Unsupported, why)
+                    .with_hint("choose one of the forms that the system has, or leave the system out")
+                    .at(model.path())
+            })?;
+        }
         let mut source = Source::new(model, self.opset, self.task)?;
+        self.check_config(model, &source)?;
         for part in &mut source.parts {
             let prepared = passes::run(part.program.clone(), &self.passes(), None);
             let (program, reports) = prepared.map_err(|e| broken(model, &e))?;
@@ -252,7 +286,7 @@ impl Optimizer {
         tracing::debug!("graph passes took {prepared_in:?}");
         let mut observed: Vec<Observations> = source.parts.iter().map(|_| Observations::new()).collect();
         let mut attempt = self.attempt(model, &source, &observed, output, progress);
-        if self.halves() && self.is_poor(attempt.as_ref()) {
+        if self.proves && self.halves() && self.is_poor(attempt.as_ref()) {
             // A run finds the values that fp16 loses. With these in fp32, a second attempt may succeed.
             let found = source.parts.iter().map(|part| self.observe(&source, part));
             match found.collect::<Result<Vec<_>>>() {
@@ -272,6 +306,16 @@ impl Optimizer {
         attempt.finish(output)
     }
 
+    /// Checks that each entry of the configuration is for a weight of the model.
+    fn check_config(&self, model: &Model, source: &Source) -> Result<()> {
+        let functions = source.parts.iter().flat_map(|part| part.program.functions.values());
+        self.config.check_matches(functions).map_err(|why| {
+            Error::invalid(format!("an entry of the configuration has no effect: {why}"))
+                .with_hint("correct the name, or remove the entry")
+                .at(model.path())
+        })
+    }
+
     /// The graph passes to run.
     fn passes(&self) -> Vec<passes::Pass> {
         match self.task {
@@ -285,13 +329,14 @@ impl Optimizer {
 
     /// Whether the program is converted to fp16.
     fn halves(&self) -> bool {
-        self.quantization.computes_in_fp16() || matches!(self.target, Target::Ane | Target::Gpu)
+        self.config.computes_in_fp16() || matches!(self.target, Target::Ane | Target::Gpu)
     }
 
     /// The tolerance in dB; `None` if there is none.
     fn tolerance_db(&self) -> Option<f64> {
         match self.tolerance {
-            Tolerance::Default => Some(Tolerance::default_db(self.quantization, self.halves())),
+            _ if !self.proves => None,
+            Tolerance::Default => Some(self.default_db()),
             Tolerance::Decibels(db) => Some(db),
             Tolerance::None => None,
         }
@@ -334,7 +379,7 @@ impl Optimizer {
         let functions = || source.parts.iter().flat_map(|part| part.program.functions.values());
         let is_costly = observed.iter().all(HashMap::is_empty)
             && functions().map(overflow::probes).sum::<usize>() > MAX_PROBES;
-        if !self.halves() || !report.proof.is_smoke_test() || is_costly {
+        if !self.proves || !self.halves() || !report.proof.is_smoke_test() || is_costly {
             return None;
         }
         let mut largest: f64 = 0.0;
@@ -396,6 +441,9 @@ impl Optimizer {
         }
         let mut notes = source.notes.clone();
         notes.extend(features::align(source.model.specification(), &mut spec));
+        if let Some(note) = self.raised(source.model.info().specification_version, &spec) {
+            notes.push(note);
+        }
         progress(Progress::Writing);
         drop(spill);
         let staged = writer.stage(&spec)?;
@@ -403,7 +451,11 @@ impl Optimizer {
 
         let start = Instant::now();
         let result = Arc::new(Model::open(staged.path())?);
-        let proof = self.prove(&source.model, &result, progress)?;
+        let proof = if self.proves {
+            self.prove(&source.model, &result, progress)?
+        } else {
+            Proof { functions: Vec::new() }
+        };
         let report = OptimizeReport {
             output: output.map(Path::to_owned),
             bytes_before: model.size(),
@@ -412,6 +464,7 @@ impl Optimizer {
             kept: report.kept,
             specification_version: result.info().specification_version,
             notes,
+            proved: self.proves,
             proof,
             tolerance_db: self.tolerance_db(),
             default_tolerance: self.tolerance == Tolerance::Default,
@@ -426,13 +479,23 @@ impl Optimizer {
         Ok(Attempt { report, time, staged, _scratch: scratch })
     }
 
+    /// A note if the form of weights needs a newer system than the model did, and none was asked for.
+    fn raised(&self, before: i32, spec: &milwright_spec::proto::Model) -> Option<String> {
+        let newer =
+            self.task == Task::Optimize && self.opset.is_none() && spec.specification_version > before;
+        // Every system of today loads compressed weights of the first kind.
+        let forms = self.config.compressions().filter(|c| c.min_opset() >= Opset::Ios18);
+        let form = forms.max_by_key(|c| c.min_opset()).filter(|_| newer)?;
+        Some(format!("it needs iOS 18 now: `{form}` is not in older systems"))
+    }
+
     /// How many times each weight is processed.
     fn stages(&self) -> usize {
         usize::from(self.halves()) + usize::from(self.compresses())
     }
 
     fn compresses(&self) -> bool {
-        self.quantization.scheme().is_some()
+        self.config.compresses()
     }
 
     /// Optimizes a part's program. The new weights go to the spill file.
@@ -456,9 +519,11 @@ impl Optimizer {
             }
         }
         if self.compresses() {
-            let found = milwright_optimize::optimize(&mut program, self.quantization, spill, &mut advance);
+            let found = milwright_optimize::compress(&mut program, &self.config, spill, &mut advance);
             self.load.cancel.check()?;
-            merge(&mut report, found.map_err(|e| spill.error(&e))?);
+            let weights = found.map_err(|e| spill.error(&e))?;
+            merge(&mut report, Report { weights, ..Report::default() });
+            check_raised(part, &program)?;
         }
         // Removes the constants that were converted, and casts that cancel out.
         let names: &[&str] =
@@ -599,6 +664,26 @@ fn broken(model: &Model, error: &dyn std::fmt::Display) -> Error {
         .at(model.path())
 }
 
+/// Checks that functions that were raised to a newer opset are valid there: some ops became stricter.
+fn check_raised(part: &Part, program: &Program) -> Result<()> {
+    let old = part.program.functions.values();
+    let Some(opset) = program
+        .functions
+        .values()
+        .zip(old)
+        .filter(|(new, old)| new.opset != old.opset)
+        .map(|(f, _)| f.opset)
+        .max()
+    else {
+        return Ok(());
+    };
+    let Err(errors) = verify(program.clone()) else { return Ok(()) };
+    let opset = opset.text_name();
+    let message = format!("this form of weights needs {opset}, where the program is not valid: {errors}");
+    Err(Error::new(ErrorKind::Unsupported, message)
+        .with_hint("int8 with a scale for each channel, and palettes with one table, need iOS 16 only"))
+}
+
 fn weight_elements(program: &Program) -> usize {
     let weights = program.functions.values().flat_map(|f| {
         milwright_optimize::weights::weights(f)
@@ -633,6 +718,7 @@ fn weights<S: serde::Serializer>(weights: &[WeightReport], serializer: S) -> Res
         dtype: &'a str,
         bytes_before: usize,
         bytes_after: usize,
+        form: Option<&'a str>,
         snr_db: Option<f64>,
         max_error: f64,
         skipped: Option<&'a str>,
@@ -644,6 +730,7 @@ fn weights<S: serde::Serializer>(weights: &[WeightReport], serializer: S) -> Res
         dtype: w.dtype.name(),
         bytes_before: w.bytes_before,
         bytes_after: w.bytes_after,
+        form: w.form.as_deref(),
         snr_db: w.snr_db.filter(|s| s.is_finite()),
         max_error: w.max_error,
         skipped: w.skipped.as_deref(),

@@ -3,12 +3,17 @@
 //! [`optimize`] rewrites a program in place. It reads each weight (from a memory-mapped file, say), compresses it,
 //! hands it to the caller's store and releases it, so that memory use stays near that of the largest tensor.
 //!
-//! [`Quantization`] lists what can be done to weights, and its entries implement [`Scheme`]. Compressed weights are
-//! `constexpr_*` ops, in the form of the function's opset.
+//! [`Quantization`] lists what can be done to weights, [`Compression`] adds the options, and [`Config`] says which weight
+//! gets which. Compressed weights are `constexpr_*` ops, in the form of the function's opset.
 #![forbid(unsafe_code)]
 
+mod blocks;
+mod code;
+mod compression;
+mod config;
 pub mod float16;
 mod loss;
+mod raise;
 mod rewrite;
 mod scheme;
 pub mod schemes;
@@ -21,11 +26,13 @@ use half::slice::HalfFloatSliceExt;
 use half::vec::HalfFloatVecExt;
 use milwright_mil::{DType, Program, Tensor};
 
+pub use code::FloatWeight;
+pub use compression::{Compression, Family, OPTIONS, Step, StepOption};
+pub use config::Config;
 pub use float16::KeptOp;
 pub use loss::Loss;
 pub use rewrite::WeightReport;
-use scheme::Action;
-pub use scheme::{Compressed, FloatWeight, Quantization, QuantizationInfo, Scheme};
+pub use scheme::{Quantization, QuantizationInfo};
 
 /// Keeps compressed tensors until the program is written.
 pub trait Store {
@@ -53,6 +60,9 @@ pub enum Error {
     /// The store failed.
     #[error("a compressed weight cannot be stored: {0}")]
     Store(#[from] std::io::Error),
+    /// The configuration contradicts itself.
+    #[error("{0}")]
+    Config(String),
 }
 
 /// The result of an optimization.
@@ -76,12 +86,12 @@ impl Report {
 /// weight.
 ///
 /// # Errors
-/// The store fails.
+/// The store fails, or ops that share a weight have different settings.
 ///
 /// # Examples
 /// ```
 /// use milwright_mil::{DType, Function, Input, OpKind, Opset, Program, Tensor, Type};
-/// use milwright_optimize::{InMemory, Quantization, optimize};
+/// use milwright_optimize::{Compression, InMemory, Quantization, optimize};
 ///
 /// let mut function = Function::new(Opset::Ios16);
 /// let x = function.add_input("x", Type::tensor(DType::Fp32, &[1, 64]));
@@ -94,7 +104,7 @@ impl Report {
 ///
 /// let mut program = Program::default();
 /// program.functions.insert("main".into(), function);
-/// let report = optimize(&mut program, Quantization::Int8, &mut InMemory, &mut |_| {})?;
+/// let report = optimize(&mut program, &Compression::from(Quantization::Int8).into(), &mut InMemory, &mut |_| {})?;
 /// assert_eq!(report.weights[0].bytes_before, 4 * 4096);
 /// assert!(report.weights[0].bytes_after < 4500);
 /// assert!(report.weights[0].snr_db.unwrap() > 40.0);
@@ -102,28 +112,37 @@ impl Report {
 /// ```
 pub fn optimize(
     program: &mut Program,
-    quantization: Quantization,
+    config: &Config,
     store: &mut dyn Store,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Report, Error> {
     let mut report = Report::default();
-    let entry = quantization.info();
-    match entry.action {
-        Action::Keep => {}
-        Action::Float16 => {
-            let unknown = float16::Observed::default();
-            for (name, function) in &mut program.functions {
-                report.extend(float16::convert(name, function, &unknown, store, progress)?);
-            }
-        }
-        Action::Compress(scheme) => {
-            let mut compressor = rewrite::Compressor::new(scheme, entry.min_opset);
-            for (name, function) in &mut program.functions {
-                report.weights.extend(compressor.compress(name, function, store, progress)?);
-            }
+    if config.computes_in_fp16() {
+        let unknown = float16::Observed::default();
+        for (name, function) in &mut program.functions {
+            report.extend(float16::convert(name, function, &unknown, store, progress)?);
         }
     }
+    report.weights.extend(compress(program, config, store, progress)?);
     Ok(report)
+}
+
+/// As [`optimize`], without the conversion to fp16.
+///
+/// # Errors
+/// As for [`optimize`].
+pub fn compress(
+    program: &mut Program,
+    config: &Config,
+    store: &mut dyn Store,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Vec<WeightReport>, Error> {
+    let mut compressor = rewrite::Compressor::new(config);
+    let mut reports = Vec::new();
+    for (name, function) in &mut program.functions {
+        reports.extend(compressor.compress(name, function, store, progress)?);
+    }
+    Ok(reports)
 }
 
 /// Returns the elements of a float tensor as f32, borrowed if they are f32. Empty for other element types.

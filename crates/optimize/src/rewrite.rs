@@ -1,11 +1,14 @@
 //! Replaces constants by compressed weights.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use milwright_mil::{DType, Function, Input, Opset, Tensor, Value};
+use milwright_mil::{Arg, DType, Function, Input, OpId, Opset, Tensor, Value, ValueId};
 
-use crate::scheme::{Compressed, FloatWeight, Scheme};
-use crate::weights::weights;
+use crate::code::{Coded, ConstexprOp, Data, FloatWeight, Source};
+use crate::compression::{Compression, Step};
+use crate::config::Config;
+use crate::loss::Loss;
+use crate::weights::{Weight, candidates, prunes_in_patterns, vector_limit};
 use crate::{Error, Store, float_values};
 
 /// The result for one weight.
@@ -15,7 +18,7 @@ pub struct WeightReport {
     pub function: String,
     /// The name of the weight: of the `const` op's output.
     pub name: String,
-    /// The name of the weight: that of the `const` op's output.
+    /// The dimensions.
     pub shape: Vec<usize>,
     /// The element type before.
     pub dtype: DType,
@@ -28,6 +31,8 @@ pub struct WeightReport {
     pub snr_db: Option<f64>,
     /// The largest absolute error of an element.
     pub max_error: f64,
+    /// What was done, as [`Compression`] writes it; `None` if the weight was left alone.
+    pub form: Option<String>,
     /// The reason why the weight was left alone, if it was.
     pub skipped: Option<String>,
 }
@@ -44,6 +49,7 @@ impl WeightReport {
             bytes_after: tensor.bytes().len(),
             snr_db: None,
             max_error: 0.0,
+            form: None,
             skipped: None,
         }
     }
@@ -52,20 +58,26 @@ impl WeightReport {
 /// Compresses the weights of a program's functions, one at a time. A weight that several functions share is compressed
 /// once for each form of `constexpr_*` ops that their opsets have.
 #[derive(Debug)]
-pub(crate) struct Compressor {
-    scheme: &'static dyn Scheme,
-    /// The oldest opset that can express the result.
-    min_opset: Opset,
-    done: HashMap<Source, Compressed>,
+pub(crate) struct Compressor<'a> {
+    config: &'a Config,
+    done: HashMap<Identity, Done>,
 }
 
-/// The identity of a weight: address, shape, element type, channel axis, and opset of the `constexpr_*` form. Addresses
-/// are unique because all weights of a program are in memory until the last is compressed.
-type Source = (usize, Vec<usize>, DType, Option<usize>, Opset);
+/// What makes two weights one: address, shape, element type, output and input axes, the opset of the `constexpr_*`
+/// form, and the compression. Addresses are unique because all weights of a program are in memory until the last is
+/// compressed.
+type Identity = (usize, Vec<usize>, DType, [Option<usize>; 3], Opset, String);
 
-impl Compressor {
-    pub fn new(scheme: &'static dyn Scheme, min_opset: Opset) -> Compressor {
-        Compressor { scheme, min_opset, done: HashMap::new() }
+/// A compressed weight.
+#[derive(Clone, Debug)]
+struct Done {
+    ops: Vec<ConstexprOp>,
+    loss: Loss,
+}
+
+impl<'a> Compressor<'a> {
+    pub fn new(config: &'a Config) -> Compressor<'a> {
+        Compressor { config, done: HashMap::new() }
     }
 
     /// Compresses every weight of a function.
@@ -76,32 +88,47 @@ impl Compressor {
         store: &mut dyn Store,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<WeightReport>, Error> {
-        let found = weights(function);
-        if found.is_empty() {
-            return Ok(Vec::new());
-        }
-        function.opset = function.opset.max(self.min_opset);
-        let mut reports = Vec::with_capacity(found.len());
-        for weight in found {
+        let mut chosen: Vec<(Weight, Tensor, &Compression, bool)> = Vec::new();
+        for weight in candidates(function) {
+            let (Some(compression), named) = self.config.of(function, &weight)? else { continue };
             let tensor = function.const_value(weight.value).and_then(Value::as_tensor).cloned();
-            let tensor = tensor.expect("`weights` finds constant tensors");
+            let tensor = tensor.expect("candidates are constant tensors");
+            if !compression.steps.is_empty() && tensor.elements() > compression.min_elements {
+                chosen.push((weight, tensor, compression, named));
+            }
+        }
+        let needed = chosen.iter().map(|(.., c, _)| c.min_opset()).max();
+        let Some(needed) = needed else { return Ok(Vec::new()) };
+        crate::raise::raise(function, needed);
+        let mut insertions = Insertions::new(function);
+        let mut reports = Vec::with_capacity(chosen.len());
+        for (weight, tensor, compression, named) in chosen {
             let mut report = WeightReport::new(name, &function[weight.value].name, &tensor);
-            match self.compress_one(&tensor, weight.channel_axis, function.opset, store)? {
-                Ok(compressed) => {
-                    report.bytes_after = compressed.inputs.iter().map(|(_, t)| t.bytes().len()).sum();
-                    (report.snr_db, report.max_error) = (Some(compressed.loss.snr_db()), compressed.loss.max);
-                    // The op replaces the constant under the same op name and value, so that nothing else changes.
-                    let op = &mut function[weight.op];
-                    op.kind = compressed.kind;
-                    let input = |(name, tensor): (&'static str, Tensor)| Input::constant(name, tensor);
-                    op.inputs = compressed.inputs.into_iter().map(input).collect();
-                    op.attributes.shift_remove("val");
+            let shape = tensor.shape().to_vec();
+            let described = FloatWeight {
+                values: &[],
+                shape: &shape,
+                dtype: tensor.dtype(),
+                output_axis: weight.output_axis,
+                input_axis: weight.input_axis,
+                vector_limit: vector_limit(function, &weight, &shape),
+                prunes_in_patterns: named && shape.len() <= 5 || prunes_in_patterns(function, &weight),
+            };
+            match self.compress_one(&tensor, described, compression, function.opset, store)? {
+                Ok(done) => {
+                    report.bytes_after = bytes(&done.ops);
+                    (report.snr_db, report.max_error) = (Some(done.loss.snr_db()), done.loss.max);
+                    let one =
+                        Compression { min_elements: crate::weights::MIN_ELEMENTS, ..compression.clone() };
+                    report.form = Some(Compression { float16: false, ..one }.to_string());
+                    insertions.put(function, &weight, done.ops);
                 }
-                Err(why) => report.skipped = Some(why.into()),
+                Err(why) => report.skipped = Some(why),
             }
             reports.push(report);
             progress(tensor.elements());
         }
+        insertions.finish(function);
         Ok(reports)
     }
 
@@ -109,31 +136,177 @@ impl Compressor {
     fn compress_one(
         &mut self,
         tensor: &Tensor,
-        channel_axis: Option<usize>,
+        weight: FloatWeight<'_>,
+        compression: &Compression,
         opset: Opset,
         store: &mut dyn Store,
-    ) -> Result<Result<Compressed, &'static str>, Error> {
+    ) -> Result<Result<Done, String>, Error> {
         let (shape, dtype) = (tensor.shape(), tensor.dtype());
         let form = constexpr_form(opset);
-        let source = (tensor.bytes().as_ptr().addr(), shape.to_vec(), dtype, channel_axis, form);
-        if let Some(compressed) = self.done.get(&source) {
-            return Ok(Ok(compressed.clone()));
+        let axes = [weight.output_axis, weight.input_axis, weight.vector_limit];
+        let address = tensor.bytes().as_ptr().addr();
+        let identity = (address, shape.to_vec(), dtype, axes, form, compression.to_string());
+        if let Some(done) = self.done.get(&identity) {
+            return Ok(Ok(done.clone()));
         }
         let values = float_values(tensor);
         if !values.iter().all(|x| x.is_finite()) {
-            return Ok(Err("has NaN or infinity"));
+            return Ok(Err("has NaN or infinity".into()));
         }
-        let weight = FloatWeight { values: &values, shape, dtype, channel_axis };
-        let mut compressed = match self.scheme.compress(&weight, form) {
-            Ok(compressed) => compressed,
+        let weight = FloatWeight { values: &values, ..weight };
+        let coded = match encode(&weight, &compression.steps, form) {
+            Ok(coded) => coded,
             Err(why) => return Ok(Err(why)),
         };
+        let loss = coded.loss(&values);
         drop(values);
-        for (_, tensor) in &mut compressed.inputs {
-            *tensor = store.store(tensor.clone())?;
+        let mut ops = coded.ops(form);
+        if bytes(&ops) >= tensor.bytes().len() && !matches!(compression.steps[..], [Step::Prune(_)]) {
+            return Ok(Err("would not become smaller".into()));
         }
-        self.done.insert(source, compressed.clone());
-        Ok(Ok(compressed))
+        for (_, source) in ops.iter_mut().flat_map(|op| &mut op.inputs) {
+            if let Source::Tensor(tensor) = source {
+                *tensor = store.store(tensor.clone())?;
+            }
+        }
+        let done = Done { ops, loss };
+        self.done.insert(identity, done.clone());
+        Ok(Ok(done))
+    }
+}
+
+/// The bytes of the constants of these ops.
+fn bytes(ops: &[ConstexprOp]) -> usize {
+    let inputs = ops.iter().flat_map(|op| &op.inputs);
+    let bytes = inputs.map(|(_, source)| match source {
+        Source::Tensor(tensor) => tensor.bytes().len(),
+        Source::Output(..) => 0,
+    });
+    bytes.sum()
+}
+
+/// Takes the steps one after the other.
+///
+/// # Errors
+/// A step does not suit the weight.
+pub(crate) fn encode(weight: &FloatWeight<'_>, steps: &[Step], opset: Opset) -> Result<Coded, String> {
+    let (shape, dtype) = (weight.shape.to_vec(), weight.dtype);
+    let mut coded = Coded { shape, dtype, mask: None, data: Data::Dense(Vec::new()) };
+    for step in steps {
+        coded.data = match (step, std::mem::replace(&mut coded.data, Data::Dense(Vec::new()))) {
+            (Step::Prune(prune), Data::Dense(_)) => {
+                let mask = prune.mask(weight.values, weight)?;
+                let kept = weight.values.iter().zip(&mask).map(|(x, m)| if *m { *x } else { 0.0 }).collect();
+                coded.mask = Some(mask);
+                Data::Dense(kept)
+            }
+            (Step::Prune(_), Data::Palette(tables)) if tables.vector > 1 => {
+                return Err("vectors are pruned first, and become a palette then".into());
+            }
+            (Step::Prune(prune), data) => {
+                coded.data = data;
+                coded.mask = Some(prune.mask(&coded.decode(), weight)?);
+                continue;
+            }
+            (Step::Linear(linear), Data::Dense(pruned)) => {
+                let values = if coded.mask.is_some() { &pruned } else { weight.values };
+                Data::Linear(linear.quantize(values, weight)?)
+            }
+            (Step::Linear(linear), Data::Palette(mut tables)) => {
+                tables.quantize(linear, weight.values, weight);
+                Data::Palette(tables)
+            }
+            (Step::Palette(palette), Data::Dense(pruned)) => {
+                let values = if coded.mask.is_some() { &pruned } else { weight.values };
+                let three = opset >= Opset::Ios18;
+                let (tables, mask) = palette.look_up(values, coded.mask.as_deref(), weight, three)?;
+                coded.mask = mask;
+                Data::Palette(tables)
+            }
+            (Step::Palette(palette), Data::Linear(scaled)) => {
+                Data::Palette(palette.of_integers(&scaled, weight)?)
+            }
+            (Step::Linear(_), Data::Linear(_)) => return Err("a step cannot follow one of its kind".into()),
+            (Step::Palette(_), Data::Palette(_)) => return Err("a step cannot follow one of its kind".into()),
+        };
+    }
+    Ok(coded)
+}
+
+/// Ops that go before the constants that they replace.
+struct Insertions {
+    names: HashSet<String>,
+    before: HashMap<OpId, Vec<OpId>>,
+}
+
+impl Insertions {
+    fn new(function: &Function) -> Insertions {
+        let mut names: HashSet<String> = HashSet::new();
+        let mut add = |values: &[ValueId]| names.extend(values.iter().map(|&v| function[v].name.clone()));
+        add(&function.inputs);
+        for op in function.walk() {
+            add(&function[op].outputs);
+            function[op].blocks.iter().for_each(|&b| add(&function[b].inputs));
+        }
+        Insertions { names, before: HashMap::new() }
+    }
+
+    /// Replaces a constant. The last op takes the place of the `const`, under its name and value, so that nothing else
+    /// changes.
+    fn put(&mut self, function: &mut Function, weight: &Weight, ops: Vec<ConstexprOp>) {
+        let base = function[weight.value].name.clone();
+        let mut outputs: Vec<Vec<ValueId>> = Vec::new();
+        let last = ops.len() - 1;
+        for (i, op) in ops.into_iter().enumerate() {
+            let input = |(name, source): (&'static str, Source)| match source {
+                Source::Tensor(tensor) => Input::constant(name, tensor),
+                Source::Output(op, output) => {
+                    Input { name: name.into(), args: vec![Arg::Value(outputs[op][output])] }
+                }
+            };
+            let inputs = op.inputs.into_iter().map(input).collect();
+            if i == last {
+                let target = &mut function[weight.op];
+                target.kind = op.kind;
+                target.inputs = inputs;
+                target.attributes.shift_remove("val");
+                break;
+            }
+            let named: Vec<_> =
+                op.outputs.into_iter().map(|(end, ty)| (self.unique(format!("{base}_{end}")), ty)).collect();
+            let name = named.first().map(|(name, _)| name.clone()).unwrap_or_default();
+            let new = function.make_op(op.kind, inputs, named);
+            function[new].attributes.insert("name".into(), Value::string(name));
+            outputs.push(function[new].outputs.clone());
+            self.before.entry(weight.op).or_default().push(new);
+        }
+    }
+
+    fn unique(&mut self, name: String) -> String {
+        let mut candidate = name.clone();
+        let mut number = 0;
+        while !self.names.insert(candidate.clone()) {
+            number += 1;
+            candidate = format!("{name}_{number}");
+        }
+        candidate
+    }
+
+    fn finish(self, function: &mut Function) {
+        if self.before.is_empty() {
+            return;
+        }
+        let mut blocks = vec![function.body];
+        blocks.extend(function.walk().iter().flat_map(|&op| function[op].blocks.clone()));
+        for block in blocks {
+            let ops = std::mem::take(&mut function[block].ops);
+            let with = |op: OpId| {
+                let mut all = self.before.get(&op).cloned().unwrap_or_default();
+                all.push(op);
+                all
+            };
+            function[block].ops = ops.into_iter().flat_map(with).collect();
+        }
     }
 }
 

@@ -1,62 +1,30 @@
 //! The ways to store weights, all in one list.
 //!
-//! To add one, write a type that implements [`Scheme`] under `schemes/`, and an entry of [`Quantization`]'s list below.
-//! Command line and Python options, the table in the docs, default tolerances and errors are generated from that entry.
+//! Command line and Python options, the table in the docs, default tolerances and errors are generated from its entries.
 
 use std::fmt;
 use std::str::FromStr;
 
-use milwright_mil::{DType, OpKind, Opset, Tensor};
+use milwright_mil::{DType, Opset};
 
-use crate::loss::Loss;
-use crate::schemes::{INT8, palette};
-
-/// A method that compresses one weight at a time.
-pub trait Scheme: fmt::Debug + Sync {
-    /// Compresses a weight to a `constexpr_*` op in the form of `opset`, which is iOS16 or iOS18.
-    ///
-    /// # Errors
-    /// The scheme cannot represent the weight, which then stays as it is; the text says why.
-    fn compress(&self, weight: &FloatWeight<'_>, opset: Opset) -> Result<Compressed, &'static str>;
-}
-
-/// A weight whose elements are finite.
-#[derive(Clone, Copy, Debug)]
-pub struct FloatWeight<'a> {
-    /// The elements, in row-major order.
-    pub values: &'a [f32],
-    /// The shape.
-    pub shape: &'a [usize],
-    /// The element type of the program, fp16 or fp32. Scales and palettes are stored in it.
-    pub dtype: DType,
-    /// The dimension of the output channels, if every op that uses the weight agrees on it.
-    pub channel_axis: Option<usize>,
-}
-
-/// The `constexpr_*` op that replaces a weight's `const`.
-#[derive(Clone, Debug)]
-pub struct Compressed {
-    /// The op.
-    pub kind: OpKind,
-    /// Its inputs, all constants.
-    pub inputs: Vec<(&'static str, Tensor)>,
-    /// The loss of precision.
-    pub loss: Loss,
-}
+use crate::compression::Step;
+use crate::schemes::linear::Linear;
+use crate::schemes::palette::Palette;
+use crate::schemes::prune::Prune;
 
 /// The effect of a [`Quantization`] on a program.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Action {
     /// Weights stay as they are.
     Keep,
     /// The whole program computes in fp16 where its ops can: [`float16`](crate::float16).
     Float16,
-    /// The scheme compresses each weight.
-    Compress(&'static dyn Scheme),
+    /// The step compresses each weight.
+    Compress(Step),
 }
 
 /// The list's entry for a [`Quantization`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct QuantizationInfo {
     /// The name in the command line and in Python.
     pub name: &'static str,
@@ -71,8 +39,6 @@ pub struct QuantizationInfo {
     pub refuses: Option<&'static str>,
     /// The least signal-to-noise ratio of outputs that is accepted by default, in dB.
     pub tolerance_db: f64,
-    /// The name of a more precise quantization to try if outputs miss the tolerance.
-    pub finer: Option<&'static str>,
     /// The effect.
     pub(crate) action: Action,
 }
@@ -112,7 +78,6 @@ quantizations! {
         effect: "stays as it is; only graph passes run",
         refuses: None,
         tolerance_db: 40.0,
-        finer: None,
         action: Action::Keep,
     }
     Float16 {
@@ -122,7 +87,6 @@ quantizations! {
         effect: "fp16, computed in fp16: see [optimize.md](optimize.md#fp16)",
         refuses: None,
         tolerance_db: 30.0,
-        finer: None,
         action: Action::Float16,
     }
     Int8 {
@@ -133,8 +97,34 @@ quantizations! {
                  result for `matmul`, else the first). The scale is rounded to the weight's type before it is divided by",
         refuses: Some("weights whose users disagree on where their output channels are"),
         tolerance_db: 20.0,
-        finer: Some("float16 keeps more"),
-        action: Action::Compress(&INT8),
+        action: Action::Compress(Step::Linear(Linear::new(DType::Int8))),
+    }
+    UInt8 {
+        name: "uint8",
+        doc: "As int8, unsigned",
+        min_opset: Opset::Ios16,
+        effect: "0 … 254 around 127, times the same scales",
+        refuses: Some("as for `int8`"),
+        tolerance_db: 20.0,
+        action: Action::Compress(Step::Linear(Linear::new(DType::UInt8))),
+    }
+    Int4 {
+        name: "int4",
+        doc: "int4 with a scale per output channel",
+        min_opset: Opset::Ios18,
+        effect: "−7 … 7 times a scale for each output channel; `int4:block=32` keeps more",
+        refuses: Some("as for `int8`"),
+        tolerance_db: 10.0,
+        action: Action::Compress(Step::Linear(Linear::new(DType::Int4))),
+    }
+    UInt4 {
+        name: "uint4",
+        doc: "As int4, unsigned",
+        min_opset: Opset::Ios18,
+        effect: "0 … 14 around 7, times the same scales",
+        refuses: Some("as for `int8`"),
+        tolerance_db: 10.0,
+        action: Action::Compress(Step::Linear(Linear::new(DType::UInt4))),
     }
     Palette8 {
         name: "palette8",
@@ -143,8 +133,7 @@ quantizations! {
         effect: "indices into the 256 values with the least squared error over the tensor",
         refuses: None,
         tolerance_db: 20.0,
-        finer: Some("float16 keeps more"),
-        action: Action::Compress(&palette::EIGHT),
+        action: Action::Compress(Step::Palette(Palette::new(8))),
     }
     Palette6 {
         name: "palette6",
@@ -153,8 +142,7 @@ quantizations! {
         effect: "indices into the best 64 values",
         refuses: None,
         tolerance_db: 20.0,
-        finer: Some("use more bits"),
-        action: Action::Compress(&palette::SIX),
+        action: Action::Compress(Step::Palette(Palette::new(6))),
     }
     Palette4 {
         name: "palette4",
@@ -163,8 +151,16 @@ quantizations! {
         effect: "indices into the best 16 values",
         refuses: None,
         tolerance_db: 10.0,
-        finer: Some("use more bits"),
-        action: Action::Compress(&palette::FOUR),
+        action: Action::Compress(Step::Palette(Palette::new(4))),
+    }
+    Palette3 {
+        name: "palette3",
+        doc: "8 values per tensor",
+        min_opset: Opset::Ios18,
+        effect: "indices into the best 8 values",
+        refuses: None,
+        tolerance_db: 10.0,
+        action: Action::Compress(Step::Palette(Palette::new(3))),
     }
     Palette2 {
         name: "palette2",
@@ -173,8 +169,7 @@ quantizations! {
         effect: "indices into the best 4 values",
         refuses: None,
         tolerance_db: 10.0,
-        finer: Some("use more bits"),
-        action: Action::Compress(&palette::TWO),
+        action: Action::Compress(Step::Palette(Palette::new(2))),
     }
     Palette1 {
         name: "palette1",
@@ -183,8 +178,25 @@ quantizations! {
         effect: "indices into the best 2 values",
         refuses: None,
         tolerance_db: 10.0,
-        finer: Some("use more bits"),
-        action: Action::Compress(&palette::ONE),
+        action: Action::Compress(Step::Palette(Palette::new(1))),
+    }
+    Unique {
+        name: "unique",
+        doc: "Tables of the values that occur, without loss",
+        min_opset: Opset::Ios16,
+        effect: "indices of as few bits as the distinct values need, without loss",
+        refuses: Some("weights with more than 256 distinct values"),
+        tolerance_db: 40.0,
+        action: Action::Compress(Step::Palette(Palette::unique())),
+    }
+    Prune {
+        name: "prune",
+        doc: "Zeros are not stored",
+        min_opset: Opset::Ios16,
+        effect: "a bit for each element, and those that are not zero; `prune:sparsity=0.75` makes zeros of the smallest",
+        refuses: Some("weights of which less than half is zero, unless options say otherwise"),
+        tolerance_db: 40.0,
+        action: Action::Compress(Step::Prune(Prune::zeros())),
     }
 }
 
@@ -197,14 +209,6 @@ impl Quantization {
     /// Whether the whole program is converted to fp16.
     pub fn computes_in_fp16(self) -> bool {
         matches!(self.info().action, Action::Float16)
-    }
-
-    /// Returns the scheme that compresses weights, if one does.
-    pub fn scheme(self) -> Option<&'static dyn Scheme> {
-        match self.info().action {
-            Action::Compress(scheme) => Some(scheme),
-            Action::Keep | Action::Float16 => None,
-        }
     }
 }
 
@@ -232,16 +236,20 @@ impl FromStr for Quantization {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Compression;
 
     #[test]
     fn names_are_read_back() {
         for &quantization in Quantization::ALL {
             assert_eq!(quantization.to_string().parse(), Ok(quantization));
+            let (info, compression) = (quantization.info(), Compression::from(quantization));
+            assert_eq!(info.min_opset, compression.min_opset(), "{quantization}");
+            assert_eq!(info.tolerance_db, compression.tolerance_db(), "{quantization}");
         }
         let error = "int3".parse::<Quantization>().unwrap_err();
         assert!(
             error.ends_with(
-                "there are none, float16, int8, palette8, palette6, palette4, palette2 and palette1"
+                "there are none, float16, int8, uint8, int4, uint4, palette8, palette6, palette4, palette3, palette2, palette1, unique and prune"
             )
         );
     }

@@ -2,25 +2,41 @@
 
 use std::collections::HashMap;
 
-use milwright_mil::{Arg, DType, Function, OpId, OpKind, ValueId};
+use milwright_mil::{Arg, DType, Function, OpId, OpKind, ValueId, param};
 
 /// Smaller tensors are left alone, as in coremltools: they save nothing, and biases and scales need their precision.
 pub const MIN_ELEMENTS: usize = 2048;
 
+/// Constants with fewer elements are part of a program's structure, and no weights at all.
+const LEAST: usize = 10;
+
 /// A constant that may be compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Weight {
     /// The `const` op.
     pub op: OpId,
     /// Its output.
     pub value: ValueId,
+    /// The ops that use it.
+    pub users: Vec<OpId>,
     /// The dimension of the output channels, if every op that uses the weight agrees on it.
-    pub channel_axis: Option<usize>,
+    pub output_axis: Option<usize>,
+    /// The dimension of the input channels, likewise.
+    pub input_axis: Option<usize>,
 }
 
 /// Returns the weights of a function, in program order: float constants that have two or more dimensions and more than
 /// [`MIN_ELEMENTS`] elements, and that no `constexpr_*` op uses.
 pub fn weights(function: &Function) -> Vec<Weight> {
+    let mut found = candidates(function);
+    found.retain(|w| {
+        function.const_value(w.value).and_then(|v| v.as_tensor()).is_some_and(|t| t.elements() > MIN_ELEMENTS)
+    });
+    found
+}
+
+/// Returns the weights of any size.
+pub(crate) fn candidates(function: &Function) -> Vec<Weight> {
     let ops = function.walk();
     let mut users: HashMap<ValueId, Vec<OpId>> = HashMap::new();
     for &op in &ops {
@@ -35,25 +51,65 @@ pub fn weights(function: &Function) -> Vec<Weight> {
         let users = users.get(&value).map_or(&[][..], |u| u);
         let suits = matches!(tensor.dtype(), DType::Fp16 | DType::Fp32)
             && tensor.shape().len() >= 2
-            && tensor.elements() > MIN_ELEMENTS
+            && tensor.elements() >= LEAST
             && !users.is_empty()
             && users.iter().all(|u| function[*u].kind.family() != "constexpr");
         if suits {
             let rank = tensor.shape().len();
-            found.push(Weight { op, value, channel_axis: channel_axis(function, users, value, rank) });
+            let axes = || users.iter().map(|&user| channels(function, user, value, rank));
+            let first = axes().next().unwrap_or((0, 1));
+            found.push(Weight {
+                op,
+                value,
+                users: users.to_vec(),
+                output_axis: axes().all(|a| a.0 == first.0).then_some(first.0),
+                input_axis: axes().all(|a| a.1 == first.1).then_some(first.1),
+            });
         }
     }
     found
 }
 
-fn channel_axis(function: &Function, users: &[OpId], value: ValueId, rank: usize) -> Option<usize> {
-    let mut axes = users.iter().map(|&user| output_channels(function, user, value, rank));
-    let first = axes.next()?;
-    axes.all(|a| a == first).then_some(first)
+/// The number of channels that vectors along the output channels must divide: in a grouped convolution, those of a group.
+pub(crate) fn vector_limit(function: &Function, weight: &Weight, shape: &[usize]) -> Option<usize> {
+    let axis = weight.output_axis?;
+    let limit = |&user: &OpId| {
+        let op = &function[user];
+        let groups = match op.kind {
+            OpKind::Conv => int(function, op.args(param!(Conv.groups))),
+            OpKind::ConvTranspose => int(function, op.args(param!(ConvTranspose.groups))),
+            _ => None,
+        };
+        // The weight's first dimension is that of all groups.
+        let groups = usize::try_from(groups.filter(|_| axis == 0)?).ok().filter(|&g| g > 1)?;
+        Some(shape[0] / groups)
+    };
+    weight.users.iter().filter_map(limit).min()
 }
 
-/// Returns the dimension of output channels in an op's weight; 0 for ops that have no channels.
-fn output_channels(function: &Function, user: OpId, value: ValueId, rank: usize) -> usize {
+/// Whether every op that uses the weight is a `conv` or `linear`, and the weight its `weight`.
+pub(crate) fn prunes_in_patterns(function: &Function, weight: &Weight) -> bool {
+    weight.users.iter().all(|&user| {
+        let op = &function[user];
+        match op.kind {
+            OpKind::Conv => op.value(param!(Conv.weight)) == Some(weight.value),
+            OpKind::Linear => op.value(param!(Linear.weight)) == Some(weight.value),
+            _ => false,
+        }
+    })
+}
+
+fn int(function: &Function, args: &[Arg]) -> Option<i64> {
+    let tensor = match args {
+        [Arg::Const(v)] => v.as_tensor(),
+        [Arg::Value(v)] => function.const_value(*v).and_then(|v| v.as_tensor()),
+        _ => None,
+    };
+    tensor?.to_i64()?.first().copied()
+}
+
+/// Returns the dimensions of output and input channels in an op's weight; 0 and 1 for ops that have no channels.
+fn channels(function: &Function, user: OpId, value: ValueId, rank: usize) -> (usize, usize) {
     let op = &function[user];
     let transposed = |name| match op.args(name) {
         [Arg::Const(v)] => v.as_tensor().is_some_and(|t| t.bytes() == [1]),
@@ -62,12 +118,14 @@ fn output_channels(function: &Function, user: OpId, value: ValueId, rank: usize)
         }
         _ => false,
     };
+    let (columns, rows) = ((rank - 1, rank - 2), (rank - 2, rank - 1));
     match op.kind {
-        OpKind::ConvTranspose => 1,
-        OpKind::Matmul if op.value(milwright_mil::param!(Matmul.y)) == Some(value) => {
-            rank - if transposed(milwright_mil::param!(Matmul.transpose_y)) { 2 } else { 1 }
+        OpKind::ConvTranspose => (1, 0),
+        OpKind::Matmul if op.value(param!(Matmul.y)) == Some(value) => {
+            if transposed(param!(Matmul.transpose_y)) { rows } else { columns }
         }
-        OpKind::Matmul => rank - if transposed(milwright_mil::param!(Matmul.transpose_x)) { 1 } else { 2 },
-        _ => 0,
+        OpKind::Matmul if transposed(param!(Matmul.transpose_x)) => columns,
+        OpKind::Matmul => rows,
+        _ => (0, 1),
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use milwright_mil::passes::{self, Pass};
 use milwright_mil::text::{parse, print};
 use milwright_mil::verify;
-use milwright_optimize::{InMemory, Quantization, optimize};
+use milwright_optimize::{Compression, InMemory, Quantization, optimize};
 
 #[test]
 fn float16() {
@@ -37,7 +37,9 @@ fn float16() {
 
 fn converted(text: &str) -> String {
     let mut program = verify(parse(text).unwrap()).unwrap().into_inner();
-    let report = optimize(&mut program, Quantization::Float16, &mut InMemory, &mut |_| {}).unwrap();
+    let report =
+        optimize(&mut program, &Compression::from(Quantization::Float16).into(), &mut InMemory, &mut |_| {})
+            .unwrap();
     let clean: Vec<Pass> =
         ["remove_noops", "eliminate_dead"].iter().filter_map(|n| passes::by_name(n)).collect();
     let (program, _) = passes::run(verify(program).unwrap(), &clean, None).unwrap();

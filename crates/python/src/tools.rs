@@ -18,7 +18,7 @@ use crate::{tensors, work};
 /// Optimizes the model at `path`; gives the report as JSON. `progress` is called with a stage, done and total, and
 /// ends the work by raising.
 #[pyfunction]
-#[pyo3(signature = (path, output, *, force, quantize, target, tolerance, inputs, fit, seed, progress, timeout, memory_limit))]
+#[pyo3(signature = (path, output, *, force, quantize, target, target_os, tolerance, proof, inputs, fit, seed, progress, timeout, memory_limit))]
 #[expect(clippy::too_many_arguments, reason = "one for each keyword of the function in Python")]
 pub fn optimize(
     py: Python<'_>,
@@ -27,7 +27,9 @@ pub fn optimize(
     force: bool,
     quantize: &str,
     target: &str,
+    target_os: Option<&str>,
     tolerance: Option<Limit>,
+    proof: bool,
     inputs: Option<Inputs<'_>>,
     fit: &str,
     seed: u64,
@@ -49,8 +51,14 @@ pub fn optimize(
             .target(self::target(target)?)
             .seed(seed)
             .load_options(load);
+        if let Some(name) = target_os {
+            optimizer = optimizer.target_os(self::target_os(name)?);
+        }
         if let Some(tolerance) = tolerance {
             optimizer = optimizer.tolerance(tolerance.parse()?);
+        }
+        if !proof {
+            optimizer = optimizer.without_proof();
         }
         if let Some(inputs) = inputs {
             optimizer = optimizer.samples(inputs.samples(&model, None)?);
@@ -235,7 +243,7 @@ impl Limit {
     }
 }
 
-fn choice(name: &str) -> milwright::Result<milwright::Quantization> {
+fn choice(name: &str) -> milwright::Result<milwright::Compression> {
     name.parse().map_err(|e: String| Error::new(ErrorKind::InvalidInput, e))
 }
 

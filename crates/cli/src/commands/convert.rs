@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use milwright::{ComputePrecision, Container, ConvertReport, Converter, Progress, Result, TargetOs};
+use milwright::{ComputePrecision, Container, ConvertReport, Converter, Progress, Result};
 
-use crate::common::{self, Global, InputArgs};
+use crate::common::{self, Global, InputArgs, TargetOsArg};
 use crate::destination::{Force, check_extension};
 use crate::printer::{Printer, bytes};
 use crate::progress;
@@ -44,29 +44,6 @@ pub struct Args {
     /// Threads; 0 is one per core.
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = common::threads)]
     threads: usize,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum TargetOsArg {
-    /// macOS 12.
-    Ios15,
-    /// macOS 13.
-    Ios16,
-    /// macOS 14.
-    Ios17,
-    /// macOS 15.
-    Ios18,
-}
-
-impl From<TargetOsArg> for TargetOs {
-    fn from(target: TargetOsArg) -> TargetOs {
-        match target {
-            TargetOsArg::Ios15 => TargetOs::Ios15,
-            TargetOsArg::Ios16 => TargetOs::Ios16,
-            TargetOsArg::Ios17 => TargetOs::Ios17,
-            TargetOsArg::Ios18 => TargetOs::Ios18,
-        }
-    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -1,13 +1,15 @@
 //! `milwright optimize`
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use milwright::{
-    Container, KeptOp, OptimizeReport, Optimizer, Progress, Quantization, Result, Tolerance, WeightReport,
+    Compression, Container, Family, KeptOp, OPTIONS, OptimizeReport, Optimizer, Progress, Quantization,
+    Result, Tolerance, WeightReport,
 };
 
-use crate::common::{self, Global, InputArgs, TargetArg};
+use crate::common::{self, Global, InputArgs, TargetArg, TargetOsArg};
 use crate::destination::{Force, check_extension};
 use crate::printer::{Printer, bytes, duration, number};
 use crate::progress;
@@ -18,13 +20,7 @@ use crate::progress;
 /// that is not within the tolerance, or that is NaN or infinite where the original is not, is an error, and nothing is
 /// written. On inputs that were drawn this is a smoke test: real ones may go elsewhere.
 #[derive(clap::Args)]
-#[command(after_help = "\
-Examples:
-  milwright optimize model.mlpackage --quantize float16
-  milwright optimize model.mlpackage --quantize palette4 --tolerance 20 -o small.mlpackage
-  milwright optimize model.mlpackage --quantize int8 --inputs samples/
-
-The folder of --inputs has a file NAME.npy (or NAME.png for an image) for each input.")]
+#[command(after_help = after_help())]
 pub struct Args {
     /// An .mlpackage or .mlmodelc folder, or an .mlmodel file: an ML program, a neural network, or a pipeline of such.
     model: PathBuf,
@@ -36,11 +32,18 @@ pub struct Args {
     /// What the result should run on: ane and gpu compute in fp16.
     #[arg(long, value_enum, default_value_t = TargetArg::Auto)]
     target: TargetArg,
-    /// How weights are stored.
-    #[arg(long, value_parser = quantizations(), default_value_t = Quantization::None)]
-    quantize: Quantization,
+    /// How weights are stored: one of the names below, with options after a colon (`int4:block=32`); or several, joined by
+    /// a plus, the second of which works on the result of the first (`prune:sparsity=0.75+palette4`).
+    #[arg(long, value_name = "FORM", value_parser = Forms, default_value_t = Compression::default())]
+    quantize: Compression,
+    /// The oldest system that the result must run on; without it, a newer one is chosen if the form of weights needs it.
+    #[arg(long, value_enum)]
+    target_os: Option<TargetOsArg>,
     #[arg(long, value_name = "SNR_DB", help = tolerance_help(), allow_negative_numbers = true, value_parser = common::tolerance)]
     tolerance: Option<Tolerance>,
+    /// Write the result without running it, to prove it elsewhere.
+    #[arg(long, conflicts_with_all = ["tolerance", "inputs"])]
+    no_proof: bool,
     #[command(flatten)]
     inputs: InputArgs,
     /// Seed of drawn inputs.
@@ -58,15 +61,22 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     args.force.check_model(&output, Container::Mlpackage, &args.model)?;
     let mut optimizer = Optimizer::new()
         .target(args.target.into())
-        .quantization(args.quantize)
+        .quantization(args.quantize.clone())
         .seed(args.seed)
         .load_options(global.load_options(None, args.threads));
     if let Some(tolerance) = args.tolerance {
         optimizer = optimizer.tolerance(tolerance);
     }
+    if let Some(target) = args.target_os {
+        optimizer = optimizer.target_os(target.into());
+    }
+    if args.no_proof {
+        optimizer = optimizer.without_proof();
+    }
     if let Some(samples) = args.inputs.read(&model, None, printer)? {
         optimizer = optimizer.samples(samples);
     }
+    let default_db = optimizer.default_db();
     let bar = progress::bar("compressing", 1);
     let mut advance = |p| match p {
         Progress::Compressing { done, total } => {
@@ -95,8 +105,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         }
     }
     if args.tolerance == Some(Tolerance::None) {
-        let computes_in_fp16 = matches!(args.target, TargetArg::Ane | TargetArg::Gpu);
-        let default = Tolerance::default_db(args.quantize, computes_in_fp16);
+        let default = default_db;
         for failure in report.proof.failures(default) {
             printer.note(format!("warning: {failure}; the default tolerance of {default} dB refuses it"));
         }
@@ -113,11 +122,66 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     Ok(())
 }
 
-/// The values of `--quantize`: the list of quantizations.
-fn quantizations() -> impl TypedValueParser<Value = Quantization> {
-    let value = |q: &Quantization| PossibleValue::new(q.name()).help(q.info().doc);
-    PossibleValuesParser::new(Quantization::ALL.iter().map(value))
-        .try_map(|name| name.parse::<Quantization>())
+/// Reads a form of weights. Help and completions show the names of the list.
+#[derive(Clone)]
+struct Forms;
+
+impl TypedValueParser for Forms {
+    type Value = Compression;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> std::result::Result<Compression, clap::Error> {
+        let parse = |text: String| text.parse::<Compression>();
+        StringValueParser::new().try_map(parse).parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let value = |q: &Quantization| PossibleValue::new(q.name()).help(q.info().doc);
+        Some(Box::new(Quantization::ALL.iter().map(value)))
+    }
+}
+
+fn after_help() -> String {
+    const WIDTH: usize = 78;
+    let mut text = String::from("Options of forms, separated by commas:\n");
+    for family in [Family::Linear, Family::Palette, Family::Unique, Family::Prune] {
+        let suits = OPTIONS.iter().filter(|o| o.of.contains(&family));
+        let forms: Vec<&str> = suits.map(|o| o.form).collect();
+        text += &wrapped(&format!("  {:<10}{}", family.name(), forms.join(", ")), WIDTH, 12);
+    }
+    text += "\
+docs/quantizations.md says what they do.
+
+Examples:
+  milwright optimize model.mlpackage --quantize float16
+  milwright optimize model.mlpackage --quantize palette4 --tolerance 20 -o small.mlpackage
+  milwright optimize model.mlpackage --quantize int4:block=32 --inputs samples/
+  milwright optimize model.mlpackage --quantize prune:sparsity=0.75+palette4 --target-os ios18
+
+The folder of --inputs has a file NAME.npy (or NAME.png for an image) for each input.";
+    text
+}
+
+/// Breaks a line at spaces; the later lines are indented.
+fn wrapped(line: &str, width: usize, indent: usize) -> String {
+    let (start, rest) = line.split_at(indent);
+    let mut lines = vec![start.to_owned()];
+    for word in rest.split(' ') {
+        let last = lines.last_mut().expect("there is a first line");
+        if last.len() + word.len() >= width {
+            lines.push(" ".repeat(indent) + word);
+        } else {
+            if last.len() > indent {
+                last.push(' ');
+            }
+            last.push_str(word);
+        }
+    }
+    lines.join("\n") + "\n"
 }
 
 fn tolerance_help() -> String {
@@ -137,10 +201,7 @@ fn tolerance_help() -> String {
 
 fn default_output(args: &Args) -> PathBuf {
     let stem = args.model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let suffix = match args.quantize {
-        Quantization::None => "optimized",
-        quantization => quantization.name(),
-    };
+    let suffix = if args.quantize.is_none() { "optimized".to_owned() } else { args.quantize.file_name() };
     PathBuf::from(format!("{stem}-{suffix}.mlpackage"))
 }
 
@@ -187,11 +248,12 @@ fn show(report: &OptimizeReport, printer: &Printer) {
     for w in report.weights.iter().filter(|w| w.skipped.is_some()) {
         printer.note(format!("left alone: {}: {}", w.name, w.skipped.as_deref().unwrap_or_default()));
     }
-    printer.note(format!(
-        "compressed and written in {}, proved in {}",
-        duration(report.optimize_time),
-        duration(report.proof_time)
-    ));
+    let written = duration(report.optimize_time);
+    printer.note(if report.proved {
+        format!("compressed and written in {written}, proved in {}", duration(report.proof_time))
+    } else {
+        format!("compressed and written in {written}; not proved, as asked: it was neither run nor compared")
+    });
 }
 
 /// Ops that stay in fp32, those of one reason in one line.

@@ -1,6 +1,6 @@
 //! Judges a result against the tolerance, and words the errors, the hints and why it is not smaller.
 
-use super::{Observations, OptimizeReport, Optimizer, Quantization};
+use super::{Compression, Observations, OptimizeReport, Optimizer, Quantization};
 use crate::kinds::Task;
 use crate::{Error, ErrorKind, Model, OutputDifference, Result, Snr, WeightReport};
 
@@ -30,14 +30,22 @@ impl From<f64> for Tolerance {
 }
 
 impl Tolerance {
-    /// The default tolerance of a setting: that of the quantization, but at most 30 dB if the result computes in fp16.
-    pub fn default_db(quantization: Quantization, computes_in_fp16: bool) -> f64 {
-        let db = quantization.info().tolerance_db;
-        if computes_in_fp16 { db.min(Quantization::Float16.info().tolerance_db) } else { db }
+    /// The default tolerance of a setting: that of the compression, but at most 30 dB if the result computes in fp16.
+    pub fn default_db(compression: impl Into<Compression>, computes_in_fp16: bool) -> f64 {
+        limited(compression.into().tolerance_db(), computes_in_fp16)
     }
 }
 
+fn limited(db: f64, computes_in_fp16: bool) -> f64 {
+    if computes_in_fp16 { db.min(Quantization::Float16.info().tolerance_db) } else { db }
+}
+
 impl Optimizer {
+    /// The default tolerance of these settings, in dB.
+    pub fn default_db(&self) -> f64 {
+        limited(self.config.tolerance_db(), self.halves())
+    }
+
     /// Returns an error if the proof fails.
     pub(super) fn judge(
         &self,
@@ -46,6 +54,9 @@ impl Optimizer {
         observed: &Observations,
     ) -> Result<()> {
         let limit = self.tolerance_db();
+        if !report.proved {
+            return Ok(());
+        }
         let failures = report.proof.failures(limit);
         let outputs = || report.proof.functions.iter().flat_map(|c| &c.outputs);
         // A conversion keeps every weight. An output that is equal is therefore accepted even if it never changes.
@@ -106,7 +117,7 @@ impl Optimizer {
         let lossy = |w: &&WeightReport| w.snr_db.is_some_and(|s| s < limit + BLAME_MARGIN_DB);
         let mut worst: Vec<&WeightReport> = report.weights.iter().filter(lossy).collect();
         worst.sort_by(|a, b| a.snr_db.partial_cmp(&b.snr_db).unwrap_or(std::cmp::Ordering::Equal));
-        let finer = self.quantization.info().finer;
+        let finer = self.config.compressions().find_map(Compression::finer);
         advice.extend(finer.filter(|_| !worst.is_empty()).map(str::to_owned));
         if !is_broken && self.tolerance == Tolerance::Default {
             advice.push("or lift the tolerance with `none`".to_owned());
@@ -123,11 +134,13 @@ impl Optimizer {
 
     /// The setting as users write it.
     fn setting(&self) -> String {
-        let quantization = self.quantization.to_string();
-        match self.quantization {
-            Quantization::None if self.halves() => "fp16".to_owned(),
-            Quantization::None => "graph passes".to_owned(),
-            _ => quantization,
+        match &self.config.all {
+            _ if !self.config.op_types.is_empty() || !self.config.op_names.is_empty() => {
+                "this configuration".to_owned()
+            }
+            Some(all) if !all.is_none() => all.to_string(),
+            _ if self.halves() => "fp16".to_owned(),
+            _ => "graph passes".to_owned(),
         }
     }
 
@@ -136,7 +149,7 @@ impl Optimizer {
         if report.bytes_after < report.bytes_before {
             return None;
         }
-        if self.quantization == Quantization::None && !self.halves() {
+        if !self.config.compresses() && !self.halves() {
             return Some("weights stay as they are without --quantize".to_owned());
         }
         if report.weights.iter().any(|w| w.snr_db.is_some()) {
@@ -151,7 +164,7 @@ impl Optimizer {
         };
         Some(if ops().any(|op| op.starts_with("constexpr_")) {
             "its weights are compressed already".to_owned()
-        } else if self.quantization == Quantization::Float16 || self.quantization == Quantization::None {
+        } else if !self.config.compresses() {
             "it has no fp32 weights that could be fp16".to_owned()
         } else if report.weights.iter().any(|w| w.skipped.is_some()) {
             "every weight that is large enough was left alone".to_owned()

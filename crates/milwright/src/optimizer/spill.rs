@@ -42,8 +42,11 @@ impl<'a> Spill<'a> {
         Ok(Spill { source, file, destination, end: 0, maps: Vec::new(), unreleased: 0, cancel })
     }
 
-    /// Converts an error of the optimizer. Its only error is that of the store.
+    /// Converts an error of the optimizer.
     pub(super) fn error(&self, error: &milwright_optimize::Error) -> Error {
+        if let milwright_optimize::Error::Config(why) = error {
+            return Error::invalid(why.clone());
+        }
         Error::new(ErrorKind::Io, error.to_string())
             .with_hint("free some space, or write to another disk")
             .at(&self.destination)

@@ -52,6 +52,25 @@ pub fn cluster(values: &[f32], k: usize) -> Vec<f32> {
     centers
 }
 
+/// Does the same for values that count differently: each squared distance is multiplied by a weight, which must be
+/// positive.
+pub fn weighted(values: &[f32], weights: &[f64], k: usize) -> Vec<f32> {
+    const SHARE: usize = 1 << 13;
+    let low = values.iter().copied().fold(f32::INFINITY, f32::min);
+    let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let scale = SHARE as f64 / (f64::from(high) - f64::from(low)).max(f64::MIN_POSITIVE);
+    let mut bins = vec![Bin::default(); SHARE + 1];
+    for (&x, &weight) in values.iter().zip(weights) {
+        let bin = &mut bins[((f64::from(x) - f64::from(low)) * scale) as usize];
+        let x = f64::from(x);
+        bin.count += weight;
+        bin.sum += weight * x;
+        bin.squares += weight * x * x;
+    }
+    bins.retain(|b| b.count > 0.0);
+    optimal(&bins, k).0
+}
+
 /// The largest part of the error that wide bins may add before narrower ones are made.
 const HIDDEN: f64 = 0.02;
 
@@ -370,7 +389,12 @@ impl Lookup {
             if let Some(below) = group.checked_sub(1) {
                 let ordered = ((below << LOOKUP_SHIFT) + (1 << LOOKUP_SHIFT) - 1) as u16;
                 let half = f16::from_bits(if ordered & 0x8000 != 0 { ordered ^ 0x8000 } else { !ordered });
-                let least = f64::from(half);
+                // What rounds to zero may be below it: by up to half of the least fp16 number.
+                let least = if half.to_f32() == 0.0 {
+                    -f64::from(f32::from_bits(0x3300_0000))
+                } else {
+                    f64::from(half)
+                };
                 while !half.is_nan() && first < lookup.borders.len() && lookup.borders[first] < least {
                     first += 1;
                 }
@@ -496,8 +520,11 @@ mod tests {
 
     #[test]
     fn assigns_the_nearest() {
-        for (k, seed) in [(2, 1), (16, 2), (256, 3)] {
+        for (k, seed, scale) in
+            [(2, 1, 1.0), (16, 2, 1.0), (256, 3, 1.0), (16, 4, 1e-6), (16, 5, 1e-8), (16, 6, 1e-12)]
+        {
             let mut values = weights(5000, seed);
+            values.iter_mut().for_each(|x| *x *= scale);
             values.extend([1e30, -1e30, 65504.0, 70000.0, 1e-10, -1e-10, 0.0, -0.0]);
             let centers = cluster(&values[..5000], k);
             for (&x, &i) in values.iter().zip(&assign(&values, &centers)) {

@@ -3,5 +3,5 @@
 pub mod cluster;
 pub mod linear;
 pub mod palette;
-
-pub use linear::INT8;
+pub mod prune;
+mod vectors;

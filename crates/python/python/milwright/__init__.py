@@ -235,9 +235,11 @@ def optimize(
     output: StrPath | None = None,
     *,
     force: bool = False,
-    quantize: Quantize = "none",
+    quantize: Quantize | str = "none",
     target: Target = "auto",
+    target_os: TargetOS | None = None,
     tolerance: float | Literal["none"] | None = None,
+    proof: bool = True,
     inputs: StrPath | Sequence[Mapping[str, Any]] | None = None,
     fit: Fit = "crop",
     seed: int = 0,
@@ -248,7 +250,10 @@ def optimize(
     """Makes a model smaller, runs original and result on the same inputs, and writes the result to ``output``. A package
     that is there already raises :class:`ExistsError` before anything is done; with ``force`` it is replaced.
 
-    ``quantize`` is how weights are stored: one of :data:`Quantize`, which docs/quantizations.md explains. ``tolerance`` is
+    ``quantize`` is how weights are stored: one of :data:`Quantize`, possibly with options (``int4:block=32``), or several
+    joined by a plus (``prune:sparsity=0.75+palette4``); docs/quantizations.md explains them. ``target_os`` is the oldest
+    system that the result must run on, as for :func:`convert`; without it, a newer one is chosen if that form needs it.
+    With ``proof=False`` the models are not run, and the report says so (``proved``). ``tolerance`` is
     the least signal to noise, in dB, of every output: a result that is worse raises :class:`ToleranceError`, and nothing is
     written. ``None`` is the default of the setting, which the same page gives; ``"none"`` lifts it. ``inputs``
     is a folder of ``.npy`` files and pictures, or a list of sets of inputs; without it they are drawn, by ``seed``, and the
@@ -267,7 +272,9 @@ def optimize(
         force=force,
         quantize=quantize,
         target=target,
+        target_os=target_os,
         tolerance=tolerance,
+        proof=proof,
         inputs=_given(model, inputs),
         fit=fit,
         seed=seed,
