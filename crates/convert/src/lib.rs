@@ -8,6 +8,7 @@
 mod error;
 mod labels;
 mod lower;
+mod names;
 pub mod neural_network;
 pub mod onnx;
 pub mod spec;

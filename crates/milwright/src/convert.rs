@@ -1,14 +1,18 @@
 //! Converts models to ML programs, and proves that these compute the same.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use milwright_mil::Opset;
 use serde::Serialize;
 
-use crate::{LoadOptions, Model, OptimizeReport, Optimizer, Progress, Quantization, Result, Samples};
+use crate::{
+    LoadOptions, Model, OptimizeReport, Optimizer, Progress, Quantization, Result, Samples, Tolerance,
+};
 
-/// Converts neural networks to ML programs, which Core ML loads since iOS 15, and which can be optimized and compiled.
+/// Converts ONNX models and neural networks to ML programs, which Core ML loads since iOS 15, and which can be optimized
+/// and compiled.
 ///
 /// Inputs and outputs keep their names, shapes, image types and class labels; description and metadata stay. In a
 /// pipeline, each network is converted. ML programs cannot declare numbers and arrays of doubles: the report lists
@@ -28,6 +32,7 @@ pub struct Converter {
     optimizer: Optimizer,
     target_os: Option<TargetOs>,
     precision: ComputePrecision,
+    tolerance: Option<Tolerance>,
 }
 
 /// The systems that a model is for, named by the version of iOS. Apple's other systems of the same year are included.
@@ -74,6 +79,9 @@ pub struct ConvertReport {
     pub target_os: String,
     /// The result's specification version.
     pub specification_version: i32,
+    /// How many nodes of each op were lowered, for an ONNX model: those of functions and unrolled loops count each time.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub lowered: BTreeMap<String, usize>,
     /// The sizes, the changes and the proof.
     #[serde(flatten)]
     pub optimized: OptimizeReport,
@@ -99,6 +107,13 @@ impl Converter {
     #[must_use]
     pub fn precision(mut self, precision: ComputePrecision) -> Converter {
         self.precision = precision;
+        self
+    }
+
+    /// The lowest SNR, in dB, that every output must have against the original's; or no tolerance.
+    #[must_use]
+    pub fn tolerance(mut self, tolerance: impl Into<Tolerance>) -> Converter {
+        self.tolerance = Some(tolerance.into());
         self
     }
 
@@ -137,13 +152,17 @@ impl Converter {
         let opset = self.target_os.map(Opset::from);
         let optimizer = self.optimizer.clone().converting(opset);
         let optimizer = match self.precision {
-            ComputePrecision::Float32 => optimizer.tolerance(FLOAT32_DB),
-            ComputePrecision::Float16 => optimizer.quantization(Quantization::Float16).tolerance(FLOAT16_DB),
+            ComputePrecision::Float32 => optimizer.tolerance(self.tolerance.unwrap_or(FLOAT32_DB.into())),
+            ComputePrecision::Float16 => {
+                let tolerance = self.tolerance.unwrap_or(FLOAT16_DB.into());
+                optimizer.quantization(Quantization::Float16).tolerance(tolerance)
+            }
         };
         let optimized = optimizer.optimize(model, output, progress)?;
         let specification_version = optimized.specification_version;
         Ok(ConvertReport {
-            model_type: model.info().model_type().to_owned(),
+            model_type: if model.is_imported() { "onnx" } else { model.info().model_type() }.to_owned(),
+            lowered: model.lowered_nodes().clone(),
             target_os: system(specification_version).to_owned(),
             specification_version,
             optimized,

@@ -8,11 +8,12 @@ use std::path::Path;
 
 use milwright_mil::{Function, Program, TensorType};
 use milwright_spec::Package;
+use milwright_spec::onnx::OnnxFile;
 use milwright_spec::proto::{self as pb, model};
 use serde::Serialize;
 
 use crate::storage::Storage;
-use crate::{ColorSpace, FeatureInfo, FeatureType, ModelKind, Result, Task};
+use crate::{ColorSpace, FeatureInfo, FeatureType, Model, ModelKind, Result, Task};
 use facts::{
     class_labels, declared_sizes, first_ops, multiply_adds, network_preprocessing, program_classes, systems,
 };
@@ -115,6 +116,12 @@ impl ModelInfo {
     /// The file cannot be read or is not a Core ML model.
     pub fn open(path: impl AsRef<Path>) -> Result<ModelInfo> {
         let path = path.as_ref();
+        if OnnxFile::is_one(path) {
+            let model = Model::open(path)?;
+            let mut info = model.info().clone();
+            info.warnings.extend_from_slice(model.import_notes());
+            return Ok(info);
+        }
         let package = Package::open_without_weights(path)?;
         let mut info = ModelInfo::of_package(&package).map_err(|e| e.at(path))?;
         let unreadable = package.unreadable_weights().values();

@@ -103,6 +103,7 @@ pub use milwright_mil::{DType, Element, Tensor};
 pub use milwright_optimize::{Config as CompressionConfig, Family, KeptOp, OPTIONS, WeightReport};
 pub use milwright_spec::{Container, abandon_writes, did_you_mean, is_device_name, nearest, would_replace};
 pub use model::Model;
+pub use onnx::{ImportOptions, OnnxSize};
 pub use optimizer::{
     Compression, OptimizeReport, Optimizer, Progress, Quantization, QuantizationInfo, Tolerance,
 };

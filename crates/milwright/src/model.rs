@@ -11,13 +11,13 @@ use crate::onnx::Onnx;
 use crate::origin::Origin;
 use bytes::Bytes;
 use milwright_convert::onnx;
-use milwright_mil::{Checked, Function, OpKind, Program, verify};
+use milwright_mil::{Checked, Function, OpKind, Opset, Program, verify};
 use milwright_spec::did_you_mean;
 use milwright_spec::onnx::OnnxFile;
 use milwright_spec::proto::{self as pb, Pipeline};
 use milwright_spec::{CompiledPart, CompiledPipeline, CompiledProgram, Container, Package};
 
-use crate::{Error, ErrorKind, ModelInfo, ModelKind, Result, Task};
+use crate::{Error, ErrorKind, ImportOptions, ModelInfo, ModelKind, Result, Task};
 
 /// A model that was opened and verified. The weights of an ML program stay in the file, which is memory-mapped.
 ///
@@ -60,8 +60,7 @@ impl Model {
     pub fn open(path: impl AsRef<Path>) -> Result<Model> {
         let path = path.as_ref();
         if OnnxFile::is_one(path) {
-            let onnx = OnnxFile::open(path)?;
-            return Model::from_onnx(path, onnx, &crate::onnx::options(None)).map_err(|e| e.at(path));
+            return Model::import(path, &ImportOptions::new());
         }
         let package = Package::open(path)?;
         Model::new(path.to_owned(), package).map_err(|e| e.at(path))
@@ -76,11 +75,22 @@ impl Model {
         Model::new(PathBuf::from("(memory)"), Package::from_bytes(specification, weights)?)
     }
 
+    /// Opens an `.onnx` file with options.
+    ///
+    /// # Errors
+    /// The file cannot be read or is not an ONNX model; it is malformed, or has nodes that no program can compute: the
+    /// error lists them, with what can be done.
+    pub fn import(path: impl AsRef<Path>, options: &ImportOptions) -> Result<Model> {
+        let path = path.as_ref();
+        let file = Arc::new(OnnxFile::open(path)?);
+        Model::from_onnx(path, file, &options.0).map_err(|e| e.at(path))
+    }
+
     /// Imports an ONNX model.
-    pub(crate) fn from_onnx(path: &Path, file: OnnxFile, options: &onnx::Options) -> Result<Model> {
+    pub(crate) fn from_onnx(path: &Path, file: Arc<OnnxFile>, options: &onnx::Options) -> Result<Model> {
         let imported = onnx::read(&file, options)?;
         let options = options.clone();
-        let onnx = Box::new(Onnx { file, options, notes: imported.notes });
+        let onnx = Box::new(Onnx { file, options, notes: imported.notes, lowered: imported.ops });
         let origin = Origin::Onnx(onnx, Box::new(imported.model));
         Model::of_program(path.to_owned(), origin, verify(imported.program)?)
     }
@@ -120,6 +130,29 @@ impl Model {
         self.origin.notes()
     }
 
+    /// How many nodes of each op were lowered, if it was imported from an ONNX model.
+    pub(crate) fn lowered_nodes(&self) -> &BTreeMap<String, usize> {
+        static NONE: BTreeMap<String, usize> = BTreeMap::new();
+        match &self.origin {
+            Origin::Onnx(onnx, _) => &onnx.lowered,
+            _ => &NONE,
+        }
+    }
+
+    /// The ONNX model imported again for a package of this opset, or of the oldest that serves; `None` if this is no ONNX
+    /// model, or was imported so.
+    pub(crate) fn for_package(&self, opset: Option<Opset>) -> Option<Result<Model>> {
+        let Origin::Onnx(onnx, _) = &self.origin else { return None };
+        let options = onnx.options_for_package(opset)?;
+        let again = Model::from_onnx(&self.path, Arc::clone(&onnx.file), &options);
+        Some(again.map_err(|e| e.at(&self.path)))
+    }
+
+    /// Whether it was imported from an ONNX model.
+    pub(crate) fn is_imported(&self) -> bool {
+        matches!(self.origin, Origin::Onnx(..))
+    }
+
     fn new(path: PathBuf, package: Package) -> Result<Model> {
         let info = ModelInfo::new(package.model());
         if !package.unread_layers().is_empty() {
@@ -151,7 +184,7 @@ impl Model {
                 tracing::debug!("{}: function {name}, {} ops", path.display(), function.walk().len());
             }
         }
-        Ok(Model { path, origin: Origin::CoreMl(package), content, info, digest: OnceLock::new() })
+        Ok(Model { path, origin: Origin::CoreMl(Box::new(package)), content, info, digest: OnceLock::new() })
     }
 
     /// The path that the model was opened from.

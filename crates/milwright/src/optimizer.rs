@@ -274,7 +274,7 @@ impl Optimizer {
         let mut source = Source::new(model, self.opset, self.task)?;
         self.check_config(model, &source)?;
         for part in &mut source.parts {
-            let prepared = passes::run(part.program.clone(), &self.passes(), None);
+            let prepared = passes::run(part.program.clone(), &self.passes(&source.model), None);
             let (program, reports) = prepared.map_err(|e| broken(model, &e))?;
             for report in reports.iter().filter(|r| r.changes > 0) {
                 tracing::debug!("pass {}: {} changes in {:?}", report.pass, report.changes, report.duration);
@@ -317,8 +317,10 @@ impl Optimizer {
     }
 
     /// The graph passes to run.
-    fn passes(&self) -> Vec<passes::Pass> {
+    fn passes(&self, model: &Model) -> Vec<passes::Pass> {
         match self.task {
+            // What an exporter took apart is put together.
+            Task::Convert if model.is_imported() => passes::ALL.to_vec(),
             // A conversion keeps the program as it is: the passes only remove what the network format left behind.
             Task::Convert => {
                 ["remove_noops", "eliminate_dead"].iter().filter_map(|name| passes::by_name(name)).collect()

@@ -11,7 +11,7 @@ use crate::onnx::Onnx;
 #[derive(Debug)]
 pub(crate) enum Origin {
     /// A Core ML file.
-    CoreMl(Package),
+    CoreMl(Box<Package>),
     /// An ONNX file, and what a Core ML file would say of the model.
     Onnx(Box<Onnx>, Box<pb::Model>),
     /// A program in memory, and what a Core ML file would say of the model.

@@ -1,29 +1,38 @@
 //! `milwright convert`
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::ValueEnum;
-use milwright::{ComputePrecision, Container, ConvertReport, Converter, Progress, Result};
+use milwright::{
+    ComputePrecision, Container, ConvertReport, Converter, ImportOptions, Model, OnnxSize, Progress, Result,
+    Tensor, Tolerance, npy,
+};
 
 use crate::common::{self, Global, InputArgs, TargetOsArg};
 use crate::destination::{Force, check_extension};
 use crate::printer::{Printer, bytes};
 use crate::progress;
 
-/// Writes a neural network as an ML program, in an .mlpackage, and proves that it computes the same.
+/// Writes an ONNX model or a neural network as an ML program, in an .mlpackage, and proves that it computes the same.
 ///
 /// Names, shapes, image types, class labels, descriptions and metadata stay. Of a pipeline, the networks in it are converted.
 /// Both models run on the same inputs; where an output differs, nothing is written.
+///
+/// An ONNX model's sizes that have names, or none, stay open: --size gives them numbers, ranges or choices.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   milwright convert old.mlmodel
   milwright convert old.mlmodel -o new.mlpackage --target-os ios16 --precision float16
   milwright convert compiled.mlmodelc -o model.mlpackage
+  milwright convert model.onnx --size batch=1 --size sequence=1..512
+  milwright convert model.onnx --size height=224,320,640 --freeze threshold=0.5
 
 Exit code 3 says that the result does not compute the same.")]
 pub struct Args {
-    /// An .mlmodel file, or an .mlpackage or .mlmodelc folder.
+    /// An .onnx or .mlmodel file, or an .mlpackage or .mlmodelc folder.
     model: PathBuf,
     /// Where the result goes [default: NAME.mlpackage in the current folder]
     #[arg(short, long, value_name = "OUT")]
@@ -31,6 +40,18 @@ pub struct Args {
     /// The oldest system that it is for [default: the oldest that has what it needs]
     #[arg(long, value_enum, value_name = "OS")]
     target_os: Option<TargetOsArg>,
+    /// Of an ONNX model, a size by its name: N, FIRST..LAST, FIRST.. or N,N,N; sizes without a name are INPUT.NUMBER.
+    #[arg(long = "size", value_name = "NAME=SIZE", value_parser = size)]
+    sizes: Vec<(String, OnnxSize)>,
+    /// Of an ONNX model, an input that becomes a constant: an .npy file or a number.
+    #[arg(long = "freeze", value_name = "NAME=VALUE", value_parser = frozen)]
+    frozen: Vec<(String, String)>,
+    /// The lowest SNR that every output must have, in dB, or none [default: 80, 30 for float16]
+    #[arg(long, value_name = "DB", allow_negative_numbers = true, value_parser = common::tolerance)]
+    tolerance: Option<Tolerance>,
+    /// Also list what an ONNX model's nodes and the program's ops are.
+    #[arg(long)]
+    report: bool,
     /// What it computes in.
     #[arg(long, value_enum, default_value_t = PrecisionArg::Float32)]
     precision: PrecisionArg,
@@ -55,7 +76,7 @@ enum PrecisionArg {
 }
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
-    let model = common::open(&args.model)?;
+    let model = open(args)?;
     let output = args.output.clone().unwrap_or_else(|| {
         let stem = args.model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         PathBuf::from(format!("{stem}.mlpackage"))
@@ -71,6 +92,9 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         .load_options(global.load_options(None, args.threads));
     if let Some(target) = args.target_os {
         converter = converter.target_os(target.into());
+    }
+    if let Some(tolerance) = args.tolerance {
+        converter = converter.tolerance(tolerance);
     }
     if let Some(samples) = args.inputs.read(&model, None, printer)? {
         converter = converter.samples(samples);
@@ -90,6 +114,80 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         printer.json(&report);
     } else {
         show(&report, printer);
+        if args.report {
+            list(&report, printer)?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens the model, an ONNX model with the options for it.
+fn open(args: &Args) -> Result<Arc<Model>> {
+    if args.sizes.is_empty() && args.frozen.is_empty() {
+        return common::open(&args.model);
+    }
+    let mut options = ImportOptions::new();
+    if let Some(target) = args.target_os {
+        options = options.target_os(target.into());
+    }
+    for (name, size) in &args.sizes {
+        options = options.size(name, size.clone());
+    }
+    for (name, value) in &args.frozen {
+        let tensor = match value.parse::<f64>() {
+            Ok(number) if number.fract() == 0.0 && number.abs() <= f64::from(i32::MAX) => {
+                Tensor::scalar(number as i32)
+            }
+            Ok(number) => Tensor::scalar(number),
+            Err(_) => npy::read(value)?,
+        };
+        options = options.freeze(name, tensor);
+    }
+    Model::import(&args.model, &options).map(Arc::new)
+}
+
+/// Parses `NAME=VALUE`.
+fn frozen(text: &str) -> std::result::Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("not NAME=VALUE, such as k=5 or mask=mask.npy")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Parses `NAME=SIZE`.
+fn size(text: &str) -> std::result::Result<(String, OnnxSize), String> {
+    // A name may itself contain the sign.
+    let (name, size) = text.rsplit_once('=').ok_or("not NAME=SIZE, such as batch=1")?;
+    let number = |text: &str| {
+        let number = text.trim().parse::<usize>().ok().filter(|&n| n <= i32::MAX as usize);
+        number.ok_or_else(|| format!("`{text}` is not a size"))
+    };
+    let size = if let Some((first, last)) = size.split_once("..") {
+        let last = last.trim_start_matches('=');
+        let (first, last) = (number(first)?, if last.is_empty() { None } else { Some(number(last)?) });
+        if last.is_some_and(|last| last < first) {
+            return Err("the range ends before it begins".to_owned());
+        }
+        OnnxSize::Range(first, last)
+    } else if size.contains(',') {
+        OnnxSize::OneOf(size.split(',').map(number).collect::<std::result::Result<_, _>>()?)
+    } else {
+        OnnxSize::Fixed(number(size)?)
+    };
+    Ok((name.to_owned(), size))
+}
+
+/// Lists the nodes that were lowered, and the ops of the result.
+fn list(report: &ConvertReport, printer: &Printer) -> Result<()> {
+    let words = |counts: &BTreeMap<String, usize>| {
+        counts.iter().map(|(op, n)| format!("{op} ×{n}")).collect::<Vec<_>>().join(", ")
+    };
+    if !report.lowered.is_empty() {
+        printer.line(format!("nodes: {}", words(&report.lowered)));
+    }
+    if let Some(output) = &report.optimized.output {
+        let model = Model::open(output)?;
+        if let Some(function) = model.info().function(None) {
+            printer.line(format!("ops: {}", words(&function.ops)));
+        }
     }
     Ok(())
 }
@@ -100,6 +198,7 @@ fn show(report: &ConvertReport, printer: &Printer) {
         // Of a pipeline, the models in it become programs.
         let becomes = match report.model_type.starts_with("pipeline") {
             true => format!("{}, its networks as ML programs,", report.model_type),
+            false if report.model_type == "onnx" => "ONNX → mlProgram".to_owned(),
             false => format!("{} → mlProgram", report.model_type),
         };
         printer.line(format!(

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use milwright_mil::{DType, Function, Opset, Program, Value, ValueId, verify};
+use milwright_mil::{DType, Function, Opset, Program, ValueId, verify};
 use milwright_spec::proto::array_feature_type::{ArrayDataType, ShapeFlexibility};
 use milwright_spec::proto::neural_network_layer::Layer;
 use milwright_spec::proto::{
@@ -17,6 +17,7 @@ use milwright_spec::proto::{
 use super::net::Net;
 use super::{Network, OPSET, features};
 use crate::Error;
+use crate::names::{identifier, is_identifier, make_identifiers, unique};
 
 /// A network that was converted to an ML program.
 #[derive(Clone, Debug)]
@@ -98,50 +99,6 @@ fn fits(program: &Program, opset: Opset) -> Result<(), Error> {
         return Err(refuse(format!("that has no op `{}`, which `{}` becomes", op.kind.name(), op.name())));
     }
     verify(program.clone()).map(|_| ()).map_err(|errors| refuse(errors.to_string()))
-}
-
-/// Turns every name inside a function into a MIL identifier, and keeps those of inputs and outputs.
-fn make_identifiers(function: &mut Function) {
-    let mut values: Vec<ValueId> = Vec::new();
-    let ops = function.walk();
-    for &op in &ops {
-        values.extend(&function[op].outputs);
-        function[op].blocks.iter().for_each(|&b| values.extend(&function[b].inputs));
-    }
-    let taken = values.iter().chain(&function.inputs).map(|&v| function[v].name.clone());
-    let mut taken: HashSet<String> = taken.filter(|name| is_identifier(name)).collect();
-    for value in values {
-        if !is_identifier(&function[value].name) {
-            let name = unique(&identifier(&function[value].name), &mut taken);
-            function[value].name = name;
-        }
-    }
-    for op in ops {
-        let Some(&first) = function[op].outputs.first() else { continue };
-        let name = function[first].name.clone();
-        function[op].attributes.insert("name".into(), Value::string(name));
-    }
-}
-
-fn is_identifier(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-}
-
-/// Replaces all that an identifier cannot contain.
-fn identifier(name: &str) -> String {
-    let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    if is_identifier(&plain) { plain } else { format!("_{plain}") }
-}
-
-fn unique(name: &str, taken: &mut HashSet<String>) -> String {
-    let mut candidate = name.to_owned();
-    let mut number = 0;
-    while !taken.insert(candidate.clone()) {
-        number += 1;
-        candidate = format!("{name}_{number}");
-    }
-    candidate
 }
 
 /// Returns the specification version that the types of features require.

@@ -9,11 +9,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use milwright_mil::{DType, Dim, Opset, TensorType, Type, ValueId};
 use milwright_spec::onnx::proto::tensor_shape_proto::{Dimension, dimension};
 use milwright_spec::onnx::proto::{GraphProto, ModelProto, TypeProto, ValueInfoProto, type_proto};
-use milwright_spec::proto::array_feature_type::{
-    ArrayDataType, EnumeratedShapes, Shape, ShapeFlexibility, ShapeRange,
-};
+use milwright_spec::proto::array_feature_type::ArrayDataType;
 use milwright_spec::proto::{
-    self as pb, ArrayFeatureType, FeatureDescription, SizeRange, feature_type, mil_spec, model,
+    self as pb, ArrayFeatureType, FeatureDescription, feature_type, mil_spec, model,
 };
 
 use super::elem::Elem;
@@ -23,27 +21,72 @@ use super::stored::Stored;
 use super::{Options, Size};
 use crate::Error;
 use crate::lower::{Result, op};
+use crate::names::{identifier, is_identifier, unique};
 
 /// An input or output of the function.
 pub(super) struct Feature {
     pub name: String,
+    /// The name in the ONNX model.
+    onnx: String,
     pub value: ValueId,
-    elem: Elem,
     /// The sizes of the dimensions; empty for a scalar.
-    sizes: Vec<Size>,
+    pub sizes: Vec<Size>,
     /// The names of the sizes, where they have one.
-    names: Vec<Option<String>>,
+    pub names: Vec<Option<String>>,
 }
 
-/// Reserves the names of the outputs, which other values must not get.
-pub(super) fn reserve_outputs(importer: &mut Importer<'_>, graph: &GraphProto) {
-    graph.output.iter().for_each(|o| importer.builder.reserve(o.name()));
+/// The names of inputs and outputs: the model's own, or ones that Core ML takes.
+pub(super) struct Names<'m> {
+    /// For each name of the model, the name in the program.
+    names: HashMap<&'m str, String>,
+    outputs: Vec<&'m str>,
+}
+
+impl<'m> Names<'m> {
+    pub fn new(graph: &'m GraphProto, options: &Options) -> Names<'m> {
+        let outputs: Vec<&str> = graph.output.iter().map(|o| o.name()).collect();
+        let all = graph.input.iter().map(|i| i.name()).chain(outputs.iter().copied());
+        let mut names = HashMap::new();
+        let mut taken: HashSet<String> =
+            all.clone().filter(|n| is_identifier(n)).map(str::to_owned).collect();
+        for name in all {
+            let keeps = !options.for_package || is_identifier(name);
+            let new = || if keeps { name.to_owned() } else { unique(&identifier(name), &mut taken) };
+            names.entry(name).or_insert_with(new);
+        }
+        Names { names, outputs }
+    }
+
+    /// Reserves the names of the outputs, which other values must not get.
+    pub fn reserve(&self, importer: &mut Importer<'_>) {
+        self.outputs.iter().for_each(|name| importer.builder.reserve(self.of(name)));
+    }
+
+    /// The name in the program.
+    fn of(&self, name: &str) -> String {
+        self.names.get(name).cloned().unwrap_or_else(|| name.to_owned())
+    }
+
+    /// The names that differ, old and new, in the order of the old.
+    fn changed(&self) -> BTreeMap<&str, &str> {
+        self.names.iter().map(|(old, new)| (*old, new.as_str())).filter(|(old, new)| old != new).collect()
+    }
+
+    /// Sentences for the user.
+    pub fn notes(&self) -> Vec<String> {
+        let changed = self.changed();
+        let note = |(old, new): (&str, &str)| {
+            format!("`{old}` is called `{new}`: names in ML programs have letters, digits and _ only")
+        };
+        changed.into_iter().map(note).collect()
+    }
 }
 
 /// Defines the graph's inputs and initializers. Returns the inputs of the function.
 pub(super) fn bind_inputs<'m>(
     importer: &mut Importer<'m>,
     graph: &'m GraphProto,
+    names: &Names<'_>,
     options: &Options,
 ) -> Result<Vec<Feature>> {
     let initialized: HashSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
@@ -66,7 +109,7 @@ pub(super) fn bind_inputs<'m>(
     let mut features = Vec::new();
     let mut used = HashSet::new();
     for input in graph.input.iter().filter(|i| !initialized.contains(i.name()) && !given.contains(i.name())) {
-        let feature = bind_input(importer, input, options, &mut used);
+        let feature = bind_input(importer, input, &names.of(input.name()), options, &mut used);
         features.push(feature.map_err(|e| e.at(format_args!("input `{}`", input.name())))?);
     }
     if let Some(name) = options.sizes.keys().find(|name| !used.contains(*name)) {
@@ -84,6 +127,7 @@ pub(super) fn bind_inputs<'m>(
 fn bind_input(
     importer: &mut Importer<'_>,
     input: &ValueInfoProto,
+    called: &str,
     options: &Options,
     used: &mut HashSet<String>,
 ) -> Result<Feature> {
@@ -127,7 +171,7 @@ fn bind_input(
             })
             .collect(),
     };
-    let value = importer.builder.input(input.name(), Type::Tensor(TensorType::new(dtype, shape)));
+    let value = importer.builder.input(called, Type::Tensor(TensorType::new(dtype, shape)));
     importer.label = input.name().to_owned();
     let mut inner = value;
     if sizes.is_empty() {
@@ -139,7 +183,7 @@ fn bind_input(
         inner = importer.cast(inner, carrier)?;
     }
     importer.scope.define(input.name(), Val::new(elem, inner).into());
-    Ok(Feature { name: input.name().to_owned(), value, elem, sizes, names })
+    Ok(Feature { name: called.to_owned(), onnx: input.name().to_owned(), value, sizes, names })
 }
 
 /// The type of a feature for a value of this type.
@@ -233,23 +277,29 @@ fn dims(dims: &[Dimension]) -> Vec<Declared> {
     let declared = |(i, dim): (usize, &Dimension)| match &dim.value {
         Some(dimension::Value::DimValue(0)) if i == 0 && dims.len() > 1 => Declared::Unnamed,
         Some(dimension::Value::DimValue(n)) => usize::try_from(*n).map_or(Declared::Unnamed, Declared::Fixed),
-        Some(dimension::Value::DimParam(name)) if !name.is_empty() => Declared::Named(name.clone()),
+        Some(dimension::Value::DimParam(name)) if !matches!(&name[..], "" | "?") => {
+            Declared::Named(name.clone())
+        }
         _ => Declared::Unnamed,
     };
     dims.iter().enumerate().map(declared).collect()
 }
 
 /// Makes the outputs of the function, each a value of its own under its name.
-pub(super) fn outputs(importer: &mut Importer<'_>, graph: &GraphProto) -> Result<Vec<Feature>> {
+pub(super) fn outputs(
+    importer: &mut Importer<'_>,
+    graph: &GraphProto,
+    names: &Names<'_>,
+) -> Result<Vec<Feature>> {
     let mut features = Vec::with_capacity(graph.output.len());
     for output in &graph.output {
-        let feature = self::output(importer, output.name());
+        let feature = self::output(importer, output.name(), &names.of(output.name()));
         features.push(feature.map_err(|e| e.at(format_args!("output `{}`", output.name())))?);
     }
     Ok(features)
 }
 
-fn output(importer: &mut Importer<'_>, name: &str) -> Result<Feature> {
+fn output(importer: &mut Importer<'_>, name: &str, called: &str) -> Result<Feature> {
     let item = importer.scope.get(name).cloned();
     let val = match item.ok_or_else(|| Error::malformed("nothing defines it"))? {
         Item::Tensor(val) => val,
@@ -269,11 +319,11 @@ fn output(importer: &mut Importer<'_>, name: &str) -> Result<Feature> {
     let dtype = border_type(importer.ty(inner)?.dtype, importer.builder.opset());
     let cast = importer.cast(inner, dtype)?;
     let value = op!(importer, Identity, x = cast)?;
-    importer.builder.rename(value, name);
+    importer.builder.rename(value, called);
     let sizes = importer.ty(value)?.shape.iter().map(|d| d.fixed().map_or(Size::Range(0, None), Size::Fixed));
     let sizes: Vec<Size> = sizes.collect();
     let names = vec![None; sizes.len()];
-    Ok(Feature { name: name.to_owned(), value, elem: val.elem, sizes, names })
+    Ok(Feature { name: called.to_owned(), onnx: name.to_owned(), value, sizes, names })
 }
 
 /// Describes the model, without its program.
@@ -283,7 +333,7 @@ pub(super) fn describe(
     graph: &GraphProto,
     inputs: &[Feature],
     outputs: &[Feature],
-    _options: &Options,
+    names: &Names<'_>,
 ) -> pb::Model {
     let text =
         |texts: &[&str]| texts.iter().find(|t| !t.is_empty()).map_or(String::new(), |t| (*t).to_owned());
@@ -318,6 +368,10 @@ pub(super) fn describe(
     if !sizes.is_empty() {
         user_defined.insert("onnx.sizes".into(), sizes.join("; "));
     }
+    let renamed: Vec<String> = names.changed().into_iter().map(|(old, new)| format!("{new}={old}")).collect();
+    if !renamed.is_empty() {
+        user_defined.insert("onnx.names".into(), renamed.join("; "));
+    }
     let metadata = pb::Metadata {
         short_description: text(&[onnx.doc_string(), graph.doc_string()]),
         version_string: onnx.model_version.filter(|&v| v > 0).map_or(String::new(), |v| v.to_string()),
@@ -326,7 +380,7 @@ pub(super) fn describe(
         user_defined,
     };
     let feature = |f: &Feature, docs: &[ValueInfoProto]| {
-        let doc = docs.iter().find(|d| d.name() == f.name).map_or("", |d| d.doc_string());
+        let doc = docs.iter().find(|d| d.name() == f.onnx).map_or("", |d| d.doc_string());
         describe_feature(importer, f, doc)
     };
     let description = pb::ModelDescription {
@@ -355,56 +409,14 @@ fn describe_feature(importer: &Importer<'_>, feature: &Feature, doc: &str) -> Fe
         (true, true) => &[Size::Fixed(1)][..],
         _ => &feature.sizes,
     };
-    let default = |size: &Size| match size {
-        Size::Fixed(n) | Size::Range(n, _) => *n as i64,
-        Size::OneOf(all) => all.first().copied().unwrap_or(1) as i64,
-    };
     let is_flexible = sizes.iter().any(|s| !matches!(s, Size::Fixed(_)));
     // An output that is not of one shape is described without any.
-    let shape: Vec<i64> =
-        if is_flexible && !is_input { Vec::new() } else { sizes.iter().map(default).collect() };
-    let shape_flexibility = (is_flexible && is_input).then(|| flexibility(sizes));
-    let array = ArrayFeatureType {
-        shape,
-        data_type: data_type.into(),
-        shape_flexibility,
-        ..ArrayFeatureType::default()
+    let shape: Vec<i64> = if is_flexible && !is_input {
+        Vec::new()
+    } else {
+        sizes.iter().map(|s| s.default() as i64).collect()
     };
+    let array = ArrayFeatureType { shape, data_type: data_type.into(), ..ArrayFeatureType::default() };
     let ty = pb::FeatureType { r#type: Some(feature_type::Type::MultiArrayType(array)), is_optional: false };
     FeatureDescription { name: feature.name.clone(), short_description: doc.to_owned(), r#type: Some(ty) }
-}
-
-/// The shapes that an input may have.
-fn flexibility(sizes: &[Size]) -> ShapeFlexibility {
-    let choices: Vec<&Vec<usize>> = sizes
-        .iter()
-        .filter_map(|s| match s {
-            Size::OneOf(all) => Some(all),
-            _ => None,
-        })
-        .collect();
-    let enumerated = !choices.is_empty() && sizes.iter().all(|s| !matches!(s, Size::Range(..)));
-    if enumerated {
-        // Sizes with choices go together: the first with the first.
-        let count = choices.iter().map(|c| c.len()).max().unwrap_or(1);
-        let shapes = (0..count).map(|i| Shape {
-            shape: sizes
-                .iter()
-                .map(|s| match s {
-                    Size::Fixed(n) | Size::Range(n, _) => *n as i64,
-                    Size::OneOf(all) => all.get(i).or(all.last()).copied().unwrap_or(1) as i64,
-                })
-                .collect(),
-        });
-        return ShapeFlexibility::EnumeratedShapes(EnumeratedShapes { shapes: shapes.collect() });
-    }
-    let range = |size: &Size| match size {
-        Size::Fixed(n) => SizeRange { lower_bound: *n as u64, upper_bound: *n as i64 },
-        Size::Range(a, b) => SizeRange { lower_bound: *a as u64, upper_bound: b.map_or(-1, |b| b as i64) },
-        Size::OneOf(all) => SizeRange {
-            lower_bound: all.iter().copied().min().unwrap_or(1) as u64,
-            upper_bound: all.iter().copied().max().unwrap_or(1) as i64,
-        },
-    };
-    ShapeFlexibility::ShapeRange(ShapeRange { size_ranges: sizes.iter().map(range).collect() })
 }

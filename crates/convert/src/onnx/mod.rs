@@ -22,6 +22,7 @@ mod control;
 mod conv;
 mod elem;
 mod elementwise;
+mod flexible;
 mod gather;
 mod graph;
 mod item;
@@ -50,6 +51,7 @@ use milwright_spec::onnx::OnnxFile;
 use milwright_spec::proto as pb;
 
 use crate::Error;
+use crate::names::make_identifiers;
 use graph::Importer;
 
 /// How a model is imported.
@@ -61,6 +63,9 @@ pub struct Options {
     pub sizes: BTreeMap<String, Size>,
     /// Inputs that become constants.
     pub frozen: BTreeMap<String, Tensor>,
+    /// Whether the program is for a package: its inputs and outputs get names that Core ML takes, and sizes without an end
+    /// get one.
+    pub for_package: bool,
     /// What runs ops on constants. Without it, only what type inference knows is folded.
     pub engine: Option<&'static (dyn Evaluate + Sync)>,
 }
@@ -71,6 +76,7 @@ impl std::fmt::Debug for Options {
             .field("opset", &self.opset)
             .field("sizes", &self.sizes)
             .field("frozen", &self.frozen.keys())
+            .field("for_package", &self.for_package)
             .finish_non_exhaustive()
     }
 }
@@ -169,16 +175,21 @@ fn attempt(file: &OnnxFile, options: &Options, opset: Opset) -> Result<(Imported
     if let Some(engine) = options.engine {
         importer.builder.fold_with(engine);
     }
-    border::reserve_outputs(&mut importer, graph);
-    let inputs = border::bind_inputs(&mut importer, graph, options)?;
+    let names = border::Names::new(graph, options);
+    names.reserve(&mut importer);
+    let inputs = border::bind_inputs(&mut importer, graph, &names, options)?;
     let results: Vec<&str> = graph.output.iter().map(|o| o.name()).collect();
     importer.lower(&graph.node, &results)?;
     importer.faults.check("nodes")?;
-    let outputs = border::outputs(&mut importer, graph)?;
-    let model = border::describe(&importer, file.model(), graph, &inputs, &outputs, options);
+    let outputs = border::outputs(&mut importer, graph, &names)?;
+    let mut model = border::describe(&importer, file.model(), graph, &inputs, &outputs, &names);
     let wanted = importer.wanted;
-    let (notes, ops) = (std::mem::take(&mut importer.notes), std::mem::take(&mut importer.counts));
+    let (mut notes, ops) = (std::mem::take(&mut importer.notes), std::mem::take(&mut importer.counts));
+    notes.extend(names.notes());
+    let mut function = importer.finish(outputs.iter().map(|o| o.value).collect());
+    make_identifiers(&mut function);
+    flexible::choose(&function, &inputs, &mut model, options, &mut notes);
     let mut program = Program::default();
-    program.functions.insert("main".into(), importer.finish(outputs.iter().map(|o| o.value).collect()));
+    program.functions.insert("main".into(), function);
     Ok((Imported { program, model, notes, ops }, wanted))
 }

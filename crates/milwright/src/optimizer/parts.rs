@@ -40,8 +40,13 @@ pub(super) struct Part {
 impl Source {
     /// Collects the programs of a model, converted to `opset` if one is given.
     pub fn new(model: &Arc<Model>, opset: Option<Opset>, task: Task) -> Result<Source> {
-        model.info().check(task).map_err(|e| e.at(model.path()))?;
+        if !model.is_imported() {
+            model.info().check(task).map_err(|e| e.at(model.path()))?;
+        }
         let mut notes = Vec::new();
+        let imported = model.for_package(opset).transpose()?.map(Arc::new);
+        let model = imported.as_ref().unwrap_or(model);
+        notes.extend_from_slice(model.import_notes());
         let proto = model.specification();
         let model = match neural_network::with_identifiers(proto)
             .filter(|_| neural_network::layers(proto).is_some())
