@@ -4,13 +4,18 @@
 //! * `docs/ops/FAMILY.md`: what each op computes, its parameters and their types in every opset;
 //! * `docs/support.md`: which op exists in which opset, and whether the engine runs it;
 //! * `docs/quantizations.md`: what each `--quantize` does;
+//! * `crates/milwright/src/selftest/cases.gz`: the numeric cases, for `milwright selftest`;
 //! * `crates/python/python/milwright/_choices.py`: the same names, as a type for Python's type checkers.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 use milwright_cpu::Support;
 use milwright_mil::ops::{Default, Kind, Param, Version};
 use milwright_mil::{DType, OpKind, Opset};
@@ -45,11 +50,54 @@ pub fn run(root: &Path, check: bool) -> Result {
             }
         }
     }
+    if let Some(path) = archive(root, check)? {
+        stale.push(path);
+    }
     if check && !stale.is_empty() {
         let list = stale.join("\n  ");
         return Err(format!("out of date; run `cargo xtask docs`:\n  {list}").into());
     }
     Ok(())
+}
+
+/// Packs the numeric cases for `milwright selftest`, or with `check` only compares them. Returns the path if it was out
+/// of date.
+fn archive(root: &Path, check: bool) -> Result<Option<String>> {
+    let path = root.join("crates/milwright/src/selftest/cases.gz");
+    let ops = root.join("crates/testkit/ops");
+    let mut text = String::new();
+    for file in cases(&ops)? {
+        let name = file.strip_prefix(&ops)?.with_extension("");
+        let name = name.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/");
+        write!(text, "=== {name}\n{}", fs::read_to_string(&file)?)?;
+    }
+    let mut packed = String::new();
+    let known = fs::read(&path).unwrap_or_default();
+    if GzDecoder::new(&known[..]).read_to_string(&mut packed).is_ok() && packed == text {
+        return Ok(None);
+    }
+    if !check {
+        fs::create_dir_all(path.parent().unwrap_or(root))?;
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(text.as_bytes())?;
+        fs::write(&path, encoder.finish()?)?;
+    }
+    Ok(Some(path.display().to_string()))
+}
+
+/// The files of cases in a folder, in order.
+fn cases(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in folder.read_dir()? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(cases(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "mil") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 fn pages() -> BTreeMap<PathBuf, String> {

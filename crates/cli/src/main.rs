@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use milwright::ErrorKind;
 
-use commands::{bench, cache, compare, compile, convert, doctor, inspect, optimize, plan, run};
+use commands::{bench, cache, compare, compile, convert, doctor, inspect, optimize, plan, run, selftest};
 use common::Global;
 use printer::Printer;
 
@@ -55,6 +55,7 @@ enum Command {
     Plan(plan::Args),
     Cache(cache::Args),
     Doctor(doctor::Args),
+    Selftest(selftest::Args),
     /// Prints a completion script for a shell.
     #[command(
         after_help = "Example:\n  milwright completions bash > ~/.local/share/bash-completion/completions/milwright"
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args, &cli.global, &printer),
         Command::Cache(args) => cache::run(&args, &cli.global, &printer),
         Command::Doctor(args) => doctor::run(&args, &cli.global, &printer),
+        Command::Selftest(args) => selftest::run(&args, &cli.global, &printer),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "milwright", &mut script);

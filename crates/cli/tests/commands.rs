@@ -54,6 +54,7 @@ pages! {
     pipelines
     plan
     run
+    selftest
     standard_output
 }
 

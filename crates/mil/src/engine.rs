@@ -199,6 +199,8 @@ pub struct CompileError {
 pub enum CompileFault {
     /// The program: it cannot be compiled for any shapes.
     Program,
+    /// An op: the engine knows it, and has no code for it, or not for this use of it.
+    Unsupported,
     /// The shapes of the inputs: an op does not accept the shapes that they lead to. The function may compile for
     /// others.
     Shapes,

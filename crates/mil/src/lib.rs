@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod build;
+pub mod cases;
 mod dtype;
 pub mod engine;
 pub mod evaluate;

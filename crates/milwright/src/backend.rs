@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use milwright_cache::Store;
-use milwright_mil::engine::DEFAULT_MEMORY;
+use milwright_mil::engine::{DEFAULT_MEMORY, Engine};
 use serde::{Deserialize, Serialize};
 
 use crate::{Cancel, Error, ErrorKind, InferenceRequest, Model, Prediction, Result, State};
@@ -33,6 +33,11 @@ pub trait Backend: Send + Sync {
     /// As for [`load`](Backend::load) and [`LoadedModel::session`].
     fn session(&self, model: &Arc<Model>, options: &LoadOptions) -> Result<Box<dyn Session>> {
         self.load(model, options)?.session()
+    }
+
+    /// The engine beneath it, if it runs models on one.
+    fn engine(&self) -> Option<&'static dyn Engine> {
+        None
     }
 
     /// Returns whether the cache of these options already has what `load` would compile. The entry may still turn out

@@ -55,6 +55,10 @@ impl Backend for OnEngine {
         })
     }
 
+    fn engine(&self) -> Option<&'static dyn Engine> {
+        Some(self.0)
+    }
+
     fn is_cached(&self, model: &Model, options: &LoadOptions) -> bool {
         let (Some(store), Ok(program)) = (&options.cache, model.function(options.function.as_deref())) else {
             return false;

@@ -24,6 +24,7 @@
 //! | run it in several threads | [`Backend::load`], [`LoadedModel`] |
 //! | make it smaller, to a tolerance | [`Optimizer`], [`Quantization`], [`Compression`] |
 //! | write a neural network as an ML program | [`Converter`] |
+//! | test the backends of a machine | [`selftest()`] |
 //! | compare two models | [`compare()`], [`Samples`] |
 //! | serve many models to many callers | the module `manager`, of the feature of that name |
 //! | read and write tensors and images | [`npy`], [`image`], [`Files`] |
@@ -68,6 +69,8 @@ mod proof;
 mod provenance;
 mod request;
 mod samples;
+mod save;
+mod selftest;
 mod state;
 mod storage;
 mod structure;
@@ -110,6 +113,7 @@ pub use optimizer::{
 pub use proof::{Comparison, Proof, compare, compare_functions};
 pub use request::{Dictionary, InferenceRequest, Prediction};
 pub use samples::{InputFolder, SampleSource, Samples, read_file, read_file_fitted};
+pub use selftest::{BackendReport, Failure, SelfTestReport, selftest};
 pub use state::State;
 pub use storage::{Storage, StorageForm};
 pub use target::{Candidate, Cpu, Target, backends};

@@ -211,6 +211,18 @@ impl Model {
         }
     }
 
+    /// The program, if it is not made from a neural network's layers.
+    pub(crate) fn own_program(&self) -> Result<&Checked> {
+        match self.info.kind.map(ModelKind::computed) {
+            Some(Computed::Network) => {
+                let message = "a neural network has layers, and no program of its own";
+                let error = Error::new(ErrorKind::Unsupported, message).at(&self.path);
+                Err(error.with_hint("`milwright convert` writes it as an ML program"))
+            }
+            _ => self.program(),
+        }
+    }
+
     /// The models of a pipeline, in order; empty for other models.
     pub fn pipeline(&self) -> &[Arc<Model>] {
         match &self.content {

@@ -64,6 +64,10 @@ impl Backend for Cpu {
         OnEngine(&CpuEngine).load(model, options)
     }
 
+    fn engine(&self) -> Option<&'static dyn Engine> {
+        Some(&CpuEngine)
+    }
+
     fn is_cached(&self, model: &Model, options: &LoadOptions) -> bool {
         OnEngine(&CpuEngine).is_cached(model, options)
     }

@@ -10,3 +10,4 @@ pub mod inspect;
 pub mod optimize;
 pub mod plan;
 pub mod run;
+pub mod selftest;

@@ -1,6 +1,6 @@
 //! Describes a program as a Core ML file does: which features its functions take and give.
 
-use milwright_mil::{DType, Dim, Function, Program, TensorType, Type, ValueId};
+use milwright_mil::{DType, Dim, Function, Opset, Program, TensorType, Type, ValueId};
 use milwright_spec::proto as pb;
 use pb::array_feature_type::{ArrayDataType, ShapeFlexibility};
 use pb::feature_type;
@@ -39,12 +39,27 @@ pub fn describe(program: &Program) -> Result<pb::Model, Error> {
         let main = description.functions.iter().find(|f| f.name == "main").unwrap_or(first);
         description.default_function_name = main.name.clone();
     }
+    let specification_version = opset.specification_version().max(needed_by(program));
     Ok(pb::Model {
-        specification_version: opset.specification_version(),
+        specification_version,
         description: Some(Box::new(description)),
         is_updatable: false,
         r#type: Some(pb::model::Type::MlProgram(pb::mil_spec::Program::default())),
     })
+}
+
+/// The specification version that the element types of features require.
+fn needed_by(program: &Program) -> i32 {
+    let version = |ty: &Type| match ty.as_tensor().map(|t| t.dtype) {
+        Some(DType::Fp16) => Opset::Ios16.specification_version(),
+        Some(DType::Int8) => Opset::Ios26.specification_version(),
+        _ => 0,
+    };
+    let values = |f: &Function| -> i32 {
+        let values = f.inputs.iter().chain(&f[f.body].outputs);
+        values.map(|&v| version(&f[v].ty)).max().unwrap_or(0)
+    };
+    program.functions.values().map(values).max().unwrap_or(0)
 }
 
 fn features(

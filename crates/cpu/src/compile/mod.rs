@@ -590,7 +590,7 @@ impl Lower<'_> {
         };
         let op = Some((self.f[op].kind, op_name(self.f, op)));
         let cause = match e {
-            KernelError::Unsupported(_) => CompileFault::Program,
+            KernelError::Unsupported(_) => CompileFault::Unsupported,
             KernelError::Memory(_) => CompileFault::Memory,
             _ => CompileFault::Shapes,
         };
