@@ -18,6 +18,8 @@ use crate::lower::{Faults, Lowering, Result, Scope};
 
 /// The most nodes that are lowered: those of unrolled loops and inlined functions count each time.
 const MAX_LOWERED: usize = 1 << 18;
+/// Attributes that repeat what the inputs say, or that matter in training only.
+const HARMLESS: [&str; 3] = ["kernel_shape", "stash_type", "consumed_inputs"];
 /// How deep functions call each other.
 const MAX_CALLS: usize = 32;
 

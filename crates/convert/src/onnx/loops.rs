@@ -60,7 +60,7 @@ pub(super) fn repeat<'m>(n: &mut Node<'_, 'm>) -> Result<Vec<Item>> {
     }
     if condition == Some(true)
         && let Some(limit) = limit.filter(|&l| l < i64::MAX)
-        && let Some(unrolled) = unrolled(n, &mut body, graph, limit, &state)?
+        && let Some(unrolled) = unrolled(n, &mut body, size_of(graph), limit, &state)?
     {
         return finished(n, unrolled);
     }
@@ -156,14 +156,14 @@ struct Unrolled {
 fn unrolled<'m>(
     importer: &mut Importer<'m>,
     body: &mut Body<'_, 'm>,
-    graph: &GraphProto,
+    cost: usize,
     limit: i64,
     state: &[Item],
 ) -> Result<Option<Unrolled>> {
     let limit = usize::try_from(limit).unwrap_or(0);
     let must = state.iter().any(|item| !matches!(item, Item::Tensor(_)));
     let most = if must { MAX_FORCED } else { MAX_UNROLLED };
-    if limit.saturating_mul(size_of(graph)) > most {
+    if limit.saturating_mul(cost) > most {
         return Ok(None);
     }
     // Whether the condition is known is seen in a first turn that is thrown away.
@@ -465,6 +465,40 @@ fn list(importer: &mut Importer<'_>, ty: &TensorType) -> Result<ValueId> {
     importer.op(OpKind::MakeList, inputs)
 }
 
+/// Repeats steps that carry tensors and each give some, which are stacked along a new first dimension. `cost` is about
+/// how many nodes a step is worth, and `turns` the number of steps, if it is known.
+pub(super) fn steps<'m>(
+    importer: &mut Importer<'m>,
+    turns: Option<usize>,
+    length: ValueId,
+    cost: usize,
+    state: Vec<Val>,
+    step: &mut dyn FnMut(&mut Importer<'m>, ValueId, Vec<Val>) -> Result<(Vec<Val>, Vec<Val>)>,
+) -> Result<(Vec<Val>, Vec<Val>)> {
+    let carried = state.len();
+    let mut body = |importer: &mut Importer<'m>, turn: ValueId, _: ValueId, state: Vec<Item>| {
+        let state = state.iter().map(tensor).collect::<Result<Vec<Val>>>()?;
+        let (state, scans) = step(importer, turn, state)?;
+        Ok(Turn { goes_on: None, state: state.into_iter().map(Item::Tensor).collect(), scans })
+    };
+    let state: Vec<Item> = state.into_iter().map(Item::Tensor).collect();
+    let unrolled = match turns.and_then(|t| i64::try_from(t).ok()).filter(|&t| t > 0) {
+        Some(limit) => unrolled(importer, &mut body, cost, limit, &state)?,
+        None => None,
+    };
+    let results = match (unrolled, turns) {
+        (Some(unrolled), _) => finished(importer, unrolled)?,
+        (None, Some(0)) => no_turns(importer, &mut body, state)?,
+        (None, _) => {
+            let turn = while_loop(importer, &mut body, Some(length), None, state)?;
+            turn.state.into_iter().chain(turn.scans.into_iter().map(Item::Tensor)).collect()
+        }
+    };
+    let mut vals = results.iter().map(tensor).collect::<Result<Vec<Val>>>()?;
+    let scans = vals.split_off(carried);
+    Ok((vals, scans))
+}
+
 /// `Scan`.
 pub(super) fn scan<'m>(n: &mut Node<'_, 'm>) -> Result<Vec<Item>> {
     let graph = n.graph("body")?;
@@ -545,7 +579,7 @@ fn scanned<'m>(
     let state = inputs[..carried].to_vec();
     let unrolled = match turns.and_then(|t| i64::try_from(t).ok()) {
         Some(0) => None,
-        Some(limit) => unrolled(importer, &mut body, graph, limit, &state)?,
+        Some(limit) => unrolled(importer, &mut body, size_of(graph), limit, &state)?,
         None => None,
     };
     let mut results = match (unrolled, turns) {

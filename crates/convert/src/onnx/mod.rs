@@ -36,6 +36,7 @@ mod order;
 mod pad;
 mod permute;
 mod pool;
+mod recurrent;
 mod reduce;
 mod select;
 mod sequence;

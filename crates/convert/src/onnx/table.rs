@@ -15,7 +15,7 @@ use super::node::{Node, Results};
 use super::reduce::Reduce;
 use super::{
     activation, cast, control, conv, elementwise, gather, layout, linear, loops, matrix, norm, pad, pool,
-    reduce, select, sequence, shape, slice,
+    recurrent, reduce, select, sequence, shape, slice,
 };
 use crate::lower::Result;
 
@@ -240,9 +240,9 @@ entries! {
     ONNX "AffineGrid" [20] => { refuse LATER, LATER_HINT }
     ONNX "ImageDecoder" [20] => { refuse "decodes image files", "decode images before the model: Core ML takes images and arrays" }
     // recurrent networks (recurrent.rs)
-    ONNX "GRU" [1, 3, 7, 14, 22] => { refuse LATER, LATER_HINT }
-    ONNX "LSTM" [1, 7, 14, 22] => { refuse LATER, LATER_HINT }
-    ONNX "RNN" [1, 7, 14, 22] => { refuse LATER, LATER_HINT }
+    ONNX "GRU" [1, 3, 7, 14, 22] => { recurrent::gru }
+    ONNX "LSTM" [1, 7, 14, 22] => { recurrent::lstm }
+    ONNX "RNN" [1, 7, 14, 22] => { recurrent::rnn }
     ONNX "LinearAttention" [27] => { refuse LATER, LATER_HINT }
     // attention (attention.rs)
     ONNX "Attention" [23, 24, 25] => { refuse LATER, LATER_HINT }
@@ -355,7 +355,7 @@ entries! {
     MICROSOFT "MoE" [1] => { refuse LATER, LATER_HINT }
     MICROSOFT "DequantizeLinear" [1] => { refuse LATER, LATER_HINT }
     MICROSOFT "QuantizeLinear" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "DynamicQuantizeLSTM" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "DynamicQuantizeLSTM" [1] => { recurrent::dynamic_quantize_lstm }
     MICROSOFT "DynamicQuantizeMatMul" [1] => { refuse LATER, LATER_HINT }
     MICROSOFT "MatMulIntegerToFloat" [1] => { refuse LATER, LATER_HINT }
     MICROSOFT "QGemm" [1] => { refuse LATER, LATER_HINT }
