@@ -1,6 +1,9 @@
 //! One engine with one model, timed on request: `compare.py` starts one of these for each engine and asks them in turn.
 //!
 //!     milwright-bench ENGINE MODEL INPUTS THREADS
+//!     milwright-bench roofs
+//!
+//! `roofs` prints what one thread of the machine can do at best ([`roofs`]).
 //!
 //! ENGINE is `milwright` (MODEL is a package), `onnxruntime`, `tract` or `rten` (MODEL is an ONNX file). INPUTS is a
 //! folder with `NAME.npy` for each input. When the model is ready, and after each line that it reads, it prints one
@@ -11,6 +14,7 @@
 //!     save FOLDER   {}      the outputs of the last run are now in FOLDER/NAME.npy
 
 mod engines;
+mod roofs;
 
 use std::error::Error;
 use std::io::{Write, stdin, stdout};
@@ -26,6 +30,9 @@ type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
+    if let ["roofs"] = arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        return answer(&roofs::measure());
+    }
     let [engine, model, inputs, threads] = &arguments[..] else {
         return Err("usage: milwright-bench ENGINE MODEL INPUTS THREADS".into());
     };

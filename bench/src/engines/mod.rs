@@ -2,7 +2,9 @@
 
 mod milwright;
 mod onnxruntime;
+#[cfg(feature = "rust-engines")]
 mod rten;
+#[cfg(feature = "rust-engines")]
 mod tract;
 
 use std::path::Path;
@@ -27,7 +29,9 @@ pub fn load(engine: &str, model: &Path, inputs: Named, threads: usize) -> Result
     Ok(match engine {
         "milwright" => Box::new(milwright::Milwright::load(model, inputs, threads)?),
         "onnxruntime" => Box::new(onnxruntime::OnnxRuntime::load(model, inputs, threads)?),
+        #[cfg(feature = "rust-engines")]
         "rten" => Box::new(rten::Rten::load(model, inputs, threads)?),
+        #[cfg(feature = "rust-engines")]
         "tract" => Box::new(tract::Tract::load(model, inputs, threads)?),
         _ => return Err(format!("no engine `{engine}`").into()),
     })

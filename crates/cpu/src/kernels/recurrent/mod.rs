@@ -1,36 +1,65 @@
 //! Recurrent networks.
+//!
+//! The weights are packed when the plan is compiled. Each gate is padded to whole panels, so that a step works on whole
+//! vectors. The products with the inputs of all steps are one matrix product; each step then adds the product with the
+//! state before it, and computes the gates. The directions of a bidirectional layer run in parallel.
 
 mod gru;
 mod lstm;
 mod rnn;
 
-use std::borrow::Cow;
-
+use milwright_mil::DType;
 use milwright_mil::ops::Operand;
 
+use crate::chain::Epilogue;
 use crate::convert::{to_f32, write_f32};
 use crate::kernel::concrete;
-use crate::product::{Matrix, product};
-use crate::{KernelError, View, ViewMut, math};
+use crate::memory::AlignedBytes;
+use crate::simd::gemm::{self, Bias, Elements, F16, F32, Gemm, Matrix, Output, SLACK};
+use crate::simd::{Isa, gemv};
+use crate::{KernelError, Packed, Run, View, ViewMut, math};
 
 /// The sizes and directions that every recurrent op has.
 struct Layer {
+    isa: Isa,
     /// The slot of the input.
     x: usize,
     steps: usize,
     batch: usize,
     input: usize,
     hidden: usize,
+    /// `hidden`, rounded up to whole panels.
+    padded: usize,
+    gates: usize,
     reverse: bool,
     bidirectional: bool,
     /// Whether the op returns the hidden states after every step, not just the last.
     sequence: bool,
 }
 
+/// The weights of one direction.
+struct Weights<'a> {
+    ih: Operand<'a>,
+    hh: Operand<'a>,
+}
+
+/// What one direction computes with. It lies in scratch memory.
+struct Direction<'a> {
+    /// The gates of all steps: [steps, batch, gates, padded].
+    gates: &'a mut [f32],
+    /// The states after every step, in the order of the output, or the last state: [steps or 1, batch, padded].
+    sequence: &'a mut [f32],
+    /// The state: [batch, padded].
+    h: &'a mut [f32],
+    /// More vectors of the state's size: [some, batch, padded].
+    more: &'a mut [f32],
+}
+
 impl Layer {
     fn new(
         x: Operand<'_>,
         weight_hh: Operand<'_>,
+        gates: usize,
         direction: &str,
         sequence: bool,
     ) -> Result<Layer, KernelError> {
@@ -42,127 +71,191 @@ impl Layer {
             return Err(KernelError::invalid("input `x` has no steps, so there is no last one"));
         }
         let (reverse, bidirectional) = (direction == "reverse", direction == "bidirectional");
-        Ok(Layer { x: x.slot, steps, batch, input, hidden, reverse, bidirectional, sequence })
+        let isa = Isa::detect();
+        let padded = hidden.next_multiple_of(gemm::panel_columns(isa));
+        let x = x.slot;
+        Ok(Layer { isa, x, steps, batch, input, hidden, padded, gates, reverse, bidirectional, sequence })
     }
 
-    /// Returns W_ih x + bias for all gates of all steps at once: [steps, batch, gates].
-    fn input_gates(&self, x: &View<'_>, weights: &WeightViews<'_>, bias: Option<&[f32]>) -> Vec<f32> {
-        let (rows, width) = (self.steps * self.batch, weights.width(self.hidden));
-        let mut gates = vec![0.0; rows * width];
-        let (x, w) = (to_f32(x), &weights.ih);
-        let (x, w) = (Matrix::rows(&x, self.input), Matrix::transposed(w, self.input));
-        product([rows, self.input, width], x, w, &mut gates, width, false);
-        if let Some(bias) = bias {
-            add_rows(bias, &mut gates);
+    fn directions(&self) -> usize {
+        if self.bidirectional { 2 } else { 1 }
+    }
+
+    /// The elements of all gates of one instance.
+    fn width(&self) -> usize {
+        self.gates * self.padded
+    }
+
+    /// Packs the weights of all directions: for each, first those of the input.
+    fn pack(&self, weights: &[Weights<'_>]) -> Result<Packed, KernelError> {
+        let mut data = Vec::new();
+        for (operand, k) in weights.iter().flat_map(|w| [(w.ih, self.input), (w.hh, self.hidden)]) {
+            let constant =
+                operand.value().ok_or_else(|| KernelError::invalid("the weights must be known"))?;
+            let weight = to_f32(&View::from(constant));
+            let mut rows = vec![0.0; self.width() * k];
+            for gate in 0..self.gates {
+                let len = self.hidden * k;
+                rows[gate * self.padded * k..][..len].copy_from_slice(&weight[gate * len..][..len]);
+            }
+            let matrix = Matrix::new(F32(&rows), k, self.width(), [1, k], &[]).columns();
+            data.extend(gemm::pack(self.isa, &matrix, [1, self.width(), k], gemm::panel_columns(self.isa)));
         }
-        gates
+        let bytes = AlignedBytes::from(data.as_slice()).into();
+        let slots = weights.iter().flat_map(|w| [w.ih.slot, w.hh.slot]).collect();
+        Ok(Packed { params: vec![data.len() as u64], data: bytes, slots })
     }
 
-    /// Calls `f` for each step, in the order of the direction, with the number of the iteration, the position of the
-    /// step in the input, and the step's gates.
-    fn walk(&self, mut gates: Vec<f32>, reverse: bool, mut f: impl FnMut(usize, usize, &mut [f32])) {
-        let width = gates.len() / self.steps.max(1);
-        for turn in 0..self.steps {
-            let position = if reverse { self.steps - 1 - turn } else { turn };
-            f(turn, position, &mut gates[position * width..][..width]);
+    /// Floats that `pack` makes for one direction: those of the input and those of the state.
+    fn packed(&self) -> [usize; 2] {
+        [self.input, self.hidden].map(|k| self.width() * k + SLACK)
+    }
+
+    /// # Errors
+    /// `pack` cannot have made `packed`.
+    fn check(&self, packed: &Packed) -> Result<(), KernelError> {
+        let floats = self.directions() * self.packed().iter().sum::<usize>();
+        if packed.params != [floats as u64] || packed.data.len() != floats * 4 {
+            return Err(KernelError::invalid("the packed weights of a recurrent layer have another size"));
+        }
+        Ok(())
+    }
+
+    /// Returns the packed weights of a direction: those of the input and those of the state.
+    fn panels<'a>(&self, packed: &'a Packed, direction: usize) -> (&'a [f32], &'a [f32]) {
+        let all: &[f32] = bytemuck::cast_slice(&packed.data);
+        let [input, state] = self.packed();
+        all[direction * (input + state)..][..input + state].split_at(input)
+    }
+
+    /// Pads a vector with an element for each of `gates` gates.
+    fn pad(&self, vector: Option<&[f32]>, gates: usize) -> Vec<f32> {
+        let mut padded = vec![0.0; gates * self.padded];
+        if let Some(vector) = vector {
+            for (to, from) in padded.chunks_mut(self.padded).zip(vector.chunks(self.hidden)) {
+                to[..self.hidden].copy_from_slice(from);
+            }
+        }
+        padded
+    }
+
+    /// The bytes of scratch memory that `run` needs.
+    fn scratch(&self, more: usize) -> usize {
+        4 * (self.directions() * self.parts(more).iter().sum::<usize>() + self.input_product().scratch())
+    }
+
+    /// The floats of the fields of a [`Direction`].
+    fn parts(&self, more: usize) -> [usize; 4] {
+        let state = self.batch * self.padded;
+        let kept = if self.sequence { self.steps } else { 1 };
+        [self.steps * self.batch * self.width(), kept * state, state, more * state]
+    }
+
+    fn direction<'a>(&self, floats: &'a mut [f32], more: usize) -> Direction<'a> {
+        let [gates, sequence, h, _] = self.parts(more);
+        let (gates, rest) = floats.split_at_mut(gates);
+        let (sequence, rest) = rest.split_at_mut(sequence);
+        let (h, more) = rest.split_at_mut(h);
+        Direction { gates, sequence, h, more }
+    }
+
+    /// The products with the inputs of all steps.
+    fn input_product(&self) -> Gemm {
+        let size = [self.steps * self.batch, self.input, self.width()];
+        Gemm::new(self.isa, size, 1, [false, true], false)
+    }
+
+    /// Runs all directions and writes the outputs. The slots `initial` have the state at the start, and the first of the
+    /// `more` other vectors; there is an output for each of them. `biases` (padded) belong to the products with the
+    /// input. `step` computes a step of a direction; its arguments are the direction, its weights of the state, the
+    /// step's gates, the state, and the other vectors.
+    fn run(
+        &self,
+        run: &mut Run<'_>,
+        packed: &Packed,
+        initial: &[usize],
+        more: usize,
+        biases: &[Vec<f32>],
+        step: impl Fn(usize, &[f32], &mut [f32], &mut [f32], &mut [f32]) + Send + Sync,
+    ) {
+        let each: usize = self.parts(more).iter().sum();
+        let scratch: &mut [f32] = bytemuck::cast_slice_mut(std::mem::take(&mut run.scratch));
+        let (floats, scratch) = scratch.split_at_mut(each * self.directions());
+        if each == 0 {
+            return;
+        }
+        let (product, x) = (self.input_product(), &run.inputs[self.x]);
+        let (rows, strides) = (self.steps * self.batch, [self.input, 1]);
+        let starts: Vec<_> = initial.iter().map(|&slot| to_f32(&run.inputs[slot])).collect();
+        for (d, floats) in floats.chunks_exact_mut(each).enumerate() {
+            let to = self.direction(floats, more);
+            let (a16, a32);
+            let left: &dyn gemm::Panels = if x.dtype() == DType::Fp16 {
+                a16 = Matrix::new(F16(x.slice()), rows, self.input, strides, &[]).rows();
+                &a16
+            } else {
+                a32 = Matrix::new(F32(x.slice()), rows, self.input, strides, &[]).rows();
+                &a32
+            };
+            let operands = [gemm::Operand::Panels(left), gemm::Operand::Packed(self.panels(packed, d).0)];
+            let out = Output { data: Elements::F32(to.gates), start: 0 };
+            product.run(run.pool, operands, Bias::Columns(&biases[d]), out, &Epilogue::default(), scratch);
+            to.h.fill(0.0);
+            to.more.fill(0.0);
+            for (start, to) in starts.iter().zip([to.h, to.more]) {
+                for (b, to) in to.chunks_exact_mut(self.padded).take(self.batch).enumerate() {
+                    let from = (b * self.directions() + d) * self.hidden;
+                    to[..self.hidden].copy_from_slice(&start[from..][..self.hidden]);
+                }
+            }
+        }
+        run.pool.for_each_chunk(floats, each, |d, floats| {
+            let hh = self.panels(packed, d).1;
+            let Direction { gates, sequence, h, more } = self.direction(floats, more);
+            let turn_len = self.batch * self.width();
+            for turn in 0..self.steps {
+                let backward = self.reverse || d == 1;
+                let position = if backward { self.steps - 1 - turn } else { turn };
+                step(d, hh, &mut gates[position * turn_len..][..turn_len], h, more);
+                // In a bidirectional layer, both halves of an output row are for the same position of the input.
+                let place = if self.bidirectional { position } else { turn };
+                if self.sequence {
+                    sequence[place * h.len()..][..h.len()].copy_from_slice(h);
+                }
+            }
+            if !self.sequence {
+                sequence.copy_from_slice(h);
+            }
+        });
+        for (d, floats) in floats.chunks_exact_mut(each).enumerate() {
+            let Direction { sequence, h, more, .. } = self.direction(floats, more);
+            for (from, out) in [&*sequence, h, more].into_iter().zip(&mut run.outputs) {
+                self.write(from, d, out);
+            }
         }
     }
 
-    /// Returns the half of [batch or more, directions · hidden] that belongs to `direction`.
-    fn half(&self, both: &[f32], direction: usize) -> Vec<f32> {
-        let width = self.hidden * if self.bidirectional { 2 } else { 1 };
-        let row = |b: usize| &both[b * width + direction * self.hidden..][..self.hidden];
-        (0..self.batch).flat_map(row).copied().collect()
-    }
-
-    /// Writes the last states of the directions side by side.
-    fn write_last(&self, last: &[&[f32]], out: &mut ViewMut<'_>) {
-        let row = |b: usize| last.iter().flat_map(move |l| &l[b * self.hidden..][..self.hidden]);
-        let all: Vec<f32> = (0..self.batch).flat_map(row).copied().collect();
-        write_f32(out, 0, &all);
-    }
-}
-
-/// The first output under construction: the hidden states after every step, or after the last.
-struct States<'l> {
-    layer: &'l Layer,
-    all: Vec<f32>,
-    width: usize,
-}
-
-impl<'l> States<'l> {
-    fn new(layer: &'l Layer) -> States<'l> {
-        let width = layer.hidden * if layer.bidirectional { 2 } else { 1 };
-        let steps = if layer.sequence { layer.steps } else { 1 };
-        States { layer, all: vec![0.0; steps * layer.batch * width], width }
-    }
-
-    /// Stores the state of a direction after a step at position `place`.
-    fn put(&mut self, place: usize, direction: usize, h: &[f32]) {
-        let place = if self.layer.sequence { place } else { 0 };
-        let hidden = self.layer.hidden;
-        let start = place * self.layer.batch * self.width;
-        for b in 0..self.layer.batch {
-            let to = start + b * self.width + direction * hidden;
-            self.all[to..to + hidden].copy_from_slice(&h[b * hidden..][..hidden]);
+    /// Writes the part of a direction of an output with rows of all directions.
+    fn write(&self, from: &[f32], direction: usize, out: &mut ViewMut<'_>) {
+        let rows = out.elements() / (self.directions() * self.hidden).max(1);
+        for (row, from) in from.chunks_exact(self.padded).take(rows).enumerate() {
+            write_f32(out, (row * self.directions() + direction) * self.hidden, &from[..self.hidden]);
         }
     }
 
-    fn write(&self, out: &mut ViewMut<'_>) {
-        write_f32(out, 0, &self.all);
-    }
-}
-
-/// The slots of one direction's weights.
-struct Weights {
-    ih: usize,
-    hh: usize,
-    bias: Option<usize>,
-}
-
-/// One direction's weights.
-struct WeightViews<'a> {
-    ih: Cow<'a, [f32]>,
-    hh: Cow<'a, [f32]>,
-    bias: Option<Cow<'a, [f32]>>,
-    hidden: usize,
-}
-
-impl Weights {
-    fn new(ih: Operand<'_>, hh: Operand<'_>, bias: Option<Operand<'_>>) -> Weights {
-        Weights { ih: ih.slot, hh: hh.slot, bias: bias.map(|b| b.slot) }
-    }
-
-    fn read<'a>(&self, inputs: &[View<'a>]) -> WeightViews<'a> {
-        WeightViews {
-            ih: to_f32(&inputs[self.ih]),
-            hh: to_f32(&inputs[self.hh]),
-            bias: self.bias.map(|b| to_f32(&inputs[b])),
-            hidden: inputs[self.hh].shape()[1],
-        }
-    }
-}
-
-impl WeightViews<'_> {
-    /// The number of elements in all gates.
-    fn width(&self, hidden: usize) -> usize {
-        self.hh.len().checked_div(hidden).unwrap_or(0)
-    }
-
-    /// Adds W_hh h to the gates of one step: [batch, gates].
-    fn add_hidden(&self, h: &[f32], gates: &mut [f32]) {
-        let (n, width) = (self.hidden, self.width(self.hidden));
-        let batch = h.len().checked_div(n).unwrap_or(0);
-        product([batch, n, width], Matrix::rows(h, n), Matrix::transposed(&self.hh, n), gates, width, true);
-    }
-}
-
-/// Adds a vector to every row of a matrix.
-fn add_rows(vector: &[f32], matrix: &mut [f32]) {
-    for row in matrix.chunks_mut(vector.len().max(1)) {
-        for (x, v) in row.iter_mut().zip(vector) {
-            *x += v;
-        }
+    /// Adds the products of the states of all instances with the weights of gates: `gates` are their elements from
+    /// the first one on, in rows that are `stride` apart.
+    fn add_states(
+        &self,
+        h: &[f32],
+        hh: &[f32],
+        gates: std::ops::Range<usize>,
+        out: &mut [f32],
+        stride: usize,
+    ) {
+        let size = [self.batch, self.hidden, gates.len() * self.padded];
+        let panels = &hh[gates.start * self.padded * self.hidden..];
+        gemv::add_product(self.isa, size, h, [self.padded, stride], panels, out);
     }
 }
 
@@ -188,15 +281,16 @@ impl Activation {
         })
     }
 
+    /// Inlined into the code of a step, which is compiled for each instruction set.
+    #[inline(always)]
     fn apply(self, x: &mut [f32]) {
-        let f = match self {
-            Activation::Linear => return,
-            Activation::Relu => |x: f32| if x < 0.0 { 0.0 } else { x },
-            Activation::Sigmoid => math::sigmoid1,
-            Activation::HardSigmoid => |x: f32| (0.2 * x + 0.5).clamp(0.0, 1.0),
-            Activation::Tanh => math::tanh1,
-        };
-        x.iter_mut().for_each(|x| *x = f(*x));
+        match self {
+            Activation::Linear => {}
+            Activation::Relu => x.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x }),
+            Activation::Sigmoid => x.iter_mut().for_each(|x| *x = math::sigmoid1(*x)),
+            Activation::HardSigmoid => x.iter_mut().for_each(|x| *x = (0.2 * *x + 0.5).clamp(0.0, 1.0)),
+            Activation::Tanh => x.iter_mut().for_each(|x| *x = math::tanh1(*x)),
+        }
     }
 }
 
