@@ -90,6 +90,9 @@ pub struct Step {
     pub scratch: usize,
     /// Whether it passes every element of output 0 through [`Run::epilogue`].
     pub epilogue: bool,
+    /// The slot of a tensor that output 0 may take the place of. When it does, the step finds the tensor's elements in
+    /// output 0, and the tensor's own view has no bytes.
+    pub updates: Option<usize>,
     /// A word that tells variants of a kernel apart in profiles, such as `gemm-avx512`; may be empty.
     pub variant: &'static str,
 }
@@ -180,7 +183,7 @@ impl From<Step> for Prepared {
 impl Step {
     /// A step without scratch memory.
     pub fn new(run: impl Fn(&mut Run<'_>) -> Result<(), KernelError> + Send + Sync + 'static) -> Step {
-        Step { run: Box::new(run), scratch: 0, epilogue: false, variant: "" }
+        Step { run: Box::new(run), scratch: 0, epilogue: false, updates: None, variant: "" }
     }
 
     /// Sets the bytes of scratch memory that the step needs.
@@ -195,6 +198,13 @@ impl Step {
         self
     }
 
+    /// Declares that output 0 may take the place of the tensor in a slot: see [`Step::updates`]. The step must then begin
+    /// with [`Run::take`].
+    pub fn updating(mut self, slot: usize) -> Step {
+        self.updates = Some(slot);
+        self
+    }
+
     /// Names the step's variant for profiles.
     pub fn named(mut self, variant: &'static str) -> Step {
         self.variant = variant;
@@ -203,6 +213,15 @@ impl Step {
 }
 
 impl Run<'_> {
+    /// Makes output 0 equal to the tensor in a slot, for a step that then updates it; does nothing if output 0 has taken
+    /// that tensor's place.
+    pub fn take(&mut self, slot: usize) {
+        let from = self.inputs[slot].bytes();
+        if !from.is_empty() {
+            self.outputs[0].bytes().copy_from_slice(from);
+        }
+    }
+
     /// The first `len` floats of the scratch memory.
     pub fn scratch_f32(&mut self, len: usize) -> &mut [f32] {
         &mut bytemuck::cast_slice_mut(self.scratch)[..len]

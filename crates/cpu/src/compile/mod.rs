@@ -10,6 +10,7 @@
 
 mod constants;
 mod fuse;
+mod lifetimes;
 mod memory;
 
 use std::collections::{HashMap, HashSet};
@@ -26,6 +27,7 @@ use crate::memory::exceeds;
 use crate::plan::{Block, Graph, Node, PackedData, Place, Plan, Port, Ty, Value, Work};
 use crate::{CompileError, CompileOptions, Eager, KernelError, Memory, Prepared, Support, kernels};
 use constants::Constants;
+use lifetimes::{Lifetimes, each, each_mut, root};
 use memory::Buffer;
 
 /// Compiles a function for the given shapes of its inputs. Inputs that `shapes` does not name have the shape that the
@@ -91,6 +93,7 @@ pub fn compile_with(
         ids: HashMap::new(),
         constants: Constants::default(),
         aliases: HashMap::new(),
+        updates: HashMap::new(),
         folding,
     };
     lower.function()?;
@@ -211,6 +214,8 @@ struct Lower<'a> {
     constants: Constants,
     /// Values that are another value in another shape.
     aliases: HashMap<u32, u32>,
+    /// Results of ops that can update an operand in place, and that operand.
+    updates: HashMap<u32, u32>,
     folding: Folding<'a>,
 }
 
@@ -253,7 +258,7 @@ impl Lower<'_> {
             if state { &mut self.graph.states } else { &mut self.graph.inputs }.push(port);
         }
         let body = &self.f[self.f.body];
-        let items = self.block(self.f.body, true)?;
+        let items = self.block(self.f.body)?;
         for &v in &body.outputs {
             let value = self.read(v)?;
             self.graph.outputs.push(Port { name: self.f[v].name.clone(), value });
@@ -263,13 +268,13 @@ impl Lower<'_> {
         self.place(&outputs)
     }
 
-    /// Lowers the ops of a block. In the function's body, results of known size lie in the arena.
-    fn block(&mut self, block: BlockId, body: bool) -> Result<Vec<Item>, CompileError> {
+    /// Lowers the ops of a block.
+    fn block(&mut self, block: BlockId) -> Result<Vec<Item>, CompileError> {
         let f = self.f;
         let mut items = Vec::new();
         for &op in &f[block].ops {
             if self.live.contains(&op)
-                && let Some(item) = self.op(op, body)?
+                && let Some(item) = self.op(op)?
             {
                 items.push(item);
             }
@@ -277,17 +282,33 @@ impl Lower<'_> {
         Ok(items)
     }
 
-    fn nested(&mut self, block: BlockId) -> Result<Block, CompileError> {
+    /// Lowers a nested block. Its inputs are the `variables` of a loop, under names of their own.
+    fn nested(&mut self, block: BlockId, variables: &[u32]) -> Result<Block, CompileError> {
         let f = self.f;
-        let inputs = f[block].inputs.iter().map(|&v| self.slot(v)).collect::<Result<Vec<_>, _>>()?;
-        let items = self.block(block, false)?;
+        let mut inputs = Vec::with_capacity(variables.len());
+        for (&v, &variable) in f[block].inputs.iter().zip(variables) {
+            let in_arena = matches!(self.graph.values[variable as usize].place, Place::Arena(_));
+            inputs.push(if in_arena { self.value(v, Place::Arena(0))? } else { self.slot(v)? });
+            if in_arena {
+                self.aliases.insert(inputs[inputs.len() - 1], variable);
+            }
+        }
+        let items = self.block(block)?;
         let outputs = f[block].outputs.iter().map(|&v| self.read(v)).collect::<Result<Vec<_>, _>>()?;
-        let steps = fuse::fuse(items, &outputs, &HashMap::new(), &mut self.graph.values);
+        let steps = fuse::fuse(items, &outputs, &self.aliases, &mut self.graph.values);
         Ok(Block { inputs, steps, outputs })
     }
 
+    /// Adds a value for the result of a branch or a loop: in the arena if it and all values that it is copied from or
+    /// shared with have one type and a fixed shape, else in a slot.
+    fn result(&mut self, v: ValueId, others: &[Option<&ValueId>]) -> Result<u32, CompileError> {
+        let ty = Ty::from_type(self.facts.ty(self.f, v));
+        let same = others.iter().all(|o| o.is_some_and(|&o| Ty::from_type(self.facts.ty(self.f, o)) == ty));
+        if same { self.output(v) } else { self.slot(v) }
+    }
+
     /// Lowers an op; `None` if the op needs no step.
-    fn op(&mut self, id: OpId, body: bool) -> Result<Option<Item>, CompileError> {
+    fn op(&mut self, id: OpId) -> Result<Option<Item>, CompileError> {
         let op = &self.f[id];
         let name = op_name(self.f, id);
         self.folding.go_on(self.name)?;
@@ -298,19 +319,31 @@ impl Lower<'_> {
         match (op.kind, op.blocks.as_slice()) {
             (OpKind::Cond, &[then, otherwise]) => {
                 let pred = self.bound(id, param!(Cond.pred))?;
-                let branches = [self.nested(then)?, self.nested(otherwise)?];
-                let outputs = op.outputs.iter().map(|&v| self.slot(v)).collect::<Result<_, _>>()?;
+                let branches = [self.nested(then, &[])?, self.nested(otherwise, &[])?];
+                let mut outputs = Vec::with_capacity(op.outputs.len());
+                for (i, &v) in op.outputs.iter().enumerate() {
+                    let results = [then, otherwise].map(|b| self.f[b].outputs.get(i));
+                    outputs.push(self.result(v, &results)?);
+                }
                 return other(Work::Cond { pred, branches, outputs });
             }
             (OpKind::WhileLoop, &[cond, turn]) => {
-                let init = self.args(id)?.into_iter().flat_map(|(_, a)| a).collect();
-                let (cond, body) = (self.nested(cond)?, self.nested(turn)?);
-                let outputs = op.outputs.iter().map(|&v| self.slot(v)).collect::<Result<_, _>>()?;
+                let init: Vec<u32> = self.args(id)?.into_iter().flat_map(|(_, a)| a).collect();
+                let mut outputs = Vec::with_capacity(op.outputs.len());
+                for (i, &v) in op.outputs.iter().enumerate() {
+                    let f = self.f;
+                    let ty = Ty::from_type(self.facts.ty(f, v));
+                    let first =
+                        init.get(i).is_some_and(|&v| Some(&self.graph.values[v as usize].ty) == ty.as_ref());
+                    let shared = [f[cond].inputs.get(i), f[turn].inputs.get(i), f[turn].outputs.get(i)];
+                    outputs.push(if first { self.result(v, &shared)? } else { self.slot(v)? });
+                }
+                let (cond, body) = (self.nested(cond, &outputs)?, self.nested(turn, &outputs)?);
                 return other(Work::While { init, cond, body, outputs });
             }
             (OpKind::ReadState, _) => {
                 let state = self.bound(id, param!(ReadState.input))?;
-                let output = self.output(op.outputs[0], body)?;
+                let output = self.output(op.outputs[0])?;
                 return other(Work::ReadState { state, output });
             }
             (OpKind::WriteState, _) => {
@@ -344,9 +377,10 @@ impl Lower<'_> {
             Some(p) => kernels::prepare_packed(&view, &outputs, p),
             None => kernels::prepare(&view, &outputs),
         };
+        let mut updates = None;
         let class = match prepared.map_err(failed)? {
             Prepared::Alias(slot)
-                if body && !matches!(self.graph.values[flat[slot] as usize].place, Place::Slot(_)) =>
+                if !matches!(self.graph.values[flat[slot] as usize].place, Place::Slot(_)) =>
             {
                 let place = self.graph.values[flat[slot] as usize].place;
                 let out = self.value(op.outputs[0], place)?;
@@ -365,7 +399,10 @@ impl Lower<'_> {
                 ))));
             }
             Prepared::Map(_) => Class::Map,
-            Prepared::Step(step) => Class::Step(step.scratch, step.epilogue),
+            Prepared::Step(step) => {
+                updates = step.updates;
+                Class::Step(step.scratch, step.epilogue)
+            }
         };
         let packed = packed.map(|p| {
             for arg in args.iter_mut().flat_map(|(_, a)| a).enumerate().filter(|(i, _)| p.slots.contains(i)) {
@@ -384,7 +421,10 @@ impl Lower<'_> {
                 }
             }
         }
-        let outputs = op.outputs.iter().map(|&v| self.output(v, body)).collect::<Result<_, _>>()?;
+        let outputs = op.outputs.iter().map(|&v| self.output(v)).collect::<Result<Vec<_>, _>>()?;
+        if let (Some(slot), &[out]) = (updates, &outputs[..]) {
+            self.updates.insert(out, flat[slot]);
+        }
         let node = Node { kind: op.kind.name().into(), args, outputs, packed, widened };
         Ok(Some(Item { name, class, work: Work::Op { op: node, epilogue: Vec::new() } }))
     }
@@ -439,9 +479,13 @@ impl Lower<'_> {
         Ok(id)
     }
 
-    /// Adds a value for an op's result: in the arena, or in a slot.
-    fn output(&mut self, v: ValueId, body: bool) -> Result<u32, CompileError> {
-        if body { self.value(v, Place::Arena(0)) } else { self.slot(v) }
+    /// Adds a value for an op's result: in the arena if its size is known, else in a slot.
+    fn output(&mut self, v: ValueId) -> Result<u32, CompileError> {
+        let sized = match self.facts.ty(self.f, v) {
+            Type::Tensor(t) => t.elements().is_some_and(|n| t.dtype.byte_len(n).is_some()),
+            _ => false,
+        };
+        if sized { self.value(v, Place::Arena(0)) } else { self.slot(v) }
     }
 
     fn slot(&mut self, v: ValueId) -> Result<u32, CompileError> {
@@ -465,39 +509,47 @@ impl Lower<'_> {
         Ok(id)
     }
 
-    /// Gives every value of the body its place in the arena.
+    /// Gives every value of known size its place in the arena.
     fn place(&mut self, outputs: &[u32]) -> Result<(), CompileError> {
-        let steps = self.graph.body.len();
         let values = &mut self.graph.values;
-        let root = |aliases: &HashMap<u32, u32>, mut v: u32| {
-            while let Some(&of) = aliases.get(&v) {
-                v = of;
-            }
-            v
-        };
-        // The steps that use each buffer first and last.
-        let mut spans: HashMap<u32, (usize, usize)> = HashMap::new();
-        let mut order = Vec::new();
-        for (i, step) in self.graph.body.iter().enumerate() {
-            for v in step.work.values() {
-                let v = root(&self.aliases, v);
-                if matches!(values[v as usize].place, Place::Arena(_)) {
-                    spans.entry(v).and_modify(|s| s.1 = i).or_insert_with(|| {
-                        order.push(v);
-                        (i, i)
-                    });
+        let mut lifetimes = Lifetimes::of(&self.graph.body, values, &self.aliases);
+        lifetimes.touch(outputs, lifetimes.end);
+        let Lifetimes { numbers, mut spans, mut order, variables, .. } = lifetimes;
+        // Chains, and ops that can, update an operand in place if no later step reads the operand, or if the result is
+        // the next value of a loop's variable.
+        let at = numbers.clone();
+        let mut numbers = numbers.into_iter();
+        each(&self.graph.body, &mut |step| {
+            let i = numbers.next().expect("every step has a number");
+            let (out, read): (u32, Vec<u32>) = match &step.work {
+                Work::Chain(nodes) => {
+                    let out = nodes.last().expect("a chain has nodes").outputs[0];
+                    let args = nodes.iter().flat_map(|n| n.args.iter().flat_map(|(_, a)| a.iter().copied()));
+                    (out, args.collect())
                 }
-            }
-        }
-        for &v in outputs {
-            spans.entry(root(&self.aliases, v)).and_modify(|s| s.1 = steps);
-        }
-        // A chain updates an operand in place if no later step reads the operand.
-        for (i, step) in self.graph.body.iter().enumerate() {
-            let Work::Chain(nodes) = &step.work else { continue };
-            let out = nodes.last().expect("a chain has nodes").outputs[0];
-            let read: Vec<u32> =
-                nodes.iter().flat_map(|n| n.args.iter().flat_map(|(_, a)| a.iter().copied())).collect();
+                Work::Op { op, epilogue } if epilogue.is_empty() => {
+                    let Some(&updated) = op.outputs.first().and_then(|out| self.updates.get(out)) else {
+                        return;
+                    };
+                    let args: Vec<u32> = op.args.iter().flat_map(|(_, a)| a.iter().copied()).collect();
+                    let r = root(&self.aliases, updated);
+                    if args.iter().filter(|&&v| root(&self.aliases, v) == r).count() != 1 {
+                        return;
+                    }
+                    let out = op.outputs[0];
+                    let next = variables.get(&r).is_some_and(|variable| {
+                        variable.last == i && root(&self.aliases, variable.next) == out
+                    });
+                    if next && values[updated as usize].ty == values[out as usize].ty {
+                        spans.remove(&out);
+                        order.retain(|&o| o != out);
+                        self.aliases.insert(out, r);
+                        return;
+                    }
+                    (out, vec![updated])
+                }
+                _ => return,
+            };
             let fits = |&v: &u32| {
                 let r = root(&self.aliases, v);
                 let same = |v: u32| values[v as usize].ty == values[out as usize].ty;
@@ -512,7 +564,7 @@ impl Lower<'_> {
                 spans.entry(r).and_modify(|s| s.1 = last);
                 self.aliases.insert(out, r);
             }
-        }
+        });
         let size = |v: u32| match values[v as usize].ty.to_type() {
             Some(Type::Tensor(t)) => t.elements().and_then(|n| t.dtype.byte_len(n)),
             _ => None,
@@ -530,9 +582,13 @@ impl Lower<'_> {
             let (first, last) = spans[&v];
             buffers.push(Buffer { size: size(v).ok_or_else(unfit)? as u64, first, last });
         }
-        for (i, step) in self.graph.body.iter().enumerate().filter(|(_, s)| s.scratch.1 > 0) {
-            buffers.push(Buffer { size: step.scratch.1, first: i, last: i });
-        }
+        let mut at = at.into_iter();
+        each(&self.graph.body, &mut |step| {
+            let i = at.next().expect("every step has a number");
+            if step.scratch.1 > 0 {
+                buffers.push(Buffer { size: step.scratch.1, first: i, last: i });
+            }
+        });
         let (offsets, arena) = memory::place(&buffers).ok_or_else(unfit)?;
         let limit = self.folding.0.memory;
         // Outputs are copied out of the arena.
@@ -550,10 +606,12 @@ impl Lower<'_> {
         for (&v, &offset) in order.iter().zip(&offsets) {
             values[v as usize].place = Place::Arena(offset);
         }
-        let scratch = self.graph.body.iter_mut().filter(|s| s.scratch.1 > 0);
-        for (step, &offset) in scratch.zip(&offsets[order.len()..]) {
-            step.scratch.0 = offset;
-        }
+        let mut scratch = offsets[order.len()..].iter();
+        each_mut(&mut self.graph.body, &mut |step| {
+            if step.scratch.1 > 0 {
+                step.scratch.0 = *scratch.next().expect("every scratch buffer has an offset");
+            }
+        });
         for &v in self.aliases.keys() {
             if !matches!(values[v as usize].place, Place::Fused) {
                 values[v as usize].place = values[root(&self.aliases, v) as usize].place;

@@ -28,10 +28,6 @@ impl Arena {
         Ok(Arena { _memory: memory, start, len })
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
     /// Borrows a range for reading.
     ///
     /// # Safety

@@ -19,8 +19,6 @@ use crate::{KernelError, Packed, PlanError, Pool, Prepared, eager, kernels};
 
 /// The deepest nesting of a plan's blocks.
 const MAX_NESTING: usize = 64;
-/// The most bytes of scratch memory that a step may ask for.
-const MAX_SCRATCH: u64 = 1 << 40;
 /// The most slots that a plan may have for each of its values.
 const MAX_SLOTS: usize = 1;
 
@@ -92,6 +90,10 @@ fn value(v: &plan::Value, graph: &Graph) -> Result<Value, PlanError> {
     }
 }
 
+fn apart(a: &Range<usize>, b: &Range<usize>) -> bool {
+    a.is_empty() || b.is_empty() || a.end <= b.start || b.end <= a.start
+}
+
 /// Returns the range of `size` bytes from `start`, if it is aligned and within `len` bytes.
 fn range(start: u64, size: u64, len: u64) -> Option<Range<usize>> {
     let end = start.checked_add(size).filter(|&end| end <= len)?;
@@ -116,9 +118,8 @@ impl Loader<'_> {
             return Err(bad("a step reads a value that does not exist"));
         }
         let (start, size) = step.scratch;
-        // In a nested block the scratch memory is allocated when the step runs.
-        let limit = if depth == 0 { self.plan.graph.arena } else { MAX_SCRATCH };
-        let scratch = range(start, size, limit).ok_or_else(|| bad("scratch memory is out of range"))?;
+        let scratch =
+            range(start, size, self.plan.graph.arena).ok_or_else(|| bad("scratch memory is out of range"))?;
         let work = match &step.work {
             plan::Work::Op { op, epilogue } => self.op(op, epilogue, &scratch)?,
             plan::Work::Chain(nodes) => {
@@ -131,14 +132,32 @@ impl Loader<'_> {
             plan::Work::Late(node) => Work::Late(node.clone()),
             plan::Work::Cond { pred, branches: [a, b], outputs } => {
                 let branches = [self.block(a, depth)?, self.block(b, depth)?];
-                Work::Cond { pred: *pred, branches, outputs: self.in_slots(outputs)? }
+                for branch in &branches {
+                    self.check_copies(&branch.outputs, outputs)?;
+                }
+                Work::Cond { pred: *pred, branches, outputs: outputs.clone() }
             }
-            plan::Work::While { init, cond, body, outputs } => Work::While {
-                init: init.clone(),
-                cond: self.block(cond, depth)?,
-                body: self.block(body, depth)?,
-                outputs: self.in_slots(outputs)?,
-            },
+            plan::Work::While { init, cond, body, outputs } => {
+                let (cond, body) = (self.block(cond, depth)?, self.block(body, depth)?);
+                for variables in [&cond.inputs, &body.inputs] {
+                    let place = |v: &u32| self.e.values[*v as usize].place;
+                    let shared = |(a, b): (&u32, &u32)| {
+                        place(a) == place(b)
+                            || ![a, b].into_iter().any(|v| matches!(place(v), Place::Arena(_)))
+                    };
+                    let types = |(a, b): (&u32, &u32)| {
+                        !matches!(place(b), Place::Arena(_))
+                            || self.e.values[*a as usize].tensor == self.e.values[*b as usize].tensor
+                    };
+                    let all = || variables.iter().zip(outputs);
+                    if variables.len() != outputs.len() || !all().all(shared) || !all().all(types) {
+                        return Err(bad("a loop's variables are not at one place"));
+                    }
+                }
+                self.check_copies(init, outputs)?;
+                let hazard = self.check_copies(&body.outputs, outputs)?;
+                Work::While { init: init.clone(), cond, body, outputs: outputs.clone(), hazard }
+            }
             plan::Work::ReadState { state, output } => {
                 let sizes = self.e.state_type(*state).and_then(|t| t.fixed_shape().map(|s| (t.dtype, s)));
                 if sizes.is_none() || sizes != self.e.values[*output as usize].tensor {
@@ -158,8 +177,41 @@ impl Loader<'_> {
     }
 
     fn block(&self, block: &plan::Block, depth: usize) -> Result<Block, PlanError> {
-        let inputs = self.in_slots(&block.inputs)?;
+        self.check_written(&block.inputs)?;
+        let inputs = block.inputs.clone();
         Ok(Block { inputs, steps: self.steps(&block.steps, depth + 1)?, outputs: block.outputs.clone() })
+    }
+
+    /// Checks that values have places that can be written: in the arena, or slots.
+    fn check_written(&self, values: &[u32]) -> Result<(), PlanError> {
+        let place = |&v: &u32| matches!(self.e.values[v as usize].place, Place::Arena(_) | Place::Slot(_));
+        if values.iter().all(place) { Ok(()) } else { Err(bad("a value has no place")) }
+    }
+
+    /// Checks that values can be copied to others. Returns whether a copy would overwrite what a later one reads.
+    fn check_copies(&self, from: &[u32], to: &[u32]) -> Result<bool, PlanError> {
+        self.check_written(to)?;
+        let value = |v: u32| &self.e.values[v as usize];
+        let in_arena = |v: u32| matches!(value(v).place, Place::Arena(_));
+        let mut hazard = false;
+        for (i, (&a, &b)) in from.iter().zip(to).enumerate() {
+            if in_arena(b) && (value(a).tensor.is_none() || value(a).tensor != value(b).tensor) {
+                return Err(bad("a value is copied to one of another type"));
+            }
+            if !in_arena(a) {
+                continue;
+            }
+            for (j, &other) in to.iter().enumerate().filter(|(_, v)| in_arena(**v)) {
+                let (x, y) = (&value(a).range, &value(other).range);
+                if !apart(x, y) {
+                    hazard |= i != j;
+                    if x != y {
+                        return Err(bad("a value is copied to where it lies in part"));
+                    }
+                }
+            }
+        }
+        if from.len() == to.len() { Ok(hazard) } else { Err(bad("a block has too few results")) }
     }
 
     fn in_slots(&self, values: &[u32]) -> Result<Vec<u32>, PlanError> {
@@ -198,8 +250,11 @@ impl Loader<'_> {
                         Some((chain, inputs, dtype(&types[0])?))
                     }
                 };
-                self.check_overlap(&inputs, &outputs, scratch)?;
-                Work::Step { step, ops, inputs, outputs, epilogue }
+                let updated = self.updated(&step, &inputs, &outputs, epilogue.is_none());
+                let read: Vec<u32> =
+                    inputs.iter().enumerate().filter(|(i, _)| Some(*i) != updated).map(|(_, v)| *v).collect();
+                self.check_overlap(&read, &outputs, scratch)?;
+                Work::Step { step, ops, inputs, outputs, epilogue, updated }
             }
             Prepared::Dynamic(run) if epilogue.is_empty() => {
                 Work::Dynamic { run, kind: kind.name(), inputs, outputs: self.in_slots(&outputs)? }
@@ -207,6 +262,14 @@ impl Loader<'_> {
             // A kernel decides the same way at compile time and at load time, so another result means damage.
             _ => return Err(bad("an op is not what it was when it was compiled")),
         })
+    }
+
+    /// The input whose place output 0 takes, if the step can do that.
+    fn updated(&self, step: &crate::Step, inputs: &[u32], outputs: &[u32], alone: bool) -> Option<usize> {
+        let slot = step.updates.filter(|_| alone && outputs.len() == 1)?;
+        let (from, to) = (&self.e.values[*inputs.get(slot)? as usize], &self.e.values[outputs[0] as usize]);
+        let same = matches!(to.place, Place::Arena(_)) && from.place == to.place && from.tensor == to.tensor;
+        same.then_some(slot)
     }
 
     /// Makes a chain of element-wise ops; also returns the values that it reads. `result` is the result of the step
@@ -336,16 +399,13 @@ impl Loader<'_> {
         let range = |v: &u32| self.e.values[*v as usize].range.clone();
         let written: Vec<_> =
             outputs.iter().filter(|v| in_arena(v)).map(range).chain([scratch.clone()]).collect();
-        let apart = |a: &Range<usize>, b: &Range<usize>| {
-            a.is_empty() || b.is_empty() || a.end <= b.start || b.end <= a.start
-        };
         let reads = inputs.iter().filter(|v| in_arena(v)).map(range);
-        let apart = reads.into_iter().all(|r| written.iter().all(|w| apart(&r, w)))
+        let fits = reads.into_iter().all(|r| written.iter().all(|w| apart(&r, w)))
             && written.iter().enumerate().all(|(i, a)| written[i + 1..].iter().all(|b| apart(a, b)));
         let placed = outputs
             .iter()
             .all(|v| matches!(self.e.values[*v as usize].place, Place::Arena(_) | Place::Slot(_)));
-        if apart && placed { Ok(()) } else { Err(bad("a step would overwrite what it reads")) }
+        if fits && placed { Ok(()) } else { Err(bad("a step would overwrite what it reads")) }
     }
 
     fn shape(&self, v: u32) -> Result<Vec<usize>, PlanError> {

@@ -63,6 +63,8 @@ enum Work {
         inputs: Vec<u32>,
         outputs: Vec<u32>,
         epilogue: Option<(Chain, Vec<u32>, DType)>,
+        /// The number of the input whose place output 0 takes.
+        updated: Option<usize>,
     },
     Chain {
         chain: Chain,
@@ -87,6 +89,8 @@ enum Work {
         cond: Block,
         body: Block,
         outputs: Vec<u32>,
+        /// Whether the body returns a variable as the next value of another.
+        hazard: bool,
     },
     ReadState {
         state: u32,
@@ -239,9 +243,13 @@ impl Executable {
         };
         ask_for(step.temporary).map_err(failed)?;
         match &step.work {
-            Work::Step { step: s, inputs, outputs, epilogue, .. } => {
+            Work::Step { step: s, inputs, outputs, epilogue, updated, .. } => {
                 let made = {
-                    let inputs = self.views(inputs, frame).map_err(failed)?;
+                    let inputs = match updated {
+                        None => self.views(inputs, frame),
+                        Some(updated) => self.views_but(*updated, inputs, frame),
+                    };
+                    let inputs = inputs.map_err(failed)?;
                     let more = match epilogue {
                         Some((_, inputs, _)) => self.views(inputs, frame).map_err(failed)?,
                         None => SmallVec::new(),
@@ -272,23 +280,29 @@ impl Executable {
             }
             Work::Late(node) => self.late(node, frame).map_err(failed),
             Work::Cond { pred, branches: [then, otherwise], outputs } => {
-                let pred = self.truth(*pred, frame).map_err(failed)?;
-                let results = self.block(if pred { then } else { otherwise }, Vec::new(), frame)?;
+                let branch = if self.truth(*pred, frame).map_err(failed)? { then } else { otherwise };
+                self.steps(&branch.steps, frame, None)?;
+                let results = self.carry(&branch.outputs, outputs, false, frame).map_err(failed)?;
                 self.put(outputs, results, frame).map_err(failed)
             }
-            Work::While { init, cond, body, outputs } => {
-                let take = |v: &u32| self.any(*v, frame);
-                let mut vars = init.iter().map(take).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+            Work::While { init, cond, body, outputs, hazard } => {
+                let mut variables = self.carry(init, outputs, false, frame).map_err(failed)?;
                 for _ in 0..MAX_TURNS {
                     // Checks for cancellation in each iteration: the blocks of a loop may have no steps.
                     if frame.cancel.is_some_and(|cancel| cancel()) {
                         return Err(RunError::Cancelled { before: step.name.clone() });
                     }
-                    let go = self.block(cond, vars.clone(), frame)?;
-                    if !truth(go.first()).map_err(failed)? {
-                        return self.put(outputs, vars, frame).map_err(failed);
+                    self.put(&cond.inputs, variables.clone(), frame).map_err(failed)?;
+                    self.steps(&cond.steps, frame, None)?;
+                    let Some(&go) = cond.outputs.first() else {
+                        return Err(failed(KernelError::invalid("the condition has no result")));
+                    };
+                    if !self.truth(go, frame).map_err(failed)? {
+                        return self.put(outputs, variables, frame).map_err(failed);
                     }
-                    vars = self.block(body, vars, frame)?;
+                    self.put(&body.inputs, variables, frame).map_err(failed)?;
+                    self.steps(&body.steps, frame, None)?;
+                    variables = self.carry(&body.outputs, outputs, *hazard, frame).map_err(failed)?;
                 }
                 Err(failed(KernelError::invalid(format!("the loop turned {MAX_TURNS} times"))))
             }
@@ -311,14 +325,48 @@ impl Executable {
         }
     }
 
-    /// Runs a nested block and returns its results.
-    fn block(&self, block: &Block, inputs: Vec<Slot>, frame: &mut Frame<'_>) -> Result<Vec<Slot>, RunError> {
-        let failed = |error| self.nameless(error);
-        if !block.inputs.is_empty() {
-            self.put(&block.inputs, inputs, frame).map_err(failed)?;
+    /// Copies values to others: at once those that are in the arena, unless they are there already; returns those that
+    /// are in slots, for [`put`](Executable::put). With `hazard`, a copy may overwrite what a later one reads.
+    fn carry(
+        &self,
+        from: &[u32],
+        to: &[u32],
+        hazard: bool,
+        frame: &Frame<'_>,
+    ) -> Result<Vec<Slot>, KernelError> {
+        let in_slot = |v: u32| matches!(self.values[v as usize].place, Place::Slot(_));
+        let pairs = || from.iter().zip(to).map(|(&a, &b)| (a, b));
+        let made = pairs().filter(|&(_, b)| in_slot(b)).map(|(a, _)| self.any(a, frame)).collect();
+        let copied = || {
+            pairs().filter(|&(a, b)| {
+                !in_slot(b) && self.values[a as usize].place != self.values[b as usize].place
+            })
+        };
+        let write = |b: u32, bytes: &[u8]| {
+            // SAFETY: `load` has checked that the ranges of a copy in the arena are apart, unless they are equal; such
+            // are not copied. Nothing else is borrowed from the arena between steps.
+            let to = unsafe { frame.arena.write(self.values[b as usize].range.clone()) };
+            if to.len() == bytes.len() {
+                to.copy_from_slice(bytes);
+                Ok(())
+            } else {
+                Err(KernelError::invalid("a value has another size than was expected"))
+            }
+        };
+        if hazard {
+            let whole = copied().map(|(a, _)| self.any(a, frame)).collect::<Result<Vec<_>, _>>()?;
+            for ((_, b), slot) in copied().zip(whole) {
+                let Slot::Tensor(tensor) = slot else {
+                    return Err(KernelError::invalid("a list came where a tensor is read"));
+                };
+                write(b, tensor.bytes())?;
+            }
+        } else {
+            for (a, b) in copied() {
+                write(b, self.view(a, frame)?.bytes())?;
+            }
         }
-        self.steps(&block.steps, frame, None)?;
-        block.outputs.iter().map(|&v| self.any(v, frame).map_err(failed)).collect()
+        made
     }
 
     /// Lets `f` fill outputs: outputs in the arena in place. Outputs in slots are returned, in order.
@@ -331,7 +379,6 @@ impl Executable {
     ) -> Result<Vec<Slot>, KernelError> {
         if let [v] = outputs
             && matches!(self.values[*v as usize].place, Place::Arena(_))
-            && frame.arena.len() >= scratch.end
         {
             let value = &self.values[*v as usize];
             let (dtype, shape) =
@@ -355,16 +402,9 @@ impl Executable {
                 }
             });
         }
-        let mut nested;
-        let in_arena = frame.arena.len() >= scratch.end && !made.iter().any(Option::is_some);
-        let scratch: &mut [u8] = if in_arena {
-            // SAFETY: `load` has checked that the scratch range overlaps with no input or output of its step, and
-            // only one step runs at a time on an arena.
-            unsafe { frame.arena.write(scratch) }
-        } else {
-            nested = frame.memory.zeroed(scratch.len())?;
-            nested.as_mut()
-        };
+        // SAFETY: `load` has checked that the scratch range is in the arena and overlaps with no input or output of its
+        // step, and only one step runs at a time on an arena.
+        let scratch = unsafe { frame.arena.write(scratch) };
         let views = outputs.iter().zip(&mut made).map(|(&v, made)| {
             let value = &self.values[v as usize];
             let (dtype, shape) =
@@ -408,6 +448,20 @@ impl Executable {
         frame: &'f Frame<'_>,
     ) -> Result<SmallVec<[View<'f>; 4]>, KernelError> {
         values.iter().map(|&v| self.view(v, frame)).collect()
+    }
+
+    /// Like [`views`](Executable::views), but without the bytes of one value: a step writes to where it lies.
+    fn views_but<'f>(
+        &'f self,
+        without: usize,
+        values: &[u32],
+        frame: &'f Frame<'_>,
+    ) -> Result<SmallVec<[View<'f>; 4]>, KernelError> {
+        let view = |(i, &v): (usize, &u32)| match &self.values[v as usize].tensor {
+            Some((dtype, shape)) if i == without => Ok(View::new(*dtype, shape, &[])),
+            _ => self.view(v, frame),
+        };
+        values.iter().enumerate().map(view).collect()
     }
 
     fn view<'f>(&'f self, v: u32, frame: &'f Frame<'_>) -> Result<View<'f>, KernelError> {
@@ -463,7 +517,11 @@ impl Executable {
     }
 
     fn truth(&self, v: u32, frame: &Frame<'_>) -> Result<bool, KernelError> {
-        truth(Some(&self.any(v, frame)?))
+        let view = self.view(v, frame)?;
+        match (view.dtype(), view.bytes()) {
+            (DType::Bool, &[bit]) => Ok(bit != 0),
+            _ => Err(KernelError::invalid("the condition is not one bool")),
+        }
     }
 
     fn state<'f>(&'f self, v: u32, frame: &'f Frame<'_>) -> Result<&'f Tensor, KernelError> {
@@ -509,13 +567,6 @@ impl Work {
             Work::ReadState { .. } => "read_state".into(),
             Work::WriteState { .. } => "write_state".into(),
         }
-    }
-}
-
-fn truth(value: Option<&Slot>) -> Result<bool, KernelError> {
-    match value {
-        Some(Slot::Tensor(t)) if t.dtype() == DType::Bool && t.elements() == 1 => Ok(t.bytes()[0] != 0),
-        _ => Err(KernelError::invalid("the condition is not one bool")),
     }
 }
 

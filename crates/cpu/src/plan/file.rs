@@ -23,7 +23,7 @@ use crate::PlanError;
 use crate::memory::{ALIGN, aligned};
 
 const MAGIC: &[u8; 8] = b"MILWPLAN";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER: usize = 64;
 
 impl Plan {

@@ -1,8 +1,9 @@
 //! A compiled function: which steps run, in which order, in which memory. Plain data: see [`mod@file`] for its bytes.
 //!
 //! Values are numbered across the function and its nested blocks. Each has a place: an input, a constant, a range of
-//! the arena, or a slot if its size is only known at run time. The steps of the body use the arena; the steps of nested
-//! blocks (branches and loop bodies) use slots.
+//! the arena, or a slot if its size is only known at run time. Nested blocks (branches and loop bodies) use the same arena
+//! as the body. A loop's variable is one range of it, which the loop's blocks and its result share; a step of the body
+//! may update it in place.
 
 mod file;
 

@@ -1,8 +1,35 @@
 //! Products of one or a few rows with a packed matrix, for which a tile of [`gemm`](super::gemm) is too small to pay:
 //! the matrix is read once, in several streams, and nothing else is packed.
 
+use half::f16;
+
 use super::gemm::panel_columns;
 use super::{Isa, Op, Simd};
+
+/// The type of the matrix's elements in memory.
+pub trait Stored: Copy + Sync {
+    /// Reads a vector of elements.
+    ///
+    /// # Safety
+    /// `p` must be valid for reads of `LANES` elements.
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::F;
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const f32) -> S::F {
+        // SAFETY: as the caller vouches.
+        unsafe { s.load(p) }
+    }
+}
+
+impl Stored for f16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const f16) -> S::F {
+        // SAFETY: as the caller vouches.
+        unsafe { s.load_f16(p) }
+    }
+}
 
 /// Computes `out += x · B`, where B is k × n, packed in panels as [`gemm::pack`](super::gemm::pack) packs the columns of
 /// an operand B. `x` has m rows of k elements and `out` m rows of n elements, their starts `strides` apart; n is a
@@ -12,12 +39,12 @@ use super::{Isa, Op, Simd};
 ///
 /// # Panics
 /// A slice does not fit the sizes: a bug of the kernel.
-pub fn add_product(
+pub fn add_product<T: Stored>(
     isa: Isa,
     [m, k, n]: [usize; 3],
     x: &[f32],
     strides: [usize; 2],
-    b: &[f32],
+    b: &[T],
     out: &mut [f32],
 ) {
     assert!(n.is_multiple_of(panel_columns(isa)) && b.len() >= n * k);
@@ -29,15 +56,15 @@ pub fn add_product(
 }
 
 /// Private, because [`add_product`] has to check the lengths.
-struct AddProduct<'a> {
+struct AddProduct<'a, T> {
     size: [usize; 3],
     x: &'a [f32],
     strides: [usize; 2],
-    b: &'a [f32],
+    b: &'a [T],
     out: &'a mut [f32],
 }
 
-impl Op for AddProduct<'_> {
+impl<T: Stored> Op for AddProduct<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -56,27 +83,27 @@ impl Op for AddProduct<'_> {
                 let at = |panel: usize| (b.as_ptr().add(panel * width * k), out.add(panel * width));
                 if m - row >= 4 {
                     while panel < panels {
-                        columns::<S, 4, 1>(s, k, x, strides, at(panel));
+                        columns::<S, T, 4, 1>(s, k, x, strides, at(panel));
                         panel += 1;
                     }
                     row += 4;
                 } else if m - row >= 2 {
                     while panel + 2 <= panels {
-                        columns::<S, 2, 2>(s, k, x, strides, at(panel));
+                        columns::<S, T, 2, 2>(s, k, x, strides, at(panel));
                         panel += 2;
                     }
                     while panel < panels {
-                        columns::<S, 2, 1>(s, k, x, strides, at(panel));
+                        columns::<S, T, 2, 1>(s, k, x, strides, at(panel));
                         panel += 1;
                     }
                     row += 2;
                 } else {
                     while panel + 4 <= panels {
-                        columns::<S, 1, 4>(s, k, x, strides, at(panel));
+                        columns::<S, T, 1, 4>(s, k, x, strides, at(panel));
                         panel += 4;
                     }
                     while panel < panels {
-                        columns::<S, 1, 1>(s, k, x, strides, at(panel));
+                        columns::<S, T, 1, 1>(s, k, x, strides, at(panel));
                         panel += 1;
                     }
                     row += 1;
@@ -92,12 +119,12 @@ impl Op for AddProduct<'_> {
 /// `x` must have `ROWS` rows of `k` elements, `b` `PANELS` panels of `k` steps, and `out` `ROWS` rows of the panels'
 /// columns.
 #[inline(always)]
-unsafe fn columns<S: Simd, const ROWS: usize, const PANELS: usize>(
+unsafe fn columns<S: Simd, T: Stored, const ROWS: usize, const PANELS: usize>(
     s: S,
     k: usize,
     x: *const f32,
     [x_stride, out_stride]: [usize; 2],
-    (b, out): (*const f32, *mut f32),
+    (b, out): (*const T, *mut f32),
 ) {
     let width = 2 * S::LANES;
     let mut sums = [[[s.splat(0.0); 2]; PANELS]; ROWS];
@@ -113,7 +140,7 @@ unsafe fn columns<S: Simd, const ROWS: usize, const PANELS: usize>(
             let mut weights = [[s.splat(0.0); 2]; PANELS];
             for (p, weights) in weights.iter_mut().enumerate() {
                 let from = b.add(p * width * k + i * width);
-                *weights = [s.load(from), s.load(from.add(S::LANES))];
+                *weights = [T::load(s, from), T::load(s, from.add(S::LANES))];
             }
             for (r, sums) in sums.iter_mut().enumerate() {
                 let x = s.splat(*x.add(r * x_stride + i));
@@ -160,6 +187,14 @@ mod tests {
                     let old: Vec<f32> = (0..m * n).map(|_| number()).collect();
                     let packed =
                         pack(isa, &Matrix::new(F32(&b), k, n, [n, 1], &[]).columns(), [1, n, k], unit);
+                    // Halves of the same numbers give the same result, if they are exact.
+                    if exact {
+                        let halves: Vec<f16> = packed.iter().map(|&x| f16::from_f32(x)).collect();
+                        let (mut a, mut b) = (old.clone(), old.clone());
+                        add_product(isa, [m, k, n], &x, [stride, n], &packed, &mut a);
+                        add_product(isa, [m, k, n], &x, [stride, n], &halves, &mut b);
+                        assert_eq!(a, b);
+                    }
                     let mut out = old.clone();
                     add_product(isa, [m, k, n], &x, [stride, n], &packed, &mut out);
                     for (i, &got) in out.iter().enumerate() {

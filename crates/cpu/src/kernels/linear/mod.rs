@@ -8,12 +8,17 @@ mod matmul;
 use bytes::Bytes;
 use milwright_mil::{DType, ops};
 
-use crate::convert::{narrow, to_f32};
+use crate::convert::{narrow, to_f32, widen};
 use crate::index::{Walk, broadcast_strides, count};
 use crate::memory::AlignedBytes;
-use crate::simd::Isa;
-use crate::simd::gemm::{self, Bias, Elements, F16, F32, Gemm, Matrix, Operand, Output, Panels};
+use crate::simd::gemm::{self, Bias, Elements, F16, F32, Gemm, Matrix, Operand, Output, Panels, Target};
+use crate::simd::{Isa, gemv};
 use crate::{KernelError, Packed, Prepared, Run, Step, View, with_int};
+
+/// The most rows of a product that reads a packed matrix as it goes, instead of in tiles.
+const FLAT: usize = 4;
+/// The fewest elements of the matrix for which such a product is split among threads.
+const LEAST: usize = 1 << 16;
 
 /// A batched product of two inputs, given as strides. `matmul`, `linear` and `einsum` are such products.
 #[derive(Clone, Debug)]
@@ -71,11 +76,17 @@ impl Batched {
         let matrix = Matrix::new(F32(&values), k, n, self.strides[1], &[]).columns();
         let isa = Isa::detect();
         let data = gemm::pack(isa, &matrix, [1, n, k], gemm::panel_columns(isa));
-        Ok(Some(Packed {
-            params: vec![data.len() as u64],
-            data: AlignedBytes::from(data.as_slice()).into(),
-            slots: vec![right.slot],
-        }))
+        // Halves stay halves where the product reads them once; elsewhere they would be widened again and again.
+        let half = self.is_flat() && constant.dtype() == DType::Fp16;
+        let params = vec![data.len() as u64, half.into()];
+        let data = if half {
+            let mut halves = AlignedBytes::zeroed(data.len() * 2);
+            narrow(&data, bytemuck::cast_slice_mut(halves.as_mut()));
+            halves
+        } else {
+            AlignedBytes::from(data.as_slice())
+        };
+        Ok(Some(Packed { params, data: data.into(), slots: vec![right.slot] }))
     }
 
     /// Like [`prepare`](Batched::prepare), given the result of [`pack`](Batched::pack).
@@ -88,10 +99,97 @@ impl Batched {
     ) -> Result<Prepared, KernelError> {
         let [_, k, n] = self.size;
         let floats = n.next_multiple_of(gemm::panel_columns(Isa::detect())) * k + gemm::SLACK;
-        if packed.params != [floats as u64] || packed.data.len() != floats * 4 {
+        let half = packed.params.get(1) == Some(&1);
+        let bytes = if half { floats * 2 } else { floats * 4 };
+        let params = [floats as u64, half.into()];
+        if packed.params != params || packed.data.len() != bytes || (half && !self.is_flat()) {
             return Err(KernelError::invalid("the packed matrix of a product has another size"));
         }
+        if self.is_flat() && matches!(dtype, DType::Fp32 | DType::Fp16) {
+            return Ok(self.flat(slots, bias, packed.data, half).into());
+        }
         Ok(self.floats(slots, bias, dtype, Some(packed.data))?.into())
+    }
+
+    /// Whether the product has so few rows that a tile does not pay.
+    fn is_flat(&self) -> bool {
+        self.size[0] <= FLAT && self.starts[0].len() == 1
+    }
+
+    /// The step of a product of a few rows with a packed matrix of halves or floats. Each thread has a part of the
+    /// columns.
+    fn flat(self, slots: [usize; 2], bias: Option<usize>, packed: Bytes, half: bool) -> Step {
+        let [m, k, n] = self.size;
+        let isa = Isa::detect();
+        let unit = gemm::panel_columns(isa);
+        let padded = n.next_multiple_of(unit);
+        let scratch = 4 * m * (padded + k).next_multiple_of(16);
+        let step = Step::new(move |run| {
+            if m * n == 0 {
+                return Ok(());
+            }
+            let scratch: &mut [f32] = bytemuck::cast_slice_mut(&mut *run.scratch);
+            let (sums, rows) = scratch.split_at_mut(m * padded);
+            let x = &run.inputs[slots[0]];
+            let [row_stride, step] = self.strides[0];
+            let (rows, stride): (&[f32], usize) = if x.dtype() == DType::Fp32 && step == 1 {
+                (x.slice(), row_stride)
+            } else if x.dtype() == DType::Fp16 && step == 1 {
+                let x = x.slice::<half::f16>();
+                for (r, row) in rows.chunks_exact_mut(k.max(1)).take(m).enumerate() {
+                    widen(&x[r * row_stride..][..k], row);
+                }
+                (rows, k)
+            } else {
+                let x = to_f32(x);
+                for (i, to) in rows[..m * k].iter_mut().enumerate() {
+                    *to = x[i / k * row_stride + i % k * step];
+                }
+                (rows, k)
+            };
+            let bias = bias.map(|slot| to_f32(&run.inputs[slot]));
+            let epilogue = run.epilogue;
+            let out = &mut run.outputs[0];
+            let target = Target::new(match out.dtype() {
+                DType::Fp32 => Elements::F32(out.slice()),
+                _ => Elements::F16(out.slice()),
+            });
+            let chunk = run.pool.chunk(padded, unit, LEAST / k.max(1));
+            run.pool.for_each_chunk(&mut sums[..m * padded], m * chunk, |i, sums| {
+                let (first, columns) = (i * chunk, sums.len() / m);
+                let kept = columns.min(n - first);
+                for row in sums.chunks_exact_mut(columns) {
+                    match &bias {
+                        Some(bias) => row[..kept].copy_from_slice(&bias[first..first + kept]),
+                        None => row[..kept].fill(0.0),
+                    }
+                    row[kept..].fill(0.0);
+                }
+                let (size, strides, at) = ([m, k, columns], [stride, columns], first * k);
+                if half {
+                    let panels: &[half::f16] = bytemuck::cast_slice(&packed);
+                    gemv::add_product(isa, size, rows, strides, &panels[at..], sums);
+                } else {
+                    let panels: &[f32] = bytemuck::cast_slice(&packed);
+                    gemv::add_product(isa, size, rows, strides, &panels[at..], sums);
+                }
+                for (r, row) in sums.chunks_exact_mut(columns).enumerate() {
+                    let (at, row) = (r * n + first, &mut row[..kept]);
+                    epilogue.apply(at, row);
+                    // SAFETY: the output has `m` rows of `n` elements; `first + kept` is at most `n`, and no other
+                    // chunk has these columns.
+                    unsafe {
+                        if target.f32 {
+                            target.row::<f32>(at, kept).copy_from_slice(row);
+                        } else {
+                            narrow(row, target.row::<half::f16>(at, kept));
+                        }
+                    }
+                }
+            });
+            Ok(())
+        });
+        step.with_scratch(scratch).with_epilogue().named("flat")
     }
 
     fn floats(

@@ -9,7 +9,7 @@ use milwright_mil::{DType, Element, Opset, TensorType};
 use super::indices::Indices;
 use crate::kernel::concrete;
 use crate::kernels::tensor::moves::around;
-use crate::{Kernel, KernelError, Params, Prepared, Run};
+use crate::{Kernel, KernelError, Params, Prepared, Run, Step};
 
 impl Kernel for Scatter {
     fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
@@ -55,11 +55,12 @@ pub(super) fn scatter(
         other => return Err(KernelError::unsupported(format!("elements of type {other}"))),
     };
     let (data, updates) = (data.slot, updates.slot);
-    Ok(Prepared::step(move |run| {
+    let step = Step::new(move |run| {
         let (at, part) = places(run)?;
-        run.outputs[0].bytes().copy_from_slice(run.inputs[data].bytes());
+        run.take(data);
         combine(run, updates, &at, part, mode)
-    }))
+    });
+    Ok(step.updating(data).into())
 }
 
 /// Combines each part of the updates, in order, with the elements at its offset.

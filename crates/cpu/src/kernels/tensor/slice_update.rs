@@ -7,22 +7,23 @@ use super::moves::by_width;
 use super::slice_by_index::{Slicing, walk};
 use crate::index::Walk;
 use crate::kernel::concrete;
-use crate::{Kernel, KernelError, Params, Prepared, View, ViewMut};
+use crate::{Kernel, KernelError, Params, Prepared, Step, View, ViewMut};
 
 impl Kernel for SliceUpdate {
     fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
         let (x, update) = (p.x.slot, p.update.slot);
         let slicing = Slicing::new(&p.bounds(), concrete(&p.x)?.len())?;
-        Ok(Prepared::step(move |run| {
+        let step = Step::new(move |run| {
             let taken = slicing.taken(run.inputs, run.inputs[x].shape())?;
             if slicing.kept(&taken).iter().ne(run.inputs[update].shape()) {
                 return Err(KernelError::invalid("`update` has another shape than the slice"));
             }
             let walk = walk(&taken, run.inputs[x].shape());
-            run.outputs[0].bytes().copy_from_slice(run.inputs[x].bytes());
+            run.take(x);
             by_width!(run.inputs[x].dtype(), write(&walk, run.inputs[update], &mut run.outputs[0]));
             Ok(())
-        }))
+        });
+        Ok(step.updating(x).into())
     }
 }
 
