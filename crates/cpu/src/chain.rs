@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use crate::convert::{narrow, read_f32, round_to, widen};
 use crate::index::{Walk, count};
 use crate::kernel::MapFn;
+use crate::simple::{self, Instruction, MAX_INSTRUCTIONS, Origin, Simple};
 use crate::{Pool, View, ViewMut};
 
 /// Elements in a block.
@@ -20,10 +21,14 @@ const LEAST: usize = 16 * BLOCK;
 #[derive(Default)]
 pub struct Chain {
     stages: Vec<Stage>,
+    /// The whole chain in the form that runs in registers, if it has one.
+    program: Option<Vec<Instruction>>,
 }
 
 /// One function of a chain.
 pub struct Stage {
+    /// The function in the form that runs in registers.
+    pub simple: Option<Simple>,
     /// The function.
     pub run: MapFn,
     /// Its operands.
@@ -50,6 +55,42 @@ impl Chain {
     pub fn push(&mut self, stage: Stage) -> usize {
         self.stages.push(stage);
         self.stages.len() - 1
+    }
+
+    /// Ends the chain: finds out whether it can run in registers.
+    pub fn seal(&mut self) {
+        let stage = |stage: &Stage| {
+            let from = |source: &Source| {
+                Some(match source {
+                    Source::Output => Origin::Output,
+                    Source::Stage(n) => Origin::Stage(*n),
+                    Source::Input(i, walk) if walk.is_dense() && *i < 2 * MAX_INSTRUCTIONS => {
+                        Origin::Input(*i)
+                    }
+                    Source::Constant(t, _) if t.elements() == 1 => {
+                        Origin::Number(*t.as_slice::<f32>()?.first()?)
+                    }
+                    Source::Input(..) | Source::Constant(..) => return None,
+                })
+            };
+            let all: Option<SmallVec<[Origin; 2]>> = stage.sources.iter().map(from).collect();
+            let operands = match all?[..] {
+                [x] => [x, x],
+                [x, y] => [x, y],
+                _ => return None,
+            };
+            if !matches!(stage.dtype, DType::Fp16 | DType::Fp32) {
+                return None;
+            }
+            Some(Instruction { function: stage.simple?, operands, half: stage.dtype == DType::Fp16 })
+        };
+        if self.stages.len() <= MAX_INSTRUCTIONS {
+            self.program = self.stages.iter().map(stage).collect();
+            // The caller rounds the last result when it stores it.
+            if let Some(last) = self.program.as_mut().and_then(|p| p.last_mut()) {
+                last.half = false;
+            }
+        }
     }
 
     /// The number of stages.
@@ -111,6 +152,11 @@ impl Chain {
     /// Computes one block, of at most [`BLOCK`] elements, that starts at element `start` of the output. Does not round
     /// the result: the caller rounds it to the element type of the last stage when it stores it.
     fn block(&self, inputs: &[View<'_>], start: usize, out: &mut [f32], buffers: &mut Buffers) {
+        if let Some(program) = &self.program
+            && simple::run(program, inputs, start, out, false)
+        {
+            return;
+        }
         let len = out.len();
         let last = self.stages.len() - 1;
         for (number, stage) in self.stages.iter().enumerate() {
@@ -246,6 +292,12 @@ impl<'a> Epilogue<'a> {
     /// Applies the epilogue to elements `start` .. `start + block.len()` (row-major positions) of output 0, in place.
     pub fn apply(&self, start: usize, block: &mut [f32]) {
         let Some((chain, inputs)) = self.chain else { return };
+        if let Some(program) = &chain.program
+            && matches!(self.dtype, None | Some(DType::Fp16 | DType::Fp32))
+            && simple::run(program, inputs, start, block, self.dtype == Some(DType::Fp16))
+        {
+            return;
+        }
         let mut buffers = Buffers::take(chain.stages.len());
         for (i, block) in block.chunks_mut(BLOCK).enumerate() {
             if let Some(dtype) = self.dtype {

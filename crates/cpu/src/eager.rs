@@ -133,7 +133,7 @@ fn stage(map: Map, slots: &[&[usize]], shape: &[usize], dtype: DType) -> Stage {
             Source::Constant(t, walk)
         }
     };
-    Stage { run: map.run, sources: map.operands.into_iter().map(source).collect(), dtype }
+    Stage { simple: map.simple, run: map.run, sources: map.operands.into_iter().map(source).collect(), dtype }
 }
 
 /// Allocates tensors, lets `f` fill them, and returns them.

@@ -11,6 +11,7 @@ use milwright_mil::ops::OpDef;
 use milwright_mil::{Tensor, TensorType, Type};
 
 use crate::chain::Epilogue;
+use crate::simple::Simple;
 use crate::{KernelError, Memory, Pool, View, ViewMut};
 
 /// The parameters of an op.
@@ -117,6 +118,8 @@ pub struct Run<'a> {
 /// An element-wise function of floats. The engine widens its operands to `f32`, broadcasts them to the shape of the
 /// output, and rounds the result to the output's element type.
 pub struct Map {
+    /// The same function in a form that runs in registers, if it has one.
+    pub simple: Option<Simple>,
     /// Computes a block: all operands and the output have the same length.
     pub run: MapFn,
     /// The operands.
@@ -161,7 +164,7 @@ impl Prepared {
     /// An element-wise function of one slot. `f` gets the input and the output.
     pub fn unary(slot: usize, f: impl Fn(&[f32], &mut [f32]) + Send + Sync + 'static) -> Prepared {
         let run = Box::new(move |x: &[&[f32]], out: &mut [f32]| f(x[0], out));
-        Prepared::Map(Map { run, operands: vec![Operand::Slot(slot)] })
+        Prepared::Map(Map { simple: None, run, operands: vec![Operand::Slot(slot)] })
     }
 
     /// An element-wise function of two slots, broadcast. The function gets both inputs and the output.
@@ -170,7 +173,15 @@ impl Prepared {
         f: impl Fn(&[f32], &[f32], &mut [f32]) + Send + Sync + 'static,
     ) -> Prepared {
         let run = Box::new(move |x: &[&[f32]], out: &mut [f32]| f(x[0], x[1], out));
-        Prepared::Map(Map { run, operands: slots.map(Operand::Slot).into() })
+        Prepared::Map(Map { simple: None, run, operands: slots.map(Operand::Slot).into() })
+    }
+
+    /// Declares that an element-wise function is this one, so that it can run in registers.
+    pub(crate) fn simple(mut self, function: Simple) -> Prepared {
+        if let Prepared::Map(map) = &mut self {
+            map.simple = Some(function);
+        }
+        self
     }
 }
 

@@ -30,6 +30,7 @@ pub mod pool;
 pub mod product;
 pub mod rows;
 pub mod simd;
+mod simple;
 pub mod view;
 
 pub use compile::{compile, compile_with};

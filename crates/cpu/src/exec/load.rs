@@ -7,15 +7,16 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use milwright_mil::ops::{ArgView, Known, OpView};
-use milwright_mil::{Attributes, DType, Op, OpKind, Type};
+use milwright_mil::{Attributes, DType, Op, OpKind, Tensor, Type};
 
 use super::{Block, Executable, Loaded, Value, Work};
 use crate::chain::{Chain, Source, Stage};
+use crate::convert::to_f32;
 use crate::index::Walk;
 use crate::kernel::{Map, Operand, tensor_types};
 use crate::memory::{ALIGN, exceeds};
 use crate::plan::{self, Graph, Node, Place, Plan};
-use crate::{KernelError, Packed, PlanError, Pool, Prepared, eager, kernels};
+use crate::{KernelError, Packed, PlanError, Pool, Prepared, View, eager, kernels};
 
 /// The deepest nesting of a plan's blocks.
 const MAX_NESTING: usize = 64;
@@ -286,7 +287,7 @@ impl Loader<'_> {
         let mut inputs: Vec<u32> = Vec::new();
         let mut stages: HashMap<u32, usize> = HashMap::new();
         for node in nodes {
-            let Prepared::Map(Map { run, operands }) = self.prepare(node)? else {
+            let Prepared::Map(Map { simple, run, operands }) = self.prepare(node)? else {
                 return Err(bad("an op is not what it was when it was compiled"));
             };
             let slots = flat(node);
@@ -312,6 +313,8 @@ impl Loader<'_> {
                                 return Err(bad("an operand cannot be updated in place"));
                             }
                             Source::Output
+                        } else if let Some(number) = self.number(v) {
+                            Source::Constant(number, walk)
                         } else {
                             let at = inputs.iter().position(|&i| i == v).unwrap_or_else(|| {
                                 inputs.push(v);
@@ -328,9 +331,19 @@ impl Loader<'_> {
             if self.shape(out)? != shape || !dtype.is_float() || sources.len() > crate::chain::MAX_OPERANDS {
                 return Err(bad("the ops of a chain do not fit each other"));
             }
-            stages.insert(out, chain.push(Stage { run, sources, dtype }));
+            stages.insert(out, chain.push(Stage { simple, run, sources, dtype }));
         }
+        chain.seal();
         Ok((chain, inputs))
+    }
+
+    /// A constant of one element, as fp32.
+    fn number(&self, v: u32) -> Option<Tensor> {
+        let Place::Constant(c) = self.e.values[v as usize].place else { return None };
+        let constant = self.e.constants[c as usize].as_ref()?;
+        let float = matches!(constant.dtype(), DType::Fp16 | DType::Fp32);
+        let number = (float && constant.elements() == 1).then(|| to_f32(&View::from(constant))[0])?;
+        Some(Tensor::scalar(number))
     }
 
     /// Prepares the kernel of an op.

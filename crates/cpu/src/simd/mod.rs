@@ -15,7 +15,7 @@ pub mod window;
 
 use std::sync::OnceLock;
 
-pub use isa::{Portable, Simd};
+pub use isa::{MAX_LANES, Portable, Simd};
 
 /// An instruction set that this machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,7 +4,7 @@
 use smallvec::SmallVec;
 
 use super::gemm::Panels;
-use super::{Isa, Op, Simd};
+use super::{Isa, MAX_LANES, Op, Simd};
 
 /// The input of a convolution as a matrix, kernel offsets × positions (im2col), whose panels are made only when needed.
 #[derive(Clone, Copy, Debug)]
@@ -88,26 +88,38 @@ impl Op for Copy<'_> {
     }
 }
 
-/// The length of a result of [`weigh`] must be a multiple of this.
-pub const WEIGH: usize = 64;
+/// Elements that [`weigh`] may read past the last one that it needs.
+pub const REACH: usize = MAX_LANES;
 
-/// Computes a convolution of one channel: `out[i] = start + Σ weights[t] · data[taps[t] + i]`.
+/// Computes a convolution of one channel. Element `x` of line `y` of `out` is
+/// `start + Σ weights[t] · data[taps[t] + lines[y] + x]`, one chain of multiply-adds in the order of the taps. `out` has
+/// `width` elements for each of the `lines`.
 ///
 /// # Panics
-/// The length of `out` is not a multiple of [`WEIGH`], there are more taps than weights, or `data` is too short.
-pub fn weigh(isa: Isa, data: &[f32], taps: &[usize], weights: &[f32], start: f32, out: &mut [f32]) {
-    let last = taps.iter().copied().max().unwrap_or(0);
-    assert!(out.len().is_multiple_of(WEIGH) && taps.len() <= weights.len());
-    assert!(last.checked_add(out.len()).is_some_and(|end| end <= data.len()));
-    isa.run(Weigh { data, taps, weights, start, out });
+/// There are more taps than weights, or a slice is too short; `data` must have [`REACH`] elements more than are needed.
+pub fn weigh(
+    isa: Isa,
+    data: &[f32],
+    [taps, lines]: [&[usize]; 2],
+    weights: &[f32],
+    start: f32,
+    width: usize,
+    out: &mut [f32],
+) {
+    let largest = |x: &[usize]| x.iter().copied().max().unwrap_or(0);
+    assert!(taps.len() <= weights.len() && out.len() == lines.len() * width);
+    assert!(largest(taps) + largest(lines) + width + REACH <= data.len());
+    isa.run(Weigh { data, taps, lines, weights, start, width, out });
 }
 
 /// Private, because [`weigh`] has to check the lengths.
 struct Weigh<'a> {
     data: &'a [f32],
     taps: &'a [usize],
+    lines: &'a [usize],
     weights: &'a [f32],
     start: f32,
+    width: usize,
     out: &'a mut [f32],
 }
 
@@ -115,21 +127,63 @@ impl Op for Weigh<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        for i in (0..self.out.len()).step_by(4 * S::LANES) {
-            let mut acc = [s.splat(self.start); 4];
-            for (tap, weight) in self.taps.iter().zip(self.weights) {
-                let weight = s.splat(*weight);
-                for (j, acc) in acc.iter_mut().enumerate() {
-                    // SAFETY: the largest kernel offset plus the length of `out`, a multiple of four vectors, is inside
-                    // `data`.
-                    let x = unsafe { s.load(self.data.as_ptr().add(tap + i + j * S::LANES)) };
-                    *acc = s.fma(x, weight, *acc);
+    fn run<S: Simd>(mut self, s: S) {
+        let width = self.width;
+        if width == 0 {
+            return;
+        }
+        let mut line = 0;
+        while line < self.lines.len() {
+            if width <= S::LANES && line + 4 <= self.lines.len() {
+                self.part::<S, 4, 1>(s, line, 0);
+                line += 4;
+                continue;
+            }
+            let mut x = 0;
+            while x < width {
+                match (width - x).div_ceil(S::LANES) {
+                    1 => self.part::<S, 1, 1>(s, line, x),
+                    2 => self.part::<S, 1, 2>(s, line, x),
+                    3 => self.part::<S, 1, 3>(s, line, x),
+                    _ => self.part::<S, 1, 4>(s, line, x),
+                }
+                x += 4 * S::LANES;
+            }
+            line += 1;
+        }
+    }
+}
+
+impl Weigh<'_> {
+    /// Computes `N` vectors of `LINES` lines from `x` on. The last vector may reach past the end of its line; the next
+    /// line overwrites that.
+    #[inline(always)]
+    fn part<S: Simd, const LINES: usize, const N: usize>(&mut self, s: S, line: usize, x: usize) {
+        let mut sums = [[s.splat(self.start); N]; LINES];
+        let data = self.data.as_ptr();
+        for (tap, weight) in self.taps.iter().zip(self.weights) {
+            let weight = s.splat(*weight);
+            for (sums, start) in sums.iter_mut().zip(&self.lines[line..]) {
+                for (j, sum) in sums.iter_mut().enumerate() {
+                    // SAFETY: `weigh` checked that `data` has more than a vector beyond the last element of any line,
+                    // in which the last of the `N` vectors begins.
+                    *sum = s.fma(unsafe { s.load(data.add(tap + start + x + j * S::LANES)) }, weight, *sum);
                 }
             }
-            for (j, acc) in acc.into_iter().enumerate() {
-                // SAFETY: the length of `out` is a multiple of four vectors.
-                unsafe { s.store(self.out.as_mut_ptr().add(i + j * S::LANES), acc) };
+        }
+        for (i, sums) in sums.iter().enumerate() {
+            for (j, &sum) in sums.iter().enumerate() {
+                let at = (line + i) * self.width + x + j * S::LANES;
+                if at + S::LANES <= self.out.len() {
+                    // SAFETY: the vector is within `out`.
+                    unsafe { s.store(self.out.as_mut_ptr().add(at), sum) };
+                } else {
+                    let mut last = [0.0; MAX_LANES];
+                    // SAFETY: `last` has at least a vector.
+                    unsafe { s.store(last.as_mut_ptr(), sum) };
+                    let out = &mut self.out[at..];
+                    out.copy_from_slice(&last[..out.len()]);
+                }
             }
         }
     }

@@ -16,6 +16,6 @@ impl Kernel for Prelu {
             }
         };
         let operands = vec![Operand::Slot(p.x.slot), alpha];
-        Ok(Prepared::Map(Map { run: Box::new(run), operands }))
+        Ok(Prepared::Map(Map { simple: None, run: Box::new(run), operands }))
     }
 }

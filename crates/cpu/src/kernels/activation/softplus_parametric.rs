@@ -16,6 +16,6 @@ impl Kernel for SoftplusParametric {
             }
         };
         let operands = vec![Operand::Slot(p.x.slot), alpha, beta];
-        Ok(Prepared::Map(Map { run: Box::new(run), operands }))
+        Ok(Prepared::Map(Map { simple: None, run: Box::new(run), operands }))
     }
 }

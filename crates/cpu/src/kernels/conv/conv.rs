@@ -29,21 +29,35 @@ use milwright_mil::{DType, TensorType};
 use crate::convert::to_f32;
 use crate::index::count;
 use crate::kernel::concrete;
+use crate::kernels::linear::Batched;
 use crate::memory::AlignedBytes;
 use crate::simd::gemm::{
     Bias, Elements, F16, F32, Gemm, Matrix, Operand, Output, SLACK, Source, Target, pack, panel_rows,
 };
-use crate::simd::window::{Gather, WEIGH, weigh};
+use crate::simd::window::{Gather, REACH, weigh};
 use crate::simd::{Isa, convert};
 use crate::{Kernel, KernelError, Packed, Params, Prepared, Run, Step, View};
 
 impl Kernel for Conv {
     fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        Plan::new(p, outputs)?.prepare(p, None)
+        let plan = Plan::new(p, outputs)?;
+        if plan.is_linear() {
+            let slots = [p.x.slot, p.weight.slot];
+            return plan.linear().prepare(
+                slots,
+                p.bias.map(|t| t.slot),
+                [p.x.dtype, p.weight.dtype],
+                outputs[0].dtype,
+            );
+        }
+        plan.prepare(p, None)
     }
 
     fn pack(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Option<Packed>, KernelError> {
         let plan = Plan::new(p, outputs)?;
+        if plan.is_linear() {
+            return plan.linear().pack(p.weight, outputs[0].dtype);
+        }
         let (Some(weight), false) = (p.weight.value(), plan.is_depthwise()) else { return Ok(None) };
         let weight = to_f32(&View::from(weight));
         let [m, k, _] = plan.size();
@@ -62,7 +76,12 @@ impl Kernel for Conv {
         outputs: &[TensorType],
         packed: Packed,
     ) -> Result<Prepared, KernelError> {
-        Plan::new(p, outputs)?.prepare(p, Some(packed))
+        let plan = Plan::new(p, outputs)?;
+        if plan.is_linear() {
+            let slots = [p.x.slot, p.weight.slot];
+            return plan.linear().prepare_packed(slots, p.bias.map(|t| t.slot), outputs[0].dtype, packed);
+        }
+        plan.prepare(p, Some(packed))
     }
 }
 
@@ -150,6 +169,22 @@ impl Plan {
         })
     }
 
+    /// Whether the window sees the whole input at its only position: the convolution is then a linear layer.
+    fn is_linear(&self) -> bool {
+        let whole = |(window, &size): (&Sweep, &usize)| {
+            window.kernel == size
+                && (window.before, window.after) == (0, 0)
+                && (size == 1 || window.dilation == 1)
+        };
+        self.groups == 1 && self.window.iter().zip(&self.input).all(whole) && count(&self.output) == 1
+    }
+
+    /// The product that a linear layer is.
+    fn linear(&self) -> Batched {
+        let [m, k, _] = self.size();
+        Batched::new([self.batch, k, m], &[], [&[], &[]], [[k, 1], [1, k]])
+    }
+
     fn is_depthwise(&self) -> bool {
         self.channels == self.groups
     }
@@ -181,8 +216,8 @@ impl Plan {
         let [m, k, n] = self.size();
         let (isa, groups, pitch) = (self.isa, self.groups, self.pitch);
         // The matrix is the input itself. If few rows of the weight read it, packing it costs more than it gains.
-        let pointwise = self.in_place && self.taps.len() == 1;
-        let direct = pointwise && m <= 4 * panel_rows(isa, m);
+        let pointwise = self.taps.len() == 1 && self.window.iter().all(still);
+        let direct = pointwise && !self.half_input && m <= 4 * panel_rows(isa, m);
         let gemm = Gemm::new(isa, [m, k, n], groups, [packed.is_some(), direct], self.half_output);
         let per_group = self.channels / groups.max(1);
         let rows: Vec<usize> =
@@ -190,7 +225,9 @@ impl Plan {
         let last_tap = rows.iter().copied().max().unwrap_or(0);
         let starts = self.line_starts();
         let weights: Vec<usize> = (0..groups).map(|g| g * m * k).collect();
-        let planes_len = if self.in_place { 0 } else { self.channels * pitch + SLACK }.next_multiple_of(16);
+        let inputs: Vec<usize> = (0..groups).map(|g| g * k * n).collect();
+        let planes_len =
+            if self.in_place || pointwise { 0 } else { self.channels * pitch + SLACK }.next_multiple_of(16);
         let scratch = (planes_len + gemm.scratch()) * 4;
         let step = Step::new(move |run: &mut Run<'_>| {
             let weight = packed.is_none().then(|| to_f32(&run.inputs[weight]));
@@ -209,9 +246,11 @@ impl Plan {
             let scratch: &mut [f32] = bytemuck::cast_slice_mut(run.scratch);
             let (planes, scratch) = scratch.split_at_mut(planes_len);
             for image in 0..self.batch {
+                let size = self.channels * count(&self.input);
                 let data = if self.in_place {
-                    let size = self.channels * count(&self.input);
                     &x.slice::<f32>()[image * size..][..size]
+                } else if pointwise {
+                    &[]
                 } else {
                     self.lay_out(x, image, planes, run.pool);
                     &*planes
@@ -224,8 +263,16 @@ impl Plan {
                     line: self.output[2],
                     starts: &starts,
                 };
+                let (plain, half);
                 let right = if direct {
                     Operand::InPlace { data, stride: n, batch: k * n }
+                } else if pointwise && self.half_input {
+                    let halves = &x.slice::<f16>()[image * size..][..size];
+                    half = Matrix::new(F16(halves), k, n, [n, 1], &inputs).columns();
+                    Operand::Panels(&half)
+                } else if pointwise {
+                    plain = Matrix::new(F32(data), k, n, [n, 1], &inputs).columns();
+                    Operand::Panels(&plain)
                 } else {
                     Operand::Panels(&gather)
                 };
@@ -244,9 +291,7 @@ impl Plan {
     fn depthwise(self, [x, weight]: [usize; 2], bias: Option<usize>) -> Step {
         let positions = count(&self.output);
         let starts = self.line_starts();
-        // Computes the elements between lines as well, so that the positions of all lines are one contiguous run.
-        let gapped = starts.last().map_or(0, |s| s + self.output[2]).next_multiple_of(WEIGH);
-        let lengths = [self.pitch + WEIGH, gapped, positions].map(|n| n.next_multiple_of(16));
+        let lengths = [self.pitch + REACH, positions].map(|n| n.next_multiple_of(16));
         let lane: usize = lengths.iter().sum();
         let step = Step::new(move |run: &mut Run<'_>| {
             let weight = to_f32(&run.inputs[weight]);
@@ -266,8 +311,9 @@ impl Plan {
             let lanes = run.pool.threads().clamp(1, LANES.min(channels));
             let scratch: &mut [f32] = bytemuck::cast_slice_mut(run.scratch);
             run.pool.for_each_chunk(&mut scratch[..lanes * lane], lane, |_, scratch| {
-                let (planes, rest) = scratch.split_at_mut(lengths[0]);
-                let (sums, staged) = rest.split_at_mut(lengths[1]);
+                let (planes, staged) = scratch.split_at_mut(lengths[0]);
+                // Padding is zero for all channels, which write only the elements of the input.
+                planes.fill(0.0);
                 loop {
                     let i = next.fetch_add(1, Ordering::Relaxed);
                     if i >= channels {
@@ -275,9 +321,8 @@ impl Plan {
                     }
                     let (image, c) = (i / self.outputs, i % self.outputs);
                     let channel = image * self.channels + c / (self.outputs / self.groups);
-                    self.lay_out_channel(x, channel, planes);
+                    self.lay_out_channel(x, channel, planes, true);
                     let weights = &weight[c * self.taps.len()..];
-                    weigh(self.isa, planes, &self.taps, weights, bias.as_ref().map_or(0.0, |b| b[c]), sums);
                     let plane = if target.f32 {
                         // SAFETY: the output has `channels` planes of `positions` elements, and each task writes its
                         // own plane.
@@ -285,9 +330,8 @@ impl Plan {
                     } else {
                         &mut staged[..positions]
                     };
-                    for (line, start) in plane.chunks_mut(self.output[2]).zip(&starts) {
-                        line.copy_from_slice(&sums[*start..][..line.len()]);
-                    }
+                    let start = bias.as_ref().map_or(0.0, |b| b[c]);
+                    weigh(self.isa, planes, [&self.taps, &starts], weights, start, self.output[2], plane);
                     epilogue.apply(i * positions, plane);
                     if !target.f32 {
                         // SAFETY: as above.
@@ -316,21 +360,22 @@ impl Plan {
         }
         let first = image * self.channels;
         pool.for_each_chunk(&mut planes[..self.channels * self.pitch], self.pitch, |c, out| {
-            self.lay_out_channel(x, first + c, out);
+            self.lay_out_channel(x, first + c, out, false);
         });
     }
 
-    fn lay_out_channel(&self, x: &View<'_>, channel: usize, out: &mut [f32]) {
+    /// Fills the planes of a channel; `cleared` says that all padding is zero already.
+    fn lay_out_channel(&self, x: &View<'_>, channel: usize, out: &mut [f32], cleared: bool) {
         let start = channel * count(&self.input);
         if self.half_input {
-            self.lay_out_planes(F16(x.slice()), start, out);
+            self.lay_out_planes(F16(x.slice()), start, out, cleared);
         } else {
-            self.lay_out_planes(F32(x.slice()), start, out);
+            self.lay_out_planes(F32(x.slice()), start, out, cleared);
         }
     }
 
     /// Fills the planes of the channel that starts at element `start` of `x`.
-    fn lay_out_planes<T: Source>(&self, x: T, start: usize, out: &mut [f32]) {
+    fn lay_out_planes<T: Source>(&self, x: T, start: usize, out: &mut [f32], cleared: bool) {
         let [depth, height, width] = self.plane;
         // The input index of element `i` of a plane of phase `phase`; `None` for padding.
         let source = |d: usize, i: usize, phase: usize| {
@@ -338,7 +383,7 @@ impl Plan {
             at.filter(|&at| at < self.input[d])
         };
         // Clears all planes at once: lines of small images are short, and most have padding.
-        if !self.window.iter().all(still) {
+        if !cleared && !self.window.iter().all(still) {
             out.fill(0.0);
         }
         let (stride, before) = (self.window[2].stride, self.window[2].before);
@@ -359,7 +404,7 @@ impl Plan {
                         let line = &mut line[low..high];
                         match stride {
                             1 => x.read(self.isa, from, line),
-                            2 => x.read_second(from, line),
+                            2 => x.read_second(self.isa, from, line),
                             _ => line.iter_mut().enumerate().for_each(|(i, e)| *e = x.get(from + i * stride)),
                         }
                     }

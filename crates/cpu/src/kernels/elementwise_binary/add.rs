@@ -4,10 +4,12 @@ use milwright_mil::TensorType;
 use milwright_mil::ops::defs::Add;
 
 use crate::kernels::elementwise_binary::float_or_int;
+use crate::simple::Simple;
 use crate::{Kernel, KernelError, Params, Prepared};
 
 impl Kernel for Add {
     fn prepare(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Prepared, KernelError> {
-        float_or_int([p.x, p.y], outputs, |x, y| x + y, |x: i32, y: i32| x.wrapping_add(y))
+        let prepared = float_or_int([p.x, p.y], outputs, |x, y| x + y, |x: i32, y: i32| x.wrapping_add(y))?;
+        Ok(prepared.simple(Simple::Add))
     }
 }

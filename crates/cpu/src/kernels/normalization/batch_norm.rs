@@ -32,7 +32,7 @@ impl Kernel for BatchNorm {
             let vector = vector.map_err(|e| KernelError::invalid(e.to_string()))?;
             operands.push(Operand::Constant(channel_vector(&p.x, &vector)?));
         }
-        Ok(Prepared::Map(Map { run: Box::new(run), operands }))
+        Ok(Prepared::Map(Map { simple: None, run: Box::new(run), operands }))
     }
 }
 

@@ -3,8 +3,8 @@
 use half::f16;
 
 use super::{Isa, Panels};
-use crate::simd::convert;
 use crate::simd::isa::MAX_LANES;
+use crate::simd::{Op, Simd, convert};
 
 /// A destination of elements.
 pub enum Elements<'a> {
@@ -35,8 +35,48 @@ pub trait Source: Copy + Sync {
     fn read(self, isa: Isa, at: usize, out: &mut [f32]);
     /// Reads one element.
     fn get(self, at: usize) -> f32;
+    /// The number of elements.
+    fn elements(self) -> usize;
+    /// Reads a vector of elements.
+    ///
+    /// # Safety
+    /// There must be `LANES` elements from index `at` on.
+    unsafe fn load<S: Simd>(self, s: S, at: usize) -> S::F;
+
     /// Reads every second element from index `at` on.
-    fn read_second(self, at: usize, out: &mut [f32]);
+    fn read_second(self, isa: Isa, at: usize, out: &mut [f32]) {
+        assert!(out.is_empty() || at + 2 * out.len() - 1 <= self.elements());
+        isa.run(Second { from: self, at, out });
+    }
+}
+
+/// Private, because [`Source::read_second`] has to check the length.
+struct Second<'a, T> {
+    from: T,
+    at: usize,
+    out: &'a mut [f32],
+}
+
+impl<T: Source> Op for Second<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Second { from, at, out } = self;
+        // The last element has no neighbour to its right.
+        let whole = out.len().saturating_sub(1) / S::LANES * S::LANES;
+        for i in (0..whole).step_by(S::LANES) {
+            // SAFETY: two vectors from `at + 2 * i` on end at `at + 2 * whole` at most, which is within the source;
+            // `out` has a vector from `i` on.
+            unsafe {
+                let (a, b) = (from.load(s, at + 2 * i), from.load(s, at + 2 * i + S::LANES));
+                s.store(out.as_mut_ptr().add(i), s.evens(a, b));
+            }
+        }
+        for (i, o) in out.iter_mut().enumerate().skip(whole) {
+            *o = from.get(at + 2 * i);
+        }
+    }
 }
 
 /// Single precision.
@@ -56,9 +96,14 @@ impl Source for F32<'_> {
     fn get(self, at: usize) -> f32 {
         self.0[at]
     }
-    #[inline]
-    fn read_second(self, at: usize, out: &mut [f32]) {
-        out.iter_mut().zip(self.0[at..].chunks(2)).for_each(|(o, pair)| *o = pair[0]);
+    #[inline(always)]
+    fn elements(self) -> usize {
+        self.0.len()
+    }
+    #[inline(always)]
+    unsafe fn load<S: Simd>(self, s: S, at: usize) -> S::F {
+        // SAFETY: as the caller vouches.
+        unsafe { s.load(self.0.as_ptr().add(at)) }
     }
 }
 
@@ -71,9 +116,14 @@ impl Source for F16<'_> {
     fn get(self, at: usize) -> f32 {
         self.0[at].to_f32()
     }
-    #[inline]
-    fn read_second(self, at: usize, out: &mut [f32]) {
-        out.iter_mut().zip(self.0[at..].chunks(2)).for_each(|(o, pair)| *o = pair[0].to_f32());
+    #[inline(always)]
+    fn elements(self) -> usize {
+        self.0.len()
+    }
+    #[inline(always)]
+    unsafe fn load<S: Simd>(self, s: S, at: usize) -> S::F {
+        // SAFETY: as the caller vouches.
+        unsafe { s.load_f16(self.0.as_ptr().add(at)) }
     }
 }
 
@@ -121,7 +171,18 @@ impl<T: Source> Panels for Lines<'_, T> {
         let start = self.matrix.starts.get(batch).copied().unwrap_or(0) + first * self.line;
         let data = self.matrix.data;
         if self.line == 1 {
-            for (x, out) in out.chunks_exact_mut(width).take(self.k).enumerate() {
+            let mut done = 0;
+            if width.is_multiple_of(isa.lanes()) {
+                // Whole vectors may reach past the end of the source in the last steps.
+                let reach = count.next_multiple_of(isa.lanes());
+                let end = data.elements().checked_sub(start + reach);
+                done =
+                    end.map_or(0, |end| end / self.step.max(1) + 1).min(self.k).min(out.len() / width.max(1));
+                isa.run(CopyLines { from: data, start, step: self.step, count, width, steps: done, out });
+            }
+            let out = &mut out[done * width..];
+            let start = start + done * self.step;
+            for (x, out) in out.chunks_exact_mut(width).take(self.k - done).enumerate() {
                 data.read(isa, start + x * self.step, &mut out[..count]);
             }
         } else if self.step == 1 && width == 1 {
@@ -143,6 +204,34 @@ impl<T: Source> Panels for Lines<'_, T> {
                 for (i, out) in out[..count].iter_mut().enumerate() {
                     *out = data.get(start + x * self.step + i * self.line);
                 }
+            }
+        }
+    }
+}
+
+/// Copies consecutive elements of each step to a panel, in whole vectors. Private, because `pack` has to check that
+/// `from` and `out` are long enough for `steps` steps.
+struct CopyLines<'a, T> {
+    from: T,
+    start: usize,
+    step: usize,
+    count: usize,
+    width: usize,
+    steps: usize,
+    out: &'a mut [f32],
+}
+
+impl<T: Source> Op for CopyLines<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let CopyLines { from, start, step, count, width, steps, out } = self;
+        for x in 0..steps {
+            for i in (0..count).step_by(S::LANES) {
+                // SAFETY: `pack` made sure that the source has whole vectors up to `count` in each of the steps. The
+                // width is a multiple of a vector and at least `count`, and `out` has `steps` times the width.
+                unsafe { s.store(out.as_mut_ptr().add(x * width + i), from.load(s, start + x * step + i)) };
             }
         }
     }

@@ -44,13 +44,16 @@ pub const SLACK: usize = 64;
 
 /// About how many bytes of panels a task packs for itself: a part of a second-level cache.
 const PANEL_BYTES: usize = 256 << 10;
-/// The most columns of a task's block.
+/// The most columns of a task's block; a whole line of C of up to twice as many is not cut, so that the rows of a block
+/// follow each other in memory.
 const MAX_COLUMNS: usize = 512;
+/// About how many bytes of an operand that is read in place a block may reach.
+const REACH_BYTES: usize = 1 << 20;
 /// The most tasks that run at the same time: scratch memory is for so many. It does not depend on the machine, so that
 /// a plan needs the same scratch memory everywhere; pages that no task touches cost nothing.
 const LANES: usize = 8;
-/// The fewest tasks that a large product is cut into, so that threads share it evenly; the same on every machine, too.
-const TASKS: usize = 12;
+/// The fewest tasks for each thread that a large product is cut into, so that several threads share it evenly.
+const TASKS: usize = 4;
 /// The most elements of a tile.
 const MAX_TILE: usize = MAX_ROWS * 2 * MAX_LANES;
 
@@ -132,9 +135,11 @@ impl Gemm {
     pub fn new(isa: Isa, [m, k, n]: [usize; 3], batch: usize, packed: [bool; 2], staged: bool) -> Gemm {
         let (rows, columns) = (panel_rows(isa, m), panel_columns(isa));
         let all_rows = m.next_multiple_of(rows).max(rows);
-        let most_columns = n.next_multiple_of(columns).clamp(columns, MAX_COLUMNS.max(columns));
+        let all_columns = n.next_multiple_of(columns).max(columns);
+        let whole = n <= 2 * MAX_COLUMNS && n.saturating_mul(k) <= REACH_BYTES / 4;
+        let most_columns = if whole { all_columns } else { all_columns.min(MAX_COLUMNS.max(columns)) };
         let room = PANEL_BYTES / 4 / k.max(1);
-        let mut task = [
+        let task = [
             if packed[0] { all_rows } else { (room / rows).max(4).saturating_mul(rows).min(all_rows) },
             if packed[1] {
                 most_columns
@@ -142,27 +147,37 @@ impl Gemm {
                 (room / columns).max(1).saturating_mul(columns).min(most_columns)
             },
         ];
-        // Makes enough tasks for threads to share evenly. Prefers cuts that do not pack an operand twice.
+        let parts = [
+            if packed[0] { 0 } else { task[0] * k + SLACK },
+            // The last columns of B are packed even if B is read in place: a whole panel may reach past its end.
+            task[1] * k + SLACK,
+            match (staged, packed[0]) {
+                (false, _) => 0,
+                (true, true) => rows * task[1],
+                (true, false) => task[0] * task[1],
+            },
+        ];
+        Gemm { isa, m, n, k, batch, rows, columns, task, parts: parts.map(|p| p.next_multiple_of(16)) }
+    }
+
+    /// Rows and columns of a task's block, cut until there are enough tasks for the threads.
+    fn cut(&self, threads: usize) -> [usize; 2] {
+        let Gemm { m, n, batch, rows, columns, mut task, .. } = *self;
         let count = |t: [usize; 2]| batch * m.div_ceil(t[0]) * n.div_ceil(t[1]);
         let halve = |size: usize, unit: usize| (size / 2).next_multiple_of(unit);
-        while count(task) < TASKS {
-            if packed[1] && !packed[0] && task[0] > rows {
+        while threads > 1 && count(task) < TASKS * threads {
+            // Rows first, as long as there are enough of them to pay for packing B again.
+            if task[0] >= 8 * rows {
                 task[0] = halve(task[0], rows);
             } else if task[1] > columns {
                 task[1] = halve(task[1], columns);
-            } else if task[0] > 4 * rows {
+            } else if task[0] > rows {
                 task[0] = halve(task[0], rows);
             } else {
                 break;
             }
         }
-        let parts = [
-            if packed[0] { 0 } else { task[0] * k + SLACK },
-            // The last columns of B are packed even if B is read in place: a whole panel may reach past its end.
-            task[1] * k + SLACK,
-            if staged { task[0] * task[1] } else { 0 },
-        ];
-        Gemm { isa, m, n, k, batch, rows, columns, task, parts: parts.map(|p| p.next_multiple_of(16)) }
+        task
     }
 
     /// Floats of scratch memory that [`run`](Gemm::run) needs.
@@ -196,7 +211,8 @@ impl Gemm {
         epilogue: &Epilogue<'_>,
         scratch: &mut [f32],
     ) {
-        let Gemm { m, n, k, batch, rows, columns, task, .. } = *self;
+        let Gemm { m, n, k, batch, rows, columns, .. } = *self;
+        let task = self.cut(pool.threads());
         if batch * m * n == 0 {
             return;
         }
@@ -205,7 +221,7 @@ impl Gemm {
         assert!(out.start + batch * m * n <= out.data.len());
         match a {
             Operand::Packed(a) => assert!(a.len() >= batch * padded_m * k),
-            Operand::Panels(_) => assert!(self.parts[0] >= task[0] * k),
+            Operand::Panels(_) => assert!(self.parts[0] >= self.task[0] * k),
             Operand::InPlace { .. } => unreachable!("only B is read in place"),
         }
         if let Operand::Packed(b) = b {
@@ -304,76 +320,89 @@ impl Gemm {
 
         let first = start + (batch * m + first_row) * n + first_column;
         let mut spill = [0.0f32; MAX_TILE];
-        let mut tile = |row: usize, column: usize| {
-            let (tile_rows, tile_columns) = (rows.min(height - row), columns.min(width - column));
-            let at = first + row * n + column;
-            let direct = target.f32 && tile_columns == columns;
-            let (c, c_stride) = if direct {
-                // SAFETY: the tile is inside of the block, and the block inside of the output (see `run`).
-                (unsafe { target.ptr.cast::<f32>().add(at) }, n)
-            } else {
-                (spill.as_mut_ptr(), columns)
-            };
-            let null = std::ptr::null();
-            let tile = Tile {
-                k,
-                a: a[row * k..].as_ptr(),
-                b: b[column * b_panel..].as_ptr(),
-                b_stride,
-                row_bias: match bias {
-                    Bias::Rows(x) => x[batch * padded_m + first_row + row..].as_ptr(),
-                    _ => null,
-                },
-                column_bias: match bias {
-                    Bias::Columns(x) => x[first_column + column..].as_ptr(),
-                    _ => null,
-                },
-                c,
-                c_stride,
-                rows: tile_rows,
-            };
-            // SAFETY: the panels hold `rows` elements of A and `columns` of B for each of the k steps: `run` checked
-            // the length of panels that are packed in advance, `new` planned the length of those in scratch memory, and
-            // `end` bounds those read in place. The biases are padded, as `run` checked. C has room for the tile's rows
-            // of `columns` elements, and no other task writes there.
-            unsafe { run_tile(isa, rows, &tile) };
-            if direct {
-                return;
-            }
-            for r in 0..tile_rows {
-                let from = &spill[r * columns..][..tile_columns];
-                if target.f32 {
-                    // SAFETY: this row of the tile is inside the block, to which no other task writes.
-                    unsafe { target.row::<f32>(at + r * n, tile_columns) }.copy_from_slice(from);
+        // `base` is the first row that `own_c` has room for.
+        let tile =
+            |base: usize, row: usize, column: usize, own_c: &mut [f32], spill: &mut [f32; MAX_TILE]| {
+                let (tile_rows, tile_columns) = (rows.min(height - row), columns.min(width - column));
+                let at = first + row * n + column;
+                let direct = target.f32 && tile_columns == columns;
+                let (c, c_stride) = if direct {
+                    // SAFETY: the tile is inside of the block, and the block inside of the output (see `run`).
+                    (unsafe { target.ptr.cast::<f32>().add(at) }, n)
                 } else {
-                    own_c[(row + r) * width + column..][..tile_columns].copy_from_slice(from);
+                    (spill.as_mut_ptr(), columns)
+                };
+                let null = std::ptr::null();
+                let tile = Tile {
+                    k,
+                    a: a[row * k..].as_ptr(),
+                    b: b[column * b_panel..].as_ptr(),
+                    b_stride,
+                    row_bias: match bias {
+                        Bias::Rows(x) => x[batch * padded_m + first_row + row..].as_ptr(),
+                        _ => null,
+                    },
+                    column_bias: match bias {
+                        Bias::Columns(x) => x[first_column + column..].as_ptr(),
+                        _ => null,
+                    },
+                    c,
+                    c_stride,
+                    rows: tile_rows,
+                };
+                // SAFETY: the panels hold `rows` elements of A and `columns` of B for each of the k steps: `run` checked
+                // the length of panels that are packed in advance, `new` planned the length of those in scratch memory, and
+                // `end` bounds those read in place. The biases are padded, as `run` checked. C has room for the tile's rows
+                // of `columns` elements, and no other task writes there.
+                unsafe { run_tile(isa, rows, &tile) };
+                if direct {
+                    return;
+                }
+                for r in 0..tile_rows {
+                    let from = &spill[r * columns..][..tile_columns];
+                    if target.f32 {
+                        // SAFETY: this row of the tile is inside the block, to which no other task writes.
+                        unsafe { target.row::<f32>(at + r * n, tile_columns) }.copy_from_slice(from);
+                    } else {
+                        own_c[(row + r - base) * width + column..][..tile_columns].copy_from_slice(from);
+                    }
+                }
+            };
+        // Finishes `height` rows from `row` on, which are the first of `own_c`.
+        let finish = |row: usize, height: usize, own_c: &mut [f32]| {
+            // Whole lines of C follow each other.
+            let (lines, len) = if width == n { (1, height * n) } else { (height, width) };
+            for line in 0..lines {
+                let at = first + (row + line) * n;
+                if target.f32 {
+                    if epilogue.is_empty() {
+                        return;
+                    }
+                    // SAFETY: this line of the block is inside the output, and no other task touches it.
+                    epilogue.apply(at, unsafe { target.row::<f32>(at, len) });
+                } else {
+                    let values = &mut own_c[line * width..][..len];
+                    epilogue.apply(at, values);
+                    // SAFETY: as above.
+                    convert::narrow(isa, values, unsafe { target.row::<f16>(at, len) });
                 }
             }
         };
         // The outer loop runs over the operand that is farther away in memory: each of its panels is then read once.
         if self.parts[0] == 0 {
             for row in (0..height).step_by(rows) {
-                (0..width).step_by(columns).for_each(|column| tile(row, column));
+                for column in (0..width).step_by(columns) {
+                    tile(row, row, column, own_c, &mut spill);
+                }
+                finish(row, rows.min(height - row), own_c);
             }
         } else {
             for column in (0..width).step_by(columns) {
-                (0..height).step_by(rows).for_each(|row| tile(row, column));
-            }
-        }
-        for row in 0..height {
-            let at = first + row * n;
-            if target.f32 {
-                if epilogue.is_empty() {
-                    return;
+                for row in (0..height).step_by(rows) {
+                    tile(0, row, column, own_c, &mut spill);
                 }
-                // SAFETY: this row of the block is inside the output, and no other task touches it.
-                epilogue.apply(at, unsafe { target.row::<f32>(at, width) });
-            } else {
-                let values = &mut own_c[row * width..][..width];
-                epilogue.apply(at, values);
-                // SAFETY: as above.
-                convert::narrow(isa, values, unsafe { target.row::<f16>(at, width) });
             }
+            finish(0, height, own_c);
         }
     }
 }

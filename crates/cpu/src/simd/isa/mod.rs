@@ -96,6 +96,32 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `a >> N`, keeping the sign.
     fn shr<const N: u32>(self, a: Self::I) -> Self::I;
 
+    /// Rounds to half precision, to nearest even, and widens again.
+    #[inline(always)]
+    fn round_f16(self, a: Self::F) -> Self::F {
+        let mut halves = [half::f16::ZERO; MAX_LANES];
+        // SAFETY: `halves` has at least `LANES` elements.
+        unsafe {
+            self.store_f16(halves.as_mut_ptr(), a);
+            self.load_f16(halves.as_ptr())
+        }
+    }
+
+    /// The elements 0, 2, 4 … of `a`, then those of `b`.
+    #[inline(always)]
+    fn evens(self, a: Self::F, b: Self::F) -> Self::F {
+        let mut all = [0.0; 2 * MAX_LANES];
+        // SAFETY: `all` has at least two vectors; every second element of them is one vector.
+        unsafe {
+            self.store(all.as_mut_ptr(), a);
+            self.store(all.as_mut_ptr().add(Self::LANES), b);
+            for i in 0..Self::LANES {
+                all[i] = all[2 * i];
+            }
+            self.load(all.as_ptr())
+        }
+    }
+
     /// `-a`
     #[inline(always)]
     fn neg(self, a: Self::F) -> Self::F {
