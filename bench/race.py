@@ -15,7 +15,8 @@ Engines: mw (fp32 package), mw16 (fp16 package), ort, ov (OpenVINO, f32), ovd (O
 OTHER=PATH for another build of milwright-bench on the fp32 package (OTHER16=PATH: fp16).
 
 `--save` keeps the results in bench/results/KIND.json, KIND being the kind of machine, and writes the table of
-docs/speed.md from all kept results. Results of a busy machine say so (`load`).
+docs/speed.md from all kept results. Results of a busy machine say so (`load`). On a machine that has other work to do,
+`--cpu` takes the CPU time of a round's runs instead of the clock.
 """
 
 import argparse
@@ -32,6 +33,8 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 PAGE = HERE.parent / "docs/speed.md"
 PEERS = ("ort", "ov")
+# Runs before those that a process counts.
+WARM_UP = 2
 
 # A process for an engine with an interface in Python. It speaks the protocol of bench/src/main.rs.
 PEER = r"""
@@ -100,8 +103,16 @@ class Runner:
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
-    def time(self, seconds):
-        self.rounds.append(self.ask(f"run {seconds}")["min_ms"])
+    def cpu_ms(self):
+        """The CPU time that the process has used, all threads."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e6
+
+    def time(self, seconds, cpu):
+        before = self.cpu_ms()
+        answer = self.ask(f"run {seconds}")
+        mean = (self.cpu_ms() - before) / (answer["runs"] + WARM_UP)
+        self.rounds.append(mean if cpu else answer["min_ms"])
 
     def difference(self, want):
         import tempfile
@@ -137,7 +148,7 @@ def race(folder, name, threads, arguments):
     for turn in range(arguments.rounds):
         first = turn % len(runners)
         for runner in runners[first:] + runners[:first]:
-            runner.time(arguments.seconds)
+            runner.time(arguments.seconds, arguments.cpu)
     peers = [runner for runner in runners if runner.label in PEERS]
     row = {"network": name, "threads": threads, "engines": {}}
     base = min(peers or runners, key=lambda r: statistics.median(r.rounds))
@@ -218,8 +229,11 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.4, help="for one engine in one round")
     parser.add_argument("--program", type=Path, default=HERE / "target/release/milwright-bench")
+    parser.add_argument("--cpu", action="store_true", help="take the mean CPU time, for a busy machine and one thread")
     parser.add_argument("--save", action="store_true")
     arguments = parser.parse_args()
+    if arguments.cpu and (arguments.threads != [1] or arguments.save):
+        parser.error("--cpu compares single threads, and its results are not kept")
     kind, name = machine()
     load = os.getloadavg()[0]
     roofs = json.loads(subprocess.run([arguments.program, "roofs"], capture_output=True, check=True).stdout)

@@ -1,8 +1,9 @@
-//! Fused element-wise functions that run in registers.
+//! Fused element-wise functions without the cost of a chain's generality.
 //!
 //! A chain whose functions are all in [`Simple`], and whose operands are dense tensors or single numbers, becomes a
-//! short program. It reads each element once, keeps intermediate results in registers, and writes each result once. Its
-//! results are those of the chain, bit for bit.
+//! short program, without calls through pointers or copies. Its results are those of the chain, bit for bit.
+
+use std::mem::MaybeUninit;
 
 use half::f16;
 use milwright_mil::DType;
@@ -35,8 +36,6 @@ pub enum Simple {
 
 /// The most instructions of a program.
 pub const MAX_INSTRUCTIONS: usize = 8;
-/// Vectors that are computed together.
-const UNIT: usize = 4;
 
 /// Where an instruction reads an operand.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +92,9 @@ pub fn run(program: &[Instruction], inputs: &[View<'_>], start: usize, out: &mut
     true
 }
 
+/// Elements that an instruction computes at a time: all results of a program stay in the nearest cache.
+const BLOCK: usize = 256;
+
 /// Private, because [`run`] has to check the lengths and the numbers.
 struct Run<'a> {
     program: &'a [Instruction],
@@ -101,139 +103,182 @@ struct Run<'a> {
     round: bool,
 }
 
+/// An operand of an instruction, for one block.
+#[derive(Clone, Copy)]
+enum Operand {
+    F32(*const f32),
+    F16(*const f16),
+    Number(f32),
+}
+
 impl Op for Run<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Run { program, inputs, out, round } = self;
-        let whole = out.len() / (UNIT * S::LANES) * (UNIT * S::LANES);
-        let mut i = 0;
-        while i < whole {
-            // SAFETY: `i` and `UNIT` vectors after it are within `out`, and the inputs are as long.
-            unsafe { part::<S, UNIT>(s, program, inputs, i, out.as_mut_ptr().add(i), round) };
-            i += UNIT * S::LANES;
+        let whole = out.len() / S::LANES * S::LANES;
+        for at in (0..whole).step_by(BLOCK) {
+            // SAFETY: the elements are within `out`, and the inputs are as long; there are whole vectors of them.
+            unsafe { block(s, program, inputs, at, &mut out[at..whole.min(at + BLOCK)], round) };
         }
-        while i + S::LANES <= out.len() {
-            // SAFETY: as above, for one vector.
-            unsafe { part::<S, 1>(s, program, inputs, i, out.as_mut_ptr().add(i), round) };
-            i += S::LANES;
-        }
-        let rest = out.len() - i;
+        let rest = out.len() - whole;
         if rest > 0 {
             // The last elements, in vectors of their own.
             let mut last = [0.0; MAX_LANES];
             let mut singles = [[0.0; MAX_LANES]; 2 * MAX_INSTRUCTIONS];
             let mut own = [Input::F32(&[]); 2 * MAX_INSTRUCTIONS];
-            last[..rest].copy_from_slice(&out[i..]);
+            last[..rest].copy_from_slice(&out[whole..]);
             for ((own, input), singles) in own.iter_mut().zip(inputs).zip(&mut singles) {
                 match input {
                     Input::F32([]) | Input::F16([]) => continue,
-                    Input::F32(x) => singles[..rest].copy_from_slice(&x[i..]),
+                    Input::F32(x) => singles[..rest].copy_from_slice(&x[whole..]),
                     Input::F16(x) => {
-                        singles[..rest].iter_mut().zip(&x[i..]).for_each(|(o, x)| *o = x.to_f32());
+                        singles[..rest].iter_mut().zip(&x[whole..]).for_each(|(o, x)| *o = x.to_f32());
                     }
                 }
                 *own = Input::F32(singles);
             }
             // SAFETY: `last` and the inputs have a whole vector.
-            unsafe { part::<S, 1>(s, program, &own, 0, last.as_mut_ptr(), round) };
-            out[i..].copy_from_slice(&last[..rest]);
+            unsafe { block(s, program, &own, 0, &mut last[..S::LANES], round) };
+            out[whole..].copy_from_slice(&last[..rest]);
         }
     }
 }
 
-/// Computes `N` vectors.
+/// Computes a block.
 ///
 /// # Safety
-/// `out` must be valid for reads and writes of `N` vectors, and the inputs that the program reads must have as many
-/// elements from `at` on. Instructions may read only results of earlier ones.
+/// `out` must have whole vectors, at most [`BLOCK`] elements, and the inputs that the program reads as many from `at` on.
+/// Instructions may read only results of earlier ones, and there are at most [`MAX_INSTRUCTIONS`].
 #[inline(always)]
-unsafe fn part<S: Simd, const N: usize>(
+unsafe fn block<S: Simd>(
     s: S,
     program: &[Instruction],
     inputs: &[Input<'_>; 2 * MAX_INSTRUCTIONS],
     at: usize,
-    out: *mut f32,
+    out: &mut [f32],
     round: bool,
 ) {
-    let mut old = [s.splat(0.0); N];
-    for (j, old) in old.iter_mut().enumerate() {
-        // SAFETY: as the caller vouches.
-        *old = unsafe { s.load(out.add(j * S::LANES)) };
-        if round {
-            *old = s.round_f16(*old);
-        }
+    let (len, out) = (out.len(), out.as_mut_ptr());
+    let mut results = [const { MaybeUninit::<[f32; BLOCK]>::uninit() }; MAX_INSTRUCTIONS];
+    if round {
+        // SAFETY: `out` has `len` elements.
+        unsafe { each(s, Operand::F32(out), len, out, true, |x| x) };
     }
-    let mut results = [[s.splat(0.0); N]; MAX_INSTRUCTIONS];
     for (number, instruction) in program.iter().enumerate() {
-        let read = |from: Origin| -> [S::F; N] {
-            match from {
-                Origin::Output => old,
-                Origin::Stage(n) => results[n],
-                Origin::Number(x) => [s.splat(x); N],
-                Origin::Input(n) => {
-                    let mut vectors = [s.splat(0.0); N];
-                    for (j, vector) in vectors.iter_mut().enumerate() {
-                        let at = at + j * S::LANES;
-                        // SAFETY: as the caller vouches.
-                        *vector = unsafe {
-                            match inputs[n] {
-                                Input::F32(x) => s.load(x.as_ptr().add(at)),
-                                Input::F16(x) => s.load_f16(x.as_ptr().add(at)),
-                            }
-                        };
-                    }
-                    vectors
+        let operand = |from: Origin| match from {
+            Origin::Output => Operand::F32(out),
+            Origin::Stage(n) => Operand::F32(results[n].as_ptr().cast()),
+            Origin::Number(x) => Operand::Number(x),
+            // SAFETY: the caller vouches that the input has elements from `at` on.
+            Origin::Input(n) => unsafe {
+                match inputs[n] {
+                    Input::F32(x) => Operand::F32(x.as_ptr().add(at)),
+                    Input::F16(x) => Operand::F16(x.as_ptr().add(at)),
                 }
-            }
+            },
         };
-        let x = read(instruction.operands[0]);
+        let [x, y] = instruction.operands.map(operand);
+        let half = instruction.half;
+        // Results before the last have a buffer of their own, because later instructions may read the old contents.
+        let to = if number + 1 == program.len() { out } else { results[number].as_mut_ptr().cast() };
         let zero = s.splat(0.0);
-        let clamp = |x: S::F, low: f32, high: f32| {
-            let (low, high) = (s.splat(low), s.splat(high));
+        let clamp = |x: S::F, low: S::F, high: S::F| {
             let x = s.select(s.lt(x, low), low, x);
             s.select(s.lt(high, x), high, x)
         };
-        let affine = |x: S::F, alpha: f32, beta: f32| s.add(s.mul(s.splat(alpha), x), s.splat(beta));
-        let mut result = match instruction.function {
-            Simple::Relu => each(x, |x| s.select(s.lt(x, zero), zero, x)),
-            Simple::Clamp(low, high) => each(x, |x| clamp(x, low, high)),
-            Simple::Bound(low, high) => each(x, |x| {
-                let (low, high) = (s.splat(low), s.splat(high));
-                let x = s.select(s.lt(low, x), x, s.select(s.eq(x, x), low, x));
-                s.select(s.lt(x, high), x, s.select(s.eq(x, x), high, x))
-            }),
-            Simple::Affine(alpha, beta) => each(x, |x| affine(x, alpha, beta)),
-            Simple::SigmoidHard(alpha, beta) => each(x, |x| clamp(affine(x, alpha, beta), 0.0, 1.0)),
-            Simple::Leaky(alpha) => each(x, |x| s.select(s.lt(x, zero), s.mul(s.splat(alpha), x), x)),
-            Simple::Add | Simple::Sub | Simple::Mul => {
-                let y = read(instruction.operands[1]);
-                let mut result = x;
-                for (x, y) in result.iter_mut().zip(y) {
-                    *x = match instruction.function {
-                        Simple::Add => s.add(*x, y),
-                        Simple::Sub => s.sub(*x, y),
-                        _ => s.mul(*x, y),
-                    };
+        // SAFETY: the operands and `to` have `len` elements, whole vectors; the result of an earlier instruction is
+        // initialized that far.
+        unsafe {
+            match instruction.function {
+                Simple::Relu => each(s, x, len, to, half, |x| s.select(s.lt(x, zero), zero, x)),
+                Simple::Clamp(low, high) => {
+                    let (low, high) = (s.splat(low), s.splat(high));
+                    each(s, x, len, to, half, |x| clamp(x, low, high));
                 }
-                result
+                Simple::Bound(low, high) => {
+                    let (low, high) = (s.splat(low), s.splat(high));
+                    each(s, x, len, to, half, |x| {
+                        let x = s.select(s.lt(low, x), x, s.select(s.eq(x, x), low, x));
+                        s.select(s.lt(x, high), x, s.select(s.eq(x, x), high, x))
+                    });
+                }
+                Simple::Affine(alpha, beta) => {
+                    let (alpha, beta) = (s.splat(alpha), s.splat(beta));
+                    each(s, x, len, to, half, |x| s.add(s.mul(alpha, x), beta));
+                }
+                Simple::SigmoidHard(alpha, beta) => {
+                    let (alpha, beta, one) = (s.splat(alpha), s.splat(beta), s.splat(1.0));
+                    each(s, x, len, to, half, |x| clamp(s.add(s.mul(alpha, x), beta), zero, one));
+                }
+                Simple::Leaky(alpha) => {
+                    let alpha = s.splat(alpha);
+                    each(s, x, len, to, half, |x| s.select(s.lt(x, zero), s.mul(alpha, x), x));
+                }
+                Simple::Add => each_pair(s, [x, y], len, to, half, |x, y| s.add(x, y)),
+                Simple::Sub => each_pair(s, [x, y], len, to, half, |x, y| s.sub(x, y)),
+                Simple::Mul => each_pair(s, [x, y], len, to, half, |x, y| s.mul(x, y)),
             }
-        };
-        if instruction.half {
-            result = each(result, |x| s.round_f16(x));
         }
-        results[number] = result;
-    }
-    for (j, vector) in results[program.len() - 1].into_iter().enumerate() {
-        // SAFETY: as the caller vouches.
-        unsafe { s.store(out.add(j * S::LANES), vector) };
     }
 }
 
+/// Computes a function of each element.
+///
+/// # Safety
+/// The operand must be valid for reads of `len` elements and `to` for as many writes, all of them initialized; `len` is a
+/// multiple of `LANES`. They may be the same memory.
 #[inline(always)]
-fn each<F: Copy, const N: usize>(x: [F; N], f: impl Fn(F) -> F) -> [F; N] {
-    let mut result = x;
-    result.iter_mut().for_each(|x| *x = f(*x));
-    result
+unsafe fn each<S: Simd>(s: S, x: Operand, len: usize, to: *mut f32, half: bool, f: impl Fn(S::F) -> S::F) {
+    // Plain loops: what is not inlined is not compiled for the instruction set.
+    let mut i = 0;
+    while i < len {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let result = f(read(s, x, i));
+            s.store(to.add(i), if half { s.round_f16(result) } else { result });
+        }
+        i += S::LANES;
+    }
+}
+
+/// Reads a vector of an operand.
+///
+/// # Safety
+/// The operand must be valid for reads of `LANES` elements from `i` on.
+#[inline(always)]
+unsafe fn read<S: Simd>(s: S, from: Operand, i: usize) -> S::F {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        match from {
+            Operand::F32(x) => s.load(x.add(i)),
+            Operand::F16(x) => s.load_f16(x.add(i)),
+            Operand::Number(x) => s.splat(x),
+        }
+    }
+}
+
+/// Computes a function of each pair of elements.
+///
+/// # Safety
+/// As [`each`], for both operands.
+#[inline(always)]
+unsafe fn each_pair<S: Simd>(
+    s: S,
+    [x, y]: [Operand; 2],
+    len: usize,
+    to: *mut f32,
+    half: bool,
+    f: impl Fn(S::F, S::F) -> S::F,
+) {
+    let mut i = 0;
+    while i < len {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let result = f(read(s, x, i), read(s, y, i));
+            s.store(to.add(i), if half { s.round_f16(result) } else { result });
+        }
+        i += S::LANES;
+    }
 }

@@ -151,7 +151,8 @@ fn optimize(name: &str, f: &Function, folding: &Folding<'_>) -> Option<Checked> 
     let checked = verify(program).inspect_err(|errors| {
         tracing::warn!(%errors, "one function of a checked program does not check");
     });
-    let optimized = passes::run(checked.ok()?, passes::ALL, Some(folding));
+    let all: Vec<passes::Pass> = passes::ALL.iter().chain(passes::ENGINE).copied().collect();
+    let optimized = passes::run(checked.ok()?, &all, Some(folding));
     optimized.inspect_err(|error| tracing::warn!(%error, "compiling without passes")).ok().map(|(p, _)| p)
 }
 

@@ -6,6 +6,9 @@ use half::f16;
 use super::gemm::panel_columns;
 use super::{Isa, Op, Simd};
 
+/// How many steps ahead the matrix is asked for.
+const AHEAD: usize = 16;
+
 /// The type of the matrix's elements in memory.
 pub trait Stored: Copy + Sync {
     /// Reads a vector of elements.
@@ -140,6 +143,11 @@ unsafe fn columns<S: Simd, T: Stored, const ROWS: usize, const PANELS: usize>(
             let mut weights = [[s.splat(0.0); 2]; PANELS];
             for (p, weights) in weights.iter_mut().enumerate() {
                 let from = b.add(p * width * k + i * width);
+                let ahead = from.wrapping_add(AHEAD * width);
+                s.prefetch(ahead);
+                if size_of::<T>() * width > 64 {
+                    s.prefetch(ahead.wrapping_add(S::LANES));
+                }
                 *weights = [T::load(s, from), T::load(s, from.add(S::LANES))];
             }
             for (r, sums) in sums.iter_mut().enumerate() {

@@ -185,6 +185,32 @@ impl<'f> Editor<'f> {
         output
     }
 
+    /// Makes a new op with one result, right before `op`.
+    pub fn new_op(&mut self, op: OpId, kind: OpKind, inputs: Vec<Input>, base: &str, ty: Type) -> ValueId {
+        let mut name = base.to_owned();
+        let mut i = 0;
+        while self.names().contains_key(&name) {
+            name = format!("{base}_{i}");
+            i += 1;
+        }
+        self.names.insert(name.clone(), 1);
+        let new = self.f.make_op(kind, inputs, [(name, ty)]);
+        let output = self.f[new].outputs[0];
+        for value in self.f[new].values().collect::<Vec<_>>() {
+            self.uses[value.index()] += 1;
+        }
+        self.before.entry(op).or_default().push(new);
+        self.uses.push(0);
+        self.output_of.push(None);
+        self.block_of.push(self.block_of[op.index()]);
+        output
+    }
+
+    /// The block that an op is in.
+    pub fn block_of(&self, op: OpId) -> Option<BlockId> {
+        self.block_of[op.index()]
+    }
+
     /// Redirects all uses of `from` to `to`, which must be visible wherever `from` is. If a block returns `from`, an op
     /// of the same block must define `to`, which then takes over name and type; otherwise nothing happens, and it
     /// returns false.

@@ -16,6 +16,7 @@ mod fold_constants;
 mod fold_pad;
 mod fold_scale;
 mod fuse_linear;
+mod hoist_rows;
 mod merge_duplicates;
 mod recognize_activation;
 mod recognize_layer_norm;
@@ -62,6 +63,14 @@ pub const ALL: &[Pass] = &[
     pass!(eliminate_dead),
 ];
 
+/// The passes that an engine runs after [`ALL`]. They do not suit files: they make a program faster on a CPU, not
+/// simpler.
+pub const ENGINE: &[Pass] = &[
+    // Constants inside of loops must be visible as such.
+    pass!(hoist_rows),
+    pass!(eliminate_dead),
+];
+
 /// The result of a pass.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -85,7 +94,7 @@ pub struct PassError {
 
 /// Returns the pass of this name.
 pub fn by_name(name: &str) -> Option<Pass> {
-    ALL.iter().copied().find(|p| p.name == name)
+    ALL.iter().chain(ENGINE).copied().find(|p| p.name == name)
 }
 
 /// Runs passes over every function. With an engine, constants are folded. Verifies the result and frees what it does

@@ -16,6 +16,9 @@ pub fn max_rows(isa: Isa) -> usize {
     }
 }
 
+/// How many steps ahead B is asked for.
+const AHEAD: usize = 16;
+
 /// One tile of C.
 pub struct Tile {
     pub k: usize,
@@ -83,6 +86,10 @@ impl<const ROWS: usize> Op for TileOp<'_, ROWS> {
         for _ in 0..t.k {
             // SAFETY: the caller of `new` vouched for two vectors of B at each step.
             let (b0, b1) = unsafe { (s.load(b), s.load(b.add(S::LANES))) };
+            // B comes from far away, and in large steps if it is read in place; A follows in the nearest caches.
+            let ahead = b.wrapping_add(AHEAD * t.b_stride);
+            s.prefetch(ahead);
+            s.prefetch(ahead.wrapping_add(S::LANES));
             for (i, acc) in acc.iter_mut().enumerate() {
                 // SAFETY: the caller of `new` vouched for `ROWS` elements of A at each step.
                 let x = s.splat(unsafe { *a.add(i) });

@@ -96,6 +96,10 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `a >> N`, keeping the sign.
     fn shr<const N: u32>(self, a: Self::I) -> Self::I;
 
+    /// Asks for the cache line at an address, which need not be valid. Does nothing where there is no such instruction.
+    #[inline(always)]
+    fn prefetch<T>(self, _p: *const T) {}
+
     /// Rounds to half precision, to nearest even, and widens again.
     #[inline(always)]
     fn round_f16(self, a: Self::F) -> Self::F {

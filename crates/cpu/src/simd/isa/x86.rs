@@ -119,6 +119,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch<T>(self, p: *const T) {
+        // SAFETY: prefetching an address that is not valid has no effect.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) };
+    }
+
+    #[inline(always)]
     fn any(self, m: __mmask16) -> bool {
         m != 0
     }
@@ -167,6 +173,12 @@ impl Simd for Avx2 {
         and_int(a: __m256i, b: __m256i) -> __m256i = _mm256_and_si256(a, b);
         or_int(a: __m256i, b: __m256i) -> __m256i = _mm256_or_si256(a, b);
         xor_int(a: __m256i, b: __m256i) -> __m256i = _mm256_xor_si256(a, b);
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(self, p: *const T) {
+        // SAFETY: prefetching an address that is not valid has no effect.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) };
     }
 
     // These intrinsics take an `i32` constant, and a const parameter cannot be cast in an argument.
