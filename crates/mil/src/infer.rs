@@ -25,8 +25,15 @@ pub struct OpError {
     pub error: InferError,
 }
 
+impl Default for Facts {
+    fn default() -> Facts {
+        Facts::new()
+    }
+}
+
 impl Facts {
-    pub(crate) fn new() -> Facts {
+    /// Facts about no value yet.
+    pub fn new() -> Facts {
         Facts { types: ValueMap::new(None), known: ValueMap::new(None) }
     }
 

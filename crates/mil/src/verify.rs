@@ -408,7 +408,7 @@ impl<'p, 'e> FunctionVerifier<'p, 'e> {
         if self.errors.count() > before || !op.values().all(|v| f.has_value(v)) {
             return;
         }
-        let facts = std::mem::replace(&mut self.facts, Facts::new());
+        let facts = std::mem::take(&mut self.facts);
         if let Ok(view) = facts.view_args(f, id) {
             self.argument_types(id, &view, version);
         }

@@ -108,7 +108,8 @@ pub use milwright_spec::{Container, abandon_writes, did_you_mean, is_device_name
 pub use model::Model;
 pub use onnx::{ImportOptions, OnnxSize};
 pub use optimizer::{
-    Compression, OptimizeReport, Optimizer, Progress, Quantization, QuantizationInfo, Tolerance,
+    Compression, OptimizeReport, Optimizer, Progress, Quantization, QuantizationInfo, Tolerance, WeightInfo,
+    WeightUser, weights,
 };
 pub use proof::{Comparison, Proof, compare, compare_functions};
 pub use request::{Dictionary, InferenceRequest, Prediction};

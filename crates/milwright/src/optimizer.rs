@@ -11,11 +11,13 @@ use milwright_optimize::{Config, KeptOp, Report};
 use milwright_spec::{PackageWriter, StagedPackage};
 use serde::Serialize;
 
+mod describe;
 mod features;
 mod judge;
 mod parts;
 mod spill;
 
+pub use describe::{WeightInfo, WeightUser, weights};
 pub use judge::Tolerance;
 pub use milwright_optimize::{Compression, Quantization, QuantizationInfo};
 
@@ -24,6 +26,7 @@ use spill::{Spill, Weights};
 
 use crate::backend::seconds;
 use crate::kinds::Task;
+use crate::target::reference_ops;
 use crate::{
     ArrayType, Error, ErrorKind, FeatureType, LoadOptions, Model, OutputDifference, Proof, Result, Samples,
     Target, TargetOs, WeightReport, compare, overflow, telemetry,
@@ -71,7 +74,7 @@ pub struct OptimizeReport {
     /// Bytes of the result.
     pub bytes_after: u64,
     /// Every weight, in program order.
-    #[serde(serialize_with = "weights")]
+    #[serde(serialize_with = "weight_rows")]
     pub weights: Vec<WeightReport>,
     /// The ops that stayed in fp32 when the program was converted to fp16, and why.
     #[serde(serialize_with = "kept")]
@@ -272,7 +275,7 @@ impl Optimizer {
             })?;
         }
         let mut source = Source::new(model, self.opset, self.task)?;
-        self.check_config(model, &source)?;
+        self.check_config(model, &source, "")?;
         for part in &mut source.parts {
             let prepared = passes::run(part.program.clone(), &self.passes(&source.model), None);
             let (program, reports) = prepared.map_err(|e| broken(model, &e))?;
@@ -282,6 +285,7 @@ impl Optimizer {
             part.program = program;
         }
         let source = source;
+        self.check_config(model, &source, " once graph passes have joined ops")?;
         let prepared_in = start.elapsed();
         tracing::debug!("graph passes took {prepared_in:?}");
         let mut observed: Vec<Observations> = source.parts.iter().map(|_| Observations::new()).collect();
@@ -307,11 +311,11 @@ impl Optimizer {
     }
 
     /// Checks that each entry of the configuration is for a weight of the model.
-    fn check_config(&self, model: &Model, source: &Source) -> Result<()> {
+    fn check_config(&self, model: &Model, source: &Source, when: &str) -> Result<()> {
         let functions = source.parts.iter().flat_map(|part| part.program.functions.values());
         self.config.check_matches(functions).map_err(|why| {
-            Error::invalid(format!("an entry of the configuration has no effect: {why}"))
-                .with_hint("correct the name, or remove the entry")
+            Error::invalid(format!("an entry of the configuration has no effect{when}: {why}"))
+                .with_hint("correct it, or remove the entry; `milwright inspect --weights` lists weights and the ops that use them")
                 .at(model.path())
         })
     }
@@ -511,6 +515,14 @@ impl Optimizer {
     ) -> Result<(Program, Report)> {
         let mut program = part.program.clone().into_inner();
         let mut report = Report::default();
+        if self.config.expands() {
+            for function in program.functions.values_mut() {
+                let expanded = milwright_optimize::expand(function, reference_ops(), spill);
+                self.load.cancel.check()?;
+                expanded.map_err(|e| spill.error(&e))?;
+            }
+            program = verify(program).map_err(|e| broken(model, &e))?.into_inner();
+        }
         if self.halves() {
             let unknown = Observed::default();
             for (name, function) in &mut program.functions {
@@ -711,7 +723,7 @@ fn kept<S: serde::Serializer>(kept: &[KeptOp], serializer: S) -> Result<S::Ok, S
     }))
 }
 
-fn weights<S: serde::Serializer>(weights: &[WeightReport], serializer: S) -> Result<S::Ok, S::Error> {
+fn weight_rows<S: serde::Serializer>(weights: &[WeightReport], serializer: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     struct Row<'a> {
         function: &'a str,

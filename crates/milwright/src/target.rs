@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use milwright_cpu::CpuEngine;
+use milwright_cpu::{CpuEngine, Eager};
+use milwright_mil::Evaluate;
 use milwright_mil::engine::Engine;
 use serde::Serialize;
 
@@ -45,6 +46,11 @@ pub(crate) fn reference() -> &'static dyn Backend {
 /// The engine of [`reference`].
 pub(crate) fn reference_engine() -> &'static dyn Engine {
     &CpuEngine
+}
+
+/// Runs single ops as [`reference_engine`] does.
+pub(crate) fn reference_ops() -> &'static dyn Evaluate {
+    &Eager
 }
 
 /// Milwright's own engine: any machine, no GPU.

@@ -32,6 +32,8 @@ use crate::weights::MIN_ELEMENTS;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Compression {
+    /// Whether weights that are compressed already are expanded first.
+    pub dense: bool,
     /// Whether the whole program is converted to fp16 first.
     pub float16: bool,
     /// What is done to each weight, in order. Nothing if there are none.
@@ -54,9 +56,11 @@ pub enum Step {
 
 impl From<Quantization> for Compression {
     fn from(quantization: Quantization) -> Compression {
-        let none = Compression { float16: false, steps: Vec::new(), min_elements: MIN_ELEMENTS };
+        let none =
+            Compression { dense: false, float16: false, steps: Vec::new(), min_elements: MIN_ELEMENTS };
         match &quantization.info().action {
             Action::Keep => none,
+            Action::Expand => Compression { dense: true, ..none },
             Action::Float16 => Compression { float16: true, ..none },
             Action::Compress(step) => Compression { steps: vec![step.clone()], ..none },
         }
@@ -79,7 +83,7 @@ impl From<Step> for Compression {
 impl Compression {
     /// Whether weights and program stay as they are.
     pub fn is_none(&self) -> bool {
-        !self.float16 && self.steps.is_empty()
+        !self.dense && !self.float16 && self.steps.is_empty()
     }
 
     /// The oldest opset that can express the result.
@@ -354,7 +358,7 @@ impl Quantization {
     /// The family that decides which options it has, if it compresses weights.
     pub fn family(self) -> Option<Family> {
         match &self.info().action {
-            Action::Keep | Action::Float16 => None,
+            Action::Keep | Action::Expand | Action::Float16 => None,
             Action::Compress(Step::Linear(_)) => Some(Family::Linear),
             Action::Compress(Step::Palette(p)) if p.bits.is_none() => Some(Family::Unique),
             Action::Compress(Step::Palette(_)) => Some(Family::Palette),
@@ -464,16 +468,23 @@ impl FromStr for Compression {
             let quantization: Quantization = name.trim().parse()?;
             let options = options.split(',').map(str::trim).filter(|o| !o.is_empty());
             let found = Compression::from(quantization);
-            let Some(mut step) = found.steps.into_iter().next() else {
+            let Some(mut step) = found.steps.first().cloned() else {
                 if let Some(option) = options.into_iter().next() {
                     return Err(format!("`{quantization}` has no option `{option}`, nor any other"));
                 }
-                if i > 0 || (!found.float16 && text.contains('+')) {
+                // What is done to whole programs comes before the steps of weights, and only once.
+                let is_alone = found.is_none() && text.contains('+');
+                if is_alone
+                    || !all.steps.is_empty()
+                    || (found.dense && i > 0)
+                    || (found.float16 && all.float16)
+                {
                     return Err(format!(
-                        "`{quantization}` is no step that follows another: `float16` can come first"
+                        "`{quantization}` is no step that follows another: `dense` comes first, `float16` next"
                     ));
                 }
-                all.float16 = found.float16;
+                all.dense |= found.dense;
+                all.float16 |= found.float16;
                 continue;
             };
             for option in options {
@@ -543,6 +554,9 @@ impl Compression {
 impl fmt::Display for Compression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut steps: Vec<String> = Vec::new();
+        if self.dense {
+            steps.push(Quantization::Dense.name().into());
+        }
         if self.float16 {
             steps.push(Quantization::Float16.name().into());
         }
@@ -654,6 +668,8 @@ mod tests {
             "palette4+int8:min=100",
             "int8+palette4",
             "float16+int8",
+            "dense",
+            "dense+float16+palette4",
         ] {
             let compression = parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
             assert_eq!(compression.to_string(), text);
@@ -680,8 +696,9 @@ mod tests {
             ("int8+int4", "`int4` cannot follow `int8`"),
             ("palette4+int8:block=4", "leave out `block`"),
             ("float16:tensor", "nor any other"),
-            ("int8+float16", "`float16` can come first"),
-            ("none+int8", "can come first"),
+            ("int8+float16", "`float16` next"),
+            ("float16+dense", "`dense` comes first"),
+            ("none+int8", "comes first"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");

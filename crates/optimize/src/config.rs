@@ -38,6 +38,11 @@ impl Config {
         self.compressions().any(|c| c.float16)
     }
 
+    /// Whether weights that are compressed already are expanded first.
+    pub fn expands(&self) -> bool {
+        self.compressions().any(|c| c.dense)
+    }
+
     /// Whether it compresses weights.
     pub fn compresses(&self) -> bool {
         self.compressions().any(|c| !c.steps.is_empty())

@@ -11,6 +11,7 @@ mod blocks;
 mod code;
 mod compression;
 mod config;
+mod expand;
 pub mod float16;
 mod loss;
 mod raise;
@@ -18,6 +19,7 @@ mod rewrite;
 mod scheme;
 pub mod schemes;
 pub mod weights;
+mod yaml;
 
 use std::borrow::Cow;
 
@@ -29,6 +31,7 @@ use milwright_mil::{DType, Program, Tensor};
 pub use code::FloatWeight;
 pub use compression::{Compression, Family, OPTIONS, Step, StepOption};
 pub use config::Config;
+pub use expand::{WeightInfo, WeightUser, describe, expand};
 pub use float16::KeptOp;
 pub use loss::Loss;
 pub use rewrite::WeightReport;

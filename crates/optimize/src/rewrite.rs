@@ -120,7 +120,7 @@ impl<'a> Compressor<'a> {
                     (report.snr_db, report.max_error) = (Some(done.loss.snr_db()), done.loss.max);
                     let one =
                         Compression { min_elements: crate::weights::MIN_ELEMENTS, ..compression.clone() };
-                    report.form = Some(Compression { float16: false, ..one }.to_string());
+                    report.form = Some(Compression { dense: false, float16: false, ..one }.to_string());
                     insertions.put(function, &weight, done.ops);
                 }
                 Err(why) => report.skipped = Some(why),

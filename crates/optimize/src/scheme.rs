@@ -17,6 +17,8 @@ use crate::schemes::prune::Prune;
 pub(crate) enum Action {
     /// Weights stay as they are.
     Keep,
+    /// Compressed weights are expanded: [`expand`](crate::expand).
+    Expand,
     /// The whole program computes in fp16 where its ops can: [`float16`](crate::float16).
     Float16,
     /// The step compresses each weight.
@@ -79,6 +81,15 @@ quantizations! {
         refuses: None,
         tolerance_db: 40.0,
         action: Action::Keep,
+    }
+    Dense {
+        name: "dense",
+        doc: "Compressed weights are expanded",
+        min_opset: Opset::Ios15,
+        effect: "gets its plain form, if it was compressed; `dense+int4:block=32` compresses it anew",
+        refuses: None,
+        tolerance_db: 40.0,
+        action: Action::Expand,
     }
     Float16 {
         name: "float16",
@@ -249,7 +260,7 @@ mod tests {
         let error = "int3".parse::<Quantization>().unwrap_err();
         assert!(
             error.ends_with(
-                "there are none, float16, int8, uint8, int4, uint4, palette8, palette6, palette4, palette3, palette2, palette1, unique and prune"
+                "there are none, dense, float16, int8, uint8, int4, uint4, palette8, palette6, palette4, palette3, palette2, palette1, unique and prune"
             )
         );
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use milwright::image::Fit;
 use milwright::{
-    ComputePrecision, Container, Converter, Error, ErrorKind, InferenceRequest, LoadOptions, Model,
-    ModelInfo, Optimizer, Progress, Proof, Samples, Target, TargetOs, Tolerance,
+    CompressionConfig, ComputePrecision, Container, Converter, Error, ErrorKind, InferenceRequest,
+    LoadOptions, Model, ModelInfo, Optimizer, Progress, Proof, Samples, Target, TargetOs, Tolerance,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -18,7 +18,7 @@ use crate::{tensors, work};
 /// Optimizes the model at `path`; gives the report as JSON. `progress` is called with a stage, done and total, and
 /// ends the work by raising.
 #[pyfunction]
-#[pyo3(signature = (path, output, *, force, quantize, target, target_os, tolerance, proof, inputs, fit, seed, progress, timeout, memory_limit))]
+#[pyo3(signature = (path, output, *, force, quantize, config, target, target_os, tolerance, proof, inputs, fit, seed, progress, timeout, memory_limit))]
 #[expect(clippy::too_many_arguments, reason = "one for each keyword of the function in Python")]
 pub fn optimize(
     py: Python<'_>,
@@ -26,6 +26,7 @@ pub fn optimize(
     output: Option<PathBuf>,
     force: bool,
     quantize: &str,
+    config: Option<&str>,
     target: &str,
     target_os: Option<&str>,
     tolerance: Option<Limit>,
@@ -46,11 +47,12 @@ pub fn optimize(
     let on_event = |at: Event| call(py, progress.as_ref(), at);
     let report = work::with_events(py, &cancel, on_event, |events| {
         let model = Arc::new(Model::open(path)?);
-        let mut optimizer = Optimizer::new()
-            .quantization(choice(quantize)?)
-            .target(self::target(target)?)
-            .seed(seed)
-            .load_options(load);
+        let config = match config {
+            Some(text) => text.parse().map_err(|why: String| Error::new(ErrorKind::InvalidInput, why))?,
+            None => CompressionConfig::from(choice(quantize)?),
+        };
+        let mut optimizer =
+            Optimizer::new().config(config).target(self::target(target)?).seed(seed).load_options(load);
         if let Some(name) = target_os {
             optimizer = optimizer.target_os(self::target_os(name)?);
         }
@@ -124,6 +126,16 @@ fn event(at: &Progress) -> Event {
 
 fn call(py: Python<'_>, progress: Option<&Py<PyAny>>, event: Event) -> PyResult<()> {
     progress.map_or(Ok(()), |progress| progress.call1(py, event).map(drop))
+}
+
+/// Describes the weights of the model at `path`, as JSON.
+#[pyfunction]
+#[pyo3(signature = (path, *, min_elements))]
+pub fn weights(py: Python<'_>, path: PathBuf, min_elements: usize) -> PyResult<String> {
+    let cancel = LoadOptions::default().cancel;
+    let found =
+        work::interruptible(py, &cancel, || milwright::weights(&Arc::new(Model::open(path)?), min_elements))?;
+    Ok(serde_json::to_string(&found).expect("plain data has a JSON form"))
 }
 
 /// Runs two models on the same inputs; gives the differences as JSON.

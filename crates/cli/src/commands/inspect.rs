@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use milwright::{
-    ClassLabels, Error, FeatureInfo, FeatureType, Flexibility, FunctionInfo, ModelInfo, Preprocessing,
-    Result, Storage,
+    ClassLabels, Error, ErrorKind, FeatureInfo, FeatureType, Flexibility, FunctionInfo, ModelInfo,
+    Preprocessing, Result, Storage,
 };
 use serde_json::{Value, json};
 
+use crate::common;
 use crate::printer::{self, Printer, bytes, count, grouped, number, wrapped};
 
 /// Describes models: inputs, outputs, parameters and how they are stored, needs.
@@ -29,9 +30,15 @@ pub struct Args {
     /// An .mlpackage or .mlmodelc folder, or an .mlmodel file; several are compared.
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<PathBuf>,
+    /// List the weights of one model, with the ops that use them: what a configuration of `optimize` can name.
+    #[arg(long)]
+    weights: bool,
 }
 
 pub fn run(args: &Args, printer: &Printer) -> Result<()> {
+    if args.weights {
+        return list_weights(args, printer);
+    }
     if let [model] = &args.models[..] {
         let info = ModelInfo::open(model)?;
         if printer.is_json() {
@@ -57,6 +64,35 @@ pub fn run(args: &Args, printer: &Printer) -> Result<()> {
     let first = failed.remove(0);
     failed.iter().for_each(printer::error);
     Err(first)
+}
+
+/// The weights that `optimize` looks at, and how they are stored.
+fn list_weights(args: &Args, printer: &Printer) -> Result<()> {
+    const LEAST: usize = 2049;
+    let [path] = &args.models[..] else {
+        return Err(Error::new(ErrorKind::InvalidInput, "--weights takes one model"));
+    };
+    let found = milwright::weights(&common::open(path)?, LEAST)?;
+    if printer.is_json() {
+        printer.json(&found);
+        return Ok(());
+    }
+    let mut table = printer.table(&["weight", "shape", "type", "stored", "zeros", "values", "used by"]);
+    printer::align_right(&mut table, &[4, 5]);
+    for w in &found {
+        let users: Vec<String> = w.users.iter().map(|u| format!("{} {}", u.op_type, u.name)).collect();
+        table.add_row(vec![
+            w.name.clone(),
+            format!("{:?}", w.shape),
+            w.dtype.clone(),
+            w.form.clone(),
+            format!("{:.1} %", 100.0 * w.sparsity),
+            grouped(w.unique_values as u64),
+            users.join(", "),
+        ]);
+    }
+    printer.show(&table);
+    Ok(())
 }
 
 /// A model's description with its path, or the error.

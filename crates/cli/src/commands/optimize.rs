@@ -1,12 +1,14 @@
 //! `milwright optimize`
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use milwright::{
-    Compression, Container, Family, KeptOp, OPTIONS, OptimizeReport, Optimizer, Progress, Quantization,
-    Result, Tolerance, WeightReport,
+    Compression, CompressionConfig, Container, Error, ErrorKind, Family, KeptOp, OPTIONS, OptimizeReport,
+    Optimizer, Progress, Quantization, Result, Tolerance, WeightReport,
 };
 
 use crate::common::{self, Global, InputArgs, TargetArg, TargetOsArg};
@@ -36,6 +38,10 @@ pub struct Args {
     /// a plus, the second of which works on the result of the first (`prune:sparsity=0.75+palette4`).
     #[arg(long, value_name = "FORM", value_parser = Forms, default_value_t = Compression::default())]
     quantize: Compression,
+    /// A file that says how weights are stored, by the ops that use them: a configuration of coremltools in YAML, or one with
+    /// forms (`op_type_configs: {linear: int4:block=32}`).
+    #[arg(long, value_name = "FILE", conflicts_with = "quantize")]
+    config: Option<PathBuf>,
     /// The oldest system that the result must run on; without it, a newer one is chosen if the form of weights needs it.
     #[arg(long, value_enum)]
     target_os: Option<TargetOsArg>,
@@ -61,7 +67,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     args.force.check_model(&output, Container::Mlpackage, &args.model)?;
     let mut optimizer = Optimizer::new()
         .target(args.target.into())
-        .quantization(args.quantize.clone())
+        .config(configuration(args)?)
         .seed(args.seed)
         .load_options(global.load_options(None, args.threads));
     if let Some(tolerance) = args.tolerance {
@@ -120,6 +126,24 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         printer.note(format!("nothing became smaller: {why}"));
     }
     Ok(())
+}
+
+/// What `--quantize` or `--config` says.
+fn configuration(args: &Args) -> Result<CompressionConfig> {
+    /// More than any configuration of one entry for each weight takes.
+    const MAX_BYTES: u64 = 16 << 20;
+    let Some(path) = &args.config else { return Ok(args.quantize.clone().into()) };
+    let read = || {
+        let mut text = String::new();
+        File::open(path)?.take(MAX_BYTES).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let text = read().map_err(|e: std::io::Error| Error::io("read", path, e))?;
+    text.parse().map_err(|why: String| {
+        Error::new(ErrorKind::InvalidInput, why)
+            .with_hint("docs/optimize.md has examples of configurations")
+            .at(path)
+    })
 }
 
 /// Reads a form of weights. Help and completions show the names of the list.
@@ -201,7 +225,13 @@ fn tolerance_help() -> String {
 
 fn default_output(args: &Args) -> PathBuf {
     let stem = args.model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let suffix = if args.quantize.is_none() { "optimized".to_owned() } else { args.quantize.file_name() };
+    let suffix = if args.config.is_some() {
+        "compressed".to_owned()
+    } else if args.quantize.is_none() {
+        "optimized".to_owned()
+    } else {
+        args.quantize.file_name()
+    };
     PathBuf::from(format!("{stem}-{suffix}.mlpackage"))
 }
 

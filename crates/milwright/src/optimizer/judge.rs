@@ -149,6 +149,9 @@ impl Optimizer {
         if report.bytes_after < report.bytes_before {
             return None;
         }
+        if self.config.expands() {
+            return Some("compressed weights were expanded, as asked".to_owned());
+        }
         if !self.config.compresses() && !self.halves() {
             return Some("weights stay as they are without --quantize".to_owned());
         }

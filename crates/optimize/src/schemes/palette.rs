@@ -87,9 +87,9 @@ impl Palette {
                 group.indices = cluster::assign(points, &centers);
                 centers
             } else {
-                let (centers, indices) = vectors::cluster(points, d, entries);
+                let (centers, indices) = vectors::cluster(points, d, entries, &round);
                 group.indices = indices;
-                round(&centers)
+                centers
             };
             table.resize(entries * d, 0.0);
             tables.extend(table);
@@ -214,8 +214,15 @@ impl Palette {
             None => unique_bits(&[Group { points: numbers.clone(), ..Group::default() }], 1, true)?,
         };
         let entries = 1 << bits;
+        // An integer counts by how much the scale of its channel multiplies it.
+        let mut weights = vec![0f64; numbers.len()];
+        for_each_run(weight.shape, &scaled.counts, |range, block, step| {
+            for (i, w) in weights[range].iter_mut().enumerate() {
+                *w = f64::from(scaled.scales[block + i * step]).powi(2);
+            }
+        });
         let mut centers = match self.spread {
-            Spread::KMeans => cluster::cluster(&numbers, entries),
+            Spread::KMeans => cluster::weighted(&numbers, &weights, entries),
             Spread::Uniform => uniform(&numbers, entries),
         };
         centers.iter_mut().for_each(|c| *c = c.round_ties_even());

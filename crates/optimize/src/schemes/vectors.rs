@@ -5,7 +5,7 @@
 //! where the error is largest. A last pass over all vectors makes each center the mean of its vectors.
 
 /// The vectors of the sample: this many for each center, but at least so many.
-const SAMPLE: usize = 128;
+const SAMPLE: usize = 192;
 const LEAST_SAMPLE: usize = 1 << 13;
 
 /// The most rounds of Lloyd's algorithm, and the part of the error that a round must save for another one.
@@ -23,8 +23,14 @@ const MOST_TRIED: usize = 1 << 21;
 const MOVES: usize = 8;
 
 /// Returns at most `k` centers for vectors of `d` elements, one after the other, and the index of a near one for each
-/// vector. `k` is at most 256; all elements must be finite.
-pub(super) fn cluster(points: &[f32], d: usize, k: usize) -> (Vec<f32>, Vec<u8>) {
+/// vector. Centers are rounded by `round`, before the nearest ones are chosen. `k` is at most 256; all elements must be
+/// finite.
+pub(super) fn cluster(
+    points: &[f32],
+    d: usize,
+    k: usize,
+    round: &dyn Fn(&[f32]) -> Vec<f32>,
+) -> (Vec<f32>, Vec<u8>) {
     let n = points.len() / d;
     if let Some(few) = distinct(points, d, k) {
         let indices = Nearest::new(&few, d, points).all(points).0;
@@ -54,22 +60,22 @@ pub(super) fn cluster(points: &[f32], d: usize, k: usize) -> (Vec<f32>, Vec<u8>)
         }
     }
     // All of them settle further what a sample, or rounds that end early, left.
-    let mut indices = Vec::new();
     let mut last = f64::INFINITY;
-    for _ in 0..LAST_ROUNDS.max(MOST_TRIED / (n * k)) {
-        let found = Nearest::new(&centers, d, points).all(points);
-        indices = found.0;
+    for _ in 1..LAST_ROUNDS.max(MOST_TRIED / (n * k)) {
+        let (indices, error) = Nearest::new(&centers, d, points).all(points);
         means(points, d, &indices, &mut centers);
-        if found.1 >= last {
+        if error >= last {
             break;
         }
-        last = found.1;
+        last = error;
     }
+    let centers = round(&centers);
+    let indices = assign(points, d, &centers);
     (centers, indices)
 }
 
 /// Returns the index of the nearest center for each vector.
-pub(super) fn assign(points: &[f32], d: usize, centers: &[f32]) -> Vec<u8> {
+fn assign(points: &[f32], d: usize, centers: &[f32]) -> Vec<u8> {
     Nearest::new(centers, d, points).all(points).0
 }
 
@@ -442,7 +448,7 @@ mod tests {
                 .enumerate()
                 .flat_map(|(i, p)| p.iter().enumerate().map(move |(v, x)| x * 0.1 + corner(i, v)))
                 .collect();
-            let (centers, indices) = cluster(&points, d, 1 << d);
+            let (centers, indices) = cluster(&points, d, 1 << d, &<[f32]>::to_vec);
             let each = error(&points, d, &centers, &indices) / points.len() as f64;
             assert!(each < 0.01, "{d}: {each}");
         }
@@ -453,7 +459,7 @@ mod tests {
     fn little_is_left_to_gain() {
         for (d, k, n) in [(2, 16, 40_000), (2, 256, 100_000), (4, 64, 40_000)] {
             let points = normal(d * n, 6);
-            let (centers, indices) = cluster(&points, d, k);
+            let (centers, indices) = cluster(&points, d, k, &<[f32]>::to_vec);
             let found = error(&points, d, &centers, &indices);
             let mut more = centers.clone();
             for _ in 0..50 {
@@ -468,7 +474,7 @@ mod tests {
     #[test]
     fn few_vectors_are_kept() {
         let points = [1.0, 2.0, 3.0, 4.0, 1.0, 2.0, 0.0, -0.0];
-        let (centers, indices) = cluster(&points, 2, 4);
+        let (centers, indices) = cluster(&points, 2, 4, &<[f32]>::to_vec);
         assert_eq!(centers, [1.0, 2.0, 3.0, 4.0, 0.0, 0.0]);
         assert_eq!(indices, [0, 1, 0, 2]);
     }

@@ -50,6 +50,7 @@ __all__ = [
     "convert",
     "inspect",
     "optimize",
+    "weights",
 ]
 
 StrPath = Union[str, "os.PathLike[str]"]
@@ -236,6 +237,7 @@ def optimize(
     *,
     force: bool = False,
     quantize: Quantize | str = "none",
+    config: StrPath | Mapping[str, Any] | None = None,
     target: Target = "auto",
     target_os: TargetOS | None = None,
     tolerance: float | Literal["none"] | None = None,
@@ -251,7 +253,9 @@ def optimize(
     that is there already raises :class:`ExistsError` before anything is done; with ``force`` it is replaced.
 
     ``quantize`` is how weights are stored: one of :data:`Quantize`, possibly with options (``int4:block=32``), or several
-    joined by a plus (``prune:sparsity=0.75+palette4``); docs/quantizations.md explains them. ``target_os`` is the oldest
+    joined by a plus (``prune:sparsity=0.75+palette4``); docs/quantizations.md explains them. ``config`` says it by the types
+    and names of the ops that use weights, instead: a file in YAML, or a dictionary, as for coremltools'
+    ``OptimizationConfig``; its settings can be forms (``{"op_type_configs": {"linear": "int4:block=32"}}``). ``target_os`` is the oldest
     system that the result must run on, as for :func:`convert`; without it, a newer one is chosen if that form needs it.
     With ``proof=False`` the models are not run, and the report says so (``proved``). ``tolerance`` is
     the least signal to noise, in dB, of every output: a result that is worse raises :class:`ToleranceError`, and nothing is
@@ -271,6 +275,7 @@ def optimize(
         _package(output),
         force=force,
         quantize=quantize,
+        config=_configuration(config, quantize),
         target=target,
         target_os=target_os,
         tolerance=tolerance,
@@ -330,6 +335,26 @@ def convert(
         memory_limit=memory_limit,
     )
     return json.loads(report)
+
+
+def _configuration(config: StrPath | Mapping[str, Any] | None, quantize: str) -> str | None:
+    """The text of a configuration: JSON is YAML, too."""
+    if config is None:
+        return None
+    if quantize != "none":
+        message = "both `quantize` and `config` say how weights are stored"
+        raise InputError(message, kind="InvalidInput", hint="leave out one of them; a global setting of `config` can be a form")
+    if isinstance(config, Mapping):
+        return json.dumps(config)
+    with open(config, encoding="utf-8") as file:
+        return file.read()
+
+
+def weights(model: StrPath, *, min_elements: int = 2048) -> list[dict[str, Any]]:
+    """The weights of a model with at least ``min_elements`` elements: name, shape, ``form`` (how it is stored), share of zeros
+    (``sparsity``), number of distinct values, and the ops that use it, with their constants by parameter. Compressed weights
+    are described as they are when expanded."""
+    return json.loads(_native.weights(os.fspath(model), min_elements=min_elements))
 
 
 def _package(output: StrPath | None) -> str | None:

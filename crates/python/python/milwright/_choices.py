@@ -5,6 +5,7 @@ from typing import Literal
 
 Quantize = Literal[
     "none",
+    "dense",
     "float16",
     "int8",
     "uint8",

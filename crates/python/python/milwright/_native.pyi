@@ -55,6 +55,7 @@ def optimize(
     *,
     force: bool,
     quantize: str,
+    config: str | None,
     target: str,
     target_os: str | None,
     tolerance: float | str | None,
@@ -81,6 +82,7 @@ def convert(
     timeout: float | None,
     memory_limit: int | None,
 ) -> str: ...
+def weights(path: Any, *, min_elements: int) -> str: ...
 def compare(
     a: Any,
     b: Any,

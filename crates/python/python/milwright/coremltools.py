@@ -8,6 +8,10 @@ only. Importing this puts one in its place that runs ML programs on Milwright's 
 that stand before it. coremltools' files stay as they are. On a Mac this does nothing: there coremltools has Core ML.
 
 It is a plugin for pytest as well: ``pytest -p milwright.coremltools``.
+
+It also has the functions of ``coremltools.optimize.coreml`` that compress weights, on Milwright's optimizer:
+``milwright.coremltools.palettize_weights(model, config)``. :func:`install_optimizer` puts them in the place of coremltools'
+own.
 """
 
 from __future__ import annotations
@@ -19,6 +23,25 @@ import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable, Sequence
+
+from milwright._compression import (
+    decompress_weights,
+    get_weights_metadata,
+    linear_quantize_weights,
+    palettize_weights,
+    prune_weights,
+)
+from milwright._compression import install as install_optimizer
+
+__all__ = [
+    "decompress_weights",
+    "get_weights_metadata",
+    "install",
+    "install_optimizer",
+    "linear_quantize_weights",
+    "palettize_weights",
+    "prune_weights",
+]
 
 MODULE = "coremltools.libcoremlpython"
 
