@@ -6,7 +6,7 @@ use crate::infer::Facts;
 use crate::ops::{ArgView, Effect, InferError, Inferred, Known, OpView};
 use crate::verify::size_fits;
 use crate::{
-    BlockId, Evaluate, Function, Input, OpId, OpKind, Opset, Tensor, TensorType, Type, Value, ValueId,
+    BlockId, Evaluate, Function, Input, Op, OpId, OpKind, Opset, Tensor, TensorType, Type, Value, ValueId,
 };
 
 /// A function under construction.
@@ -204,6 +204,11 @@ impl Builder {
     /// The type of a value.
     pub fn ty(&self, value: ValueId) -> &Type {
         self.facts.ty(&self.function, value)
+    }
+
+    /// The op that a value is an output of, if it is one of an op.
+    pub fn defining_op(&self, value: ValueId) -> Option<&Op> {
+        self.function.defining_op(value).map(|op| &self.function[op])
     }
 
     /// Whether a value is an input of the function.

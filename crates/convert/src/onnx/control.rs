@@ -52,6 +52,16 @@ pub(super) fn branch(n: &mut Node<'_, '_>) -> Result<Vec<Item>> {
         return subgraph(n, graphs[usize::from(!is_true)], Vec::new());
     }
     let condition = n.value(0)?;
+    if let Some(squeezing) = squeezing(&graphs).filter(|_| tests_size(n, condition)) {
+        let label = n.label.clone();
+        n.note(format!(
+            "`{label}` drops a dimension only if its size is 1: it is taken for 1, and a run with another size is an error"
+        ));
+        let late = std::mem::replace(&mut n.squeezes_late, true);
+        let items = subgraph(n, graphs[squeezing], Vec::new());
+        n.squeezes_late = late;
+        return items;
+    }
     let condition = n.bool_of(condition)?;
     let condition = n.scalar(condition)?;
     let mut blocks = Vec::with_capacity(2);
@@ -81,6 +91,68 @@ pub(super) fn branch(n: &mut Node<'_, '_>) -> Result<Vec<Item>> {
     let results = n.ops_with_blocks(OpKind::Cond, inputs, blocks)?;
     let mut results = a.iter().zip(results).map(|(val, value)| Val::new(val.elem, value));
     yes.iter().map(|item| rebuilt(item, &mut results)).collect()
+}
+
+/// The branch that squeezes a value, if the other gives the same value as it is: an exporter's form of a squeeze that
+/// leaves dimensions of other sizes. The two have different numbers of dimensions.
+fn squeezing(graphs: &[&GraphProto; 2]) -> Option<usize> {
+    let squeezed = |graph: &GraphProto| -> Option<String> {
+        let node = graph.node.iter().find(|node| node.op_type() == "Squeeze")?;
+        let only = graph.node.iter().all(|other| other.op_type() == "Constant" || std::ptr::eq(other, node));
+        let given = graph.output.len() == 1
+            && node.output.first().map(String::as_str) == Some(graph.output[0].name());
+        if only && given { node.input.first().cloned() } else { None }
+    };
+    let kept = |graph: &GraphProto| -> Option<String> {
+        let [output] = &graph.output[..] else { return None };
+        match &graph.node[..] {
+            [] => Some(output.name().to_owned()),
+            [node]
+                if node.op_type() == "Identity"
+                    && node.output.first().is_some_and(|o| o == output.name()) =>
+            {
+                node.input.first().cloned()
+            }
+            _ => None,
+        }
+    };
+    (0..2).find(|&i| squeezed(graphs[i]).is_some_and(|name| kept(graphs[1 - i]) == Some(name)))
+}
+
+/// Whether a condition is that a size is 1.
+fn tests_size(n: &Node<'_, '_>, condition: ValueId) -> bool {
+    let first = |value: ValueId, name: &str| {
+        let inputs = &n.builder.defining_op(value)?.inputs;
+        match inputs.iter().find(|i| i.name == name)?.args.first()? {
+            milwright_mil::Arg::Value(value) => Some(*value),
+            milwright_mil::Arg::Const(_) => None,
+        }
+    };
+    let kind = |value: ValueId| n.builder.defining_op(value).map(|op| op.kind);
+    // Through ops that only change the form of one number.
+    let source = |mut value: ValueId| {
+        use OpKind::{Cast, ExpandDims, Gather, Identity, Reshape, SliceByIndex, Squeeze};
+        for _ in 0..8 {
+            match kind(value) {
+                Some(Cast | ExpandDims | Gather | Identity | Reshape | SliceByIndex | Squeeze) => {
+                    match first(value, "x") {
+                        Some(x) => value = x,
+                        None => break,
+                    }
+                }
+                _ => break,
+            }
+        }
+        value
+    };
+    let equal = source(condition);
+    if kind(equal) != Some(OpKind::Equal) {
+        return false;
+    }
+    let sides = [first(equal, "x"), first(equal, "y")];
+    let is_size = |value: Option<ValueId>| value.is_some_and(|v| kind(source(v)) == Some(OpKind::Shape));
+    let is_one = |value: Option<ValueId>| value.is_none_or(|v| n.known_number(v) == Some(1.0));
+    (is_size(sides[0]) && is_one(sides[1])) || (is_size(sides[1]) && is_one(sides[0]))
 }
 
 /// Gives the results of both branches types that agree. Returns the outputs of both blocks.

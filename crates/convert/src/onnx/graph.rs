@@ -36,6 +36,9 @@ pub(super) struct Importer<'m> {
     pub notes: Vec<String>,
     /// The newest opset that a node asked for.
     pub wanted: Option<Opset>,
+    /// Whether a squeezed dimension of unknown size is checked only when the op runs: in a branch that may not run, its
+    /// size may be anything.
+    pub squeezes_late: bool,
     /// The graph or function whose nodes are being lowered.
     pub frame: Frame<'m>,
     functions: HashMap<(&'m str, &'m str, &'m str), &'m FunctionProto>,
@@ -76,6 +79,7 @@ impl<'m> Importer<'m> {
             faults: Faults::default(),
             notes: Vec::new(),
             wanted: None,
+            squeezes_late: false,
             frame: Frame { opsets, attributes: Vec::new() },
             functions,
             lowered: 0,

@@ -264,14 +264,29 @@ pub(super) fn squeeze(n: &mut Node<'_, '_>) -> Result<Val> {
     if axes.is_empty() {
         return Ok(Val::new(elem, x));
     }
+    let mut axes = axes;
+    axes.sort_unstable();
     let result = if axes.iter().all(|&a| shape[a] == Dim::Fixed(1)) {
         let axes: Vec<i32> = axes.iter().map(|&a| a as i32).collect();
         op!(n, Squeeze, x = x, axes = &axes[..])?
+    } else if n.squeezes_late {
+        // Its only element: another size gives an index out of range.
+        let mut value = x;
+        for &axis in axes.iter().rev() {
+            let size = n.shape(&[Size::Of(x, axis..axis + 1)])?;
+            let size = n.scalar(size)?;
+            let rest = op!(n, Sub, x = size, y = 1)?;
+            let index = op!(n, Mul, x = rest, y = size)?;
+            value = op!(n, Gather, x = value, indices = index, axis = axis as i32)?;
+        }
+        value
     } else {
-        // MIL keeps a dimension whose size it does not know.
+        // MIL keeps a dimension whose size it does not know. A reshape to all other sizes fails if it is not 1; one of
+        // them as "what is left" would not.
         let kept = (0..rank).filter(|i| !axes.contains(i));
-        let sizes: Vec<Wanted> = kept.map(|i| Wanted::Size(Size::Of(x, i..i + 1))).collect();
-        reshape_wanted(n, x, &sizes)?
+        let sizes: Vec<Size> = kept.map(|i| Size::Of(x, i..i + 1)).collect();
+        let shape = n.shape(&sizes)?;
+        op!(n, Reshape, x = x, shape = shape)?
     };
     Ok(Val::new(elem, result))
 }
