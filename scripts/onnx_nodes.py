@@ -6,12 +6,12 @@ The package has the tests as Python objects. Each becomes a folder, in the layou
 
     node/NAME/model.onnx, test_data_set_0/input_0.pb, …, test_data_set_0/output_0.pb
 
-A `.pb` file holds a TensorProto, or a SequenceProto or OptionalProto, as the graph declares the value. Beside them stand
+A `.pb` file holds a TensorProto (or a SequenceProto or OptionalProto, if the value is one that holds no tensor). Beside them stand
 `tests.tsv` (name, rtol, atol) and, with `--freeze`, a second set `frozen/NAME`: the same tests with every input but the
 first one of floats made an initializer, as it is in the models that exporters write. The folder has about 60 MB; it is
 written only where it is missing or written by another version of the package.
 
-`cargo test -p milwright-testkit --test onnx_nodes` reads it.
+`cargo run -p milwright-testkit --bin onnx_nodes -- target/onnx-nodes/node` reads it.
 """
 
 import argparse
@@ -75,7 +75,10 @@ def to_proto(value: onnx.ValueInfoProto, x):
     if isinstance(x, (onnx.TensorProto, onnx.SequenceProto, onnx.OptionalProto, onnx.MapProto)):
         return x
     if kind == "optional_type":
+        # An optional that holds a tensor is written as that tensor, which is what a Core ML model can take.
         element = value.type.optional_type.elem_type.WhichOneof("value")
+        if element == "tensor_type" and x is not None:
+            return numpy_helper.from_array(x, value.name)
         dtype = onnx.OptionalProto.SEQUENCE if element == "sequence_type" else onnx.OptionalProto.TENSOR
         return numpy_helper.from_optional(x, value.name, dtype if x is not None else None)
     if kind == "sequence_type":

@@ -15,6 +15,7 @@
 #![expect(dead_code, reason = "the op families that use it are being written")]
 
 mod activation;
+mod attention;
 mod border;
 mod cast;
 mod compose;
@@ -29,21 +30,29 @@ mod item;
 mod layout;
 mod linear;
 mod loops;
+mod loss;
 mod matrix;
+mod ml;
 mod node;
 mod norm;
 mod order;
 mod pad;
 mod permute;
 mod pool;
+mod quantize;
+mod random;
 mod recurrent;
 mod reduce;
+mod resize;
+mod sample;
 mod select;
 mod sequence;
 mod shape;
+mod signal;
 mod slice;
 mod stored;
 pub mod table;
+mod text;
 
 use std::collections::BTreeMap;
 

@@ -14,8 +14,9 @@ use super::item::Item;
 use super::node::{Node, Results};
 use super::reduce::Reduce;
 use super::{
-    activation, cast, control, conv, elementwise, gather, layout, linear, loops, matrix, norm, pad, pool,
-    recurrent, reduce, select, sequence, shape, slice,
+    activation, attention, cast, control, conv, elementwise, gather, layout, linear, loops, loss, matrix, ml,
+    norm, pad, pool, quantize, random, recurrent, reduce, resize, sample, select, sequence, shape, signal,
+    slice, text,
 };
 use crate::lower::Result;
 
@@ -191,7 +192,7 @@ entries! {
     ONNX "GlobalMaxPool" [1, 22] => { pool::global }
     ONNX "MaxUnpool" [9, 11, 22] => { pool::max_unpool }
     ONNX "MaxRoiPool" [1, 22] => { refuse LATER, LATER_HINT }
-    ONNX "RoiAlign" [10, 16, 22] => { refuse LATER, LATER_HINT }
+    ONNX "RoiAlign" [10, 16, 22] => { sample::roi_align }
     // normalization (norm.rs)
     ONNX "BatchNormalization" [1, 6, 7, 9, 14, 15] => { norm::batch }
     ONNX "InstanceNormalization" [1, 6, 22] => { norm::instance }
@@ -234,27 +235,27 @@ entries! {
     ONNX "TopK" [1, 10, 11, 24] => { select::top_k }
     ONNX "Unique" [11, 28] => { select::unique }
     // images (resize.rs)
-    ONNX "Resize" [10, 11, 13, 18, 19] => { refuse LATER, LATER_HINT }
-    ONNX "Upsample" [1, 7, 9, 10] => { refuse LATER, LATER_HINT }
-    ONNX "GridSample" [16, 20, 22] => { refuse LATER, LATER_HINT }
-    ONNX "AffineGrid" [20] => { refuse LATER, LATER_HINT }
+    ONNX "Resize" [10, 11, 13, 18, 19] => { resize::resize }
+    ONNX "Upsample" [1, 7, 9, 10] => { resize::upsample }
+    ONNX "GridSample" [16, 20, 22] => { sample::grid_sample }
+    ONNX "AffineGrid" [20] => { sample::affine_grid }
     ONNX "ImageDecoder" [20] => { refuse "decodes image files", "decode images before the model: Core ML takes images and arrays" }
     // recurrent networks (recurrent.rs)
     ONNX "GRU" [1, 3, 7, 14, 22] => { recurrent::gru }
     ONNX "LSTM" [1, 7, 14, 22] => { recurrent::lstm }
     ONNX "RNN" [1, 7, 14, 22] => { recurrent::rnn }
-    ONNX "LinearAttention" [27] => { refuse LATER, LATER_HINT }
+    ONNX "LinearAttention" [27] => { attention::linear }
     // attention (attention.rs)
-    ONNX "Attention" [23, 24, 25] => { refuse LATER, LATER_HINT }
-    ONNX "RotaryEmbedding" [23] => { refuse LATER, LATER_HINT }
+    ONNX "Attention" [23, 24, 25] => { attention::attention }
+    ONNX "RotaryEmbedding" [23] => { attention::rotary }
     // quantization (quantize.rs)
-    ONNX "QuantizeLinear" [10, 13, 19, 21, 23, 24, 25, 28] => { refuse LATER, LATER_HINT }
-    ONNX "DequantizeLinear" [10, 13, 19, 21, 23, 24, 25, 28] => { refuse LATER, LATER_HINT }
-    ONNX "DynamicQuantizeLinear" [11] => { refuse LATER, LATER_HINT }
-    ONNX "QLinearConv" [10] => { refuse LATER, LATER_HINT }
-    ONNX "QLinearMatMul" [10, 21] => { refuse LATER, LATER_HINT }
-    ONNX "ConvInteger" [10] => { refuse LATER, LATER_HINT }
-    ONNX "MatMulInteger" [10] => { refuse LATER, LATER_HINT }
+    ONNX "QuantizeLinear" [10, 13, 19, 21, 23, 24, 25, 28] => { quantize::quantize }
+    ONNX "DequantizeLinear" [10, 13, 19, 21, 23, 24, 25, 28] => { quantize::dequantize }
+    ONNX "DynamicQuantizeLinear" [11] => { quantize::dynamic_quantize }
+    ONNX "QLinearConv" [10] => { quantize::qlinear_conv }
+    ONNX "QLinearMatMul" [10, 21] => { quantize::qlinear_matmul }
+    ONNX "ConvInteger" [10] => { quantize::conv_integer }
+    ONNX "MatMulInteger" [10] => { quantize::matmul_integer }
     // control flow (control.rs)
     ONNX "If" [1, 11, 13, 16, 19, 21, 23, 24, 25] => { control::branch }
     ONNX "Loop" [1, 11, 13, 16, 19, 21, 23, 24, 25] => { loops::repeat }
@@ -273,55 +274,55 @@ entries! {
     ONNX "SequenceMap" [17] => { sequence::map }
     ONNX "SplitToSequence" [11, 24] => { sequence::split }
     // random numbers (random.rs)
-    ONNX "Bernoulli" [15, 22] => { refuse LATER, LATER_HINT }
-    ONNX "Multinomial" [7, 22] => { refuse LATER, LATER_HINT }
-    ONNX "RandomNormal" [1, 22] => { refuse LATER, LATER_HINT }
-    ONNX "RandomNormalLike" [1, 22] => { refuse LATER, LATER_HINT }
-    ONNX "RandomUniform" [1, 22] => { refuse LATER, LATER_HINT }
-    ONNX "RandomUniformLike" [1, 22] => { refuse LATER, LATER_HINT }
+    ONNX "Bernoulli" [15, 22] => { random::bernoulli }
+    ONNX "Multinomial" [7, 22] => { random::multinomial }
+    ONNX "RandomNormal" [1, 22] => { |n| random::normal(n, false) }
+    ONNX "RandomNormalLike" [1, 22] => { |n| random::normal(n, true) }
+    ONNX "RandomUniform" [1, 22] => { |n| random::uniform(n, false) }
+    ONNX "RandomUniformLike" [1, 22] => { |n| random::uniform(n, true) }
     // signals (signal.rs)
-    ONNX "BlackmanWindow" [17] => { refuse LATER, LATER_HINT }
-    ONNX "DFT" [17, 20] => { refuse LATER, LATER_HINT }
-    ONNX "HammingWindow" [17] => { refuse LATER, LATER_HINT }
-    ONNX "HannWindow" [17] => { refuse LATER, LATER_HINT }
-    ONNX "MelWeightMatrix" [17] => { refuse LATER, LATER_HINT }
-    ONNX "STFT" [17] => { refuse LATER, LATER_HINT }
+    ONNX "BlackmanWindow" [17] => { |n| signal::window(n, [0.42, 0.5, 0.08]) }
+    ONNX "DFT" [17, 20] => { signal::dft }
+    ONNX "HammingWindow" [17] => { |n| signal::window(n, [25.0 / 46.0, 21.0 / 46.0, 0.0]) }
+    ONNX "HannWindow" [17] => { |n| signal::window(n, [0.5, 0.5, 0.0]) }
+    ONNX "MelWeightMatrix" [17] => { signal::mel_weights }
+    ONNX "STFT" [17] => { signal::stft }
     // losses (loss.rs)
-    ONNX "NegativeLogLikelihoodLoss" [12, 13, 22] => { refuse LATER, LATER_HINT }
-    ONNX "SoftmaxCrossEntropyLoss" [12, 13] => { refuse LATER, LATER_HINT }
+    ONNX "NegativeLogLikelihoodLoss" [12, 13, 22] => { loss::negative_log_likelihood }
+    ONNX "SoftmaxCrossEntropyLoss" [12, 13] => { loss::softmax_cross_entropy }
     // text (text.rs)
     ONNX "RegexFullMatch" [20] => { refuse "computes with strings", STRINGS }
     ONNX "StringConcat" [20] => { refuse "computes with strings", STRINGS }
     ONNX "StringNormalizer" [10] => { refuse "computes with strings", STRINGS }
     ONNX "StringSplit" [20] => { refuse "computes with strings", STRINGS }
-    ONNX "TfIdfVectorizer" [9] => { refuse LATER, LATER_HINT }
+    ONNX "TfIdfVectorizer" [9] => { text::tf_idf }
     // ai.onnx.ml (ml.rs)
-    ML "ArrayFeatureExtractor" [1] => { refuse LATER, LATER_HINT }
-    ML "Binarizer" [1] => { refuse LATER, LATER_HINT }
+    ML "ArrayFeatureExtractor" [1] => { ml::array_feature_extractor }
+    ML "Binarizer" [1] => { ml::binarizer }
     ML "CastMap" [1] => { refuse "computes with dictionaries", MAPS }
     ML "CategoryMapper" [1] => { refuse LATER, LATER_HINT }
     ML "DictVectorizer" [1] => { refuse "computes with dictionaries", MAPS }
-    ML "FeatureVectorizer" [1] => { refuse LATER, LATER_HINT }
-    ML "Imputer" [1] => { refuse LATER, LATER_HINT }
-    ML "LabelEncoder" [1, 2, 4] => { refuse LATER, LATER_HINT }
-    ML "LinearClassifier" [1] => { refuse LATER, LATER_HINT }
-    ML "LinearRegressor" [1] => { refuse LATER, LATER_HINT }
-    ML "Normalizer" [1] => { refuse LATER, LATER_HINT }
-    ML "OneHotEncoder" [1] => { refuse LATER, LATER_HINT }
-    ML "SVMClassifier" [1] => { refuse LATER, LATER_HINT }
-    ML "SVMRegressor" [1] => { refuse LATER, LATER_HINT }
-    ML "Scaler" [1] => { refuse LATER, LATER_HINT }
-    ML "TreeEnsemble" [5] => { refuse LATER, LATER_HINT }
-    ML "TreeEnsembleClassifier" [1, 3, 5] => { refuse LATER, LATER_HINT }
-    ML "TreeEnsembleRegressor" [1, 3, 5] => { refuse LATER, LATER_HINT }
+    ML "FeatureVectorizer" [1] => { ml::feature_vectorizer }
+    ML "Imputer" [1] => { ml::imputer }
+    ML "LabelEncoder" [1, 2, 4] => { ml::label_encoder }
+    ML "LinearClassifier" [1] => { ml::linear_classifier }
+    ML "LinearRegressor" [1] => { ml::linear_regressor }
+    ML "Normalizer" [1] => { ml::normalizer }
+    ML "OneHotEncoder" [1] => { ml::one_hot_encoder }
+    ML "SVMClassifier" [1] => { ml::svm_classifier }
+    ML "SVMRegressor" [1] => { ml::svm_regressor }
+    ML "Scaler" [1] => { ml::scaler }
+    ML "TreeEnsemble" [5] => { ml::tree_ensemble }
+    ML "TreeEnsembleClassifier" [1, 3, 5] => { ml::tree_classifier }
+    ML "TreeEnsembleRegressor" [1, 3, 5] => { ml::tree_regressor }
     ML "ZipMap" [1] => { refuse LATER, LATER_HINT }
     // previews
-    PREVIEW "FlexAttention" [1] => { refuse LATER, LATER_HINT }
+    PREVIEW "FlexAttention" [1] => { attention::flex }
     // training
-    TRAINING "Adagrad" [1] => { refuse LATER, LATER_HINT }
-    TRAINING "Adam" [1] => { refuse LATER, LATER_HINT }
+    TRAINING "Adagrad" [1] => { loss::adagrad }
+    TRAINING "Adam" [1] => { loss::adam }
     TRAINING "Gradient" [1] => { refuse "differentiates a graph", "export the model for inference: training stays in the framework" }
-    TRAINING "Momentum" [1] => { refuse LATER, LATER_HINT }
+    TRAINING "Momentum" [1] => { loss::momentum }
     // ONNX Runtime (microsoft.rs)
     MICROSOFT "Attention" [1] => { refuse LATER, LATER_HINT }
     MICROSOFT "MultiHeadAttention" [1] => { refuse LATER, LATER_HINT }
@@ -353,9 +354,9 @@ entries! {
     MICROSOFT "MatMulBnb4" [1] => { refuse LATER, LATER_HINT }
     MICROSOFT "QMoE" [1] => { refuse LATER, LATER_HINT }
     MICROSOFT "MoE" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "DequantizeLinear" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "QuantizeLinear" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "DynamicQuantizeLSTM" [1] => { recurrent::dynamic_quantize_lstm }
+    MICROSOFT "DequantizeLinear" [1] => { quantize::dequantize }
+    MICROSOFT "QuantizeLinear" [1] => { quantize::quantize }
+    MICROSOFT "DynamicQuantizeLSTM" [1] => { refuse LATER, LATER_HINT }
     MICROSOFT "DynamicQuantizeMatMul" [1] => { refuse LATER, LATER_HINT }
     MICROSOFT "MatMulIntegerToFloat" [1] => { refuse LATER, LATER_HINT }
     MICROSOFT "QGemm" [1] => { refuse LATER, LATER_HINT }
@@ -370,7 +371,7 @@ entries! {
     MICROSOFT "QLinearWhere" [1] => { refuse LATER, LATER_HINT }
     MICROSOFT "Inverse" [1] => { refuse LATER, LATER_HINT }
     MICROSOFT "CDist" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "GridSample" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "GridSample" [1] => { sample::grid_sample }
     MICROSOFT "CropAndResize" [1] => { refuse LATER, LATER_HINT }
     MICROSOFT "Rfft" [1] => { refuse LATER, LATER_HINT }
     MICROSOFT "Irfft" [1] => { refuse LATER, LATER_HINT }
