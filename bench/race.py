@@ -11,7 +11,7 @@ round, and the median over the rounds is shown. "peer" is the faster one of onnx
 the peak memory of the process in MB, its runtime included. `difference` is the largest from PyTorch's output, divided
 by the largest magnitude of that. The roofs of the machine (one thread) are measured in the same run.
 
-Engines: mw (fp32 package), mw16 (fp16 package), ort, ov (OpenVINO, f32), ovd (OpenVINO, its default precision), and
+Engines: mw (fp32 package), mw16 (fp16 package), mw-SUFFIX (NAME-SUFFIX.mlpackage), ort, ov (OpenVINO, f32), ovd (OpenVINO, its default precision), and
 OTHER=PATH for another build of milwright-bench on the fp32 package (OTHER16=PATH: fp16).
 
 `--save` keeps the results in bench/results/KIND.json, KIND being the kind of machine, and writes the table of
@@ -89,7 +89,8 @@ class Runner:
         if engine in (*PEERS, "ovd"):
             command = [sys.executable, "-c", PEER, engine, folder / f"{name}.onnx", inputs, str(threads), ""]
         else:
-            package = folder / f"{name}{'-fp16' if label.endswith('16') else ''}.mlpackage"
+            suffix = f"-{label[3:]}" if label.startswith("mw-") else "-fp16" if label.endswith("16") else ""
+            package = folder / f"{name}{suffix}.mlpackage"
             command = [program or arguments.program, "milwright", package, inputs, str(threads)]
         self.label = label
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)

@@ -4,7 +4,7 @@
     python bench/race_nets.py FOLDER [NAME...]
 
 For each name: NAME.onnx (fp32), NAME.mlpackage (fp32), NAME-fp16.mlpackage, the inputs as NAME.inputs/*.npy, and
-PyTorch's output, NAME.y.npy. The weights are random, the shapes those of real networks. Wants coremltools 9.0, CPU
+PyTorch's output, NAME.y.npy; for decode also packages with compressed weights. The weights are random, the shapes those of real networks. Wants coremltools 9.0, CPU
 builds of torch 2.7 and torchvision 0.22, and onnx.
 """
 
@@ -215,6 +215,26 @@ NETWORKS = {
 }
 
 
+# Also made with compressed weights, from the fp16 package.
+COMPRESSED = ("decode",)
+
+
+def compressions():
+    """Suffixes, and what makes a package of that form."""
+    from coremltools.optimize import coreml as cto
+
+    def with_config(compress, config):
+        return lambda package: compress(package, cto.OptimizationConfig(global_config=config))
+
+    symmetric = dict(mode="linear_symmetric")
+    int8 = cto.OpLinearQuantizerConfig(**symmetric, dtype="int8", granularity="per_channel")
+    int4 = cto.OpLinearQuantizerConfig(**symmetric, dtype="int4", granularity="per_block", block_size=64)
+    palette = cto.OpPalettizerConfig(mode="uniform", nbits=4)
+    yield "int8", with_config(cto.linear_quantize_weights, int8)
+    yield "int4", with_config(cto.linear_quantize_weights, int4)
+    yield "palette4", with_config(cto.palettize_weights, palette)
+
+
 def make(name, folder):
     torch.manual_seed(0)
     model, inputs = NETWORKS[name]()
@@ -238,6 +258,9 @@ def make(name, folder):
             skip_model_load=True,
         )
         package.save(str(folder / f"{name}{suffix}.mlpackage"))
+    if name in COMPRESSED:
+        for suffix, compress in compressions():
+            compress(package).save(str(folder / f"{name}-{suffix}.mlpackage"))
     print(name, flush=True)
 
 

@@ -19,13 +19,13 @@ use milwright_mil::engine::CompileFault;
 use milwright_mil::infer::{Facts, infer};
 use milwright_mil::ops::{Effect, Inferred, Known, OpView};
 use milwright_mil::{
-    Arg, BlockId, Checked, DType, Dim, Evaluate, Function, OpId, OpKind, Program, Tensor, Type, ValueId,
-    param, passes, verify,
+    Arg, BlockId, Checked, DType, Dim, Evaluate, Function, OpId, OpKind, Program, Tensor, TensorType, Type,
+    ValueId, param, passes, verify,
 };
 
 use crate::memory::exceeds;
 use crate::plan::{Block, Graph, Node, PackedData, Place, Plan, Port, Ty, Value, Work};
-use crate::{CompileError, CompileOptions, Eager, KernelError, Memory, Prepared, Support, kernels};
+use crate::{CompileError, CompileOptions, Eager, KernelError, Memory, Packed, Prepared, Support, kernels};
 use constants::Constants;
 use lifetimes::{Lifetimes, each, each_mut, root};
 use memory::Buffer;
@@ -373,7 +373,10 @@ impl Lower<'_> {
             return other(self.late(id, args)?);
         };
         let failed = |e| self.error(id, e);
-        let packed = kernels::pack(&view, &outputs).map_err(failed)?;
+        let packed = match self.compressed(id, &view, &outputs) {
+            Some(packed) => Some(packed),
+            None => kernels::pack(&view, &outputs).map_err(failed)?,
+        };
         let prepared = match packed.clone() {
             Some(p) => kernels::prepare_packed(&view, &outputs, p),
             None => kernels::prepare(&view, &outputs),
@@ -428,6 +431,13 @@ impl Lower<'_> {
         }
         let node = Node { kind: op.kind.name().into(), args, outputs, packed, widened };
         Ok(Some(Item { name, class, work: Work::Op { op: node, epilogue: Vec::new() } }))
+    }
+
+    /// Packs the weight of a `linear` in its compressed form, if it has one that the kernel reads.
+    fn compressed(&self, id: OpId, view: &OpView<'_>, outputs: &[TensorType]) -> Option<Packed> {
+        let op = Some(id).filter(|&id| self.f[id].kind == OpKind::Linear)?;
+        let weight = self.f.defining_op(self.f[op].value(param!(Linear.weight))?)?;
+        kernels::linear::compressed::pack(view, &self.facts.view(self.f, weight).ok()?, outputs)
     }
 
     /// Makes the step of an op that is prepared at run time, because its shapes are only known then.

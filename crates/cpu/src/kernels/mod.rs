@@ -55,7 +55,7 @@ mod conv;
 mod elementwise_binary;
 mod elementwise_unary;
 mod image_resizing;
-mod linear;
+pub(crate) mod linear;
 mod normalization;
 mod pool;
 mod quantization;

@@ -7,6 +7,7 @@
 //! * [`Op`] is code written once for every `Simd`; [`Isa::run`] compiles it for each and calls the right one.
 //! * [`convert`] works on slices; [`gemm`] multiplies matrices, [`gemv`] a few rows with a matrix.
 
+pub mod coded;
 pub mod convert;
 pub mod gemm;
 pub mod gemv;

@@ -27,7 +27,7 @@ impl Kernel for Linear {
     }
 }
 
-fn product(p: &Params<'_, Linear>) -> Result<Batched, KernelError> {
+pub(super) fn product(p: &Params<'_, Linear>) -> Result<Batched, KernelError> {
     let (x, weight) = (concrete(&p.x)?, concrete(&p.weight)?);
     let (n, k) = (weight[0], weight[1]);
     let rows = count(&x[..x.len() - 1]);

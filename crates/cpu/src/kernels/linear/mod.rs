@@ -1,24 +1,33 @@
 //! Matrix products.
 
+pub(crate) mod compressed;
 mod einsum;
 #[expect(clippy::module_inception, reason = "the op has its family's name")]
 mod linear;
 mod matmul;
 
 use bytes::Bytes;
+use compressed::Form;
 use milwright_mil::{DType, ops};
 
 use crate::convert::{narrow, to_f32, widen};
 use crate::index::{Walk, broadcast_strides, count};
 use crate::memory::AlignedBytes;
 use crate::simd::gemm::{self, Bias, Elements, F16, F32, Gemm, Matrix, Operand, Output, Panels, Target};
-use crate::simd::{Isa, gemv};
+use crate::simd::{Isa, coded, gemv};
 use crate::{KernelError, Packed, Prepared, Run, Step, View, with_int};
 
 /// The most rows of a product that reads a packed matrix as it goes, instead of in tiles.
 const FLAT: usize = 4;
 /// The fewest elements of the matrix for which such a product is split among threads.
 const LEAST: usize = 1 << 16;
+
+/// A packed matrix that a product of a few rows reads.
+enum Weight {
+    F32(Bytes),
+    F16(Bytes),
+    Coded(Form, Bytes),
+}
 
 /// A batched product of two inputs, given as strides. `matmul`, `linear` and `einsum` are such products.
 #[derive(Clone, Debug)]
@@ -98,6 +107,11 @@ impl Batched {
         packed: Packed,
     ) -> Result<Prepared, KernelError> {
         let [_, k, n] = self.size;
+        let float = matches!(dtype, DType::Fp32 | DType::Fp16);
+        if let Some(form) = Form::of(&packed.params).filter(|_| self.is_flat() && float) {
+            form.check([k, n], &packed.data)?;
+            return Ok(self.flat(slots, bias, Weight::Coded(form, packed.data)).into());
+        }
         let floats = n.next_multiple_of(gemm::panel_columns(Isa::detect())) * k + gemm::SLACK;
         let half = packed.params.get(1) == Some(&1);
         let bytes = if half { floats * 2 } else { floats * 4 };
@@ -105,8 +119,9 @@ impl Batched {
         if packed.params != params || packed.data.len() != bytes || (half && !self.is_flat()) {
             return Err(KernelError::invalid("the packed matrix of a product has another size"));
         }
-        if self.is_flat() && matches!(dtype, DType::Fp32 | DType::Fp16) {
-            return Ok(self.flat(slots, bias, packed.data, half).into());
+        if self.is_flat() && float {
+            let weight = if half { Weight::F16(packed.data) } else { Weight::F32(packed.data) };
+            return Ok(self.flat(slots, bias, weight).into());
         }
         Ok(self.floats(slots, bias, dtype, Some(packed.data))?.into())
     }
@@ -116,14 +131,14 @@ impl Batched {
         self.size[0] <= FLAT && self.starts[0].len() == 1
     }
 
-    /// The step of a product of a few rows with a packed matrix of halves or floats. Each thread has a part of the
-    /// columns.
-    fn flat(self, slots: [usize; 2], bias: Option<usize>, packed: Bytes, half: bool) -> Step {
+    /// The step of a product of a few rows with a packed matrix. Each thread has a part of the columns.
+    fn flat(self, slots: [usize; 2], bias: Option<usize>, weight: Weight) -> Step {
         let [m, k, n] = self.size;
         let isa = Isa::detect();
         let unit = gemm::panel_columns(isa);
         let padded = n.next_multiple_of(unit);
         let scratch = 4 * m * (padded + k).next_multiple_of(16);
+        let variant = if matches!(weight, Weight::Coded(..)) { "compressed" } else { "flat" };
         let step = Step::new(move |run| {
             if m * n == 0 {
                 return Ok(());
@@ -166,12 +181,19 @@ impl Batched {
                     row[kept..].fill(0.0);
                 }
                 let (size, strides, at) = ([m, k, columns], [stride, columns], first * k);
-                if half {
-                    let panels: &[half::f16] = bytemuck::cast_slice(&packed);
-                    gemv::add_product(isa, size, rows, strides, &panels[at..], sums);
-                } else {
-                    let panels: &[f32] = bytemuck::cast_slice(&packed);
-                    gemv::add_product(isa, size, rows, strides, &panels[at..], sums);
+                match &weight {
+                    Weight::F32(data) => {
+                        let panels: &[f32] = bytemuck::cast_slice(data);
+                        gemv::add_product(isa, size, rows, strides, &panels[at..], sums);
+                    }
+                    Weight::F16(data) => {
+                        let panels: &[half::f16] = bytemuck::cast_slice(data);
+                        gemv::add_product(isa, size, rows, strides, &panels[at..], sums);
+                    }
+                    Weight::Coded(form, data) => {
+                        let matrix = form.read([k, n], data);
+                        coded::add_product(isa, size, rows, strides, (matrix, first / unit), sums);
+                    }
                 }
                 for (r, row) in sums.chunks_exact_mut(columns).enumerate() {
                     let (at, row) = (r * n + first, &mut row[..kept]);
@@ -189,7 +211,7 @@ impl Batched {
             });
             Ok(())
         });
-        step.with_scratch(scratch).with_epilogue().named("flat")
+        step.with_scratch(scratch).with_epilogue().named(variant)
     }
 
     fn floats(

@@ -96,6 +96,33 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `a >> N`, keeping the sign.
     fn shr<const N: u32>(self, a: Self::I) -> Self::I;
 
+    /// Reads `LANES` bytes as integers.
+    ///
+    /// # Safety
+    /// `p` must be valid for reads of `LANES` bytes.
+    #[inline(always)]
+    unsafe fn load_bytes(self, p: *const u8) -> Self::I {
+        let mut numbers = [0.0; MAX_LANES];
+        for (i, number) in numbers[..Self::LANES].iter_mut().enumerate() {
+            // SAFETY: as the caller vouches.
+            *number = f32::from(unsafe { *p.add(i) });
+        }
+        // SAFETY: `numbers` has at least `LANES` elements.
+        self.to_int(unsafe { self.load(numbers.as_ptr()) })
+    }
+
+    /// The entries of a table with these numbers, which are below 16.
+    #[inline(always)]
+    fn lookup(self, table: &[f32; 16], numbers: Self::I) -> Self::F {
+        let mut entries = [0.0; MAX_LANES];
+        // SAFETY: `entries` has at least `LANES` elements.
+        unsafe {
+            self.store(entries.as_mut_ptr(), self.int_to_float(numbers));
+            entries.iter_mut().for_each(|x| *x = table[*x as usize & 15]);
+            self.load(entries.as_ptr())
+        }
+    }
+
     /// Asks for the cache line at an address, which need not be valid. Does nothing where there is no such instruction.
     #[inline(always)]
     fn prefetch<T>(self, _p: *const T) {}

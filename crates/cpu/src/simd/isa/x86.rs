@@ -80,6 +80,7 @@ impl Simd for Avx512 {
         load(p: *const f32) -> __m512 = _mm512_loadu_ps(p);
         store(p: *mut f32, x: __m512) = _mm512_storeu_ps(p, x);
         load_f16(p: *const f16) -> __m512 = _mm512_cvtph_ps(_mm256_loadu_si256(p.cast()));
+        load_bytes(p: *const u8) -> __m512i = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
         store_f16(p: *mut f16, x: __m512) =
             _mm256_storeu_si256(p.cast(), _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(x));
     }
@@ -94,6 +95,8 @@ impl Simd for Avx512 {
         max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
         min(a: __m512, b: __m512) -> __m512 = _mm512_min_ps(a, b);
         sqrt(a: __m512) -> __m512 = _mm512_sqrt_ps(a);
+        lookup(table: &[f32; 16], numbers: __m512i) -> __m512 =
+            _mm512_permutexvar_ps(numbers, _mm512_loadu_ps(table.as_ptr()));
         round_f16(a: __m512) -> __m512 =
             _mm512_cvtph_ps(_mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(a));
         evens(a: __m512, b: __m512) -> __m512 = _mm512_permutex2var_ps(
@@ -140,6 +143,7 @@ impl Simd for Avx2 {
         load(p: *const f32) -> __m256 = _mm256_loadu_ps(p);
         store(p: *mut f32, x: __m256) = _mm256_storeu_ps(p, x);
         load_f16(p: *const f16) -> __m256 = _mm256_cvtph_ps(_mm_loadu_si128(p.cast()));
+        load_bytes(p: *const u8) -> __m256i = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast()));
         store_f16(p: *mut f16, x: __m256) =
             _mm_storeu_si128(p.cast(), _mm256_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(x));
     }
@@ -154,6 +158,11 @@ impl Simd for Avx2 {
         max(a: __m256, b: __m256) -> __m256 = _mm256_max_ps(a, b);
         min(a: __m256, b: __m256) -> __m256 = _mm256_min_ps(a, b);
         sqrt(a: __m256) -> __m256 = _mm256_sqrt_ps(a);
+        lookup(table: &[f32; 16], numbers: __m256i) -> __m256 = _mm256_blendv_ps(
+            _mm256_permutevar8x32_ps(_mm256_loadu_ps(table.as_ptr()), numbers),
+            _mm256_permutevar8x32_ps(_mm256_loadu_ps(table.as_ptr().add(8)), numbers),
+            _mm256_castsi256_ps(_mm256_slli_epi32::<28>(numbers))
+        );
         round_f16(a: __m256) -> __m256 =
             _mm256_cvtph_ps(_mm256_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(a));
         evens(a: __m256, b: __m256) -> __m256 = _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(
