@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use milwright_mil::{Opset, Program, Tensor, passes, verify};
 use milwright_optimize::float16::{self, Observed};
-use milwright_optimize::{Config, KeptOp, Report};
+use milwright_optimize::{Config, KeptOp, ObservedInputs, Report};
 use milwright_spec::{PackageWriter, StagedPackage};
 use serde::Serialize;
 
+mod calibrate;
 mod describe;
 mod features;
 mod judge;
@@ -55,12 +56,22 @@ pub struct Optimizer {
     config: Config,
     tolerance: Tolerance,
     proves: bool,
+    calibration: Calibration,
     samples: Option<Samples>,
     seed: u64,
     load: LoadOptions,
     /// The opset of the result; `None` keeps that of an ML program, and uses the oldest one for a network.
     opset: Option<Opset>,
     task: Task,
+}
+
+/// Which samples observe the inputs of weights.
+#[derive(Clone, Debug)]
+enum Calibration {
+    Off,
+    /// Half of those that are given.
+    Half,
+    With(Arc<Samples>),
 }
 
 /// What an optimization did.
@@ -137,6 +148,7 @@ impl Default for Optimizer {
             config: Compression::default().into(),
             tolerance: Tolerance::Default,
             proves: true,
+            calibration: Calibration::Off,
             samples: None,
             seed: 0,
             load: LoadOptions::default(),
@@ -207,6 +219,14 @@ impl Optimizer {
         self
     }
 
+    /// Uses half of the samples to observe the inputs of weights, and compresses weights so that their outputs lose least
+    /// (GPTQ, and a correction of biases). The other half proves the result.
+    #[must_use]
+    pub fn calibrated(mut self) -> Optimizer {
+        self.calibration = Calibration::Half;
+        self
+    }
+
     /// The seed for drawing samples.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Optimizer {
@@ -251,9 +271,58 @@ impl Optimizer {
         output: Option<&Path>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<OptimizeReport> {
-        let report = self.run(model, output, progress);
+        let split =
+            if matches!(self.calibration, Calibration::Half) { Some(self.split(model)?) } else { None };
+        let report = split.as_ref().unwrap_or(self).run(model, output, progress);
         telemetry::optimized(report.as_ref().map(|_| ()).map_err(Error::kind));
         report
+    }
+
+    /// The same with the samples split: every other one observes, the rest proves.
+    fn split(&self, model: &Model) -> Result<Optimizer> {
+        let wrong = |what: &str, hint: &str| Error::invalid(what).with_hint(hint).at(model.path());
+        let Some(samples) = &self.samples else {
+            return Err(wrong(
+                "drawn inputs say nothing about the inputs that weights will meet",
+                "give samples of real inputs, with --inputs",
+            ));
+        };
+        if samples.requests.len() < 2 {
+            return Err(wrong(
+                "one set of inputs cannot both observe and prove",
+                "give at least two, and better 16 or more",
+            ));
+        }
+        if !self.config.compresses() {
+            return Err(wrong(
+                "no weights are compressed, so there is nothing to calibrate",
+                "say how they are stored, with --quantize",
+            ));
+        }
+        let half = |odd| {
+            let requests = samples.requests.iter().skip(odd).step_by(2).cloned().collect();
+            Samples { requests, ..samples.clone() }
+        };
+        Ok(Optimizer {
+            samples: Some(half(1)),
+            calibration: Calibration::With(Arc::new(half(0))),
+            ..self.clone()
+        })
+    }
+
+    /// What is observed of the inputs of a part's weights.
+    fn observe_inputs(&self, source: &Source, part: &Part) -> Result<ObservedInputs> {
+        let mut observed = ObservedInputs::new();
+        let Calibration::With(samples) = &self.calibration else { return Ok(observed) };
+        for name in part.program.functions.keys() {
+            let default = &source.model.info().default_function;
+            if part.is_whole() && name != default {
+                continue;
+            }
+            let samples = source.samples_of(part, name, samples, &self.load)?;
+            calibrate::observe(&part.program, name, &samples, &self.load, &mut observed)?;
+        }
+        Ok(observed)
     }
 
     fn run(
@@ -288,8 +357,10 @@ impl Optimizer {
         self.check_config(model, &source, " once graph passes have joined ops")?;
         let prepared_in = start.elapsed();
         tracing::debug!("graph passes took {prepared_in:?}");
+        let inputs = source.parts.iter().map(|part| self.observe_inputs(&source, part));
+        let inputs: Vec<ObservedInputs> = inputs.collect::<Result<_>>()?;
         let mut observed: Vec<Observations> = source.parts.iter().map(|_| Observations::new()).collect();
-        let mut attempt = self.attempt(model, &source, &observed, output, progress);
+        let mut attempt = self.attempt(model, &source, &observed, &inputs, output, progress);
         if self.proves && self.halves() && self.is_poor(attempt.as_ref()) {
             // A run finds the values that fp16 loses. With these in fp32, a second attempt may succeed.
             let found = source.parts.iter().map(|part| self.observe(&source, part));
@@ -297,7 +368,7 @@ impl Optimizer {
                 Ok(found) if found.iter().flat_map(HashMap::values).any(says_something) => {
                     observed = found;
                     drop(attempt);
-                    attempt = self.attempt(model, &source, &observed, output, progress);
+                    attempt = self.attempt(model, &source, &observed, &inputs, output, progress);
                 }
                 Ok(_) => {}
                 Err(e) if e.kind() == ErrorKind::Cancelled => return Err(e),
@@ -411,6 +482,7 @@ impl Optimizer {
         model: &Arc<Model>,
         source: &Source,
         observed: &[Observations],
+        inputs: &[ObservedInputs],
         output: Option<&Path>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Attempt> {
@@ -429,12 +501,12 @@ impl Optimizer {
         let mut report = Report::default();
         let total = source.parts.iter().map(|part| self.stages() * weight_elements(&part.program)).sum();
         let mut done = 0;
-        for (part, observed) in source.parts.iter().zip(observed) {
+        for ((part, observed), inputs) in source.parts.iter().zip(observed).zip(inputs) {
             let mut advance = |n| {
                 done += n;
                 progress(Progress::Compressing { done: done.min(total), total });
             };
-            let (program, found) = self.rewrite(model, part, observed, &mut spill, &mut advance)?;
+            let (program, found) = self.rewrite(model, part, observed, inputs, &mut spill, &mut advance)?;
             report.extend(found);
             let checked = verify(program)?;
             let written = HashMap::new();
@@ -510,6 +582,7 @@ impl Optimizer {
         model: &Model,
         part: &Part,
         observed: &Observations,
+        inputs: &ObservedInputs,
         spill: &mut Spill<'_>,
         mut advance: &mut dyn FnMut(usize),
     ) -> Result<(Program, Report)> {
@@ -533,7 +606,7 @@ impl Optimizer {
             }
         }
         if self.compresses() {
-            let found = milwright_optimize::compress(&mut program, &self.config, spill, &mut advance);
+            let found = milwright_optimize::compress(&mut program, &self.config, inputs, spill, &mut advance);
             self.load.cancel.check()?;
             let weights = found.map_err(|e| spill.error(&e))?;
             merge(&mut report, Report { weights, ..Report::default() });
@@ -734,6 +807,7 @@ fn weight_rows<S: serde::Serializer>(weights: &[WeightReport], serializer: S) ->
         bytes_after: usize,
         form: Option<&'a str>,
         snr_db: Option<f64>,
+        output_snr_db: Option<f64>,
         max_error: f64,
         skipped: Option<&'a str>,
     }
@@ -746,6 +820,7 @@ fn weight_rows<S: serde::Serializer>(weights: &[WeightReport], serializer: S) ->
         bytes_after: w.bytes_after,
         form: w.form.as_deref(),
         snr_db: w.snr_db.filter(|s| s.is_finite()),
+        output_snr_db: w.output_snr_db.filter(|s| s.is_finite()),
         max_error: w.max_error,
         skipped: w.skipped.as_deref(),
     }))

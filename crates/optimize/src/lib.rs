@@ -13,7 +13,9 @@ mod compression;
 mod config;
 mod expand;
 pub mod float16;
+mod gptq;
 mod loss;
+mod moments;
 mod raise;
 mod rewrite;
 mod scheme;
@@ -34,8 +36,10 @@ pub use config::Config;
 pub use expand::{WeightInfo, WeightUser, describe, expand};
 pub use float16::KeptOp;
 pub use loss::Loss;
+pub use moments::{Moments, Observed as ObservedInputs};
 pub use rewrite::WeightReport;
 pub use scheme::{Quantization, QuantizationInfo};
+pub use weights::{Product, products};
 
 /// Keeps compressed tensors until the program is written.
 pub trait Store {
@@ -126,21 +130,23 @@ pub fn optimize(
             report.extend(float16::convert(name, function, &unknown, store, progress)?);
         }
     }
-    report.weights.extend(compress(program, config, store, progress)?);
+    report.weights.extend(compress(program, config, &ObservedInputs::new(), store, progress)?);
     Ok(report)
 }
 
-/// As [`optimize`], without the conversion to fp16.
+/// As [`optimize`], without the conversion to fp16. Weights whose inputs are known are compressed so that outputs, and
+/// not the weights themselves, lose least.
 ///
 /// # Errors
 /// As for [`optimize`].
 pub fn compress(
     program: &mut Program,
     config: &Config,
+    inputs: &ObservedInputs,
     store: &mut dyn Store,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<WeightReport>, Error> {
-    let mut compressor = rewrite::Compressor::new(config);
+    let mut compressor = rewrite::Compressor::new(config, inputs);
     let mut reports = Vec::new();
     for (name, function) in &mut program.functions {
         reports.extend(compressor.compress(name, function, store, progress)?);

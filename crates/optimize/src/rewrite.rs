@@ -2,13 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use milwright_mil::{Arg, DType, Function, Input, OpId, Opset, Tensor, Value, ValueId};
+use milwright_mil::{Arg, DType, Function, Input, OpId, OpKind, Opset, Tensor, Value, ValueId};
 
 use crate::code::{Coded, ConstexprOp, Data, FloatWeight, Source};
 use crate::compression::{Compression, Step};
 use crate::config::Config;
+use crate::gptq::{self, Rows};
 use crate::loss::Loss;
-use crate::weights::{Weight, candidates, prunes_in_patterns, vector_limit};
+use crate::moments::{Moments, Observed};
+use crate::weights::{Product, Weight, candidates, product, prunes_in_patterns, vector_limit};
 use crate::{Error, Store, float_values};
 
 /// The result for one weight.
@@ -33,6 +35,8 @@ pub struct WeightReport {
     pub max_error: f64,
     /// What was done, as [`Compression`] writes it; `None` if the weight was left alone.
     pub form: Option<String>,
+    /// The signal-to-noise ratio of what the weight makes of the inputs that were observed, in dB; `None` if none were.
+    pub output_snr_db: Option<f64>,
     /// The reason why the weight was left alone, if it was.
     pub skipped: Option<String>,
 }
@@ -50,6 +54,7 @@ impl WeightReport {
             snr_db: None,
             max_error: 0.0,
             form: None,
+            output_snr_db: None,
             skipped: None,
         }
     }
@@ -60,6 +65,7 @@ impl WeightReport {
 #[derive(Debug)]
 pub(crate) struct Compressor<'a> {
     config: &'a Config,
+    inputs: &'a Observed,
     done: HashMap<Identity, Done>,
 }
 
@@ -73,11 +79,14 @@ type Identity = (usize, Vec<usize>, DType, [Option<usize>; 3], Opset, String);
 struct Done {
     ops: Vec<ConstexprOp>,
     loss: Loss,
+    output_snr_db: Option<f64>,
+    /// What the mean of each output loses, with inputs observed.
+    bias: Vec<f64>,
 }
 
 impl<'a> Compressor<'a> {
-    pub fn new(config: &'a Config) -> Compressor<'a> {
-        Compressor { config, done: HashMap::new() }
+    pub fn new(config: &'a Config, inputs: &'a Observed) -> Compressor<'a> {
+        Compressor { config, inputs, done: HashMap::new() }
     }
 
     /// Compresses every weight of a function.
@@ -114,8 +123,17 @@ impl<'a> Compressor<'a> {
                 vector_limit: vector_limit(function, &weight, &shape),
                 prunes_in_patterns: named && shape.len() <= 5 || prunes_in_patterns(function, &weight),
             };
-            match self.compress_one(&tensor, described, compression, function.opset, store)? {
+            let product = product(function, &weight);
+            let key = (name.to_owned(), function[weight.value].name.clone());
+            let observed = self.inputs.get(&key).zip(product.as_ref()).filter(|(m, p)| m.size() == p.columns);
+            match self.compress_one(&tensor, described, compression, function.opset, observed, store)? {
                 Ok(done) => {
+                    report.output_snr_db = done.output_snr_db;
+                    if let Some(product) =
+                        product.filter(|_| weight.users.len() == 1 && !done.bias.is_empty())
+                    {
+                        insertions.correct(function, &weight, product.user, &done.bias);
+                    }
                     report.bytes_after = bytes(&done.ops);
                     (report.snr_db, report.max_error) = (Some(done.loss.snr_db()), done.loss.max);
                     let one =
@@ -139,6 +157,7 @@ impl<'a> Compressor<'a> {
         weight: FloatWeight<'_>,
         compression: &Compression,
         opset: Opset,
+        observed: Option<(&Moments, &Product)>,
         store: &mut dyn Store,
     ) -> Result<Result<Done, String>, Error> {
         let (shape, dtype) = (tensor.shape(), tensor.dtype());
@@ -146,7 +165,7 @@ impl<'a> Compressor<'a> {
         let axes = [weight.output_axis, weight.input_axis, weight.vector_limit];
         let address = tensor.bytes().as_ptr().addr();
         let identity = (address, shape.to_vec(), dtype, axes, form, compression.to_string());
-        if let Some(done) = self.done.get(&identity) {
+        if let Some(done) = self.done.get(&identity).filter(|_| observed.is_none()) {
             return Ok(Ok(done.clone()));
         }
         let values = float_values(tensor);
@@ -154,10 +173,30 @@ impl<'a> Compressor<'a> {
             return Ok(Err("has NaN or infinity".into()));
         }
         let weight = FloatWeight { values: &values, ..weight };
-        let coded = match encode(&weight, &compression.steps, form) {
+        let mut coded = match encode(&weight, &compression.steps, form) {
             Ok(coded) => coded,
             Err(why) => return Ok(Err(why)),
         };
+        let (mut output_snr_db, mut bias) = (None, Vec::new());
+        if let Some((moments, product)) = observed {
+            let rows = Rows { rows: product.rows, columns: product.columns, transposed: product.transposed };
+            let plain = coded.clone();
+            let measure = |coded: &Coded| {
+                let decoded = rounded(coded.decode(), dtype);
+                (gptq::output_snr_db(&values, &decoded, rows, moments), decoded)
+            };
+            let (before, mut decoded) = measure(&coded);
+            output_snr_db = Some(before);
+            if gptq::round(&mut coded, &weight, rows, moments) {
+                let (after, new) = measure(&coded);
+                if after > before {
+                    (output_snr_db, decoded) = (Some(after), new);
+                } else {
+                    coded = plain;
+                }
+            }
+            bias = gptq::bias(&values, &decoded, rows, moments);
+        }
         let loss = coded.loss(&values);
         drop(values);
         let mut ops = coded.ops(form);
@@ -169,9 +208,20 @@ impl<'a> Compressor<'a> {
                 *tensor = store.store(tensor.clone())?;
             }
         }
-        let done = Done { ops, loss };
-        self.done.insert(identity, done.clone());
+        let done = Done { ops, loss, output_snr_db, bias };
+        if observed.is_none() {
+            self.done.insert(identity, done.clone());
+        }
         Ok(Ok(done))
+    }
+}
+
+/// Values as they are in the element type.
+fn rounded(values: Vec<f32>, dtype: DType) -> Vec<f32> {
+    if dtype == DType::Fp16 {
+        crate::to_f32(&crate::float_tensor(&values, &[values.len()], dtype))
+    } else {
+        values
     }
 }
 
@@ -280,6 +330,38 @@ impl Insertions {
             outputs.push(function[new].outputs.clone());
             self.before.entry(weight.op).or_default().push(new);
         }
+    }
+
+    /// Adds what the means of outputs lose to the bias of a `linear` or `conv`, which gets one if it has none.
+    fn correct(&mut self, function: &mut Function, weight: &Weight, user: OpId, lost: &[f64]) {
+        let kind = function[user].kind;
+        if !matches!(kind, OpKind::Linear | OpKind::Conv) || lost.iter().any(|x| !x.is_finite()) {
+            return;
+        }
+        const BIAS: &str = "bias";
+        let Some(dtype) = function[weight.value].ty.as_tensor().map(|t| t.dtype) else { return };
+        let old = match function[user].args(BIAS) {
+            [] => vec![0.0; lost.len()],
+            [Arg::Const(value)] => value.as_tensor().map(Tensor::to_f64).unwrap_or_default(),
+            [Arg::Value(value)] => function
+                .const_value(*value)
+                .and_then(Value::as_tensor)
+                .map(Tensor::to_f64)
+                .unwrap_or_default(),
+            _ => return,
+        };
+        // One value for all outputs is repeated.
+        let old = if old.len() == 1 { vec![old[0]; lost.len()] } else { old };
+        if old.len() != lost.len() {
+            return;
+        }
+        let new: Vec<f32> = old.iter().zip(lost).map(|(b, l)| (b + l) as f32).collect();
+        let new = crate::float_tensor(&new, &[new.len()], dtype);
+        let name = self.unique(format!("{}_corrected_bias", function[weight.value].name));
+        let (op, value) = function.make_const(name, new.into());
+        function[user].inputs.retain(|i| i.name != BIAS);
+        function[user].inputs.push(Input::value(BIAS, value));
+        self.before.entry(weight.op).or_default().push(op);
     }
 
     fn unique(&mut self, name: String) -> String {

@@ -129,3 +129,50 @@ fn channels(function: &Function, user: OpId, value: ValueId, rank: usize) -> (us
         _ => (0, 1),
     }
 }
+
+/// A weight that an op multiplies with its inputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Product {
+    /// The weight's name.
+    pub weight: String,
+    /// The op.
+    pub user: OpId,
+    /// The op's other input.
+    pub input: ValueId,
+    /// The elements of a row of the weight: the vectors that it is multiplied with have as many.
+    pub columns: usize,
+    /// The rows.
+    pub rows: usize,
+    /// Whether columns lie one after the other in memory.
+    pub transposed: bool,
+}
+
+/// Returns the weights of any size that a `linear`, a `conv` without groups, or a `matmul` as its second factor uses.
+pub fn products(function: &Function) -> Vec<Product> {
+    candidates(function).iter().filter_map(|w| product(function, w)).collect()
+}
+
+pub(crate) fn product(function: &Function, weight: &Weight) -> Option<Product> {
+    let shape = function.const_value(weight.value)?.as_tensor()?.shape().to_vec();
+    let user = *weight.users.first()?;
+    let op = &function[user];
+    let (input, rows, transposed) = match op.kind {
+        OpKind::Linear if op.value(param!(Linear.weight)) == Some(weight.value) && shape.len() == 2 => {
+            (op.value(param!(Linear.x))?, shape[0], false)
+        }
+        OpKind::Conv if op.value(param!(Conv.weight)) == Some(weight.value) => {
+            if int(function, op.args(param!(Conv.groups))).unwrap_or(1) != 1 {
+                return None;
+            }
+            (op.value(param!(Conv.x))?, shape[0], false)
+        }
+        OpKind::Matmul if op.value(param!(Matmul.y)) == Some(weight.value) && shape.len() == 2 => {
+            let (output, _) = channels(function, user, weight.value, 2);
+            (op.value(param!(Matmul.x))?, shape[output], output == 1)
+        }
+        _ => return None,
+    };
+    let columns = shape.iter().product::<usize>() / rows.max(1);
+    let name = function[weight.value].name.clone();
+    Some(Product { weight: name, user, input, columns, rows, transposed })
+}

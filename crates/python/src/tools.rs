@@ -18,7 +18,7 @@ use crate::{tensors, work};
 /// Optimizes the model at `path`; gives the report as JSON. `progress` is called with a stage, done and total, and
 /// ends the work by raising.
 #[pyfunction]
-#[pyo3(signature = (path, output, *, force, quantize, config, target, target_os, tolerance, proof, inputs, fit, seed, progress, timeout, memory_limit))]
+#[pyo3(signature = (path, output, *, force, quantize, config, target, target_os, tolerance, proof, calibrate, inputs, fit, seed, progress, timeout, memory_limit))]
 #[expect(clippy::too_many_arguments, reason = "one for each keyword of the function in Python")]
 pub fn optimize(
     py: Python<'_>,
@@ -31,6 +31,7 @@ pub fn optimize(
     target_os: Option<&str>,
     tolerance: Option<Limit>,
     proof: bool,
+    calibrate: bool,
     inputs: Option<Inputs<'_>>,
     fit: &str,
     seed: u64,
@@ -58,6 +59,9 @@ pub fn optimize(
         }
         if let Some(tolerance) = tolerance {
             optimizer = optimizer.tolerance(tolerance.parse()?);
+        }
+        if calibrate {
+            optimizer = optimizer.calibrated();
         }
         if !proof {
             optimizer = optimizer.without_proof();

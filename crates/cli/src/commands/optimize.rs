@@ -47,6 +47,9 @@ pub struct Args {
     target_os: Option<TargetOsArg>,
     #[arg(long, value_name = "SNR_DB", help = tolerance_help(), allow_negative_numbers = true, value_parser = common::tolerance)]
     tolerance: Option<Tolerance>,
+    /// Observe the inputs of weights on half of the samples, and compress so that outputs lose least; the other half proves it.
+    #[arg(long, requires = "inputs", conflicts_with = "no_proof")]
+    calibrate: bool,
     /// Write the result without running it, to prove it elsewhere.
     #[arg(long, conflicts_with_all = ["tolerance", "inputs"])]
     no_proof: bool,
@@ -75,6 +78,9 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     }
     if let Some(target) = args.target_os {
         optimizer = optimizer.target_os(target.into());
+    }
+    if args.calibrate {
+        optimizer = optimizer.calibrated();
     }
     if args.no_proof {
         optimizer = optimizer.without_proof();
@@ -254,13 +260,20 @@ fn show(report: &OptimizeReport, printer: &Printer) {
     }
     let mut lossy: Vec<&WeightReport> =
         report.weights.iter().filter(|w| w.snr_db.is_some_and(f64::is_finite)).collect();
-    lossy.sort_by(|a, b| a.snr_db.partial_cmp(&b.snr_db).unwrap_or(std::cmp::Ordering::Equal));
+    // Where inputs were observed, what a weight makes of them counts, and not the weight itself.
+    let loss = |w: &WeightReport| w.output_snr_db.or(w.snr_db);
+    let observed = lossy.iter().any(|w| w.output_snr_db.is_some());
+    lossy.sort_by(|a, b| loss(a).partial_cmp(&loss(b)).unwrap_or(std::cmp::Ordering::Equal));
     if !lossy.is_empty() {
         let shown = lossy.len().min(8);
         printer.line(format!("\nweights that lost most ({shown} of {}):", lossy.len()));
-        let mut table = printer.table(&["weight", "shape", "SNR dB", "max error", "before", "after"]);
+        let mut heads = vec!["weight", "shape", "SNR dB", "max error", "before", "after"];
+        if observed {
+            heads.insert(2, "outputs dB");
+        }
+        let mut table = printer.table(&heads);
         for w in &lossy[..shown] {
-            table.add_row(vec![
+            let mut row = vec![
                 w.name.clone(),
                 format!("{:?}", w.shape),
                 w.snr_db.map_or(String::new(), |s| {
@@ -269,7 +282,11 @@ fn show(report: &OptimizeReport, printer: &Printer) {
                 number(w.max_error),
                 bytes(w.bytes_before as u64),
                 bytes(w.bytes_after as u64),
-            ]);
+            ];
+            if observed {
+                row.insert(2, w.output_snr_db.map_or("–".into(), |s| format!("{s:.1}")));
+            }
+            table.add_row(row);
         }
         printer.show(&table);
     }

@@ -242,6 +242,7 @@ def optimize(
     target_os: TargetOS | None = None,
     tolerance: float | Literal["none"] | None = None,
     proof: bool = True,
+    calibrate: bool = False,
     inputs: StrPath | Sequence[Mapping[str, Any]] | None = None,
     fit: Fit = "crop",
     seed: int = 0,
@@ -257,7 +258,8 @@ def optimize(
     and names of the ops that use weights, instead: a file in YAML, or a dictionary, as for coremltools'
     ``OptimizationConfig``; its settings can be forms (``{"op_type_configs": {"linear": "int4:block=32"}}``). ``target_os`` is the oldest
     system that the result must run on, as for :func:`convert`; without it, a newer one is chosen if that form needs it.
-    With ``proof=False`` the models are not run, and the report says so (``proved``). ``tolerance`` is
+    With ``proof=False`` the models are not run, and the report says so (``proved``). With ``calibrate=True``, half of
+    ``inputs`` observes what weights are multiplied with, so that outputs lose least, and the other half proves the result. ``tolerance`` is
     the least signal to noise, in dB, of every output: a result that is worse raises :class:`ToleranceError`, and nothing is
     written. ``None`` is the default of the setting, which the same page gives; ``"none"`` lifts it. ``inputs``
     is a folder of ``.npy`` files and pictures, or a list of sets of inputs; without it they are drawn, by ``seed``, and the
@@ -280,6 +282,7 @@ def optimize(
         target_os=target_os,
         tolerance=tolerance,
         proof=proof,
+        calibrate=calibrate,
         inputs=_given(model, inputs),
         fit=fit,
         seed=seed,

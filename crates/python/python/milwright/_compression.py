@@ -7,6 +7,7 @@ several functions are taken, too. What they do differently on purpose is in docs
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from typing import Any, Callable
 
@@ -161,27 +162,23 @@ def _optimized(mlmodel: Any, **options: Any) -> Any:
     from coremltools.converters.mil.frontend.milproto.load import load as load_program
 
     folder = tempfile.mkdtemp(prefix="milwright-")
-    before, after = os.path.join(folder, "before.mlpackage"), os.path.join(folder, "after.mlpackage")
+    # The result stays until the model is let go of, as coremltools' own temporary packages do.
+    before, after = os.path.join(folder, "before.mlpackage"), f"{folder}.mlpackage"
     try:
         mlmodel.save(before)
-        try:
-            milwright.optimize(before, after, proof=False, **options)
-        except milwright.Error as error:
-            raise ValueError(str(error)) from error
-        result = ct.models.MLModel(
-            after, compute_units=mlmodel.compute_unit, skip_model_load=mlmodel.__proxy__ is None
-        )
-        spec = result.get_spec()
-        result._mil_program = load_program(
-            spec, specification_version=spec.specificationVersion, file_weights_dir=result.weights_dir
-        )
+        milwright.optimize(before, after, proof=False, **options)
+    except milwright.Error as error:
+        raise ValueError(str(error)) from error
     finally:
-        _remove(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+    result = ct.models.MLModel(
+        after,
+        is_temp_package=True,
+        compute_units=mlmodel.compute_unit,
+        skip_model_load=mlmodel.__proxy__ is None,
+    )
+    spec = result.get_spec()
+    result._mil_program = load_program(
+        spec, specification_version=spec.specificationVersion, file_weights_dir=result.weights_dir
+    )
     return result
-
-
-def _remove(folder: str) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
-

@@ -60,6 +60,7 @@ def optimize(
     target_os: str | None,
     tolerance: float | str | None,
     proof: bool,
+    calibrate: bool,
     inputs: Any | None,
     fit: str,
     seed: int,
