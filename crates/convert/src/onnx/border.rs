@@ -253,7 +253,8 @@ fn tensor_type(info: &ValueInfoProto) -> Result<(Elem, Option<Vec<Declared>>)> {
             Some(tensor) => {
                 Ok((Elem::from_code(tensor.elem_type())?, tensor.shape.as_ref().map(|s| dims(&s.dim))))
             }
-            None => Err(Error::unsupported("it is an optional of something else than a tensor")),
+            None => Err(Error::unsupported("it is an optional of something else than a tensor")
+                .with_hint("Core ML's inputs are single tensors: export the model with one for each")),
         },
         type_proto::Value::SequenceType(_) => Err(Error::unsupported("it is a sequence of tensors")
             .with_hint(

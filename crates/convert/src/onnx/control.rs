@@ -81,7 +81,8 @@ pub(super) fn branch(n: &mut Node<'_, '_>) -> Result<Vec<Item>> {
     yes.iter().for_each(|item| tensors(item, &mut a));
     no.iter().for_each(|item| tensors(item, &mut b));
     if !yes.iter().zip(&no).all(|(a, b)| same_form(a, b)) {
-        return Err(Error::unsupported("its branches give sequences or optionals of different form"));
+        return Err(Error::unsupported("its branches give sequences or optionals of different form")
+            .with_hint("let both branches give tensors, or sequences of equal length"));
     }
     let outputs = joined(n, condition, [&a, &b], &blocks)?;
     for (&block, outputs) in blocks.iter().zip(outputs) {

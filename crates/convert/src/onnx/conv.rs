@@ -1,7 +1,7 @@
 //! Convolutions, transposed and deformable ones, and what is computed with them.
 
 use milwright_mil::OpKind::*;
-use milwright_mil::{Input, OpKind, Opset, Value, ValueId, param};
+use milwright_mil::{Input, OpKind, Opset, Tensor, Value, ValueId, param};
 
 use super::cast;
 use super::compose::{V, one};
@@ -346,6 +346,9 @@ pub(super) fn deform_conv(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
 /// Adds up blocks where they overlap: a transposed convolution whose kernel has a one for each place in the block.
 pub(super) fn col2im(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
     let v = n.need(0)?;
+    if n.known_ints(1).is_none() || n.known_ints(2).is_none() {
+        return col2im_anywhere(n, v);
+    }
     let image = n.ints_of(1, "the sizes of the image")?;
     let block = n.ints_of(2, "the sizes of the block")?;
     let window = Window::read(n, block.iter().map(|&b| i32_from(b)).collect())?;
@@ -396,6 +399,89 @@ pub(super) fn col2im(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
     let mut sizes = vec![shape[0] as i64, shape[1] as i64 / taps];
     sizes.extend(&image);
     let y = n.reshape(y, &sizes)?;
+    cast::finish(n, y, v.elem)
+}
+
+/// The same for sizes that only a run knows: each element of a block is added at its place in the image.
+fn col2im_anywhere(n: &mut Node<'_, '_>, v: V) -> Result<Vec<V>> {
+    let (image, block) = (n.value(1)?, n.value(2)?);
+    let dims = n.size(image, 0)?;
+    let window = Window::read(n, vec![1; dims])?;
+    let Pads::Amounts(pads) = &window.pads else { return Err(Error::malformed("automatic padding")) };
+    let dtype = n.dtype(v.id)?;
+    let of = |n: &mut Lowering, vector: ValueId, d: usize| n.take_one(vector, 0, d as i32);
+    let mut taps = n.constant(Tensor::scalar(1i32));
+    let mut total = taps;
+    let mut counts = Vec::with_capacity(dims);
+    for (d, &(before, after)) in pads.iter().enumerate() {
+        let (size, extent) = (of(n, image, d)?, of(n, block, d)?);
+        taps = n.mul(taps, extent)?;
+        total = n.mul(total, size)?;
+        // ⌊(size + pads - extent of the block) / stride⌋ + 1 blocks along this dimension.
+        let reach = n.sub(extent, 1.0)?;
+        let reach = n.mul(reach, f64::from(window.dilations[d]))?;
+        let room = n.add(size, f64::from(before + after - 1))?;
+        let room = n.sub(room, reach)?;
+        let steps = n.floor_div(room, f64::from(window.strides[d]))?;
+        counts.push(n.add(steps, 1.0)?);
+    }
+    let blocks = n.range_to(&Size::Of(v.id, 2..3))?;
+    let inside = n.range(taps)?;
+    let inside = n.expand_dims(inside, &[1])?;
+    let (mut rest_block, mut rest_tap) = (blocks, inside);
+    let mut stride = n.constant(Tensor::scalar(1i32));
+    let mut place: Option<ValueId> = None;
+    let mut kept: Option<ValueId> = None;
+    for d in (0..dims).rev() {
+        let (size, extent) = (of(n, image, d)?, of(n, block, d)?);
+        let at = n.modulo(rest_block, counts[d])?;
+        rest_block = n.floor_div(rest_block, counts[d])?;
+        let tap = n.modulo(rest_tap, extent)?;
+        rest_tap = n.floor_div(rest_tap, extent)?;
+        let at = n.mul(at, f64::from(window.strides[d]))?;
+        let tap = n.mul(tap, f64::from(window.dilations[d]))?;
+        let along = n.add(at, tap)?;
+        let along = n.sub(along, f64::from(pads[d].0))?;
+        let (low, high) = (n.greater_equal(along, 0.0)?, n.less(along, size)?);
+        let hit = n.and(low, high)?;
+        kept = Some(match kept {
+            Some(kept) => n.and(kept, hit)?,
+            None => hit,
+        });
+        let part = n.mul(along, stride)?;
+        place = Some(match place {
+            Some(place) => n.add(place, part)?,
+            None => part,
+        });
+        stride = n.mul(stride, size)?;
+    }
+    let (Some(place), Some(kept)) = (place, kept) else {
+        return Err(Error::malformed("an image without dimensions"));
+    };
+    // Padding goes to one more place, which is cut off.
+    let place = n.select(kept, place, total)?;
+    let place = n.reshape(place, &[-1])?;
+    let batch = n.shape(&[Size::Of(v.id, 0..1)])?;
+    let rest = n.int_vector(&[-1]);
+    let tap_count = n.expand_dims(taps, &[0])?;
+    let columns = n.shape(&[Size::Of(v.id, 2..3)])?;
+    let flat_size = n.mul(tap_count, columns)?;
+    // [batch, channels, taps · blocks], the last dimension first, so that rows are scattered.
+    let shape = n.concat(vec![batch, rest, flat_size], 0)?;
+    let split = n.reshape_by(v.id, shape)?;
+    let rows = n.transpose(split, &[2, 0, 1])?;
+    let end = n.add(total, 1.0)?;
+    let end = n.expand_dims(end, &[0])?;
+    let outer = n.shape(&[Size::Of(rows, 1..2)])?;
+    let channels = n.shape(&[Size::Of(rows, 2..3)])?;
+    let room = n.concat(vec![end, outer, channels], 0)?;
+    let zeros = n.fill(room, 0.0, dtype)?;
+    let sums = op!(n, Scatter, data = zeros, indices = place, updates = rows, axis = 0, mode = "add")?;
+    let sums = n.cut(sums, 0, 0, Some(-1))?;
+    let y = n.transpose(sums, &[1, 2, 0])?;
+    let (outer, channels) = (n.shape(&[Size::Of(y, 0..1)])?, n.shape(&[Size::Of(y, 1..2)])?);
+    let shape = n.concat(vec![outer, channels, image], 0)?;
+    let y = n.reshape_by(y, shape)?;
     cast::finish(n, y, v.elem)
 }
 

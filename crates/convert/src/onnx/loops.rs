@@ -328,7 +328,7 @@ fn block_inputs(
     let scans = variables.scans.iter().flatten();
     let lists = scans
         .map(|(_, ty)| {
-            let ty = Type::List(Box::new(ty.clone().into()), Dim::Unknown);
+            let ty = Type::List(Box::new(element(ty).into()), Dim::Unknown);
             importer.builder.block_input(&format!("{label}_list"), ty)
         })
         .collect();
@@ -396,8 +396,13 @@ fn body_block<'m>(
     }
     let mut scans = Vec::with_capacity(made.scans.len());
     for (i, val) in made.scans.iter().enumerate() {
-        let value = importer.value_of(val)?;
-        scans.push((val.elem, importer.ty(value)?.clone()));
+        let mut value = importer.value_of(val)?;
+        let ty = importer.ty(value)?.clone();
+        if ty.rank() == 0 {
+            // Lists hold no scalars.
+            value = op!(importer, ExpandDims, x = value, axes = &[0][..])?;
+        }
+        scans.push((val.elem, ty));
         if let Some(&list) = lists.get(i) {
             outputs.push(op!(importer, ListWrite, ls = list, index = turn, value = value)?);
         }
@@ -434,15 +439,27 @@ fn run(
     let state =
         variables.elems.iter().zip(state).map(|(&elem, &v)| Item::Tensor(Val::new(elem, v))).collect();
     let mut scans = Vec::with_capacity(lists.len());
-    for ((elem, _), &list) in made.scans.iter().zip(lists) {
+    for ((elem, ty), &list) in made.scans.iter().zip(lists) {
         let all = op!(importer, Range1d, start = 0, end = turns, step = 1)?;
-        scans.push(Val::new(*elem, op!(importer, ListGather, ls = list, indices = all)?));
+        let mut stacked = op!(importer, ListGather, ls = list, indices = all)?;
+        if ty.rank() == 0 {
+            stacked = op!(importer, Squeeze, x = stacked, axes = &[1][..])?;
+        }
+        scans.push(Val::new(*elem, stacked));
     }
     Ok(Turn { goes_on: None, state, scans })
 }
 
 /// The most dimensions of an element of a list.
 const MAX_LIST_RANK: usize = 4;
+
+/// What a list holds for values of a type: no scalars, but vectors of one element.
+fn element(ty: &TensorType) -> TensorType {
+    match ty.rank() {
+        0 => TensorType::fixed(ty.dtype, &[1]),
+        _ => ty.clone(),
+    }
+}
 
 /// An empty list that grows.
 fn list(importer: &mut Importer<'_>, ty: &TensorType) -> Result<ValueId> {
@@ -455,7 +472,7 @@ fn list(importer: &mut Importer<'_>, ty: &TensorType) -> Result<ValueId> {
         None => Value::string(format!("size{i}")),
     };
     let mut shape = Input::constant(param!(MakeList.elem_shape), Value::int(0));
-    shape.args = ty.shape.iter().enumerate().map(size).map(milwright_mil::Arg::Const).collect();
+    shape.args = element(ty).shape.iter().enumerate().map(size).map(milwright_mil::Arg::Const).collect();
     let inputs = vec![
         Input::constant(param!(MakeList.init_length), Value::int(1)),
         Input::constant(param!(MakeList.dynamic_length), Value::bool(true)),

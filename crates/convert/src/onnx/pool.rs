@@ -8,6 +8,7 @@ use super::compose::{V, one};
 use super::conv::{Pads, Window, custom};
 use super::elem::Elem;
 use super::node::Node;
+use super::pad;
 use crate::Error;
 use crate::lower::{In, Lowering, Result, Size, i32_from, op, tensor_of};
 
@@ -349,22 +350,39 @@ pub(super) fn max_unpool(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
             - i64::from(pads[d].1);
         natural.push(usize::try_from(size).map_err(|_| Error::malformed("the padding is too large"))?);
     }
-    let wanted: Vec<usize> = if n.has(2) {
-        let shape = n.ints_of(2, "the sizes of the result")?;
-        shape.iter().map(|&s| usize::try_from(s).unwrap_or(0)).collect()
-    } else {
-        natural.clone()
-    };
-    if wanted.len() != natural.len() {
-        return Err(Error::malformed("`output_shape` has another rank than the input"));
-    }
     let dtype = n.dtype(v.id)?;
-    let total: usize = wanted.iter().product();
+    let total: usize = natural.iter().product();
     let zeros = n.full(&[Size::Fixed(total)], 0.0, dtype)?;
     let values = n.reshape(v.id, &[-1])?;
     let places = n.as_vector(indices.id)?;
     let y = op!(n, Scatter, data = zeros, indices = places, updates = values, axis = 0, mode = "update")?;
-    let shape: Vec<i64> = wanted.iter().map(|&s| s as i64).collect();
-    let y = n.reshape(y, &shape)?;
+    let shape: Vec<i64> = natural.iter().map(|&s| s as i64).collect();
+    let mut y = n.reshape(y, &shape)?;
+    if !n.has(2) {
+        return one(y, v.elem);
+    }
+    // A larger shape that is asked for adds zeros at the end.
+    let known = n.known_ints(2);
+    let wanted = match &known {
+        Some(known) => known.clone(),
+        None => vec![-1; natural.len()],
+    };
+    if wanted.len() != natural.len() {
+        return Err(Error::malformed("`output_shape` has another rank than the input"));
+    }
+    for (d, (&size, &own)) in wanted.iter().zip(&natural).enumerate() {
+        if size == own as i64 {
+            continue;
+        }
+        let end = match known {
+            Some(_) => n.int_vector(&[i32_from(size)]),
+            None => {
+                let shape = n.value(2)?;
+                n.cut(shape, 0, d as i32, Some(d as i32 + 1))?
+            }
+        };
+        let before = n.int_vector(&[0]);
+        y = pad::gathered(n, y, d, before, end, "constant", pad::Fill::Number(0.0))?;
+    }
     one(y, v.elem)
 }

@@ -170,29 +170,27 @@ impl Forest {
         Ok(Forest { nodes, roots, weights: of_leaf, targets: 0 })
     }
 
-    /// The number of levels below the roots. Fails if a tree is no tree.
+    /// The number of levels below the roots. Branches may meet again, but not go in a circle: that has no end.
     fn levels(&self) -> Result<usize> {
         let mut level: Vec<i32> = self.roots.clone();
-        let mut seen = vec![false; self.nodes.len()];
         for depth in 0..=MAX_LEVELS {
             let mut next = Vec::new();
             for &i in &level {
-                let i = i as usize;
-                if std::mem::replace(&mut seen[i], true) {
-                    return Err(Error::malformed("a tree in which a node has two parents"));
-                }
-                let q = &self.nodes[i];
-                if q.yes as usize == i && q.no as usize == i {
+                let q = &self.nodes[i as usize];
+                if q.yes == i && q.no == i {
                     continue;
                 }
                 next.extend([q.yes, q.no]);
             }
+            next.sort_unstable();
+            next.dedup();
             if next.is_empty() {
                 return Ok(depth);
             }
             level = next;
         }
-        Err(Error::unsupported(format!("a tree of more than {MAX_LEVELS} levels")))
+        Err(Error::unsupported(format!("a tree of more than {MAX_LEVELS} levels"))
+            .with_hint("train trees of a limited depth"))
     }
 
     /// The leaf of each sample in each tree: [samples, trees].
