@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod circles;
 #[cfg_attr(not(feature = "codegen"), path = "codegen/disabled.rs")]
 #[cfg_attr(feature = "codegen", path = "codegen/enabled.rs")]
 mod codegen;

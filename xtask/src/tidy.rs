@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde::Deserialize;
 
-use crate::Result;
+use crate::{Result, circles};
 
 /// The page with the table of crates, and how its header begins.
 const CRATES_PAGE: &str = "ARCHITECTURE.md";
@@ -90,6 +90,13 @@ pub fn run(root: &Path) -> Result {
     let mut problems = edges(&metadata, &allowed);
     problems.extend(reserved(&metadata));
     problems.extend(unsafe_code(&metadata)?);
+    for package in &metadata.packages {
+        for target in
+            package.targets.iter().filter(|t| t.kind.iter().any(|kind| kind == "lib" || kind == "bin"))
+        {
+            problems.extend(circles::problems(&package.name, &target.src_path)?);
+        }
+    }
     problems.extend(texts(root, &files));
     if problems.is_empty() {
         println!("tidy: {} crates, {} files", metadata.packages.len(), files.len());

@@ -19,6 +19,9 @@ use bytes::Bytes;
 
 use crate::Key;
 
+/// Name of the file that lists an artifact's files.
+pub(crate) const LIST: &str = "entry";
+
 /// Payloads start at a multiple of this many bytes, in the file and in memory.
 pub const PAYLOAD_ALIGN: usize = 64;
 

@@ -12,12 +12,10 @@ use std::path::{Component, Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use crate::entry::{self, MAX_HEADER};
+use crate::entry::{self, LIST, MAX_HEADER};
 use crate::store::{failed, unique};
 use crate::{Error, Fault, Key, LockGuard, Meta, Origin, Store, Verify};
 
-/// Name of the file that lists an artifact's files.
-pub(crate) const LIST: &str = "entry";
 /// The most files of one artifact. Compiled models have about ten.
 const MAX_FILES: usize = 100_000;
 /// The longest path of a file below the artifact, in bytes.

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
+use crate::entry::LIST;
 use crate::entry::{self, MAX_HEADER};
-use crate::folder::LIST;
 use crate::{
     Disk, Entry, Error, Fault, FileInfo, Key, LockGuard, Meta, NewFile, Storage, Verify, Wait, aligned_copy,
 };

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::infer::Facts;
 use crate::ops::{ArgView, Effect, InferError, Inferred, Known, OpView};
-use crate::verify::size_fits;
+use crate::types::size_fits;
 use crate::{
     BlockId, Evaluate, Function, Input, Op, OpId, OpKind, Opset, Tensor, TensorType, Type, Value, ValueId,
 };

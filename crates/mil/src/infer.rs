@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::ops::{ArgView, Effect, InferError, Inferred, Known, MAX_PARTIAL, OpView};
-use crate::verify::size_fits;
+use crate::types::size_fits;
 use crate::{
     Arg, BlockId, DType, Evaluate, Function, OpId, OpKind, Tensor, TensorType, Type, Value, ValueId, ValueMap,
 };

@@ -194,3 +194,22 @@ impl fmt::Display for Type {
         }
     }
 }
+
+/// The most elements of a tensor.
+pub const MAX_ELEMENTS: usize = 1 << 32;
+/// The most dimensions of a tensor. Core ML allows 5, and lookup tables need 2 more.
+pub const MAX_RANK: usize = 16;
+
+/// Whether a type is within [`MAX_ELEMENTS`] and [`MAX_RANK`].
+pub(crate) fn size_fits(ty: &Type) -> bool {
+    match ty {
+        Type::Tensor(t) => {
+            let mut sizes = t.shape.iter().filter_map(|d| d.fixed()).filter(|&n| n > 0);
+            let elements = sizes.try_fold(1usize, |n, d| n.checked_mul(d));
+            t.rank() <= MAX_RANK && elements.is_some_and(|n| n <= MAX_ELEMENTS)
+        }
+        Type::List(t, _) | Type::State(t) => size_fits(t),
+        Type::Tuple(ts) => ts.iter().all(size_fits),
+        Type::Dict(k, v) => size_fits(k) && size_fits(v),
+    }
+}

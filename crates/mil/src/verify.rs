@@ -14,6 +14,8 @@ use std::ops::Deref;
 
 use crate::infer::{Facts, infer_op};
 use crate::ops::{ArgView, Default, Kind, OpView, Param, Version};
+use crate::types::size_fits;
+pub use crate::types::{MAX_ELEMENTS, MAX_RANK};
 use crate::{Arg, BlockId, DType, Def, Function, OpId, OpKind, Program, Type, Value, ValueId};
 
 /// A program that keeps every [`Rule`]. Only [`verify`] makes one.
@@ -45,10 +47,6 @@ pub fn verify(program: Program) -> Result<Checked, VerifyErrors> {
 
 /// The deepest nesting of blocks: far deeper than in any real model, far less than the stack can hold.
 pub const MAX_NESTING: usize = 64;
-/// The most elements of a tensor.
-pub const MAX_ELEMENTS: usize = 1 << 32;
-/// The most dimensions of a tensor. Core ML allows 5, and lookup tables need 2 more.
-pub const MAX_RANK: usize = 16;
 /// The most errors that are kept. Further ones are only counted.
 pub const MAX_ERRORS: usize = 100;
 
@@ -606,20 +604,6 @@ fn takes(kind: OpKind, version: &Version) -> String {
     match params.is_empty() {
         true => format!("`{}` takes no parameters", kind.name()),
         false => format!("`{}` takes {}", kind.name(), params.join(", ")),
-    }
-}
-
-/// Whether a type keeps [`Rule::Size`].
-pub(crate) fn size_fits(ty: &Type) -> bool {
-    match ty {
-        Type::Tensor(t) => {
-            let mut sizes = t.shape.iter().filter_map(|d| d.fixed()).filter(|&n| n > 0);
-            let elements = sizes.try_fold(1usize, |n, d| n.checked_mul(d));
-            t.rank() <= MAX_RANK && elements.is_some_and(|n| n <= MAX_ELEMENTS)
-        }
-        Type::List(t, _) | Type::State(t) => size_fits(t),
-        Type::Tuple(ts) => ts.iter().all(size_fits),
-        Type::Dict(k, v) => size_fits(k) && size_fits(v),
     }
 }
 

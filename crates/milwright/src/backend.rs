@@ -248,7 +248,7 @@ pub struct Loaded {
     /// Where the compiled plan came from.
     pub plan: PlanOrigin,
     /// The path of the plan in the cache, if it was cached.
-    #[serde(serialize_with = "crate::files::path_in_words")]
+    #[serde(serialize_with = "crate::paths::path_in_words")]
     pub plan_path: Option<PathBuf>,
     /// The time that it took to compile the plan, or to find it in the cache and map it.
     #[serde(rename = "seconds", serialize_with = "seconds")]

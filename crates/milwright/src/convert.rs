@@ -8,7 +8,8 @@ use milwright_mil::Opset;
 use serde::Serialize;
 
 use crate::{
-    LoadOptions, Model, OptimizeReport, Optimizer, Progress, Quantization, Result, Samples, Tolerance,
+    LoadOptions, Model, OptimizeReport, Optimizer, Progress, Quantization, Result, Samples, TargetOs,
+    Tolerance,
 };
 
 /// Converts ONNX models and neural networks to ML programs, which Core ML loads since iOS 15, and which can be optimized
@@ -33,31 +34,6 @@ pub struct Converter {
     target_os: Option<TargetOs>,
     precision: ComputePrecision,
     tolerance: Option<Tolerance>,
-}
-
-/// The systems that a model is for, named by the version of iOS. Apple's other systems of the same year are included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TargetOs {
-    /// iOS 15, macOS 12.
-    Ios15,
-    /// iOS 16, macOS 13.
-    Ios16,
-    /// iOS 17, macOS 14.
-    Ios17,
-    /// iOS 18, macOS 15.
-    Ios18,
-}
-
-impl From<TargetOs> for Opset {
-    fn from(target: TargetOs) -> Opset {
-        match target {
-            TargetOs::Ios15 => Opset::Ios15,
-            TargetOs::Ios16 => Opset::Ios16,
-            TargetOs::Ios17 => Opset::Ios17,
-            TargetOs::Ios18 => Opset::Ios18,
-        }
-    }
 }
 
 /// The precision that a converted program computes in.

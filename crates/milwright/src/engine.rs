@@ -12,10 +12,10 @@ use milwright_mil::engine::{
 use milwright_mil::{DType, Dim, Function, Tensor, TensorType, Type, widen};
 
 use crate::classifier::Classifier;
+use crate::feature::default_shape;
 use crate::legacy::{self, declared_axis};
 use crate::model::Content;
 use crate::pipeline::{ClassicModel, PipelineModel};
-use crate::samples::default_shape;
 use milwright_spec::did_you_mean;
 
 use crate::{

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use milwright_mil::DType;
+use milwright_mil::{DType, Dim, TensorType};
 use serde::{Serialize, Serializer};
 
-use crate::Preprocessing;
+use crate::legacy::declared_axis;
 
 /// An input, output or state.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -27,6 +27,17 @@ pub struct FeatureInfo {
     pub program_shape: Option<Vec<Option<u64>>>,
     /// The type.
     pub ty: FeatureType,
+}
+
+/// The scaling of an image before anything else: `scale · pixel + bias`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Preprocessing {
+    /// One factor, or one for each channel, in the order of the input's channels.
+    pub scale: Vec<f64>,
+    /// One bias, or one for each channel.
+    pub bias: Vec<f64>,
+    /// Whether a mean image is subtracted.
+    pub mean_image: bool,
 }
 
 /// The type of a feature.
@@ -243,4 +254,28 @@ impl ColorSpace {
 
 fn declared_shape<S: Serializer>(shape: &Vec<u64>, serializer: S) -> Result<S::Ok, S::Error> {
     if shape.is_empty() { serializer.serialize_none() } else { serializer.collect_seq(shape) }
+}
+
+/// The shape to draw for an input: sizes that the program fixes, then the declared default.
+pub(crate) fn default_shape(ty: &TensorType, feature: Option<&FeatureType>) -> Vec<usize> {
+    let (default, flexibility): (Vec<u64>, _) = match feature {
+        Some(FeatureType::MultiArray { shape, flexibility, .. }) => (shape.clone(), Some(flexibility)),
+        Some(FeatureType::Image { width, height, .. }) => (vec![1, 1, *height, *width], None),
+        _ => (Vec::new(), None),
+    };
+    let axis = |declared: usize, d: usize| declared_axis(ty.rank(), declared, d);
+    let lowest = |d: usize| match flexibility {
+        Some(Flexibility::Range { dimensions }) => {
+            dimensions.get(axis(dimensions.len(), d)?).map(|r| r.least)
+        }
+        Some(Flexibility::Enumerated { shapes }) => {
+            shapes.first().and_then(|s| s.get(axis(s.len(), d)?)).copied()
+        }
+        _ => None,
+    };
+    let size = |(d, dim): (usize, &Dim)| {
+        let declared = axis(default.len(), d).and_then(|d| default.get(d)).copied().filter(|&n| n > 0);
+        dim.fixed().unwrap_or_else(|| declared.or(lowest(d)).unwrap_or(1).max(1) as usize)
+    };
+    ty.shape.iter().enumerate().map(size).collect()
 }

@@ -4,7 +4,7 @@
 //! converted to grey with the weights of `convert("L")` (ITU-R 601). Transparency is dropped, not blended; colour
 //! profiles are not applied; of an animation, only the first frame is read.
 
-use std::io::{BufRead, BufReader, Read as _, Seek as _};
+use std::io::{BufRead, BufReader, Read as _, Seek as _, Write as _};
 use std::path::Path;
 
 use image::codecs::png::PngEncoder;
@@ -15,8 +15,8 @@ use image::{
     Limits, Luma,
 };
 
-use crate::files::open_input;
-use crate::{ColorSpace, Error, FeatureType, Files, Flexibility, Result, Tensor};
+use crate::paths::{open_input, stage};
+use crate::{ColorSpace, Error, FeatureType, Flexibility, Result, Tensor};
 
 /// How to make an image of another size fit a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -314,9 +314,9 @@ fn planes(image: &DynamicImage, color: ColorSpace) -> Vec<Vec<u8>> {
 /// # Errors
 /// The tensor is not an image, or the file cannot be written.
 pub fn write_png(path: impl AsRef<Path>, tensor: &Tensor, ty: &FeatureType) -> Result<()> {
-    let mut files = Files::default();
-    files.png(path, tensor, ty)?;
-    files.commit()
+    let path = path.as_ref();
+    let encoded = encode_png(tensor, ty).map_err(|e| e.at(path))?;
+    Ok(stage(path, |out| out.write_all(&encoded))?.commit()?)
 }
 
 pub(crate) fn encode_png(tensor: &Tensor, ty: &FeatureType) -> Result<Vec<u8>> {

@@ -1,19 +1,18 @@
 //! Describes Core ML files of all 37 model types, including those that cannot be run.
 
+mod check;
 mod facts;
 mod features;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use milwright_mil::{Function, Program, TensorType};
-use milwright_spec::Package;
-use milwright_spec::onnx::OnnxFile;
 use milwright_spec::proto::{self as pb, model};
 use serde::Serialize;
 
+use crate::kinds::pipeline;
 use crate::storage::Storage;
-use crate::{ColorSpace, FeatureInfo, FeatureType, Model, ModelKind, Result, Task};
+use crate::{ColorSpace, FeatureInfo, FeatureType, ModelKind, Task};
 use facts::{
     class_labels, declared_sizes, first_ops, multiply_adds, network_preprocessing, program_classes, systems,
 };
@@ -97,68 +96,7 @@ pub enum ClassLabels {
     Int64(Vec<i64>),
 }
 
-/// The scaling of an image before anything else: `scale · pixel + bias`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Preprocessing {
-    /// One factor, or one for each channel, in the order of the input's channels.
-    pub scale: Vec<f64>,
-    /// One bias, or one for each channel.
-    pub bias: Vec<f64>,
-    /// Whether a mean image is subtracted.
-    pub mean_image: bool,
-}
-
 impl ModelInfo {
-    /// Describes a model file of any type. If weights are missing, or are still pointers of Git LFS, the description
-    /// has a warning.
-    ///
-    /// # Errors
-    /// The file cannot be read or is not a Core ML model.
-    pub fn open(path: impl AsRef<Path>) -> Result<ModelInfo> {
-        let path = path.as_ref();
-        if OnnxFile::is_one(path) {
-            let model = Model::open(path)?;
-            let mut info = model.info().clone();
-            info.warnings.extend_from_slice(model.import_notes());
-            return Ok(info);
-        }
-        let package = Package::open_without_weights(path)?;
-        let mut info = ModelInfo::of_package(&package).map_err(|e| e.at(path))?;
-        let unreadable = package.unreadable_weights().values();
-        info.warnings.extend(unreadable.map(|error| {
-            let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
-            format!("the weights cannot be read, and the model cannot be run: {error}{hint}")
-        }));
-        let unread = package.unread_layers();
-        info.runnable &= unread.is_empty();
-        info.warnings.extend(
-            unread.iter().map(|layer| format!("not understood, so that the model cannot be run: {layer}")),
-        );
-        Ok(info)
-    }
-
-    fn of_package(package: &Package) -> Result<ModelInfo> {
-        let model = package.model();
-        let info = ModelInfo::new(model);
-        if let Some(pipeline) = pipeline(model) {
-            let parts = pipeline.models.iter().enumerate();
-            let parts = parts.map(|(i, m)| ModelInfo::of_package(&package.part(i, m)));
-            return Ok(info.with_parts(parts.collect::<Result<_>>()?));
-        }
-        match milwright_convert::spec::read(package) {
-            Ok(program) => Ok(info.with_program(&program)),
-            // A compiled model has its ops only in the program text, which cannot be read completely without the
-            // weights.
-            Err(_) if !package.unreadable_weights().is_empty() => Ok(info),
-            Err(e) if package.program_text().is_some() => Err(e.into()),
-            // The converted program of a network knows more shapes than the network declares.
-            Err(_) => Ok(match milwright_convert::neural_network::read(model) {
-                Ok(program) => info.with_computed(&program),
-                Err(_) => info,
-            }),
-        }
-    }
-
     pub(crate) fn new(model: &pb::Model) -> ModelInfo {
         let empty = pb::ModelDescription::default();
         let description = model.description.as_deref().unwrap_or(&empty);
@@ -327,19 +265,9 @@ fn count_ops(block: &pb::mil_spec::Block, counts: &mut BTreeMap<String, usize>) 
     }
 }
 
-/// The pipeline message of a model, if it is a pipeline.
-pub(crate) fn pipeline(model: &pb::Model) -> Option<&pb::Pipeline> {
-    match &model.r#type {
-        Some(model::Type::Pipeline(p)) => Some(p),
-        Some(model::Type::PipelineClassifier(p)) => p.pipeline.as_ref(),
-        Some(model::Type::PipelineRegressor(p)) => p.pipeline.as_ref(),
-        _ => None,
-    }
-}
-
 fn kind_name<S: serde::Serializer>(
     kind: &Option<&'static ModelKind>,
     serializer: S,
-) -> std::result::Result<S::Ok, S::Error> {
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(kind.map_or("unknown", ModelKind::name))
 }

@@ -5,8 +5,6 @@
 
 use milwright_spec::proto::{self as pb, model};
 
-use crate::{Error, ErrorKind, ModelInfo, Result};
-
 /// One of the 37 types of model that a Core ML file can have.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ModelKind {
@@ -60,6 +58,19 @@ pub enum Can {
 }
 
 impl Task {
+    /// What a model that does not support it cannot be, in words.
+    pub(crate) fn participle(self) -> &'static str {
+        match self {
+            Task::Run => "run",
+            Task::Compare => "compared",
+            Task::Bench => "measured",
+            Task::Optimize => "optimized",
+            Task::Compile => "compiled",
+            Task::Convert => "converted to an ML program",
+            Task::Inspect => "described",
+        }
+    }
+
     /// All tasks.
     pub const ALL: [Task; 7] =
         [Task::Inspect, Task::Run, Task::Compare, Task::Bench, Task::Optimize, Task::Compile, Task::Convert];
@@ -199,12 +210,12 @@ impl ModelKind {
 
     /// Whether Core ML's compiler keeps a model of this type in a pipeline as its specification. A sample file shows
     /// this for feature vectorizers; for other types it is unknown.
-    fn is_kept_as_specification(&self) -> bool {
+    pub(crate) fn is_kept_as_specification(&self) -> bool {
         self.name == "featureVectorizer"
     }
 
     /// What to do instead, if anything.
-    fn instead(&self, task: Task) -> Option<&'static str> {
+    pub(crate) fn instead(&self, task: Task) -> Option<&'static str> {
         match (task, self.computed) {
             (_, Computed::Not(_)) => Some("`milwright inspect` describes it"),
             (Task::Compile, Computed::Network) => {
@@ -216,82 +227,13 @@ impl ModelKind {
     }
 }
 
-impl ModelInfo {
-    /// Checks that the model supports a task. All models of a pipeline must support it; but optimizing and converting
-    /// need only one that does.
-    ///
-    /// # Errors
-    /// The model does not support it. The error names the model of the pipeline that prevents it, and the reason.
-    pub fn check(&self, task: Task) -> Result<()> {
-        let kind = self.kind;
-        match kind.map_or(Can::No("the type is not known"), |kind| kind.can(task)) {
-            Can::Yes => Ok(()),
-            // The decoder bounds how deep pipelines nest.
-            Can::WithParts => {
-                let check = |(i, part): (usize, &ModelInfo)| {
-                    if task == Task::Compile && part.is_kept_as_specification() {
-                        return Ok(());
-                    }
-                    part.check(task).map_err(|e| e.within(&part_name(i, &self.pipeline_names)))
-                };
-                let mut parts = self.pipeline.iter().enumerate().map(check);
-                match task {
-                    // Models that do not support it stay as they are.
-                    Task::Optimize | Task::Convert => {
-                        let refusals: Vec<Error> = parts.clone().filter_map(Result::err).collect();
-                        match refusals.len() == self.pipeline.len() {
-                            true => refusals.into_iter().next().map_or(Ok(()), Err),
-                            false => Ok(()),
-                        }
-                    }
-                    // Prefers a model that cannot be compiled even after a conversion. An error that advises to
-                    // convert a network would not help if the pipeline also contains trees.
-                    Task::Compile => {
-                        let blocked = self.pipeline.iter().position(|part| !part.compiles_when_converted());
-                        match blocked.and_then(|i| parts.clone().nth(i)) {
-                            Some(refusal) => refusal,
-                            None => parts.try_for_each(|part| part),
-                        }
-                    }
-                    _ => parts.try_for_each(|part| part),
-                }
-            }
-            Can::No(reason) => {
-                let verb = match task {
-                    Task::Run => "run",
-                    Task::Compare => "compared",
-                    Task::Bench => "measured",
-                    Task::Optimize => "optimized",
-                    Task::Compile => "compiled",
-                    Task::Convert => "converted to an ML program",
-                    Task::Inspect => "described",
-                };
-                let message =
-                    format!("a model of type {}, which cannot be {verb}: {reason}", self.model_type());
-                let error = Error::new(ErrorKind::Unsupported, message);
-                Err(match kind.and_then(|kind| kind.instead(task)) {
-                    Some(hint) => error.with_hint(hint),
-                    None => error,
-                })
-            }
-        }
-    }
-}
-
-impl ModelInfo {
-    /// Whether a compiled pipeline keeps this model as its specification.
-    pub(crate) fn is_kept_as_specification(&self) -> bool {
-        self.kind.is_some_and(ModelKind::is_kept_as_specification)
-    }
-
-    /// Whether the model could be compiled if its networks were converted to ML programs.
-    fn compiles_when_converted(&self) -> bool {
-        let Some(kind) = self.kind else { return false };
-        match kind.can(Task::Compile) {
-            Can::Yes => true,
-            Can::WithParts => self.pipeline.iter().all(ModelInfo::compiles_when_converted),
-            Can::No(_) => kind.computed == Computed::Network || kind.is_kept_as_specification(),
-        }
+/// The pipeline message of a model, if it is a pipeline.
+pub(crate) fn pipeline(model: &pb::Model) -> Option<&pb::Pipeline> {
+    match &model.r#type {
+        Some(model::Type::Pipeline(p)) => Some(p),
+        Some(model::Type::PipelineClassifier(p)) => p.pipeline.as_ref(),
+        Some(model::Type::PipelineRegressor(p)) => p.pipeline.as_ref(),
+        _ => None,
     }
 }
 
@@ -312,6 +254,7 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
+    use crate::ErrorKind;
     use crate::classic::Classic;
 
     /// An empty model of each type, built from the field numbers of the message.
@@ -392,27 +335,5 @@ mod tests {
             fs::write(path, &page).unwrap();
         }
         assert_eq!(fs::read_to_string(path).unwrap_or_default(), page, "docs/models.md is out of date");
-    }
-
-    #[test]
-    fn the_part_that_is_in_the_way_is_named() {
-        let part =
-            |r#type| pb::Model { specification_version: 3, r#type: Some(r#type), ..Default::default() };
-        let print = part(model::Type::VisionFeaturePrint(Default::default()));
-        let head = part(model::Type::Scaler(Default::default()));
-        let inner =
-            pb::Pipeline { models: vec![head.clone(), print], names: vec![String::new(), "eye".into()] };
-        let inner = part(model::Type::Pipeline(inner));
-        let outer = pb::Pipeline { models: vec![head, inner], names: Vec::new() };
-        let outer = pb::PipelineClassifier { pipeline: Some(outer) };
-        let info = ModelInfo::new(&part(model::Type::PipelineClassifier(outer)));
-        assert!(!info.runnable);
-        let error = info.check(Task::Run).unwrap_err();
-        let text = error.to_string();
-        assert_eq!(
-            text,
-            "model 2 of the pipeline: model 2 of the pipeline, `eye`: a model of type visionFeaturePrint, which cannot be \
-             run: its network is a part of Apple's Vision framework, and in no file"
-        );
     }
 }

@@ -50,6 +50,7 @@ mod feature;
 mod files;
 pub mod image;
 mod info;
+mod inspect;
 mod isolation;
 mod kinds;
 mod legacy;
@@ -62,9 +63,8 @@ mod onnx;
 mod optimizer;
 mod origin;
 mod overflow;
+mod paths;
 mod pipeline;
-#[cfg(feature = "prometheus")]
-mod prometheus;
 mod proof;
 mod provenance;
 mod request;
@@ -75,6 +75,7 @@ mod state;
 mod storage;
 mod structure;
 mod target;
+mod target_os;
 pub mod telemetry;
 
 pub use backend::{
@@ -86,14 +87,16 @@ pub use compare::{
     Differences, LOST_DB, Measure, OutputDifference, PART_MARGIN_DB, Part, Role, Slice, Snr, largest,
 };
 pub use compiled::{CompileOptions, CompiledModel, CompiledModels};
-pub use convert::{ComputePrecision, ConvertReport, Converter, TargetOs};
+pub use convert::{ComputePrecision, ConvertReport, Converter};
 pub use coreml::CoreMl;
 #[cfg(feature = "swift")]
 pub use coreml::Swift;
 pub use error::{Error, ErrorKind, Result};
-pub use feature::{ArrayType, ColorSpace, FeatureInfo, FeatureType, Flexibility, KeyType, SizeRange};
+pub use feature::{
+    ArrayType, ColorSpace, FeatureInfo, FeatureType, Flexibility, KeyType, Preprocessing, SizeRange,
+};
 pub use files::Files;
-pub use info::{ClassLabels, FunctionInfo, ModelInfo, Preprocessing, Systems};
+pub use info::{ClassLabels, FunctionInfo, ModelInfo, Systems};
 pub use isolation::{
     Isolated, IsolatedSession, Isolation, Launch, Observer, Process, RestartPolicy, WorkerEvent,
 };
@@ -118,6 +121,7 @@ pub use selftest::{BackendReport, Failure, SelfTestReport, selftest};
 pub use state::State;
 pub use storage::{Storage, StorageForm};
 pub use target::{Candidate, Cpu, Target, backends};
+pub use target_os::TargetOs;
 /// What a worker process does: see [`Isolated`].
 pub mod worker {
     pub use crate::isolation::{serve, serve_with};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use crate::classic::Classic;
-use crate::info::pipeline;
+use crate::kinds::pipeline;
 use crate::kinds::{Computed, part_name};
 use crate::onnx::Onnx;
 use crate::origin::Origin;
@@ -260,6 +260,14 @@ impl Model {
                 ))
                 .at(&self.path)
         })
+    }
+
+    /// The names of its functions: those of its program, or a pipeline's only one.
+    pub(crate) fn function_names(&self) -> Vec<&str> {
+        match self.program() {
+            Ok(program) => program.functions.keys().map(String::as_str).collect(),
+            Err(_) => self.info.functions.iter().map(|f| f.name.as_str()).collect(),
+        }
     }
 
     /// Writes the compiled form of the model, as Core ML's own compiler does: an `.mlmodelc` folder with the program

@@ -3,8 +3,8 @@
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use crate::files::open_input;
-use crate::{DType, Error, Files, Result, Tensor};
+use crate::paths::{open_input, stage};
+use crate::{DType, Error, Result, Tensor};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// NumPy's own headers of arrays take a few hundred bytes at most.
@@ -153,9 +153,7 @@ fn to_row_major(data: &[u8], size: usize, shape: &[usize]) -> Vec<u8> {
 /// # Errors
 /// The file cannot be written.
 pub fn write(path: impl AsRef<Path>, tensor: &Tensor) -> Result<()> {
-    let mut files = Files::default();
-    files.npy(path, tensor)?;
-    files.commit()
+    Ok(stage(path.as_ref(), |out| write_to(out, tensor))?.commit()?)
 }
 
 pub(crate) fn write_to(out: &mut impl Write, tensor: &Tensor) -> io::Result<()> {

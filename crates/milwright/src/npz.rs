@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use crate::files::open_input;
+use crate::paths::open_input;
 use crate::{Error, Result, Tensor, npy};
 
 /// The archive ends with its end record, of 22 bytes and a comment.

@@ -78,7 +78,7 @@ enum Calibration {
 #[derive(Clone, Debug, Serialize)]
 pub struct OptimizeReport {
     /// The path of the result, if it was written.
-    #[serde(serialize_with = "crate::files::path_in_words")]
+    #[serde(serialize_with = "crate::paths::path_in_words")]
     pub output: Option<PathBuf>,
     /// Bytes of the original.
     pub bytes_before: u64,
@@ -638,7 +638,7 @@ impl Optimizer {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Proof> {
         let mut functions = Vec::new();
-        for name in function_names(model) {
+        for name in model.function_names() {
             let samples = self.samples_of(model, name)?;
             let total = samples.requests.len();
             let mut done = 0;
@@ -710,14 +710,6 @@ fn check_output(model: &Model, output: &Path) -> Result<()> {
             .at(output));
     }
     Ok(())
-}
-
-/// The functions of a model: those of its program, or a pipeline's only one.
-pub(crate) fn function_names(model: &Model) -> Vec<&str> {
-    match model.program() {
-        Ok(program) => program.functions.keys().map(String::as_str).collect(),
-        Err(_) => model.info().functions.iter().map(|f| f.name.as_str()).collect(),
-    }
 }
 
 /// Collects the observations of all parts, by the functions' names in reports.

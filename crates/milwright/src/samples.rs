@@ -14,7 +14,6 @@ use milwright_mil::Function;
 
 use crate::{Error, ErrorKind, InferenceRequest};
 
-pub(crate) use draw::default_shape;
 pub use read::{InputFolder, read_file, read_file_fitted};
 
 /// Samples for one function.
@@ -36,10 +35,10 @@ pub enum SampleSource {
     /// The caller gave them.
     Given {
         /// The folder that they were read from, if any.
-        #[serde(serialize_with = "crate::files::path_in_words")]
+        #[serde(serialize_with = "crate::paths::path_in_words")]
         folder: Option<PathBuf>,
         /// Files and folders in it that are not inputs.
-        #[serde(serialize_with = "crate::files::paths_in_words", skip_serializing_if = "Vec::is_empty")]
+        #[serde(serialize_with = "crate::paths::paths_in_words", skip_serializing_if = "Vec::is_empty")]
         ignored: Vec<PathBuf>,
     },
     /// They were drawn to fit what the model declares.

@@ -6,7 +6,7 @@ use milwright_spec::proto::NeuralNetworkLayer;
 use serde::Serialize;
 
 use crate::Model;
-use crate::info::pipeline;
+use crate::kinds::pipeline;
 
 /// The structure of a model.
 #[derive(Clone, Debug, PartialEq, Serialize)]

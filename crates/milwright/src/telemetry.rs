@@ -4,6 +4,9 @@
 #![cfg_attr(feature = "prometheus", doc = "[`Exporter`] is one.")]
 #![cfg_attr(not(feature = "prometheus"), doc = "the feature `prometheus` has one.")]
 
+#[cfg(feature = "prometheus")]
+mod prometheus;
+
 use std::sync::Arc;
 
 use metrics::counter;
@@ -11,7 +14,7 @@ use metrics::counter;
 use crate::ErrorKind;
 
 #[cfg(feature = "prometheus")]
-pub use crate::prometheus::Exporter;
+pub use prometheus::Exporter;
 
 /// Declares each metric once: its name, and its description for the recorder.
 macro_rules! metrics {
@@ -80,7 +83,7 @@ pub(crate) fn optimized(outcome: Result<(), ErrorKind>) {
 }
 
 /// The label for a kind of error.
-fn name(kind: ErrorKind) -> &'static str {
+pub(crate) fn name(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Io => "io",
         ErrorKind::Malformed => "malformed",
@@ -95,98 +98,5 @@ fn name(kind: ErrorKind) -> &'static str {
         ErrorKind::WorkerDied => "worker_died",
         ErrorKind::StateLost => "state_lost",
         ErrorKind::Overloaded => "overloaded",
-    }
-}
-
-#[cfg(feature = "manager")]
-pub(crate) use of_calls::*;
-
-/// The metrics of the manager.
-#[cfg(feature = "manager")]
-mod of_calls {
-    use std::time::Duration;
-
-    use metrics::{gauge, histogram};
-
-    use super::*;
-    use crate::manager::BreakerState;
-    use crate::{Loaded, PlanOrigin};
-
-    pub fn loaded(labels: &Labels, loaded: &Loaded) {
-        let (model, backend) = both(labels);
-        let cache = match loaded.plan {
-            PlanOrigin::Cached => "hit",
-            PlanOrigin::Rebuilt(_) => "rebuilt",
-            PlanOrigin::Compiled | PlanOrigin::Deferred(_) => "miss",
-        };
-        if matches!(loaded.plan, PlanOrigin::Compiled | PlanOrigin::Rebuilt(_)) {
-            let seconds = histogram!(COMPILE_SECONDS, "model" => model.clone(), "backend" => backend.clone());
-            seconds.record(loaded.duration);
-        }
-        counter!(LOADS, "model" => model, "backend" => backend, "cache" => cache).increment(1);
-    }
-
-    pub fn load_failed(labels: &Labels, kind: ErrorKind) {
-        let (model, backend) = both(labels);
-        counter!(LOAD_FAILURES, "model" => model, "backend" => backend, "kind" => name(kind)).increment(1);
-    }
-
-    pub fn answered(model: &Arc<str>, outcome: Result<&str, ErrorKind>, took: Duration) {
-        let label = outcome.map_or_else(name, |_| "ok");
-        counter!(CALLS, "model" => Arc::clone(model), "outcome" => label).increment(1);
-        if let Ok(backend) = outcome {
-            histogram!(CALL_SECONDS, "model" => Arc::clone(model), "backend" => backend.to_owned())
-                .record(took);
-        }
-    }
-
-    pub fn ran(labels: &Labels, took: Duration) {
-        let (model, backend) = both(labels);
-        histogram!(RUN_SECONDS, "model" => model, "backend" => backend).record(took);
-    }
-
-    pub fn queued(model: &Arc<str>, waited: Duration) {
-        histogram!(QUEUE_SECONDS, "model" => Arc::clone(model)).record(waited);
-    }
-
-    pub fn queue_depth(model: &Arc<str>, depth: usize) {
-        gauge!(QUEUE_DEPTH, "model" => Arc::clone(model)).set(depth as f64);
-    }
-
-    pub fn breaker(labels: &Labels, state: BreakerState) {
-        let (model, backend) = both(labels);
-        let value = match state {
-            BreakerState::Closed => 0.0,
-            BreakerState::HalfOpen => 1.0,
-            BreakerState::Open => 2.0,
-        };
-        gauge!(BREAKER_STATE, "model" => model, "backend" => backend).set(value);
-    }
-
-    pub fn fallback(from: &Labels, to: &Arc<str>, kind: ErrorKind) {
-        let (model, from) = both(from);
-        let (to, kind) = (Arc::clone(to), name(kind));
-        counter!(FALLBACKS, "model" => model, "from" => from, "to" => to, "kind" => kind).increment(1);
-    }
-
-    pub fn abandoned(labels: &Labels) {
-        let (model, backend) = both(labels);
-        counter!(ABANDONED_THREADS, "model" => model, "backend" => backend).increment(1);
-        let (model, backend) = both(labels);
-        gauge!(HUNG_THREADS, "model" => model, "backend" => backend).increment(1);
-    }
-
-    pub fn came_back(labels: &Labels) {
-        let (model, backend) = both(labels);
-        gauge!(HUNG_THREADS, "model" => model, "backend" => backend).decrement(1);
-    }
-
-    pub fn shadow(labels: &Labels, outcome: &'static str) {
-        let (model, backend) = both(labels);
-        counter!(SHADOW, "model" => model, "backend" => backend, "outcome" => outcome).increment(1);
-    }
-
-    fn both(labels: &Labels) -> (Arc<str>, Arc<str>) {
-        (Arc::clone(&labels.model), Arc::clone(&labels.backend))
     }
 }

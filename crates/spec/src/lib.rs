@@ -18,6 +18,7 @@
 pub mod blob;
 mod carried;
 mod compiled;
+mod decode;
 mod disk;
 mod error;
 mod foreign;
@@ -33,6 +34,7 @@ mod overlay;
 pub mod proto;
 mod references;
 mod regular;
+mod staging;
 mod write;
 
 pub use compiled::{
@@ -44,4 +46,5 @@ pub use map::FileMap;
 pub use nearest::{did_you_mean, nearest};
 pub use open::{Container, Package};
 pub use regular::{is_device_name, open_regular};
-pub use write::{PackageWriter, StagedFile, StagedPackage, abandon_writes, would_replace, write_mlmodel};
+pub use staging::{StagedFile, abandon_writes};
+pub use write::{PackageWriter, StagedPackage, would_replace, write_mlmodel};

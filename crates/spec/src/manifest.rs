@@ -11,6 +11,8 @@ use crate::limits::{MAX_MANIFEST_BYTES, MAX_MANIFEST_ITEMS};
 use crate::{Error, ErrorKind, Result, lfs_pointer, open_regular};
 
 pub(crate) const FILE_NAME: &str = "Manifest.json";
+/// The prefix of references to weight files. It stands for the model file's folder.
+pub(crate) const MODEL_PATH: &str = "@model_path/";
 /// The folder that item paths are relative to.
 pub(crate) const DATA_FOLDER: &str = "Data";
 /// The folder inside `Data` where our packages keep the model and its weights.

@@ -6,21 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prost::Message as _;
 
 use crate::blob::{Blob, BlobFile};
 use crate::compiled;
-use crate::limits::{
-    MAX_MESSAGE_DEPTH, MAX_OVERLAY_BYTES, MAX_SPEC_BYTES, MAX_WEIGHT_FILES, NEWEST_SPECIFICATION_VERSION,
-};
-use crate::manifest::{self, Manifest};
+use crate::decode::decode;
+use crate::limits::{MAX_OVERLAY_BYTES, MAX_SPEC_BYTES, MAX_WEIGHT_FILES};
+use crate::manifest::{self, MODEL_PATH, Manifest};
 use crate::map::map_bytes;
 use crate::proto::mil_spec::value::BlobFileValue;
-use crate::proto::{Model, ModelDescription, layout};
-use crate::{Error, ErrorKind, Result, foreign, lfs_pointer, memory, nearest, overlay, references};
-
-/// The prefix of references to weight files. It stands for the model file's folder.
-pub(crate) const MODEL_PATH: &str = "@model_path/";
+use crate::proto::{Model, ModelDescription};
+use crate::{Error, ErrorKind, Result, foreign, lfs_pointer, nearest, overlay, references};
 
 /// A Core ML model that was opened: its messages, and the weight files that it refers to.
 #[derive(Debug)]
@@ -451,57 +446,6 @@ fn open_file(path: &Path, mode: Weights) -> Result<Package> {
         folder: None,
         parts,
     })
-}
-
-/// Decodes a serialized model.
-pub(crate) fn decode(data: Bytes) -> Result<Model> {
-    if data.len() as u64 > MAX_SPEC_BYTES {
-        return Err(Error::limit(format!("{} bytes, more than the limit of {MAX_SPEC_BYTES}", data.len())));
-    }
-    if let Some(error) = lfs_pointer(&data) {
-        return Err(error);
-    }
-    if data.is_empty() {
-        return Err(Error::malformed("the model file is empty").with_hint(manifest::COPY_AGAIN));
-    }
-    memory::check(&data, layout::MODEL)?;
-    let model = Model::decode(data).map_err(not_decoded)?;
-    check_version(model.specification_version)?;
-    if model.r#type.is_none() {
-        return Err(Error::malformed("the model has none of the known model types"));
-    }
-    Ok(model)
-}
-
-/// Refuses unknown specification versions.
-pub(crate) fn check_version(version: i32) -> Result<()> {
-    if version < 1 {
-        return Err(Error::malformed("not a Core ML model: it has no specification version"));
-    }
-    if version > NEWEST_SPECIFICATION_VERSION {
-        return Err(Error::unsupported(format!(
-            "specification version {version}; versions up to {NEWEST_SPECIFICATION_VERSION} are known"
-        ))
-        .with_hint("a newer Milwright may read it"));
-    }
-    Ok(())
-}
-
-fn not_decoded(error: prost::DecodeError) -> Error {
-    // The text names every message that contains the damage, the innermost first.
-    let text = error.to_string();
-    if text.ends_with("recursion limit reached") {
-        let error =
-            Error::limit(format!("messages are nested too deep: the recursion limit is {MAX_MESSAGE_DEPTH}"));
-        return error
-            .with_hint("a model that was made by a converter is not: this file is damaged or made to harm");
-    }
-    let what = text.strip_prefix("failed to decode Protobuf message: ").unwrap_or(&text);
-    Error::malformed(format!("not a Core ML model, or a damaged one: {what}"))
-        .with_hint(
-            "give an .mlpackage folder or an .mlmodel file; if it is one, copy, download or export it again",
-        )
-        .with_source(error)
 }
 
 /// Opens each weight file that the model refers to, once.

@@ -1,39 +1,18 @@
 //! Callbacks from Swift, each of which takes effect exactly once, and the objects that Swift returns.
 
-use std::collections::BTreeMap;
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::mpsc;
 
 use super::ffi::{
     MILWRIGHT_SWIFT_CANCELLED, MILWRIGHT_SWIFT_DOMAIN, MILWRIGHT_SWIFT_INVALID, MILWRIGHT_SWIFT_PROTOCOL,
     MILWRIGHT_SWIFT_UNSUPPORTED, milwright_swift_error, milwright_swift_release, milwright_swift_tensor,
 };
+use super::table::{OWNERS, Table, text};
 use super::tensor::{Seen, read_all, see};
 use crate::error::Details;
 use crate::{Error, ErrorKind, Features, Result};
-
-/// A table of entries by number. Swift only gets the number, so that a second or late callback finds no entry.
-pub(super) struct Table<T>(Mutex<(u64, BTreeMap<u64, T>)>);
-
-impl<T> Table<T> {
-    const fn new() -> Table<T> {
-        Table(Mutex::new((0, BTreeMap::new())))
-    }
-
-    /// Adds an entry and returns its number, which is never used again.
-    pub fn add(&self, entry: T) -> u64 {
-        let (last, entries) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *last += 1;
-        entries.insert(*last, entry);
-        *last
-    }
-
-    pub fn take(&self, number: u64) -> Option<T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&number)
-    }
-}
 
 pub(super) type Done<T> = Box<dyn FnOnce(Result<T>) + Send>;
 /// Uses the array of a state, which is valid during this call only.
@@ -42,8 +21,6 @@ pub(super) type Access = Box<dyn FnOnce(Result<Seen<'_>>) + Send>;
 pub(super) static LOADED: Table<Done<Handle>> = Table::new();
 pub(super) static PREDICTED: Table<Done<Features>> = Table::new();
 pub(super) static ACCESSED: Table<Access> = Table::new();
-/// The memory of inputs, until Core ML releases it.
-pub(super) static OWNERS: Table<Box<dyn Send>> = Table::new();
 
 /// A Swift object; this owns one reference to it.
 #[derive(Debug)]
@@ -183,31 +160,5 @@ unsafe fn failed(error: *const milwright_swift_error) -> Error {
                 Details { domain, code: error.code, reason, recovery, underlying: None },
             )
         }
-    }
-}
-
-/// # Safety
-/// `start` is null or a text that ends with a zero byte.
-pub(super) unsafe fn text(start: *const c_char) -> Option<String> {
-    // SAFETY: the caller says so.
-    let text = (!start.is_null()).then(|| unsafe { CStr::from_ptr(start) });
-    text.map(|text| text.to_string_lossy().into_owned())
-}
-
-/// Converts a text to a C string.
-pub(super) fn c_text(text: &str, what: &str) -> Result<CString> {
-    CString::new(text).map_err(|_| Error::invalid(format!("the {what} {text:?} has a zero byte")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn entries_are_taken_once() {
-        let table = Table::new();
-        let (a, b) = (table.add("a"), table.add("b"));
-        assert_eq!((table.take(a), table.take(a), table.take(b)), (Some("a"), None, Some("b")));
-        assert!(table.add("c") > b);
     }
 }

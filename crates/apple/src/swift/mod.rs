@@ -29,6 +29,8 @@ mod ffi;
 #[cfg(swift_linked)]
 mod model;
 #[cfg(swift_linked)]
+mod table;
+#[cfg(swift_linked)]
 mod tensor;
 
 #[cfg(swift_linked)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Route;
 use super::call::{
-    ACCESSED, Access, Done, Handle, LOADED, PREDICTED, accessed, c_text, loaded, now, predicted, refuse,
+    ACCESSED, Access, Done, Handle, LOADED, PREDICTED, accessed, loaded, now, predicted, refuse,
     release_owner,
 };
 use super::ffi::{
@@ -15,6 +15,7 @@ use super::ffi::{
     milwright_swift_device, milwright_swift_devices, milwright_swift_load, milwright_swift_new_state,
     milwright_swift_predict,
 };
+use super::table::c_text;
 use super::tensor::{Inputs, Seen};
 use crate::{
     Array, ComputeUnits, Configuration, Device, Error, ErrorKind, Features, Reshapes, Result, Specialization,

@@ -3,8 +3,8 @@
 use std::ffi::{CString, c_void};
 use std::slice;
 
-use super::call::{OWNERS, c_text, text};
 use super::ffi::milwright_swift_tensor;
+use super::table::{OWNERS, c_text, text};
 use crate::array::{gather, packed_len, packed_strides, scatter, span};
 use crate::{Array, ElementType, Error, ErrorKind, Features, Result, Value};
 

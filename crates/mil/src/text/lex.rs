@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::ParseError;
+use super::error::ParseError;
 
 /// A token, which borrows from the text if it can.
 #[derive(Clone, Debug, PartialEq)]

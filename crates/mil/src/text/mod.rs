@@ -26,12 +26,14 @@
 //! * The parameters of `constexpr_*` ops are written as attributes before ios18, where they are all immediate.
 //! * Names that are not identifiers stand in back quotes. `//` starts a comment.
 
+mod error;
 mod lex;
 mod number;
 mod parse;
 mod print;
 
-pub use parse::{BlobResolver, ParseError, parse, parse_value, parse_with};
+pub use error::ParseError;
+pub use parse::{BlobResolver, parse, parse_value, parse_with};
 pub use print::{BlobRef, Printer, TextVersion, print, print_value};
 
 /// The deepest nesting of types, literals and blocks in a text.

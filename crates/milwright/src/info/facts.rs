@@ -1,11 +1,12 @@
 //! Derives facts about models: class labels, the scaling of images, the amount of computation, and the systems that
 //! run them.
 
-use crate::ColorSpace;
+use crate::kinds::pipeline;
+use crate::{ColorSpace, Preprocessing};
 use milwright_mil::{Arg, BlockId, Function, Op, OpKind, TensorType, Value, ValueId, param};
 use milwright_spec::proto::{self as pb, model};
 
-use super::{ClassLabels, Preprocessing, Systems, pipeline};
+use super::{ClassLabels, Systems};
 use crate::legacy::declared_axis;
 
 /// The systems that introduced a specification version.

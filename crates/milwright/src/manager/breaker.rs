@@ -8,8 +8,9 @@ use serde::Serialize;
 use super::clock::after;
 use super::predict::is_fault;
 use super::sync::{Mutex, MutexGuard, lock};
+use super::telemetry;
 use super::{BoxFuture, Call, Clock, Predict, Reply};
-use crate::telemetry::{self, Labels};
+use crate::telemetry::Labels;
 use crate::{Error, ErrorKind, Result};
 
 /// When a [`Breaker`] opens, and for how long.
@@ -43,6 +44,17 @@ pub enum BreakerState {
     Open,
 }
 
+impl BreakerState {
+    /// The value of its metric.
+    fn gauge(self) -> f64 {
+        match self {
+            BreakerState::Closed => 0.0,
+            BreakerState::HalfOpen => 1.0,
+            BreakerState::Open => 2.0,
+        }
+    }
+}
+
 /// A circuit breaker in front of a backend. It opens after repeated failures, and later lets one call probe the
 /// backend.
 pub struct Breaker<S> {
@@ -55,7 +67,7 @@ pub struct Breaker<S> {
 impl<S: Predict> Breaker<S> {
     /// Puts a breaker in front of `inner`.
     pub fn new(inner: S, options: BreakerOptions, clock: Arc<dyn Clock>, labels: Labels) -> Self {
-        telemetry::breaker(&labels, BreakerState::Closed);
+        telemetry::breaker(&labels, BreakerState::Closed.gauge());
         Breaker { inner, circuit: Arc::new(Circuit::new(options)), clock, labels }
     }
 
@@ -66,7 +78,7 @@ impl<S: Predict> Breaker<S> {
 
     fn report(&self, change: Option<BreakerState>, why: &dyn std::fmt::Display) {
         let Some(state) = change else { return };
-        telemetry::breaker(&self.labels, state);
+        telemetry::breaker(&self.labels, state.gauge());
         let Labels { model, backend } = &self.labels;
         match state {
             BreakerState::Open => tracing::warn!(%model, %backend, %why, "breaker opened"),

@@ -13,8 +13,9 @@ use super::clock::after;
 use super::loads::Loads;
 use super::predict::is_fault;
 use super::sync::{Mutex, lock};
+use super::telemetry;
 use super::{BoxFuture, Call, Clock, Predict, Reply, Route};
-use crate::telemetry::{self, Labels};
+use crate::telemetry::Labels;
 use crate::{
     Cancel, Candidate, Error, ErrorKind, LoadOptions, Loaded, Model, PredictOptions, Prediction, Result,
     Session, State,

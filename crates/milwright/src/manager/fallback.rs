@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::clock::{MARGIN, after};
 use super::predict::is_fault;
+use super::telemetry;
 use super::{BoxFuture, Call, Clock, Predict, Reply, Skipped};
-use crate::telemetry::{self, Labels};
+use crate::telemetry::Labels;
 use crate::{Error, ErrorKind, Result};
 
 /// Tries backends in order until one answers. The reply, the log and the metrics say which backends were skipped, and

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::sync::{Mutex, MutexGuard, lock};
+use super::telemetry;
 use super::{BoxFuture, Call, Clock, Predict, Priority, Reply, WhenFull};
-use crate::telemetry;
 use crate::{Error, ErrorKind, Result};
 
 /// Limits concurrency with a queue. A waiting call costs its caller's memory and a place in the queue. Dropping its

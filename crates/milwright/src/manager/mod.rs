@@ -46,6 +46,7 @@ mod pool;
 mod predict;
 mod shadow;
 mod sync;
+mod telemetry;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

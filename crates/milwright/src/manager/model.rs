@@ -12,11 +12,12 @@ use tracing::Instrument;
 
 use super::clock::after;
 use super::driver::{Driver, DriverOptions};
+use super::telemetry;
 use super::{
     Batch, BatchOptions, Breaker, BreakerOptions, BreakerState, Call, Clock, Deadline, Fallback, Limit, Pool,
     Predict, Reply, Shadow, ShadowStatus, Skipped,
 };
-use crate::telemetry::{self, Labels};
+use crate::telemetry::Labels;
 use crate::{
     Availability, Candidate, Error, ErrorKind, InferenceRequest, LoadOptions, Loaded, Model, Result, Target,
 };

@@ -8,8 +8,9 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use super::sync::{Mutex, lock};
+use super::telemetry;
 use super::{BoxFuture, Call, Predict, Reply};
-use crate::telemetry::{self, Labels};
+use crate::telemetry::Labels;
 use crate::{Differences, OutputDifference, Prediction, Result};
 
 /// Answers from a primary backend, and runs a share of the calls on another backend as well to compare the outputs.

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use milwright_spec::proto::array_feature_type::ShapeFlexibility;
 use milwright_spec::proto::{ArrayFeatureType, FeatureDescription, Model, feature_type::Type, model};
 
-use crate::info::pipeline;
 use crate::kinds::part_name;
+use crate::kinds::pipeline;
 
 /// A place where a feature is declared: on the pipeline itself, or on one of its models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::ser::SerializeMap as _;
 
-use crate::optimizer::function_names;
 use crate::provenance::{depends_on_inputs, measure};
 use crate::target::reference;
 use crate::{
@@ -205,7 +204,7 @@ pub fn compare_functions(
     options: &LoadOptions,
     progress: &mut dyn FnMut(),
 ) -> Result<Proof> {
-    let [ours, theirs] = [a, b].map(|m| function_names(m));
+    let [ours, theirs] = [a, b].map(|m| m.function_names());
     if ours.len() <= 1 && theirs.len() <= 1 {
         let functions = vec![compare(a, b, None, &samples(None)?, options, progress)?];
         return Ok(Proof { functions });

@@ -12,6 +12,7 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use super::ranges::{Known, Range, known, ranges};
 use super::{SampleSource, Samples};
 use crate::classifier::Classifier;
+use crate::feature::default_shape;
 use crate::legacy::declared_axis;
 use crate::target::reference_engine;
 use crate::{
@@ -428,30 +429,6 @@ fn first_taker(model: &Model, input: &str) -> Option<usize> {
     let part = &model.pipeline()[at];
     let knows = (part.program().is_ok() && !part.has_five_dimensions()) || !part.pipeline().is_empty();
     knows.then_some(at)
-}
-
-/// The shape to draw for an input: sizes that the program fixes, then the declared default.
-pub(crate) fn default_shape(ty: &TensorType, feature: Option<&FeatureType>) -> Vec<usize> {
-    let (default, flexibility): (Vec<u64>, _) = match feature {
-        Some(FeatureType::MultiArray { shape, flexibility, .. }) => (shape.clone(), Some(flexibility)),
-        Some(FeatureType::Image { width, height, .. }) => (vec![1, 1, *height, *width], None),
-        _ => (Vec::new(), None),
-    };
-    let axis = |declared: usize, d: usize| declared_axis(ty.rank(), declared, d);
-    let lowest = |d: usize| match flexibility {
-        Some(Flexibility::Range { dimensions }) => {
-            dimensions.get(axis(dimensions.len(), d)?).map(|r| r.least)
-        }
-        Some(Flexibility::Enumerated { shapes }) => {
-            shapes.first().and_then(|s| s.get(axis(s.len(), d)?)).copied()
-        }
-        _ => None,
-    };
-    let size = |(d, dim): (usize, &Dim)| {
-        let declared = axis(default.len(), d).and_then(|d| default.get(d)).copied().filter(|&n| n > 0);
-        dim.fixed().unwrap_or_else(|| declared.or(lowest(d)).unwrap_or(1).max(1) as usize)
-    };
-    ty.shape.iter().enumerate().map(size).collect()
 }
 
 /// A small and a large shape that a flexible input may have besides the drawn one: the ends of the declared range, but

@@ -13,7 +13,7 @@ use milwright_spec::proto::{self as pb, model};
 use prost::Message as _;
 use serde::Serialize;
 
-use crate::info::pipeline;
+use crate::kinds::pipeline;
 
 /// The number of parameters of a model, and how they are stored.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::FunctionSummary;
 use crate::proto::{
     ArrayFeatureType, FeatureDescription, FeatureType, ImageFeatureType, Model, ModelDescription, SizeRange,
     array_feature_type::{ArrayDataType, ShapeFlexibility},
@@ -13,6 +12,17 @@ use crate::proto::{
     image_feature_type::{ColorSpace, SizeFlexibility},
     sequence_feature_type, state_feature_type,
 };
+
+/// The summary of a function in `metadata.json`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FunctionSummary {
+    /// How often each op is used, by opset and name, such as `Ios16.mul`.
+    pub ops: BTreeMap<String, usize>,
+    /// The element types that it computes in, such as `Float16`.
+    pub compute_types: BTreeSet<String>,
+    /// The element types of its weights.
+    pub storage_types: BTreeSet<String>,
+}
 
 /// Returns the file's content. `kind` is the type of the model, `name` its name.
 pub(super) fn json(

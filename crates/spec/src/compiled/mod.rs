@@ -33,18 +33,17 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use prost::Message as _;
 
+use crate::decode::{check_version, decode};
 use crate::limits::{MAX_COMPILED_DEPTH, MAX_COMPILED_MODELS, MAX_PROGRAM_TEXT_BYTES, MAX_SPEC_BYTES};
-use crate::manifest::beside;
+use crate::manifest::{MODEL_PATH, beside};
 use crate::map::map_bytes;
-use crate::open::{MODEL_PATH, check_version, decode};
 use crate::proto::{
     Model, ModelDescription, Pipeline, PipelineClassifier, PipelineRegressor, layout, mil_spec, model,
 };
 use crate::{Error, ErrorKind, Result, lfs_pointer, memory};
 
-pub use write::{
-    CompiledPart, CompiledPipeline, CompiledProgram, FunctionSummary, write_mlmodelc, write_mlmodelc_pipeline,
-};
+pub use metadata::FunctionSummary;
+pub use write::{CompiledPart, CompiledPipeline, CompiledProgram, write_mlmodelc, write_mlmodelc_pipeline};
 
 const HEADER_FILE: &str = "coremldata.bin";
 const PROGRAM_FILE: &str = "model.mil";

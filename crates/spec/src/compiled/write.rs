@@ -8,15 +8,15 @@ use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::{
-    ANALYTICS_FOLDER, HEADER_FILE, ML_PROGRAM, NAMES_FOLDER, PIPELINES, PROGRAM_FILE, SPECIFICATION,
-    empty_type, is_ours, metadata, name_of_type, part_folder, weight_files,
+    ANALYTICS_FOLDER, FunctionSummary, HEADER_FILE, ML_PROGRAM, NAMES_FOLDER, PIPELINES, PROGRAM_FILE,
+    SPECIFICATION, empty_type, is_ours, metadata, name_of_type, part_folder, weight_files,
 };
 use crate::blob::BlobFile;
 use crate::disk;
-use crate::open::MODEL_PATH;
+use crate::manifest::MODEL_PATH;
 use crate::proto::{Model, model};
 use crate::regular::check_destination;
-use crate::write::{Staging, is_empty, not_in_place, write_synced};
+use crate::staging::{Staging, is_empty, not_in_place, write_synced};
 use crate::{Error, Result};
 
 const METADATA_FILE: &str = "metadata.json";
@@ -36,17 +36,6 @@ pub struct CompiledProgram<'a> {
     pub weights: &'a BTreeMap<String, BlobFile>,
     /// A hash of the model.
     pub digest: [u8; 32],
-}
-
-/// The summary of a function in `metadata.json`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FunctionSummary {
-    /// How often each op is used, by opset and name, such as `Ios16.mul`.
-    pub ops: BTreeMap<String, usize>,
-    /// The element types that it computes in, such as `Float16`.
-    pub compute_types: BTreeSet<String>,
-    /// The element types of its weights.
-    pub storage_types: BTreeSet<String>,
 }
 
 /// The parts of a pipeline's `.mlmodelc`.

@@ -9,6 +9,7 @@
 include!("specification.rs");
 
 pub(crate) mod layout;
+pub(crate) mod table;
 
 /// Models that Apple's frameworks define.
 pub mod core_ml_models {

@@ -11,6 +11,7 @@
 //! it *panicked*. `onnx_nodes.txt` beside this crate's manifest lists the known differences with their reasons, and how many
 //! tests have to be right. The exit code is 1 if there is any other difference, or fewer are right.
 #![expect(clippy::print_stdout, reason = "it is a command for developers")]
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

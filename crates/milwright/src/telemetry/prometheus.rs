@@ -36,7 +36,7 @@ impl Exporter {
         let exporter = Exporter(recorder.handle());
         metrics::set_global_recorder(recorder)
             .map_err(|e| invalid(&e).with_hint("install one recorder, at the start of the program"))?;
-        crate::telemetry::describe();
+        super::describe();
         Ok(exporter)
     }
 

@@ -1,0 +1,61 @@
+//! Describes model files, also those that cannot be run.
+
+use std::path::Path;
+
+use milwright_spec::Package;
+use milwright_spec::onnx::OnnxFile;
+
+use crate::kinds::pipeline;
+use crate::{Model, ModelInfo, Result};
+
+impl ModelInfo {
+    /// Describes a model file of any type. If weights are missing, or are still pointers of Git LFS, the description
+    /// has a warning.
+    ///
+    /// # Errors
+    /// The file cannot be read or is not a Core ML model.
+    pub fn open(path: impl AsRef<Path>) -> Result<ModelInfo> {
+        let path = path.as_ref();
+        if OnnxFile::is_one(path) {
+            let model = Model::open(path)?;
+            let mut info = model.info().clone();
+            info.warnings.extend_from_slice(model.import_notes());
+            return Ok(info);
+        }
+        let package = Package::open_without_weights(path)?;
+        let mut info = ModelInfo::of_package(&package).map_err(|e| e.at(path))?;
+        let unreadable = package.unreadable_weights().values();
+        info.warnings.extend(unreadable.map(|error| {
+            let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+            format!("the weights cannot be read, and the model cannot be run: {error}{hint}")
+        }));
+        let unread = package.unread_layers();
+        info.runnable &= unread.is_empty();
+        info.warnings.extend(
+            unread.iter().map(|layer| format!("not understood, so that the model cannot be run: {layer}")),
+        );
+        Ok(info)
+    }
+
+    fn of_package(package: &Package) -> Result<ModelInfo> {
+        let model = package.model();
+        let info = ModelInfo::new(model);
+        if let Some(pipeline) = pipeline(model) {
+            let parts = pipeline.models.iter().enumerate();
+            let parts = parts.map(|(i, m)| ModelInfo::of_package(&package.part(i, m)));
+            return Ok(info.with_parts(parts.collect::<Result<_>>()?));
+        }
+        match milwright_convert::spec::read(package) {
+            Ok(program) => Ok(info.with_program(&program)),
+            // A compiled model has its ops only in the program text, which cannot be read completely without the
+            // weights.
+            Err(_) if !package.unreadable_weights().is_empty() => Ok(info),
+            Err(e) if package.program_text().is_some() => Err(e.into()),
+            // The converted program of a network knows more shapes than the network declares.
+            Err(_) => Ok(match milwright_convert::neural_network::read(model) {
+                Ok(program) => info.with_computed(&program),
+                Err(_) => info,
+            }),
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Staged writes: files and folders that are complete or absent.
+//!
+//! Everything is a staged write: built in a temporary folder beside its destination, synced, and put in place by one
+//! rename. (Where there is an older package, the two names are exchanged, if the system can.) An error, a full disk or
+//! a killed process before that leaves the destination as it was.
+//!
+//! The temporary folder is called `.NAME.milwright-…` and holds a file that its process keeps locked. The next write to
+//! the same destination removes stale folders, whose lock nobody holds.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::disk::{self, NewFile};
+use crate::regular::check_destination;
+use crate::{Error, Result, open_regular};
+
+/// A file that is written under a temporary name and then renamed to its destination.
+///
+/// Dropping it before [`commit`](Self::commit) removes it and leaves the destination as it was.
+#[derive(Debug)]
+pub struct StagedFile {
+    destination: PathBuf,
+    // Before `staging`, so that it is closed when the folder that it is in is removed.
+    file: NewFile,
+    staging: Staging,
+}
+
+impl StagedFile {
+    /// Starts a file for `destination`. Removes stale files of crashed runs there.
+    ///
+    /// # Errors
+    ///
+    /// If the folder of the destination is missing or cannot be written, or if the destination is a folder.
+    pub fn create(destination: impl AsRef<Path>) -> Result<Self> {
+        let destination = destination.as_ref();
+        check_destination(destination)?;
+        if destination.is_dir() {
+            let error = Error::invalid("a folder of this name is in the way");
+            return Err(error.with_hint("choose another name").at(destination));
+        }
+        let staging = Staging::create(destination)?;
+        let file = NewFile::create(&staging.content);
+        let file = file.map_err(|error| Error::io("write it", error).at(destination))?;
+        Ok(Self { destination: destination.to_owned(), file, staging })
+    }
+
+    /// Makes the content durable (`fsync`).
+    ///
+    /// # Errors
+    ///
+    /// If writing fails.
+    pub fn sync(&mut self) -> Result<()> {
+        let sync = self.file.sync().and_then(|()| disk::sync_folder(&self.staging.folder));
+        sync.map_err(|error| Error::io("write it", error).at(&self.destination))
+    }
+
+    /// Renames the file to its destination. Call [`sync`](Self::sync) before.
+    ///
+    /// # Errors
+    ///
+    /// If renaming fails. The destination is then as it was.
+    pub fn commit(self) -> Result<()> {
+        let Self { destination, file, staging } = self;
+        drop(file);
+        staging.commit().map_err(|error| not_in_place(error).at(destination))
+    }
+}
+
+impl io::Write for StagedFile {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.file.write(data)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl io::Seek for StagedFile {
+    fn seek(&mut self, position: io::SeekFrom) -> io::Result<u64> {
+        self.file.seek(position)
+    }
+}
+
+/// The temporary folders of this process, each with its destination. Every commit holds this lock.
+static IN_PROGRESS: Mutex<BTreeMap<PathBuf, PathBuf>> = Mutex::new(BTreeMap::new());
+
+fn in_progress() -> MutexGuard<'static, BTreeMap<PathBuf, PathBuf>> {
+    IN_PROGRESS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes every unfinished write of this process. From here on, no write can start or commit any more: threads that
+/// try block for ever. For a process that is about to end, whatever its threads are doing.
+pub fn abandon_writes() {
+    let folders = in_progress();
+    for (folder, destination) in &*folders {
+        // A thread may still be adding files, but fails soon, because its folder is gone.
+        for _ in 0..10 {
+            if must_stay(folder, destination) || !folder.exists() || disk::remove_all(folder).is_ok() {
+                break;
+            }
+        }
+    }
+    std::mem::forget(folders);
+}
+
+/// Whether a temporary folder has the only copy of an older package, because restoring it failed.
+fn must_stay(folder: &Path, destination: &Path) -> bool {
+    folder.join(ASIDE).exists() && !destination.exists()
+}
+
+/// A temporary folder beside a destination. Dropping this removes it.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    pub(crate) folder: PathBuf,
+    /// The file or folder in `folder` that is renamed to the destination.
+    pub(crate) content: PathBuf,
+    destination: PathBuf,
+    /// `None` once the folder is about to be removed.
+    lock: Option<NewFile>,
+}
+
+pub(crate) const LOCK: &str = "lock";
+/// The name of the old file or package in the temporary folder, while it is replaced in two steps.
+const ASIDE: &str = "aside";
+
+impl Staging {
+    pub(crate) fn create(destination: &Path) -> Result<Self> {
+        let Some(name) = destination.file_name() else {
+            return Err(Error::invalid("not a name to write to").at(destination));
+        };
+        // Replace the target of a symbolic link, not the link.
+        let real = fs::canonicalize(destination).unwrap_or_else(|_| destination.to_owned());
+        let parent = parent(&real);
+        let prefix = prefix(&real);
+        remove_stale(parent, &prefix, &real);
+
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let mut folders = in_progress();
+        let create = || {
+            loop {
+                let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+                let folder = parent.join(format!("{prefix}{}-{number}", process::id()));
+                let lock = disk::create_folder(&folder).and_then(|()| {
+                    NewFile::create(&folder.join(LOCK)).inspect(NewFile::lock).inspect_err(|_| {
+                        // Empty folders are harmless, and the next write removes them.
+                        let _ = disk::remove_all(&folder);
+                    })
+                });
+                match lock {
+                    // A stale folder of an earlier process with the same number.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    lock => return lock.map(|lock| (folder, lock)),
+                }
+            }
+        };
+        let (folder, lock) = create().map_err(|error| {
+            let doing = if error.kind() == io::ErrorKind::NotFound {
+                "write it: its folder is missing"
+            } else {
+                "write into its folder"
+            };
+            let is_missing = error.kind() == io::ErrorKind::NotFound;
+            let error = Error::io(doing, error).at(destination);
+            if is_missing { error.with_hint("make the folder first, or choose another") } else { error }
+        })?;
+        folders.insert(folder.clone(), real.clone());
+        drop(folders);
+        Ok(Self { content: folder.join(name), folder, destination: real, lock: Some(lock) })
+    }
+
+    /// Renames the content to its destination.
+    pub(crate) fn commit(self) -> io::Result<()> {
+        let _folders = in_progress();
+        // A rename replaces a file, but not a folder that is not empty.
+        let replaces_folder = self.content.is_dir() && self.destination.exists();
+        if !replaces_folder {
+            match disk::rename(&self.content, &self.destination) {
+                // Windows does not replace an open file, but it can rename one.
+                Err(error)
+                    if error.kind() == io::ErrorKind::PermissionDenied && self.destination.is_file() =>
+                {
+                    self.replace_in_two_steps().map_err(|_| error)?;
+                }
+                result => result?,
+            }
+        } else if !disk::exchange(&self.content, &self.destination)? {
+            self.replace_in_two_steps()?;
+        }
+        disk::sync_folder(parent(&self.destination))
+    }
+
+    /// Replaces the destination by two renames. A crash between them leaves the old content in the temporary folder;
+    /// the next write restores it.
+    fn replace_in_two_steps(&self) -> io::Result<()> {
+        let aside = self.folder.join(ASIDE);
+        disk::rename(&self.destination, &aside)?;
+        if let Err(error) = disk::rename(&self.content, &self.destination) {
+            disk::rename(&aside, &self.destination)?;
+            return Err(error);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // If restoring the old package failed, the folder stays: the next write tries again.
+        if !must_stay(&self.folder, &self.destination) {
+            // After an exchange, the old package is in this folder. A later write removes what cannot be removed now.
+            // The lock is closed first, because Windows removes an open file only when it is closed.
+            drop(self.lock.take());
+            let _ = disk::remove_all(&self.folder);
+        }
+        in_progress().remove(&self.folder);
+    }
+}
+
+/// The error when the content could not be renamed to its destination.
+pub(crate) fn not_in_place(error: io::Error) -> Error {
+    let is_in_use = cfg!(windows) && error.kind() == io::ErrorKind::PermissionDenied;
+    let error = Error::io("put it in its place", error);
+    if is_in_use {
+        error.with_hint("close the programs that have it open, or choose another name")
+    } else {
+        error
+    }
+}
+
+/// Removes stale temporary folders, after restoring a package that one of them may hold.
+fn remove_stale(parent: &Path, prefix: &str, destination: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        if !entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix)) {
+            continue;
+        }
+        let folder = entry.path();
+        // All of this is best effort: the write itself does not depend on it.
+        match open_regular(folder.join(LOCK)) {
+            Ok(lock) => {
+                if lock.try_lock().is_ok() {
+                    let aside = folder.join(ASIDE);
+                    if aside.exists() && !destination.exists() && disk::rename(&aside, destination).is_err() {
+                        continue;
+                    }
+                    // Closed first, as in `Staging::drop`. Nobody needs the folder any more.
+                    drop(lock);
+                    let _ = disk::remove_all(&folder);
+                }
+            }
+            // The folder's process may be about to create the lock. An empty folder can be removed all the same: the
+            // process tries another one.
+            Err(_) if fs::remove_dir(&folder).is_ok() => {}
+            // The lock is created before all else, so without it, the folder is the rest of an interrupted removal.
+            Err(_) if !folder.join(LOCK).exists() && !folder.join(ASIDE).exists() => {
+                let _ = disk::remove_all(&folder);
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+pub(crate) fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+pub(crate) fn write_synced(path: &Path, data: &[u8]) -> io::Result<()> {
+    let mut file = NewFile::create(path)?;
+    file.write_all(data)?;
+    file.sync()
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The prefix of temporary names for this destination.
+fn prefix(destination: &Path) -> String {
+    let name = destination.file_name().unwrap_or_default().to_string_lossy();
+    format!(".{name}.milwright-")
+}
