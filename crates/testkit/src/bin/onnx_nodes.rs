@@ -3,7 +3,7 @@
 //!
 //! ```sh
 //! python scripts/onnx_nodes.py --freeze        # once: writes target/onnx-nodes
-//! cargo run -p milwright-testkit --bin onnx_nodes -- target/onnx-nodes/node [WORD] [--verbose] [--write FOLDER]
+//! cargo run -p milwright-testkit --bin onnx_nodes -- target/onnx-nodes/node [WORD] [--verbose] [--write=FOLDER]
 //! ```
 //!
 //! A test is *right* if every output has the expected shape and, cast to the expected type, the expected elements within the
@@ -20,10 +20,15 @@ use std::process::ExitCode;
 use std::{env, fs};
 
 use milwright_convert::onnx::{self, Numbers, Options};
+use milwright_convert::spec::{self, WeightSink};
 use milwright_cpu::{Eager, Executable, Pool, compile};
-use milwright_mil::{DType, Tensor, Type, verify};
+use milwright_mil::{Checked, DType, Tensor, Type, verify};
+use milwright_spec::blob::BlobType;
+use milwright_spec::PackageWriter;
 use milwright_spec::onnx::OnnxFile;
 use milwright_spec::onnx::proto::TensorProto;
+use milwright_spec::proto::mil_spec::value::BlobFileValue;
+use milwright_spec::proto::{Model, model};
 use prost::Message as _;
 
 static ENGINE: Eager = Eager;
@@ -45,6 +50,7 @@ fn main() -> ExitCode {
     };
     let word = words.next().unwrap_or_default();
     let verbose = env::args().any(|a| a == "--verbose");
+    let packages = env::args().find_map(|a| a.strip_prefix("--write=").map(PathBuf::from));
     let tests = match fs::read_to_string(folder.join("tests.tsv")) {
         Ok(tests) => tests,
         Err(error) => {
@@ -68,7 +74,8 @@ fn main() -> ExitCode {
             continue;
         }
         let tolerance = (rtol.parse().unwrap_or(1e-3), atol.parse().unwrap_or(1e-7));
-        let run = || check(&folder.join(name), tolerance);
+        let package = packages.as_ref().map(|folder| folder.join(format!("{name}.mlpackage")));
+        let run = || check(&folder.join(name), tolerance, package.as_deref());
         let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or(Outcome::Panicked);
         let listed = known.differences.get(name);
         let (kind, text) = match outcome {
@@ -154,13 +161,13 @@ impl Known {
     }
 }
 
-fn check(folder: &Path, tolerance: (f64, f64)) -> Outcome {
-    match attempt(folder, tolerance) {
+fn check(folder: &Path, tolerance: (f64, f64), package: Option<&Path>) -> Outcome {
+    match attempt(folder, tolerance, package) {
         Ok(outcome) | Err(outcome) => outcome,
     }
 }
 
-fn attempt(folder: &Path, tolerance: (f64, f64)) -> Result<Outcome, Outcome> {
+fn attempt(folder: &Path, tolerance: (f64, f64), package: Option<&Path>) -> Result<Outcome, Outcome> {
     let failed = |stage: &str, e: &dyn std::fmt::Display| Outcome::Failed(format!("{stage}: {e}"));
     let file = OnnxFile::open(folder.join("model.onnx")).map_err(|e| failed("open", &e))?;
     let options = Options { engine: Some(&ENGINE), ..Options::default() };
@@ -185,6 +192,9 @@ fn attempt(folder: &Path, tolerance: (f64, f64)) -> Result<Outcome, Outcome> {
         inputs.push((input.name().to_owned(), tensor));
     }
     let checked = verify(imported.program).map_err(|e| failed("verify", &e))?;
+    if let Some(path) = package {
+        write_package(path, &checked, imported.model).map_err(|e| failed("write", &e))?;
+    }
     let shapes: Vec<(&str, &[usize])> = inputs.iter().map(|(n, t)| (n.as_str(), t.shape())).collect();
     let plan = compile(&checked, "main", &shapes).map_err(|e| failed("compile", &e))?;
     let executable = Executable::new(&plan, Pool::inline()).map_err(|e| failed("load", &e))?;
@@ -197,6 +207,29 @@ fn attempt(folder: &Path, tolerance: (f64, f64)) -> Result<Outcome, Outcome> {
         compare(found, &expected, tolerance).map_err(|e| Outcome::Wrong(format!("{name}: {e}")))?;
     }
     Ok(Outcome::Right)
+}
+
+/// Weights that go to a package.
+struct Weights(PackageWriter);
+
+impl WeightSink for Weights {
+    fn store(
+        &mut self,
+        dtype: BlobType,
+        elements: usize,
+        data: &[u8],
+    ) -> Result<BlobFileValue, milwright_spec::Error> {
+        self.0.append(dtype, elements as u64, data)
+    }
+}
+
+/// Writes a package, for other tools to read.
+fn write_package(path: &Path, program: &Checked, mut model: Model) -> Result<(), String> {
+    let mut sink = Weights(PackageWriter::create(path).map_err(|e| e.to_string())?);
+    let program = spec::write(program, &mut sink).map_err(|e| e.to_string())?;
+    model.r#type = Some(model::Type::MlProgram(program));
+    let staged = sink.0.stage(&model).map_err(|e| e.to_string())?;
+    staged.commit().map_err(|e| e.to_string())
 }
 
 /// A reason without the names of this test, to count equal ones together.
