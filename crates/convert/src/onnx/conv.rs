@@ -52,6 +52,14 @@ impl Window {
         Ok(window)
     }
 
+    /// Replaces padding that is heavy before by amounts, where sizes are known: Core ML has it only from iOS 16 on.
+    pub fn settle(&mut self, n: &Lowering, x: ValueId) {
+        let lower = matches!(self.pads, Pads::Same { lower: true });
+        if lower && let Ok(sizes) = n.spatial(x, "padding") {
+            self.pads = Pads::Amounts(self.amounts(&sizes));
+        }
+    }
+
     /// The extent of the window along a dimension.
     pub fn extent(&self, d: usize) -> i64 {
         (i64::from(self.kernel[d]) - 1) * i64::from(self.dilations[d]) + 1
@@ -116,7 +124,8 @@ fn kernel_of(n: &Lowering, weight: ValueId) -> Result<Vec<i32>> {
 pub(super) fn conv(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
     let (v, weight, bias) = (n.need(0)?, n.need(1)?, n.opt(2)?);
     let kernel = kernel_of(n, weight.id)?;
-    let window = Window::read(n, kernel)?;
+    let mut window = Window::read(n, kernel)?;
+    window.settle(n, v.id);
     let groups = groups(n)?;
     let y = convolve(n, v.id, weight.id, bias.map(|b| b.id), &window, groups)?;
     cast::finish(n, y, v.elem)

@@ -29,7 +29,8 @@ impl Pool {
             return Err(Error::unsupported("a pooling over more than three dimensions")
                 .with_hint("Core ML pools over one, two or three: merge the others into the batch"));
         }
-        let window = Window::read(n, kernel.iter().map(|&k| i32_from(k)).collect())?;
+        let mut window = Window::read(n, kernel.iter().map(|&k| i32_from(k)).collect())?;
+        window.settle(n, x);
         Ok(Pool { window, ceil: n.flag("ceil_mode", false)? })
     }
 
