@@ -27,6 +27,23 @@ impl Checked {
     pub fn into_inner(self) -> Program {
         self.0
     }
+
+    /// A program with only this function. It keeps every rule, because functions do not refer to each other.
+    pub fn only(&self, function: &str) -> Option<Checked> {
+        let found = self.0.functions.get(function)?.clone();
+        let mut program = Program::default();
+        program.functions.insert(function.to_owned(), found);
+        Some(Checked(program))
+    }
+
+    /// Renumbers what the functions use and frees the rest, which changes no rule's outcome. Debug builds check that.
+    pub(crate) fn compacted(mut self) -> Result<Checked, VerifyErrors> {
+        self.0.functions.values_mut().for_each(Function::compact);
+        if cfg!(debug_assertions) {
+            check(&self.0)?;
+        }
+        Ok(self)
+    }
 }
 
 impl Deref for Checked {

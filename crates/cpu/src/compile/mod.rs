@@ -19,8 +19,8 @@ use milwright_mil::engine::CompileFault;
 use milwright_mil::infer::{Facts, infer};
 use milwright_mil::ops::{Effect, Inferred, Known, OpView};
 use milwright_mil::{
-    Arg, BlockId, Checked, DType, Dim, Evaluate, Function, OpId, OpKind, Program, Tensor, TensorType, Type,
-    ValueId, param, passes, verify,
+    Arg, BlockId, Checked, DType, Dim, Evaluate, Function, OpId, OpKind, Tensor, TensorType, Type, ValueId,
+    param, passes,
 };
 
 use crate::memory::exceeds;
@@ -61,7 +61,7 @@ pub fn compile_with(
         let names = program.functions.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         error(format!("there is no such function; the program has: {names}"), None)
     })?;
-    let optimized = optimize(function, f, &folding);
+    let optimized = optimize(program, function, &folding);
     folding.go_on(function)?;
     let f = optimized.as_ref().and_then(|p| p.functions.get(function)).unwrap_or(f);
     let types = f.inputs.iter().map(|&v| input_type(f, v, shapes)).collect::<Result<Vec<_>, _>>();
@@ -145,14 +145,9 @@ fn expand(f: &Function, facts: &mut Facts, folding: &Folding<'_>) {
 }
 
 /// Runs all graph passes. Returns `None` if a pass has a bug: a bug in a pass must not keep a model from running.
-fn optimize(name: &str, f: &Function, folding: &Folding<'_>) -> Option<Checked> {
-    let mut program = Program::default();
-    program.functions.insert(name.into(), f.clone());
-    let checked = verify(program).inspect_err(|errors| {
-        tracing::warn!(%errors, "one function of a checked program does not check");
-    });
+fn optimize(program: &Checked, name: &str, folding: &Folding<'_>) -> Option<Checked> {
     let all: Vec<passes::Pass> = passes::ALL.iter().chain(passes::ENGINE).copied().collect();
-    let optimized = passes::run(checked.ok()?, &all, Some(folding));
+    let optimized = passes::run(program.only(name)?, &all, Some(folding));
     optimized.inspect_err(|error| tracing::warn!(%error, "compiling without passes")).ok().map(|(p, _)| p)
 }
 

@@ -119,9 +119,8 @@ pub fn run(
         }
     }
     let last = passes.last().map_or("none", |p| p.name);
-    let mut program = verify(program).map_err(|errors| PassError { pass: last, errors })?.into_inner();
-    program.functions.values_mut().for_each(Function::compact);
-    let checked = verify(program).map_err(|errors| PassError { pass: "compact", errors })?;
+    let checked = verify(program).map_err(|errors| PassError { pass: last, errors })?;
+    let checked = checked.compacted().map_err(|errors| PassError { pass: "compact", errors })?;
     Ok((checked, reports))
 }
 
