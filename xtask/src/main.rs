@@ -44,7 +44,7 @@ enum Task {
     },
     /// Check the rules that no compiler knows: who may depend on whom, unsafe code, file lengths
     Tidy,
-    /// Only write the table of messages, crates/spec/src/proto/layout.rs
+    /// Only write the tables of messages, layout.rs beside the generated code
     Layout,
 }
 

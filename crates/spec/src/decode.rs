@@ -18,7 +18,7 @@ pub(crate) fn decode(data: Bytes) -> Result<Model> {
     if data.is_empty() {
         return Err(Error::malformed("the model file is empty").with_hint(manifest::COPY_AGAIN));
     }
-    memory::check(&data, layout::MODEL)?;
+    memory::check(&data, &layout::MESSAGES, layout::MODEL)?;
     let model = Model::decode(data).map_err(not_decoded)?;
     check_version(model.specification_version)?;
     if model.r#type.is_none() {

@@ -5,8 +5,7 @@
 //! memory is out of proportion to its size.
 
 use crate::limits::{MAX_MEMORY_PER_BYTE, MAX_MESSAGE_DEPTH, MIN_MEMORY};
-use crate::proto::layout::MESSAGES;
-use crate::proto::table::Holds;
+use crate::proto::table::{Holds, Message};
 use crate::{Error, Result};
 
 /// A growing vector exists twice for a while, and the new one has twice the capacity.
@@ -16,10 +15,10 @@ const NODE: usize = 11;
 const SPLIT_NODE: usize = 5;
 
 /// Refuses a serialized message whose decoded form would take more memory than [`MAX_MEMORY_PER_BYTE`] allows. The
-/// decoder reports damaged bytes; the walk stops where it would.
-pub(crate) fn check(data: &[u8], message: usize) -> Result<()> {
+/// decoder reports damaged bytes; the walk stops where it would. `table` has the messages of the format.
+pub(crate) fn check(data: &[u8], table: &'static [Message], message: usize) -> Result<()> {
     let limit = data.len().saturating_mul(MAX_MEMORY_PER_BYTE).max(MIN_MEMORY);
-    let mut walk = Walk { left: limit };
+    let mut walk = Walk { table, left: limit };
     match walk.message(data, message, 0) {
         Err(Stop::TooMuch) => Err(Error::limit(format!(
             "{} bytes of messages would take more than {limit} bytes of memory: most of them are empty",
@@ -37,6 +36,7 @@ enum Stop {
 }
 
 struct Walk {
+    table: &'static [Message],
     /// Bytes of memory that are left.
     left: usize,
 }
@@ -51,7 +51,7 @@ impl Walk {
         if depth > MAX_MESSAGE_DEPTH {
             return Err(Stop::Damaged);
         }
-        let fields = MESSAGES[message].fields;
+        let fields = self.table[message].fields;
         // No message has more maps.
         let mut entries = [0usize; 4];
         while !data.is_empty() {
@@ -143,6 +143,7 @@ fn varint(data: &mut &[u8]) -> Result<u64, Stop> {
 
 #[cfg(test)]
 mod tests {
+    use crate::proto::layout::MESSAGES;
     use std::collections::BTreeMap;
 
     use bytes::Bytes;
@@ -195,7 +196,7 @@ mod tests {
                     let content = if *holds == Holds::Map { field(2, &flood) } else { flood };
                     flood = field(*number, &content);
                 }
-                let result = check(&flood, MODEL);
+                let result = check(&flood, &MESSAGES, MODEL);
                 if memory > flood.len() * MAX_MEMORY_PER_BYTE {
                     assert_eq!(result.unwrap_err().kind(), ErrorKind::LimitExceeded);
                     refused += 1;
@@ -208,7 +209,7 @@ mod tests {
     #[test]
     fn damage_is_left_to_the_decoder() {
         for bytes in [&b"\xff"[..], b"\x0b", b"\x0b\x0b\x0c\x0c", b"\x12\x7f", &[0x0b; 100_000]] {
-            assert!(check(bytes, MODEL).is_ok());
+            assert!(check(bytes, &MESSAGES, MODEL).is_ok());
             assert!(Package::from_bytes(Bytes::copy_from_slice(bytes), &BTreeMap::new()).is_err());
         }
     }

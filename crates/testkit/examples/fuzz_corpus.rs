@@ -51,6 +51,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
 
+    for (name, model) in milwright_testkit::onnx::examples() {
+        fs::write(corpus.join("onnx").join(name), model)?;
+    }
+
     let models = root.join("crates/milwright/tests/models");
     for name in ["compiled_classifier", "compiled_layers"] {
         let input = fuzz::compiled_network_input(&models.join(format!("{name}.mlmodelc")))?;

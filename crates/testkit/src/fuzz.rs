@@ -9,9 +9,11 @@ use std::path::Path;
 
 use bytes::Bytes;
 use milwright_convert::neural_network;
+use milwright_convert::onnx::Options as OnnxOptions;
 use milwright_convert::spec::{self as convert, WeightSink};
 use milwright_mil::{Program, passes, text, verify};
 use milwright_spec::blob::{BlobFile, BlobType, BlobWriter};
+use milwright_spec::onnx::OnnxFile;
 use milwright_spec::proto::mil_spec::value::BlobFileValue;
 use milwright_spec::proto::{Model, model};
 use milwright_spec::{CompiledProgram, Package, write_mlmodelc};
@@ -21,13 +23,14 @@ use prost::Message as _;
 pub type Target = fn(&[u8]);
 
 /// Every target by name. A new reader gets a line here, a file in `fuzz/fuzz_targets` and inputs in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("package", package),
     ("compiled", compiled),
     ("compiled_network", compiled_network),
     ("blob", blob),
     ("import", import),
     ("network", network),
+    ("onnx", onnx),
     ("mil_text", mil_text),
 ];
 
@@ -152,6 +155,16 @@ pub fn network(input: &[u8]) {
     let Ok(model) = Model::decode(Bytes::copy_from_slice(input)) else { return };
     match neural_network::read(&model) {
         Ok(program) => check(program),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// An ONNX model to the IR, with constants folded, through verifier and passes.
+pub fn onnx(input: &[u8]) {
+    let Ok(file) = OnnxFile::from_bytes(Bytes::copy_from_slice(input)) else { return };
+    let options = OnnxOptions { engine: Some(&milwright_cpu::Eager), ..OnnxOptions::default() };
+    match milwright_convert::onnx::read(&file, &options) {
+        Ok(imported) => check(imported.program),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
 }

@@ -49,6 +49,11 @@ fn network() {
 }
 
 #[test]
+fn onnx() {
+    mutate_all("onnx");
+}
+
+#[test]
 fn mil_text() {
     mutate_all("mil_text");
 }

@@ -41,15 +41,6 @@ pub(super) fn without_bool(
     n.cast(y, DType::Bool)
 }
 
-pub(super) fn gather(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
-    let (v, indices) = (n.need(0)?, n.need(1)?);
-    no_strings(v)?;
-    let axis = n.axis_or("axis", 0, v.id)?;
-    let indices = from_front(n, indices.id, v.id, axis)?;
-    let y = n.gather(v.id, indices, axis)?;
-    one(y, v.elem)
-}
-
 fn no_strings(v: V) -> Result<()> {
     match v.elem {
         Elem::String => Err(Error::unsupported("strings").with_hint(cast::STRINGS)),

@@ -175,13 +175,12 @@ impl<'m> Importer<'m> {
                 "it exists since opset {since}, but the model imports {opset}"
             )));
         }
-        let mut context = Node::new(self, node, entry, opset, inputs, attributes);
+        let mut context = Node::new(self, node, opset, inputs, attributes);
         let results = lower(&mut context)?;
-        let unread = context.unread_attributes();
-        if !unread.is_empty() {
-            let note =
-                format!("{} has attributes that its op does not have: {}", place(node), unread.join(", "));
-            self.note(note);
+        for name in context.unread_attributes() {
+            if !HARMLESS.contains(&name) {
+                self.note(format!("the attribute `{name}` of {} is not used", entry.label()));
+            }
         }
         self.define(node, results)
     }

@@ -163,7 +163,7 @@ fn unrolled<'m>(
     let limit = usize::try_from(limit).unwrap_or(0);
     let must = state.iter().any(|item| !matches!(item, Item::Tensor(_)));
     let most = if must { MAX_FORCED } else { MAX_UNROLLED };
-    if limit.saturating_mul(cost) > most {
+    if limit.saturating_mul(cost.max(1)) > most {
         return Ok(None);
     }
     // Whether the condition is known is seen in a first turn that is thrown away.
@@ -482,6 +482,10 @@ fn list(importer: &mut Importer<'_>, ty: &TensorType) -> Result<ValueId> {
     importer.op(OpKind::MakeList, inputs)
 }
 
+/// A step: of the number of the turn and what is carried, what is carried on and what is stacked.
+pub(super) type Step<'s, 'm> =
+    dyn FnMut(&mut Importer<'m>, ValueId, Vec<Val>) -> Result<(Vec<Val>, Vec<Val>)> + 's;
+
 /// Repeats steps that carry tensors and each give some, which are stacked along a new first dimension. `cost` is about
 /// how many nodes a step is worth, and `turns` the number of steps, if it is known.
 pub(super) fn steps<'m>(
@@ -490,7 +494,7 @@ pub(super) fn steps<'m>(
     length: ValueId,
     cost: usize,
     state: Vec<Val>,
-    step: &mut dyn FnMut(&mut Importer<'m>, ValueId, Vec<Val>) -> Result<(Vec<Val>, Vec<Val>)>,
+    step: &mut Step<'_, 'm>,
 ) -> Result<(Vec<Val>, Vec<Val>)> {
     let carried = state.len();
     let mut body = |importer: &mut Importer<'m>, turn: ValueId, _: ValueId, state: Vec<Item>| {

@@ -12,8 +12,6 @@
 //! * `node`: what a lowering function sees of its node.
 //! * `border`: inputs and outputs, and the description of the model.
 
-#![expect(dead_code, reason = "the op families that use it are being written")]
-
 mod activation;
 mod attention;
 mod border;

@@ -13,7 +13,6 @@ use super::elem::Elem;
 use super::graph::Importer;
 use super::item::{Item, Val};
 use super::stored::Stored;
-use super::table::Entry;
 use crate::Error;
 use crate::lower::Result;
 
@@ -24,7 +23,6 @@ pub(super) type Named<'m> = (&'m str, &'m AttributeProto);
 pub(super) struct Node<'a, 'm> {
     importer: &'a mut Importer<'m>,
     pub proto: &'m NodeProto,
-    pub entry: &'static Entry,
     /// The version of the node's domain that the model imports.
     pub opset: u32,
     /// What the inputs refer to; `None` for those that are left out.
@@ -39,12 +37,11 @@ impl<'a, 'm> Node<'a, 'm> {
     pub fn new(
         importer: &'a mut Importer<'m>,
         proto: &'m NodeProto,
-        entry: &'static Entry,
         opset: u32,
         inputs: Vec<Option<Item>>,
         attributes: Vec<Named<'m>>,
     ) -> Node<'a, 'm> {
-        Node { importer, proto, entry, opset, inputs, attributes, asked: Vec::new() }
+        Node { importer, proto, opset, inputs, attributes, asked: Vec::new() }
     }
 
     // Inputs
@@ -158,11 +155,6 @@ impl<'a, 'm> Node<'a, 'm> {
             )));
         }
         Ok(Some(found))
-    }
-
-    /// Whether the node has an attribute.
-    pub fn has_attribute(&self, name: &str) -> bool {
-        self.attributes.iter().any(|(n, _)| *n == name)
     }
 
     pub fn int(&mut self, name: &'static str) -> Result<Option<i64>> {

@@ -123,6 +123,9 @@ pub(super) fn split(n: &mut Node<'_, '_>) -> Result<Vec<Item>> {
         return Err(Error::unsupported("it makes a sequence of a dimension of unknown size")
             .with_hint("bind that size: `--size NAME=N`"));
     };
+    if size > MAX_PARTS {
+        return Err(Error::unsupported(format!("it splits a dimension of size {size}")));
+    }
     let has_sizes = n.has(1);
     let sizes: Vec<usize> = if has_sizes {
         let given = n.ints_of(1, "the sizes of the parts")?;

@@ -1,6 +1,6 @@
 //! Shapes: asking for them, changing them, and tensors that are made from them.
 
-use milwright_mil::{DType, Dim, Opset, Tensor, ValueId};
+use milwright_mil::{DType, Dim, Tensor, ValueId};
 
 use super::elem::Elem;
 use super::item::{Item, Val};
@@ -451,7 +451,7 @@ pub(super) fn range(n: &mut Node<'_, '_>) -> Result<Val> {
         let (start, limit, delta) = (numbers[0], numbers[1], numbers[2]);
         let count = ((limit - start) / delta).ceil().max(0.0);
         if count.is_nan() || count > MAX_RANGE {
-            return Err(Error::malformed(format!("a range of {count} elements")));
+            return Err(Error::unsupported(format!("a range of {count} real numbers")));
         }
         let value = |i: usize| start + i as f64 * delta;
         let values: Vec<f64> = (0..count as usize).map(value).collect();
@@ -473,7 +473,7 @@ pub(super) fn range(n: &mut Node<'_, '_>) -> Result<Val> {
 }
 
 /// The most elements of a range that is computed at import.
-const MAX_RANGE: f64 = (1u64 << 26) as f64;
+const MAX_RANGE: f64 = (1u64 << 20) as f64;
 
 /// `EyeLike`: ones on a diagonal.
 pub(super) fn eye_like(n: &mut Node<'_, '_>) -> Result<Val> {
@@ -563,24 +563,6 @@ pub(super) fn depth_to_space(n: &mut Node<'_, '_>) -> Result<Val> {
         _ => return Err(Error::malformed(format!("the mode \"{mode}\""))),
     };
     Ok(Val::new(elem, result))
-}
-
-/// `SpaceToDepth`, in both orders of channels (since 28).
-pub(super) fn space_to_depth(n: &mut Node<'_, '_>) -> Result<Val> {
-    let block = block_size(n)?;
-    let mode = n.text_or("mode", "DCR")?;
-    if mode == "CRD" {
-        n.needs(Opset::Ios16, "the mode CRD")?;
-    }
-    let (elem, x) = (n.elem(0)?, n.value(0)?);
-    let dtype = elem.carried()?;
-    let float = if dtype.is_float() { x } else { n.cast(x, DType::Fp32)? };
-    let moved = match mode {
-        "DCR" => op!(n, SpaceToDepth, x = float, block_size = block)?,
-        "CRD" => op!(n, PixelUnshuffle, x = float, downscale_factor = block)?,
-        _ => return Err(Error::malformed(format!("the mode \"{mode}\""))),
-    };
-    Ok(Val::new(elem, n.cast(moved, dtype)?))
 }
 
 fn block_size(n: &mut Node<'_, '_>) -> Result<i32> {

@@ -4,7 +4,6 @@ use milwright_mil::{DType, Dim, Opset, ValueId};
 
 use super::item::Val;
 use super::node::Node;
-use super::shape::scalar_of;
 use crate::Error;
 use crate::lower::{Result, Size, i32_from, normalize, op};
 
@@ -33,6 +32,9 @@ pub(super) fn concat(n: &mut Node<'_, '_>) -> Result<Val> {
     Ok(Val::new(elem, result))
 }
 
+/// The most parts that a tensor is split into.
+const MAX_PARTS: usize = 4096;
+
 /// `Split`: by sizes, or into as many parts as there are outputs.
 pub(super) fn split(n: &mut Node<'_, '_>) -> Result<Vec<Val>> {
     let elem = n.elem(0)?;
@@ -51,8 +53,8 @@ pub(super) fn split(n: &mut Node<'_, '_>) -> Result<Vec<Val>> {
         },
         None => None,
     };
-    if count == 0 {
-        return Err(Error::malformed("it has no outputs"));
+    if count == 0 || count < n.output_count() || count > MAX_PARTS {
+        return Err(Error::malformed(format!("{count} parts for {} outputs", n.output_count())));
     }
     let sizes = match (sizes, n.dim(x, axis)?) {
         (Some(sizes), _) => sizes,
@@ -305,148 +307,6 @@ pub(super) fn from_front(n: &mut Node<'_, '_>, indices: ValueId, x: ValueId, axi
     op!(n, Select, cond = is_negative, a = moved, b = indices)
 }
 
-/// `Pad`. Until 10 its amounts are attributes.
-pub(super) fn pad(n: &mut Node<'_, '_>) -> Result<Val> {
-    let elem = n.elem(0)?;
-    let mode = n.text_or("mode", "constant")?;
-    let x = n.value(0)?;
-    let rank = n.rank(x)?;
-    let (amounts, value): (Option<Vec<i64>>, Option<f64>);
-    let mut axes: Vec<usize> = (0..rank).collect();
-    if n.opset < 11 {
-        // Version 1 calls them paddings.
-        let pads = n.ints("pads")?.or(n.ints("paddings")?);
-        amounts = pads.map(<[i64]>::to_vec);
-        value = Some(f64::from(n.float_or("value", 0.0)?));
-        if amounts.is_none() {
-            return Err(Error::malformed("its attribute `pads` is missing"));
-        }
-    } else {
-        amounts = n.known_ints(1);
-        value = if n.has(2) { n.known_numbers(2).and_then(|v| v.first().copied()) } else { Some(0.0) };
-        if n.has(3) {
-            let given = n.ints_of(3, "the axes")?;
-            axes = given.iter().map(|&a| normalize(a, rank)).collect::<Result<_>>()?;
-        }
-    }
-    let Some(amounts) = amounts else {
-        return pad_at_run_time(n, x, &axes, mode, value).map(|v| Val::new(elem, v));
-    };
-    if amounts.len() != 2 * axes.len() {
-        let (found, wanted) = (amounts.len(), 2 * axes.len());
-        return Err(Error::malformed(format!("it has {found} amounts of padding, not {wanted}")));
-    }
-    let (mut before, mut after) = (vec![0i64; rank], vec![0i64; rank]);
-    for (i, &axis) in axes.iter().enumerate() {
-        (before[axis], after[axis]) = (amounts[i], amounts[i + axes.len()]);
-    }
-    let mut x = x;
-    // Negative amounts crop.
-    if before.iter().chain(&after).any(|&a| a < 0) {
-        let begin: Vec<i32> = before.iter().map(|&a| i32_from((-a).max(0))).collect();
-        let end: Vec<i32> = after.iter().map(|&a| i32_from(a.min(0))).collect();
-        let begin_mask: Vec<bool> = begin.iter().map(|&a| a == 0).collect();
-        let end_mask: Vec<bool> = end.iter().map(|&a| a == 0).collect();
-        x = op!(
-            n,
-            SliceByIndex,
-            x = x,
-            begin = &begin[..],
-            end = &end[..],
-            begin_mask = &begin_mask[..],
-            end_mask = &end_mask[..]
-        )?;
-    }
-    before.iter_mut().chain(&mut after).for_each(|a| *a = (*a).max(0));
-    let padded: Vec<usize> = (0..rank).filter(|&d| before[d] > 0 || after[d] > 0).collect();
-    if padded.is_empty() {
-        return Ok(Val::new(elem, x));
-    }
-    let dtype = n.ty(x)?.dtype;
-    if mode == "constant" && (value.is_none() || !dtype.is_float()) {
-        let result = pad_by_joining(n, x, &before, &after)?;
-        return Ok(Val::new(elem, result));
-    }
-    match mode {
-        "constant" => {
-            let amounts: Vec<i32> =
-                (0..rank).flat_map(|d| [i32_from(before[d]), i32_from(after[d])]).collect();
-            let value = scalar_of(dtype, value.unwrap_or(0.0));
-            let result = op!(n, Pad, x = x, pad = &amounts[..], mode = "constant", constant_val = value)?;
-            Ok(Val::new(elem, result))
-        }
-        // One axis at a time by index: for any type, rank and size.
-        "reflect" | "edge" | "wrap" => {
-            let direct = dtype.is_float() && mode != "wrap" && padded.iter().all(|&d| d + 2 >= rank);
-            let direct = direct && (mode == "edge" || fits_reflection(n, x, &padded, &before, &after)?);
-            if direct {
-                let first = padded[0];
-                let amounts: Vec<i32> =
-                    (first..rank).flat_map(|d| [i32_from(before[d]), i32_from(after[d])]).collect();
-                let mode = if mode == "edge" { "replicate" } else { "reflect" };
-                let zero = scalar_of(dtype, 0.0);
-                let result = op!(n, Pad, x = x, pad = &amounts[..], mode = mode, constant_val = zero)?;
-                return Ok(Val::new(elem, result));
-            }
-            for &axis in &padded {
-                x = pad_by_index(n, x, axis, before[axis], after[axis], mode)?;
-            }
-            Ok(Val::new(elem, x))
-        }
-        _ => Err(Error::malformed(format!("the mode \"{mode}\""))),
-    }
-}
-
-/// Whether MIL reflects so far: up to one less than the size.
-fn fits_reflection(
-    n: &Node<'_, '_>,
-    x: ValueId,
-    padded: &[usize],
-    before: &[i64],
-    after: &[i64],
-) -> Result<bool> {
-    for &d in padded {
-        let most = before[d].max(after[d]);
-        if n.dim(x, d)?.fixed().is_some_and(|size| most >= size as i64) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Pads one axis with elements of it, by a vector of their indices.
-fn pad_by_index(
-    n: &mut Node<'_, '_>,
-    x: ValueId,
-    axis: usize,
-    before: i64,
-    after: i64,
-    mode: &str,
-) -> Result<ValueId> {
-    let size = n.size(x, axis).map_err(|_| {
-        Error::unsupported(format!("a padding of mode {mode} of a dimension of unknown size"))
-            .with_hint("bind that size: `--size NAME=N`")
-    })? as i64;
-    if size == 0 {
-        return Err(Error::malformed("a padding with elements of a dimension that has none"));
-    }
-    let source = |i: i64| match mode {
-        "edge" => i.clamp(0, size - 1),
-        "wrap" => i.rem_euclid(size),
-        _ if size == 1 => 0,
-        _ => {
-            let period = 2 * (size - 1);
-            let i = i.rem_euclid(period);
-            i.min(period - i)
-        }
-    };
-    let indices: Vec<i32> = (-before..size + after).map(|i| i32_from(source(i))).collect();
-    let dtype = n.ty(x)?.dtype;
-    let whole = if dtype == DType::Bool { n.cast(x, DType::Int32)? } else { x };
-    let result = op!(n, Gather, x = whole, indices = &indices[..], axis = axis as i32)?;
-    n.cast(result, dtype)
-}
-
 /// Pads with a value that is computed, or that is no float, by joining with filled tensors.
 fn pad_by_joining(n: &mut Node<'_, '_>, x: ValueId, before: &[i64], after: &[i64]) -> Result<ValueId> {
     let (rank, dtype) = (n.rank(x)?, n.ty(x)?.dtype);
@@ -483,40 +343,6 @@ fn pad_by_joining(n: &mut Node<'_, '_>, x: ValueId, before: &[i64], after: &[i64
         x = op!(n, Concat, values = parts, axis = axis as i32)?;
     }
     Ok(x)
-}
-
-/// Pads by amounts that only a run knows, which must not be negative.
-fn pad_at_run_time(
-    n: &mut Node<'_, '_>,
-    x: ValueId,
-    axes: &[usize],
-    mode: &str,
-    value: Option<f64>,
-) -> Result<ValueId> {
-    let (rank, dtype) = (n.rank(x)?, n.ty(x)?.dtype);
-    if mode != "constant" || !dtype.is_float() {
-        return Err(Error::unsupported(format!(
-            "a padding of mode {mode} of type {dtype} by amounts that only a run knows"
-        ))
-        .with_hint(
-            "make the amounts constants of the model: `--freeze NAME=FILE` if they are an input of it",
-        ));
-    }
-    let Some(value) = value else {
-        return Err(Error::unsupported("a padding whose amounts and value only a run knows"));
-    };
-    // ONNX lists all amounts before, then all after.
-    let amounts = n.value(1)?;
-    let amounts = op!(n, Maximum, x = amounts, y = 0)?;
-    let sizes: Vec<Size> = (0..rank)
-        .flat_map(|d| {
-            let place = axes.iter().position(|&a| a == d);
-            [0, axes.len()].map(|half| place.map_or(Size::Fixed(0), |i| Size::Element(amounts, half + i)))
-        })
-        .collect();
-    let amounts = n.shape(&sizes)?;
-    let value = scalar_of(dtype, value);
-    op!(n, Pad, x = x, pad = amounts, mode = "constant", constant_val = value)
 }
 
 /// `CenterCropPad`: crops or pads around the middle to sizes.

@@ -293,7 +293,7 @@ fn described(mut rest: Reader, ty: model::Type) -> Result<(Model, Bytes)> {
     let version = rest.u32()?;
     rest.skip(28)?;
     let description = rest.sized()?;
-    memory::check(&description, layout::MODEL_DESCRIPTION)?;
+    memory::check(&description, &layout::MESSAGES, layout::MODEL_DESCRIPTION)?;
     let description = ModelDescription::decode(description).map_err(|error| {
         Error::malformed(format!("the description is damaged: {error}")).with_source(error)
     })?;

@@ -13,7 +13,7 @@ use prost::Message as _;
 
 use crate::limits::MAX_SPEC_BYTES;
 use crate::map::map_bytes;
-use crate::{Error, Result, foreign};
+use crate::{Error, Result, foreign, memory};
 use external::External;
 pub use external::MAX_EXTERNAL_FILES;
 
@@ -90,6 +90,7 @@ impl OnnxFile {
 }
 
 fn decode(bytes: Bytes) -> Result<proto::ModelProto> {
+    memory::check(&bytes, &proto::layout::MESSAGES, proto::layout::MODEL)?;
     let model = proto::ModelProto::decode(bytes).map_err(|error| {
         Error::malformed(format!("not an ONNX model, or a damaged one: {error}"))
             .with_hint("check that the file was copied or downloaded completely")

@@ -6,3 +6,5 @@
 #![allow(missing_docs, clippy::all, reason = "generated; and the published schema carries no comments")]
 
 include!("messages.rs");
+
+pub(crate) mod layout;
