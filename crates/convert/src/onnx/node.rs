@@ -157,6 +157,11 @@ impl<'a, 'm> Node<'a, 'm> {
         Ok(Some(found))
     }
 
+    /// Whether the node has an attribute.
+    pub fn has_attribute(&self, name: &str) -> bool {
+        self.attributes.iter().any(|(n, _)| *n == name)
+    }
+
     pub fn int(&mut self, name: &'static str) -> Result<Option<i64>> {
         Ok(self.attribute(name, AttributeType::Int)?.map(AttributeProto::i))
     }

@@ -356,7 +356,7 @@ entries! {
     MICROSOFT "MoE" [1] => { refuse LATER, LATER_HINT }
     MICROSOFT "DequantizeLinear" [1] => { quantize::dequantize }
     MICROSOFT "QuantizeLinear" [1] => { quantize::quantize }
-    MICROSOFT "DynamicQuantizeLSTM" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "DynamicQuantizeLSTM" [1] => { recurrent::dynamic_quantize_lstm }
     MICROSOFT "DynamicQuantizeMatMul" [1] => { refuse LATER, LATER_HINT }
     MICROSOFT "MatMulIntegerToFloat" [1] => { refuse LATER, LATER_HINT }
     MICROSOFT "QGemm" [1] => { refuse LATER, LATER_HINT }
@@ -375,9 +375,9 @@ entries! {
     MICROSOFT "CropAndResize" [1] => { refuse LATER, LATER_HINT }
     MICROSOFT "Rfft" [1] => { refuse LATER, LATER_HINT }
     MICROSOFT "Irfft" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "Trilu" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "Trilu" [1] => { shape::trilu }
     MICROSOFT "Unique" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "Range" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "Range" [1] => { shape::range }
     MICROSOFT "Pad" [1] => { refuse LATER, LATER_HINT }
     MICROSOFT "GatherND" [1] => { refuse LATER, LATER_HINT }
     MICROSOFT "ExpandDims" [1] => { refuse LATER, LATER_HINT }
