@@ -172,7 +172,11 @@ impl Reader {
             }
             UseTree::Name(name) => {
                 let name = name.ident.to_string();
-                let path = if name == "self" { before.to_vec() } else { [before, &[name.clone()]].concat() };
+                let path = if name == "self" {
+                    before.to_vec()
+                } else {
+                    [before, std::slice::from_ref(&name)].concat()
+                };
                 self.add_use(&path, &name, is_public);
             }
             UseTree::Rename(rename) => {
