@@ -100,7 +100,9 @@ def feeds(path, session, feed):
     made = {}
     for spec in session.get_inputs():
         shape, dtype, name = sizes(path, spec, feed), TYPES[spec.type], spec.name
-        if name == "sr":
+        if name == "token_type_ids":
+            value = np.zeros(shape)
+        elif name == "sr":
             value = np.full(shape, 16000)
         elif "mask" in name:
             value = np.ones(shape)
