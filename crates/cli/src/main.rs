@@ -16,7 +16,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use milwright::ErrorKind;
 
-use commands::{bench, cache, compare, compile, convert, doctor, inspect, optimize, plan, run, selftest};
+use commands::{
+    bench, cache, compare, compile, convert, doctor, inspect, optimize, plan, profile, run, selftest,
+};
 use common::Global;
 use printer::Printer;
 
@@ -52,6 +54,7 @@ enum Command {
     Compile(compile::Args),
     Convert(convert::Args),
     Bench(bench::Args),
+    Profile(profile::Args),
     Plan(plan::Args),
     Cache(cache::Args),
     Doctor(doctor::Args),
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         Command::Compile(args) => compile::run(&args, &printer),
         Command::Convert(args) => convert::run(&args, &cli.global, &printer),
         Command::Bench(args) => bench::run(&args, &cli.global, &printer),
+        Command::Profile(args) => profile::run(&args, &cli.global, &printer),
         Command::Plan(args) => plan::run(&args, &cli.global, &printer),
         Command::Cache(args) => cache::run(&args, &cli.global, &printer),
         Command::Doctor(args) => doctor::run(&args, &cli.global, &printer),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use milwright_mil::engine::{
     self, CompileError, CompileOptions, Engine, ExecuteOptions, PlanError, RunError, RunOptions, State,
+    StepCost,
 };
 use milwright_mil::{Checked, Tensor};
 
@@ -99,5 +100,9 @@ impl engine::Executable for Executable {
 
     fn steps(&self) -> Vec<(String, String)> {
         self.step_names()
+    }
+
+    fn costs(&self) -> Vec<StepCost> {
+        self.step_costs()
     }
 }

@@ -101,6 +101,20 @@ pub trait Executable: Send + Sync {
 
     /// The ops and the name of each step, in the order of [`RunOptions::times`].
     fn steps(&self) -> Vec<(String, String)>;
+
+    /// What each step costs at least, in the same order; empty if the engine does not say.
+    fn costs(&self) -> Vec<StepCost> {
+        Vec::new()
+    }
+}
+
+/// What a step costs at least, as far as its types say. Loops and branches count nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepCost {
+    /// Additions and multiplications of floats, and other functions of one element.
+    pub flops: u64,
+    /// Bytes of the tensors that it reads and writes, each once, in the types that the program declares.
+    pub bytes: u64,
 }
 
 /// Limits for compiling.

@@ -11,7 +11,7 @@ use milwright_cache::Store;
 use milwright_mil::engine::{DEFAULT_MEMORY, Engine};
 use serde::{Deserialize, Serialize};
 
-use crate::{Cancel, Error, ErrorKind, InferenceRequest, Model, Prediction, Result, State};
+use crate::{Cancel, Error, ErrorKind, InferenceRequest, Model, Prediction, Profile, Result, State};
 
 /// Something that runs models.
 pub trait Backend: Send + Sync {
@@ -155,6 +155,19 @@ pub trait Session: Send {
     fn reset(&mut self) -> Result<()> {
         let error = Error::new(ErrorKind::Unsupported, "this backend cannot reset the states of a session");
         Err(error.with_hint("load the model again"))
+    }
+
+    /// Runs the model `runs` times, and measures each step. Predictions do not get slower by it: nothing is measured
+    /// in them.
+    ///
+    /// # Errors
+    /// As for `predict`; or the backend does not know its steps.
+    fn profile(&mut self, _request: &InferenceRequest, _runs: usize) -> Result<Profile> {
+        let error =
+            Error::new(ErrorKind::Unsupported, "only programs on Milwright's own engine can be profiled");
+        Err(error.with_hint(
+            "use the backend `cpu`, without isolation, and a model that is one program or network",
+        ))
     }
 
     /// How the model was made ready: the last plan, if there are several for inputs of different shapes.

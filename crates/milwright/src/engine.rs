@@ -2,7 +2,7 @@
 //! for all engines: defaults, flexible shapes, classes, states, limits, and the cache of plans.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use milwright_cache::{Key, KeyBuilder, Meta, Origin, Wait};
@@ -20,8 +20,8 @@ use milwright_spec::did_you_mean;
 
 use crate::{
     Availability, Backend, Error, ErrorKind, FeatureInfo, FeatureType, Flexibility, InferenceRequest,
-    LoadOptions, Loaded, LoadedModel, Model, PlanOrigin, Precision, PredictOptions, Prediction, Result,
-    Session, State,
+    LoadOptions, Loaded, LoadedModel, Model, PlanOrigin, Precision, PredictOptions, Prediction, Profile,
+    Result, Session, State,
 };
 
 /// The backend of an engine.
@@ -278,11 +278,13 @@ struct EngineSession {
     loaded: Loaded,
 }
 
-impl Session for EngineSession {
-    fn predict_with(
+impl EngineSession {
+    /// Runs the model once, and measures its steps if there is a place for their times.
+    fn run(
         &mut self,
         request: &InferenceRequest,
         options: PredictOptions<'_>,
+        times: Option<&mut Vec<Duration>>,
     ) -> Result<Prediction> {
         let shared = &*self.model;
         let path = shared.model.path();
@@ -305,7 +307,7 @@ impl Session for EngineSession {
         let until = [deadline, own].into_iter().flatten().min();
         let is_over = |until: Option<Instant>| until.is_some_and(|until| Instant::now() >= until);
         let stop = || cancels.iter().any(|c| c.is_cancelled()) || is_over(until);
-        let options = RunOptions { state: Some(&mut state.0), cancel: Some(&stop), ..RunOptions::default() };
+        let options = RunOptions { state: Some(&mut state.0), cancel: Some(&stop), times };
         let outputs = executable.run(&inputs, options).map_err(|e| {
             let (kind, message) = match &e {
                 RunError::Input { name, .. } => {
@@ -348,6 +350,29 @@ impl Session for EngineSession {
             Some(classifier) => classifier.finish(outputs),
             None => Prediction::new(outputs),
         })
+    }
+}
+
+impl Session for EngineSession {
+    fn predict_with(
+        &mut self,
+        request: &InferenceRequest,
+        options: PredictOptions<'_>,
+    ) -> Result<Prediction> {
+        self.run(request, options, None)
+    }
+
+    fn profile(&mut self, request: &InferenceRequest, runs: usize) -> Result<Profile> {
+        let mut all = Vec::with_capacity(runs);
+        for _ in 0..runs {
+            let mut times = Vec::new();
+            let start = Instant::now();
+            self.run(request, PredictOptions::default(), Some(&mut times))?;
+            all.push((start.elapsed(), times));
+        }
+        let executable = self.ready.as_ref().map(|ready| &ready.executable);
+        let (steps, costs) = executable.map_or_else(Default::default, |e| (e.steps(), e.costs()));
+        Ok(Profile::new(steps, costs, &all))
     }
 
     fn new_state(&self) -> State {
@@ -657,6 +682,28 @@ mod tests {
         assert_eq!(add(1, 1.0), [6.0, 2.0]);
         sessions[0].reset().unwrap();
         assert_eq!(sessions[0].new_state().names(), ["sum"]);
+    }
+
+    #[test]
+    fn a_profile_names_steps_and_counts_what_they_do() {
+        let model = model(
+            "program(1.3) {
+    func main<ios15>(tensor<fp32, [8, 3]> x) {
+        tensor<fp32, [5, 3]> w = const()[val = tensor<fp32, [5, 3]>([1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6])];
+        tensor<fp32, [8, 5]> p = linear(x = x, weight = w)[name = string(\"p\")];
+        tensor<fp32, [8, 5]> y = relu(x = p)[name = string(\"y\")];
+    } -> (y);
+}",
+        );
+        let mut session = Cpu.session(&model, &LoadOptions { threads: 1, ..LoadOptions::default() }).unwrap();
+        let x = Tensor::from_vec(&[8, 3], vec![1f32; 24]).unwrap();
+        let profile = session.profile(&InferenceRequest::new().input("x", x), 3).unwrap();
+        let [step] = &profile.steps[..] else { panic!("{profile:?}") };
+        assert_eq!((profile.runs, step.ops.as_str(), step.name.as_str()), (3, "linear+relu", "y"));
+        assert_eq!(step.kernel.as_deref(), Some("gemm"));
+        // 8 · 5 sums of 3 products, and as many relus; x, w and y.
+        assert_eq!((step.flops, step.bytes), (2 * 8 * 5 * 3 + 8 * 5, 4 * (24 + 15 + 40)));
+        assert!(step.min_ns <= step.median_ns && step.median_ns <= profile.run_ns);
     }
 
     #[test]

@@ -46,6 +46,14 @@ impl Files {
         self.add(path, |out| out.write_all(&encoded))
     }
 
+    /// Stages a file of text.
+    ///
+    /// # Errors
+    /// As for [`npy`](Files::npy).
+    pub fn text(&mut self, path: impl AsRef<Path>, text: &str) -> Result<()> {
+        self.add(path.as_ref(), |out| out.write_all(text.as_bytes()))
+    }
+
     fn add(
         &mut self,
         path: &Path,

@@ -65,6 +65,7 @@ mod origin;
 mod overflow;
 mod paths;
 mod pipeline;
+mod profile;
 mod proof;
 mod provenance;
 mod request;
@@ -114,6 +115,7 @@ pub use optimizer::{
     Compression, OptimizeReport, Optimizer, Progress, Quantization, QuantizationInfo, Tolerance, WeightInfo,
     WeightUser, weights,
 };
+pub use profile::{Profile, ProfiledStep};
 pub use proof::{Comparison, Proof, compare, compare_functions};
 pub use request::{Dictionary, InferenceRequest, Prediction};
 pub use samples::{InputFolder, SampleSource, Samples, read_file, read_file_fitted};

@@ -9,5 +9,6 @@ pub mod doctor;
 pub mod inspect;
 pub mod optimize;
 pub mod plan;
+pub mod profile;
 pub mod run;
 pub mod selftest;

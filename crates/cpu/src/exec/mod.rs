@@ -1,6 +1,7 @@
 //! Runs a [`Plan`].
 
 mod arena;
+mod costs;
 mod input;
 mod late;
 mod load;
