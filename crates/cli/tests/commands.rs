@@ -53,6 +53,7 @@ pages! {
     outputs
     pipelines
     plan
+    profile
     run
     selftest
     standard_output
