@@ -43,7 +43,7 @@ pub(crate) fn reference() -> &'static dyn Backend {
     &Cpu
 }
 
-/// The engine of [`reference`].
+/// The engine of [`reference()`].
 pub(crate) fn reference_engine() -> &'static dyn Engine {
     &CpuEngine
 }

@@ -17,7 +17,7 @@ use crate::schemes::prune::Prune;
 pub(crate) enum Action {
     /// Weights stay as they are.
     Keep,
-    /// Compressed weights are expanded: [`expand`](crate::expand).
+    /// Compressed weights are expanded: [`expand`](crate::expand()).
     Expand,
     /// The whole program computes in fp16 where its ops can: [`float16`](crate::float16).
     Float16,

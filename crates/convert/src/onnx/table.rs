@@ -4,8 +4,8 @@
 //! it, or the reason why no program can compute it and what the user can do. What is supported, refused and unknown,
 //! and docs/onnx.md, follow from this list.
 //!
-//! A lowering function gets a [`Node`], which has inputs and attributes with their types checked, and returns one
-//! value, several, or [`Val`](super::item::Val)s, which state the ONNX element type of the result.
+//! A lowering function gets a `Node`, which has inputs and attributes with their types checked, and returns one
+//! value, several, or `Val`s, which state the ONNX element type of the result.
 
 use milwright_mil::OpKind;
 

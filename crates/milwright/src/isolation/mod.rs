@@ -138,8 +138,8 @@ impl fmt::Debug for Process {
 /// states. Inputs and outputs go through shared memory. If the worker dies, its request fails with an error of the
 /// kind [`WorkerDied`](crate::ErrorKind::WorkerDied), and the next request starts another worker. States of the
 /// session are lost with the worker: all further requests on them fail with an error of the kind
-/// [`StateLost`](crate::ErrorKind::StateLost), until [`Session::reset`]. A [`State`](crate::State) that the caller
-/// passes stays with the caller, and is sent with each request.
+/// [`StateLost`](crate::ErrorKind::StateLost), until [`Session::reset`](crate::Session::reset). A
+/// [`State`](crate::State) that the caller passes stays with the caller, and is sent with each request.
 ///
 /// If the cache of compiled plans is on disk, the worker shares it.
 #[derive(Clone)]
