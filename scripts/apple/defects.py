@@ -29,7 +29,7 @@ MOD, EDGE, CONVERT, FEATURE, IMAGE, DESCRIBE, MODEL, STATE, PLAN = (
 )
 FLIGHT, ARRAY, ERROR, TYPES = (f"crates/apple/src/{name}.rs" for name in ("flight", "array", "error", "types"))
 SWIFT = "crates/apple/src/swift"
-CALL, SWIFT_MODEL, TENSOR = (f"{SWIFT}/{name}.rs" for name in ("call", "model", "tensor"))
+CALL, SWIFT_MODEL, SWIFT_TABLE, TENSOR = (f"{SWIFT}/{name}.rs" for name in ("call", "model", "table", "tensor"))
 
 # name, file, what stands there, what is put there
 DEFECTS = [
@@ -286,7 +286,7 @@ DEFECTS = [
     ("twice: a reason is told", ERROR, ".filter(|reason| !self.message.contains(reason))", ""),
     # The Rust side of the Swift bridge, which scripts/apple/swift.sh tests.
     ("swift: what was not answered is kept", CALL, "    drop(table.take(context));\n", ""),
-    ("swift: numbers that are given twice", CALL, "        *last += 1;\n        entries", "        *last = entries.len() as u64;\n        entries"),
+    ("swift: numbers that are given twice", SWIFT_TABLE, "        *last += 1;\n        entries", "        *last = entries.len() as u64;\n        entries"),
     ("swift: an object that nobody waits for leaks", CALL, "        let object = unsafe { Handle::own(object) };\n        let Some(done) = LOADED.take(context) else { return };",
      "        let Some(done) = LOADED.take(context) else { return };\n        let object = unsafe { Handle::own(object) };"),
     ("swift: a panic unwinds", CALL, "    let _ = catch_unwind(AssertUnwindSafe(call));",
