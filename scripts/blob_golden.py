@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Write crates/spec/tests/data/weight.bin with coremltools' own blob writer.
+"""Write crates/formats/tests/data/weight.bin with coremltools' own blob writer.
 
     pip install coremltools==9.0 && python3 scripts/blob_golden.py
 
 One blob of 13 elements for each element type that coremltools can write, in the order of TYPES; the test
-`crates/spec/tests/blob.rs` builds the same file with our writer and compares the bytes. The script also reads
+`crates/formats/tests/blob.rs` builds the same file with our writer and compares the bytes. The script also reads
 every blob back with coremltools' reader, so that equal bytes mean compatibility in both directions.
 """
 
@@ -35,7 +35,7 @@ TYPES = [
 
 
 def main() -> None:
-    folder = pathlib.Path(__file__).resolve().parent.parent / "crates/spec/tests/data"
+    folder = pathlib.Path(__file__).resolve().parent.parent / "crates/formats/tests/data"
     path = str(folder / "weight.bin")
     writer = storage._BlobStorageWriter(path)
     offsets = []

@@ -34,7 +34,7 @@ def defined(data: bytes) -> bytes:
 
 def main(folders: list[str]) -> None:
     root = pathlib.Path(__file__).resolve().parent.parent
-    build = ["cargo", "build", "--quiet", "--package", "milwright-spec", "--example", "copy_package"]
+    build = ["cargo", "build", "--quiet", "--package", "milwright-formats", "--example", "copy_package"]
     subprocess.run(build, cwd=root, check=True)
     packages = sorted(path for folder in folders for path in pathlib.Path(folder).rglob("*.mlpackage"))
     failures = 0

@@ -20,7 +20,7 @@ struct Format {
 
 const FORMATS: [Format; 2] = [
     Format {
-        folder: "crates/spec/src/proto",
+        folder: "crates/formats/src/proto",
         table: "super::table",
         files: &[
             ("specification.rs", ""),
@@ -30,7 +30,7 @@ const FORMATS: [Format; 2] = [
         roots: &[("Model", "MODEL"), ("ModelDescription", "MODEL_DESCRIPTION")],
     },
     Format {
-        folder: "crates/spec/src/onnx/proto",
+        folder: "crates/formats/src/onnx/proto",
         table: "crate::proto::table",
         files: &[("messages.rs", "")],
         roots: &[("ModelProto", "MODEL")],

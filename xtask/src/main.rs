@@ -30,7 +30,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Regenerate the messages of Core ML and ONNX, in crates/spec, from the published schemas
+    /// Regenerate the messages of Core ML and ONNX, in crates/formats, from the published schemas
     Codegen {
         /// Only fail if the committed files differ
         #[arg(long)]

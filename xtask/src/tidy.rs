@@ -21,12 +21,12 @@ const TEST_EDGES: &[&str] = &["milwright-testkit"];
 const RESERVED: &[(&str, &[&str], &str)] = &[
     (
         "prost",
-        &["milwright-spec", "milwright-convert", "milwright", "milwright-testkit", "xtask"],
+        &["milwright-formats", "milwright-convert", "milwright", "milwright-testkit", "xtask"],
         "the IR, the optimizer and the engine know no protobuf",
     ),
     (
         "memmap2",
-        &["milwright-spec", "milwright-cache", "milwright-worker"],
+        &["milwright-formats", "milwright-cache", "milwright-worker"],
         "two open files, one shares memory",
     ),
     ("rayon", &["milwright-cpu", "milwright-optimize"], "only the engine and the optimizer have threads"),
@@ -47,7 +47,7 @@ const MAY_BE_UNSAFE: &[(&str, &str)] = &[
     ("milwright-cache", "maps entries into memory"),
     ("milwright-cpu", "SIMD kernels"),
     ("milwright-python", "calls Python"),
-    ("milwright-spec", "maps weight files into memory"),
+    ("milwright-formats", "maps weight files into memory"),
     ("milwright-worker", "copies to and from shared memory"),
 ];
 
@@ -328,10 +328,10 @@ mod tests {
             edges(&sample("milwright-mil", dependencies), &allowed)
         };
         assert_eq!(
-            with("milwright-spec", None),
-            ["milwright-mil must not depend on milwright-spec (ARCHITECTURE.md)"]
+            with("milwright-formats", None),
+            ["milwright-mil must not depend on milwright-formats (ARCHITECTURE.md)"]
         );
-        assert_eq!(with("milwright-spec", Some("dev")).len(), 1);
+        assert_eq!(with("milwright-formats", Some("dev")).len(), 1);
         assert_eq!(with("milwright-testkit", None).len(), 1);
         assert!(with("milwright-testkit", Some("dev")).is_empty());
         // A crate without a row, and a row without a crate.
@@ -352,7 +352,7 @@ mod tests {
 ";
         let crates = crates(page);
         assert_eq!(crates.len(), 5);
-        assert_eq!(crates["milwright"], ["milwright-mil", "milwright-spec"]);
+        assert_eq!(crates["milwright"], ["milwright-mil", "milwright-formats"]);
         assert_eq!(crates["milwright-python"], ["milwright", "milwright-mil"]);
         assert!(crates["milwright-mil"].is_empty());
     }

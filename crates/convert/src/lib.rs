@@ -1,6 +1,6 @@
 //! Conversions between model formats and the IR: one folder for each format.
 //!
-//! * [`spec`]: ML programs of Core ML model files.
+//! * [`ml_program`]: ML programs of Core ML model files.
 //! * [`neural_network`]: neural networks, the older kind of model in such files; only into the IR.
 //! * [`onnx`]: ONNX models; only into the IR.
 #![forbid(unsafe_code)]
@@ -8,9 +8,9 @@
 mod error;
 mod labels;
 mod lower;
+pub mod ml_program;
 mod names;
 pub mod neural_network;
 pub mod onnx;
-pub mod spec;
 
 pub use error::{Error, ErrorKind};

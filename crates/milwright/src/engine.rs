@@ -16,7 +16,7 @@ use crate::feature::default_shape;
 use crate::legacy::{self, declared_axis};
 use crate::model::Content;
 use crate::pipeline::{ClassicModel, PipelineModel};
-use milwright_spec::did_you_mean;
+use milwright_formats::did_you_mean;
 
 use crate::{
     Availability, Backend, Error, ErrorKind, FeatureInfo, FeatureType, Flexibility, InferenceRequest,

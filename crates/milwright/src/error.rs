@@ -160,9 +160,9 @@ impl std::error::Error for Error {
     }
 }
 
-impl From<milwright_spec::Error> for Error {
-    fn from(e: milwright_spec::Error) -> Error {
-        use milwright_spec::ErrorKind as Kind;
+impl From<milwright_formats::Error> for Error {
+    fn from(e: milwright_formats::Error) -> Error {
+        use milwright_formats::ErrorKind as Kind;
         let kind = match e.kind() {
             Kind::NotFound | Kind::Io => ErrorKind::Io,
             Kind::Unsupported => ErrorKind::Unsupported,

@@ -3,7 +3,7 @@
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
-use milwright_spec::StagedFile;
+use milwright_formats::StagedFile;
 
 use crate::paths::stage;
 use crate::{Error, FeatureType, Result, Tensor, image, npy};

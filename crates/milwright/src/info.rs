@@ -6,8 +6,8 @@ mod features;
 
 use std::collections::BTreeMap;
 
+use milwright_formats::proto::{self as pb, model};
 use milwright_mil::{Function, Program, TensorType};
-use milwright_spec::proto::{self as pb, model};
 use serde::Serialize;
 
 use crate::kinds::pipeline;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use milwright_spec::Package;
-use milwright_spec::onnx::OnnxFile;
+use milwright_formats::Package;
+use milwright_formats::onnx::OnnxFile;
 
 use crate::kinds::pipeline;
 use crate::{Model, ModelInfo, Result};
@@ -45,7 +45,7 @@ impl ModelInfo {
             let parts = parts.map(|(i, m)| ModelInfo::of_package(&package.part(i, m)));
             return Ok(info.with_parts(parts.collect::<Result<_>>()?));
         }
-        match milwright_convert::spec::read(package) {
+        match milwright_convert::ml_program::read(package) {
             Ok(program) => Ok(info.with_program(&program)),
             // A compiled model has its ops only in the program text, which cannot be read completely without the
             // weights.

@@ -3,7 +3,7 @@
 //! This table is the only place with this knowledge. Opening, optimizing, compiling and converting consult it,
 //! `inspect` shows it, and `docs/models.md` is made from it.
 
-use milwright_spec::proto::{self as pb, model};
+use milwright_formats::proto::{self as pb, model};
 
 /// One of the 37 types of model that a Core ML file can have.
 #[derive(Debug, PartialEq, Eq)]

@@ -104,11 +104,13 @@ pub use isolation::{
 pub use kinds::{Can, ModelKind, Task};
 pub use milwright_apple::{ComputePlan, Device, PlannedOp};
 pub use milwright_cache as cache;
+pub use milwright_formats::{
+    Container, abandon_writes, did_you_mean, is_device_name, nearest, would_replace,
+};
 pub use milwright_mil as mil;
 pub use milwright_mil::engine::MAX_THREADS;
 pub use milwright_mil::{DType, Element, Tensor};
 pub use milwright_optimize::{Config as CompressionConfig, Family, KeptOp, OPTIONS, WeightReport};
-pub use milwright_spec::{Container, abandon_writes, did_you_mean, is_device_name, nearest, would_replace};
 pub use model::Model;
 pub use onnx::{ImportOptions, OnnxSize};
 pub use optimizer::{

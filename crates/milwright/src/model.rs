@@ -11,11 +11,11 @@ use crate::onnx::Onnx;
 use crate::origin::Origin;
 use bytes::Bytes;
 use milwright_convert::onnx;
+use milwright_formats::did_you_mean;
+use milwright_formats::onnx::OnnxFile;
+use milwright_formats::proto::{self as pb, Pipeline};
+use milwright_formats::{CompiledPart, CompiledPipeline, CompiledProgram, Container, Package};
 use milwright_mil::{Checked, Function, OpKind, Opset, Program, verify};
-use milwright_spec::did_you_mean;
-use milwright_spec::onnx::OnnxFile;
-use milwright_spec::proto::{self as pb, Pipeline};
-use milwright_spec::{CompiledPart, CompiledPipeline, CompiledProgram, Container, Package};
 
 use crate::{Error, ErrorKind, ImportOptions, ModelInfo, ModelKind, Result, Task};
 
@@ -114,7 +114,7 @@ impl Model {
     /// The program breaks the rules of MIL, or has inputs or outputs of a type that a model cannot have.
     pub fn from_program(program: Program) -> Result<Model> {
         let program = verify(program)?;
-        let specification = milwright_convert::spec::describe(&program)?;
+        let specification = milwright_convert::ml_program::describe(&program)?;
         Model::of_program(PathBuf::from("(memory)"), Origin::Program(Box::new(specification)), program)
     }
 
@@ -163,7 +163,7 @@ impl Model {
         let computed = info.kind.map(ModelKind::computed);
         let (content, info) = match (computed, pipeline(description)) {
             (Some(Computed::Program), _) => {
-                let program = milwright_convert::spec::read(&package)?;
+                let program = milwright_convert::ml_program::read(&package)?;
                 let info = info.with_program(&program);
                 (Content::Program(verify(program)?), info)
             }
@@ -293,8 +293,10 @@ impl Model {
         self.info.check(Task::Compile).map_err(|e| e.at(&self.path))?;
         self.check_not_replaced(path.as_ref())?;
         match self.compiled(self.digest())? {
-            CompiledPart::Program(program) => Ok(milwright_spec::write_mlmodelc(path, &program)?),
-            CompiledPart::Pipeline(pipeline) => Ok(milwright_spec::write_mlmodelc_pipeline(path, &pipeline)?),
+            CompiledPart::Program(program) => Ok(milwright_formats::write_mlmodelc(path, &program)?),
+            CompiledPart::Pipeline(pipeline) => {
+                Ok(milwright_formats::write_mlmodelc_pipeline(path, &pipeline)?)
+            }
             CompiledPart::Specification(_) => Err(Error::new(
                 ErrorKind::Unsupported,
                 "only a part of a pipeline is kept as its specification",
@@ -332,8 +334,8 @@ impl Model {
         let program = self.program()?;
         Ok(CompiledPart::Program(CompiledProgram {
             model,
-            text: milwright_convert::spec::write_text(program, package, tool),
-            functions: milwright_convert::spec::summaries(program, package),
+            text: milwright_convert::ml_program::write_text(program, package, tool),
+            functions: milwright_convert::ml_program::summaries(program, package),
             weights: package.weight_files(),
             digest,
         }))

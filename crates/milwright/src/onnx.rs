@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use milwright_convert::onnx::Options;
+use milwright_formats::onnx::OnnxFile;
 use milwright_mil::{Opset, Tensor};
-use milwright_spec::onnx::OnnxFile;
 
 use crate::TargetOs;
 

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use milwright_formats::{PackageWriter, StagedPackage};
 use milwright_mil::{Opset, Program, Tensor, passes, verify};
 use milwright_optimize::float16::{self, Observed};
 use milwright_optimize::{Config, ObservedInputs, Report};
-use milwright_spec::{PackageWriter, StagedPackage};
 
 mod calibrate;
 mod describe;
@@ -469,7 +469,7 @@ impl Optimizer {
             let checked = verify(program)?;
             let written = HashMap::new();
             let sink = &mut Weights { writer: &mut writer, file: &part.file, spill: &mut spill, written };
-            let program = milwright_convert::spec::write(&checked, sink);
+            let program = milwright_convert::ml_program::write(&checked, sink);
             let program = program.map_err(|e| Error::from(e).at(&destination))?;
             self.load.cancel.check()?;
             let opset = checked.functions.values().map(|f| f.opset).max().unwrap_or(Opset::Ios15);
@@ -516,7 +516,7 @@ impl Optimizer {
     }
 
     /// A note if the form of weights needs a newer system than the model did, and none was asked for.
-    fn raised(&self, before: i32, spec: &milwright_spec::proto::Model) -> Option<String> {
+    fn raised(&self, before: i32, spec: &milwright_formats::proto::Model) -> Option<String> {
         let newer =
             self.task == Task::Optimize && self.opset.is_none() && spec.specification_version > before;
         // Every system of today loads compressed weights of the first kind.

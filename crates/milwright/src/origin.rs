@@ -1,8 +1,8 @@
 //! Where a model came from.
 
+use milwright_formats::proto as pb;
+use milwright_formats::{Container, Package};
 use milwright_mil::{Program, text};
-use milwright_spec::proto as pb;
-use milwright_spec::{Container, Package};
 use prost::Message as _;
 
 use crate::onnx::Onnx;

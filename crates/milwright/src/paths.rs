@@ -4,14 +4,14 @@ use std::fs::File;
 use std::io::{BufWriter, IntoInnerError, Read, Seek};
 use std::path::{Path, PathBuf};
 
-use milwright_spec::{StagedFile, lfs_pointer, open_regular};
+use milwright_formats::{StagedFile, lfs_pointer, open_regular};
 
 use crate::{Error, ErrorKind, Result};
 
 /// Opens a file that a user gave as an input. It must be a regular file, and not a pointer of Git LFS.
 pub(crate) fn open_input(path: &Path) -> Result<File> {
     let mut file = open_regular(path).map_err(|e| {
-        let is_no_file = e.kind() == milwright_spec::ErrorKind::NotAFile;
+        let is_no_file = e.kind() == milwright_formats::ErrorKind::NotAFile;
         let error = Error::from(e);
         let message = error.message().strip_prefix(&format!("{}: ", path.display())).map(str::to_owned);
         let error = match message {

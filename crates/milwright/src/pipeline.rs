@@ -8,7 +8,7 @@ use milwright_mil::Tensor;
 
 use crate::classic::Classic;
 use crate::kinds::part_name;
-use milwright_spec::did_you_mean;
+use milwright_formats::did_you_mean;
 
 use crate::{
     Backend, Cancel, Dictionary, Error, ErrorKind, FeatureInfo, InferenceRequest, LoadOptions, Loaded,

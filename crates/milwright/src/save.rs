@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use milwright_convert::spec::WeightSink;
-use milwright_spec::PackageWriter;
-use milwright_spec::blob::BlobType;
-use milwright_spec::proto::{mil_spec::value::BlobFileValue, model};
+use milwright_convert::ml_program::WeightSink;
+use milwright_formats::PackageWriter;
+use milwright_formats::blob::BlobType;
+use milwright_formats::proto::{mil_spec::value::BlobFileValue, model};
 
 use crate::{Model, Result};
 
@@ -38,7 +38,7 @@ impl Model {
         }
         let mut specification = self.specification().clone();
         let mut sink = Sink { writer: &mut writer, written: HashMap::new() };
-        let written = milwright_convert::spec::write(program, &mut sink).map_err(crate::Error::from)?;
+        let written = milwright_convert::ml_program::write(program, &mut sink).map_err(crate::Error::from)?;
         let opset = program.functions.values().map(|f| f.opset.specification_version()).max();
         specification.specification_version = specification.specification_version.max(opset.unwrap_or(0));
         specification.r#type = Some(model::Type::MlProgram(written));
@@ -59,7 +59,7 @@ impl WeightSink for Sink<'_> {
         dtype: BlobType,
         elements: usize,
         data: &[u8],
-    ) -> std::result::Result<BlobFileValue, milwright_spec::Error> {
+    ) -> std::result::Result<BlobFileValue, milwright_formats::Error> {
         let key = (dtype, elements, blake3::hash(data));
         if let Some(written) = self.written.get(&key) {
             return Ok(written.clone());

@@ -1,8 +1,8 @@
 //! Programs, networks and pipelines as plain data for tools that inspect them, without weights and values.
 
 use indexmap::IndexMap;
+use milwright_formats::proto::NeuralNetworkLayer;
 use milwright_mil::{Arg, BlockId, Dim, Function, OpId, OpKind, ValueId, param};
-use milwright_spec::proto::NeuralNetworkLayer;
 use serde::Serialize;
 
 use crate::Model;

@@ -8,14 +8,14 @@ use milwright::{
     Backend, Cpu, ErrorKind, InferenceRequest, LoadOptions, Model, ModelInfo, Optimizer, Quantization,
     Samples, Snr, Tensor, compare,
 };
-use milwright_mil::{text, verify};
-use milwright_spec::PackageWriter;
-use milwright_spec::blob::BlobType;
-use milwright_spec::proto::mil_spec::value::BlobFileValue;
-use milwright_spec::proto::{
+use milwright_formats::PackageWriter;
+use milwright_formats::blob::BlobType;
+use milwright_formats::proto::mil_spec::value::BlobFileValue;
+use milwright_formats::proto::{
     self as pb, ArrayFeatureType, FeatureDescription, FeatureType, ModelDescription,
     array_feature_type::ArrayDataType, feature_type, model,
 };
+use milwright_mil::{text, verify};
 
 const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/digits.mlpackage");
 
@@ -69,13 +69,13 @@ fn can_be_optimized_to_a_package() {
 /// The weight file of one of a pipeline's models.
 struct Sink<'a>(&'a mut PackageWriter, String);
 
-impl milwright_convert::spec::WeightSink for Sink<'_> {
+impl milwright_convert::ml_program::WeightSink for Sink<'_> {
     fn store(
         &mut self,
         dtype: BlobType,
         elements: usize,
         data: &[u8],
-    ) -> Result<BlobFileValue, milwright_spec::Error> {
+    ) -> Result<BlobFileValue, milwright_formats::Error> {
         self.0.append_to(&self.1, dtype, elements as u64, data)
     }
 }
@@ -108,7 +108,7 @@ fn pipeline(path: &Path, names: &[&str], specification_version: i32) {
         );
         let program = verify(text::parse(&program).unwrap()).unwrap();
         let mut sink = Sink(&mut writer, format!("{number}-weight.bin"));
-        let program = milwright_convert::spec::write(&program, &mut sink).unwrap();
+        let program = milwright_convert::ml_program::write(&program, &mut sink).unwrap();
         let r#type = Some(model::Type::MlProgram(program));
         pb::Model {
             specification_version,

@@ -227,24 +227,25 @@ mod on_unix {
     }
 
     fn write_model(source: &str, path: &Path) {
-        use milwright_spec::proto::{self as pb, model};
+        use milwright_formats::proto::{self as pb, model};
         /// Small constants are written into the program.
         struct NoWeights;
-        impl milwright_convert::spec::WeightSink for NoWeights {
+        impl milwright_convert::ml_program::WeightSink for NoWeights {
             fn store(
                 &mut self,
-                _: milwright_spec::blob::BlobType,
+                _: milwright_formats::blob::BlobType,
                 _: usize,
                 _: &[u8],
-            ) -> std::result::Result<pb::mil_spec::value::BlobFileValue, milwright_spec::Error> {
+            ) -> std::result::Result<pb::mil_spec::value::BlobFileValue, milwright_formats::Error>
+            {
                 unreachable!("the constants are small")
             }
         }
         let program = milwright_mil::verify(milwright_mil::text::parse(source).unwrap()).unwrap();
-        let program = milwright_convert::spec::write(&program, &mut NoWeights).unwrap();
+        let program = milwright_convert::ml_program::write(&program, &mut NoWeights).unwrap();
         let r#type = Some(model::Type::MlProgram(program));
         let model = pb::Model { specification_version: 9, r#type, ..Default::default() };
-        milwright_spec::write_mlmodel(path, &model).unwrap();
+        milwright_formats::write_mlmodel(path, &model).unwrap();
     }
 
     fn x(values: [f32; 2]) -> InferenceRequest {

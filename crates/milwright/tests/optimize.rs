@@ -8,26 +8,26 @@ use milwright::{
     Backend, Cpu, ErrorKind, InferenceRequest, LoadOptions, Model, OptimizeReport, Optimizer, Quantization,
     Result, Samples, Tensor, Tolerance,
 };
-use milwright_mil::text::parse;
-use milwright_mil::{Program, verify};
-use milwright_spec::PackageWriter;
-use milwright_spec::blob::BlobType;
-use milwright_spec::proto::mil_spec::value::BlobFileValue;
-use milwright_spec::proto::{
+use milwright_formats::PackageWriter;
+use milwright_formats::blob::BlobType;
+use milwright_formats::proto::mil_spec::value::BlobFileValue;
+use milwright_formats::proto::{
     ArrayFeatureType, FeatureDescription, FeatureType, FunctionDescription, Model as Spec, ModelDescription,
     array_feature_type::ArrayDataType, feature_type, model,
 };
+use milwright_mil::text::parse;
+use milwright_mil::{Program, verify};
 
 /// Writes a weight that functions share once.
 struct Sink<'a>(&'a mut PackageWriter, HashMap<*const u8, BlobFileValue>);
 
-impl milwright_convert::spec::WeightSink for Sink<'_> {
+impl milwright_convert::ml_program::WeightSink for Sink<'_> {
     fn store(
         &mut self,
         dtype: BlobType,
         elements: usize,
         data: &[u8],
-    ) -> std::result::Result<BlobFileValue, milwright_spec::Error> {
+    ) -> std::result::Result<BlobFileValue, milwright_formats::Error> {
         if let Some(written) = self.1.get(&data.as_ptr()) {
             return Ok(written.clone());
         }
@@ -74,7 +74,8 @@ fn write(path: &Path, program: Program) {
     let mut writer = PackageWriter::create(path).unwrap();
     let checked = verify(program).unwrap();
     let version = checked.functions.values().map(|f| f.opset.specification_version()).max().unwrap();
-    let program = milwright_convert::spec::write(&checked, &mut Sink(&mut writer, HashMap::new())).unwrap();
+    let program =
+        milwright_convert::ml_program::write(&checked, &mut Sink(&mut writer, HashMap::new())).unwrap();
     let spec = Spec {
         specification_version: version,
         description: Some(Box::new(description)),

@@ -10,8 +10,8 @@ use milwright::{
     Backend, Converter, Cpu, ErrorKind, InferenceRequest, LoadOptions, Measure, Model, ModelInfo, Optimizer,
     PredictOptions, Quantization, SampleSource, Samples, State, Task, Tensor, compare,
 };
-use milwright_spec::Package;
-use milwright_spec::proto::{self as pb, model::Type};
+use milwright_formats::Package;
+use milwright_formats::proto::{self as pb, model::Type};
 
 use cases::{Tolerance, check, check_as};
 

@@ -8,20 +8,20 @@ use milwright::{
     Comparison, ErrorKind, LoadOptions, Measure, Model, Role, SampleSource, Samples, Snr, compare,
     compare_functions,
 };
+use milwright_formats::proto::{self as pb, model};
 use milwright_mil::{text, verify};
-use milwright_spec::proto::{self as pb, model};
 use prost::Message as _;
 
 /// Small constants are written into the program; there is no weight file.
 struct NoWeights;
 
-impl milwright_convert::spec::WeightSink for NoWeights {
+impl milwright_convert::ml_program::WeightSink for NoWeights {
     fn store(
         &mut self,
-        _: milwright_spec::blob::BlobType,
+        _: milwright_formats::blob::BlobType,
         _: usize,
         _: &[u8],
-    ) -> Result<pb::mil_spec::value::BlobFileValue, milwright_spec::Error> {
+    ) -> Result<pb::mil_spec::value::BlobFileValue, milwright_formats::Error> {
         unreachable!("the constants are small")
     }
 }
@@ -30,7 +30,7 @@ fn model(inputs: &str, body: &str, outputs: &str) -> Arc<Model> {
     let source =
         format!("program(1.3)\n{{\n    func main<ios18>({inputs}) {{\n{body}\n    }} -> ({outputs});\n}}\n");
     let program = verify(text::parse(&source).unwrap()).unwrap();
-    let program = milwright_convert::spec::write(&program, &mut NoWeights).unwrap();
+    let program = milwright_convert::ml_program::write(&program, &mut NoWeights).unwrap();
     let r#type = Some(model::Type::MlProgram(program));
     let model = pb::Model { specification_version: 9, r#type, ..Default::default() };
     Arc::new(Model::from_bytes(model.encode_to_vec().into(), &BTreeMap::new()).unwrap())
@@ -160,7 +160,7 @@ fn with_description(
     input: Vec<pb::FeatureDescription>,
     output: Vec<pb::FeatureDescription>,
 ) -> Arc<Model> {
-    let program = milwright_convert::spec::write(model.program().unwrap(), &mut NoWeights).unwrap();
+    let program = milwright_convert::ml_program::write(model.program().unwrap(), &mut NoWeights).unwrap();
     let description = Some(Box::new(pb::ModelDescription { input, output, ..Default::default() }));
     let r#type = Some(model::Type::MlProgram(program));
     let model = pb::Model { specification_version: 9, description, r#type, ..Default::default() };
@@ -390,7 +390,7 @@ fn all_functions_are_compared() {
         };
         let functions: String = functions.iter().map(function).collect();
         let program = verify(text::parse(&format!("program(1.3)\n{{\n{functions}}}\n")).unwrap()).unwrap();
-        let program = milwright_convert::spec::write(&program, &mut NoWeights).unwrap();
+        let program = milwright_convert::ml_program::write(&program, &mut NoWeights).unwrap();
         let r#type = Some(model::Type::MlProgram(program));
         let model = pb::Model { specification_version: 9, r#type, ..Default::default() };
         Arc::new(Model::from_bytes(model.encode_to_vec().into(), &BTreeMap::new()).unwrap())

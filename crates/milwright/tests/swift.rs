@@ -6,20 +6,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use milwright::{Backend, LoadOptions, Model, Swift};
+use milwright_formats::proto::{self as pb, model};
 use milwright_mil::{text, verify};
-use milwright_spec::proto::{self as pb, model};
 use prost::Message;
 
 /// Nothing in these programs has to be in a file.
 struct NoWeights;
 
-impl milwright_convert::spec::WeightSink for NoWeights {
+impl milwright_convert::ml_program::WeightSink for NoWeights {
     fn store(
         &mut self,
-        _: milwright_spec::blob::BlobType,
+        _: milwright_formats::blob::BlobType,
         _: usize,
         _: &[u8],
-    ) -> Result<pb::mil_spec::value::BlobFileValue, milwright_spec::Error> {
+    ) -> Result<pb::mil_spec::value::BlobFileValue, milwright_formats::Error> {
         unreachable!("the constants are small")
     }
 }
@@ -50,7 +50,7 @@ fn model(inputs: &[&str], states: &[&str], source: &str) -> Arc<Model> {
         ..Default::default()
     };
     let program = verify(text::parse(source).unwrap()).unwrap();
-    let program = milwright_convert::spec::write(&program, &mut NoWeights).unwrap();
+    let program = milwright_convert::ml_program::write(&program, &mut NoWeights).unwrap();
     let model = pb::Model {
         specification_version: 9,
         description: Some(description.into()),

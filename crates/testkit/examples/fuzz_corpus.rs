@@ -5,8 +5,8 @@ use std::fs;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
+use milwright_formats::blob::{BlobType, BlobWriter};
 use milwright_mil::text;
-use milwright_spec::blob::{BlobType, BlobWriter};
 use milwright_testkit::fuzz;
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -8,15 +8,15 @@ use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
+use milwright_convert::ml_program::{self as convert, WeightSink};
 use milwright_convert::neural_network;
 use milwright_convert::onnx::Options as OnnxOptions;
-use milwright_convert::spec::{self as convert, WeightSink};
+use milwright_formats::blob::{BlobFile, BlobType, BlobWriter};
+use milwright_formats::onnx::OnnxFile;
+use milwright_formats::proto::mil_spec::value::BlobFileValue;
+use milwright_formats::proto::{Model, model};
+use milwright_formats::{CompiledProgram, Package, write_mlmodelc};
 use milwright_mil::{Program, passes, text, verify};
-use milwright_spec::blob::{BlobFile, BlobType, BlobWriter};
-use milwright_spec::onnx::OnnxFile;
-use milwright_spec::proto::mil_spec::value::BlobFileValue;
-use milwright_spec::proto::{Model, model};
-use milwright_spec::{CompiledProgram, Package, write_mlmodelc};
 use prost::Message as _;
 
 /// A property of one reader; panics if an input breaks it.
@@ -268,7 +268,7 @@ impl WeightSink for Memory {
         dtype: BlobType,
         elements: usize,
         data: &[u8],
-    ) -> Result<BlobFileValue, milwright_spec::Error> {
+    ) -> Result<BlobFileValue, milwright_formats::Error> {
         let offset = self.0.append(dtype, elements as u64, data).expect("memory can be written");
         Ok(BlobFileValue { file_name: WEIGHTS.to_owned(), offset })
     }

@@ -6,4 +6,4 @@ pub mod fuzz;
 pub mod onnx;
 
 /// For tests of crates that do not depend on it: they make model files that no writer makes.
-pub use milwright_spec as spec;
+pub use milwright_formats as formats;

@@ -1,9 +1,9 @@
 //! Small ONNX models, for tests and as the first inputs of the fuzzer.
 
-use milwright_spec::onnx::proto::attribute_proto::AttributeType;
-use milwright_spec::onnx::proto::tensor_proto::DataType;
-use milwright_spec::onnx::proto::tensor_shape_proto::{Dimension, dimension};
-use milwright_spec::onnx::proto::{
+use milwright_formats::onnx::proto::attribute_proto::AttributeType;
+use milwright_formats::onnx::proto::tensor_proto::DataType;
+use milwright_formats::onnx::proto::tensor_shape_proto::{Dimension, dimension};
+use milwright_formats::onnx::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
     TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
 };

@@ -5,11 +5,11 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use milwright_convert::spec as convert;
+use milwright_convert::ml_program as convert;
+use milwright_formats::Package;
+use milwright_formats::proto::mil_spec::{self as pb, tensor_value, value};
+use milwright_formats::proto::{Model, model};
 use milwright_mil::{Arg, DType, Function, OpId, Program, Tensor, Value, text, verify};
-use milwright_spec::Package;
-use milwright_spec::proto::mil_spec::{self as pb, tensor_value, value};
-use milwright_spec::proto::{Model, model};
 use milwright_testkit::cases::{self, Case, Line, SUBJECTS};
 use prost::Message as _;
 
@@ -251,10 +251,10 @@ struct Weights(Vec<Bytes>);
 impl convert::WeightSink for Weights {
     fn store(
         &mut self,
-        _: milwright_spec::blob::BlobType,
+        _: milwright_formats::blob::BlobType,
         _: usize,
         data: &[u8],
-    ) -> Result<value::BlobFileValue, milwright_spec::Error> {
+    ) -> Result<value::BlobFileValue, milwright_formats::Error> {
         self.0.push(Bytes::copy_from_slice(data));
         Ok(value::BlobFileValue { file_name: String::new(), offset: self.0.len() as u64 - 1 })
     }

@@ -5,12 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use milwright_convert::spec::{self as convert, WeightSink};
+use milwright_convert::ml_program::{self as convert, WeightSink};
+use milwright_formats::blob::{BlobType, BlobWriter};
+use milwright_formats::proto::mil_spec::value::BlobFileValue;
+use milwright_formats::proto::{Model, ModelDescription, model};
+use milwright_formats::{CompiledProgram, Package, write_mlmodelc};
 use milwright_mil::{Checked, Program, text, verify};
-use milwright_spec::blob::{BlobType, BlobWriter};
-use milwright_spec::proto::mil_spec::value::BlobFileValue;
-use milwright_spec::proto::{Model, ModelDescription, model};
-use milwright_spec::{CompiledProgram, Package, write_mlmodelc};
 use prost::Message as _;
 
 const TOOL: (&str, &str) = ("test", "1");
@@ -189,7 +189,7 @@ impl WeightSink for Memory<'_> {
         dtype: BlobType,
         elements: usize,
         data: &[u8],
-    ) -> Result<BlobFileValue, milwright_spec::Error> {
+    ) -> Result<BlobFileValue, milwright_formats::Error> {
         let offset = self.0.append(dtype, elements as u64, data).unwrap();
         Ok(BlobFileValue { file_name: WEIGHTS.to_owned(), offset })
     }

@@ -22,7 +22,7 @@ const SCHEMAS: [Schema; 2] = [
     Schema {
         name: "coreml",
         package: "coremltools 9.0",
-        folder: "crates/spec/src/proto",
+        folder: "crates/formats/src/proto",
         files: &[
             (
                 "core_ml.specification.rs",
@@ -41,7 +41,7 @@ const SCHEMAS: [Schema; 2] = [
     Schema {
         name: "onnx",
         package: "onnx 1.23.2",
-        folder: "crates/spec/src/onnx/proto",
+        folder: "crates/formats/src/onnx/proto",
         files: &[("onnx.rs", "messages.rs", "onnx: ONNX models")],
         boxed: &ONNX_BOXED,
     },

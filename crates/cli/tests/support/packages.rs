@@ -3,11 +3,11 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use milwright_testkit::spec::proto::mil_spec::{
+use milwright_testkit::formats::proto::mil_spec::{
     Argument, Block, DataType, Dimension, NamedValueType, Operation, TensorType, TensorValue, Value,
     ValueType, argument, dimension, tensor_value, value, value_type,
 };
-use milwright_testkit::spec::proto::{
+use milwright_testkit::formats::proto::{
     ImageFeatureType, Model, array_feature_type, feature_type, image_feature_type, model,
 };
 use prost::Message as _;

@@ -1,9 +1,9 @@
 //! Activations.
 
+use milwright_formats::proto::activation_params::NonlinearityType as Kind;
+use milwright_formats::proto::gelu_layer_params::GeluMode;
+use milwright_formats::proto::{ActivationParams, ClampedReLuLayerParams, GeluLayerParams, WeightParams};
 use milwright_mil::{Tensor, ValueId};
-use milwright_spec::proto::activation_params::NonlinearityType as Kind;
-use milwright_spec::proto::gelu_layer_params::GeluMode;
-use milwright_spec::proto::{ActivationParams, ClampedReLuLayerParams, GeluLayerParams, WeightParams};
 
 use super::net::Net;
 use super::weights;

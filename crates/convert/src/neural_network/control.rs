@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use milwright_mil::{BlockId, DType, Dim, Input, OpKind, TensorType, Type, ValueId, param};
-use milwright_spec::proto::neural_network_layer::Layer;
-use milwright_spec::proto::{
+use milwright_formats::proto::neural_network_layer::Layer;
+use milwright_formats::proto::{
     BranchLayerParams, CustomLayerParams, LoopLayerParams, NeuralNetwork, NeuralNetworkLayer,
 };
+use milwright_mil::{BlockId, DType, Dim, Input, OpKind, TensorType, Type, ValueId, param};
 
 use super::net::Net;
 use super::table;

@@ -1,12 +1,12 @@
 //! Convolutions, and transposed ones.
 
-use milwright_mil::{Dim, Input, OpKind, Tensor, Value, ValueId, param};
-use milwright_spec::proto::convolution_layer_params::ConvolutionPaddingType as Padding;
-use milwright_spec::proto::convolution3_d_layer_params::PaddingType;
-use milwright_spec::proto::same_padding::SamePaddingMode;
-use milwright_spec::proto::{
+use milwright_formats::proto::convolution_layer_params::ConvolutionPaddingType as Padding;
+use milwright_formats::proto::convolution3_d_layer_params::PaddingType;
+use milwright_formats::proto::same_padding::SamePaddingMode;
+use milwright_formats::proto::{
     BorderAmounts, Convolution3DLayerParams, ConvolutionLayerParams, SamePadding, WeightParams,
 };
+use milwright_mil::{Dim, Input, OpKind, Tensor, Value, ValueId, param};
 
 use super::net::Net;
 use super::weights;

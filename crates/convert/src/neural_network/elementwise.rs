@@ -1,10 +1,10 @@
 //! Functions of single elements.
 
-use milwright_mil::{DType, OpKind, Tensor, ValueId};
-use milwright_spec::proto::unary_function_layer_params::Operation;
-use milwright_spec::proto::{
+use milwright_formats::proto::unary_function_layer_params::Operation;
+use milwright_formats::proto::{
     BiasLayerParams, ClipLayerParams, ScaleLayerParams, UnaryFunctionLayerParams, WeightParams,
 };
+use milwright_mil::{DType, OpKind, Tensor, ValueId};
 
 use super::net::Net;
 use crate::Error;

@@ -1,13 +1,13 @@
 //! The inputs and outputs of a network, as the model describes them.
 
-use milwright_mil::{DType, Dim, Input, OpKind, TensorType, Type, Value, ValueId, param};
-use milwright_spec::proto::array_feature_type::{ArrayDataType, ShapeFlexibility};
-use milwright_spec::proto::image_feature_type::{ColorSpace, SizeFlexibility};
-use milwright_spec::proto::neural_network_preprocessing::Preprocessor;
-use milwright_spec::proto::{
+use milwright_formats::proto::array_feature_type::{ArrayDataType, ShapeFlexibility};
+use milwright_formats::proto::image_feature_type::{ColorSpace, SizeFlexibility};
+use milwright_formats::proto::neural_network_preprocessing::Preprocessor;
+use milwright_formats::proto::{
     ArrayFeatureType, FeatureDescription, ImageFeatureType, ModelDescription, NeuralNetworkImageScaler,
     NeuralNetworkMeanImage, NeuralNetworkPreprocessing, SizeRange, feature_type,
 };
+use milwright_mil::{DType, Dim, Input, OpKind, TensorType, Type, Value, ValueId, param};
 
 use super::net::Net;
 use super::{Network, classes};
@@ -182,7 +182,7 @@ fn image_shape(image: &ImageFeatureType) -> Result<Vec<Dim>> {
         }
         Some(SizeFlexibility::EnumeratedSizes(sizes)) => {
             let joined = |d: usize| {
-                let same = |s: &milwright_spec::proto::image_feature_type::ImageSize| {
+                let same = |s: &milwright_formats::proto::image_feature_type::ImageSize| {
                     default[d] == Dim::Fixed(if d == 0 { s.height } else { s.width } as usize)
                 };
                 if sizes.sizes.iter().all(same) { default[d] } else { Dim::Unknown }

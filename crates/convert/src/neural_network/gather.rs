@@ -1,7 +1,7 @@
 //! Gathering elements by index, and scattering them.
 
+use milwright_formats::proto::ScatterMode;
 use milwright_mil::{DType, Input, OpKind, Value, ValueId, param};
-use milwright_spec::proto::ScatterMode;
 
 use super::net::Net;
 use crate::Error;

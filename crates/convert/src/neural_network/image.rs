@@ -1,15 +1,15 @@
 //! Ops on height and width: cropping, padding, resizing.
 
-use milwright_mil::{Input, OpKind, Value, ValueId, param};
-use milwright_spec::proto::box_coordinates_mode::Coordinates;
-use milwright_spec::proto::padding_layer_params::PaddingType;
-use milwright_spec::proto::reorganize_data_layer_params::ReorganizationType;
-use milwright_spec::proto::sampling_mode::Method;
-use milwright_spec::proto::upsample_layer_params::{InterpolationMode, LinearUpsampleMode};
-use milwright_spec::proto::{
+use milwright_formats::proto::box_coordinates_mode::Coordinates;
+use milwright_formats::proto::padding_layer_params::PaddingType;
+use milwright_formats::proto::reorganize_data_layer_params::ReorganizationType;
+use milwright_formats::proto::sampling_mode::Method;
+use milwright_formats::proto::upsample_layer_params::{InterpolationMode, LinearUpsampleMode};
+use milwright_formats::proto::{
     ConstantPaddingLayerParams, CropLayerParams, CropResizeLayerParams, PaddingLayerParams,
     ReorganizeDataLayerParams, ResizeBilinearLayerParams, SamplingMode, UpsampleLayerParams,
 };
+use milwright_mil::{Input, OpKind, Value, ValueId, param};
 
 use super::convolution::{borders, two};
 use super::net::Net;

@@ -1,10 +1,10 @@
 //! Matrix products and embeddings.
 
-use milwright_mil::{Input, OpKind, Tensor, ValueId, param};
-use milwright_spec::proto::{
+use milwright_formats::proto::{
     BatchedMatMulLayerParams, DotProductLayerParams, EmbeddingLayerParams, EmbeddingNdLayerParams,
     InnerProductLayerParams, WeightParams,
 };
+use milwright_mil::{Input, OpKind, Tensor, ValueId, param};
 
 use super::convolution::exchange;
 use super::net::Net;

@@ -28,11 +28,11 @@ mod shape;
 pub mod table;
 mod weights;
 
-use milwright_mil::{Function, Opset, Program};
-use milwright_spec::proto::{
+use milwright_formats::proto::{
     self as pb, Model, NeuralNetworkLayer, NeuralNetworkMultiArrayShapeMapping as ArrayMapping,
     NeuralNetworkPreprocessing, model, neural_network_classifier,
 };
+use milwright_mil::{Function, Opset, Program};
 
 use crate::Error;
 use net::Net;

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
 
+use milwright_formats::proto::WeightParams;
 use milwright_mil::{Function, Opset, Tensor, ValueId};
-use milwright_spec::proto::WeightParams;
 
 use super::weights;
 use crate::Error;

@@ -1,10 +1,10 @@
 //! Normalization.
 
-use milwright_mil::ValueId;
-use milwright_spec::proto::{
+use milwright_formats::proto::{
     BatchnormLayerParams, L2NormalizeLayerParams, LayerNormalizationLayerParams, LrnLayerParams,
     MeanVarianceNormalizeLayerParams, SoftmaxLayerParams, SoftmaxNdLayerParams, WeightParams,
 };
+use milwright_mil::ValueId;
 
 use super::net::Net;
 use super::weights;

@@ -6,13 +6,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use milwright_mil::{DType, Function, Opset, Program, ValueId, verify};
-use milwright_spec::proto::array_feature_type::{ArrayDataType, ShapeFlexibility};
-use milwright_spec::proto::neural_network_layer::Layer;
-use milwright_spec::proto::{
+use milwright_formats::proto::array_feature_type::{ArrayDataType, ShapeFlexibility};
+use milwright_formats::proto::neural_network_layer::Layer;
+use milwright_formats::proto::{
     self as pb, ArrayFeatureType, FeatureDescription, Model, ModelDescription, NeuralNetworkLayer,
     NeuralNetworkPreprocessing, feature_type, mil_spec, model,
 };
+use milwright_mil::{DType, Function, Opset, Program, ValueId, verify};
 
 use super::net::Net;
 use super::{Network, OPSET, features};

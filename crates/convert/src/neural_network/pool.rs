@@ -1,10 +1,10 @@
 //! Pools.
 
+use milwright_formats::proto::global_pooling3_d_layer_params::GlobalPoolingType3D;
+use milwright_formats::proto::pooling_layer_params::{PoolingPaddingType as Padding, PoolingType};
+use milwright_formats::proto::pooling3_d_layer_params::{Pooling3DPaddingType, PoolingType3D};
+use milwright_formats::proto::{GlobalPooling3DLayerParams, Pooling3DLayerParams, PoolingLayerParams};
 use milwright_mil::{Input, OpKind, Value, ValueId, param};
-use milwright_spec::proto::global_pooling3_d_layer_params::GlobalPoolingType3D;
-use milwright_spec::proto::pooling_layer_params::{PoolingPaddingType as Padding, PoolingType};
-use milwright_spec::proto::pooling3_d_layer_params::{Pooling3DPaddingType, PoolingType3D};
-use milwright_spec::proto::{GlobalPooling3DLayerParams, Pooling3DLayerParams, PoolingLayerParams};
 
 use super::convolution::{Pad, custom_pad, pad_3d, same_pad, two};
 use super::net::Net;

@@ -1,7 +1,7 @@
 //! Random numbers.
 
+use milwright_formats::proto::CategoricalDistributionLayerParams;
 use milwright_mil::{Input, OpKind, Value, ValueId, param};
-use milwright_spec::proto::CategoricalDistributionLayerParams;
 
 use super::net::Net;
 use crate::lower::{Result, i32_from, i32_of, op, take, with_rank};

@@ -1,11 +1,11 @@
 //! Recurrent networks.
 
-use milwright_mil::{Input, OpKind, Tensor, Value, ValueId, param};
-use milwright_spec::proto::activation_params::NonlinearityType;
-use milwright_spec::proto::{
+use milwright_formats::proto::activation_params::NonlinearityType;
+use milwright_formats::proto::{
     ActivationParams, BiDirectionalLstmLayerParams, GruLayerParams, LstmParams, LstmWeightParams,
     SimpleRecurrentLayerParams, UniDirectionalLstmLayerParams, WeightParams,
 };
+use milwright_mil::{Input, OpKind, Tensor, Value, ValueId, param};
 
 use super::net::Net;
 use crate::Error;

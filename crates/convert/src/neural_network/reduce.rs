@@ -1,8 +1,8 @@
 //! Reductions.
 
+use milwright_formats::proto::reduce_layer_params::{ReduceAxis, ReduceOperation};
+use milwright_formats::proto::{CumSumLayerParams, ReduceLayerParams};
 use milwright_mil::{DType, Input, OpKind, Value, ValueId, param};
-use milwright_spec::proto::reduce_layer_params::{ReduceAxis, ReduceOperation};
-use milwright_spec::proto::{CumSumLayerParams, ReduceLayerParams};
 
 use super::net::Net;
 use crate::Error;

@@ -1,9 +1,9 @@
 //! Sorting, searching, selecting.
 
-use milwright_mil::{Input, OpKind, Value, ValueId, param};
-use milwright_spec::proto::{
+use milwright_formats::proto::{
     ArgSortLayerParams, NonMaximumSuppressionLayerParams, OneHotLayerParams, TopKLayerParams,
 };
+use milwright_mil::{Input, OpKind, Value, ValueId, param};
 
 use super::net::Net;
 use crate::Error;

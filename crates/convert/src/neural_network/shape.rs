@@ -1,10 +1,9 @@
 //! Shapes: constants, reshaping, joining, cutting, repeating.
 
-use milwright_mil::{DType, Input, OpKind, Value, ValueId, param};
-use milwright_spec::proto::flatten_layer_params::FlattenOrder;
-use milwright_spec::proto::reshape_layer_params::ReshapeOrder;
-use milwright_spec::proto::slice_layer_params::SliceAxis;
-use milwright_spec::proto::{
+use milwright_formats::proto::flatten_layer_params::FlattenOrder;
+use milwright_formats::proto::reshape_layer_params::ReshapeOrder;
+use milwright_formats::proto::slice_layer_params::SliceAxis;
+use milwright_formats::proto::{
     ConcatLayerParams, ConcatNdLayerParams, ExpandDimsLayerParams, FlattenLayerParams,
     FlattenTo2DLayerParams, LoadConstantLayerParams, LoadConstantNdLayerParams, PermuteLayerParams,
     RangeDynamicLayerParams, RangeStaticLayerParams, RankPreservingReshapeLayerParams, ReshapeLayerParams,
@@ -13,6 +12,7 @@ use milwright_spec::proto::{
     SlidingWindowsLayerParams, SplitLayerParams, SplitNdLayerParams, SqueezeLayerParams, StackLayerParams,
     TileLayerParams, TransposeLayerParams,
 };
+use milwright_mil::{DType, Input, OpKind, Value, ValueId, param};
 
 use super::net::Net;
 use crate::Error;

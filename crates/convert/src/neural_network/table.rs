@@ -1,9 +1,9 @@
 //! The table of layer kinds and the functions that lower them.
 
+use milwright_formats::proto::NeuralNetworkLayer;
+use milwright_formats::proto::neural_network_layer::Layer;
 use milwright_mil::OpKind::*;
 use milwright_mil::ValueId;
-use milwright_spec::proto::NeuralNetworkLayer;
-use milwright_spec::proto::neural_network_layer::Layer;
 
 use super::net::Net;
 use super::{

@@ -1,9 +1,9 @@
 //! Weights: single and half precision, quantized by scale and bias or by a lookup table.
 
 use half::f16;
+use milwright_formats::proto::quantization_params::QuantizationType;
+use milwright_formats::proto::{QuantizationParams, WeightParams};
 use milwright_mil::Tensor;
-use milwright_spec::proto::quantization_params::QuantizationType;
-use milwright_spec::proto::{QuantizationParams, WeightParams};
 
 use crate::Error;
 
@@ -105,7 +105,7 @@ fn dequantize(
 
 #[cfg(test)]
 mod tests {
-    use milwright_spec::proto::{LinearQuantizationParams, LookUpTableQuantizationParams};
+    use milwright_formats::proto::{LinearQuantizationParams, LookUpTableQuantizationParams};
 
     use super::*;
 

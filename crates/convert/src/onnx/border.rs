@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use milwright_mil::{DType, Dim, Opset, TensorType, Type, ValueId};
-use milwright_spec::onnx::proto::tensor_shape_proto::{Dimension, dimension};
-use milwright_spec::onnx::proto::{GraphProto, ModelProto, TypeProto, ValueInfoProto, type_proto};
-use milwright_spec::proto::array_feature_type::ArrayDataType;
-use milwright_spec::proto::{
+use milwright_formats::onnx::proto::tensor_shape_proto::{Dimension, dimension};
+use milwright_formats::onnx::proto::{GraphProto, ModelProto, TypeProto, ValueInfoProto, type_proto};
+use milwright_formats::proto::array_feature_type::ArrayDataType;
+use milwright_formats::proto::{
     self as pb, ArrayFeatureType, FeatureDescription, feature_type, mil_spec, model,
 };
+use milwright_mil::{DType, Dim, Opset, TensorType, Type, ValueId};
 
 use super::elem::Elem;
 use super::graph::Importer;
@@ -95,7 +95,7 @@ pub(super) fn bind_inputs<'m>(
         let input = graph.input.iter().find(|i| i.name() == name);
         let input = input.ok_or_else(|| {
             let names = graph.input.iter().map(|i| i.name());
-            let near = milwright_spec::did_you_mean(name, names.clone());
+            let near = milwright_formats::did_you_mean(name, names.clone());
             let all: Vec<&str> = names.collect();
             Error::malformed(format!("there is no input `{name}` to freeze"))
                 .with_hint(format!("{near}the inputs are: {}", all.join(", ")))
@@ -116,7 +116,7 @@ pub(super) fn bind_inputs<'m>(
         let mut names: Vec<&String> = features.iter().flat_map(|f| f.names.iter().flatten()).collect();
         names.sort();
         names.dedup();
-        let near = milwright_spec::did_you_mean(name, names.iter().map(|n| n.as_str()));
+        let near = milwright_formats::did_you_mean(name, names.iter().map(|n| n.as_str()));
         let all: Vec<&str> = names.iter().map(|n| n.as_str()).collect();
         return Err(Error::malformed(format!("no input has a size named `{name}`"))
             .with_hint(format!("{near}the names are: {}", all.join(", "))));

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
+use milwright_formats::onnx::proto::GraphProto;
 use milwright_mil::{BlockId, Dim, Input, OpKind, TensorType, ValueId, param};
-use milwright_spec::onnx::proto::GraphProto;
 
 use super::graph::Importer;
 use super::item::{Item, Val};

@@ -1,7 +1,7 @@
 //! ONNX's element types, and the MIL types that carry them.
 
+use milwright_formats::onnx::proto::tensor_proto::DataType;
 use milwright_mil::DType;
-use milwright_spec::onnx::proto::tensor_proto::DataType;
 
 use crate::Error;
 use crate::lower::Result;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use milwright_formats::proto::array_feature_type::{EnumeratedShapes, Shape, ShapeFlexibility, ShapeRange};
+use milwright_formats::proto::{self as pb, SizeRange, feature_type};
 use milwright_mil::infer::infer;
 use milwright_mil::{Dim, Function, TensorType, Type};
-use milwright_spec::proto::array_feature_type::{EnumeratedShapes, Shape, ShapeFlexibility, ShapeRange};
-use milwright_spec::proto::{self as pb, SizeRange, feature_type};
 
 use super::border::Feature;
 use super::{Options, Size};

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::{Deref, DerefMut};
 
+use milwright_formats::onnx::OnnxFile;
+use milwright_formats::onnx::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto};
 use milwright_mil::{Opset, Tensor, ValueId};
-use milwright_spec::onnx::OnnxFile;
-use milwright_spec::onnx::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto};
 
 use super::elem::Elem;
 use super::item::{Item, Source, Val};
@@ -372,7 +372,7 @@ pub(super) fn place(node: &NodeProto) -> String {
 }
 
 fn unknown(domain: &str, op: &str) -> Error {
-    let near = milwright_spec::did_you_mean(op, table::names(domain));
+    let near = milwright_formats::did_you_mean(op, table::names(domain));
     let known_domain = table::newest(domain).is_some();
     let hint = if known_domain {
         format!("{near}docs/onnx.md lists the ops that are known")

@@ -4,8 +4,8 @@
 //! it computes from the turn's number is folded. Others become a `while_loop`, whose variables are the number of the
 //! turn, the condition if it can change, the carried tensors, and a list for each scan output.
 
+use milwright_formats::onnx::proto::GraphProto;
 use milwright_mil::{BlockId, DType, Dim, Input, OpKind, Tensor, TensorType, Type, Value, ValueId, param};
-use milwright_spec::onnx::proto::GraphProto;
 
 use super::control::{open, subgraph};
 use super::elem::Elem;
@@ -215,7 +215,7 @@ fn known_condition(importer: &Importer<'_>, turn: &Turn) -> Option<bool> {
 
 /// The number of nodes of a graph, with those of graphs inside. The decoder limits how deep they nest.
 fn size_of(graph: &GraphProto) -> usize {
-    let inner = |a: &milwright_spec::onnx::proto::AttributeProto| a.g.as_deref().map_or(0, size_of);
+    let inner = |a: &milwright_formats::onnx::proto::AttributeProto| a.g.as_deref().map_or(0, size_of);
     graph.node.iter().map(|node| 1 + node.attribute.iter().map(inner).sum::<usize>()).sum()
 }
 

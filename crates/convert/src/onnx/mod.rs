@@ -54,9 +54,9 @@ mod text;
 
 use std::collections::BTreeMap;
 
+use milwright_formats::onnx::OnnxFile;
+use milwright_formats::proto as pb;
 use milwright_mil::{Evaluate, Opset, Program, Tensor};
-use milwright_spec::onnx::OnnxFile;
-use milwright_spec::proto as pb;
 
 use crate::Error;
 use crate::names::make_identifiers;
@@ -141,7 +141,7 @@ impl Numbers {
 ///
 /// # Errors
 /// It is malformed, or has elements that are no numbers.
-pub fn numbers(proto: &milwright_spec::onnx::proto::TensorProto) -> Result<Numbers, Error> {
+pub fn numbers(proto: &milwright_formats::onnx::proto::TensorProto) -> Result<Numbers, Error> {
     let stored = stored::Stored::read_inline(proto)?;
     if stored.elem == elem::Elem::String {
         return Err(Error::unsupported("strings are no numbers"));

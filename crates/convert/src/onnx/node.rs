@@ -5,9 +5,9 @@
 
 use std::ops::{Deref, DerefMut};
 
+use milwright_formats::onnx::proto::attribute_proto::AttributeType;
+use milwright_formats::onnx::proto::{AttributeProto, GraphProto, NodeProto};
 use milwright_mil::{DType, Opset, Tensor, ValueId};
-use milwright_spec::onnx::proto::attribute_proto::AttributeType;
-use milwright_spec::onnx::proto::{AttributeProto, GraphProto, NodeProto};
 
 use super::elem::Elem;
 use super::graph::Importer;

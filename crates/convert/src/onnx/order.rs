@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use milwright_spec::onnx::proto::{GraphProto, NodeProto};
+use milwright_formats::onnx::proto::{GraphProto, NodeProto};
 
 use crate::Error;
 use crate::lower::Result;

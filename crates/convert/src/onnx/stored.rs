@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use half::{bf16, f16};
+use milwright_formats::onnx::OnnxFile;
+use milwright_formats::onnx::proto::tensor_proto::DataLocation;
+use milwright_formats::onnx::proto::{SparseTensorProto, TensorProto};
 use milwright_mil::{DType, Tensor, unpack_bits};
-use milwright_spec::onnx::OnnxFile;
-use milwright_spec::onnx::proto::tensor_proto::DataLocation;
-use milwright_spec::onnx::proto::{SparseTensorProto, TensorProto};
 
 use super::elem::Elem;
 use crate::Error;

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use milwright_spec::proto::categorical_mapping::{MappingType, ValueOnUnknown};
-use milwright_spec::proto::dict_vectorizer::Map;
-use milwright_spec::proto::model::Type;
-use milwright_spec::proto::one_hot_encoder::{CategoryType, HandleUnknown};
-use milwright_spec::proto::{CategoricalMapping, DictVectorizer, OneHotEncoder};
+use milwright_formats::proto::categorical_mapping::{MappingType, ValueOnUnknown};
+use milwright_formats::proto::dict_vectorizer::Map;
+use milwright_formats::proto::model::Type;
+use milwright_formats::proto::one_hot_encoder::{CategoryType, HandleUnknown};
+use milwright_formats::proto::{CategoricalMapping, DictVectorizer, OneHotEncoder};
 
 use super::given::{Category, Given};
 use super::{first_output, malformed, typed};

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use milwright_spec::proto::imputer::{ImputedValue, ReplaceValue};
-use milwright_spec::proto::model::Type;
-use milwright_spec::proto::normalizer::NormType;
-use milwright_spec::proto::{ArrayFeatureExtractor, FeatureVectorizer, Imputer, Scaler};
+use milwright_formats::proto::imputer::{ImputedValue, ReplaceValue};
+use milwright_formats::proto::model::Type;
+use milwright_formats::proto::normalizer::NormType;
+use milwright_formats::proto::{ArrayFeatureExtractor, FeatureVectorizer, Imputer, Scaler};
 
 use super::given::{Category, Given};
 use super::{array, first_output, malformed, typed};

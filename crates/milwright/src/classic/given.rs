@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use milwright_spec::did_you_mean;
+use milwright_formats::did_you_mean;
 
 use crate::{
     DType, Error, FeatureInfo, FeatureType, Flexibility, FunctionInfo, InferenceRequest, Result, Tensor,

@@ -1,8 +1,8 @@
 //! Generalized linear models: a weighted sum, an offset, and a link function.
 
-use milwright_spec::proto::glm_classifier::{ClassEncoding, ClassLabels, PostEvaluationTransform as Link};
-use milwright_spec::proto::glm_regressor::PostEvaluationTransform;
-use milwright_spec::proto::{GlmClassifier, GlmRegressor};
+use milwright_formats::proto::glm_classifier::{ClassEncoding, ClassLabels, PostEvaluationTransform as Link};
+use milwright_formats::proto::glm_regressor::PostEvaluationTransform;
+use milwright_formats::proto::{GlmClassifier, GlmRegressor};
 
 use super::{labels, logistic, malformed, softmax};
 use crate::{Error, Result, Tensor};

@@ -12,7 +12,7 @@ mod svm;
 mod tests;
 mod tree;
 
-use milwright_spec::proto::{self as pb, model};
+use milwright_formats::proto::{self as pb, model};
 
 use self::given::Given;
 use crate::{

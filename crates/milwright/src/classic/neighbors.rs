@@ -1,10 +1,10 @@
 //! The k-nearest-neighbours classifier.
 
-use milwright_spec::proto::KNearestNeighborsClassifier;
-use milwright_spec::proto::k_nearest_neighbors_classifier::{
+use milwright_formats::proto::KNearestNeighborsClassifier;
+use milwright_formats::proto::k_nearest_neighbors_classifier::{
     ClassLabels, DefaultClassLabel, WeightingScheme,
 };
-use milwright_spec::proto::nearest_neighbors_index::{DistanceFunction, IndexType};
+use milwright_formats::proto::nearest_neighbors_index::{DistanceFunction, IndexType};
 
 use super::{Stop, labelled, malformed};
 use crate::{Error, FunctionInfo, Prediction, Result, Tensor};

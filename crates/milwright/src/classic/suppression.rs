@@ -1,7 +1,7 @@
 //! Non-maximum suppression: of overlapping boxes, keeps the one with the highest confidence.
 
-use milwright_spec::proto::NonMaximumSuppression;
-use milwright_spec::proto::non_maximum_suppression::SuppressionMethod;
+use milwright_formats::proto::NonMaximumSuppression;
+use milwright_formats::proto::non_maximum_suppression::SuppressionMethod;
 
 use super::given::Given;
 use super::{Stop, array, malformed};

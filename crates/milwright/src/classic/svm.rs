@@ -1,9 +1,9 @@
 //! Support vector machines, computed as in libsvm, whose parameters the format uses.
 
-use milwright_spec::proto::kernel::Kernel;
-use milwright_spec::proto::support_vector_classifier::{ClassLabels, SupportVectors as OfClassifier};
-use milwright_spec::proto::support_vector_regressor::SupportVectors as OfRegressor;
-use milwright_spec::proto::{
+use milwright_formats::proto::kernel::Kernel;
+use milwright_formats::proto::support_vector_classifier::{ClassLabels, SupportVectors as OfClassifier};
+use milwright_formats::proto::support_vector_regressor::SupportVectors as OfRegressor;
+use milwright_formats::proto::{
     self as pb, DenseSupportVectors, SparseSupportVectors, SupportVectorClassifier, SupportVectorRegressor,
 };
 

@@ -1,8 +1,8 @@
 //! Invalid models and inputs: each must cause an error that names the problem, and nothing else.
 
-use milwright_spec::proto::array_feature_type::{ArrayDataType, ShapeFlexibility, ShapeRange};
-use milwright_spec::proto::model::Type;
-use milwright_spec::proto::{self as pb, feature_type::Type as Feature};
+use milwright_formats::proto::array_feature_type::{ArrayDataType, ShapeFlexibility, ShapeRange};
+use milwright_formats::proto::model::Type;
+use milwright_formats::proto::{self as pb, feature_type::Type as Feature};
 
 use super::Classic;
 use crate::{Dictionary, ErrorKind, InferenceRequest, ModelInfo, Prediction, Result, Tensor};

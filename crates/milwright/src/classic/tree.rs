@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use milwright_spec::proto::tree_ensemble_classifier::ClassLabels;
-use milwright_spec::proto::tree_ensemble_parameters::TreeNode;
-use milwright_spec::proto::tree_ensemble_parameters::tree_node::TreeNodeBehavior as Behavior;
-use milwright_spec::proto::{
+use milwright_formats::proto::tree_ensemble_classifier::ClassLabels;
+use milwright_formats::proto::tree_ensemble_parameters::TreeNode;
+use milwright_formats::proto::tree_ensemble_parameters::tree_node::TreeNodeBehavior as Behavior;
+use milwright_formats::proto::{
     TreeEnsembleClassifier, TreeEnsembleParameters, TreeEnsemblePostEvaluationTransform as Transform,
     TreeEnsembleRegressor,
 };
@@ -137,10 +137,11 @@ fn arrange(nodes: &[TreeNode], dimensions: usize) -> Result<(Vec<Node>, Vec<usiz
     while let Some(&i) = order.get(next) {
         let node = &nodes[i];
         if is_leaf(node) {
-            let value = |v: &milwright_spec::proto::tree_ensemble_parameters::tree_node::EvaluationInfo| {
-                let index = usize::try_from(v.evaluation_index).ok().filter(|&i| i < dimensions);
-                index.map(|i| (i, v.evaluation_value))
-            };
+            let value =
+                |v: &milwright_formats::proto::tree_ensemble_parameters::tree_node::EvaluationInfo| {
+                    let index = usize::try_from(v.evaluation_index).ok().filter(|&i| i < dimensions);
+                    index.map(|i| (i, v.evaluation_value))
+                };
             let values: Option<Vec<_>> = node.evaluation_info.iter().map(value).collect();
             arranged.push(Node::Leaf(
                 values.ok_or_else(|| malformed("a leaf for a dimension that is not there"))?,

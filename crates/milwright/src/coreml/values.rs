@@ -6,7 +6,7 @@ use milwright_apple::{
 };
 use milwright_mil::{DType, Tensor, TensorError};
 
-use milwright_spec::did_you_mean;
+use milwright_formats::did_you_mean;
 
 use crate::{ColorSpace, Error, ErrorKind, FeatureType, InferenceRequest, Model, Result};
 

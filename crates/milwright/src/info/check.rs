@@ -76,7 +76,7 @@ impl ModelInfo {
 
 #[cfg(test)]
 mod tests {
-    use milwright_spec::proto::{self as pb, model};
+    use milwright_formats::proto::{self as pb, model};
 
     use super::*;
 

@@ -3,8 +3,8 @@
 
 use crate::kinds::pipeline;
 use crate::{ColorSpace, Preprocessing};
+use milwright_formats::proto::{self as pb, model};
 use milwright_mil::{Arg, BlockId, Function, Op, OpKind, TensorType, Value, ValueId, param};
-use milwright_spec::proto::{self as pb, model};
 
 use super::{ClassLabels, Systems};
 use crate::legacy::declared_axis;

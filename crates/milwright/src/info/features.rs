@@ -1,6 +1,6 @@
 //! Reads the features of a Core ML file.
 
-use milwright_spec::proto as pb;
+use milwright_formats::proto as pb;
 
 use crate::{ArrayType, ColorSpace, FeatureInfo, FeatureType, Flexibility, KeyType, SizeRange};
 

@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 
-use milwright_spec::proto::array_feature_type::ShapeFlexibility;
-use milwright_spec::proto::{ArrayFeatureType, FeatureDescription, Model, feature_type::Type, model};
+use milwright_formats::proto::array_feature_type::ShapeFlexibility;
+use milwright_formats::proto::{ArrayFeatureType, FeatureDescription, Model, feature_type::Type, model};
 
 use crate::kinds::part_name;
 use crate::kinds::pipeline;

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use milwright_convert::neural_network;
+use milwright_formats::proto::{self as pb, mil_spec, model};
 use milwright_mil::{Checked, Opset, verify};
-use milwright_spec::proto::{self as pb, mil_spec, model};
 
 use super::features::part_mut;
 use crate::kinds::part_name;

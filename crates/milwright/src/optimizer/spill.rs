@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use milwright_mil::Tensor;
-use milwright_optimize::Store;
-use milwright_spec::{
+use milwright_formats::{
     FileMap, Package, PackageWriter, blob::BlobType, proto::mil_spec::value::BlobFileValue,
 };
+use milwright_mil::Tensor;
+use milwright_optimize::Store;
 
 use crate::{Cancel, Error, ErrorKind, Result};
 
@@ -100,13 +100,13 @@ pub(super) struct Weights<'a, 'b> {
     pub written: HashMap<(BlobType, usize, blake3::Hash), BlobFileValue>,
 }
 
-impl milwright_convert::spec::WeightSink for Weights<'_, '_> {
+impl milwright_convert::ml_program::WeightSink for Weights<'_, '_> {
     fn store(
         &mut self,
         dtype: BlobType,
         elements: usize,
         data: &[u8],
-    ) -> Result<BlobFileValue, milwright_spec::Error> {
+    ) -> Result<BlobFileValue, milwright_formats::Error> {
         let key = (dtype, elements, blake3::hash(data));
         if let Some(written) = self.written.get(&key) {
             return Ok(written.clone());

@@ -3,9 +3,9 @@
 
 use std::fmt;
 
-use milwright_spec::proto::model::Type;
-use milwright_spec::proto::tree_ensemble_parameters::TreeNode;
-use milwright_spec::proto::{self as pb};
+use milwright_formats::proto::model::Type;
+use milwright_formats::proto::tree_ensemble_parameters::TreeNode;
+use milwright_formats::proto::{self as pb};
 
 use crate::{FunctionInfo, Model};
 

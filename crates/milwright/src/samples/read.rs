@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use milwright_formats::nearest;
 use milwright_mil::{Dim, Tensor, TensorType};
-use milwright_spec::nearest;
 
 use super::{SampleSource, Samples};
 use crate::image::Fit;

@@ -8,8 +8,8 @@
 mod network;
 mod program;
 
+use milwright_formats::proto::{self as pb, model};
 use milwright_mil::Program;
-use milwright_spec::proto::{self as pb, model};
 use prost::Message as _;
 use serde::Serialize;
 

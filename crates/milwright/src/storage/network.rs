@@ -1,9 +1,9 @@
 //! The weights of a neural network's layers.
 
-use milwright_spec::proto::activation_params::NonlinearityType;
-use milwright_spec::proto::neural_network_layer::Layer;
-use milwright_spec::proto::quantization_params::QuantizationType;
-use milwright_spec::proto::{ActivationParams, LstmWeightParams, NeuralNetworkLayer, WeightParams};
+use milwright_formats::proto::activation_params::NonlinearityType;
+use milwright_formats::proto::neural_network_layer::Layer;
+use milwright_formats::proto::quantization_params::QuantizationType;
+use milwright_formats::proto::{ActivationParams, LstmWeightParams, NeuralNetworkLayer, WeightParams};
 
 use super::Storage;
 

@@ -6,8 +6,8 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
+use milwright_formats::proto::mil_spec as pb;
 use milwright_mil::{Arg, DType, Dim, Function, OpKind, Program, Type, Value};
-use milwright_spec::proto::mil_spec as pb;
 
 use super::Storage;
 
@@ -296,7 +296,7 @@ fn is_tensor(value: &pb::Value) -> bool {
 }
 
 fn tensor_type(ty: Option<&pb::ValueType>) -> Option<(DType, Vec<u64>)> {
-    ir_type(&milwright_convert::spec::read_type(ty).ok()?)
+    ir_type(&milwright_convert::ml_program::read_type(ty).ok()?)
 }
 
 fn ir_type(ty: &Type) -> Option<(DType, Vec<u64>)> {

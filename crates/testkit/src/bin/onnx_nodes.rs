@@ -19,16 +19,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs};
 
+use milwright_convert::ml_program::{self, WeightSink};
 use milwright_convert::onnx::{self, Numbers, Options};
-use milwright_convert::spec::{self, WeightSink};
 use milwright_cpu::{Eager, Executable, Pool, compile};
+use milwright_formats::PackageWriter;
+use milwright_formats::blob::BlobType;
+use milwright_formats::onnx::OnnxFile;
+use milwright_formats::onnx::proto::TensorProto;
+use milwright_formats::proto::mil_spec::value::BlobFileValue;
+use milwright_formats::proto::{Model, model};
 use milwright_mil::{Checked, DType, Tensor, Type, verify};
-use milwright_spec::PackageWriter;
-use milwright_spec::blob::BlobType;
-use milwright_spec::onnx::OnnxFile;
-use milwright_spec::onnx::proto::TensorProto;
-use milwright_spec::proto::mil_spec::value::BlobFileValue;
-use milwright_spec::proto::{Model, model};
 use prost::Message as _;
 
 static ENGINE: Eager = Eager;
@@ -219,7 +219,7 @@ impl WeightSink for Weights {
         dtype: BlobType,
         elements: usize,
         data: &[u8],
-    ) -> Result<BlobFileValue, milwright_spec::Error> {
+    ) -> Result<BlobFileValue, milwright_formats::Error> {
         self.0.append(dtype, elements as u64, data)
     }
 }
@@ -227,7 +227,7 @@ impl WeightSink for Weights {
 /// Writes a package, for other tools to read.
 fn write_package(path: &Path, program: &Checked, mut model: Model) -> Result<(), String> {
     let mut sink = Weights(PackageWriter::create(path).map_err(|e| e.to_string())?);
-    let program = spec::write(program, &mut sink).map_err(|e| e.to_string())?;
+    let program = ml_program::write(program, &mut sink).map_err(|e| e.to_string())?;
     model.r#type = Some(model::Type::MlProgram(program));
     let staged = sink.0.stage(&model).map_err(|e| e.to_string())?;
     staged.commit().map_err(|e| e.to_string())

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use milwright_formats::Package;
+use milwright_formats::proto::{mil_spec as pb, model};
 use milwright_mil::{Arg, Attributes, BlockId, Function, Input, OpId, OpKind, Opset, Program, ValueId};
-use milwright_spec::Package;
-use milwright_spec::proto::{mil_spec as pb, model};
 
 use super::compiled::read_text;
 use super::types::read_type;

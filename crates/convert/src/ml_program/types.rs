@@ -1,7 +1,7 @@
 //! Conversions between the types of IR and file.
 
+use milwright_formats::proto::mil_spec as pb;
 use milwright_mil::{DType, Dim, TensorType, Type};
-use milwright_spec::proto::mil_spec as pb;
 use pb::dimension::{ConstantDimension, Dimension, UnknownDimension};
 
 use crate::Error;

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use milwright_spec::proto::{
+use milwright_formats::proto::{
     ArrayFeatureType, FeatureDescription, FeatureType, ImageFeatureType, ModelDescription, feature_type,
     model, neural_network_classifier::ClassLabels, neural_network_layer::Layer,
 };
-use milwright_spec::{Error, ErrorKind, Package};
+use milwright_formats::{Error, ErrorKind, Package};
 use prost::Message as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;

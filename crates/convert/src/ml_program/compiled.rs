@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use milwright_formats::blob::BlobType;
+use milwright_formats::proto::{self as pb, array_feature_type, feature_type, image_feature_type};
+use milwright_formats::{FunctionSummary, Package};
 use milwright_mil::text::{self, BlobRef, Printer, TextVersion};
 use milwright_mil::{Checked, DType, Dim, Function, OpKind, Opset, Program, Tensor, TensorType, Type, Value};
-use milwright_spec::blob::BlobType;
-use milwright_spec::proto::{self as pb, array_feature_type, feature_type, image_feature_type};
-use milwright_spec::{FunctionSummary, Package};
 
 use super::values::{blob_type, read_blob};
 use crate::Error;

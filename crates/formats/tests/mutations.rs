@@ -6,16 +6,16 @@ use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use milwright_spec::blob::{BlobFile, BlobType};
-use milwright_spec::proto::mil_spec::{
+use milwright_formats::blob::{BlobFile, BlobType};
+use milwright_formats::proto::mil_spec::{
     Argument, Block, Dimension, Function, NamedValueType, Operation, Program, TensorType, Value, ValueType,
     argument::{Binding, binding},
     dimension, value, value_type,
 };
-use milwright_spec::proto::{
+use milwright_formats::proto::{
     ArrayFeatureType, FeatureDescription, FeatureType, Model, ModelDescription, feature_type, model,
 };
-use milwright_spec::{Package, PackageWriter};
+use milwright_formats::{Package, PackageWriter};
 use prost::Message as _;
 
 /// No single allocation of these readers may be larger, for inputs of a few kilobytes.

@@ -1,10 +1,10 @@
 //! Converts IR to protobuf messages.
 
+use milwright_formats::blob::BlobType;
+use milwright_formats::proto::mil_spec as pb;
 use milwright_mil::{
     Arg, Attributes, BlockId, Checked, Function, Input, Op, OpKind, Opset, Tensor, Value, ValueId,
 };
-use milwright_spec::blob::BlobType;
-use milwright_spec::proto::mil_spec as pb;
 
 use super::types::write_type;
 use super::values::{blob_type, write_blob, write_value};
@@ -24,7 +24,7 @@ pub trait WeightSink {
         dtype: BlobType,
         elements: usize,
         data: &[u8],
-    ) -> Result<pb::value::BlobFileValue, milwright_spec::Error>;
+    ) -> Result<pb::value::BlobFileValue, milwright_formats::Error>;
 }
 
 /// Writes a program as messages, and its weights to `sink`, in the order of the ops. Preserves names, types and

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use milwright_spec::blob::BlobType;
-use milwright_spec::proto::{Identity, Model, mil_spec, model};
-use milwright_spec::{
+use milwright_formats::blob::BlobType;
+use milwright_formats::proto::{Identity, Model, mil_spec, model};
+use milwright_formats::{
     CompiledProgram, Container, ErrorKind, Package, PackageWriter, write_mlmodel, write_mlmodelc,
 };
 use prost::Message as _;

@@ -1,10 +1,10 @@
 //! Constants, in a message or in a weight file.
 
 use bytes::Bytes;
+use milwright_formats::Package;
+use milwright_formats::blob::BlobType;
+use milwright_formats::proto::mil_spec as pb;
 use milwright_mil::{DType, Dim, Tensor, TensorType, Type, Value};
-use milwright_spec::Package;
-use milwright_spec::blob::BlobType;
-use milwright_spec::proto::mil_spec as pb;
 use pb::tensor_value::Value as Data;
 use pb::value::immediate_value::Value as Immediate;
 

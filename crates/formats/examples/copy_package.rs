@@ -1,10 +1,10 @@
-//! Reads a package and writes it again: `cargo run -p milwright-spec --example copy_package IN OUT`.
+//! Reads a package and writes it again: `cargo run -p milwright-formats --example copy_package IN OUT`.
 //!
 //! Every blob of every weight file is copied, so references stay as they are.
 
 use std::error::Error;
 
-use milwright_spec::{Package, PackageWriter};
+use milwright_formats::{Package, PackageWriter};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let paths: Vec<_> = std::env::args_os().skip(1).collect();

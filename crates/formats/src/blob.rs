@@ -7,7 +7,7 @@
 //! Types smaller than a byte are packed from the least significant bit up; 3- and 6-bit elements straddle bytes.
 //!
 //! ```
-//! use milwright_spec::blob::{BlobFile, BlobType, BlobWriter};
+//! use milwright_formats::blob::{BlobFile, BlobType, BlobWriter};
 //! use std::io::Cursor;
 //!
 //! let mut writer = BlobWriter::new(Cursor::new(Vec::new()))?;

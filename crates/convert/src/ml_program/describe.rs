@@ -1,7 +1,7 @@
 //! Describes a program as a Core ML file does: which features its functions take and give.
 
+use milwright_formats::proto as pb;
 use milwright_mil::{DType, Dim, Function, Opset, Program, TensorType, Type, ValueId};
-use milwright_spec::proto as pb;
 use pb::array_feature_type::{ArrayDataType, ShapeFlexibility};
 use pb::feature_type;
 

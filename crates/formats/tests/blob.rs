@@ -2,8 +2,8 @@
 
 use std::io::Cursor;
 
-use milwright_spec::ErrorKind;
-use milwright_spec::blob::{BlobFile, BlobType, BlobWriter};
+use milwright_formats::ErrorKind;
+use milwright_formats::blob::{BlobFile, BlobType, BlobWriter};
 
 const LEN: u64 = 13;
 const GOLDEN: &[u8] = include_bytes!("data/weight.bin");

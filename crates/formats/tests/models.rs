@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use milwright_spec::{Package, PackageWriter};
+use milwright_formats::{Package, PackageWriter};
 
 #[test]
 fn round_trip() {
