@@ -4,7 +4,7 @@
 #
 #     scripts/other_machines.sh arm|windows              a sample: what differs most between machines
 #     scripts/other_machines.sh arm|windows all          every crate
-#     scripts/other_machines.sh arm|windows CRATE...     some, without the prefix: formats, cache, mil, ...
+#     scripts/other_machines.sh arm|windows CRATE...     some, without the prefix: files, formats, cache, mil, ...
 #     scripts/other_machines.sh arm|windows prepare      no test: installs what they need, and fails where they cannot run
 #
 # QEMU_CPU=cortex-a53 has QEMU be a CPU with fewer features, for the kernels that are chosen there. What is set aside,
@@ -15,7 +15,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 here=$PWD/scripts/machines cache=$PWD/.cache/machines
-every=(formats cache worker mil convert optimize cpu milwright testkit cli)
+every=(files formats cache worker mil convert optimize cpu milwright testkit cli)
 export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0 MILWRIGHT_MUTATIONS=${MILWRIGHT_MUTATIONS:-2000}
 
 main() {
@@ -35,7 +35,7 @@ main() {
     fi
     scripts/std.sh "$target" "$cache/sysroot-$machine"
     case ${1:-sample} in
-        sample) [ "$machine" = arm ] && crates=(cache cpu) || crates=(formats cache worker mil) ;;
+        sample) [ "$machine" = arm ] && crates=(cache cpu) || crates=(files formats cache worker mil) ;;
         all) crates=("${every[@]}") ;;
         *) crates=("$@") ;;
     esac

@@ -24,11 +24,7 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
         &["milwright-formats", "milwright-convert", "milwright", "milwright-testkit", "xtask"],
         "the IR, the optimizer and the engine know no protobuf",
     ),
-    (
-        "memmap2",
-        &["milwright-formats", "milwright-cache", "milwright-worker"],
-        "two open files, one shares memory",
-    ),
+    ("memmap2", &["milwright-files", "milwright-worker"], "one opens files, one shares memory"),
     ("rayon", &["milwright-cpu", "milwright-optimize"], "only the engine and the optimizer have threads"),
     ("objc2", &["milwright-apple"], "the one bridge to Core ML"),
     ("pyo3", &["milwright-python"], "the one crate that knows Python"),
@@ -44,10 +40,9 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
 /// The crates that may contain `unsafe`. Every other crate forbids it.
 const MAY_BE_UNSAFE: &[(&str, &str)] = &[
     ("milwright-apple", "calls Objective-C"),
-    ("milwright-cache", "maps entries into memory"),
     ("milwright-cpu", "SIMD kernels"),
     ("milwright-python", "calls Python"),
-    ("milwright-formats", "maps weight files into memory"),
+    ("milwright-files", "maps files into memory"),
     ("milwright-worker", "copies to and from shared memory"),
 ];
 

@@ -1,3 +1,5 @@
+//! The store's error type.
+
 use std::io;
 use std::path::PathBuf;
 

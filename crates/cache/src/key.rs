@@ -1,3 +1,5 @@
+//! Keys of entries: hashes of all that an artifact depends on.
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -36,6 +36,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod entry;
 mod error;
 mod folder;
@@ -47,5 +49,5 @@ pub use entry::{Entry, Fault, Meta, PAYLOAD_ALIGN, Verify};
 pub use error::Error;
 pub use folder::{Folder, FolderError, Wait};
 pub use key::{Key, KeyBuilder, ParseKeyError};
-pub use storage::{Disk, FileInfo, LockGuard, NewFile, Storage, aligned_copy};
+pub use storage::{Disk, FileInfo, LockGuard, NewFile, Storage};
 pub use store::{Cleared, EntryInfo, Fetched, Lookup, Options, Origin, Store, Verified};

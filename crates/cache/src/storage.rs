@@ -1,22 +1,17 @@
-#[cfg(not(unix))]
-mod elsewhere;
-#[cfg(unix)]
-mod unix;
+//! The file operations of a store, as a trait that tests replace.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use milwright_files::{FileMap, disk, locks, open_without_links, read_aligned};
+
+pub use milwright_files::locks::Guard as LockGuard;
 
 use crate::PAYLOAD_ALIGN;
-
-#[cfg(not(unix))]
-use elsewhere as system;
-#[cfg(unix)]
-use unix as system;
 
 /// The file operations of a [`Store`](crate::Store), as a trait so that tests can make any of them fail. [`Disk`] is
 /// the real one.
@@ -78,12 +73,9 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// Whether a folder can be renamed while a file in it is open. Where it cannot, an open file protects the folder as
     /// a lease does.
     fn renames_folders_in_use(&self) -> bool {
-        system::RENAMES_FOLDERS_IN_USE
+        locks::RENAMES_FOLDERS_IN_USE
     }
 }
-
-/// A lock, released when this is dropped.
-pub type LockGuard = Box<dyn Send + Sync>;
 
 /// A file that is being written.
 pub trait NewFile: Write {
@@ -110,26 +102,9 @@ const MAPPED_FROM: u64 = 16 << 20;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Disk;
 
-/// Opens a file and refuses anything but a regular file. Under an entry's name there may be a pipe, which would block,
-/// or a link to somewhere else; neither is an entry.
-fn open_plain(options: &OpenOptions, path: &Path) -> io::Result<File> {
-    let check = |found: fs::FileType| match found.is_file() {
-        true => Ok(()),
-        false => Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file")),
-    };
-    match path.symlink_metadata() {
-        Ok(found) => check(found.file_type())?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    let file = options.open(path)?;
-    check(file.metadata()?.file_type())?;
-    Ok(file)
-}
-
 impl Storage for Disk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        system::create_private_folders(dir)
+        locks::create_private_folders(dir)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<FileInfo>> {
@@ -148,29 +123,27 @@ impl Storage for Disk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
-        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
-        // Some network file systems have no locks; there, the file's age decides whether it is stale.
-        let _ = file.try_lock();
+        let file = disk::NewFile::create(path)?;
+        // Where there are no locks, the file's age decides whether it is stale.
+        file.lock();
         Ok(Box::new(file))
     }
 
     fn load(&self, path: &Path) -> io::Result<Bytes> {
-        let file = open_plain(OpenOptions::new().read(true), path)?;
+        let file = open_without_links(OpenOptions::new().read(true), path)?;
         if file.metadata()?.len() < MAPPED_FROM {
-            return read_aligned(file);
+            return read_aligned(file, PAYLOAD_ALIGN);
         }
-        // SAFETY: a mapping must not change while it is borrowed. The store writes an entry under a temporary name,
-        // never writes to it again after the rename, and removes it only by name, which leaves mappings alone; the
-        // folder is private to its owner. What remains, an owner who truncates the file by hand, is outside the
-        // contract.
-        match unsafe { memmap2::Mmap::map(&file) } {
-            Ok(map) => Ok(Bytes::from_owner(map)),
-            Err(_) => read_aligned(file),
+        // The store writes an entry under a temporary name, never writes to it again after the rename, and removes it
+        // only by name, which leaves maps alone; the folder is private to its owner.
+        match FileMap::whole(&file) {
+            Ok(map) => Ok(map.bytes()),
+            Err(_) => read_aligned(file, PAYLOAD_ALIGN),
         }
     }
 
     fn load_head(&self, path: &Path, max: usize) -> io::Result<(Vec<u8>, u64)> {
-        let file = open_plain(OpenOptions::new().read(true), path)?;
+        let file = open_without_links(OpenOptions::new().read(true), path)?;
         let len = file.metadata()?.len();
         let mut head = Vec::new();
         file.take(max as u64).read_to_end(&mut head)?;
@@ -178,7 +151,7 @@ impl Storage for Disk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)
+        disk::rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -186,25 +159,19 @@ impl Storage for Disk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        system::sync_folder(dir)
+        disk::sync_folder(dir)
     }
 
     fn touch(&self, path: &Path) -> io::Result<()> {
-        open_plain(OpenOptions::new().write(true), path)?.set_modified(SystemTime::now())
+        open_without_links(OpenOptions::new().write(true), path)?.set_modified(SystemTime::now())
     }
 
     fn try_lock(&self, path: &Path) -> io::Result<Option<LockGuard>> {
-        let file = open_plain(OpenOptions::new().write(true).create(true).truncate(false), path)?;
-        // Between opening and locking it, another process may have removed the file and created another of the same
-        // name.
-        Ok((lock(&file)? && system::is_at(&file, path)).then(|| Box::new(file) as LockGuard))
+        locks::try_lock(path)
     }
 
     fn is_locked(&self, path: &Path) -> io::Result<bool> {
-        if fs::symlink_metadata(path)?.is_dir() {
-            return system::is_folder_locked(path);
-        }
-        lock(&open_plain(OpenOptions::new().write(true), path)?).map(|locked| !locked)
+        locks::is_locked(path)
     }
 
     fn list_folders(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -214,7 +181,7 @@ impl Storage for Disk {
     }
 
     fn create_folder(&self, path: &Path) -> io::Result<LockGuard> {
-        system::create_locked_folder(path)
+        locks::create_locked_folder(path)
     }
 
     fn files_below(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
@@ -240,74 +207,20 @@ impl Storage for Disk {
     }
 
     fn sync_file(&self, path: &Path) -> io::Result<()> {
-        system::sync_file(path)
+        disk::sync_file(path)
     }
 
     fn remove_folder(&self, path: &Path) -> io::Result<()> {
-        fs::remove_dir_all(path)
+        disk::remove_all(path)
     }
 
     fn try_lock_shared(&self, path: &Path) -> io::Result<Option<LockGuard>> {
-        let file = File::open(path)?;
-        match file.try_lock_shared() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-        // As in `try_lock`.
-        Ok(system::is_at(&file, path).then(|| Box::new(file) as LockGuard))
+        locks::try_lock_shared(path)
     }
 }
 
-impl NewFile for File {
+impl NewFile for disk::NewFile {
     fn sync(&mut self) -> io::Result<()> {
-        self.sync_all()
-    }
-}
-
-/// Copies bytes to memory that is aligned to [`PAYLOAD_ALIGN`].
-pub fn aligned_copy(bytes: &[u8]) -> Bytes {
-    let mut buffer = Vec::<u8>::with_capacity(bytes.len() + PAYLOAD_ALIGN);
-    let start = buffer.as_ptr().align_offset(PAYLOAD_ALIGN);
-    buffer.resize(start, 0);
-    buffer.extend_from_slice(bytes);
-    Bytes::from_owner(buffer).slice(start..)
-}
-
-/// Reads a file into memory that is aligned to [`PAYLOAD_ALIGN`].
-fn read_aligned(mut file: File) -> io::Result<Bytes> {
-    let len = usize::try_from(file.metadata()?.len()).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    let mut buffer = Vec::<u8>::new();
-    buffer.try_reserve_exact(len.saturating_add(PAYLOAD_ALIGN)).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    let start = buffer.as_ptr().align_offset(PAYLOAD_ALIGN);
-    buffer.resize(start, 0);
-    file.read_to_end(&mut buffer)?;
-    // If the file grows while it is read, the buffer is reallocated and may lose its alignment.
-    if buffer[start..].as_ptr().align_offset(PAYLOAD_ALIGN) != 0 {
-        return Ok(aligned_copy(&buffer[start..]));
-    }
-    Ok(Bytes::from_owner(buffer).slice(start..))
-}
-
-/// Tries to lock a file; `false` if another holder has it locked.
-fn lock(file: &File) -> io::Result<bool> {
-    match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn copies_are_aligned() {
-        for len in 0..200 {
-            let copy = aligned_copy(&vec![3; len]);
-            assert_eq!(copy.as_ptr().align_offset(PAYLOAD_ALIGN), 0);
-            assert_eq!(copy, vec![3; len]);
-        }
+        disk::NewFile::sync(self)
     }
 }

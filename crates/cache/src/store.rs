@@ -1,3 +1,5 @@
+//! The store: looking up, storing, listing and evicting entries.
+
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
@@ -12,7 +14,7 @@ use bytes::Bytes;
 use crate::entry::LIST;
 use crate::entry::{self, MAX_HEADER};
 use crate::{
-    Disk, Entry, Error, Fault, FileInfo, Key, LockGuard, Meta, NewFile, Storage, Verify, Wait, aligned_copy,
+    Disk, Entry, Error, Fault, FileInfo, Key, LockGuard, Meta, NewFile, PAYLOAD_ALIGN, Storage, Verify, Wait,
 };
 
 /// A temporary file or lock file that no living process has locked is stale: a crash left it. Where the file system has
@@ -217,7 +219,7 @@ impl Store {
             // The mapped file replaces the copy on the heap.
             return Ok(Fetched { payload: entry.payload, origin, unstored });
         }
-        Ok(Fetched { payload: aligned_copy(&payload), origin, unstored })
+        Ok(Fetched { payload: milwright_files::aligned_copy(&payload, PAYLOAD_ALIGN), origin, unstored })
     }
 
     /// Lists the entries with a valid header, most recently used first. Does not read payloads.

@@ -10,7 +10,6 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use milwright_cache::{
     FileInfo, Key, KeyBuilder, LockGuard, Lookup, Meta, NewFile, Options, Origin, Storage, Store,
-    aligned_copy,
 };
 
 const DIR: &str = "/cache";
@@ -313,7 +312,7 @@ impl Storage for SimDisk {
     }
 
     fn load(&self, path: &Path) -> io::Result<Bytes> {
-        Ok(aligned_copy(&self.step()?.find(path)?.content))
+        Ok(milwright_files::aligned_copy(&self.step()?.find(path)?.content, milwright_cache::PAYLOAD_ALIGN))
     }
 
     fn load_head(&self, path: &Path, max: usize) -> io::Result<(Vec<u8>, u64)> {

@@ -26,8 +26,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use crate::map::{FileMap, map_file};
 use crate::{Error, Result, lfs_pointer};
+use milwright_files::{FileMap, map_file};
 
 /// Alignment of metadata and data, in bytes, and the size of the header and of one blob's metadata.
 pub const ALIGNMENT: u64 = 64;

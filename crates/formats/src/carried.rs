@@ -6,10 +6,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{self, NewFile};
 use crate::limits::{MAX_CARRIED_FILES, MAX_FOLDER_DEPTH};
 use crate::manifest::{DATA_FOLDER, FILE_NAME, Item, MODEL_FOLDER, WEIGHTS_FOLDER};
 use crate::{Error, Package, Result, open_regular};
+use milwright_files::disk::{self, NewFile};
 
 /// Parts of a package that are copied into another one.
 #[derive(Debug, Default)]

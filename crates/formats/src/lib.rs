@@ -15,17 +15,16 @@
 //! or rewrite it in place while it is open here.** The writers of this crate keep it: they write a new file and rename
 //! it.
 
+#![forbid(unsafe_code)]
+
 pub mod blob;
 mod carried;
 mod compiled;
 mod decode;
-mod disk;
-mod error;
 mod foreign;
 mod lfs;
 pub mod limits;
 mod manifest;
-mod map;
 mod memory;
 mod nearest;
 pub mod onnx;
@@ -33,18 +32,15 @@ mod open;
 mod overlay;
 pub mod proto;
 mod references;
-mod regular;
-mod staging;
 mod write;
 
 pub use compiled::{
     CompiledPart, CompiledPipeline, CompiledProgram, FunctionSummary, write_mlmodelc, write_mlmodelc_pipeline,
 };
-pub use error::{Error, ErrorKind, Result};
 pub use lfs::lfs_pointer;
-pub use map::FileMap;
+pub use milwright_files::{
+    Error, ErrorKind, FileMap, Result, StagedFile, abandon_writes, is_device_name, open_regular,
+};
 pub use nearest::{did_you_mean, nearest};
 pub use open::{Container, Package};
-pub use regular::{is_device_name, open_regular};
-pub use staging::{StagedFile, abandon_writes};
 pub use write::{PackageWriter, StagedPackage, would_replace, write_mlmodel};

@@ -12,10 +12,10 @@ use crate::compiled;
 use crate::decode::decode;
 use crate::limits::{MAX_OVERLAY_BYTES, MAX_SPEC_BYTES, MAX_WEIGHT_FILES};
 use crate::manifest::{self, MODEL_PATH, Manifest};
-use crate::map::map_bytes;
 use crate::proto::mil_spec::value::BlobFileValue;
 use crate::proto::{Model, ModelDescription};
 use crate::{Error, ErrorKind, Result, foreign, lfs_pointer, nearest, overlay, references};
+use milwright_files::map_bytes;
 
 /// A Core ML model that was opened: its messages, and the weight files that it refers to.
 #[derive(Debug)]

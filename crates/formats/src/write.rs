@@ -1,4 +1,4 @@
-//! Writing models, complete or not at all: each is a staged write, see [`staging`](crate::staging).
+//! Writing models, complete or not at all: each is a staged write, see [`StagedFolder`].
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -10,14 +10,14 @@ use prost::Message as _;
 use crate::blob::{BlobType, BlobWriter};
 use crate::carried::Carried;
 use crate::compiled::is_ours as is_written_compiled;
-use crate::disk::{self, NewFile};
 use crate::limits::{MAX_MANIFEST_BYTES, MAX_SPEC_BYTES};
 use crate::manifest::{self, DATA_FOLDER, MODEL_FILE, MODEL_FOLDER, MODEL_PATH, Manifest, WEIGHTS_FOLDER};
 use crate::proto::Model;
 use crate::proto::mil_spec::value::BlobFileValue;
-use crate::regular::check_destination;
-use crate::staging::{StagedFile, Staging, is_empty, not_in_place, write_synced};
 use crate::{Container, Error, Package, Result, open_regular, references};
+use milwright_files::check_destination;
+use milwright_files::disk::{self, NewFile};
+use milwright_files::{StagedFile, StagedFolder, is_empty};
 
 const WEIGHT_FILE: &str = "weight.bin";
 const BUFFER: usize = 1 << 20;
@@ -48,8 +48,7 @@ pub fn write_mlmodel(path: impl AsRef<Path>, model: &Model) -> Result<()> {
 /// Dropping it, or the [`StagedPackage`] that it becomes, removes all that was written.
 #[derive(Debug)]
 pub struct PackageWriter {
-    destination: PathBuf,
-    staging: Staging,
+    staging: StagedFolder,
     weights: BTreeMap<String, BlobWriter<BufWriter<NewFile>>>,
     carried: Carried,
 }
@@ -74,20 +73,15 @@ impl PackageWriter {
                 .with_hint("choose another name")
                 .at(destination));
         }
-        let staging = Staging::create(destination)?;
-        let model_folder = staging.content.join(DATA_FOLDER).join(MODEL_FOLDER);
+        let staging = StagedFolder::create(destination)?;
+        let model_folder = staging.content().join(DATA_FOLDER).join(MODEL_FOLDER);
         let create = || {
-            disk::create_folder(&staging.content)?;
-            disk::create_folder(&staging.content.join(DATA_FOLDER))?;
+            disk::create_folder(staging.content())?;
+            disk::create_folder(&staging.content().join(DATA_FOLDER))?;
             disk::create_folder(&model_folder)
         };
         create().map_err(|error| Error::io("write it", error).at(destination))?;
-        Ok(Self {
-            destination: destination.to_owned(),
-            staging,
-            weights: BTreeMap::new(),
-            carried: Carried::default(),
-        })
+        Ok(Self { staging, weights: BTreeMap::new(), carried: Carried::default() })
     }
 
     /// Copies the parts of another package that are neither its model nor its weights, with their entries in its
@@ -133,7 +127,7 @@ impl PackageWriter {
             let writer = self.weights.get_mut(file).expect("just inserted");
             writer.append(dtype, len, data)
         };
-        let offset = append().map_err(|error| Error::io("write it", error).at(&self.destination))?;
+        let offset = append().map_err(|error| Error::io("write it", error).at(self.staging.destination()))?;
         Ok(BlobFileValue { file_name: format!("{MODEL_PATH}{WEIGHTS_FOLDER}/{file}"), offset })
     }
 
@@ -149,12 +143,12 @@ impl PackageWriter {
         for name in references::weight_files(model) {
             if !name.strip_prefix(&prefix).is_some_and(|file| weights.contains_key(file)) {
                 return Err(Error::invalid(format!("the model refers to {name:?}, which was not written"))
-                    .at(&self.destination));
+                    .at(self.staging.destination()));
             }
         }
-        let data = encode(model).map_err(|error| error.at(&self.destination))?;
+        let data = encode(model).map_err(|error| error.at(self.staging.destination()))?;
         let manifest = Manifest::new(!weights.is_empty(), &self.carried.items).to_json();
-        let package = &self.staging.content;
+        let package = self.staging.content();
         let folder = self.model_folder();
         let write = || {
             if !weights.is_empty() {
@@ -163,34 +157,33 @@ impl PackageWriter {
                 }
                 disk::sync_folder(&folder.join(WEIGHTS_FOLDER))?;
             }
-            write_synced(&folder.join(MODEL_FILE), &data)?;
+            disk::write_synced(&folder.join(MODEL_FILE), &data)?;
             self.carried.copy_to(package)?;
             disk::sync_folder(&folder)?;
             disk::sync_folder(&package.join(DATA_FOLDER))?;
-            write_synced(&package.join(manifest::FILE_NAME), manifest.as_bytes())?;
+            disk::write_synced(&package.join(manifest::FILE_NAME), manifest.as_bytes())?;
             disk::sync_folder(package)?;
-            disk::sync_folder(&self.staging.folder)
+            self.staging.sync()
         };
-        write().map_err(|error| Error::io("write it", error).at(&self.destination))?;
-        Ok(StagedPackage { destination: self.destination, staging: self.staging })
+        write().map_err(|error| Error::io("write it", error).at(self.staging.destination()))?;
+        Ok(StagedPackage { staging: self.staging })
     }
 
     fn model_folder(&self) -> PathBuf {
-        self.staging.content.join(DATA_FOLDER).join(MODEL_FOLDER)
+        self.staging.content().join(DATA_FOLDER).join(MODEL_FOLDER)
     }
 }
 
 /// A complete package in a temporary folder: it can be opened and tested before it is moved to its destination.
 #[derive(Debug)]
 pub struct StagedPackage {
-    destination: PathBuf,
-    staging: Staging,
+    staging: StagedFolder,
 }
 
 impl StagedPackage {
     /// The current path: the destination's name, in a temporary folder.
     pub fn path(&self) -> &Path {
-        &self.staging.content
+        self.staging.content()
     }
 
     /// Moves the package to its destination. An existing package is replaced.
@@ -200,8 +193,7 @@ impl StagedPackage {
     /// If renaming fails. The destination is then as it was. On Windows renaming fails while anybody, this process
     /// included, has a file of either package open or mapped.
     pub fn commit(self) -> Result<()> {
-        let Self { destination, staging } = self;
-        staging.commit().map_err(|error| not_in_place(error).at(destination))
+        self.staging.commit()
     }
 }
 
@@ -245,9 +237,8 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::disk::faults::{self, Fault};
     use crate::proto::{Identity, ModelDescription, mil_spec, model};
-    use crate::staging::LOCK;
+    use milwright_files::faults::{self, Fault};
 
     fn program(reference: BlobFileValue) -> Model {
         let value = mil_spec::Value {
@@ -437,7 +428,7 @@ mod tests {
         fs::create_dir_all(left.join("m.mlpackage/Data")).unwrap();
         let live = folder.path().join(".m.mlpackage.milwright-1-1");
         fs::create_dir(&live).unwrap();
-        let lock = NewFile::create(&live.join(LOCK)).unwrap();
+        let lock = NewFile::create(&live.join("lock")).unwrap();
         lock.lock();
         write(&path, 1).unwrap().commit().unwrap();
         assert_eq!(names(folder.path()), [".m.mlpackage.milwright-1-1", "m.mlpackage"]);

@@ -1,3 +1,5 @@
+//! The error type of workers.
+
 use std::io;
 use std::path::PathBuf;
 

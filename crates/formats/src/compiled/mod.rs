@@ -36,11 +36,11 @@ use prost::Message as _;
 use crate::decode::{check_version, decode};
 use crate::limits::{MAX_COMPILED_DEPTH, MAX_COMPILED_MODELS, MAX_PROGRAM_TEXT_BYTES, MAX_SPEC_BYTES};
 use crate::manifest::{MODEL_PATH, beside};
-use crate::map::map_bytes;
 use crate::proto::{
     Model, ModelDescription, Pipeline, PipelineClassifier, PipelineRegressor, layout, mil_spec, model,
 };
 use crate::{Error, ErrorKind, Result, lfs_pointer, memory};
+use milwright_files::map_bytes;
 
 pub use metadata::FunctionSummary;
 pub use write::{CompiledPart, CompiledPipeline, CompiledProgram, write_mlmodelc, write_mlmodelc_pipeline};

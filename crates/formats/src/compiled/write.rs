@@ -12,12 +12,12 @@ use super::{
     SPECIFICATION, empty_type, is_ours, metadata, name_of_type, part_folder, weight_files,
 };
 use crate::blob::BlobFile;
-use crate::disk;
 use crate::manifest::MODEL_PATH;
 use crate::proto::{Model, model};
-use crate::regular::check_destination;
-use crate::staging::{Staging, is_empty, not_in_place, write_synced};
 use crate::{Error, Result};
+use milwright_files::check_destination;
+use milwright_files::disk;
+use milwright_files::{StagedFolder, is_empty};
 
 const METADATA_FILE: &str = "metadata.json";
 /// The label in `coremldata.bin` of a model that is compiled for no particular machine.
@@ -246,8 +246,8 @@ impl<'a> Files<'a> {
             .with_hint("choose another name")
             .at(path));
         }
-        let staging = Staging::create(path)?;
-        let folder = &staging.content;
+        let staging = StagedFolder::create(path)?;
+        let folder = staging.content();
         let write = || {
             disk::create_folder(folder)?;
             let mut folders = BTreeSet::new();
@@ -257,14 +257,14 @@ impl<'a> Files<'a> {
                         disk::create_folder(&folder.join(parent))?;
                     }
                 }
-                write_synced(&folder.join(relative), content)?;
+                disk::write_synced(&folder.join(relative), content)?;
             }
             folders.iter().try_for_each(|folder| disk::sync_folder(folder))?;
             disk::sync_folder(folder)?;
-            disk::sync_folder(&staging.folder)
+            staging.sync()
         };
         write().map_err(|error| Error::io("write it", error).at(path))?;
-        staging.commit().map_err(|error| not_in_place(error).at(path))
+        staging.commit()
     }
 }
 
@@ -358,9 +358,9 @@ mod tests {
 
     use super::*;
     use crate::blob::{BlobType, BlobWriter};
-    use crate::disk::faults::{self, Fault};
     use crate::proto::{FeatureDescription, ModelDescription, mil_spec};
     use crate::{Container, Package};
+    use milwright_files::faults::{self, Fault};
 
     const WEIGHTS: &str = "@model_path/weights/weight.bin";
 
@@ -453,7 +453,7 @@ mod tests {
                 let (_, reached) = faults::with(fault, at, true, || write(&path, 2));
                 // The gap on systems that cannot exchange names: see the test of `StagedPackage`.
                 if !path.exists() && !faults::EXCHANGES && fault == Fault::Killed {
-                    drop(Staging::create(&path).unwrap());
+                    drop(StagedFolder::create(&path).unwrap());
                 }
                 assert!([1, 2].contains(&weight(&path)), "{fault:?} at {at}");
                 write(&path, 3).unwrap();

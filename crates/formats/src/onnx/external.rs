@@ -11,8 +11,8 @@ use std::sync::Mutex;
 use bytes::Bytes;
 
 use super::proto::{StringStringEntryProto, TensorProto};
-use crate::map::map_bytes;
 use crate::{Error, ErrorKind, Result};
+use milwright_files::map_bytes;
 
 /// The most files with data of one model.
 pub const MAX_EXTERNAL_FILES: usize = 100_000;

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::limits::MAX_SPEC_BYTES;
-use crate::map::map_bytes;
 use crate::{Error, Result, foreign, memory};
 use external::External;
 pub use external::MAX_EXTERNAL_FILES;
+use milwright_files::map_bytes;
 
 /// An ONNX model that was opened: its messages, and access to the data that is outside its file.
 #[derive(Debug)]

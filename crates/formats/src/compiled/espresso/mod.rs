@@ -31,7 +31,6 @@ use self::shapes::Shapes;
 use super::{HEADER_FILE, NETWORK_FILE, Reader, recompile};
 use crate::limits::{MAX_COMPILED_JSON_BYTES, MAX_WEIGHT_FILE_BYTES};
 use crate::manifest::beside;
-use crate::map::map_bytes;
 use crate::proto::feature_type::Type as FeatureType;
 use crate::proto::image_feature_type::ColorSpace;
 use crate::proto::neural_network_classifier::ClassLabels;
@@ -43,6 +42,7 @@ use crate::proto::{
     StringVector, model,
 };
 use crate::{Error, ErrorKind, Result, lfs_pointer};
+use milwright_files::map_bytes;
 
 const SHAPE_FILE: &str = "model.espresso.shape";
 const WEIGHTS_FILE: &str = "model.espresso.weights";

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,10 +24,9 @@ use crate::{Error, Result, open_regular};
 /// Dropping it before [`commit`](Self::commit) removes it and leaves the destination as it was.
 #[derive(Debug)]
 pub struct StagedFile {
-    destination: PathBuf,
-    // Before `staging`, so that it is closed when the folder that it is in is removed.
+    // Before `folder`, so that it is closed when the folder that it is in is removed.
     file: NewFile,
-    staging: Staging,
+    folder: StagedFolder,
 }
 
 impl StagedFile {
@@ -43,10 +42,10 @@ impl StagedFile {
             let error = Error::invalid("a folder of this name is in the way");
             return Err(error.with_hint("choose another name").at(destination));
         }
-        let staging = Staging::create(destination)?;
-        let file = NewFile::create(&staging.content);
+        let folder = StagedFolder::create(destination)?;
+        let file = NewFile::create(&folder.content);
         let file = file.map_err(|error| Error::io("write it", error).at(destination))?;
-        Ok(Self { destination: destination.to_owned(), file, staging })
+        Ok(Self { file, folder })
     }
 
     /// Makes the content durable (`fsync`).
@@ -55,8 +54,8 @@ impl StagedFile {
     ///
     /// If writing fails.
     pub fn sync(&mut self) -> Result<()> {
-        let sync = self.file.sync().and_then(|()| disk::sync_folder(&self.staging.folder));
-        sync.map_err(|error| Error::io("write it", error).at(&self.destination))
+        let sync = self.file.sync().and_then(|()| self.folder.sync());
+        sync.map_err(|error| Error::io("write it", error).at(&self.folder.given))
     }
 
     /// Renames the file to its destination. Call [`sync`](Self::sync) before.
@@ -65,9 +64,9 @@ impl StagedFile {
     ///
     /// If renaming fails. The destination is then as it was.
     pub fn commit(self) -> Result<()> {
-        let Self { destination, file, staging } = self;
+        let Self { file, folder } = self;
         drop(file);
-        staging.commit().map_err(|error| not_in_place(error).at(destination))
+        folder.commit()
     }
 }
 
@@ -114,23 +113,32 @@ fn must_stay(folder: &Path, destination: &Path) -> bool {
     folder.join(ASIDE).exists() && !destination.exists()
 }
 
-/// A temporary folder beside a destination. Dropping this removes it.
+/// A file or folder that is built in a temporary folder beside its destination, and then renamed to it.
+///
+/// Dropping it before [`commit`](Self::commit) removes all that was written, and leaves the destination as it was.
 #[derive(Debug)]
-pub(crate) struct Staging {
-    pub(crate) folder: PathBuf,
-    /// The file or folder in `folder` that is renamed to the destination.
-    pub(crate) content: PathBuf,
+pub struct StagedFolder {
+    folder: PathBuf,
+    content: PathBuf,
+    /// The destination as the caller named it.
+    given: PathBuf,
+    /// Where the content goes: `given`, or what it links to.
     destination: PathBuf,
     /// `None` once the folder is about to be removed.
     lock: Option<NewFile>,
 }
 
-pub(crate) const LOCK: &str = "lock";
+const LOCK: &str = "lock";
 /// The name of the old file or package in the temporary folder, while it is replaced in two steps.
 const ASIDE: &str = "aside";
 
-impl Staging {
-    pub(crate) fn create(destination: &Path) -> Result<Self> {
+impl StagedFolder {
+    /// Makes the temporary folder for `destination`, empty. Removes stale ones of crashed runs there.
+    ///
+    /// # Errors
+    ///
+    /// If the folder of the destination is missing or cannot be written.
+    pub fn create(destination: &Path) -> Result<Self> {
         let Some(name) = destination.file_name() else {
             return Err(Error::invalid("not a name to write to").at(destination));
         };
@@ -171,11 +179,46 @@ impl Staging {
         })?;
         folders.insert(folder.clone(), real.clone());
         drop(folders);
-        Ok(Self { content: folder.join(name), folder, destination: real, lock: Some(lock) })
+        Ok(Self {
+            content: folder.join(name),
+            folder,
+            given: destination.to_owned(),
+            destination: real,
+            lock: Some(lock),
+        })
     }
 
-    /// Renames the content to its destination.
-    pub(crate) fn commit(self) -> io::Result<()> {
+    /// Where to build the file or folder that [`commit`](Self::commit) renames to the destination. It has the
+    /// destination's name, in the temporary folder.
+    pub fn content(&self) -> &Path {
+        &self.content
+    }
+
+    /// The destination as the caller named it.
+    pub fn destination(&self) -> &Path {
+        &self.given
+    }
+
+    /// Makes the name of the content durable. Its files and folders are synced by whoever writes them.
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot.
+    pub fn sync(&self) -> io::Result<()> {
+        disk::sync_folder(&self.folder)
+    }
+
+    /// Renames the content to its destination. A file or folder there is replaced.
+    ///
+    /// # Errors
+    ///
+    /// If renaming fails. The destination is then as it was. On Windows renaming fails while anybody, this process
+    /// included, has a file of either folder open or mapped.
+    pub fn commit(self) -> Result<()> {
+        self.put_in_place().map_err(|error| not_in_place(error).at(&self.given))
+    }
+
+    fn put_in_place(&self) -> io::Result<()> {
         let _folders = in_progress();
         // A rename replaces a file, but not a folder that is not empty.
         let replaces_folder = self.content.is_dir() && self.destination.exists();
@@ -208,7 +251,7 @@ impl Staging {
     }
 }
 
-impl Drop for Staging {
+impl Drop for StagedFolder {
     fn drop(&mut self) {
         // If restoring the old package failed, the folder stays: the next write tries again.
         if !must_stay(&self.folder, &self.destination) {
@@ -222,7 +265,7 @@ impl Drop for Staging {
 }
 
 /// The error when the content could not be renamed to its destination.
-pub(crate) fn not_in_place(error: io::Error) -> Error {
+fn not_in_place(error: io::Error) -> Error {
     let is_in_use = cfg!(windows) && error.kind() == io::ErrorKind::PermissionDenied;
     let error = Error::io("put it in its place", error);
     if is_in_use {
@@ -248,7 +291,7 @@ fn remove_stale(parent: &Path, prefix: &str, destination: &Path) {
                     if aside.exists() && !destination.exists() && disk::rename(&aside, destination).is_err() {
                         continue;
                     }
-                    // Closed first, as in `Staging::drop`. Nobody needs the folder any more.
+                    // Closed first, as in `StagedFolder::drop`. Nobody needs the folder any more.
                     drop(lock);
                     let _ = disk::remove_all(&folder);
                 }
@@ -265,14 +308,9 @@ fn remove_stale(parent: &Path, prefix: &str, destination: &Path) {
     }
 }
 
-pub(crate) fn is_empty(folder: &Path) -> bool {
+/// Whether a folder has nothing in it.
+pub fn is_empty(folder: &Path) -> bool {
     fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
-}
-
-pub(crate) fn write_synced(path: &Path, data: &[u8]) -> io::Result<()> {
-    let mut file = NewFile::create(path)?;
-    file.write_all(data)?;
-    file.sync()
 }
 
 fn parent(path: &Path) -> &Path {

@@ -1,43 +1,51 @@
 //! All calls that change the disk, in one place, so that tests can make each of them fail or end the process there.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
-#[cfg(test)]
-pub(crate) use faults::step;
+#[cfg(feature = "faults")]
+use faults::step;
 
 /// Called before every change of the disk.
-#[cfg(not(test))]
+#[cfg(not(feature = "faults"))]
 fn step() -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a test makes changes fail. It never cuts the power, and writes thousands of times: nothing is flushed then.
+fn is_rehearsal() -> bool {
+    #[cfg(feature = "faults")]
+    return faults::is_active();
+    #[cfg(not(feature = "faults"))]
+    false
+}
+
 /// Creates a folder whose parent exists.
-pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
+pub fn create_folder(path: &Path) -> io::Result<()> {
     step()?;
     fs::create_dir(path)
 }
 
 /// A newly created file.
 #[derive(Debug)]
-pub(crate) struct NewFile(File);
+pub struct NewFile(File);
 
 impl NewFile {
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+    /// Creates a file, which must not exist yet.
+    pub fn create(path: &Path) -> io::Result<Self> {
         step()?;
         File::create_new(path).map(Self)
     }
 
     /// Makes the content durable (`fsync`).
-    pub(crate) fn sync(&self) -> io::Result<()> {
+    pub fn sync(&self) -> io::Result<()> {
         step()?;
-        // Tests never cut the power, and they write thousands of times.
-        if cfg!(test) { Ok(()) } else { self.0.sync_all() }
+        if is_rehearsal() { Ok(()) } else { self.0.sync_all() }
     }
 
     /// Locks the file while this process has it open, which marks it as in use. Some file systems cannot.
-    pub(crate) fn lock(&self) {
+    pub fn lock(&self) {
         let _ = self.0.try_lock();
     }
 }
@@ -59,23 +67,30 @@ impl Seek for NewFile {
     }
 }
 
+/// Writes a new file and makes it durable.
+pub fn write_synced(path: &Path, data: &[u8]) -> io::Result<()> {
+    let mut file = NewFile::create(path)?;
+    file.write_all(data)?;
+    file.sync()
+}
+
 /// Makes the names in a folder durable.
-pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+pub fn sync_folder(path: &Path) -> io::Result<()> {
     step()?;
     // Windows cannot open folders as files, and orders their changes itself.
-    if cfg!(unix) && !cfg!(test) { File::open(path)?.sync_all() } else { Ok(()) }
+    if cfg!(unix) && !is_rehearsal() { File::open(path)?.sync_all() } else { Ok(()) }
 }
 
 /// Renames a file or folder; replaces a file (not a folder) at the new name.
-pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     step()?;
     fs::rename(from, to)
 }
 
 /// Exchanges two names in one step. Returns `false` if the system or the file system cannot.
-pub(crate) fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
+pub fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
     step()?;
-    #[cfg(test)]
+    #[cfg(feature = "faults")]
     if !faults::can_exchange() {
         return Ok(false);
     }
@@ -96,8 +111,15 @@ pub(crate) fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
     }
 }
 
+/// Makes the content of a file durable that another program wrote.
+pub fn sync_file(path: &Path) -> io::Result<()> {
+    step()?;
+    // Windows flushes only what may be written.
+    OpenOptions::new().read(true).write(cfg!(windows)).open(path)?.sync_all()
+}
+
 /// Removes a folder and its content.
-pub(crate) fn remove_all(path: &Path) -> io::Result<()> {
+pub fn remove_all(path: &Path) -> io::Result<()> {
     step()?;
     match fs::remove_dir_all(path) {
         // The first attempt failed on read-only files, such as those of a package copied from a read-only disk.
@@ -131,14 +153,14 @@ fn make_writable(folder: &Path) {
 }
 
 /// Failures for tests, one schedule per thread.
-#[cfg(test)]
-pub(crate) mod faults {
+#[cfg(feature = "faults")]
+pub mod faults {
     use std::cell::Cell;
     use std::io;
 
     /// What happens at the n-th change of the disk.
     #[derive(Clone, Copy, Debug, PartialEq)]
-    pub(crate) enum Fault {
+    pub enum Fault {
         /// It fails as on a full disk; later changes work.
         Full,
         /// The process ends: neither this change nor a later one happens.
@@ -146,7 +168,7 @@ pub(crate) mod faults {
     }
 
     /// Whether the system has a call for [`exchange`](super::exchange).
-    pub(crate) const EXCHANGES: bool =
+    pub const EXCHANGES: bool =
         cfg!(any(target_os = "linux", target_os = "android", target_vendor = "apple"));
 
     thread_local! {
@@ -155,7 +177,7 @@ pub(crate) mod faults {
     }
 
     /// Runs `work` with a fault at change number `at`. Also returns whether it reached that change.
-    pub(crate) fn with<T>(fault: Fault, at: usize, exchange: bool, work: impl FnOnce() -> T) -> (T, bool) {
+    pub fn with<T>(fault: Fault, at: usize, exchange: bool, work: impl FnOnce() -> T) -> (T, bool) {
         PLAN.set(Some((fault, at)));
         CAN_EXCHANGE.set(exchange);
         let result = work();
@@ -164,11 +186,15 @@ pub(crate) mod faults {
         (result, reached)
     }
 
-    pub(crate) fn can_exchange() -> bool {
+    pub(super) fn is_active() -> bool {
+        PLAN.get().is_some()
+    }
+
+    pub(super) fn can_exchange() -> bool {
         EXCHANGES && CAN_EXCHANGE.get()
     }
 
-    pub(crate) fn step() -> io::Result<()> {
+    pub(super) fn step() -> io::Result<()> {
         match PLAN.get() {
             None => Ok(()),
             Some((Fault::Full, 0)) => {

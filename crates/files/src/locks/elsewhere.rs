@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{LockGuard, lock};
+use super::{Guard, lock};
 
 pub(super) const RENAMES_FOLDERS_IN_USE: bool = false;
 
@@ -14,17 +14,8 @@ pub(super) fn create_private_folders(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)
 }
 
-/// Does nothing: NTFS journals names.
-pub(super) fn sync_folder(_dir: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-pub(super) fn sync_file(path: &Path) -> io::Result<()> {
-    OpenOptions::new().write(true).open(path)?.sync_all()
-}
-
 /// Creates a folder. Its lock is a file beside it.
-pub(super) fn create_locked_folder(path: &Path) -> io::Result<LockGuard> {
+pub(super) fn create_locked_folder(path: &Path) -> io::Result<Guard> {
     let path_of_lock = beside(path);
     let file = OpenOptions::new().write(true).create_new(true).open(&path_of_lock)?;
     // Where locks do not work, the folder's age decides whether it is stale.

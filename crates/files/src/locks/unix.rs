@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
 
-use super::{LockGuard, lock};
+use super::{Guard, lock};
 
 pub(super) const RENAMES_FOLDERS_IN_USE: bool = true;
 
@@ -14,16 +14,8 @@ pub(super) fn create_private_folders(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-pub(super) fn sync_folder(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-pub(super) fn sync_file(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
 /// Creates a folder and locks the folder itself.
-pub(super) fn create_locked_folder(path: &Path) -> io::Result<LockGuard> {
+pub(super) fn create_locked_folder(path: &Path) -> io::Result<Guard> {
     fs::create_dir(path)?;
     // Some systems cannot open or lock a folder. There, the folder's age decides whether it is stale.
     let folder = match File::open(path) {

@@ -33,6 +33,27 @@ pub fn open_regular(path: impl AsRef<Path>) -> Result<File> {
     Ok(file)
 }
 
+/// Opens a regular file, with any options, and refuses links, too: for the files of a folder that we alone write. What
+/// is not a regular file is an error of the kind [`InvalidData`](io::ErrorKind::InvalidData).
+///
+/// # Errors
+///
+/// If the system cannot open it, or if it is a link, a folder, a pipe or a device.
+pub fn open_without_links(options: &OpenOptions, path: &Path) -> io::Result<File> {
+    let check = |found: FileType| match found.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file")),
+    };
+    match path.symlink_metadata() {
+        Ok(found) => check(found.file_type())?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let file = options.open(path)?;
+    check(file.metadata()?.file_type())?;
+    Ok(file)
+}
+
 fn check(found: FileType, path: &Path) -> Result<()> {
     if cfg!(windows) && is_device_name(path) {
         return Err(not_a_file("a device").at(path));
@@ -46,7 +67,11 @@ fn not_a_file(what: &str) -> Error {
 }
 
 /// Refuses a destination that exists but is neither a file nor a folder.
-pub(crate) fn check_destination(path: &Path) -> Result<()> {
+///
+/// # Errors
+///
+/// If a pipe, a device or a link to nothing has this name.
+pub fn check_destination(path: &Path) -> Result<()> {
     let found = match fs::metadata(path) {
         Ok(metadata) => metadata.file_type(),
         Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => {

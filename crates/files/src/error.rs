@@ -1,14 +1,14 @@
-//! The opaque error type of the whole crate.
+//! The error type of everything that reads and writes files.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A result of this crate's functions.
+/// A result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a Core ML file could not be read or written.
+/// Why a file could not be read or written.
 ///
 /// [`kind`](Self::kind) is for programs and the `Display` text (`PATH: what is wrong`) for people; [`hint`](Self::hint)
 /// gives advice.
@@ -34,9 +34,9 @@ pub enum ErrorKind {
     Io,
     /// The bytes do not follow the format.
     Malformed,
-    /// The format is known, but this crate does not read or write it.
+    /// The format is known, but Milwright does not read or write it.
     Unsupported,
-    /// A bound of [`limits`](crate::limits) is exceeded.
+    /// A bound on untrusted input is exceeded.
     LimitExceeded,
     /// The caller passed an invalid argument, such as data whose length does not fit its type.
     InvalidArgument,
@@ -58,28 +58,33 @@ impl Error {
         self.0.hint.as_deref()
     }
 
-    pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+    /// An error of this kind. The message says what is wrong; the file's path is added by [`at`](Self::at).
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Inner { kind, message: message.into(), path: None, hint: None, source: None }))
     }
 
-    pub(crate) fn malformed(message: impl Into<Cow<'static, str>>) -> Self {
+    /// Bytes that do not follow their format.
+    pub fn malformed(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Malformed, message)
     }
 
-    pub(crate) fn limit(message: impl Into<Cow<'static, str>>) -> Self {
+    /// A bound that is exceeded.
+    pub fn limit(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::LimitExceeded, message)
     }
 
-    pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
+    /// An argument that is wrong.
+    pub fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::InvalidArgument, message)
     }
 
-    pub(crate) fn unsupported(message: impl Into<Cow<'static, str>>) -> Self {
+    /// A form that is known and not handled.
+    pub fn unsupported(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Unsupported, message)
     }
 
     /// The error of a failed system call; `doing` completes "cannot …".
-    pub(crate) fn io(doing: &str, error: io::Error) -> Self {
+    pub fn io(doing: &str, error: io::Error) -> Self {
         let (kind, hint) = match error.kind() {
             io::ErrorKind::NotFound => (ErrorKind::NotFound, Some("check the path")),
             io::ErrorKind::NotADirectory => {
@@ -105,24 +110,29 @@ impl Error {
     }
 
     /// A copy of this error, without its source.
-    pub(crate) fn again(&self) -> Self {
+    pub fn again(&self) -> Self {
         let Inner { kind, message, path, hint, .. } = &*self.0;
         let (message, path, hint) = (message.clone(), path.clone(), hint.clone());
         Self(Box::new(Inner { kind: *kind, message, path, hint, source: None }))
     }
 
     /// Adds the file's path, unless a lower layer has added a more precise one.
-    pub(crate) fn at(mut self, path: impl Into<PathBuf>) -> Self {
+    #[must_use]
+    pub fn at(mut self, path: impl Into<PathBuf>) -> Self {
         self.0.path.get_or_insert_with(|| path.into());
         self
     }
 
-    pub(crate) fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+    /// Adds advice.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.0.hint = Some(hint.into());
         self
     }
 
-    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    /// Adds the error behind this one.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
     }
