@@ -64,7 +64,7 @@ pub enum Lookup {
 /// What [`Store::get_or_create`] returns.
 #[derive(Debug)]
 pub struct Fetched {
-    /// The artifact, starting at a multiple of [`PAYLOAD_ALIGN`](crate::PAYLOAD_ALIGN).
+    /// The artifact, starting at a multiple of [`PAYLOAD_ALIGN`].
     pub payload: Bytes,
     /// Where it came from.
     pub origin: Origin,

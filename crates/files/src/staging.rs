@@ -55,7 +55,7 @@ impl StagedFile {
     /// If writing fails.
     pub fn sync(&mut self) -> Result<()> {
         let sync = self.file.sync().and_then(|()| self.folder.sync());
-        sync.map_err(|error| Error::io("write it", error).at(&self.folder.given))
+        sync.map_err(|error| Error::io("write it", error).at(&self.folder.destination))
     }
 
     /// Renames the file to its destination. Call [`sync`](Self::sync) before.
@@ -121,9 +121,9 @@ pub struct StagedFolder {
     folder: PathBuf,
     content: PathBuf,
     /// The destination as the caller named it.
-    given: PathBuf,
-    /// Where the content goes: `given`, or what it links to.
     destination: PathBuf,
+    /// Where the content goes: `destination`, or what it links to.
+    target: PathBuf,
     /// `None` once the folder is about to be removed.
     lock: Option<NewFile>,
 }
@@ -182,8 +182,8 @@ impl StagedFolder {
         Ok(Self {
             content: folder.join(name),
             folder,
-            given: destination.to_owned(),
-            destination: real,
+            destination: destination.to_owned(),
+            target: real,
             lock: Some(lock),
         })
     }
@@ -196,7 +196,7 @@ impl StagedFolder {
 
     /// The destination as the caller named it.
     pub fn destination(&self) -> &Path {
-        &self.given
+        &self.destination
     }
 
     /// Makes the name of the content durable. Its files and folders are synced by whoever writes them.
@@ -215,36 +215,36 @@ impl StagedFolder {
     /// If renaming fails. The destination is then as it was. On Windows renaming fails while anybody, this process
     /// included, has a file of either folder open or mapped.
     pub fn commit(self) -> Result<()> {
-        self.put_in_place().map_err(|error| not_in_place(error).at(&self.given))
+        self.put_in_place().map_err(|error| not_in_place(error).at(&self.destination))
     }
 
     fn put_in_place(&self) -> io::Result<()> {
         let _folders = in_progress();
         // A rename replaces a file, but not a folder that is not empty.
-        let replaces_folder = self.content.is_dir() && self.destination.exists();
+        let replaces_folder = self.content.is_dir() && self.target.exists();
         if !replaces_folder {
-            match disk::rename(&self.content, &self.destination) {
+            match disk::rename(&self.content, &self.target) {
                 // Windows does not replace an open file, but it can rename one.
                 Err(error)
-                    if error.kind() == io::ErrorKind::PermissionDenied && self.destination.is_file() =>
+                    if error.kind() == io::ErrorKind::PermissionDenied && self.target.is_file() =>
                 {
                     self.replace_in_two_steps().map_err(|_| error)?;
                 }
                 result => result?,
             }
-        } else if !disk::exchange(&self.content, &self.destination)? {
+        } else if !disk::exchange(&self.content, &self.target)? {
             self.replace_in_two_steps()?;
         }
-        disk::sync_folder(parent(&self.destination))
+        disk::sync_folder(parent(&self.target))
     }
 
     /// Replaces the destination by two renames. A crash between them leaves the old content in the temporary folder;
     /// the next write restores it.
     fn replace_in_two_steps(&self) -> io::Result<()> {
         let aside = self.folder.join(ASIDE);
-        disk::rename(&self.destination, &aside)?;
-        if let Err(error) = disk::rename(&self.content, &self.destination) {
-            disk::rename(&aside, &self.destination)?;
+        disk::rename(&self.target, &aside)?;
+        if let Err(error) = disk::rename(&self.content, &self.target) {
+            disk::rename(&aside, &self.target)?;
             return Err(error);
         }
         Ok(())
@@ -254,7 +254,7 @@ impl StagedFolder {
 impl Drop for StagedFolder {
     fn drop(&mut self) {
         // If restoring the old package failed, the folder stays: the next write tries again.
-        if !must_stay(&self.folder, &self.destination) {
+        if !must_stay(&self.folder, &self.target) {
             // After an exchange, the old package is in this folder. A later write removes what cannot be removed now.
             // The lock is closed first, because Windows removes an open file only when it is closed.
             drop(self.lock.take());
