@@ -16,7 +16,6 @@ use crate::Result;
 
 /// Circles that are there, by how they begin, and why they stay.
 const KNOWN: &[(&str, &str)] = &[
-    ("milwright-cache: : folder store", "one type, the store, whose folders are in a file of their own"),
     ("milwright-convert: neural_network: control table", "a loop is a layer that has layers in it"),
     ("milwright-convert: onnx: ", "a loop is a node that has a graph in it"),
     (

@@ -103,7 +103,7 @@ fn cases(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 fn pages() -> BTreeMap<PathBuf, String> {
     let mut families: BTreeMap<&str, Vec<OpKind>> = BTreeMap::new();
     for &kind in OpKind::ALL {
-        families.entry(kind.family()).or_default().push(kind);
+        families.entry(kind.family().name()).or_default().push(kind);
     }
     for ops in families.values_mut() {
         ops.sort_by_key(|op| op.name());

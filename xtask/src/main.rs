@@ -18,6 +18,7 @@ mod circles;
 mod codegen;
 mod docs;
 mod layout;
+mod new_op;
 mod tidy;
 
 /// Development tasks of Milwright.
@@ -42,6 +43,14 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Write the files of a new op, and its lines in the lists
+    NewOp {
+        /// Its family and its name in MIL, such as tensor/tile
+        op: String,
+        /// The oldest opset that has it
+        #[arg(long, default_value = "ios18")]
+        since: String,
+    },
     /// Check the rules that no compiler knows: who may depend on whom, unsafe code, file lengths
     Tidy,
     /// Only write the tables of messages, layout.rs beside the generated code
@@ -54,6 +63,7 @@ fn main() -> ExitCode {
             codegen::run(check).and_then(|()| layout::run(&root(), check)).map_err(Into::into)
         }
         Task::Docs { check } => docs::run(&root(), check),
+        Task::NewOp { op, since } => new_op::run(&root(), &op, &since),
         Task::Tidy => tidy::run(&root()),
         Task::Layout => layout::run(&root(), false).map_err(Into::into),
     };

@@ -338,7 +338,7 @@ mod tests {
         let page = "\
 | crate | its one job | may use | must not know |
 |---|---|---|---|
-| `spec` | files | – | – |
+| `formats` | files | – | – |
 | `mil` | the IR | – | – |
 | `milwright` | the library | all above | – |
 | `cli`, `python` | `x` | `milwright`, `mil` | – |
@@ -347,7 +347,7 @@ mod tests {
 ";
         let crates = crates(page);
         assert_eq!(crates.len(), 5);
-        assert_eq!(crates["milwright"], ["milwright-mil", "milwright-formats"]);
+        assert_eq!(crates["milwright"], ["milwright-formats", "milwright-mil"]);
         assert_eq!(crates["milwright-python"], ["milwright", "milwright-mil"]);
         assert!(crates["milwright-mil"].is_empty());
     }

@@ -40,14 +40,14 @@
 
 mod entry;
 mod error;
-mod folder;
 mod key;
 mod storage;
 mod store;
 
 pub use entry::{Entry, Fault, Meta, PAYLOAD_ALIGN, Verify};
 pub use error::Error;
-pub use folder::{Folder, FolderError, Wait};
 pub use key::{Key, KeyBuilder, ParseKeyError};
 pub use storage::{Disk, FileInfo, LockGuard, NewFile, Storage};
-pub use store::{Cleared, EntryInfo, Fetched, Lookup, Options, Origin, Store, Verified};
+pub use store::{
+    Cleared, EntryInfo, Fetched, Folder, FolderError, Lookup, Options, Origin, Store, Verified, Wait,
+};

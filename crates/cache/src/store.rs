@@ -1,5 +1,7 @@
 //! The store: looking up, storing, listing and evicting entries.
 
+mod folder;
+
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
@@ -11,10 +13,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
+pub use folder::{Folder, FolderError, Wait};
+
 use crate::entry::LIST;
 use crate::entry::{self, MAX_HEADER};
 use crate::{
-    Disk, Entry, Error, Fault, FileInfo, Key, LockGuard, Meta, NewFile, PAYLOAD_ALIGN, Storage, Verify, Wait,
+    Disk, Entry, Error, Fault, FileInfo, Key, LockGuard, Meta, NewFile, PAYLOAD_ALIGN, Storage, Verify,
 };
 
 /// A temporary file or lock file that no living process has locked is stale: a crash left it. Where the file system has

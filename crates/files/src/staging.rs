@@ -225,9 +225,7 @@ impl StagedFolder {
         if !replaces_folder {
             match disk::rename(&self.content, &self.target) {
                 // Windows does not replace an open file, but it can rename one.
-                Err(error)
-                    if error.kind() == io::ErrorKind::PermissionDenied && self.target.is_file() =>
-                {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && self.target.is_file() => {
                     self.replace_in_two_steps().map_err(|_| error)?;
                 }
                 result => result?,

@@ -258,7 +258,7 @@ impl Engine {
         let arguments = || op.args.iter().flat_map(|(_, args)| args);
         let all_known = arguments().all(|a| a.value().is_some_and(|v| v.as_tensor().is_some()));
         let pure = op.kind.effect() == Effect::None && op.op.blocks.is_empty();
-        if !all_known || !pure || op.kind.family() == "constexpr" {
+        if !all_known || !pure || op.kind.is_constexpr() {
             return None;
         }
         let sizes = outputs.iter().map(|o| o.ty.as_tensor()?.elements());

@@ -197,7 +197,7 @@ impl Folder<'_> {
         };
         let all_known = || function[op].inputs.iter().flat_map(|i| &i.args).all(known);
         let done = || outputs.iter().all(|o| matches!(o.known, Some(Known::Value(_))));
-        if kind == OpKind::Const || kind.family() == "constexpr" || !pure || !all_known() || done() {
+        if kind == OpKind::Const || kind.is_constexpr() || !pure || !all_known() || done() {
             return None;
         }
         let types: Vec<Type> = outputs.iter().map(|o| o.ty.clone()).collect();

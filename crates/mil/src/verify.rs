@@ -513,7 +513,7 @@ impl<'p, 'e> FunctionVerifier<'p, 'e> {
         let constexpr = |v: ValueId| {
             self.function
                 .defining_op(v)
-                .is_some_and(|op| self.function.has_op(op) && self.function[op].kind.family() == "constexpr")
+                .is_some_and(|op| self.function.has_op(op) && self.function[op].kind.is_constexpr())
         };
         seen.value().is_some() || matches!(arg, Arg::Value(v) if constexpr(*v))
     }

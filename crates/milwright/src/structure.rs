@@ -156,7 +156,7 @@ fn named(function: &Function, values: &[ValueId]) -> Vec<NamedType> {
 /// counted separately.
 fn work(function: &Function, id: OpId) -> f64 {
     let op = &function[id];
-    if op.kind == OpKind::Const || op.kind.name().starts_with("constexpr_") {
+    if op.kind == OpKind::Const || op.kind.is_constexpr() {
         return 0.0;
     }
     let elements = |v: ValueId| function[v].ty.as_tensor().and_then(|t| t.elements()).unwrap_or(1) as f64;

@@ -17,7 +17,7 @@ pub fn expand(function: &mut Function, engine: &dyn Evaluate, store: &mut dyn St
     let ops = function.walk();
     let mut used: HashMap<ValueId, bool> = HashMap::new();
     for &op in &ops {
-        let outside = function[op].kind.family() != "constexpr";
+        let outside = !function[op].kind.is_constexpr();
         function[op].values().for_each(|v| *used.entry(v).or_default() |= outside);
         for &block in &function[op].blocks {
             function[block].outputs.iter().for_each(|&v| _ = used.insert(v, true));
@@ -26,7 +26,7 @@ pub fn expand(function: &mut Function, engine: &dyn Evaluate, store: &mut dyn St
     function[function.body].outputs.iter().for_each(|&v| _ = used.insert(v, true));
     let mut made: HashMap<ValueId, Tensor> = HashMap::new();
     for op in ops {
-        if function[op].kind.family() != "constexpr" {
+        if !function[op].kind.is_constexpr() {
             continue;
         }
         let results = evaluate(function, op, engine, &made).map_err(|why| {
@@ -120,10 +120,10 @@ pub fn describe(
     let mut made: HashMap<ValueId, Tensor> = HashMap::new();
     let mut found = Vec::new();
     for &op in &ops {
-        let is_constexpr = function[op].kind.family() == "constexpr";
+        let is_constexpr = function[op].kind.is_constexpr();
         let Some(&output) = function[op].outputs.last() else { continue };
         let users = users.get(&output).map_or(&[][..], Vec::as_slice);
-        let feeds_constexpr = users.iter().any(|&u| function[u].kind.family() == "constexpr");
+        let feeds_constexpr = users.iter().any(|&u| function[u].kind.is_constexpr());
         let tensor = if is_constexpr {
             let large =
                 function[output].ty.as_tensor().and_then(|t| t.elements()).is_none_or(|n| n >= min_elements);
@@ -156,7 +156,7 @@ pub fn describe(
         sorted.dedup();
         let constant = |(name, value): (&str, ValueId)| {
             let op = function.defining_op(value)?;
-            let is_constant = function[op].kind == OpKind::Const || function[op].kind.family() == "constexpr";
+            let is_constant = function[op].kind == OpKind::Const || function[op].kind.is_constexpr();
             is_constant.then(|| (name.to_owned(), function[value].name.clone()))
         };
         let user = |&user: &OpId| {

@@ -23,7 +23,7 @@ mod loops;
 
 use half::f16;
 use milwright_mil::infer::{infer, output_dtypes};
-use milwright_mil::ops::{Effect, Kind, Param, Version};
+use milwright_mil::ops::{Effect, Family, Kind, Param, Version};
 use milwright_mil::{
     Arg, BlockId, DType, Function, Input, Op, OpId, OpKind, Opset, Tensor, TensorType, Type, Value, ValueId,
     param,
@@ -227,7 +227,7 @@ impl Converter<'_> {
                 if !allows(version, param.kind, DType::Fp16) {
                     return Plan::Keep(format!("its `{}` cannot be fp16", input.name));
                 }
-                let is_norm = op.kind.family() == "normalization";
+                let is_norm = op.kind.family() == Family::Normalization;
                 let epsilon = input.name == "epsilon";
                 let unfit = |t| if epsilon { unfit_epsilon(t, is_norm) } else { unfit(t) };
                 if let Some(why) = constant.and_then(Value::as_tensor).and_then(unfit) {
@@ -457,7 +457,7 @@ fn group(op: &Op, version: &Version, param: &Param) -> Option<&'static str> {
         Kind::Var(var) => Some(var),
         _ => None,
     };
-    if param.name == "epsilon" && op.kind.family() == "normalization" {
+    if param.name == "epsilon" && op.kind.family() == Family::Normalization {
         let gamma = version.param("gamma");
         let data = version.params().next().filter(|_| version.opset < Opset::Ios17);
         if let Some(other) = gamma.or(data) {

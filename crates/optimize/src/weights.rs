@@ -53,7 +53,7 @@ pub(crate) fn candidates(function: &Function) -> Vec<Weight> {
             && tensor.shape().len() >= 2
             && tensor.elements() >= LEAST
             && !users.is_empty()
-            && users.iter().all(|u| function[*u].kind.family() != "constexpr");
+            && users.iter().all(|u| !function[*u].kind.is_constexpr());
         if suits {
             let rank = tensor.shape().len();
             let axes = || users.iter().map(|&user| channels(function, user, value, rank));

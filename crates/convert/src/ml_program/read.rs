@@ -148,7 +148,7 @@ impl Reader<'_> {
             inputs.push(Input { name: name.clone(), args });
         }
         let mut attributes = read_attributes(&op.attributes, self.package)?;
-        if kind.family() == "constexpr" {
+        if kind.is_constexpr() {
             attributes.retain(|name, value| {
                 let is_param = name != "name";
                 if is_param {

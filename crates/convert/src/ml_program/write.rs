@@ -84,7 +84,7 @@ impl Writer<'_> {
     }
 
     fn op(&mut self, op: &Op) -> Result<pb::Operation, Error> {
-        let is_constexpr = op.kind.family() == "constexpr";
+        let is_constexpr = op.kind.is_constexpr();
         let params_are_attributes = is_constexpr && self.function.opset <= Opset::Ios17;
         let mut attributes = self.attributes(&op.attributes, op.kind == OpKind::Const)?;
         let mut inputs = std::collections::BTreeMap::new();

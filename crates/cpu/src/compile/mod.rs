@@ -131,7 +131,7 @@ impl Folding<'_> {
 /// that cannot be expanded stays; lowering refuses it later, with its name.
 fn expand(f: &Function, facts: &mut Facts, folding: &Folding<'_>) {
     for id in f.walk() {
-        if f[id].kind.family() != "constexpr" {
+        if !f[id].kind.is_constexpr() {
             continue;
         }
         let types: Vec<Type> = f[id].outputs.iter().map(|&v| facts.ty(f, v).clone()).collect();

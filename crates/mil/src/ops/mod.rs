@@ -248,8 +248,8 @@ macro_rules! op_kinds {
             }
 
             /// The family: the folder that the declaration is in.
-            pub const fn family(self) -> &'static str {
-                match self { $(OpKind::$variant => stringify!($family)),* }
+            pub const fn family(self) -> Family {
+                match self { $(OpKind::$variant => family::$family),* }
             }
 
             /// What the op computes, in Markdown.
@@ -291,30 +291,65 @@ macro_rules! op_kinds {
     };
 }
 
-pub mod activation;
-pub mod classify;
-pub mod constant;
-pub mod constexpr;
-pub mod control_flow;
-pub mod conv;
-pub mod elementwise_binary;
-pub mod elementwise_unary;
-pub mod image_resizing;
-pub mod linear;
-pub mod normalization;
-pub mod pool;
-pub mod quantization;
-pub mod random;
-pub mod recurrent;
-pub mod reduction;
-pub mod scatter_gather;
-pub mod state;
-pub mod tensor;
-pub mod transformer;
+macro_rules! families {
+    ($($module:ident $variant:ident,)*) => {
+        $(pub mod $module;)*
+
+        /// A family of ops: the folder that their declarations are in.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum Family {
+            $(#[doc = concat!("`", stringify!($module), "`")] $variant,)*
+        }
+
+        impl Family {
+            /// Its name: that of the folder.
+            pub const fn name(self) -> &'static str {
+                match self { $(Family::$variant => stringify!($module)),* }
+            }
+        }
+
+        /// The families by the names in the table of ops.
+        mod family {
+            $(
+                #[expect(non_upper_case_globals, reason = "named like the folder, as in the table of ops")]
+                pub(super) const $module: super::Family = super::Family::$variant;
+            )*
+        }
+    };
+}
+
+families! {
+    activation Activation,
+    classify Classify,
+    constant Constant,
+    constexpr Constexpr,
+    control_flow ControlFlow,
+    conv Conv,
+    elementwise_binary ElementwiseBinary,
+    elementwise_unary ElementwiseUnary,
+    image_resizing ImageResizing,
+    linear Linear,
+    normalization Normalization,
+    pool Pool,
+    quantization Quantization,
+    random Random,
+    recurrent Recurrent,
+    reduction Reduction,
+    scatter_gather ScatterGather,
+    state State,
+    tensor Tensor,
+    transformer Transformer,
+}
 
 for_each_op!(op_kinds);
 
 impl OpKind {
+    /// Whether it expands a compressed constant when a model is loaded.
+    pub const fn is_constexpr(self) -> bool {
+        matches!(self.family(), Family::Constexpr)
+    }
+
     /// The version that a function of this opset uses: the newest that is not newer than the opset.
     pub fn version(self, opset: crate::Opset) -> Option<&'static Version> {
         self.versions().iter().rev().find(|v| v.opset <= opset)

@@ -20,7 +20,7 @@ pub(super) fn run(e: &mut Editor<'_>, engine: Option<&dyn Evaluate>) {
     let facts = infer(e.f, &[], engine).0;
     for op in e.f.walk() {
         let data = &e.f[op];
-        if data.kind == OpKind::Const || data.kind.family() == "constexpr" || !Editor::is_pure(data) {
+        if data.kind == OpKind::Const || data.kind.is_constexpr() || !Editor::is_pure(data) {
             continue;
         }
         let known = data.outputs.iter().map(|&o| facts.value(o).filter(|v| v.as_tensor().is_some()).cloned());

@@ -110,7 +110,7 @@ fn matmul_weight(e: &Editor<'_>, facts: &Facts, op: OpId) -> Option<Weight> {
         return None;
     }
     let constant = e.f.const_value(y).is_some();
-    let compressed = e.f.defining_op(y).is_some_and(|op| e.f[op].kind.family() == "constexpr");
+    let compressed = e.f.defining_op(y).is_some_and(|op| e.f[op].kind.is_constexpr());
     match p.transpose_y {
         true if constant || compressed => Some(Weight::Rows(y)),
         false if constant => Some(Weight::Columns(y)),

@@ -194,7 +194,7 @@ impl<'a, 'r> Parser<'a, 'r> {
         self.char('(')?;
         let mut inputs = self.list(')', |p| p.input(scope))?;
         let mut attributes = self.attributes()?;
-        if kind.family() == "constexpr" {
+        if kind.is_constexpr() {
             // In the IR they are always inputs.
             let params = attributes.split_off(0).into_iter();
             for (name, value) in params {

@@ -387,7 +387,7 @@ impl Elements {
 /// Files before iOS18 hold the parameters of `constexpr_*` ops as attributes.
 fn params_are_attributes(op: &Op, opset: Opset) -> bool {
     opset < Opset::Ios18
-        && op.kind.family() == "constexpr"
+        && op.kind.is_constexpr()
         && op
             .inputs
             .iter()

@@ -1,5 +1,7 @@
 //! Judges a result against the tolerance, and words the errors, the hints and why it is not smaller.
 
+use milwright_mil::OpKind;
+
 use super::{Compression, Observations, OptimizeReport, Optimizer, Quantization};
 use crate::kinds::Task;
 use crate::{Error, ErrorKind, Model, OutputDifference, Result, Snr, WeightReport};
@@ -163,9 +165,9 @@ impl Optimizer {
                 .program()
                 .into_iter()
                 .flat_map(|p| p.functions.values())
-                .flat_map(|f| f.walk().into_iter().map(|op| f[op].kind.name()).collect::<Vec<_>>())
+                .flat_map(|f| f.walk().into_iter().map(|op| f[op].kind).collect::<Vec<_>>())
         };
-        Some(if ops().any(|op| op.starts_with("constexpr_")) {
+        Some(if ops().any(OpKind::is_constexpr) {
             "its weights are compressed already".to_owned()
         } else if !self.config.compresses() {
             "it has no fp32 weights that could be fp16".to_owned()

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 
 use milwright_mil::engine::CompileOptions;
-use milwright_mil::{Arg, DType, Dim, Function, Op, Tensor, TensorType, Type, ValueId};
+use milwright_mil::{Arg, DType, Dim, Function, Op, OpKind, Tensor, TensorType, Type, ValueId};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
@@ -491,16 +491,16 @@ fn table_size(program: &Function, input: ValueId) -> Option<usize> {
             usize::try_from(if axis < 0 { axis + rank as i64 } else { axis }).ok()
         };
         let row = |shape: Vec<Dim>| shape.get(axis(shape.len())?)?.fixed();
-        let (at, rows) = match op.kind.name() {
-            "gather" | "gather_along_axis" => (found("indices"), size("x").and_then(row)),
-            "gather_nd" => {
+        let (at, rows) = match op.kind {
+            OpKind::Gather | OpKind::GatherAlongAxis => (found("indices"), size("x").and_then(row)),
+            OpKind::GatherNd => {
                 let count = size("indices").and_then(|s| s.last()?.fixed()).unwrap_or(1);
                 let from = constant("batch_dims").map_or(0, |c| c[0] as usize);
                 let sizes =
                     size("x").map(|s| s.into_iter().skip(from).take(count).filter_map(Dim::fixed).min());
                 (found("indices"), sizes.flatten())
             }
-            "one_hot" => (found("indices"), constant("one_hot_vector_size").map(|c| c[0] as usize)),
+            OpKind::OneHot => (found("indices"), constant("one_hot_vector_size").map(|c| c[0] as usize)),
             _ => (None, None),
         };
         if let (Some((factor, summand)), Some(rows)) = (at, rows) {
@@ -510,16 +510,28 @@ fn table_size(program: &Function, input: ValueId) -> Option<usize> {
         }
         let of_x = found("x");
         let y = constant("y").map(|c| c.iter().copied().fold(f64::NEG_INFINITY, f64::max));
-        let now = match (op.kind.name(), of_x, y) {
-            ("add", Some((f, s)), Some(y)) => Some((f, s + y)),
-            ("sub", Some((f, s)), Some(y)) => Some((f, s - y)),
-            ("mul", Some((f, s)), Some(y)) if y > 0.0 => Some((f * y, s * y)),
-            ("floor_div" | "real_div", Some((f, s)), Some(y)) if y > 0.0 => Some((f / y, s / y)),
+        let now = match (op.kind, of_x, y) {
+            (OpKind::Add, Some((f, s)), Some(y)) => Some((f, s + y)),
+            (OpKind::Sub, Some((f, s)), Some(y)) => Some((f, s - y)),
+            (OpKind::Mul, Some((f, s)), Some(y)) if y > 0.0 => Some((f * y, s * y)),
+            (OpKind::FloorDiv | OpKind::RealDiv, Some((f, s)), Some(y)) if y > 0.0 => Some((f / y, s / y)),
             // Ops that pass their elements on.
             (
-                "cast" | "reshape" | "expand_dims" | "squeeze" | "transpose" | "identity" | "slice_by_index"
-                | "slice_by_size" | "concat" | "stack" | "split" | "tile" | "greater_equal" | "select"
-                | "add",
+                OpKind::Cast
+                | OpKind::Reshape
+                | OpKind::ExpandDims
+                | OpKind::Squeeze
+                | OpKind::Transpose
+                | OpKind::Identity
+                | OpKind::SliceByIndex
+                | OpKind::SliceBySize
+                | OpKind::Concat
+                | OpKind::Stack
+                | OpKind::Split
+                | OpKind::Tile
+                | OpKind::GreaterEqual
+                | OpKind::Select
+                | OpKind::Add,
                 ..,
             ) => op.values().find_map(|v| reached.get(&v)).copied(),
             _ => None,

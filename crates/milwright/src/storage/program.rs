@@ -34,7 +34,7 @@ enum Content {
     /// The bytes of the constant are in the file.
     Stored(Key),
     /// A `constexpr_…` op expands the constant from other nodes, by the names of the op's parameters.
-    Expanded(String, Vec<(String, usize)>),
+    Expanded(OpKind, Vec<(String, usize)>),
 }
 
 /// Identifies the bytes of a constant.
@@ -72,13 +72,12 @@ impl Graph {
     /// Adds the result of an op that expands other constants.
     fn expand(
         &mut self,
-        kind: &str,
+        kind: OpKind,
         operands: Vec<(String, usize)>,
         outputs: Vec<(DType, Vec<u64>)>,
     ) -> Vec<usize> {
         self.inner.extend(operands.iter().map(|(_, n)| *n));
-        let node =
-            |(dtype, shape)| self.push(dtype, shape, Content::Expanded(kind.to_owned(), operands.clone()));
+        let node = |(dtype, shape)| self.push(dtype, shape, Content::Expanded(kind, operands.clone()));
         let nodes: Vec<usize> = outputs.into_iter().map(node).collect();
         self.siblings.push(self.nodes.len() - nodes.len()..self.nodes.len());
         nodes
@@ -88,14 +87,15 @@ impl Graph {
 
     fn add_block<'a>(&mut self, block: &'a pb::Block, names: &mut HashMap<&'a str, usize>) {
         for op in &block.operations {
-            if op.r#type == "const" {
+            let kind = OpKind::from_name(&op.r#type);
+            if kind == Some(OpKind::Const) {
                 let value =
                     op.attributes.get("val").or_else(|| op.attributes.values().find(|v| is_tensor(v)));
                 let node = value.and_then(|v| self.stored(v));
                 names.extend(op.outputs.iter().zip(node).map(|(o, n)| (o.name.as_str(), n)));
                 continue;
             }
-            let expands = op.r#type.starts_with("constexpr_");
+            let expands = kind.filter(|kind| kind.is_constexpr());
             let mut operands = Vec::new();
             for (name, argument) in &op.inputs {
                 for binding in &argument.arguments {
@@ -107,12 +107,12 @@ impl Graph {
                     operands.extend(node.map(|n| (name.clone(), n)));
                 }
             }
-            if expands {
+            if let Some(kind) = expands {
                 for (name, value) in &op.attributes {
                     operands.extend(self.stored(value).map(|n| (name.clone(), n)));
                 }
                 let types = op.outputs.iter().filter_map(|o| tensor_type(o.r#type.as_ref()));
-                let nodes = self.expand(&op.r#type, operands, types.collect());
+                let nodes = self.expand(kind, operands, types.collect());
                 names.extend(op.outputs.iter().zip(nodes).map(|(o, n)| (o.name.as_str(), n)));
             }
             op.blocks.iter().for_each(|b| self.add_block(b, names));
@@ -152,10 +152,10 @@ impl Graph {
                     operands.extend(node.map(|n| (input.name.clone(), n)));
                 }
             }
-            if op.kind.name().starts_with("constexpr_") {
+            if op.kind.is_constexpr() {
                 let types = op.outputs.iter().map(|&v| ir_type(&function[v].ty));
                 let types = types.map(|t| t.unwrap_or((DType::Fp32, Vec::new()))).collect();
-                let expanded = self.expand(op.kind.name(), operands, types);
+                let expanded = self.expand(op.kind, operands, types);
                 nodes.extend(op.outputs.iter().copied().zip(expanded));
             }
         }
@@ -233,21 +233,21 @@ impl Graph {
             (_, Some(lut)) if lut.shape.len() == 1 => lut.elements().max(1).ilog2(),
             _ => 8,
         };
-        let (own, data) = match kind.as_str() {
-            "constexpr_affine_dequantize" => {
+        let (own, data) = match kind {
+            OpKind::ConstexprAffineDequantize => {
                 (format!("linear {}", dtype("quantized_data")), "quantized_data")
             }
-            "constexpr_blockwise_shift_scale" => (self.scaled(dtype("data"), of("scale")), "data"),
-            "constexpr_sparse_blockwise_shift_scale" => {
+            OpKind::ConstexprBlockwiseShiftScale => (self.scaled(dtype("data"), of("scale")), "data"),
+            OpKind::ConstexprSparseBlockwiseShiftScale => {
                 (format!("sparse + {}", self.scaled(dtype("nonzero_data"), of("scale"))), "nonzero_data")
             }
-            "constexpr_lut_to_dense" => (format!("palettized {}-bit", bits("indices")), "indices"),
-            "constexpr_lut_to_sparse" => {
+            OpKind::ConstexprLutToDense => (format!("palettized {}-bit", bits("indices")), "indices"),
+            OpKind::ConstexprLutToSparse => {
                 (format!("sparse + palettized {}-bit", bits("indices_nonzero_data")), "indices_nonzero_data")
             }
-            "constexpr_sparse_to_dense" => ("sparse".to_owned(), "nonzero_data"),
-            "constexpr_cast" => (format!("cast from {}", dtype("source_val")), "source_val"),
-            other => (other.trim_start_matches("constexpr_").to_owned(), ""),
+            OpKind::ConstexprSparseToDense => ("sparse".to_owned(), "nonzero_data"),
+            OpKind::ConstexprCast => (format!("cast from {}", dtype("source_val")), "source_val"),
+            other => (other.name().trim_start_matches("constexpr_").to_owned(), ""),
         };
         if depth > MAX_DEPTH {
             return own;

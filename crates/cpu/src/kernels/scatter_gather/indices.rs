@@ -62,6 +62,7 @@ impl Indices {
 
 #[cfg(test)]
 mod tests {
+    use milwright_mil::ops::Family;
     use milwright_mil::{OpKind, Opset, Tensor};
 
     use crate::eager::run_op;
@@ -97,7 +98,7 @@ mod tests {
     #[test]
     fn indices_out_of_range_are_as_documented() {
         let ops: Vec<OpKind> =
-            OpKind::ALL.iter().copied().filter(|kind| kind.family() == "scatter_gather").collect();
+            OpKind::ALL.iter().copied().filter(|kind| kind.family() == Family::ScatterGather).collect();
         assert_eq!(ops.len(), 6);
         for kind in ops {
             for (opset, validate) in [

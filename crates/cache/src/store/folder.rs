@@ -12,8 +12,8 @@ use std::path::{Component, Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use super::{failed, unique};
 use crate::entry::{self, LIST, MAX_HEADER};
-use crate::store::{failed, unique};
 use crate::{Error, Fault, Key, LockGuard, Meta, Origin, Store, Verify};
 
 /// The most files of one artifact. Compiled models have about ten.
