@@ -102,7 +102,7 @@ fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {{
     fn kernel(&self) -> String {
         let NewOp { name, ty, .. } = self;
         format!(
-            "//! `{name}`\n\nuse crate::kernels::unsupported;\n\nunsupported!({ty}, \"its kernel is not written yet\");\n"
+            "//! `{name}`\n\nunsupported!({ty}, \"its kernel is not written yet\");\n"
         )
     }
 
