@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use bytes::Bytes;
 
 use super::proto::{StringStringEntryProto, TensorProto};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, lfs_pointer};
 use milwright_files::map_bytes;
 
 /// The most files with data of one model.
@@ -97,6 +97,9 @@ impl External {
             .with_hint("copy it beside the model: a model with external data consists of several files"),
             _ => error,
         })?;
+        if let Some(error) = lfs_pointer(&bytes) {
+            return Err(error.at(&path));
+        }
         files.insert(location.to_owned(), bytes.clone());
         Ok(bytes)
     }
@@ -186,6 +189,20 @@ mod tests {
         assert!(read(&[("location", "sub/w.bin"), ("offset", "-1")], 8).is_err());
         assert!(read(&[], 8).unwrap_err().to_string().contains("no location"));
         assert_eq!(read(&[("location", "other")], 8).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    /// A pointer has more bytes than many a tensor: without a check, its text would be taken for numbers.
+    #[test]
+    fn pointers_are_no_data() {
+        let folder = tempfile::tempdir().unwrap();
+        let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 8448\n";
+        fs::write(folder.path().join("w.bin"), pointer).unwrap();
+        let external = External::in_folder(folder.path().to_owned());
+        for entries in [&[("location", "w.bin")][..], &[("location", "w.bin"), ("offset", "8")]] {
+            let error = external.read(&tensor(entries), 16).unwrap_err();
+            assert!(error.to_string().contains("a Git LFS pointer"), "{error}");
+            assert!(error.path().is_some_and(|path| path.ends_with("w.bin")) && error.hint().is_some());
+        }
     }
 
     #[test]
