@@ -1,7 +1,7 @@
 //! What several subcommands share: global flags, the cache, opening models.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use milwright::cache::{Options, Store};
@@ -64,6 +64,14 @@ impl Global {
         store.map_err(warn).ok()
     }
 
+    /// Starts the time that the whole command may take.
+    pub fn watch_the_time(&self) {
+        started();
+        if let Some(timeout) = self.timeout {
+            give_up_after(timeout);
+        }
+    }
+
     /// How to make models ready. Ctrl-C stops it.
     pub fn load_options(&self, function: Option<&str>, threads: usize) -> LoadOptions {
         let mut cancel = interrupt::cancel();
@@ -73,10 +81,9 @@ impl Global {
         }
         if let Some(timeout) = self.timeout {
             limits.prediction = None;
-            if let Some(deadline) = Instant::now().checked_add(timeout) {
+            if let Some(deadline) = started().checked_add(timeout) {
                 cancel = cancel.with_deadline(deadline);
             }
-            give_up_after(timeout);
         }
         LoadOptions {
             function: function.map(str::to_owned),
@@ -89,8 +96,14 @@ impl Global {
     }
 }
 
-/// Ends the process when it is long past the time: work is asked to stop between ops, and one op may be endless itself.
-/// What was being written is removed.
+/// When the command began.
+fn started() -> Instant {
+    static START: OnceLock<Instant> = OnceLock::new();
+    *START.get_or_init(Instant::now)
+}
+
+/// Ends the process when it is long past the time: work is asked to stop between ops, and one op may be endless itself,
+/// or a model may take long to open. What was being written is removed.
 #[expect(
     clippy::exit,
     reason = "the main thread is in an op that does not end: nobody else can end the process"
@@ -101,7 +114,7 @@ fn give_up_after(timeout: Duration) {
     std::thread::spawn(move || {
         std::thread::sleep(timeout.saturating_add(GRACE));
         milwright::abandon_writes();
-        let message = "the time for all of it is over, and an op did not end";
+        let message = "the time for all of it is over, and the work did not end";
         printer::error(&Error::new(ErrorKind::DeadlineExceeded, message));
         std::process::exit(1);
     });

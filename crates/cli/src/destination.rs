@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use milwright::{Container, Error, ErrorKind, Result, would_replace};
+use milwright::{Container, Error, ErrorKind, Existing, Result, would_replace};
 use unicode_normalization::UnicodeNormalization;
 
 use crate::printer;
@@ -17,6 +17,16 @@ pub struct Force {
 }
 
 impl Force {
+    /// For the writers: what comes between a check and the end of a write is not replaced either.
+    pub fn existing(&self) -> Existing {
+        if self.force { Existing::Replace } else { Existing::Keep }
+    }
+
+    /// Says how to replace what a writer found at a destination.
+    pub fn explain(error: Error) -> Error {
+        if error.kind() == ErrorKind::Exists { error.with_hint(REPLACE) } else { error }
+    }
+
     /// Refuses to replace a model, unless that is wanted, and always the one that the result is made from, or one that has it
     /// inside. What is no model of this kind is not looked at: it is never replaced, and whoever writes says so.
     pub fn check_model(&self, path: &Path, container: Container, source: &Path) -> Result<()> {
@@ -45,9 +55,10 @@ impl Force {
     }
 }
 
+const REPLACE: &str = "replace it with --force, or choose another name with -o";
+
 fn there_already() -> Error {
-    Error::new(ErrorKind::InvalidInput, "it is there already")
-        .with_hint("replace it with --force, or choose another name with -o")
+    Error::new(ErrorKind::Exists, "it is there already").with_hint(REPLACE)
 }
 
 /// Names of files after names from a model: none leads out of its folder, means something to a system, or is another

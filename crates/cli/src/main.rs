@@ -80,6 +80,7 @@ fn main() -> ExitCode {
     if !matches!(cli.command, Command::Worker) {
         interrupt::watch();
     }
+    cli.global.watch_the_time();
     let printer = Printer::new(cli.global.json);
     let result = match cli.command {
         Command::Inspect(args) => inspect::run(&args, &printer),
@@ -112,7 +113,7 @@ fn main() -> ExitCode {
 
 fn exit_code(kind: ErrorKind) -> u8 {
     match kind {
-        ErrorKind::InvalidInput => 2,
+        ErrorKind::InvalidInput | ErrorKind::Exists => 2,
         ErrorKind::Tolerance => 3,
         ErrorKind::Malformed | ErrorKind::Unsupported => 4,
         ErrorKind::Cancelled => interrupt::exit_code(),

@@ -87,6 +87,54 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)
 }
 
+/// Renames a file or folder to a name that is free. Returns `false`, and changes nothing, if it is not: also if another
+/// process takes the name during the call. An empty folder does not count where this renames a folder.
+pub fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
+    step()?;
+    if from.is_dir() {
+        // No system renames a folder to the name of a file, or to that of a folder that is not empty.
+        return match fs::rename(from, to) {
+            Err(_) if to.symlink_metadata().is_ok() => Ok(false),
+            result => result.map(|()| true),
+        };
+    }
+    if let Some(renamed) = rename_without_replacing(from, to)? {
+        return Ok(renamed);
+    }
+    // A second name for a file is never one that is taken. The first goes with the folder that it is in.
+    match fs::hard_link(from, to) {
+        Ok(()) => fs::remove_file(from).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        // Where the file system has no such links, another process may take the name after this check.
+        Err(_) if to.symlink_metadata().is_ok() => Ok(false),
+        Err(_) => fs::rename(from, to).map(|()| true),
+    }
+}
+
+/// [`rename_new`] in one call; `None` if the system or the file system has none.
+fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<Option<bool>> {
+    #[cfg(feature = "faults")]
+    if !faults::can_exchange() {
+        return Ok(None);
+    }
+    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        use rustix::io::Errno;
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(Some(true)),
+            Err(Errno::EXIST) => Ok(Some(false)),
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+    {
+        let _ = (from, to);
+        Ok(None)
+    }
+}
+
 /// Exchanges two names in one step. Returns `false` if the system or the file system cannot.
 pub fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
     step()?;

@@ -38,6 +38,8 @@ pub enum ErrorKind {
     Unsupported,
     /// A bound on untrusted input is exceeded.
     LimitExceeded,
+    /// There is something already where nothing should be replaced.
+    Exists,
     /// The caller passed an invalid argument, such as data whose length does not fit its type.
     InvalidArgument,
 }
@@ -76,6 +78,12 @@ impl Error {
     /// An argument that is wrong.
     pub fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::InvalidArgument, message)
+    }
+
+    /// Something at a destination where nothing may be replaced.
+    pub fn exists() -> Self {
+        Self::new(ErrorKind::Exists, "it is there already")
+            .with_hint("choose another name, or remove it first")
     }
 
     /// A form that is known and not handled.

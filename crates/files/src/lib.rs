@@ -21,4 +21,4 @@ pub use disk::faults;
 pub use error::{Error, ErrorKind, Result};
 pub use map::{FileMap, aligned_copy, map_bytes, map_file, read_aligned};
 pub use regular::{check_destination, is_device_name, open_regular, open_without_links};
-pub use staging::{StagedFile, StagedFolder, abandon_writes, is_empty};
+pub use staging::{Existing, StagedFile, StagedFolder, abandon_writes, is_empty};

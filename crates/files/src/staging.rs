@@ -68,6 +68,18 @@ impl StagedFile {
         drop(file);
         folder.commit()
     }
+
+    /// Like [`commit`](Self::commit), but replaces a file only if that is wanted.
+    ///
+    /// # Errors
+    ///
+    /// If renaming fails, or there is something at the destination that should stay, even if it has been there for a
+    /// moment only.
+    pub fn commit_over(self, existing: Existing) -> Result<()> {
+        let Self { file, folder } = self;
+        drop(file);
+        folder.commit_over(existing)
+    }
 }
 
 impl io::Write for StagedFile {
@@ -84,6 +96,17 @@ impl io::Seek for StagedFile {
     fn seek(&mut self, position: io::SeekFrom) -> io::Result<u64> {
         self.file.seek(position)
     }
+}
+
+/// What happens to a file or folder that is where a result should go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existing {
+    /// It is replaced, completely or not at all.
+    #[default]
+    Replace,
+    /// It stays, and the write is an error of the kind [`Exists`](crate::ErrorKind::Exists). An empty folder does not
+    /// count.
+    Keep,
 }
 
 /// The temporary folders of this process, each with its destination. Every commit holds this lock.
@@ -218,6 +241,28 @@ impl StagedFolder {
         self.put_in_place().map_err(|error| not_in_place(error).at(&self.destination))
     }
 
+    /// Like [`commit`](Self::commit), but replaces a file or folder only if that is wanted.
+    ///
+    /// # Errors
+    ///
+    /// If renaming fails, or there is something at the destination that should stay, even if it has been there for a
+    /// moment only.
+    pub fn commit_over(self, existing: Existing) -> Result<()> {
+        if existing == Existing::Replace {
+            return self.commit();
+        }
+        let put = || {
+            let _folders = in_progress();
+            let renamed = disk::rename_new(&self.content, &self.destination)?;
+            disk::sync_folder(parent(&self.destination)).map(|()| renamed)
+        };
+        match put() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::exists().at(&self.given)),
+            Err(error) => Err(not_in_place(error).at(&self.given)),
+        }
+    }
+
     fn put_in_place(&self) -> io::Result<()> {
         let _folders = in_progress();
         // A rename replaces a file, but not a folder that is not empty.
@@ -319,4 +364,78 @@ fn parent(path: &Path) -> &Path {
 fn prefix(destination: &Path) -> String {
     let name = destination.file_name().unwrap_or_default().to_string_lossy();
     format!(".{name}.milwright-")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::ErrorKind;
+
+    fn file(path: &Path, text: &str) -> StagedFile {
+        let mut file = StagedFile::create(path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file.sync().unwrap();
+        file
+    }
+
+    fn folder(path: &Path, text: &str) -> StagedFolder {
+        let staged = StagedFolder::create(path).unwrap();
+        disk::create_folder(staged.content()).unwrap();
+        fs::write(staged.content().join("text"), text).unwrap();
+        staged
+    }
+
+    /// What comes between the start of a write and its end is not replaced either.
+    #[test]
+    fn nothing_new_replaces_anything() {
+        check_new();
+        // On systems, and file systems, that cannot rename in one step without replacing.
+        #[cfg(feature = "faults")]
+        disk::faults::with(disk::faults::Fault::Full, usize::MAX, false, check_new);
+    }
+
+    fn check_new() {
+        let outer = tempfile::tempdir().unwrap();
+        let path = outer.path().join("out");
+        let (late, never) = (file(&path, "late"), folder(&path, "never"));
+        file(&path, "first").commit_over(Existing::Keep).unwrap();
+        for error in
+            [late.commit_over(Existing::Keep).unwrap_err(), never.commit_over(Existing::Keep).unwrap_err()]
+        {
+            assert_eq!((error.kind(), error.path()), (ErrorKind::Exists, Some(path.as_path())));
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "first");
+        fs::remove_file(&path).unwrap();
+
+        let (late, never) = (folder(&path, "late"), file(&path, "never"));
+        fs::create_dir(&path).unwrap();
+        folder(&path, "first").commit_over(Existing::Keep).unwrap();
+        for error in
+            [late.commit_over(Existing::Keep).unwrap_err(), never.commit_over(Existing::Keep).unwrap_err()]
+        {
+            assert_eq!(error.kind(), ErrorKind::Exists);
+        }
+        assert_eq!(fs::read_to_string(path.join("text")).unwrap(), "first");
+        assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 1, "no temporary folder is left");
+    }
+
+    /// Of many writers of one new file, or folder, one wins.
+    #[test]
+    fn one_of_many_wins() {
+        let outer = tempfile::tempdir().unwrap();
+        for (i, is_folder) in (0..20).zip([true, false].into_iter().cycle()) {
+            let path = &outer.path().join(format!("out{i}"));
+            let write = |text: &str| match is_folder {
+                true => folder(path, text).commit_over(Existing::Keep),
+                false => file(path, text).commit_over(Existing::Keep),
+            };
+            let wins = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|i| scope.spawn(move || write(&i.to_string()))).collect();
+                threads.into_iter().map(|t| t.join().unwrap()).filter(Result::is_ok).count()
+            });
+            assert_eq!(wins, 1);
+        }
+    }
 }

@@ -38,7 +38,8 @@ const XGBOOST: &str =
 const LIBSVM: &str = "convert it with coremltools, in Python: \
                       `coremltools.converters.libsvm.convert(svmutil.svm_load_model(FILE))`";
 const WEIGHTS: &str = "it has weights and no program: load them into their model in PyTorch, and convert that with coremltools, in Python";
-const OTHER: &str = "give the path of an .mlpackage folder, an .mlmodel file, an .mlmodelc folder or an .onnx file";
+const OTHER: &str =
+    "give the path of an .mlpackage folder, an .mlmodel file, an .mlmodelc folder or an .onnx file";
 const INPUT: &str = "give the path of a model first; files like this one are its inputs: `milwright run MODEL --input NAME=FILE`";
 const PAGE: &str =
     "the download brought a page in place of the file: log in, or use the link to the file itself";

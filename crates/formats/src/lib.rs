@@ -39,7 +39,7 @@ pub use compiled::{
 };
 pub use lfs::lfs_pointer;
 pub use milwright_files::{
-    Error, ErrorKind, FileMap, Result, StagedFile, abandon_writes, is_device_name, open_regular,
+    Error, ErrorKind, Existing, FileMap, Result, StagedFile, abandon_writes, is_device_name, open_regular,
 };
 pub use nearest::{did_you_mean, nearest};
 pub use open::{Container, Package};

@@ -17,7 +17,7 @@ use crate::proto::mil_spec::value::BlobFileValue;
 use crate::{Container, Error, Package, Result, open_regular, references};
 use milwright_files::check_destination;
 use milwright_files::disk::{self, NewFile};
-use milwright_files::{StagedFile, StagedFolder, is_empty};
+use milwright_files::{Existing, StagedFile, StagedFolder, is_empty};
 
 const WEIGHT_FILE: &str = "weight.bin";
 const BUFFER: usize = 1 << 20;
@@ -194,6 +194,16 @@ impl StagedPackage {
     /// included, has a file of either package open or mapped.
     pub fn commit(self) -> Result<()> {
         self.staging.commit()
+    }
+
+    /// Like [`commit`](Self::commit), but replaces a package only if that is wanted.
+    ///
+    /// # Errors
+    ///
+    /// If renaming fails, or there is something at the destination that should stay, even if it has been there for a
+    /// moment only.
+    pub fn commit_over(self, existing: Existing) -> Result<()> {
+        self.staging.commit_over(existing)
     }
 }
 

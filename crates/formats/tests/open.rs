@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use milwright_formats::blob::BlobType;
 use milwright_formats::proto::{Identity, Model, mil_spec, model};
 use milwright_formats::{
-    CompiledProgram, Container, ErrorKind, Package, PackageWriter, write_mlmodel, write_mlmodelc,
+    CompiledProgram, Container, ErrorKind, Existing, Package, PackageWriter, write_mlmodel, write_mlmodelc,
 };
 use prost::Message as _;
 
@@ -357,7 +357,7 @@ fn compiled(path: &Path) {
         weights: &Default::default(),
         digest: [0; 32],
     };
-    write_mlmodelc(path, &program).unwrap();
+    write_mlmodelc(path, &program, Existing::Replace).unwrap();
 }
 
 /// Every file of a package and of a compiled model, replaced by everything that is no file, and by links.

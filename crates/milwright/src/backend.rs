@@ -11,6 +11,7 @@ use milwright_cache::Store;
 use milwright_mil::engine::{DEFAULT_MEMORY, Engine};
 use serde::{Deserialize, Serialize};
 
+use crate::words::words;
 use crate::{Cancel, Error, ErrorKind, InferenceRequest, Model, Prediction, Profile, Result, State};
 
 /// Something that runs models.
@@ -225,6 +226,8 @@ pub enum Precision {
     /// fp32, too: nothing is rounded.
     Wide,
 }
+
+words!(Precision, "precision", "declared" => Declared, "wide" => Wide);
 
 /// The hardware that Core ML may use, by its names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use milwright_mil::Opset;
 use serde::Serialize;
 
+use crate::words::words;
 use crate::{
-    LoadOptions, Model, OptimizeReport, Optimizer, Progress, Quantization, Result, Samples, TargetOs,
-    Tolerance,
+    Existing, LoadOptions, Model, OptimizeReport, Optimizer, Progress, Quantization, Result, Samples,
+    TargetOs, Tolerance,
 };
 
 /// Converts ONNX models and neural networks to ML programs, which Core ML loads since iOS 15, and which can be optimized
@@ -45,6 +46,8 @@ pub enum ComputePrecision {
     /// fp16, as the Neural Engine and the GPU do.
     Float16,
 }
+
+words!(ComputePrecision, "precision", "float32" => Float32, "float16" => Float16);
 
 /// The report of a conversion.
 #[derive(Clone, Debug, Serialize)]
@@ -104,6 +107,13 @@ impl Converter {
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Converter {
         self.optimizer = self.optimizer.seed(seed);
+        self
+    }
+
+    /// What happens to a package that is at the output already. Without this, it is replaced.
+    #[must_use]
+    pub fn existing(mut self, existing: Existing) -> Converter {
+        self.optimizer = self.optimizer.existing(existing);
         self
     }
 

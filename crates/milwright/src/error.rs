@@ -36,6 +36,8 @@ pub enum ErrorKind {
     Unsupported,
     /// An input or an option is wrong: name, shape, element type, value.
     InvalidInput,
+    /// There is something already where a result should go, and nothing is to be replaced.
+    Exists,
     /// A result differs from the original by more than was allowed, or is NaN or infinite where the original is not.
     Tolerance,
     /// The backend is not available on this machine.
@@ -136,7 +138,13 @@ impl Error {
 
     /// The file that it is about.
     pub fn path(&self) -> Option<&Path> {
-        self.0.path.as_deref()
+        self.0.path.as_deref().or_else(|| self.path_below())
+    }
+
+    /// The file that the reader or writer beneath named: it is in the message.
+    fn path_below(&self) -> Option<&Path> {
+        let source: &(dyn std::error::Error + 'static) = &**self.0.source.as_ref()?;
+        source.downcast_ref::<milwright_formats::Error>()?.path()
     }
 
     /// What to do about it.
@@ -166,6 +174,7 @@ impl From<milwright_formats::Error> for Error {
         let kind = match e.kind() {
             Kind::NotFound | Kind::Io => ErrorKind::Io,
             Kind::Unsupported => ErrorKind::Unsupported,
+            Kind::Exists => ErrorKind::Exists,
             Kind::InvalidArgument => ErrorKind::InvalidInput,
             _ => ErrorKind::Malformed,
         };

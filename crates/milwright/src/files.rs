@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use milwright_formats::StagedFile;
 
 use crate::paths::stage;
-use crate::{Error, FeatureType, Result, Tensor, image, npy};
+use crate::{Error, Existing, FeatureType, Result, Tensor, image, npy};
 
 /// A group of staged writes, which are renamed together. After an error, or if it is dropped before
 /// [`commit`](Files::commit), older files of these names are unchanged.
@@ -24,10 +24,16 @@ use crate::{Error, FeatureType, Result, Tensor, image, npy};
 /// ```
 #[derive(Debug, Default)]
 pub struct Files {
+    existing: Existing,
     staged: Vec<(PathBuf, StagedFile)>,
 }
 
 impl Files {
+    /// An empty group. `existing` says what happens to files that have these names already.
+    pub fn new(existing: Existing) -> Files {
+        Files { existing, staged: Vec::new() }
+    }
+
     /// Stages a tensor as a `.npy` file: see [`npy::write`].
     ///
     /// # Errors
@@ -70,15 +76,32 @@ impl Files {
     /// Renames every file to its final name.
     ///
     /// # Errors
-    /// A file cannot be renamed. Files before it are then in place, later ones are not.
+    /// A file cannot be renamed, or there is one that should stay. Files before it are then in place, later ones are not.
     pub fn commit(self) -> Result<()> {
-        self.staged.into_iter().try_for_each(|(_, file)| Ok(file.commit()?))
+        self.staged.into_iter().try_for_each(|(_, file)| Ok(file.commit_over(self.existing)?))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_should_stay_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npy");
+        let write = |existing, value: f32| {
+            let mut files = Files::new(existing);
+            files.npy(&path, &Tensor::scalar(value))?;
+            files.commit()
+        };
+        write(Existing::Keep, 1.0).unwrap();
+        let error = write(Existing::Keep, 2.0).unwrap_err();
+        assert_eq!((error.kind(), error.path()), (crate::ErrorKind::Exists, Some(&*path)));
+        assert_eq!(npy::read(&path).unwrap(), Tensor::scalar(1f32));
+        write(Existing::Replace, 3.0).unwrap();
+        assert_eq!(npy::read(&path).unwrap(), Tensor::scalar(3f32));
+    }
 
     #[test]
     fn nothing_is_replaced_before_everything_is_written() {

@@ -4,6 +4,7 @@
 //! converted to grey with the weights of `convert("L")` (ITU-R 601). Transparency is dropped, not blended; colour
 //! profiles are not applied; of an animation, only the first frame is read.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _, Seek as _, Write as _};
 use std::path::Path;
 
@@ -16,6 +17,7 @@ use image::{
 };
 
 use crate::paths::{open_input, stage};
+use crate::words::words;
 use crate::{ColorSpace, Error, FeatureType, Flexibility, Result, Tensor};
 
 /// How to make an image of another size fit a model.
@@ -32,6 +34,8 @@ pub enum Fit {
     /// Return an error.
     Exact,
 }
+
+words!(Fit, "way to fit images", "crop" => Crop, "pad" => Pad, "stretch" => Stretch, "exact" => Exact);
 
 /// The largest number of pixels: somewhat more than large cameras have.
 const MAX_PIXELS: u64 = 1 << 27;
@@ -59,7 +63,8 @@ pub fn read_fitted(path: impl AsRef<Path>, ty: &FeatureType, fit: Fit) -> Result
     let FeatureType::Image { width, height, color, flexibility } = ty else {
         return Err(Error::invalid("the input is not an image").with_hint("give a .npy file").at(path));
     };
-    let (w, h) = dimensions(path)?;
+    let source = Source::open(path)?;
+    let (w, h) = source.dimensions()?;
     let pixels = u64::from(w) * u64::from(h);
     if pixels > MAX_PIXELS {
         return Err(Error::invalid(format!(
@@ -81,7 +86,7 @@ pub fn read_fitted(path: impl AsRef<Path>, ty: &FeatureType, fit: Fit) -> Result
         .with_hint("resize the image: how it is resized is part of the result")
         .at(path));
     }
-    let mut decoder = decoder(path, MAX_HEADER_MEMORY + pixels * MAX_PIXEL_BYTES)?;
+    let mut decoder = source.decoder(MAX_HEADER_MEMORY + pixels * MAX_PIXEL_BYTES)?;
     let orientation = orientation(&mut decoder);
     let decoded = DynamicImage::from_decoder(decoder).map_err(|e| unreadable(path, &e))?;
     // 16-bit samples and transparency are dropped in the end, and would only affect the resampling.
@@ -110,16 +115,7 @@ pub fn read_fitted(path: impl AsRef<Path>, ty: &FeatureType, fit: Fit) -> Result
 /// # Errors
 /// The file cannot be read.
 pub fn dimensions(path: impl AsRef<Path>) -> Result<(u32, u32)> {
-    // Limits the memory for the data before the pixels, whatever size that data claims.
-    let mut decoder = decoder(path.as_ref(), MAX_HEADER_MEMORY)?;
-    let (w, h) = decoder.dimensions();
-    Ok(match orientation(&mut decoder) {
-        Orientation::Rotate90
-        | Orientation::Rotate270
-        | Orientation::Rotate90FlipH
-        | Orientation::Rotate270FlipH => (h, w),
-        _ => (w, h),
-    })
+    Source::open(path.as_ref())?.dimensions()
 }
 
 /// The rotation in the EXIF data. Damaged EXIF data is ignored, because the photo is still readable.
@@ -187,35 +183,62 @@ fn fitted(image: &DynamicImage, width: u32, height: u32, fit: Fit) -> DynamicIma
     }
 }
 
-/// Opens a decoder that uses at most `memory` bytes at a time. A JPEG file is read into memory as a whole in addition.
-fn decoder(path: &Path, memory: u64) -> Result<impl ImageDecoder> {
-    let io = |e| Error::io("read", path, e);
-    let mut file = open_input(path)?;
-    let len = file.metadata().map_err(io)?.len();
-    if len > MAX_FILE_BYTES {
-        return Err(Error::invalid(format!("{len} bytes are too many for an image")).at(path));
-    }
-    let mut start = Vec::new();
-    (&mut file).take(64).read_to_end(&mut start).map_err(io)?;
-    file.rewind().map_err(io)?;
-    let format = image::guess_format(&start).ok();
-    match format {
-        Some(ImageFormat::Png) => {}
-        Some(ImageFormat::Jpeg) => {
-            let mut file = BufReader::new(&file);
-            if !is_whole_jpeg(&mut file) {
-                return Err(damaged("it ends in the middle").at(path));
-            }
+/// A PNG file, or a complete JPEG file.
+struct Source<'a> {
+    path: &'a Path,
+    file: File,
+    format: ImageFormat,
+}
+
+impl Source<'_> {
+    fn open(path: &Path) -> Result<Source<'_>> {
+        let io = |e| Error::io("read", path, e);
+        let mut file = open_input(path)?;
+        let len = file.metadata().map_err(io)?.len();
+        if len > MAX_FILE_BYTES {
+            return Err(Error::invalid(format!("{len} bytes are too many for an image")).at(path));
         }
-        _ => return Err(other_format(&start, format).at(path)),
+        let mut start = Vec::new();
+        (&mut file).take(64).read_to_end(&mut start).map_err(io)?;
+        file.rewind().map_err(io)?;
+        let format = match image::guess_format(&start).ok() {
+            Some(format @ ImageFormat::Png) => format,
+            Some(format @ ImageFormat::Jpeg) => {
+                if !is_whole_jpeg(&mut BufReader::new(&file)) {
+                    return Err(damaged("it ends in the middle").at(path));
+                }
+                format
+            }
+            other => return Err(other_format(&start, other).at(path)),
+        };
+        Ok(Source { path, file, format })
     }
-    file.rewind().map_err(io)?;
-    let mut reader = ImageReader::new(BufReader::new(file));
-    reader.set_format(format.unwrap_or(ImageFormat::Png));
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(memory);
-    reader.limits(limits);
-    reader.into_decoder().map_err(|e| unreadable(path, &e))
+
+    /// A decoder from the start, which uses at most `memory` bytes at a time. A JPEG file is read into memory as a whole
+    /// in addition.
+    fn decoder(&self, memory: u64) -> Result<impl ImageDecoder> {
+        (&self.file).rewind().map_err(|e| Error::io("read", self.path, e))?;
+        let mut reader = ImageReader::new(BufReader::new(&self.file));
+        reader.set_format(self.format);
+        let mut limits = Limits::default();
+        limits.max_alloc = Some(memory);
+        reader.limits(limits);
+        reader.into_decoder().map_err(|e| unreadable(self.path, &e))
+    }
+
+    /// The width and height after the rotation in the EXIF data.
+    fn dimensions(&self) -> Result<(u32, u32)> {
+        // Limits the memory for the data before the pixels, whatever size that data claims.
+        let mut decoder = self.decoder(MAX_HEADER_MEMORY)?;
+        let (w, h) = decoder.dimensions();
+        Ok(match orientation(&mut decoder) {
+            Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH => (h, w),
+            _ => (w, h),
+        })
+    }
 }
 
 /// Longer files are refused. The largest photos have a tenth of this.
@@ -227,16 +250,18 @@ fn is_whole_jpeg(file: &mut impl BufRead) -> bool {
         let mut byte = [0];
         file.read_exact(&mut byte).ok().map(|()| byte[0])
     }
-    /// The next marker, and whether there were bytes in front of it.
+    /// The next marker.
     fn marker(file: &mut impl BufRead) -> Option<u8> {
-        let mut last = next(file)?;
         loop {
-            let byte = next(file)?;
+            file.skip_until(0xFF).ok()?;
+            let mut byte = next(file)?;
+            while byte == 0xFF {
+                byte = next(file)?;
+            }
             // In pixel data, each 0xFF is followed by a zero or by the number of a restart marker.
-            if last == 0xFF && !matches!(byte, 0 | 0xD0..=0xD7 | 0xFF) {
+            if !matches!(byte, 0 | 0xD0..=0xD7) {
                 return Some(byte);
             }
-            last = byte;
         }
     }
     let mut walk = || -> Option<()> {

@@ -1,26 +1,25 @@
 //! Describes model files, also those that cannot be run.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use milwright_formats::Package;
 use milwright_formats::onnx::OnnxFile;
 
 use crate::kinds::pipeline;
-use crate::{Model, ModelInfo, Result};
+use crate::storage::Storage;
+use crate::{ImportOptions, Model, ModelInfo, Result};
 
 impl ModelInfo {
-    /// Describes a model file of any type. If weights are missing, or are still pointers of Git LFS, the description
-    /// has a warning.
+    /// Describes a model file of any type. If weights are missing, or are still pointers of Git LFS, or if an ONNX model
+    /// has nodes that no program can compute, the description has a warning.
     ///
     /// # Errors
-    /// The file cannot be read or is not a Core ML model.
+    /// The file cannot be read or is neither a Core ML model nor an ONNX model.
     pub fn open(path: impl AsRef<Path>) -> Result<ModelInfo> {
         let path = path.as_ref();
         if OnnxFile::is_one(path) {
-            let model = Model::open(path)?;
-            let mut info = model.info().clone();
-            info.warnings.extend_from_slice(model.import_notes());
-            return Ok(info);
+            return ModelInfo::of_onnx(path);
         }
         let package = Package::open_without_weights(path)?;
         let mut info = ModelInfo::of_package(&package).map_err(|e| e.at(path))?;
@@ -34,6 +33,28 @@ impl ModelInfo {
         info.warnings.extend(
             unread.iter().map(|layer| format!("not understood, so that the model cannot be run: {layer}")),
         );
+        Ok(info)
+    }
+
+    /// Describes an ONNX model: as the program that it becomes or, if it cannot become one, as its file declares it.
+    fn of_onnx(path: &Path) -> Result<ModelInfo> {
+        let file = Arc::new(OnnxFile::open(path)?);
+        let error = match Model::from_onnx(path, Arc::clone(&file), &ImportOptions::new().0) {
+            Ok(model) => {
+                let mut info = model.info().clone();
+                info.warnings.extend_from_slice(model.import_notes());
+                return Ok(info);
+            }
+            Err(error) => error,
+        };
+        let outline = milwright_convert::onnx::outline(&file);
+        let mut info = ModelInfo::new(&outline.model);
+        // How new a system must be follows from the ops that the nodes become.
+        (info.runnable, info.needs) = (false, None);
+        info.storage = Storage::of_outline(&outline.weights);
+        info.functions.iter_mut().for_each(|f| f.ops.clone_from(&outline.ops));
+        let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+        info.warnings.push(format!("the model cannot be run: {error}{hint}"));
         Ok(info)
     }
 

@@ -78,6 +78,7 @@ mod structure;
 mod target;
 mod target_os;
 pub mod telemetry;
+mod words;
 
 pub use backend::{
     Availability, Backend, ComputeUnits, Limits, LoadOptions, Loaded, LoadedModel, PlanOrigin, Precision,
@@ -105,7 +106,7 @@ pub use kinds::{Can, ModelKind, Task};
 pub use milwright_apple::{ComputePlan, Device, PlannedOp};
 pub use milwright_cache as cache;
 pub use milwright_formats::{
-    Container, abandon_writes, did_you_mean, is_device_name, nearest, would_replace,
+    Container, Existing, abandon_writes, did_you_mean, is_device_name, nearest, would_replace,
 };
 pub use milwright_mil as mil;
 pub use milwright_mil::engine::MAX_THREADS;

@@ -17,7 +17,7 @@ use milwright_formats::proto::{self as pb, Pipeline};
 use milwright_formats::{CompiledPart, CompiledPipeline, CompiledProgram, Container, Package};
 use milwright_mil::{Checked, Function, OpKind, Opset, Program, verify};
 
-use crate::{Error, ErrorKind, ImportOptions, ModelInfo, ModelKind, Result, Task};
+use crate::{Error, ErrorKind, Existing, ImportOptions, ModelInfo, ModelKind, Result, Task};
 
 /// A model that was opened and verified. The weights of an ML program stay in the file, which is memory-mapped.
 ///
@@ -290,12 +290,22 @@ impl Model {
     /// The model, or a model of the pipeline, is of another type; the folder cannot be written; or there is something
     /// at `path` that is not a compiled model.
     pub fn compile_to(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.compile_over(path, Existing::Replace)
+    }
+
+    /// Like [`compile_to`](Model::compile_to), but replaces a compiled model only if that is wanted.
+    ///
+    /// # Errors
+    /// As for `compile_to`; or there is a compiled model that should stay.
+    pub fn compile_over(&self, path: impl AsRef<Path>, existing: Existing) -> Result<()> {
         self.info.check(Task::Compile).map_err(|e| e.at(&self.path))?;
         self.check_not_replaced(path.as_ref())?;
         match self.compiled(self.digest())? {
-            CompiledPart::Program(program) => Ok(milwright_formats::write_mlmodelc(path, &program)?),
+            CompiledPart::Program(program) => {
+                Ok(milwright_formats::write_mlmodelc(path, &program, existing)?)
+            }
             CompiledPart::Pipeline(pipeline) => {
-                Ok(milwright_formats::write_mlmodelc_pipeline(path, &pipeline)?)
+                Ok(milwright_formats::write_mlmodelc_pipeline(path, &pipeline, existing)?)
             }
             CompiledPart::Specification(_) => Err(Error::new(
                 ErrorKind::Unsupported,

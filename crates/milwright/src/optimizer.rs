@@ -29,8 +29,8 @@ use spill::{Spill, Weights};
 use crate::kinds::Task;
 use crate::target::reference_ops;
 use crate::{
-    ArrayType, Error, ErrorKind, FeatureType, LoadOptions, Model, OutputDifference, Proof, Result, Samples,
-    Target, TargetOs, WeightReport, compare, overflow, telemetry,
+    ArrayType, Error, ErrorKind, Existing, FeatureType, LoadOptions, Model, OutputDifference, Proof, Result,
+    Samples, Target, TargetOs, WeightReport, compare, overflow, telemetry,
 };
 
 /// Optimizes models. Build one, then call [`optimize`](Optimizer::optimize) for as many models as you like.
@@ -60,6 +60,7 @@ pub struct Optimizer {
     samples: Option<Samples>,
     seed: u64,
     load: LoadOptions,
+    existing: Existing,
     /// The opset of the result; `None` keeps that of an ML program, and uses the oldest one for a network.
     opset: Option<Opset>,
     task: Task,
@@ -110,6 +111,7 @@ impl Default for Optimizer {
             samples: None,
             seed: 0,
             load: LoadOptions::default(),
+            existing: Existing::Replace,
             opset: None,
             task: Task::Optimize,
         }
@@ -199,6 +201,13 @@ impl Optimizer {
         self
     }
 
+    /// What happens to a package that is at the output already. Without this, it is replaced.
+    #[must_use]
+    pub fn existing(mut self, existing: Existing) -> Optimizer {
+        self.existing = existing;
+        self
+    }
+
     /// Turns this into a converter: programs get this opset, and are changed only as far as that requires.
     pub(crate) fn converting(mut self, opset: Option<Opset>) -> Optimizer {
         self.opset = opset;
@@ -216,9 +225,9 @@ impl Optimizer {
     /// the ops that lose precision in it. The ops that produce and use these values stay in fp32 in a second attempt,
     /// and are listed in the report.
     ///
-    /// A package at `output` is replaced, atomically where the system supports that. A caller that wants to ask the
-    /// user first calls [`would_replace`](crate::would_replace), as the command does. Nothing but a package is ever
-    /// replaced.
+    /// A package at `output` is replaced, atomically where the system supports that, unless it should
+    /// [stay](Existing::Keep). A caller that wants to ask the user first calls
+    /// [`would_replace`](crate::would_replace), as the command does. Nothing but a package is ever replaced.
     ///
     /// # Errors
     /// The result is outside the tolerance, or is NaN or infinite where the original is not; it cannot be written; or
@@ -232,6 +241,7 @@ impl Optimizer {
         let split =
             if matches!(self.calibration, Calibration::Half) { Some(self.split(model)?) } else { None };
         let report = split.as_ref().unwrap_or(self).run(model, output, progress);
+        let report = report.map_err(|e| if e.path().is_none() { e.at(model.path()) } else { e });
         telemetry::optimized(report.as_ref().map(|_| ()).map_err(Error::kind));
         report
     }
@@ -336,7 +346,7 @@ impl Optimizer {
         let mut attempt = attempt?;
         attempt.time += prepared_in;
         attempt.report.fp16_headroom = self.headroom(&source, &observed, &attempt.report);
-        attempt.finish(output)
+        attempt.finish(output, self.existing)
     }
 
     /// Checks that each entry of the configuration is for a weight of the model.
@@ -644,9 +654,9 @@ struct Attempt {
 }
 
 impl Attempt {
-    fn finish(self, output: Option<&Path>) -> Result<OptimizeReport> {
+    fn finish(self, output: Option<&Path>, existing: Existing) -> Result<OptimizeReport> {
         if output.is_some() {
-            self.staged.commit()?;
+            self.staged.commit_over(existing)?;
         }
         Ok(OptimizeReport { optimize_time: self.time, ..self.report })
     }

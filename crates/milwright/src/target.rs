@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::coreml::CoreMl;
 use crate::engine::OnEngine;
+use crate::words::words;
 use crate::{Availability, Backend, ComputeUnits, Error, ErrorKind, LoadOptions, LoadedModel, Model, Result};
 
 /// What a model should run on.
@@ -26,6 +27,8 @@ pub enum Target {
     /// The CPU: Milwright's own engine.
     Cpu,
 }
+
+words!(Target, "target", "auto" => Auto, "ane" => Ane, "gpu" => Gpu, "cpu" => Cpu);
 
 /// Every backend, the preferred one first.
 pub fn backends() -> Vec<Box<dyn Backend>> {

@@ -2,6 +2,8 @@
 
 use milwright_mil::Opset;
 
+use crate::words::words;
+
 /// The systems that a model is for, named by the version of iOS. Apple's other systems of the same year are included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -15,6 +17,8 @@ pub enum TargetOs {
     /// iOS 18, macOS 15.
     Ios18,
 }
+
+words!(TargetOs, "target system", "ios15" => Ios15, "ios16" => Ios16, "ios17" => Ios17, "ios18" => Ios18);
 
 impl From<TargetOs> for Opset {
     fn from(target: TargetOs) -> Opset {

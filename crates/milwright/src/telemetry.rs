@@ -89,6 +89,7 @@ pub(crate) fn name(kind: ErrorKind) -> &'static str {
         ErrorKind::Malformed => "malformed",
         ErrorKind::Unsupported => "unsupported",
         ErrorKind::InvalidInput => "invalid_input",
+        ErrorKind::Exists => "exists",
         ErrorKind::Tolerance => "tolerance",
         ErrorKind::Unavailable => "unavailable",
         ErrorKind::Runtime => "runtime",

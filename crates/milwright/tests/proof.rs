@@ -361,6 +361,28 @@ fn flexible_inputs_are_run_at_other_sizes() {
             let b = flexible(&trick(compare), shapes.clone());
             assert_eq!(compared(&a, &b).failures(20.0).len(), 1, "{compare}");
         }
+        // A state that is wrong after another size only.
+        let counting = |body: &str| {
+            let inputs = "tensor<fp32, [1, ?]> x, state<tensor<fp16, [1, 1]>> count";
+            let body = format!(
+                "tensor<fp16, [1, 1]> old = read_state(input = count)[name = string(\"old\")];
+                 {body}
+                 tensor<fp16, [1, 1]> new = add(x = old, y = step)[name = string(\"new\")];
+                 write_state(input = count, data = new);
+                 {relu}"
+            );
+            declared(&model(inputs, &body, "y"), Some(shapes.clone()))
+        };
+        let one = counting("fp16 step = const()[name = string(\"step\"), val = fp16(1)];");
+        let other = counting(
+            "tensor<int32, [2]> s = shape(x = x)[name = string(\"s\")];
+             tensor<int32, []> n = gather(x = s, indices = int32(1), axis = int32(0))[name = string(\"n\")];
+             tensor<bool, []> b = equal(x = n, y = int32(4))[name = string(\"b\")];
+             tensor<fp16, []> step = cast(x = b, dtype = string(\"fp16\"))[name = string(\"step\")];",
+        );
+        assert_eq!(compared(&one, &one).failures(1e9), [""; 0]);
+        let failures = compared(&one, &other).failures(20.0);
+        assert!(failures.len() == 1 && failures[0].starts_with("count: "), "{failures:?}");
         // Sizes that the original does not take are not asked of the other; those that the other does not take are said.
         let halves = "tensor<fp32, [1, 2, ?]> h = reshape(x = x, shape = tensor<int32, [3]>([1, 2, -1]))[name = string(\"h\")];
              tensor<fp32, [1, ?]> y = reshape(x = h, shape = tensor<int32, [2]>([1, -1]))[name = string(\"y\")];";

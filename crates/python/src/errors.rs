@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::io;
 use std::path::Path;
 
-use milwright::{Container, Error, ErrorKind, would_replace};
+use milwright::{Container, Error, ErrorKind, Existing, would_replace};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -14,6 +14,7 @@ pub fn exception(py: Python<'_>, error: &Error) -> PyErr {
     let system = system_error(error);
     let class = match (kind, system.map(io::Error::kind)) {
         (ErrorKind::InvalidInput, _) => "InputError",
+        (ErrorKind::Exists, _) => "ExistsError",
         (ErrorKind::Tolerance, _) => "ToleranceError",
         (ErrorKind::DeadlineExceeded, _) => "DeadlineError",
         (ErrorKind::OutOfMemory, _) => "OutOfMemoryError",
@@ -26,11 +27,11 @@ pub fn exception(py: Python<'_>, error: &Error) -> PyErr {
     let make = || -> PyResult<Bound<'_, PyAny>> {
         let attributes = PyDict::new(py);
         attributes.set_item("kind", format!("{kind:?}"))?;
-        attributes.set_item("hint", error.hint())?;
+        attributes.set_item("hint", if kind == ErrorKind::Exists { Some(REPLACE) } else { error.hint() })?;
         attributes.set_item("path", error.path().map(|p| p.display().to_string()))?;
         let exception =
             py.import("milwright._errors")?.getattr(class)?.call((error.to_string(),), Some(&attributes))?;
-        if kind == ErrorKind::Io {
+        if matches!(kind, ErrorKind::Io | ErrorKind::Exists) {
             exception.setattr("errno", system.and_then(io::Error::raw_os_error))?;
             exception.setattr("filename", error.path().map(|p| p.as_os_str().to_owned()))?;
         }
@@ -39,21 +40,21 @@ pub fn exception(py: Python<'_>, error: &Error) -> PyErr {
     make().map_or_else(|e| e, PyErr::from_value)
 }
 
-/// Refuses to replace a model that is at `path`, unless that is wanted.
-pub fn check_new(py: Python<'_>, path: &Path, container: Container, force: bool) -> PyResult<()> {
-    if force || !py.detach(|| would_replace(path, container)) {
+/// Refuses to replace a model that is at `path`, unless that is wanted. What comes there while the work is done is
+/// not replaced either.
+pub fn check_new(py: Python<'_>, path: &Path, container: Container, existing: Existing) -> PyResult<()> {
+    if existing == Existing::Replace || !py.detach(|| would_replace(path, container)) {
         return Ok(());
     }
-    let attributes = PyDict::new(py);
-    attributes.set_item("kind", "InvalidInput")?;
-    attributes.set_item("hint", "replace it with `force=True`, or choose another name")?;
-    attributes.set_item("path", path.display().to_string())?;
-    let message = format!("{}: it is there already", path.display());
-    let class = py.import("milwright._errors")?.getattr("ExistsError")?;
-    let exception = class.call((message,), Some(&attributes))?;
-    exception.setattr("filename", path.as_os_str())?;
-    Err(PyErr::from_value(exception))
+    Err(exception(py, &Error::new(ErrorKind::Exists, "it is there already").at(path)))
 }
+
+/// What `force` means.
+pub fn existing(force: bool) -> Existing {
+    if force { Existing::Replace } else { Existing::Keep }
+}
+
+const REPLACE: &str = "replace it with `force=True`, or choose another name";
 
 /// The exception for a panic, which is a bug of ours: an `Error` like the others, so that programs that handle these
 /// survive it.

@@ -13,7 +13,8 @@ use milwright::{
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::errors::{OrRaise, check_new};
+use crate::errors::{OrRaise, check_new, existing};
+use crate::tools::word;
 use crate::{tensors, work};
 
 /// A Core ML model, ready to run.
@@ -149,8 +150,9 @@ impl Model {
     /// Writes the model in its compiled form, a folder `.mlmodelc`.
     #[pyo3(signature = (path, *, force))]
     fn compile_to(&self, py: Python<'_>, path: PathBuf, force: bool) -> PyResult<()> {
-        check_new(py, &path, Container::Mlmodelc, force)?;
-        work::detached(py, || self.model.compile_to(path))
+        let existing = existing(force);
+        check_new(py, &path, Container::Mlmodelc, existing)?;
+        work::detached(py, || self.model.compile_over(path, existing))
     }
 
     /// The program as plain data, as JSON.
@@ -169,15 +171,7 @@ impl Model {
         precision: &str,
         limits: Limits,
     ) -> PyResult<Model> {
-        let precision = match precision {
-            "declared" => Precision::Declared,
-            "wide" => Precision::Wide,
-            _ => {
-                let error =
-                    Error::new(ErrorKind::InvalidInput, format!("there is no precision {precision:?}"));
-                return Err(error.with_hint("it is \"declared\" or \"wide\"")).or_raise(py);
-            }
-        };
+        let precision = word::<Precision>(precision).or_raise(py)?;
         let cancel = Cancel::default();
         let load = || {
             let cache = cache.map(|folder| Store::open(folder, Options::default())).transpose()?;

@@ -3,15 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use milwright::image::Fit;
 use milwright::{
-    CompressionConfig, ComputePrecision, Container, Converter, Error, ErrorKind, InferenceRequest,
-    LoadOptions, Model, ModelInfo, Optimizer, Progress, Proof, Samples, Target, TargetOs, Tolerance,
+    Compression, CompressionConfig, Container, Converter, Error, ErrorKind, InferenceRequest, LoadOptions,
+    Model, ModelInfo, Optimizer, Progress, Proof, Samples, Tolerance,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::errors::{OrRaise, check_new};
+use crate::errors::{OrRaise, check_new, existing};
 use crate::model::deadline;
 use crate::{tensors, work};
 
@@ -39,8 +38,9 @@ pub fn optimize(
     timeout: Option<f64>,
     memory_limit: Option<u64>,
 ) -> PyResult<String> {
+    let existing = existing(force);
     if let Some(output) = &output {
-        check_new(py, output, Container::Mlpackage, force)?;
+        check_new(py, output, Container::Mlpackage, existing)?;
     }
     let inputs = inputs.map(|inputs| inputs.unbind(fit)).transpose()?;
     let load = limited(timeout, memory_limit).or_raise(py)?;
@@ -49,13 +49,17 @@ pub fn optimize(
     let report = work::with_events(py, &cancel, on_event, |events| {
         let model = Arc::new(Model::open(path)?);
         let config = match config {
-            Some(text) => text.parse().map_err(|why: String| Error::new(ErrorKind::InvalidInput, why))?,
-            None => CompressionConfig::from(choice(quantize)?),
+            Some(text) => word(text)?,
+            None => CompressionConfig::from(word::<Compression>(quantize)?),
         };
-        let mut optimizer =
-            Optimizer::new().config(config).target(self::target(target)?).seed(seed).load_options(load);
+        let mut optimizer = Optimizer::new()
+            .config(config)
+            .target(word(target)?)
+            .seed(seed)
+            .existing(existing)
+            .load_options(load);
         if let Some(name) = target_os {
-            optimizer = optimizer.target_os(self::target_os(name)?);
+            optimizer = optimizer.target_os(word(name)?);
         }
         if let Some(tolerance) = tolerance {
             optimizer = optimizer.tolerance(tolerance.parse()?);
@@ -94,8 +98,9 @@ pub fn convert(
     timeout: Option<f64>,
     memory_limit: Option<u64>,
 ) -> PyResult<String> {
+    let existing = existing(force);
     if let Some(output) = &output {
-        check_new(py, output, Container::Mlpackage, force)?;
+        check_new(py, output, Container::Mlpackage, existing)?;
     }
     let inputs = inputs.map(|inputs| inputs.unbind(fit)).transpose()?;
     let load = LoadOptions { threads, ..limited(timeout, memory_limit).or_raise(py)? };
@@ -103,9 +108,9 @@ pub fn convert(
     let on_event = |at: Event| call(py, progress.as_ref(), at);
     let report = work::with_events(py, &cancel, on_event, |events| {
         let mut converter =
-            Converter::new().precision(compute_precision(precision)?).seed(seed).load_options(load);
+            Converter::new().precision(word(precision)?).seed(seed).existing(existing).load_options(load);
         if let Some(name) = target_os {
-            converter = converter.target_os(self::target_os(name)?);
+            converter = converter.target_os(word(name)?);
         }
         let model = Arc::new(Model::open(path)?);
         if let Some(inputs) = inputs {
@@ -228,7 +233,7 @@ impl Inputs<'_> {
 impl Given {
     fn samples(self, model: &Model, function: Option<&str>) -> milwright::Result<Samples> {
         match self {
-            Given::Folder(path, name) => Samples::read_fitted(model, function, path, fit(&name)?),
+            Given::Folder(path, name) => Samples::read_fitted(model, function, path, word(&name)?),
             Given::Sets(sets) if sets.is_empty() => {
                 let error = Error::new(ErrorKind::InvalidInput, "the list of inputs is empty");
                 Err(error.with_hint("leave `inputs` out to have them drawn"))
@@ -259,57 +264,7 @@ impl Limit {
     }
 }
 
-fn choice(name: &str) -> milwright::Result<milwright::Compression> {
-    name.parse().map_err(|e: String| Error::new(ErrorKind::InvalidInput, e))
-}
-
-fn compute_precision(name: &str) -> milwright::Result<ComputePrecision> {
-    match name {
-        "float32" => Ok(ComputePrecision::Float32),
-        "float16" => Ok(ComputePrecision::Float16),
-        _ => {
-            let error = Error::new(ErrorKind::InvalidInput, format!("there is no precision {name:?}"));
-            Err(error.with_hint("the precisions are float32 and float16"))
-        }
-    }
-}
-
-fn target_os(name: &str) -> milwright::Result<TargetOs> {
-    Ok(match name {
-        "ios15" => TargetOs::Ios15,
-        "ios16" => TargetOs::Ios16,
-        "ios17" => TargetOs::Ios17,
-        "ios18" => TargetOs::Ios18,
-        _ => {
-            let error = Error::new(ErrorKind::InvalidInput, format!("there is no target system {name:?}"));
-            return Err(error.with_hint("the target systems are ios15, ios16, ios17 and ios18"));
-        }
-    })
-}
-
-fn fit(name: &str) -> milwright::Result<Fit> {
-    Ok(match name {
-        "crop" => Fit::Crop,
-        "pad" => Fit::Pad,
-        "stretch" => Fit::Stretch,
-        "exact" => Fit::Exact,
-        _ => {
-            let error =
-                Error::new(ErrorKind::InvalidInput, format!("there is no way to fit images called {name:?}"));
-            return Err(error.with_hint("the ways are crop, pad, stretch and exact"));
-        }
-    })
-}
-
-fn target(name: &str) -> milwright::Result<Target> {
-    Ok(match name {
-        "auto" => Target::Auto,
-        "ane" => Target::Ane,
-        "gpu" => Target::Gpu,
-        "cpu" => Target::Cpu,
-        _ => {
-            let error = Error::new(ErrorKind::InvalidInput, format!("there is no target {name:?}"));
-            return Err(error.with_hint("the targets are auto, ane, gpu and cpu"));
-        }
-    })
+/// Parses one of the words that an option takes; the error names the others.
+pub fn word<T: std::str::FromStr<Err = String>>(text: &str) -> milwright::Result<T> {
+    text.parse().map_err(|why| Error::new(ErrorKind::InvalidInput, why))
 }

@@ -15,7 +15,7 @@ use milwright_formats::blob::{BlobFile, BlobType, BlobWriter};
 use milwright_formats::onnx::OnnxFile;
 use milwright_formats::proto::mil_spec::value::BlobFileValue;
 use milwright_formats::proto::{Model, model};
-use milwright_formats::{CompiledProgram, Package, write_mlmodelc};
+use milwright_formats::{CompiledProgram, Existing, Package, write_mlmodelc};
 use milwright_mil::{Program, passes, text, verify};
 use prost::Message as _;
 
@@ -248,7 +248,7 @@ pub fn compiled_input(input: &[u8]) -> Option<Vec<u8>> {
     };
     let folder = tempfile::tempdir().ok()?;
     let path = folder.path().join("model.mlmodelc");
-    write_mlmodelc(&path, &compiled).ok()?;
+    write_mlmodelc(&path, &compiled, Existing::Replace).ok()?;
     let read = |name: &str| fs::read(path.join(name)).unwrap_or_default();
     Some(join([&read("coremldata.bin"), &read("model.mil"), &read("weights/weight.bin")]))
 }

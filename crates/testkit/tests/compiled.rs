@@ -9,7 +9,7 @@ use milwright_convert::ml_program::{self as convert, WeightSink};
 use milwright_formats::blob::{BlobType, BlobWriter};
 use milwright_formats::proto::mil_spec::value::BlobFileValue;
 use milwright_formats::proto::{Model, ModelDescription, model};
-use milwright_formats::{CompiledProgram, Package, write_mlmodelc};
+use milwright_formats::{CompiledProgram, Existing, Package, write_mlmodelc};
 use milwright_mil::{Checked, Program, text, verify};
 use prost::Message as _;
 
@@ -159,7 +159,7 @@ fn compile(package: &Package, path: &Path) -> Package {
         weights: package.weight_files(),
         digest: [0; 32],
     };
-    write_mlmodelc(path, &compiled).unwrap();
+    write_mlmodelc(path, &compiled, Existing::Replace).unwrap();
     Package::open(path).unwrap()
 }
 

@@ -34,7 +34,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<()> {
     });
     check_extension(&output, "mlmodelc")?;
     args.force.check_model(&output, Container::Mlmodelc, &args.model)?;
-    model.compile_to(&output)?;
+    model.compile_over(&output, args.force.existing()).map_err(Force::explain)?;
     if printer.is_json() {
         printer.json(&serde_json::json!({ "output": output.display().to_string() }));
     } else {

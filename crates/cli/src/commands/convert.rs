@@ -89,6 +89,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
             PrecisionArg::Float16 => ComputePrecision::Float16,
         })
         .seed(args.seed)
+        .existing(args.force.existing())
         .load_options(global.load_options(None, args.threads));
     if let Some(target) = args.target_os {
         converter = converter.target_os(target.into());
@@ -109,7 +110,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     };
     let report = converter.convert(&model, Some(&output), &mut advance);
     bar.finish_and_clear();
-    let report = report?;
+    let report = report.map_err(Force::explain)?;
     if printer.is_json() {
         printer.json(&report);
     } else {

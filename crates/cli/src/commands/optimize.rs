@@ -72,6 +72,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         .target(args.target.into())
         .config(configuration(args)?)
         .seed(args.seed)
+        .existing(args.force.existing())
         .load_options(global.load_options(None, args.threads));
     if let Some(tolerance) = args.tolerance {
         optimizer = optimizer.tolerance(tolerance);
@@ -105,7 +106,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     };
     let report = optimizer.optimize(&model, Some(&output), &mut advance);
     bar.finish_and_clear();
-    let report = report?;
+    let report = report.map_err(Force::explain)?;
     if printer.is_json() {
         printer.json(&report);
     } else {

@@ -73,9 +73,9 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     profile(WARM_UP)?;
     let profile = profile(args.runs as usize)?;
     if let Some(path) = &args.trace {
-        let mut files = Files::default();
+        let mut files = Files::new(args.force.existing());
         files.text(path, &trace(&profile))?;
-        files.commit()?;
+        files.commit().map_err(Force::explain)?;
     }
     if printer.is_json() {
         printer.json(&Report { profile: &profile, inputs: &samples.source });

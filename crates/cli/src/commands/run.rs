@@ -410,7 +410,7 @@ fn write(
     }
     args.force.check_files(outputs.iter().map(|(path, ..)| path.clone()))?;
 
-    let mut files = Files::default();
+    let mut files = Files::new(args.force.existing());
     for (path, tensor, image) in outputs {
         let parent = path.parent().unwrap_or(folder);
         std::fs::create_dir_all(parent).map_err(|e| Error::io("create", parent, e))?;
@@ -419,5 +419,5 @@ fn write(
             None => files.npy(path, tensor)?,
         }
     }
-    files.commit()
+    files.commit().map_err(Force::explain)
 }

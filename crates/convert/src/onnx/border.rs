@@ -242,7 +242,7 @@ pub(super) enum Declared {
 
 /// The element type and the dimensions that a file declares for a tensor; no dimensions if not even their number is
 /// declared.
-fn tensor_type(info: &ValueInfoProto) -> Result<(Elem, Option<Vec<Declared>>)> {
+pub(super) fn tensor_type(info: &ValueInfoProto) -> Result<(Elem, Option<Vec<Declared>>)> {
     let untyped = || Error::malformed("it has no type");
     let ty = info.r#type.as_ref().ok_or_else(untyped)?;
     match ty.value.as_ref().ok_or_else(untyped)? {

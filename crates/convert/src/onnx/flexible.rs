@@ -128,7 +128,7 @@ fn feature_value(function: &Function, feature: &Feature) -> milwright_mil::Value
 }
 
 /// The shapes that an input may have.
-fn flexibility(sizes: &[Size]) -> ShapeFlexibility {
+pub(super) fn flexibility(sizes: &[Size]) -> ShapeFlexibility {
     let choices = sizes.iter().filter_map(|s| match s {
         Size::OneOf(all) => Some(all.len()),
         _ => None,

@@ -11,6 +11,7 @@
 //!   calls.
 //! * `node`: what a lowering function sees of its node.
 //! * `border`: inputs and outputs, and the description of the model.
+//! * `outline`: what a file says of itself, for models that cannot be imported.
 
 mod activation;
 mod attention;
@@ -34,6 +35,7 @@ mod ml;
 mod node;
 mod norm;
 mod order;
+mod outline;
 mod pad;
 mod permute;
 mod pool;
@@ -61,6 +63,7 @@ use milwright_mil::{Evaluate, Opset, Program, Tensor};
 use crate::Error;
 use crate::names::make_identifiers;
 use graph::Importer;
+pub use outline::{Outline, OutlineWeight, outline};
 
 /// How a model is imported.
 #[derive(Clone, Default)]

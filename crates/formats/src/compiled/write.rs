@@ -17,7 +17,7 @@ use crate::proto::{Model, model};
 use crate::{Error, Result};
 use milwright_files::check_destination;
 use milwright_files::disk;
-use milwright_files::{StagedFolder, is_empty};
+use milwright_files::{Existing, StagedFolder, is_empty};
 
 const METADATA_FILE: &str = "metadata.json";
 /// The label in `coremldata.bin` of a model that is compiled for no particular machine.
@@ -60,28 +60,36 @@ pub enum CompiledPart<'a> {
     Specification(&'a Model),
 }
 
-/// Writes a compiled ML program. An older one is replaced atomically.
+/// Writes a compiled ML program. An older one is replaced atomically, if that is wanted.
 ///
 /// # Errors
 ///
 /// If the folder of `path` is missing or cannot be written, if something that is not a compiled model is at `path`, or
 /// if the text refers to weight files that `program` lacks.
-pub fn write_mlmodelc(path: impl AsRef<Path>, program: &CompiledProgram<'_>) -> Result<()> {
+pub fn write_mlmodelc(
+    path: impl AsRef<Path>,
+    program: &CompiledProgram<'_>,
+    existing: Existing,
+) -> Result<()> {
     let path = path.as_ref();
     let name = name(path);
     let mut files = Files::default();
     files.add_program(Path::new(""), program, Some(&name)).map_err(|error| error.at(path))?;
     let metadata = metadata::json(program.model, &program.functions, program_kind(), &name);
     files.add(METADATA_FILE.as_ref(), metadata.into_bytes());
-    files.write(path)
+    files.write(path, existing)
 }
 
-/// Writes a compiled pipeline. An older compiled model is replaced atomically.
+/// Writes a compiled pipeline. An older compiled model is replaced atomically, if that is wanted.
 ///
 /// # Errors
 ///
 /// Those of [`write_mlmodelc`].
-pub fn write_mlmodelc_pipeline(path: impl AsRef<Path>, pipeline: &CompiledPipeline<'_>) -> Result<()> {
+pub fn write_mlmodelc_pipeline(
+    path: impl AsRef<Path>,
+    pipeline: &CompiledPipeline<'_>,
+    existing: Existing,
+) -> Result<()> {
     let path = path.as_ref();
     let name = name(path);
     let mut files = Files::default();
@@ -90,7 +98,7 @@ pub fn write_mlmodelc_pipeline(path: impl AsRef<Path>, pipeline: &CompiledPipeli
     let functions = BTreeMap::from([("main".to_owned(), pipeline.summary())]);
     let metadata = metadata::json(pipeline.model, &functions, pipeline.kind(), &name);
     files.add(METADATA_FILE.as_ref(), metadata.into_bytes());
-    files.write(path)
+    files.write(path, existing)
 }
 
 /// The name of the model.
@@ -232,7 +240,7 @@ impl<'a> Files<'a> {
     }
 
     /// Writes the folder, complete or not at all.
-    fn write(&self, path: &Path) -> Result<()> {
+    fn write(&self, path: &Path, existing: Existing) -> Result<()> {
         check_destination(path)?;
         if path.is_file() {
             return Err(Error::invalid("a file of this name is in the way; a compiled model is a folder")
@@ -264,7 +272,7 @@ impl<'a> Files<'a> {
             staging.sync()
         };
         write().map_err(|error| Error::io("write it", error).at(path))?;
-        staging.commit()
+        staging.commit_over(existing)
     }
 }
 
@@ -369,7 +377,7 @@ mod tests {
         writer.append(BlobType::UInt8, 100, &[byte; 100]).unwrap();
         let file = BlobFile::from_bytes(writer.finish().unwrap().into_inner().into()).unwrap();
         let weights = BTreeMap::from([(WEIGHTS.to_owned(), file)]);
-        write_mlmodelc(path, &program(&model(), &weights))
+        write_mlmodelc(path, &program(&model(), &weights), Existing::Replace)
     }
 
     fn model() -> Model {
@@ -430,7 +438,9 @@ mod tests {
         assert!(error.to_string().contains("a file of this name"), "{error}");
         assert_eq!(names(&path), ["thesis.txt"]);
         let none = BTreeMap::new();
-        let error = write_mlmodelc(folder.path().join("m.mlmodelc"), &program(&model(), &none)).unwrap_err();
+        let error =
+            write_mlmodelc(folder.path().join("m.mlmodelc"), &program(&model(), &none), Existing::Keep)
+                .unwrap_err();
         assert!(error.to_string().contains("weight.bin"), "{error}");
     }
 

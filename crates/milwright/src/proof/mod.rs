@@ -152,11 +152,10 @@ pub fn compare(
     let ran = run(a, &options, &samples.requests, &mut |prediction| expected.push(prediction));
     let (mut session, states) = ran.map_err(|e| samples.source.explain(e))?;
     let mut others = Vec::new();
-    // A failed run may leave a half-written state, so only stateless models are tried at other sizes.
-    for request in samples.others.iter().filter(|_| states.is_empty()) {
-        let found = session.predict_with(request, PredictOptions::default());
-        others.extend(found.ok().map(|found| (request, found)));
-        options.cancel.check()?;
+    for request in &samples.others {
+        let found = run_once(&mut *session, request);
+        others.extend(found.ok().map(|(found, states)| (request, found, states)));
+        options.cancel.check().map_err(|e| e.at(a.path()))?;
     }
     drop(session);
     let colors = Colors::of(a, b, function);
@@ -170,14 +169,16 @@ pub fn compare(
         progress();
     });
     let (mut session, found) = ran.map_err(|e| samples.source.explain_second(e))?;
+    let mut in_both = vec![(states, found)];
     let mut fails_at = None;
-    for (request, expected) in &others {
-        match session.predict_with(&colors.request(request), PredictOptions::default()) {
-            Ok(found) => {
+    for (request, expected, states) in &others {
+        match run_once(&mut *session, &colors.request(request)) {
+            Ok((found, theirs)) => {
                 outputs.add(expected, &colors.prediction(found), Differences::add_of_another_size);
+                in_both.push((states.clone(), theirs));
             }
             Err(error) => {
-                options.cancel.check()?;
+                options.cancel.check().map_err(|e| e.at(b.path()))?;
                 let why = format!("at {} only the first model runs: {}", shapes(request), error.message());
                 outputs.not_judged(&why);
                 fails_at.get_or_insert(why);
@@ -187,7 +188,7 @@ pub fn compare(
     let name = function.unwrap_or(&a.info().default_function).to_owned();
     let mut outputs = outputs.finish(a, b);
     excuse_choices(&mut outputs);
-    outputs.extend(compare_states(&states, &found));
+    outputs.extend(compare_states(&in_both));
     let sets = samples.requests.len() + others.len();
     Ok(Comparison { function: name, inputs: samples.source.clone(), sets, fails_at, outputs })
 }
@@ -244,6 +245,15 @@ fn run(
     }
     let states = contents(&state);
     Ok((session, states))
+}
+
+/// Runs a sample on new states, which a failed run may leave half-written. Returns the states after it, too.
+fn run_once(session: &mut dyn Session, request: &InferenceRequest) -> Result<(Prediction, States)> {
+    let mut state = session.new_state();
+    let given = (!state.names().is_empty()).then_some(&mut state);
+    let found =
+        session.predict_with(request, PredictOptions { state: given, ..PredictOptions::default() })?;
+    Ok((found, contents(&state)))
 }
 
 /// The shapes of a sample's inputs, in words.
@@ -460,23 +470,33 @@ fn contents(state: &State) -> States {
     state.names().into_iter().filter_map(named).collect()
 }
 
-fn compare_states(a: &States, b: &States) -> Vec<OutputDifference> {
-    let mut found = Vec::new();
+/// Compares the states of both models: after the last run, and after each run at another size.
+fn compare_states(runs: &[(States, States)]) -> Vec<OutputDifference> {
+    let mut found: Vec<(String, Differences)> = Vec::new();
     let get = |states: &States, name: &str| states.iter().find(|(n, _)| n == name).map(|(_, t)| t.clone());
-    for (name, x) in a {
-        let mut sums = Differences::new(Differences::measure_of(x)).of_state();
-        match get(b, name) {
-            Some(y) => sums.add(x, &y),
-            None => sums.fault("the state is lost: the second model does not have it"),
+    for (run, (a, b)) in runs.iter().enumerate() {
+        for (name, x) in a {
+            let at = found.iter().position(|(n, _)| n == name).unwrap_or_else(|| {
+                let sums = Differences::new(Differences::measure_of(x)).of_state();
+                found.push((name.clone(), sums));
+                found.len() - 1
+            });
+            let sums = &mut found[at].1;
+            match get(b, name) {
+                Some(y) if run == 0 => sums.add(x, &y),
+                Some(y) => sums.add_of_another_size(x, &y),
+                None => sums.fault("the state is lost: the second model does not have it"),
+            }
         }
-        found.push(sums.finish(name));
+        for (name, _) in b.iter().filter(|(name, _)| get(a, name).is_none()) {
+            if found.iter().all(|(n, _)| n != name) {
+                let mut sums = Differences::default().of_state();
+                sums.fault("the state is new: the first model does not have it");
+                found.push((name.clone(), sums));
+            }
+        }
     }
-    for (name, _) in b.iter().filter(|(name, _)| get(a, name).is_none()) {
-        let mut sums = Differences::default().of_state();
-        sums.fault("the state is new: the first model does not have it");
-        found.push(sums.finish(name));
-    }
-    found
+    found.iter().map(|(name, sums)| sums.finish(name)).collect()
 }
 
 #[cfg(test)]

@@ -441,6 +441,10 @@ fn what_does_not_depend_on_the_inputs_proves_nothing() {
     caught("something for zero", "x", &zero, &other, Some(-1e9));
 }
 
+fn between(a: &States, b: &States) -> Vec<OutputDifference> {
+    compare_states(&[(a.clone(), b.clone())])
+}
+
 #[test]
 fn damaged_states_are_caught() {
     let mut random = Random::seed_from_u64(5);
@@ -449,12 +453,12 @@ fn damaged_states_are_caught() {
         let state = |values: &[f64]| vec![("cache".to_owned(), numbers(dtype, &[1, 64], values))];
         let a = state(&values);
         let fails = |b: &States, tolerance: Option<f64>| {
-            compare_states(&a, b).iter().filter_map(|o| o.failure(tolerance)).count() == 1
+            between(&a, b).iter().filter_map(|o| o.failure(tolerance)).count() == 1
         };
-        assert!(compare_states(&a, &a).iter().all(|o| o.within(1e9)));
+        assert!(between(&a, &a).iter().all(|o| o.within(1e9)));
         // A state that was never written is still zero, as it should be.
         let zero = state(&[0.0; 64]);
-        assert!(compare_states(&zero, &zero).iter().all(|o| o.within(1e9)));
+        assert!(between(&zero, &zero).iter().all(|o| o.within(1e9)));
         let with = |f: &dyn Fn(usize, f64) -> f64| {
             state(&values.iter().enumerate().map(|(i, &x)| f(i, x)).collect::<Vec<_>>())
         };
@@ -464,11 +468,17 @@ fn damaged_states_are_caught() {
         assert!(fails(&with(&|i, _| values[(i + 1) % 64]), Some(20.0)), "one place too far");
         assert!(fails(&with(&|i, x| if i == 9 { f64::NAN } else { x }), None), "NaN");
         assert!(fails(&Vec::new(), None), "lost");
-        assert_eq!(compare_states(&Vec::new(), &a).iter().filter_map(|o| o.failure(None)).count(), 1, "new");
+        assert_eq!(between(&Vec::new(), &a).iter().filter_map(|o| o.failure(None)).count(), 1, "new");
         assert!(
             fails(&vec![("cache".to_owned(), numbers(DType::Int32, &[1, 64], &values))], None),
             "another type"
         );
         assert!(fails(&vec![("cache".to_owned(), numbers(dtype, &[64], &values))], None), "another shape");
+        // After a run at another size.
+        let runs = |b: States| [(a.clone(), a.clone()), (a.clone(), b)];
+        assert!(compare_states(&runs(a.clone())).iter().all(|o| o.within(1e9)));
+        for b in [zero, with(&|_, x| -x), Vec::new()] {
+            assert!(compare_states(&runs(b)).iter().any(|o| o.failure(Some(20.0)).is_some()));
+        }
     }
 }

@@ -53,12 +53,12 @@ impl Samples {
         check_size(&inputs, count, options.limits.memory).map_err(|e| e.at(model.path()))?;
         let mut requests = Vec::with_capacity(count);
         for set in 0..count {
-            options.cancel.check()?;
+            options.cancel.check().map_err(|e| e.at(model.path()))?;
             requests.push(draw(&inputs, set, &mut random).map_err(|e| e.at(model.path()))?);
         }
         let mut others = Vec::new();
         for size in 0..if count > 1 { 2 } else { 0 } {
-            options.cancel.check()?;
+            options.cancel.check().map_err(|e| e.at(model.path()))?;
             let at_size = inputs.iter().map(|i| Drawn { shape: i.others[size].clone(), ..i.clone() });
             let at_size: Vec<Drawn> = at_size.collect();
             let is_other = at_size.iter().zip(&inputs).any(|(other, input)| other.shape != input.shape);
@@ -569,7 +569,7 @@ fn fit_lengths(
     }
     let before: Vec<Vec<usize>> = inputs.iter().map(|i| i.shape.clone()).collect();
     for length in (2..=64).chain(LENGTHS) {
-        options.cancel.check()?;
+        options.cancel.check().map_err(|e| e.at(model.path()))?;
         for input in inputs.iter_mut() {
             for &(d, most) in &input.open {
                 input.shape[d] = length.min(most);

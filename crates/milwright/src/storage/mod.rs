@@ -8,6 +8,7 @@
 mod network;
 mod program;
 
+use milwright_convert::onnx::OutlineWeight;
 use milwright_formats::proto::{self as pb, model};
 use milwright_mil::Program;
 use prost::Message as _;
@@ -59,6 +60,13 @@ impl Storage {
     pub(crate) fn of_program(program: &Program) -> Storage {
         let mut storage = Storage::default();
         program::add_ir(&mut storage, program);
+        storage.finish()
+    }
+
+    /// Counts the parameters of an ONNX model that was not imported.
+    pub(crate) fn of_outline(weights: &[OutlineWeight]) -> Storage {
+        let mut storage = Storage::default();
+        weights.iter().for_each(|w| storage.add("dense", w.dtype, w.elements, w.bytes));
         storage.finish()
     }
 
