@@ -253,13 +253,13 @@ impl StagedFolder {
         }
         let put = || {
             let _folders = in_progress();
-            let renamed = disk::rename_new(&self.content, &self.destination)?;
-            disk::sync_folder(parent(&self.destination)).map(|()| renamed)
+            let renamed = disk::rename_new(&self.content, &self.target)?;
+            disk::sync_folder(parent(&self.target)).map(|()| renamed)
         };
         match put() {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Error::exists().at(&self.given)),
-            Err(error) => Err(not_in_place(error).at(&self.given)),
+            Ok(false) => Err(Error::exists().at(&self.destination)),
+            Err(error) => Err(not_in_place(error).at(&self.destination)),
         }
     }
 

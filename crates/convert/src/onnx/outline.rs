@@ -129,8 +129,8 @@ fn weight(tensor: &TensorProto) -> Option<OutlineWeight> {
         return None;
     }
     // Whether there is so much data is not looked at; sums of what shapes claim saturate.
-    let sizes = tensor.dims.iter().map(|&n| u64::try_from(n).ok());
-    let elements = sizes.fold(Some(1u64), |all, n| Some(all?.saturating_mul(n?)))?;
+    let mut sizes = tensor.dims.iter().map(|&n| u64::try_from(n).ok());
+    let elements = sizes.try_fold(1u64, |all, n| Some(all.saturating_mul(n?)))?;
     let dtype = match elem {
         Elem::Float => "fp32",
         Elem::Float16 => "fp16",
