@@ -31,7 +31,13 @@ pub(super) fn with(n: &mut Node<'_, '_>, kind: OpKind, alpha: f32, beta: Option<
     cast::finish(n, y, v.elem)
 }
 
-fn parametric(n: &mut Lowering, x: ValueId, kind: OpKind, alpha: f64, beta: Option<f64>) -> Result<ValueId> {
+pub(super) fn parametric(
+    n: &mut Lowering,
+    x: ValueId,
+    kind: OpKind,
+    alpha: f64,
+    beta: Option<f64>,
+) -> Result<ValueId> {
     let dtype = n.dtype(x)?;
     let mut inputs = vec![
         Input::value(param!(Elu.x), x),
@@ -140,7 +146,7 @@ pub(super) fn swish(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
     cast::finish(n, y, v.elem)
 }
 
-fn swish_of(n: &mut Lowering, x: ValueId, alpha: f32) -> Result<ValueId> {
+pub(super) fn swish_of(n: &mut Lowering, x: ValueId, alpha: f32) -> Result<ValueId> {
     if alpha == 1.0 {
         return n.un(Silu, x);
     }
@@ -181,28 +187,38 @@ pub(super) enum Soft {
     HardMax,
 }
 
-/// From version 13 on along one axis; before, all dimensions from the axis on are one vector.
+/// Softmax and its kin along the attribute `axis`.
 pub(super) fn softmax(n: &mut Node<'_, '_>, which: Soft) -> Result<Vec<V>> {
     let v = n.need(0)?;
-    if n.opset >= 13 {
-        let axis = n.axis_or("axis", -1, v.id)?;
-        let y = soft(n, v.id, axis, which)?;
-        return cast::finish(n, y, v.elem);
-    }
-    let rank = n.rank(v.id)?;
-    let axis = n.int_or("axis", 1)?;
-    let axis = if axis == rank as i64 { rank } else { n.axis(v.id, axis)? };
-    // Sizes of 1 after the axis make no difference.
-    let rest = (axis + 1..rank).all(|d| matches!(n.dim(v.id, d), Ok(Dim::Fixed(1))));
-    if axis < rank && rest {
-        let y = soft(n, v.id, axis, which)?;
-        return cast::finish(n, y, v.elem);
-    }
-    let flat = n.reshape_to(v.id, &[Size::Of(v.id, 0..axis), Size::Of(v.id, axis..rank)])?;
-    let y = soft(n, flat, 1, which)?;
-    let sizes = n.sizes_of(v.id)?;
-    let y = n.reshape_to(y, &sizes)?;
+    let opset = n.opset;
+    let axis = n.int_or("axis", if opset >= 13 { -1 } else { 1 })?;
+    let y = softmax_of(n, v.id, axis, opset, which)?;
     cast::finish(n, y, v.elem)
+}
+
+/// From version 13 on along one axis; before, all dimensions from the axis on are one vector.
+pub(super) fn softmax_of(
+    n: &mut Lowering,
+    x: ValueId,
+    axis: i64,
+    opset: u32,
+    which: Soft,
+) -> Result<ValueId> {
+    let rank = n.rank(x)?;
+    if opset >= 13 {
+        let axis = n.axis(x, axis)?;
+        return soft(n, x, axis, which);
+    }
+    let axis = if axis == rank as i64 { rank } else { n.axis(x, axis)? };
+    // Sizes of 1 after the axis make no difference.
+    let rest = (axis + 1..rank).all(|d| matches!(n.dim(x, d), Ok(Dim::Fixed(1))));
+    if axis < rank && rest {
+        return soft(n, x, axis, which);
+    }
+    let flat = n.reshape_to(x, &[Size::Of(x, 0..axis), Size::Of(x, axis..rank)])?;
+    let y = soft(n, flat, 1, which)?;
+    let sizes = n.sizes_of(x)?;
+    n.reshape_to(y, &sizes)
 }
 
 fn soft(n: &mut Lowering, x: ValueId, axis: usize, which: Soft) -> Result<ValueId> {

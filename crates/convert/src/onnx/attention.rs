@@ -1,5 +1,7 @@
 //! Attention, and what goes with it.
 
+pub(super) mod runtime;
+
 use milwright_mil::OpKind::*;
 use milwright_mil::{DType, ValueId};
 

@@ -122,13 +122,19 @@ fn kernel_of(n: &Lowering, weight: ValueId) -> Result<Vec<i32>> {
 }
 
 pub(super) fn conv(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
-    let (v, weight, bias) = (n.need(0)?, n.need(1)?, n.opt(2)?);
+    let v = n.need(0)?;
+    let y = conv_of(n, v)?;
+    cast::finish(n, y, v.elem)
+}
+
+/// The convolution of a value with the node's weight and bias.
+pub(super) fn conv_of(n: &mut Node<'_, '_>, v: V) -> Result<ValueId> {
+    let (weight, bias) = (n.need(1)?, n.opt(2)?);
     let kernel = kernel_of(n, weight.id)?;
     let mut window = Window::read(n, kernel)?;
     window.settle(n, v.id);
     let groups = groups(n)?;
-    let y = convolve(n, v.id, weight.id, bias.map(|b| b.id), &window, groups)?;
-    cast::finish(n, y, v.elem)
+    convolve(n, v.id, weight.id, bias.map(|b| b.id), &window, groups)
 }
 
 fn groups(n: &mut Node<'_, '_>) -> Result<i32> {
@@ -260,7 +266,8 @@ pub(super) fn conv_transpose(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
         In::from(&window.dilations[..]).named(param!(ConvTranspose.dilations)),
         In::from(group).named(param!(ConvTranspose.groups)),
     ];
-    if n.builder.known(weight.id).is_none() && n.builder.opset() < Opset::Ios17 {
+    let constant = n.builder.known(weight.id).is_some() || n.coded.contains_key(&weight.id);
+    if !constant && n.builder.opset() < Opset::Ios17 {
         return Err(Error::unsupported("a transposed convolution whose weight is computed")
             .with_hint("Core ML takes it from iOS17 on: choose that deployment target"));
     }

@@ -2,11 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::{Deref, DerefMut};
+use std::rc::Rc;
 
 use milwright_formats::onnx::OnnxFile;
 use milwright_formats::onnx::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto};
 use milwright_mil::{Opset, Tensor, ValueId};
 
+use super::coded::Coded;
 use super::elem::Elem;
 use super::item::{Item, Source, Val};
 use super::node::{Named, Node};
@@ -44,6 +46,8 @@ pub(super) struct Importer<'m> {
     functions: HashMap<(&'m str, &'m str, &'m str), &'m FunctionProto>,
     lowered: usize,
     calls: usize,
+    /// Constants that stay quantized, by their values.
+    pub coded: HashMap<ValueId, Rc<Coded>>,
     /// How many nodes of each op were lowered, by `domain.name`.
     pub counts: std::collections::BTreeMap<String, usize>,
 }
@@ -84,6 +88,7 @@ impl<'m> Importer<'m> {
             functions,
             lowered: 0,
             calls: 0,
+            coded: HashMap::new(),
             counts: Default::default(),
         })
     }
@@ -91,6 +96,15 @@ impl<'m> Importer<'m> {
     /// Asks for an opset.
     pub fn want(&mut self, opset: Opset) {
         self.wanted = self.wanted.max(Some(opset));
+    }
+
+    /// Whether the program has an opset; if not, and the user did not choose the opset, asks for it, so that the model
+    /// is lowered again for that one. For forms that are much better than what older opsets can say.
+    pub fn prefers(&mut self, opset: Opset) -> bool {
+        if self.builder.opset() < opset {
+            self.want(opset);
+        }
+        self.builder.opset() >= opset
     }
 
     /// Adds a sentence for the user, once.

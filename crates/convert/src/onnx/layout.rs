@@ -405,3 +405,19 @@ pub(super) fn center_crop_pad(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
 
     one(y, v.elem)
 }
+
+/// [batch, sizes…, channels] as [batch, channels, sizes…].
+pub(super) fn channels_second(n: &mut Lowering, x: ValueId) -> Result<ValueId> {
+    let rank = n.rank(x)?;
+    let mut order: Vec<usize> = (0..rank).collect();
+    order[1..].rotate_right(1);
+    n.transpose(x, &order)
+}
+
+/// [batch, channels, sizes…] as [batch, sizes…, channels].
+pub(super) fn channels_last(n: &mut Lowering, x: ValueId) -> Result<ValueId> {
+    let rank = n.rank(x)?;
+    let mut order: Vec<usize> = (0..rank).collect();
+    order[1..].rotate_left(1);
+    n.transpose(x, &order)
+}

@@ -1,12 +1,12 @@
 //! Matrix products.
 
-use milwright_mil::{DType, Tensor, ValueId};
+use milwright_mil::{DType, OpKind, Tensor, ValueId, param};
 
-use super::item::Val;
+use super::item::{Source, Val};
 use super::node::Node;
 use super::shape::{Wanted, reshape_wanted, scalar_of};
 use crate::Error;
-use crate::lower::{Result, Size, op, tensor_of};
+use crate::lower::{In, Result, Size, op, tensor_of};
 
 /// `MatMul`, as NumPy's: a vector on the left is a row, one on the right a column, and the result has no such
 /// dimension.
@@ -14,10 +14,10 @@ pub(super) fn matmul(n: &mut Node<'_, '_>) -> Result<Val> {
     let elem = n.elem(0)?;
     let x = n.value(0)?;
     if n.rank(x)? >= 2
-        && n.ty(x)?.dtype.is_float()
-        && let Some(weight) = weight(n, 1)?
+        && let Some((weight, _)) = weight(n, x, 1, true, 1.0)?
     {
-        return Ok(Val::new(elem, op!(n, Linear, x = x, weight = weight)?));
+        let inputs = vec![In::from(x).named(param!(Linear.x)), weight.named(param!(Linear.weight))];
+        return Ok(Val::new(elem, n.op(OpKind::Linear, inputs)?));
     }
     let y = n.value(1)?;
     product(n, x, y).map(|v| Val::new(elem, v))
@@ -47,12 +47,49 @@ pub(super) fn product(n: &mut Node<'_, '_>, x: ValueId, y: ValueId) -> Result<Va
     Ok(result)
 }
 
-/// The transpose of a constant float matrix, as `linear` wants its weight; `None` if the input is none.
-fn weight(n: &mut Node<'_, '_>, i: usize) -> Result<Option<Tensor>> {
-    match n.known(i).filter(|t| t.shape().len() == 2 && t.dtype().is_float()) {
-        Some(tensor) => transposed(&tensor).map(Some),
-        None => Ok(None),
+/// A constant matrix times a number as the weight of `linear`, whose rows are columns of the product, and how many rows it
+/// has; `None` if the input is none. It is transposed if the input has them as columns.
+pub(super) fn weight(
+    n: &mut Node<'_, '_>,
+    x: ValueId,
+    i: usize,
+    transpose: bool,
+    factor: f32,
+) -> Result<Option<(In, usize)>> {
+    let dtype = n.ty(x)?.dtype;
+    let Source::Value(value) = n.val(i)?.source.clone() else {
+        return plain_weight(n, dtype, i, transpose, factor);
+    };
+    let Some(coded) = n.coded.get(&value).cloned() else {
+        return plain_weight(n, dtype, i, transpose, factor);
+    };
+    if coded.sizes().len() != 2 || n.ty(value)?.dtype != dtype {
+        return Ok(None);
     }
+    let rows = coded.sizes()[usize::from(transpose)];
+    if !transpose && factor == 1.0 {
+        return Ok(Some((value.into(), rows)));
+    }
+    let coded = if transpose { coded.transposed()? } else { (*coded).clone() };
+    let coded = if factor == 1.0 { coded } else { coded.scaled(factor.into()) };
+    Ok(Some((coded.value(n)?.into(), rows)))
+}
+
+fn plain_weight(
+    n: &Node<'_, '_>,
+    dtype: DType,
+    i: usize,
+    transpose: bool,
+    factor: f32,
+) -> Result<Option<(In, usize)>> {
+    let Some(tensor) = n.known(i).filter(|t| t.shape().len() == 2 && t.dtype() == dtype && dtype.is_float())
+    else {
+        return Ok(None);
+    };
+    let tensor = if transpose { transposed(&tensor)? } else { tensor };
+    let tensor = if factor == 1.0 { tensor } else { scaled(&tensor, factor)? };
+    let rows = tensor.shape()[0];
+    Ok(Some((tensor.into(), rows)))
 }
 
 /// The transpose of a matrix of floats.
@@ -91,21 +128,22 @@ pub(super) fn gemm(n: &mut Node<'_, '_>) -> Result<Val> {
     let dtype = n.ty(a)?.dtype;
     let bias = n.has(2) && beta != 0.0;
     let flattened = if n.rank(a)? != 2 && !trans_a { as_matrix(n, a)? } else { a };
-    let mut result = match n.known(1).filter(|t| t.shape().len() == 2 && dtype.is_float() && !trans_a) {
-        Some(tensor) => {
-            let weight = if trans_b { tensor } else { transposed(&tensor)? };
-            let weight = if alpha == 1.0 { weight } else { scaled(&weight, alpha)? };
-            let rows = weight.shape()[0];
+    let weight = if trans_a { None } else { weight(n, a, 1, !trans_b, alpha)? };
+    let mut result = match weight {
+        Some((weight, rows)) => {
             let known = if bias { n.known(2) } else { None };
+            let mut inputs =
+                vec![In::from(flattened).named(param!(Linear.x)), weight.named(param!(Linear.weight))];
             match known.filter(|t| t.elements() == rows && t.shape().iter().filter(|&&d| d != 1).count() <= 1)
             {
                 // A vector of one element for each column.
-                Some(c) if c.shape().last() == Some(&rows) => {
+                Some(c) if c.shape().last() == Some(&rows) && c.dtype() == dtype => {
                     let c = c.reshaped(&[rows]).map_err(|e| Error::malformed(e.to_string()))?;
                     let c = if beta == 1.0 { c } else { scaled(&c, beta)? };
-                    return Ok(Val::new(elem, op!(n, Linear, x = flattened, weight = weight, bias = c)?));
+                    inputs.push(In::from(c).named(param!(Linear.bias)));
+                    return Ok(Val::new(elem, n.op(OpKind::Linear, inputs)?));
                 }
-                _ => op!(n, Linear, x = flattened, weight = weight)?,
+                _ => n.op(OpKind::Linear, inputs)?,
             }
         }
         None => {

@@ -5,6 +5,7 @@
 //! them all, each with its name, its op and the reason.
 //!
 //! * `elem`, `stored`: element types, and constants in all forms in which files store them.
+//! * `coded`: quantized constants, which stay as small as they are.
 //! * `item`: what names refer to. The ONNX element type is kept beside the MIL type that carries it: double and
 //!   bfloat16 are computed in fp32, all integers in int32.
 //! * `graph`, `order`: the importer; it sorts nodes, resolves names, and puts the bodies of functions in place of their
@@ -17,12 +18,15 @@ mod activation;
 mod attention;
 mod border;
 mod cast;
+mod coded;
 mod compose;
+mod contrib;
 mod control;
 mod conv;
 mod elem;
 mod elementwise;
 mod flexible;
+mod fused;
 mod gather;
 mod graph;
 mod item;
@@ -36,9 +40,11 @@ mod node;
 mod norm;
 mod order;
 mod outline;
+mod packed;
 mod pad;
 mod permute;
 mod pool;
+mod qlinear;
 mod quantize;
 mod random;
 mod recurrent;

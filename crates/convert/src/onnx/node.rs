@@ -269,15 +269,6 @@ impl<'a, 'm> Node<'a, 'm> {
         Err(Error::unsupported(format!("{what} needs {opset}, but the program is for {}", self.target()))
             .with_hint(format!("convert for {opset}: `--target-os {opset}`")))
     }
-
-    /// Whether the program has an opset; if not, and the user did not choose the opset, asks for it, so that the model
-    /// is lowered again for that one. For forms that are much better than what older opsets can say.
-    pub fn prefers(&mut self, opset: Opset) -> bool {
-        if self.target() < opset {
-            self.importer.want(opset);
-        }
-        self.target() >= opset
-    }
 }
 
 impl<'m> Deref for Node<'_, 'm> {

@@ -11,7 +11,7 @@ use crate::Error;
 use crate::lower::{Lowering, Result, Size, op};
 
 /// Broadcasts a vector with an element per channel over the spatial dimensions of `rank` dimensions.
-fn per_channel(n: &mut Lowering, v: ValueId, rank: usize) -> Result<ValueId> {
+pub(super) fn per_channel(n: &mut Lowering, v: ValueId, rank: usize) -> Result<ValueId> {
     let axes: Vec<i32> = (1..=rank as i32 - 2).collect();
     n.expand_dims(v, &axes)
 }
@@ -140,28 +140,8 @@ pub(super) fn layer(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
     let axis = n.axis_or("axis", -1, v.id)?;
     let axes: Vec<usize> = (axis..rank).collect();
     let dtype = n.dtype(v.id)?;
-    let fits = |n: &Lowering, p: Option<V>| match p {
-        None => true,
-        Some(p) => {
-            let wanted: Option<Vec<usize>> =
-                axes.iter().map(|&d| n.dim(v.id, d).ok().and_then(Dim::fixed)).collect();
-            n.builder.known(p.id).is_some_and(|t| Some(t.shape().to_vec()) == wanted && t.dtype() == dtype)
-        }
-    };
-    if !n.wants(1) && !n.wants(2) && fits(n, scale) && fits(n, bias) {
-        use milwright_mil::{Input, Value, param};
-        let numbers: Vec<i32> = axes.iter().map(|&a| a as i32).collect();
-        let mut inputs = vec![
-            Input::value(param!(LayerNorm.x), v.id),
-            Input::constant(param!(LayerNorm.axes), Value::ints(&numbers)),
-            Input::constant(param!(LayerNorm.epsilon), Value::Tensor(n.number(dtype, epsilon)?)),
-        ];
-        for (name, p) in [(param!(LayerNorm.gamma), scale), (param!(LayerNorm.beta), bias)] {
-            if let Some(p) = p {
-                inputs.push(Input::value(name, p.id));
-            }
-        }
-        let y = n.op(LayerNorm, inputs)?;
+    if !n.wants(1) && !n.wants(2) {
+        let y = layer_of(n, v.id, scale.map(|s| s.id), bias.map(|b| b.id), &axes, epsilon)?;
         return cast::finish(n, y, v.elem);
     }
     // The statistics are those of the type of `stash_type`, fp32 by default.
@@ -181,6 +161,58 @@ pub(super) fn layer(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
     results.push(V { id: mean, elem: stash });
     results.push(V { id: inverse, elem: stash });
     Ok(results)
+}
+
+/// Normalizes over the last dimensions.
+pub(super) fn layer_of(
+    n: &mut Lowering,
+    x: ValueId,
+    scale: Option<ValueId>,
+    bias: Option<ValueId>,
+    axes: &[usize],
+    epsilon: f64,
+) -> Result<ValueId> {
+    use milwright_mil::{Input, Value, param};
+    let dtype = n.dtype(x)?;
+    let wanted: Option<Vec<usize>> = axes.iter().map(|&d| n.dim(x, d).ok().and_then(Dim::fixed)).collect();
+    let fits = |p: &ValueId| {
+        n.builder.known(*p).is_some_and(|t| Some(t.shape().to_vec()) == wanted && t.dtype() == dtype)
+    };
+    if scale.iter().chain(&bias).all(fits) {
+        let numbers: Vec<i32> = axes.iter().map(|&a| a as i32).collect();
+        let mut inputs = vec![
+            Input::value(param!(LayerNorm.x), x),
+            Input::constant(param!(LayerNorm.axes), Value::ints(&numbers)),
+            Input::constant(param!(LayerNorm.epsilon), Value::Tensor(n.number(dtype, epsilon)?)),
+        ];
+        for (name, p) in [(param!(LayerNorm.gamma), scale), (param!(LayerNorm.beta), bias)] {
+            if let Some(p) = p {
+                inputs.push(Input::value(name, p));
+            }
+        }
+        return n.op(LayerNorm, inputs);
+    }
+    let real = n.float_of(x)?;
+    let (_, centered, variance) = moments(n, real, axes)?;
+    let inverse = inverse_root(n, variance, epsilon)?;
+    let y = n.mul(centered, inverse)?;
+    let mut y = n.cast(y, dtype)?;
+    if let Some(scale) = scale {
+        y = n.mul(y, scale)?;
+    }
+    match bias {
+        Some(bias) => n.add(y, bias),
+        None => Ok(y),
+    }
+}
+
+/// ONNX Runtime's name for `RMSNormalization`, whose second result is the inverse of the root.
+pub(super) fn simplified_layer(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
+    if n.wants(1) {
+        return Err(Error::unsupported("the second result of a simplified layer normalization")
+            .with_hint("it serves training only: export the model for inference"));
+    }
+    rms(n)
 }
 
 /// x / √(mean x² + epsilon) · scale, over the last dimensions.
@@ -218,21 +250,7 @@ pub(super) fn group(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
     if groups == 0 || channels % groups != 0 {
         return Err(Error::malformed(format!("{channels} channels in {groups} groups")));
     }
-    let dtype = n.dtype(v.id)?;
-    let real = n.float_of(v.id)?;
-    // Each group as one row.
-    let rest: Option<usize> =
-        (2..rank).try_fold(channels / groups, |all, d| all.checked_mul(n.dim(v.id, d).ok()?.fixed()?));
-    let rows = match rest {
-        Some(rest) => n.reshape_to(real, &[Size::Of(v.id, 0..1), Size::Fixed(groups), Size::Fixed(rest)])?,
-        None => op!(n, Reshape, x = real, shape = &[0, groups as i32, -1][..])?,
-    };
-    let (_, centered, variance) = moments(n, rows, &[2])?;
-    let inverse = inverse_root(n, variance, epsilon)?;
-    let y = n.mul(centered, inverse)?;
-    let sizes = n.sizes_of(v.id)?;
-    let y = n.reshape_to(y, &sizes)?;
-    let y = n.cast(y, dtype)?;
+    let y = groups_of(n, v.id, groups, epsilon)?;
     if n.opset < 21 {
         let each: Vec<i32> = (0..channels).map(|c| (c / (channels / groups)) as i32).collect();
         let each = n.int_vector(&each);
@@ -244,6 +262,25 @@ pub(super) fn group(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
     let bias = per_channel(n, bias, rank)?;
     let y = n.add(y, bias)?;
     cast::finish(n, y, v.elem)
+}
+
+/// Normalizes over groups of channels, which have to fit, and all that follows them.
+pub(super) fn groups_of(n: &mut Lowering, x: ValueId, groups: usize, epsilon: f64) -> Result<ValueId> {
+    let (rank, channels, dtype) = (n.rank(x)?, n.size(x, 1)?, n.dtype(x)?);
+    let real = n.float_of(x)?;
+    // Each group as one row.
+    let rest: Option<usize> =
+        (2..rank).try_fold(channels / groups, |all, d| all.checked_mul(n.dim(x, d).ok()?.fixed()?));
+    let rows = match rest {
+        Some(rest) => n.reshape_to(real, &[Size::Of(x, 0..1), Size::Fixed(groups), Size::Fixed(rest)])?,
+        None => op!(n, Reshape, x = real, shape = &[0, groups as i32, -1][..])?,
+    };
+    let (_, centered, variance) = moments(n, rows, &[2])?;
+    let inverse = inverse_root(n, variance, epsilon)?;
+    let y = n.mul(centered, inverse)?;
+    let sizes = n.sizes_of(x)?;
+    let y = n.reshape_to(y, &sizes)?;
+    n.cast(y, dtype)
 }
 
 /// x / (bias + α / size · Σ x²)^β over neighboring channels.

@@ -1,14 +1,14 @@
 //! Pooling.
 
 use milwright_mil::OpKind::*;
-use milwright_mil::{Input, OpKind, Value, ValueId, param};
+use milwright_mil::{DType, Input, OpKind, Value, ValueId, param};
 
 use super::cast;
 use super::compose::{V, one};
 use super::conv::{Pads, Window, custom};
 use super::elem::Elem;
 use super::node::Node;
-use super::pad;
+use super::{layout, pad};
 use crate::Error;
 use crate::lower::{In, Lowering, Result, Size, i32_from, op, tensor_of};
 
@@ -111,10 +111,15 @@ fn padded(n: &mut Lowering, x: ValueId, amounts: &[(i64, i64)], with: f64) -> Re
 
 pub(super) fn average_pool(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
     let v = n.need(0)?;
-    let pool = Pool::read(n, v.id)?;
-    let counts_padding = n.flag("count_include_pad", false)?;
-    let y = average(n, v.id, &pool, counts_padding)?;
+    let y = averaged(n, v.id)?;
     cast::finish(n, y, v.elem)
+}
+
+/// The average of a value's windows, which the node's attributes state.
+pub(super) fn averaged(n: &mut Node<'_, '_>, x: ValueId) -> Result<ValueId> {
+    let pool = Pool::read(n, x)?;
+    let counts_padding = n.flag("count_include_pad", false)?;
+    average(n, x, &pool, counts_padding)
 }
 
 fn average(n: &mut Lowering, x: ValueId, pool: &Pool, counts_padding: bool) -> Result<ValueId> {
@@ -193,6 +198,31 @@ fn trim(n: &mut Lowering, mut y: ValueId, places: &[Place]) -> Result<ValueId> {
 
 pub(super) fn max_pool(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
     let v = n.need(0)?;
+    largest(n, v)
+}
+
+/// ONNX Runtime's pooling of codes with the channels last.
+pub(super) fn nhwc_max_pool(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
+    let v = n.need(0)?;
+    let x = layout::channels_second(n, v.id)?;
+    let [y] = largest(n, V { id: x, elem: v.elem })?[..] else {
+        return Err(Error::malformed("a pooling with several results"));
+    };
+    let y = layout::channels_last(n, y.id)?;
+    one(y, v.elem)
+}
+
+/// The largest element of each of a value's windows, which the node's attributes state, and its place.
+fn largest(n: &mut Node<'_, '_>, v: V) -> Result<Vec<V>> {
+    // fp32 has all integers of 16 bits.
+    if v.elem.int_range().is_some() && !n.wants(1) {
+        let real = n.float_of(v.id)?;
+        let [y] = largest(n, V { id: real, elem: Elem::Float })?[..] else {
+            return Err(Error::malformed("a pooling with several results"));
+        };
+        let y = n.cast(y.id, DType::Int32)?;
+        return one(y, v.elem);
+    }
     let pool = Pool::read(n, v.id)?;
     let window = &pool.window;
     let float = n.dtype(v.id)?.is_float();

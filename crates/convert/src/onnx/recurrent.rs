@@ -12,6 +12,7 @@ use super::elem::Elem;
 use super::graph::Importer;
 use super::item::Val;
 use super::node::Node;
+use super::quantize::rounded;
 use super::shape::scalar_of;
 use crate::Error;
 use crate::lower::{In, Result, Size, op, tensor_of};
@@ -269,30 +270,6 @@ fn state(n: &mut Node<'_, '_>, i: usize, network: &Network) -> Result<Option<Val
     let Some(state) = n.optional(i)? else { return Ok(None) };
     let state = n.cast(state, DType::Fp32)?;
     Ok(Some(if network.batch_first { op!(n, Transpose, x = state, perm = &[1, 0, 2][..])? } else { state }))
-}
-
-/// Rounds a tensor to 8 bits over its own range, as `DynamicQuantizeLinear` does, and back.
-fn rounded<'m>(n: &mut Importer<'m>, x: ValueId) -> Result<ValueId> {
-    let rank = n.rank(x)?;
-    let axes: Vec<i32> = (0..rank as i32).collect();
-    let low = op!(n, ReduceMin, x = x, axes = &axes[..], keep_dims = false)?;
-    let high = op!(n, ReduceMax, x = x, axes = &axes[..], keep_dims = false)?;
-    let low = op!(n, Minimum, x = low, y = 0.0)?;
-    let high = op!(n, Maximum, x = high, y = 0.0)?;
-    let range = op!(n, Sub, x = high, y = low)?;
-    let scale = op!(n, RealDiv, x = range, y = 255.0)?;
-    let is_zero = op!(n, Equal, x = scale, y = 0.0)?;
-    let scale = op!(n, Select, cond = is_zero, a = 1.0, b = scale)?;
-    let zero = op!(n, RealDiv, x = low, y = scale)?;
-    let zero = op!(n, Sub, x = 0.0, y = zero)?;
-    let zero = op!(n, Round, x = zero)?;
-    let code = op!(n, RealDiv, x = x, y = scale)?;
-    let code = op!(n, Round, x = code)?;
-    let code = op!(n, Add, x = code, y = zero)?;
-    let code = op!(n, Maximum, x = code, y = 0.0)?;
-    let code = op!(n, Minimum, x = code, y = 255.0)?;
-    let code = op!(n, Sub, x = code, y = zero)?;
-    op!(n, Mul, x = code, y = scale)
 }
 
 /// What one direction gives: the states of all steps, [steps, batch, hidden], and the last ones, [batch, hidden].

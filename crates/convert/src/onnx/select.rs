@@ -76,12 +76,18 @@ pub(super) fn non_zero(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
 /// The different elements, or slices along an axis, sorted or in the order of their first occurrence; with the place of the
 /// first occurrence, the inverse map, and how often each occurs.
 pub(super) fn unique(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
+    let (sorted, axis) = (n.flag("sorted", true)?, n.int("axis")?);
+    unique_of(n, sorted, axis)
+}
+
+/// The unique slices along an axis, or elements; where each occurs first; the place of each slice in them; and how often
+/// each occurs.
+pub(super) fn unique_of(n: &mut Node<'_, '_>, sorted: bool, axis: Option<i64>) -> Result<Vec<V>> {
     let v = n.need(0)?;
     if v.elem == Elem::String {
         return Err(Error::unsupported("strings").with_hint(cast::STRINGS));
     }
-    let sorted = n.flag("sorted", true)?;
-    let (data, axis) = match n.int("axis")? {
+    let (data, axis) = match axis {
         Some(axis) => (v.id, n.axis(v.id, axis)?),
         None => (n.reshape(v.id, &[-1])?, 0),
     };

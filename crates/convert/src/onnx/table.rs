@@ -14,9 +14,9 @@ use super::item::Item;
 use super::node::{Node, Results};
 use super::reduce::Reduce;
 use super::{
-    activation, attention, cast, control, conv, elementwise, gather, layout, linear, loops, loss, matrix, ml,
-    norm, pad, pool, quantize, random, recurrent, reduce, resize, sample, select, sequence, shape, signal,
-    slice, text,
+    activation, attention, cast, contrib, control, conv, elementwise, fused, gather, layout, linear, loops,
+    loss, matrix, ml, norm, packed, pad, pool, qlinear, quantize, random, recurrent, reduce, resize, sample,
+    select, sequence, shape, signal, slice, text,
 };
 use crate::lower::Result;
 
@@ -252,8 +252,8 @@ entries! {
     ONNX "QuantizeLinear" [10, 13, 19, 21, 23, 24, 25, 28] => { quantize::quantize }
     ONNX "DequantizeLinear" [10, 13, 19, 21, 23, 24, 25, 28] => { quantize::dequantize }
     ONNX "DynamicQuantizeLinear" [11] => { quantize::dynamic_quantize }
-    ONNX "QLinearConv" [10] => { quantize::qlinear_conv }
-    ONNX "QLinearMatMul" [10, 21] => { quantize::qlinear_matmul }
+    ONNX "QLinearConv" [10] => { qlinear::conv }
+    ONNX "QLinearMatMul" [10, 21] => { qlinear::matmul }
     ONNX "ConvInteger" [10] => { quantize::conv_integer }
     ONNX "MatMulInteger" [10] => { quantize::matmul_integer }
     // control flow (control.rs)
@@ -324,70 +324,73 @@ entries! {
     TRAINING "Gradient" [1] => { refuse "differentiates a graph", "export the model for inference: training stays in the framework" }
     TRAINING "Momentum" [1] => { loss::momentum }
     // ONNX Runtime (microsoft.rs)
-    MICROSOFT "Attention" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "MultiHeadAttention" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "GroupQueryAttention" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "DecoderMaskedMultiHeadAttention" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "Attention" [1] => { attention::runtime::attention }
+    MICROSOFT "MultiHeadAttention" [1] => { |n| attention::runtime::multi_head(n, &attention::runtime::MULTI_HEAD) }
+    MICROSOFT "GroupQueryAttention" [1] => { attention::runtime::group_query }
+    MICROSOFT "DecoderMaskedMultiHeadAttention" [1] => { |n| attention::runtime::multi_head(n, &attention::runtime::DECODER) }
     MICROSOFT "PackedAttention" [1] => { refuse "computes with sequences of different lengths packed into one", "export the model with padding" }
-    MICROSOFT "QAttention" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "EmbedLayerNormalization" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "SkipLayerNormalization" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "SkipSimplifiedLayerNormalization" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "BiasGelu" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "FastGelu" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "Gelu" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "QuickGelu" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "BiasSplitGelu" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "BiasAdd" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "RotaryEmbedding" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "GemmaRotaryEmbedding" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "FusedConv" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "FusedGemm" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "FusedMatMul" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "TransposeMatMul" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "GroupNorm" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "SkipGroupNorm" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "NhwcConv" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "NhwcMaxPool" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "MatMulNBits" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "GatherBlockQuantized" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "MatMulBnb4" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "QAttention" [1] => { attention::runtime::quantized }
+    MICROSOFT "EmbedLayerNormalization" [1] => { fused::embed_layer }
+    MICROSOFT "SkipLayerNormalization" [1] => { |n| fused::skip_layer(n, false) }
+    MICROSOFT "SkipSimplifiedLayerNormalization" [1] => { |n| fused::skip_layer(n, true) }
+    MICROSOFT "BiasGelu" [1] => { |n| fused::gelu(n, "EXACT") }
+    MICROSOFT "FastGelu" [1] => { |n| fused::gelu(n, "TANH_APPROXIMATION") }
+    MICROSOFT "Gelu" [1] => { |n| fused::gelu(n, "EXACT") }
+    MICROSOFT "QuickGelu" [1] => { fused::quick_gelu }
+    MICROSOFT "BiasSplitGelu" [1] => { fused::bias_split_gelu }
+    MICROSOFT "BiasAdd" [1] => { fused::bias_add }
+    MICROSOFT "RotaryEmbedding" [1] => { attention::runtime::rotary }
+    MICROSOFT "GemmaRotaryEmbedding" [1] => { attention::runtime::gemma_rotary }
+    MICROSOFT "FusedConv" [1] => { fused::conv }
+    MICROSOFT "FusedGemm" [1] => { fused::gemm }
+    MICROSOFT "FusedMatMul" [1] => { fused::matmul }
+    MICROSOFT "TransposeMatMul" [1] => { fused::matmul }
+    MICROSOFT "GroupNorm" [1] => { |n| fused::group(n, false) }
+    MICROSOFT "SkipGroupNorm" [1] => { |n| fused::group(n, true) }
+    MICROSOFT "NhwcConv" [1] => { fused::nhwc_conv }
+    MICROSOFT "NhwcMaxPool" [1] => { pool::nhwc_max_pool }
+    MICROSOFT "MatMulNBits" [1] => { packed::matmul_n_bits }
+    MICROSOFT "GatherBlockQuantized" [1] => { packed::gather_blocks }
+    MICROSOFT "MatMulBnb4" [1] => { packed::matmul_bnb4 }
     MICROSOFT "QMoE" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "MoE" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "MoE" [1] => { contrib::mixture }
     MICROSOFT "DequantizeLinear" [1] => { quantize::dequantize }
     MICROSOFT "QuantizeLinear" [1] => { quantize::quantize }
     MICROSOFT "DynamicQuantizeLSTM" [1] => { recurrent::dynamic_quantize_lstm }
-    MICROSOFT "DynamicQuantizeMatMul" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "MatMulIntegerToFloat" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "QGemm" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "QLinearAdd" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "QLinearMul" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "QLinearAveragePool" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "QLinearGlobalAveragePool" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "QLinearConcat" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "QLinearLeakyRelu" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "QLinearSigmoid" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "QLinearSoftmax" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "QLinearWhere" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "Inverse" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "CDist" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "DynamicQuantizeMatMul" [1] => { qlinear::dynamic_matmul }
+    MICROSOFT "MatMulIntegerToFloat" [1] => { qlinear::matmul_to_float }
+    MICROSOFT "QGemm" [1] => { qlinear::gemm }
+    MICROSOFT "QLinearAdd" [1] => { |n| qlinear::arithmetic(n, OpKind::Add) }
+    MICROSOFT "QLinearMul" [1] => { |n| qlinear::arithmetic(n, OpKind::Mul) }
+    MICROSOFT "QLinearAveragePool" [1] => { qlinear::average_pool }
+    MICROSOFT "QLinearGlobalAveragePool" [1] => { qlinear::global_average_pool }
+    MICROSOFT "QLinearConcat" [1] => { qlinear::concat }
+    MICROSOFT "QLinearLeakyRelu" [1] => { qlinear::leaky_relu }
+    MICROSOFT "QLinearSigmoid" [1] => { qlinear::sigmoid }
+    MICROSOFT "QLinearSoftmax" [1] => { qlinear::softmax }
+    MICROSOFT "QLinearConv" [1] => { qlinear::conv }
+    MICROSOFT "QLinearReduceMean" [1] => { qlinear::reduce_mean }
+    MICROSOFT "NhwcFusedConv" [1] => { fused::nhwc_conv }
+    MICROSOFT "QLinearWhere" [1] => { qlinear::where_ }
+    MICROSOFT "Inverse" [1] => { contrib::inverse }
+    MICROSOFT "CDist" [1] => { contrib::cdist }
     MICROSOFT "GridSample" [1] => { sample::grid_sample }
-    MICROSOFT "CropAndResize" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "Rfft" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "Irfft" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "CropAndResize" [1] => { contrib::crop_and_resize }
+    MICROSOFT "Rfft" [1] => { refuse "is code of ONNX Runtime for GPUs, without a reference", "export the model for opset 17 or later, with DFT" }
+    MICROSOFT "Irfft" [1] => { refuse "is code of ONNX Runtime for GPUs, without a reference", "export the model for opset 17 or later, with DFT" }
     MICROSOFT "Trilu" [1] => { shape::trilu }
-    MICROSOFT "Unique" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "Unique" [1] => { fused::unique }
     MICROSOFT "Range" [1] => { shape::range }
-    MICROSOFT "Pad" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "GatherND" [1] => { refuse LATER, LATER_HINT }
-    MICROSOFT "ExpandDims" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "Pad" [1] => { |n| { n.opset = 18; pad::pad(n) } }
+    MICROSOFT "GatherND" [1] => { gather::gather_nd }
+    MICROSOFT "ExpandDims" [1] => { fused::expand_dims }
     MICROSOFT "BeamSearch" [1] => { refuse "generates text in a loop of its own", "export the decoder alone, and generate in the app" }
     MICROSOFT "GreedySearch" [1] => { refuse "generates text in a loop of its own", "export the decoder alone, and generate in the app" }
     MICROSOFT "Sampling" [1] => { refuse "generates text in a loop of its own", "export the decoder alone, and generate in the app" }
     MICROSOFT "Tokenizer" [1] => { refuse "computes with strings", STRINGS }
     MICROSOFT "WordConvEmbedding" [1] => { refuse LATER, LATER_HINT }
     // written by ONNX Runtime with the domain of ai.onnx, which has no such op
-    ONNX "SimplifiedLayerNormalization" [1] => { refuse LATER, LATER_HINT }
+    ONNX "SimplifiedLayerNormalization" [1] => { norm::simplified_layer }
 }
 
 impl Entry {
