@@ -24,8 +24,8 @@ use super::stored::{Stored, small_float};
 use crate::Error;
 use crate::lower::{Result, normalize, op, tensor_of};
 
-/// Constants of fewer elements become plain numbers.
-const WORTH: usize = 2048;
+/// Constants of fewer elements become plain numbers, as do vectors, which are biases and the like.
+const WORTH: usize = 512;
 
 /// A quantized constant: each element is (code - zero point) · scale.
 #[derive(Clone, Debug)]
@@ -108,7 +108,7 @@ impl Coded {
 
     /// The constant as a value of the program.
     pub fn value(self, n: &mut Importer<'_>) -> Result<ValueId> {
-        let large = self.data.elements() >= WORTH;
+        let large = self.data.elements() >= WORTH && self.sizes().len() > 1;
         if large && let Some(value) = self.compressed(n)? {
             n.coded.insert(value, Rc::new(self));
             return Ok(value);

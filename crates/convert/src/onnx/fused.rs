@@ -7,7 +7,7 @@ use super::activation::{parametric, swish_of};
 use super::compose::{V, one};
 use super::elem::Elem;
 use super::node::Node;
-use super::{cast, conv, gather, layout, linear, norm};
+use super::{cast, conv, gather, layout, linear, norm, qlinear};
 use crate::Error;
 use crate::lower::{In, Lowering, Result, Size, op};
 
@@ -185,36 +185,76 @@ pub(super) fn skip_layer(n: &mut Node<'_, '_>, simplified: bool) -> Result<Vec<V
     Ok(results)
 }
 
+/// Where the inputs of a sum of embeddings are.
+pub(super) struct Embedding {
+    segment_ids: usize,
+    words: usize,
+    positions: usize,
+    segments: usize,
+    scale: usize,
+    shift: usize,
+    mask: usize,
+    places: Option<usize>,
+    /// The first of the scales of the five tables, if they are codes; their zero points follow.
+    scales: Option<usize>,
+}
+
+/// `EmbedLayerNormalization`
+pub(super) const EMBED: Embedding = Embedding {
+    segment_ids: 1,
+    words: 2,
+    positions: 3,
+    segments: 4,
+    scale: 5,
+    shift: 6,
+    mask: 7,
+    places: Some(8),
+    scales: None,
+};
+/// `QEmbedLayerNormalization`
+pub(super) const QUANTIZED_EMBED: Embedding = Embedding { places: None, scales: Some(8), ..EMBED };
+
 /// The layer normalization of the sum of embeddings of words, positions and segments; the number of words of each
 /// sequence; and the sum.
-pub(super) fn embed_layer(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
+pub(super) fn embed_layer(n: &mut Node<'_, '_>, at: &Embedding) -> Result<Vec<V>> {
     let ids = n.need(0)?;
-    let words = n.need(2)?;
     let epsilon = f64::from(n.float_or("epsilon", 1e-12)?);
-    let look_up = |n: &mut Node<'_, '_>, table: usize, ids: ValueId| -> Result<ValueId> {
-        let table = n.value(table)?;
+    let elem = if at.scales.is_some() { Elem::Float } else { n.elem(at.words)? };
+    let table = |n: &mut Node<'_, '_>, i: usize| -> Result<ValueId> {
+        let Some(scales) = at.scales else { return n.value(i) };
+        // Words, positions, segments, scale and shift, in this order.
+        let order = [at.words, at.positions, at.segments, at.scale, at.shift];
+        let place = order.iter().position(|&o| o == i).unwrap_or(0);
+        qlinear::operand(n, qlinear::At { codes: i, scale: scales + place, zero: scales + 5 + place })
+    };
+    let look_up = |n: &mut Node<'_, '_>, i: usize, ids: ValueId| -> Result<ValueId> {
+        let table = table(n, i)?;
         let ids = gather::from_front(n, ids, table, 0)?;
         n.gather(table, ids, 0)
     };
-    let mut sum = look_up(n, 2, ids.id)?;
-    let places = match n.optional(8)? {
+    let mut sum = look_up(n, at.words, ids.id)?;
+    let places = match at.places {
+        Some(places) => n.optional(places)?,
+        None => None,
+    };
+    let places = match places {
         Some(places) => places,
         None => {
             let places = n.range_to(&Size::Of(ids.id, 1..2))?;
             n.expand_dims(places, &[0])?
         }
     };
-    let positions = look_up(n, 3, places)?;
+    let positions = look_up(n, at.positions, places)?;
     sum = n.add(sum, positions)?;
-    if let Some(segments) = n.optional(1)? {
-        let segments = look_up(n, 4, segments)?;
+    if let Some(segments) = n.optional(at.segment_ids)? {
+        let segments = look_up(n, at.segments, segments)?;
         sum = n.add(sum, segments)?;
     }
-    let (scale, shift) = (n.need(5)?, n.need(6)?);
-    let y = norm::layer_of(n, sum, Some(scale.id), Some(shift.id), &[2], epsilon)?;
-    let mut results = cast::finish(n, y, words.elem)?;
+    let (scale, shift) = (table(n, at.scale)?, table(n, at.shift)?);
+    let y = norm::layer_of(n, sum, Some(scale), Some(shift), &[2], epsilon)?;
+    let mut results = cast::finish(n, y, elem)?;
     n.ignore("mask_index_type");
-    let count = match n.optional(7)? {
+    let count = match n.optional(at.mask)? {
         Some(mask) => {
             let hit = n.equal(mask, 1.0)?;
             let hit = n.cast(hit, milwright_mil::DType::Int32)?;
@@ -223,7 +263,7 @@ pub(super) fn embed_layer(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
         None => n.full(&[Size::Of(ids.id, 0..1)], 0.0, milwright_mil::DType::Int32)?,
     };
     results.push(V { id: count, elem: Elem::Int32 });
-    results.push(V { id: sum, elem: words.elem });
+    results.push(V { id: sum, elem });
     Ok(results)
 }
 

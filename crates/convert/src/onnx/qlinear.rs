@@ -18,10 +18,10 @@ use crate::lower::{Result, i32_from, op};
 
 /// The numbers of the inputs that have codes, their scale and their zero point.
 #[derive(Clone, Copy)]
-struct At {
-    codes: usize,
-    scale: usize,
-    zero: usize,
+pub(super) struct At {
+    pub codes: usize,
+    pub scale: usize,
+    pub zero: usize,
 }
 
 /// Codes, scale and zero point one after the other.
@@ -30,7 +30,7 @@ fn at(codes: usize) -> At {
 }
 
 /// The real numbers of an operand.
-fn operand(n: &mut Node<'_, '_>, at: At) -> Result<ValueId> {
+pub(super) fn operand(n: &mut Node<'_, '_>, at: At) -> Result<ValueId> {
     if let Some(weight) = coded::inputs(n, at.codes, at.scale, at.zero, 0, 0)? {
         return weight.value(n);
     }
@@ -128,7 +128,7 @@ pub(super) fn global_average_pool(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
 /// The inputs are scale and zero point of the result, then codes, scale and zero point of each part.
 pub(super) fn concat(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
     let count = n.inputs.len().saturating_sub(2);
-    if count == 0 || count % 3 != 0 {
+    if count == 0 || !count.is_multiple_of(3) {
         return Err(Error::malformed(format!("{} inputs", n.inputs.len())));
     }
     let elem = n.elem(2)?;

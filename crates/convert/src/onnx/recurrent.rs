@@ -8,12 +8,14 @@ mod steps;
 
 use milwright_mil::{DType, Input, OpKind, Opset, Tensor, Value, ValueId, param};
 
+use super::coded::{Coded, Scales};
 use super::elem::Elem;
 use super::graph::Importer;
 use super::item::Val;
 use super::node::Node;
 use super::quantize::rounded;
 use super::shape::scalar_of;
+use super::stored::Stored;
 use crate::Error;
 use crate::lower::{In, Result, Size, op, tensor_of};
 
@@ -99,10 +101,19 @@ struct Weights {
     p: Option<Weight>,
 }
 
-/// A weight of all directions: a value, and its elements if they are known.
-struct Weight {
-    value: ValueId,
-    known: Option<Tensor>,
+/// A weight of all directions: a value, and its elements if they are known; or a value for each direction.
+enum Weight {
+    Whole { value: ValueId, known: Option<Tensor> },
+    Parts(Vec<ValueId>),
+}
+
+impl Weight {
+    fn known(&self) -> Option<&Tensor> {
+        match self {
+            Weight::Whole { known, .. } => known.as_ref(),
+            Weight::Parts(_) => None,
+        }
+    }
 }
 
 pub(super) fn lstm(n: &mut Node<'_, '_>) -> Result<Vec<Val>> {
@@ -220,39 +231,48 @@ fn weight(n: &mut Node<'_, '_>, i: usize) -> Result<Weight> {
         DType::Fp32 => Ok(tensor),
         _ => tensor_of(tensor.shape(), tensor.to_f64().iter().map(|&x| x as f32).collect()),
     });
-    Ok(Weight { value, known: known.transpose()? })
+    Ok(Weight::Whole { value, known: known.transpose()? })
 }
 
-/// A weight of 8 bits, which is stored with the gates last, in fp32 with the gates first.
+/// A weight of 8 bits, which is stored with the gates last: a matrix for each direction with the gates first.
 fn dequantized(n: &mut Node<'_, '_>, i: usize, scale: usize) -> Result<Weight> {
-    let unknown = || Error::unsupported("its quantized weights are known only at run time");
-    let (codes, scales) = (n.known(i).ok_or_else(unknown)?, n.known(scale).ok_or_else(unknown)?);
-    let zeros = if n.has(scale + 1) { Some(n.known(scale + 1).ok_or_else(unknown)?) } else { None };
-    let &[directions, rows, columns] = codes.shape() else {
+    let unknown = || {
+        Error::unsupported("its quantized weights are known only at run time")
+            .with_hint("make them constants of the model: `--freeze NAME=FILE` if they are inputs of it")
+    };
+    let stored = n.stored(i).ok_or_else(unknown)?.clone();
+    let scales = n.known_numbers(scale).ok_or_else(unknown)?;
+    let zeros = match n.has(scale + 1) {
+        true => n.known_numbers(scale + 1).ok_or_else(unknown)?,
+        false => vec![0.0; scales.len()],
+    };
+    let &[directions, rows, columns] = stored.tensor.shape() else {
         return Err(Error::malformed("its weights must have three dimensions"));
     };
-    let per_channel = scales.elements() == directions * columns;
-    let wrong = || Error::malformed("its scales or zero points have another shape");
-    if !per_channel && scales.elements() != directions {
-        return Err(wrong());
+    let each = scales.len() / directions.max(1);
+    let fits = (each == 1 || each == columns) && scales.len() == each * directions;
+    if !fits || zeros.len() != scales.len() || stored.tensor.dtype().bits() != 8 {
+        return Err(Error::malformed("its scales or zero points have another shape"));
     }
-    let (codes, scales) = (codes.to_f64(), scales.to_f64());
-    let zeros = zeros.map_or_else(|| vec![0.0; scales.len()], |z| z.to_f64());
-    if zeros.len() != scales.len() {
-        return Err(wrong());
-    }
-    let mut values = Vec::with_capacity(codes.len());
+    let mut parts = Vec::with_capacity(directions);
     for d in 0..directions {
-        for c in 0..columns {
-            let at = if per_channel { d * columns + c } else { d };
-            values.extend((0..rows).map(|r| {
-                let code = codes[(d * rows + r) * columns + c];
-                ((code - zeros[at]) * scales[at]) as f32
-            }));
-        }
+        let bytes = stored.tensor.bytes()[d * rows * columns..][..rows * columns].to_vec();
+        let codes = Tensor::from_bytes(stored.tensor.dtype(), &[rows, columns], bytes.into());
+        let codes = Stored::new(stored.elem, codes.map_err(|e| Error::malformed(e.to_string()))?);
+        let own = |values: &[f64]| values[d * each..(d + 1) * each].to_vec();
+        let scales = Scales {
+            shape: vec![each],
+            scale: own(&scales),
+            zero: own(&zeros),
+            axis: 1,
+            block: 0,
+            dtype: DType::Fp32,
+        };
+        let weight = Coded::new(&codes, scales)?;
+        let weight = weight.ok_or_else(|| Error::malformed("its weights have no elements"))?;
+        parts.push(weight.transposed()?.value(n)?);
     }
-    let tensor = tensor_of(&[directions, columns, rows], values)?;
-    Ok(Weight { value: n.constant(tensor.clone()), known: Some(tensor) })
+    Ok(Weight::Parts(parts))
 }
 
 /// The lengths of the sequences, unless all are as long as the tensor.
@@ -383,7 +403,7 @@ fn first_state(
     d: usize,
 ) -> Result<ValueId> {
     match states {
-        Some(states) => of_direction(n, states, network, d),
+        Some(states) => of_direction(n, &Weight::Whole { value: states, known: None }, network, d),
         None => {
             let shape = n.shape(&[Size::Of(x, 1..2), Size::Fixed(network.hidden)])?;
             n.filled(shape, DType::Fp32, 0.0)
@@ -392,7 +412,14 @@ fn first_state(
 }
 
 /// The part of a direction.
-fn of_direction(n: &mut Node<'_, '_>, all: ValueId, network: &Network, d: usize) -> Result<ValueId> {
+fn of_direction(n: &mut Node<'_, '_>, all: &Weight, network: &Network, d: usize) -> Result<ValueId> {
+    let all = match all {
+        Weight::Whole { value, .. } => *value,
+        Weight::Parts(parts) => {
+            let missing = || Error::malformed("its weights have fewer directions");
+            return parts.get(d).copied().ok_or_else(missing);
+        }
+    };
     let rank = n.rank(all)?;
     let mut part = all;
     if network.directions.len() > 1 {
@@ -431,10 +458,10 @@ fn direct(
 ) -> Result<Option<Run>> {
     let (weights, kind, hidden) = (&operands.weights, network.kind, network.hidden);
     let activations: Option<Vec<&str>> = network.activations[d].iter().map(direct_activation).collect();
-    let (Some(activations), Some(w), Some(r)) = (activations, &weights.w.known, &weights.r.known) else {
+    let (Some(activations), Some(w), Some(r)) = (activations, weights.w.known(), weights.r.known()) else {
         return Ok(None);
     };
-    let unknown = |w: &Option<Weight>| w.as_ref().is_some_and(|w| w.known.is_none());
+    let unknown = |w: &Option<Weight>| w.as_ref().is_some_and(|w| w.known().is_none());
     if network.quantized || network.clip.is_some() || network.input_forget {
         return Ok(None);
     }
@@ -449,7 +476,7 @@ fn direct(
     let w = gates(w, d, kind, hidden)?;
     let r = gates(r, d, kind, hidden)?;
     let halves = match &weights.b {
-        Some(b) => Some(biases(b.known.as_ref(), d, kind, hidden)?),
+        Some(b) => Some(biases(b.known(), d, kind, hidden)?),
         None => None,
     };
     let sum = halves.as_ref().map(|(wb, rb)| wb.iter().zip(rb).map(|(a, b)| a + b).collect::<Vec<f32>>());
@@ -472,7 +499,7 @@ fn direct(
             if let Some(sum) = sum {
                 inputs.push(Input::constant(param!(Lstm.bias), vector(sum)?));
             }
-            if let Some(p) = weights.p.as_ref().and_then(|p| p.known.as_ref()) {
+            if let Some(p) = weights.p.as_ref().and_then(Weight::known) {
                 // ONNX has i, o, f; MIL i, f, o.
                 let p = rows(p, d, &[0, 2, 1], 3, hidden)?;
                 inputs.push(Input::constant(param!(Lstm.peephole), vector(p)?));

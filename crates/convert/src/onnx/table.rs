@@ -330,7 +330,8 @@ entries! {
     MICROSOFT "DecoderMaskedMultiHeadAttention" [1] => { |n| attention::runtime::multi_head(n, &attention::runtime::DECODER) }
     MICROSOFT "PackedAttention" [1] => { refuse "computes with sequences of different lengths packed into one", "export the model with padding" }
     MICROSOFT "QAttention" [1] => { attention::runtime::quantized }
-    MICROSOFT "EmbedLayerNormalization" [1] => { fused::embed_layer }
+    MICROSOFT "EmbedLayerNormalization" [1] => { |n| fused::embed_layer(n, &fused::EMBED) }
+    MICROSOFT "QEmbedLayerNormalization" [1] => { |n| fused::embed_layer(n, &fused::QUANTIZED_EMBED) }
     MICROSOFT "SkipLayerNormalization" [1] => { |n| fused::skip_layer(n, false) }
     MICROSOFT "SkipSimplifiedLayerNormalization" [1] => { |n| fused::skip_layer(n, true) }
     MICROSOFT "BiasGelu" [1] => { |n| fused::gelu(n, "EXACT") }

@@ -19,12 +19,12 @@ pub(super) fn written_out(
     c: Option<ValueId>,
 ) -> Result<Run> {
     let (kind, hidden) = (network.kind, network.hidden);
-    let w = of_direction(n, operands.weights.w.value, network, d)?;
-    let r = of_direction(n, operands.weights.r.value, network, d)?;
+    let w = of_direction(n, &operands.weights.w, network, d)?;
+    let r = of_direction(n, &operands.weights.r, network, d)?;
     let mut bias = None;
     let mut state_bias = None;
     if let Some(b) = &operands.weights.b {
-        let b = of_direction(n, b.value, network, d)?;
+        let b = of_direction(n, b, network, d)?;
         let half = (kind.gates() * hidden) as i64;
         let input = crate::onnx::slice::cut(n, b, 0, 0, half)?;
         let state = crate::onnx::slice::cut(n, b, 0, half, 2 * half)?;
@@ -37,7 +37,7 @@ pub(super) fn written_out(
     }
     let peephole = match &operands.weights.p {
         Some(p) => {
-            let p = of_direction(n, p.value, network, d)?;
+            let p = of_direction(n, p, network, d)?;
             let part = |n: &mut Node<'_, '_>, i: usize| {
                 crate::onnx::slice::cut(n, p, 0, (i * hidden) as i64, ((i + 1) * hidden) as i64)
             };
