@@ -101,9 +101,7 @@ fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {{
 
     fn kernel(&self) -> String {
         let NewOp { name, ty, .. } = self;
-        format!(
-            "//! `{name}`\n\nunsupported!({ty}, \"its kernel is not written yet\");\n"
-        )
+        format!("//! `{name}`\n\nunsupported!({ty}, \"its kernel is not written yet\");\n")
     }
 
     fn oracle(&self) -> String {

@@ -1,7 +1,7 @@
 //! Runs one op on given tensors.
 
 use milwright_mil::ops::{ArgView, Known, OpView};
-use milwright_mil::{Attributes, DType, Evaluate, Op, OpKind, Opset, Tensor, TensorType, Type, Value};
+use milwright_mil::{DType, Evaluate, OpKind, Opset, Tensor, TensorType, Type, Value};
 use std::borrow::Cow;
 
 use crate::chain::{Chain, Source, Stage};
@@ -50,19 +50,12 @@ pub fn run_op(
     let version = kind
         .version(opset)
         .ok_or_else(|| KernelError::invalid(format!("`{}` is newer than {opset}", kind.name())))?;
-    let op = Op {
-        kind,
-        inputs: Vec::new(),
-        outputs: Vec::new(),
-        blocks: Vec::new(),
-        attributes: Attributes::new(),
-    };
     let arg = |name: &str, t: &Tensor| ArgView {
         ty: Cow::Owned(t.ty().into()),
         known: known(name).then(|| Cow::Owned(Known::Value(t.clone().into()))),
     };
     let args = inputs.iter().map(|(n, ts)| (*n, ts.iter().map(|t| arg(n, t)).collect())).collect();
-    let view = OpView { kind, version, op: &op, args, outputs: Vec::new(), block_outputs: Vec::new() };
+    let view = OpView { kind, version, constant: None, args, outputs: Vec::new(), block_outputs: Vec::new() };
     let types: Vec<Type> = kind.infer(&view)?.into_iter().map(|i| i.ty).collect();
     let tensors: Vec<Tensor> = inputs.iter().flat_map(|(_, ts)| ts.iter().cloned()).collect();
     run(&view, &tensors, &tensor_types(&types)?, &Pool::inline(), &Memory::default())

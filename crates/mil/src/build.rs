@@ -257,7 +257,8 @@ impl Engine {
         let engine = self.0?;
         let arguments = || op.args.iter().flat_map(|(_, args)| args);
         let all_known = arguments().all(|a| a.value().is_some_and(|v| v.as_tensor().is_some()));
-        let pure = op.kind.effect() == Effect::None && op.op.blocks.is_empty();
+        let has_blocks = matches!(op.kind, OpKind::Cond | OpKind::WhileLoop);
+        let pure = op.kind.effect() == Effect::None && !has_blocks;
         if !all_known || !pure || op.kind.is_constexpr() {
             return None;
         }

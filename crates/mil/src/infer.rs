@@ -75,8 +75,8 @@ impl Facts {
         let mut view = self.view_args(function, op)?;
         let block_outputs =
             |b: &BlockId| function[*b].outputs.iter().map(|v| self.ty(function, *v).clone()).collect();
-        view.outputs = view.op.outputs.iter().map(|o| &function[*o].ty).collect();
-        view.block_outputs = view.op.blocks.iter().map(block_outputs).collect();
+        view.outputs = function[op].outputs.iter().map(|o| &function[*o].ty).collect();
+        view.block_outputs = function[op].blocks.iter().map(block_outputs).collect();
         Ok(view)
     }
 
@@ -102,7 +102,7 @@ impl Facts {
         Ok(OpView {
             kind: op.kind,
             version,
-            op,
+            constant: op.attributes.get("val"),
             args: op.inputs.iter().map(|i| (i.name.as_str(), i.args.iter().map(arg).collect())).collect(),
             outputs: Vec::new(),
             block_outputs: Vec::new(),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use milwright_mil::{DType, Tensor, Value as MilValue};
 
 use crate::memory::{AlignedBytes, align_up};
-use crate::plan::{Constant, Graph, Place, Ty, Value, dtype_code};
+use crate::plan::{Constant, Graph, Place, Ty, Value, ValueNo, dtype_code};
 use crate::{KernelError, View};
 
 /// Constants of at most this size are stored in the graph, not in the data section.
@@ -17,11 +17,11 @@ const INLINE_BYTES: usize = 64;
 #[derive(Default)]
 pub(super) struct Constants {
     /// Values by the constant's address, length, element type and shape.
-    seen: HashMap<(usize, usize, DType, Vec<usize>), u32>,
+    seen: HashMap<(usize, usize, DType, Vec<usize>), ValueNo>,
     /// Constants for the data section: the constant's number and its tensor.
     large: Vec<(usize, Tensor)>,
     /// Single-precision copies of half-precision constants.
-    wide: HashMap<u32, u32>,
+    wide: HashMap<u32, ValueNo>,
     /// The other contents of the data section, such as packed weights. Their offsets are assigned at once.
     chunks: Vec<(u64, Bytes)>,
     len: u64,
@@ -29,7 +29,7 @@ pub(super) struct Constants {
 
 impl Constants {
     /// Returns the value of a constant, and adds the constant if it is new.
-    pub(super) fn value(&mut self, graph: &mut Graph, value: &MilValue) -> u32 {
+    pub(super) fn value(&mut self, graph: &mut Graph, value: &MilValue) -> ValueNo {
         let Some(t) = value.as_tensor() else {
             let ty = Ty::from_type(&value.ty()).unwrap_or(Ty::List(Box::new(Ty::Tensor(0, vec![])), None));
             return push(graph, ty, Constant::Other);
@@ -53,8 +53,8 @@ impl Constants {
     }
 
     /// Returns a single-precision copy of a large half-precision constant; `None` for other constants.
-    pub(super) fn widened(&mut self, graph: &mut Graph, value: u32) -> Option<u32> {
-        let Place::Constant(c) = graph.values[value as usize].place else { return None };
+    pub(super) fn widened(&mut self, graph: &mut Graph, value: ValueNo) -> Option<ValueNo> {
+        let Place::Constant(c) = graph.values[value].place else { return None };
         let at = self.large.binary_search_by_key(&(c as usize), |(c, _)| *c).ok()?;
         let half = self.large[at].1.clone();
         if half.dtype() != DType::Fp16 {
@@ -70,8 +70,8 @@ impl Constants {
     }
 
     /// Adds a value that has the type of `value` but no elements: an op reads them in packed form.
-    pub(super) fn packed(&mut self, graph: &mut Graph, value: u32) -> u32 {
-        let ty = graph.values[value as usize].ty.clone();
+    pub(super) fn packed(&mut self, graph: &mut Graph, value: ValueNo) -> ValueNo {
+        let ty = graph.values[value].ty.clone();
         let Ty::Tensor(dtype, shape) = &ty else { return value };
         let shape = shape.iter().map(|n| n.unwrap_or(0)).collect();
         let constant = Constant::Packed(*dtype, shape);
@@ -94,7 +94,7 @@ impl Constants {
         let mut read = vec![false; graph.constants.len()];
         let outputs = graph.outputs.iter().map(|p| p.value);
         for v in graph.body.iter().flat_map(|s| s.work.values()).chain(outputs) {
-            if let Place::Constant(c) = graph.values[v as usize].place {
+            if let Place::Constant(c) = graph.values[v].place {
                 read[c as usize] = true;
             }
         }
@@ -114,11 +114,11 @@ impl Constants {
     }
 }
 
-fn push(graph: &mut Graph, ty: Ty, constant: Constant) -> u32 {
+fn push(graph: &mut Graph, ty: Ty, constant: Constant) -> ValueNo {
     let place = Place::Constant(graph.constants.len() as u32);
     graph.constants.push(constant);
     graph.values.push(Value { ty, place });
-    graph.values.len() as u32 - 1
+    ValueNo(graph.values.len() as u32 - 1)
 }
 
 fn ty(t: &Tensor) -> Ty {

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use super::{Class, Item};
-use crate::plan::{Node, Place, Step, Ty, Value, Work};
+use crate::plan::{Node, Place, Step, Ty, Value, ValueNo, Work};
 
 /// The most ops in a group: their intermediate results must fit in the nearest caches.
 const MAX_GROUP: usize = 16;
@@ -25,8 +25,8 @@ const MAX_GROUP: usize = 16;
 /// another value in another shape.
 pub(super) fn fuse(
     items: Vec<Item>,
-    outputs: &[u32],
-    aliases: &HashMap<u32, u32>,
+    outputs: &[ValueNo],
+    aliases: &HashMap<ValueNo, ValueNo>,
     values: &mut [Value],
 ) -> Vec<Step> {
     let users = users(&items, outputs, aliases);
@@ -57,7 +57,7 @@ pub(super) fn fuse(
         let name = slots[i].as_ref().map_or_else(String::new, |item| item.name.clone());
         let nodes: Vec<Node> = group.iter().map(|&m| node(&mut slots[m])).collect();
         for inner in &nodes[..nodes.len() - 1] {
-            values[inner.outputs[0] as usize].place = Place::Fused;
+            values[inner.outputs[0]].place = Place::Fused;
         }
         let step = match feeders.get(&i) {
             Some(&f) => {
@@ -66,7 +66,7 @@ pub(super) fn fuse(
                     _ => 0,
                 };
                 let op = node(&mut slots[f]);
-                values[op.outputs[0] as usize].place = Place::Fused;
+                values[op.outputs[0]].place = Place::Fused;
                 Step { name, work: Work::Op { op, epilogue: nodes }, scratch: (0, scratch) }
             }
             None => Step { name, work: Work::Chain(nodes), scratch: (0, 0) },
@@ -83,27 +83,40 @@ fn node(slot: &mut Option<Item>) -> Node {
     }
 }
 
-/// For each value, the items that read it. `usize::MAX` stands for readers outside the block.
-fn users(items: &[Item], outputs: &[u32], aliases: &HashMap<u32, u32>) -> HashMap<u32, Vec<usize>> {
-    let mut users: HashMap<u32, Vec<usize>> = HashMap::new();
+/// What reads a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum User {
+    /// The item with this number.
+    Item(usize),
+    /// Something outside of the block.
+    Outside,
+}
+
+/// For each value, what reads it.
+fn users(
+    items: &[Item],
+    outputs: &[ValueNo],
+    aliases: &HashMap<ValueNo, ValueNo>,
+) -> HashMap<ValueNo, Vec<User>> {
+    let mut users: HashMap<ValueNo, Vec<User>> = HashMap::new();
     for (i, item) in items.iter().enumerate() {
         match &item.work {
             Work::Op { op, .. } => {
                 for &v in op.args.iter().flat_map(|(_, a)| a) {
-                    users.entry(v).or_default().push(i);
+                    users.entry(v).or_default().push(User::Item(i));
                 }
             }
-            other => other.values().into_iter().for_each(|v| users.entry(v).or_default().push(i)),
+            other => other.values().into_iter().for_each(|v| users.entry(v).or_default().push(User::Item(i))),
         }
     }
     for &v in outputs.iter().chain(aliases.values()) {
-        users.entry(v).or_default().push(usize::MAX);
+        users.entry(v).or_default().push(User::Outside);
     }
     users
 }
 
 /// For each element-wise op, the last op of its group.
-fn groups(items: &[Item], users: &HashMap<u32, Vec<usize>>, values: &[Value]) -> Vec<Option<usize>> {
+fn groups(items: &[Item], users: &HashMap<ValueNo, Vec<User>>, values: &[Value]) -> Vec<Option<usize>> {
     let mut groups: Vec<Option<usize>> = vec![None; items.len()];
     let mut sizes = vec![0; items.len()];
     for i in (0..items.len()).rev() {
@@ -113,7 +126,7 @@ fn groups(items: &[Item], users: &HashMap<u32, Vec<usize>>, values: &[Value]) ->
         let shared = users.get(&output(&items[i])).and_then(|users| one_group(users, &groups));
         let root = shared.filter(|&root| {
             let (a, b) = (output(&items[i]), output(&items[root]));
-            sizes[root] < MAX_GROUP && shape(&values[a as usize]) == shape(&values[b as usize])
+            sizes[root] < MAX_GROUP && shape(&values[a]) == shape(&values[b])
         });
         let root = root.unwrap_or(i);
         groups[i] = Some(root);
@@ -125,7 +138,7 @@ fn groups(items: &[Item], users: &HashMap<u32, Vec<usize>>, values: &[Value]) ->
 /// For each group that becomes an epilogue, the step that it becomes the epilogue of.
 fn feeders(
     items: &[Item],
-    users: &HashMap<u32, Vec<usize>>,
+    users: &HashMap<ValueNo, Vec<User>>,
     groups: &[Option<usize>],
     values: &[Value],
 ) -> HashMap<usize, usize> {
@@ -136,7 +149,7 @@ fn feeders(
         let Some(root) = users.get(&op.outputs[0]).and_then(|users| one_group(users, groups)) else {
             continue;
         };
-        let (from, to) = (op.outputs[0] as usize, output(&items[root]) as usize);
+        let (from, to) = (op.outputs[0], output(&items[root]));
         let why_not = if !epilogue {
             "it takes no epilogue"
         } else if op.outputs.len() > 1 {
@@ -150,7 +163,7 @@ fn feeders(
             "they follow another step already"
         };
         tracing::debug!(
-            op = op.kind,
+            op = op.kind.name(),
             name = items[i].name,
             why_not,
             "element-wise ops were not fused into a step"
@@ -160,13 +173,16 @@ fn feeders(
 }
 
 /// Returns the group that all of a value's readers belong to.
-fn one_group(users: &[usize], groups: &[Option<usize>]) -> Option<usize> {
-    let group = |&u: &usize| groups.get(u).copied().flatten();
+fn one_group(users: &[User], groups: &[Option<usize>]) -> Option<usize> {
+    let group = |&user: &User| match user {
+        User::Item(i) => groups[i],
+        User::Outside => None,
+    };
     let first = group(users.first()?)?;
     users.iter().all(|u| group(u) == Some(first)).then_some(first)
 }
 
-fn output(item: &Item) -> u32 {
+fn output(item: &Item) -> ValueNo {
     match &item.work {
         Work::Op { op, .. } => op.outputs[0],
         _ => unreachable!("only ops are fused"),

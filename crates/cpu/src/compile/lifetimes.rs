@@ -6,20 +6,20 @@
 
 use std::collections::HashMap;
 
-use crate::plan::{Block, Place, Step, Value, Work};
+use crate::plan::{Block, Place, Step, Value, ValueNo, Work};
 
 /// When each value is alive.
 pub(super) struct Lifetimes<'a> {
     values: &'a [Value],
-    aliases: &'a HashMap<u32, u32>,
+    aliases: &'a HashMap<ValueNo, ValueNo>,
     /// The number of each step, in the order of [`each`].
     pub numbers: Vec<usize>,
     /// The numbers at which each value is used first and last.
-    pub spans: HashMap<u32, (usize, usize)>,
+    pub spans: HashMap<ValueNo, (usize, usize)>,
     /// The values, in the order of their first use.
-    pub order: Vec<u32>,
+    pub order: Vec<ValueNo>,
     /// The variables of loops.
-    pub variables: HashMap<u32, Variable>,
+    pub variables: HashMap<ValueNo, Variable>,
     /// The number after the last.
     pub end: usize,
 }
@@ -29,11 +29,11 @@ pub(super) struct Variable {
     /// The number at which the body uses its old value last.
     pub last: usize,
     /// The value that the body gives it for the next turn.
-    pub next: u32,
+    pub next: ValueNo,
 }
 
 impl<'a> Lifetimes<'a> {
-    pub fn of(steps: &[Step], values: &'a [Value], aliases: &'a HashMap<u32, u32>) -> Lifetimes<'a> {
+    pub fn of(steps: &[Step], values: &'a [Value], aliases: &'a HashMap<ValueNo, ValueNo>) -> Lifetimes<'a> {
         let mut lifetimes = Lifetimes {
             values,
             aliases,
@@ -48,10 +48,10 @@ impl<'a> Lifetimes<'a> {
     }
 
     /// Notes that a value is used at a number.
-    pub fn touch(&mut self, values: &[u32], number: usize) {
+    pub fn touch(&mut self, values: &[ValueNo], number: usize) {
         for &v in values {
             let v = root(self.aliases, v);
-            if matches!(self.values[v as usize].place, Place::Arena(_)) {
+            if matches!(self.values[v].place, Place::Arena(_)) {
                 self.spans.entry(v).and_modify(|s| s.1 = s.1.max(number)).or_insert_with(|| {
                     self.order.push(v);
                     (number, number)
@@ -110,7 +110,7 @@ impl<'a> Lifetimes<'a> {
 }
 
 /// The value whose place an alias shares.
-pub(super) fn root(aliases: &HashMap<u32, u32>, mut v: u32) -> u32 {
+pub(super) fn root(aliases: &HashMap<ValueNo, ValueNo>, mut v: ValueNo) -> ValueNo {
     while let Some(&of) = aliases.get(&v) {
         v = of;
     }

@@ -24,7 +24,7 @@ use milwright_mil::{
 };
 
 use crate::memory::exceeds;
-use crate::plan::{Block, Graph, Node, PackedData, Place, Plan, Port, Ty, Value, Work};
+use crate::plan::{Block, Graph, Node, PackedData, Place, Plan, Port, Ty, Value, ValueNo, Work};
 use crate::{CompileError, CompileOptions, Eager, KernelError, Memory, Packed, Prepared, Support, kernels};
 use constants::Constants;
 use lifetimes::{Lifetimes, each, each_mut, root};
@@ -206,12 +206,12 @@ struct Lower<'a> {
     facts: &'a Facts,
     live: HashSet<OpId>,
     graph: Graph,
-    ids: HashMap<ValueId, u32>,
+    ids: HashMap<ValueId, ValueNo>,
     constants: Constants,
     /// Values that are another value in another shape.
-    aliases: HashMap<u32, u32>,
+    aliases: HashMap<ValueNo, ValueNo>,
     /// Results of ops that can update an operand in place, and that operand.
-    updates: HashMap<u32, u32>,
+    updates: HashMap<ValueNo, ValueNo>,
     folding: Folding<'a>,
 }
 
@@ -259,7 +259,7 @@ impl Lower<'_> {
             let value = self.read(v)?;
             self.graph.outputs.push(Port { name: self.f[v].name.clone(), value });
         }
-        let outputs: Vec<u32> = self.graph.outputs.iter().map(|p| p.value).collect();
+        let outputs: Vec<ValueNo> = self.graph.outputs.iter().map(|p| p.value).collect();
         self.graph.body = fuse::fuse(items, &outputs, &self.aliases, &mut self.graph.values);
         self.place(&outputs)
     }
@@ -279,11 +279,11 @@ impl Lower<'_> {
     }
 
     /// Lowers a nested block. Its inputs are the `variables` of a loop, under names of their own.
-    fn nested(&mut self, block: BlockId, variables: &[u32]) -> Result<Block, CompileError> {
+    fn nested(&mut self, block: BlockId, variables: &[ValueNo]) -> Result<Block, CompileError> {
         let f = self.f;
         let mut inputs = Vec::with_capacity(variables.len());
         for (&v, &variable) in f[block].inputs.iter().zip(variables) {
-            let in_arena = matches!(self.graph.values[variable as usize].place, Place::Arena(_));
+            let in_arena = matches!(self.graph.values[variable].place, Place::Arena(_));
             inputs.push(if in_arena { self.value(v, Place::Arena(0))? } else { self.slot(v)? });
             if in_arena {
                 self.aliases.insert(inputs[inputs.len() - 1], variable);
@@ -297,7 +297,7 @@ impl Lower<'_> {
 
     /// Adds a value for the result of a branch or a loop: in the arena if it and all values that it is copied from or
     /// shared with have one type and a fixed shape, else in a slot.
-    fn result(&mut self, v: ValueId, others: &[Option<&ValueId>]) -> Result<u32, CompileError> {
+    fn result(&mut self, v: ValueId, others: &[Option<&ValueId>]) -> Result<ValueNo, CompileError> {
         let ty = Ty::from_type(self.facts.ty(self.f, v));
         let same = others.iter().all(|o| o.is_some_and(|&o| Ty::from_type(self.facts.ty(self.f, o)) == ty));
         if same { self.output(v) } else { self.slot(v) }
@@ -324,13 +324,12 @@ impl Lower<'_> {
                 return other(Work::Cond { pred, branches, outputs });
             }
             (OpKind::WhileLoop, &[cond, turn]) => {
-                let init: Vec<u32> = self.args(id)?.into_iter().flat_map(|(_, a)| a).collect();
+                let init: Vec<ValueNo> = self.args(id)?.into_iter().flat_map(|(_, a)| a).collect();
                 let mut outputs = Vec::with_capacity(op.outputs.len());
                 for (i, &v) in op.outputs.iter().enumerate() {
                     let f = self.f;
                     let ty = Ty::from_type(self.facts.ty(f, v));
-                    let first =
-                        init.get(i).is_some_and(|&v| Some(&self.graph.values[v as usize].ty) == ty.as_ref());
+                    let first = init.get(i).is_some_and(|&v| Some(&self.graph.values[v].ty) == ty.as_ref());
                     let shared = [f[cond].inputs.get(i), f[turn].inputs.get(i), f[turn].outputs.get(i)];
                     outputs.push(if first { self.result(v, &shared)? } else { self.slot(v)? });
                 }
@@ -357,7 +356,7 @@ impl Lower<'_> {
         }
         let view = self.facts.view(self.f, id).map_err(|e| self.error(id, e.into()))?;
         let mut args = self.args(id)?;
-        let flat: Vec<u32> = args.iter().flat_map(|(_, a)| a.iter().copied()).collect();
+        let flat: Vec<ValueNo> = args.iter().flat_map(|(_, a)| a.iter().copied()).collect();
         let output_type = |v: &ValueId| match self.facts.ty(self.f, *v) {
             Type::Tensor(t) if t.elements().is_some() => Some(t.clone()),
             _ => None,
@@ -378,10 +377,8 @@ impl Lower<'_> {
         };
         let mut updates = None;
         let class = match prepared.map_err(failed)? {
-            Prepared::Alias(slot)
-                if !matches!(self.graph.values[flat[slot] as usize].place, Place::Slot(_)) =>
-            {
-                let place = self.graph.values[flat[slot] as usize].place;
+            Prepared::Alias(slot) if !matches!(self.graph.values[flat[slot]].place, Place::Slot(_)) => {
+                let place = self.graph.values[flat[slot]].place;
                 let out = self.value(op.outputs[0], place)?;
                 self.aliases.insert(out, flat[slot]);
                 return Ok(None);
@@ -424,7 +421,7 @@ impl Lower<'_> {
         if let (Some(slot), &[out]) = (updates, &outputs[..]) {
             self.updates.insert(out, flat[slot]);
         }
-        let node = Node { kind: op.kind.name().into(), args, outputs, packed, widened };
+        let node = Node { kind: op.kind, args, outputs, packed, widened };
         Ok(Some(Item { name, class, work: Work::Op { op: node, epilogue: Vec::new() } }))
     }
 
@@ -436,21 +433,21 @@ impl Lower<'_> {
     }
 
     /// Makes the step of an op that is prepared at run time, because its shapes are only known then.
-    fn late(&mut self, id: OpId, args: Vec<(String, Vec<u32>)>) -> Result<Work, CompileError> {
+    fn late(&mut self, id: OpId, args: Vec<(String, Vec<ValueNo>)>) -> Result<Work, CompileError> {
         let op = &self.f[id];
         let outputs = op.outputs.iter().map(|&v| self.slot(v)).collect::<Result<_, _>>()?;
-        Ok(Work::Late(Node { kind: op.kind.name().into(), args, outputs, packed: None, widened: Vec::new() }))
+        Ok(Work::Late(Node { kind: op.kind, args, outputs, packed: None, widened: Vec::new() }))
     }
 
     /// Whether a value is a tensor of known shape, or a constant.
-    fn fixed(&self, value: u32) -> bool {
-        let value = &self.graph.values[value as usize];
+    fn fixed(&self, value: ValueNo) -> bool {
+        let value = &self.graph.values[value];
         matches!(value.place, Place::Constant(_))
             || matches!(&value.ty, Ty::Tensor(_, shape) if shape.iter().all(Option::is_some))
     }
 
     /// The parameters of an op and the values bound to them.
-    fn args(&mut self, id: OpId) -> Result<Vec<(String, Vec<u32>)>, CompileError> {
+    fn args(&mut self, id: OpId) -> Result<Vec<(String, Vec<ValueNo>)>, CompileError> {
         let f = self.f;
         let mut all = Vec::with_capacity(f[id].inputs.len());
         for input in &f[id].inputs {
@@ -466,14 +463,14 @@ impl Lower<'_> {
         Ok(all)
     }
 
-    fn bound(&mut self, id: OpId, name: &str) -> Result<u32, CompileError> {
+    fn bound(&mut self, id: OpId, name: &str) -> Result<ValueNo, CompileError> {
         let args = self.args(id)?;
         let found = args.iter().find(|(n, _)| n == name).and_then(|(_, a)| a.first().copied());
         found.ok_or_else(|| self.error(id, KernelError::invalid(format!("input `{name}` is missing"))))
     }
 
     /// The number of a value that a step reads: if the value is known, the number of its constant.
-    fn read(&mut self, v: ValueId) -> Result<u32, CompileError> {
+    fn read(&mut self, v: ValueId) -> Result<ValueNo, CompileError> {
         if let Some(&id) = self.ids.get(&v) {
             return Ok(id);
         }
@@ -486,7 +483,7 @@ impl Lower<'_> {
     }
 
     /// Adds a value for an op's result: in the arena if its size is known, else in a slot.
-    fn output(&mut self, v: ValueId) -> Result<u32, CompileError> {
+    fn output(&mut self, v: ValueId) -> Result<ValueNo, CompileError> {
         let sized = match self.facts.ty(self.f, v) {
             Type::Tensor(t) => t.elements().is_some_and(|n| t.dtype.byte_len(n).is_some()),
             _ => false,
@@ -494,13 +491,13 @@ impl Lower<'_> {
         if sized { self.value(v, Place::Arena(0)) } else { self.slot(v) }
     }
 
-    fn slot(&mut self, v: ValueId) -> Result<u32, CompileError> {
+    fn slot(&mut self, v: ValueId) -> Result<ValueNo, CompileError> {
         let slot = self.graph.slots;
         self.graph.slots += 1;
         self.value(v, Place::Slot(slot))
     }
 
-    fn value(&mut self, v: ValueId, place: Place) -> Result<u32, CompileError> {
+    fn value(&mut self, v: ValueId, place: Place) -> Result<ValueNo, CompileError> {
         let ty = self.facts.ty(self.f, v);
         let ty = Ty::from_type(ty).ok_or_else(|| CompileError {
             function: self.name.into(),
@@ -509,14 +506,14 @@ impl Lower<'_> {
             hint: None,
             cause: CompileFault::Program,
         })?;
-        let id = self.graph.values.len() as u32;
+        let id = ValueNo(self.graph.values.len() as u32);
         self.graph.values.push(Value { ty, place });
         self.ids.insert(v, id);
         Ok(id)
     }
 
     /// Gives every value of known size its place in the arena.
-    fn place(&mut self, outputs: &[u32]) -> Result<(), CompileError> {
+    fn place(&mut self, outputs: &[ValueNo]) -> Result<(), CompileError> {
         let values = &mut self.graph.values;
         let mut lifetimes = Lifetimes::of(&self.graph.body, values, &self.aliases);
         lifetimes.touch(outputs, lifetimes.end);
@@ -527,7 +524,7 @@ impl Lower<'_> {
         let mut numbers = numbers.into_iter();
         each(&self.graph.body, &mut |step| {
             let i = numbers.next().expect("every step has a number");
-            let (out, read): (u32, Vec<u32>) = match &step.work {
+            let (out, read): (ValueNo, Vec<ValueNo>) = match &step.work {
                 Work::Chain(nodes) => {
                     let out = nodes.last().expect("a chain has nodes").outputs[0];
                     let args = nodes.iter().flat_map(|n| n.args.iter().flat_map(|(_, a)| a.iter().copied()));
@@ -537,7 +534,7 @@ impl Lower<'_> {
                     let Some(&updated) = op.outputs.first().and_then(|out| self.updates.get(out)) else {
                         return;
                     };
-                    let args: Vec<u32> = op.args.iter().flat_map(|(_, a)| a.iter().copied()).collect();
+                    let args: Vec<ValueNo> = op.args.iter().flat_map(|(_, a)| a.iter().copied()).collect();
                     let r = root(&self.aliases, updated);
                     if args.iter().filter(|&&v| root(&self.aliases, v) == r).count() != 1 {
                         return;
@@ -546,7 +543,7 @@ impl Lower<'_> {
                     let next = variables.get(&r).is_some_and(|variable| {
                         variable.last == i && root(&self.aliases, variable.next) == out
                     });
-                    if next && values[updated as usize].ty == values[out as usize].ty {
+                    if next && values[updated].ty == values[out].ty {
                         spans.remove(&out);
                         order.retain(|&o| o != out);
                         self.aliases.insert(out, r);
@@ -556,11 +553,11 @@ impl Lower<'_> {
                 }
                 _ => return,
             };
-            let fits = |&v: &u32| {
+            let fits = |&v: &ValueNo| {
                 let r = root(&self.aliases, v);
-                let same = |v: u32| values[v as usize].ty == values[out as usize].ty;
+                let same = |v: ValueNo| values[v].ty == values[out].ty;
                 spans.get(&r).is_some_and(|s| s.1 == i && s.0 < i)
-                    && matches!(values[v as usize].place, Place::Arena(_))
+                    && matches!(values[v].place, Place::Arena(_))
                     && read.iter().all(|&w| root(&self.aliases, w) != r || same(w))
             };
             if let Some(&v) = read.iter().find(|v| fits(v)) {
@@ -571,7 +568,7 @@ impl Lower<'_> {
                 self.aliases.insert(out, r);
             }
         });
-        let size = |v: u32| match values[v as usize].ty.to_type() {
+        let size = |v: ValueNo| match values[v].ty.to_type() {
             Some(Type::Tensor(t)) => t.elements().and_then(|n| t.dtype.byte_len(n)),
             _ => None,
         };
@@ -598,7 +595,7 @@ impl Lower<'_> {
         let (offsets, arena) = memory::place(&buffers).ok_or_else(unfit)?;
         let limit = self.folding.0.memory;
         // Outputs are copied out of the arena.
-        let copied = outputs.iter().filter(|&&v| matches!(values[v as usize].place, Place::Arena(_)));
+        let copied = outputs.iter().filter(|&&v| matches!(values[v].place, Place::Arena(_)));
         let needed = copied.filter_map(|&v| size(v)).fold(arena, |sum, n| sum.saturating_add(n as u64));
         if needed > limit {
             let largest = order.iter().zip(&buffers).max_by_key(|(_, b)| b.size).map(|(v, _)| *v);
@@ -610,7 +607,7 @@ impl Lower<'_> {
         }
         self.graph.arena = arena;
         for (&v, &offset) in order.iter().zip(&offsets) {
-            values[v as usize].place = Place::Arena(offset);
+            values[v].place = Place::Arena(offset);
         }
         let mut scratch = offsets[order.len()..].iter();
         each_mut(&mut self.graph.body, &mut |step| {
@@ -619,8 +616,8 @@ impl Lower<'_> {
             }
         });
         for &v in self.aliases.keys() {
-            if !matches!(values[v as usize].place, Place::Fused) {
-                values[v as usize].place = values[root(&self.aliases, v) as usize].place;
+            if !matches!(values[v].place, Place::Fused) {
+                values[v].place = values[root(&self.aliases, v)].place;
             }
         }
         Ok(())
@@ -664,16 +661,16 @@ impl Lower<'_> {
 
 impl Work {
     /// Every value that the step reads or writes, including those in nested blocks.
-    pub(crate) fn values(&self) -> Vec<u32> {
-        fn node(n: &Node, all: &mut Vec<u32>) {
+    pub(crate) fn values(&self) -> Vec<ValueNo> {
+        fn node(n: &Node, all: &mut Vec<ValueNo>) {
             all.extend(n.args.iter().flat_map(|(_, a)| a).chain(&n.outputs));
             all.extend(n.widened.iter().map(|(_, v)| v));
         }
-        fn block(b: &Block, all: &mut Vec<u32>) {
+        fn block(b: &Block, all: &mut Vec<ValueNo>) {
             all.extend(b.inputs.iter().chain(&b.outputs));
             b.steps.iter().for_each(|s| work(&s.work, all));
         }
-        fn work(w: &Work, all: &mut Vec<u32>) {
+        fn work(w: &Work, all: &mut Vec<ValueNo>) {
             match w {
                 Work::Op { op, epilogue } => {
                     node(op, all);

@@ -21,7 +21,7 @@ impl Executable {
             if named.next().is_some() {
                 return Err(error(&port.name, "it is given twice".into()));
             }
-            let Some((dtype, shape)) = &self.values[port.value as usize].tensor else {
+            let Some((dtype, shape)) = &self.values[port.value].tensor else {
                 return Err(error(&port.name, "it is not a tensor of a fixed shape".into()));
             };
             if tensor.shape() != shape {

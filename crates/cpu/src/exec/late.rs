@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use milwright_mil::ops::defs::{ListGather, ListLength, ListRead, ListScatter, ListWrite, MakeList};
 use milwright_mil::ops::{ArgView, Bound, Known, OpDef, OpView, Operand};
-use milwright_mil::{Attributes, DType, Dim, Op, OpKind, Tensor, TensorType, Type};
+use milwright_mil::{DType, Dim, OpKind, Tensor, TensorType, Type};
 
 use super::{Executable, Frame, Slot};
 use crate::kernel::tensor_types;
@@ -16,8 +16,7 @@ const MAX_KNOWN: usize = 64;
 
 impl Executable {
     pub(super) fn late(&self, node: &Node, frame: &mut Frame<'_>) -> Result<(), KernelError> {
-        let kind = OpKind::from_name(&node.kind)
-            .ok_or_else(|| KernelError::unsupported(format!("there is no op `{}`", node.kind)))?;
+        let kind = node.kind;
         let version = kind
             .version(self.opset)
             .ok_or_else(|| KernelError::invalid(format!("it is newer than {}", self.opset)))?;
@@ -27,21 +26,15 @@ impl Executable {
             let mut bound = Vec::with_capacity(values.len());
             for &v in values {
                 let value = self.any(v, frame)?;
-                let constant = matches!(self.values[v as usize].place, Place::Constant(_));
-                bound.push(arg(&value, &self.values[v as usize].ty, constant));
+                let constant = matches!(self.values[v].place, Place::Constant(_));
+                bound.push(arg(&value, &self.values[v].ty, constant));
                 tensors.push(value);
             }
             args.push((name.as_str(), bound));
         }
-        let op = Op {
-            kind,
-            inputs: Vec::new(),
-            outputs: Vec::new(),
-            blocks: Vec::new(),
-            attributes: Attributes::new(),
-        };
-        let declared = node.outputs.iter().map(|&v| &self.values[v as usize].ty).collect();
-        let view = OpView { kind, version, op: &op, args, outputs: declared, block_outputs: Vec::new() };
+        let declared = node.outputs.iter().map(|&v| &self.values[v].ty).collect();
+        let view =
+            OpView { kind, version, constant: None, args, outputs: declared, block_outputs: Vec::new() };
         if let Some(made) = list_op(&view, &tensors, &frame.memory)? {
             return self.put(&node.outputs, vec![made], frame);
         }

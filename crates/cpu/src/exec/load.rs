@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use milwright_mil::ops::{ArgView, Known, OpView};
-use milwright_mil::{Attributes, DType, Op, OpKind, Tensor, Type};
+use milwright_mil::{DType, Tensor, Type};
 
 use super::{Block, Executable, Loaded, Value, Work};
 use crate::chain::{Chain, Source, Stage};
@@ -15,7 +15,7 @@ use crate::convert::to_f32;
 use crate::index::Walk;
 use crate::kernel::{Map, Operand, tensor_types};
 use crate::memory::{ALIGN, exceeds};
-use crate::plan::{self, Graph, Node, Place, Plan};
+use crate::plan::{self, Graph, Node, Place, Plan, ValueNo};
 use crate::{KernelError, Packed, PlanError, Pool, Prepared, View, eager, kernels};
 
 /// The deepest nesting of a plan's blocks.
@@ -37,7 +37,7 @@ pub(super) fn load(memory: u64, plan: &Plan, pool: Pool) -> Result<Executable, P
     let values = graph.values.iter().map(|v| value(v, graph)).collect::<Result<Vec<_>, _>>()?;
     let ports = inputs.iter().map(|p| (p, true)).chain(outputs.iter().map(|p| (p, false)));
     for (port, input) in ports.chain(states.iter().map(|p| (p, true))) {
-        let value = values.get(port.value as usize).ok_or_else(|| bad("a feature is no value"))?;
+        let value = values.get(port.value.index()).ok_or_else(|| bad("a feature is no value"))?;
         let entry = matches!(value.place, Place::Input(_) | Place::State(_));
         if input != entry && input {
             return Err(bad("an input is not at its place"));
@@ -115,7 +115,7 @@ impl Loader<'_> {
     }
 
     fn step(&self, step: &plan::Step, depth: usize) -> Result<Loaded, PlanError> {
-        if step.work.values().iter().any(|&v| v as usize >= self.e.values.len()) {
+        if step.work.values().iter().any(|&v| v.index() >= self.e.values.len()) {
             return Err(bad("a step reads a value that does not exist"));
         }
         let (start, size) = step.scratch;
@@ -128,7 +128,7 @@ impl Loader<'_> {
                     *nodes.last().and_then(|n| n.outputs.first()).ok_or_else(|| bad("a chain is empty"))?;
                 let (chain, inputs) = self.chain(nodes, None, output)?;
                 self.check_overlap(&inputs, &[output], &scratch)?;
-                Work::Chain { chain, ops: step.work.ops(), inputs, output }
+                Work::Chain { chain, ops: nodes.iter().map(|node| node.kind).collect(), inputs, output }
             }
             plan::Work::Late(node) => Work::Late(node.clone()),
             plan::Work::Cond { pred, branches: [a, b], outputs } => {
@@ -141,14 +141,14 @@ impl Loader<'_> {
             plan::Work::While { init, cond, body, outputs } => {
                 let (cond, body) = (self.block(cond, depth)?, self.block(body, depth)?);
                 for variables in [&cond.inputs, &body.inputs] {
-                    let place = |v: &u32| self.e.values[*v as usize].place;
-                    let shared = |(a, b): (&u32, &u32)| {
+                    let place = |v: &ValueNo| self.e.values[*v].place;
+                    let shared = |(a, b): (&ValueNo, &ValueNo)| {
                         place(a) == place(b)
                             || ![a, b].into_iter().any(|v| matches!(place(v), Place::Arena(_)))
                     };
-                    let types = |(a, b): (&u32, &u32)| {
+                    let types = |(a, b): (&ValueNo, &ValueNo)| {
                         !matches!(place(b), Place::Arena(_))
-                            || self.e.values[*a as usize].tensor == self.e.values[*b as usize].tensor
+                            || self.e.values[*a].tensor == self.e.values[*b].tensor
                     };
                     let all = || variables.iter().zip(outputs);
                     if variables.len() != outputs.len() || !all().all(shared) || !all().all(types) {
@@ -161,7 +161,7 @@ impl Loader<'_> {
             }
             plan::Work::ReadState { state, output } => {
                 let sizes = self.e.state_type(*state).and_then(|t| t.fixed_shape().map(|s| (t.dtype, s)));
-                if sizes.is_none() || sizes != self.e.values[*output as usize].tensor {
+                if sizes.is_none() || sizes != self.e.values[*output].tensor {
                     return Err(bad("a state is read as something else"));
                 }
                 Work::ReadState { state: *state, output: *output }
@@ -184,16 +184,16 @@ impl Loader<'_> {
     }
 
     /// Checks that values have places that can be written: in the arena, or slots.
-    fn check_written(&self, values: &[u32]) -> Result<(), PlanError> {
-        let place = |&v: &u32| matches!(self.e.values[v as usize].place, Place::Arena(_) | Place::Slot(_));
+    fn check_written(&self, values: &[ValueNo]) -> Result<(), PlanError> {
+        let place = |&v: &ValueNo| matches!(self.e.values[v].place, Place::Arena(_) | Place::Slot(_));
         if values.iter().all(place) { Ok(()) } else { Err(bad("a value has no place")) }
     }
 
     /// Checks that values can be copied to others. Returns whether a copy would overwrite what a later one reads.
-    fn check_copies(&self, from: &[u32], to: &[u32]) -> Result<bool, PlanError> {
+    fn check_copies(&self, from: &[ValueNo], to: &[ValueNo]) -> Result<bool, PlanError> {
         self.check_written(to)?;
-        let value = |v: u32| &self.e.values[v as usize];
-        let in_arena = |v: u32| matches!(value(v).place, Place::Arena(_));
+        let value = |v: ValueNo| &self.e.values[v];
+        let in_arena = |v: ValueNo| matches!(value(v).place, Place::Arena(_));
         let mut hazard = false;
         for (i, (&a, &b)) in from.iter().zip(to).enumerate() {
             if in_arena(b) && (value(a).tensor.is_none() || value(a).tensor != value(b).tensor) {
@@ -215,13 +215,13 @@ impl Loader<'_> {
         if from.len() == to.len() { Ok(hazard) } else { Err(bad("a block has too few results")) }
     }
 
-    fn in_slots(&self, values: &[u32]) -> Result<Vec<u32>, PlanError> {
-        let slot = |&v: &u32| matches!(self.e.values[v as usize].place, Place::Slot(_));
+    fn in_slots(&self, values: &[ValueNo]) -> Result<Vec<ValueNo>, PlanError> {
+        let slot = |&v: &ValueNo| matches!(self.e.values[v].place, Place::Slot(_));
         if values.iter().all(slot) { Ok(values.to_vec()) } else { Err(bad("a value has no slot")) }
     }
 
     fn op(&self, op: &Node, epilogue: &[Node], scratch: &Range<usize>) -> Result<Work, PlanError> {
-        let kind = kind(op)?;
+        let kind = op.kind;
         let mut inputs = flat(op);
         for &(slot, wide) in &op.widened {
             let slot = inputs.get_mut(slot as usize).ok_or_else(|| bad("an op lost an input"))?;
@@ -236,14 +236,14 @@ impl Loader<'_> {
                 if step.scratch > scratch.len() {
                     return Err(bad("scratch memory is too small"));
                 }
-                let mut ops = kind.name().to_owned();
+                let mut ops = vec![kind];
                 let epilogue = match epilogue.last() {
                     None => None,
                     Some(last) => {
                         let result = outputs[0];
                         outputs = last.outputs.clone();
                         let (chain, inputs) = self.chain(epilogue, Some(result), outputs[0])?;
-                        epilogue.iter().for_each(|n| ops += &format!("+{}", n.kind));
+                        ops.extend(epilogue.iter().map(|node| node.kind));
                         if !step.epilogue || self.types(&outputs)? != types {
                             return Err(bad("a step has an epilogue that it cannot run"));
                         }
@@ -252,13 +252,13 @@ impl Loader<'_> {
                     }
                 };
                 let updated = self.updated(&step, &inputs, &outputs, epilogue.is_none());
-                let read: Vec<u32> =
+                let read: Vec<ValueNo> =
                     inputs.iter().enumerate().filter(|(i, _)| Some(*i) != updated).map(|(_, v)| *v).collect();
                 self.check_overlap(&read, &outputs, scratch)?;
                 Work::Step { step, ops, inputs, outputs, epilogue, updated }
             }
             Prepared::Dynamic(run) if epilogue.is_empty() => {
-                Work::Dynamic { run, kind: kind.name(), inputs, outputs: self.in_slots(&outputs)? }
+                Work::Dynamic { run, kind, inputs, outputs: self.in_slots(&outputs)? }
             }
             // A kernel decides the same way at compile time and at load time, so another result means damage.
             _ => return Err(bad("an op is not what it was when it was compiled")),
@@ -266,9 +266,15 @@ impl Loader<'_> {
     }
 
     /// The input whose place output 0 takes, if the step can do that.
-    fn updated(&self, step: &crate::Step, inputs: &[u32], outputs: &[u32], alone: bool) -> Option<usize> {
+    fn updated(
+        &self,
+        step: &crate::Step,
+        inputs: &[ValueNo],
+        outputs: &[ValueNo],
+        alone: bool,
+    ) -> Option<usize> {
         let slot = step.updates.filter(|_| alone && outputs.len() == 1)?;
-        let (from, to) = (&self.e.values[*inputs.get(slot)? as usize], &self.e.values[outputs[0] as usize]);
+        let (from, to) = (&self.e.values[*inputs.get(slot)?], &self.e.values[outputs[0]]);
         let same = matches!(to.place, Place::Arena(_)) && from.place == to.place && from.tensor == to.tensor;
         same.then_some(slot)
     }
@@ -278,14 +284,14 @@ impl Loader<'_> {
     fn chain(
         &self,
         nodes: &[Node],
-        result: Option<u32>,
-        output: u32,
-    ) -> Result<(Chain, Vec<u32>), PlanError> {
-        let place = self.e.values[output as usize].place;
+        result: Option<ValueNo>,
+        output: ValueNo,
+    ) -> Result<(Chain, Vec<ValueNo>), PlanError> {
+        let place = self.e.values[output].place;
         let shape = self.shape(output)?;
         let mut chain = Chain::default();
-        let mut inputs: Vec<u32> = Vec::new();
-        let mut stages: HashMap<u32, usize> = HashMap::new();
+        let mut inputs: Vec<ValueNo> = Vec::new();
+        let mut stages: HashMap<ValueNo, usize> = HashMap::new();
         for node in nodes {
             let Prepared::Map(Map { simple, run, operands }) = self.prepare(node)? else {
                 return Err(bad("an op is not what it was when it was compiled"));
@@ -300,7 +306,7 @@ impl Loader<'_> {
                     }
                     Operand::Slot(slot) => {
                         let v = *slots.get(slot).ok_or_else(|| bad("an op lost an input"))?;
-                        let value = &self.e.values[v as usize];
+                        let value = &self.e.values[v];
                         let in_place = matches!(place, Place::Arena(_)) && value.place == place;
                         let walk = broadcast(&self.shape(v)?, &shape)?;
                         if let Some(&stage) = stages.get(&v) {
@@ -308,7 +314,7 @@ impl Loader<'_> {
                         } else if Some(v) == result || (result.is_none() && in_place) {
                             if !walk.is_dense()
                                 || value.tensor.as_ref().map(|t| t.0)
-                                    != self.e.values[output as usize].tensor.as_ref().map(|t| t.0)
+                                    != self.e.values[output].tensor.as_ref().map(|t| t.0)
                             {
                                 return Err(bad("an operand cannot be updated in place"));
                             }
@@ -338,8 +344,8 @@ impl Loader<'_> {
     }
 
     /// A constant of one element, as fp32.
-    fn number(&self, v: u32) -> Option<Tensor> {
-        let Place::Constant(c) = self.e.values[v as usize].place else { return None };
+    fn number(&self, v: ValueNo) -> Option<Tensor> {
+        let Place::Constant(c) = self.e.values[v].place else { return None };
         let constant = self.e.constants[c as usize].as_ref()?;
         let float = matches!(constant.dtype(), DType::Fp16 | DType::Fp32);
         let number = (float && constant.elements() == 1).then(|| to_f32(&View::from(constant))[0])?;
@@ -348,17 +354,10 @@ impl Loader<'_> {
 
     /// Prepares the kernel of an op.
     fn prepare(&self, node: &Node) -> Result<Prepared, PlanError> {
-        let kind = kind(node)?;
+        let kind = node.kind;
         let version = kind.version(self.e.opset).ok_or_else(|| bad("an op is newer than the opset"))?;
-        let op = Op {
-            kind,
-            inputs: Vec::new(),
-            outputs: Vec::new(),
-            blocks: Vec::new(),
-            attributes: Attributes::new(),
-        };
-        let arg = |&v: &u32| {
-            let value = &self.e.values[v as usize];
+        let arg = |&v: &ValueNo| {
+            let value = &self.e.values[v];
             let known = match value.place {
                 Place::Constant(c) => self.e.constants[c as usize].as_ref(),
                 _ => None,
@@ -371,13 +370,13 @@ impl Loader<'_> {
         let view = OpView {
             kind,
             version,
-            op: &op,
+            constant: None,
             args: node.args.iter().map(|(n, a)| (n.as_str(), a.iter().map(arg).collect())).collect(),
-            outputs: node.outputs.iter().map(|&v| &self.e.values[v as usize].ty).collect(),
+            outputs: node.outputs.iter().map(|&v| &self.e.values[v].ty).collect(),
             block_outputs: Vec::new(),
         };
         let types = self.types(&node.outputs)?;
-        let failed = |e: KernelError| bad(&format!("{}: {e}", node.kind));
+        let failed = |e: KernelError| bad(&format!("{}: {e}", kind.name()));
         // Kernels trust what inference has checked.
         let inferred = kind.infer(&view).map_err(|e| failed(e.into()))?;
         if inferred.len() != types.len() || !inferred.iter().zip(&types).all(|(i, t)| i.ty.agrees(t)) {
@@ -404,42 +403,35 @@ impl Loader<'_> {
     /// Checks that no step writes to memory that it also reads, or writes twice.
     fn check_overlap(
         &self,
-        inputs: &[u32],
-        outputs: &[u32],
+        inputs: &[ValueNo],
+        outputs: &[ValueNo],
         scratch: &Range<usize>,
     ) -> Result<(), PlanError> {
-        let in_arena = |v: &u32| matches!(self.e.values[*v as usize].place, Place::Arena(_));
-        let range = |v: &u32| self.e.values[*v as usize].range.clone();
+        let in_arena = |v: &ValueNo| matches!(self.e.values[*v].place, Place::Arena(_));
+        let range = |v: &ValueNo| self.e.values[*v].range.clone();
         let written: Vec<_> =
             outputs.iter().filter(|v| in_arena(v)).map(range).chain([scratch.clone()]).collect();
         let reads = inputs.iter().filter(|v| in_arena(v)).map(range);
         let fits = reads.into_iter().all(|r| written.iter().all(|w| apart(&r, w)))
             && written.iter().enumerate().all(|(i, a)| written[i + 1..].iter().all(|b| apart(a, b)));
-        let placed = outputs
-            .iter()
-            .all(|v| matches!(self.e.values[*v as usize].place, Place::Arena(_) | Place::Slot(_)));
+        let placed =
+            outputs.iter().all(|v| matches!(self.e.values[*v].place, Place::Arena(_) | Place::Slot(_)));
         if fits && placed { Ok(()) } else { Err(bad("a step would overwrite what it reads")) }
     }
 
-    fn shape(&self, v: u32) -> Result<Vec<usize>, PlanError> {
-        let tensor = self.e.values[v as usize].tensor.as_ref();
+    fn shape(&self, v: ValueNo) -> Result<Vec<usize>, PlanError> {
+        let tensor = self.e.values[v].tensor.as_ref();
         tensor.map(|(_, shape)| shape.clone()).ok_or_else(|| bad("an op needs a fixed shape"))
     }
 
-    fn types(&self, values: &[u32]) -> Result<Vec<Type>, PlanError> {
-        let fixed = |&v: &u32| {
-            self.e.values[v as usize].tensor.as_ref().map(|_| self.e.values[v as usize].ty.clone())
-        };
+    fn types(&self, values: &[ValueNo]) -> Result<Vec<Type>, PlanError> {
+        let fixed = |&v: &ValueNo| self.e.values[v].tensor.as_ref().map(|_| self.e.values[v].ty.clone());
         let types: Option<Vec<_>> = values.iter().map(fixed).collect();
         types.filter(|t| !t.is_empty()).ok_or_else(|| bad("an op needs a fixed shape"))
     }
 }
 
-fn kind(node: &Node) -> Result<OpKind, PlanError> {
-    OpKind::from_name(&node.kind).ok_or_else(|| bad("it has an op that does not exist"))
-}
-
-fn flat(node: &Node) -> Vec<u32> {
+fn flat(node: &Node) -> Vec<ValueNo> {
     node.args.iter().flat_map(|(_, a)| a.iter().copied()).collect()
 }
 

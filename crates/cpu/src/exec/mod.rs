@@ -10,13 +10,13 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use milwright_mil::{DType, Opset, Tensor, TensorType, Type};
+use milwright_mil::{DType, OpKind, Opset, Tensor, TensorType, Type};
 use smallvec::SmallVec;
 
 use crate::chain::{Chain, Epilogue};
 use crate::kernel::DynamicFn;
 use crate::memory::{AlignedBytes, ask_for};
-use crate::plan::{Node, Place, Plan, Port};
+use crate::plan::{Node, Place, Plan, Port, ValueNo, index_by_number};
 use crate::{KernelError, Memory, PlanError, Pool, Run, RunError, RunOptions, State, Step, View, ViewMut};
 use arena::Arena;
 
@@ -48,6 +48,8 @@ struct Value {
     range: Range<usize>,
 }
 
+index_by_number!(Value: Vec<Value>);
+
 /// A step, ready to run.
 struct Loaded {
     name: String,
@@ -60,53 +62,53 @@ struct Loaded {
 enum Work {
     Step {
         step: Step,
-        ops: String,
-        inputs: Vec<u32>,
-        outputs: Vec<u32>,
-        epilogue: Option<(Chain, Vec<u32>, DType)>,
+        ops: Vec<OpKind>,
+        inputs: Vec<ValueNo>,
+        outputs: Vec<ValueNo>,
+        epilogue: Option<(Chain, Vec<ValueNo>, DType)>,
         /// The number of the input whose place output 0 takes.
         updated: Option<usize>,
     },
     Chain {
         chain: Chain,
-        ops: String,
-        inputs: Vec<u32>,
-        output: u32,
+        ops: Vec<OpKind>,
+        inputs: Vec<ValueNo>,
+        output: ValueNo,
     },
     Dynamic {
         run: DynamicFn,
-        kind: &'static str,
-        inputs: Vec<u32>,
-        outputs: Vec<u32>,
+        kind: OpKind,
+        inputs: Vec<ValueNo>,
+        outputs: Vec<ValueNo>,
     },
     Late(Node),
     Cond {
-        pred: u32,
+        pred: ValueNo,
         branches: [Block; 2],
-        outputs: Vec<u32>,
+        outputs: Vec<ValueNo>,
     },
     While {
-        init: Vec<u32>,
+        init: Vec<ValueNo>,
         cond: Block,
         body: Block,
-        outputs: Vec<u32>,
+        outputs: Vec<ValueNo>,
         /// Whether the body returns a variable as the next value of another.
         hazard: bool,
     },
     ReadState {
-        state: u32,
-        output: u32,
+        state: ValueNo,
+        output: ValueNo,
     },
     WriteState {
-        state: u32,
-        value: u32,
+        state: ValueNo,
+        value: ValueNo,
     },
 }
 
 struct Block {
-    inputs: Vec<u32>,
+    inputs: Vec<ValueNo>,
     steps: Vec<Loaded>,
-    outputs: Vec<u32>,
+    outputs: Vec<ValueNo>,
 }
 
 /// The data of one run.
@@ -330,23 +332,19 @@ impl Executable {
     /// are in slots, for [`put`](Executable::put). With `hazard`, a copy may overwrite what a later one reads.
     fn carry(
         &self,
-        from: &[u32],
-        to: &[u32],
+        from: &[ValueNo],
+        to: &[ValueNo],
         hazard: bool,
         frame: &Frame<'_>,
     ) -> Result<Vec<Slot>, KernelError> {
-        let in_slot = |v: u32| matches!(self.values[v as usize].place, Place::Slot(_));
+        let in_slot = |v: ValueNo| matches!(self.values[v].place, Place::Slot(_));
         let pairs = || from.iter().zip(to).map(|(&a, &b)| (a, b));
         let made = pairs().filter(|&(_, b)| in_slot(b)).map(|(a, _)| self.any(a, frame)).collect();
-        let copied = || {
-            pairs().filter(|&(a, b)| {
-                !in_slot(b) && self.values[a as usize].place != self.values[b as usize].place
-            })
-        };
-        let write = |b: u32, bytes: &[u8]| {
+        let copied = || pairs().filter(|&(a, b)| !in_slot(b) && self.values[a].place != self.values[b].place);
+        let write = |b: ValueNo, bytes: &[u8]| {
             // SAFETY: `load` has checked that the ranges of a copy in the arena are apart, unless they are equal; such
             // are not copied. Nothing else is borrowed from the arena between steps.
-            let to = unsafe { frame.arena.write(self.values[b as usize].range.clone()) };
+            let to = unsafe { frame.arena.write(self.values[b].range.clone()) };
             if to.len() == bytes.len() {
                 to.copy_from_slice(bytes);
                 Ok(())
@@ -373,15 +371,15 @@ impl Executable {
     /// Lets `f` fill outputs: outputs in the arena in place. Outputs in slots are returned, in order.
     fn filling(
         &self,
-        outputs: &[u32],
+        outputs: &[ValueNo],
         frame: &Frame<'_>,
         scratch: Range<usize>,
         f: impl FnOnce(Vec<ViewMut<'_>>, &mut [u8]) -> Result<(), KernelError>,
     ) -> Result<Vec<Slot>, KernelError> {
         if let [v] = outputs
-            && matches!(self.values[*v as usize].place, Place::Arena(_))
+            && matches!(self.values[*v].place, Place::Arena(_))
         {
-            let value = &self.values[*v as usize];
+            let value = &self.values[*v];
             let (dtype, shape) =
                 value.tensor.as_ref().expect("`load` wants a shape for what is in the arena");
             // SAFETY: `load` has checked that the output of a step overlaps with neither its inputs nor its scratch
@@ -393,7 +391,7 @@ impl Executable {
         }
         let mut made: SmallVec<[Option<AlignedBytes>; 1]> = SmallVec::new();
         for &v in outputs {
-            let value = &self.values[v as usize];
+            let value = &self.values[v];
             made.push(match value.place {
                 Place::Arena(_) => None,
                 _ => {
@@ -407,7 +405,7 @@ impl Executable {
         // step, and only one step runs at a time on an arena.
         let scratch = unsafe { frame.arena.write(scratch) };
         let views = outputs.iter().zip(&mut made).map(|(&v, made)| {
-            let value = &self.values[v as usize];
+            let value = &self.values[v];
             let (dtype, shape) =
                 value.tensor.as_ref().expect("`load` wants a shape for what is in the arena");
             let bytes = match made {
@@ -419,18 +417,18 @@ impl Executable {
             ViewMut::new(*dtype, shape, bytes)
         });
         f(views.collect(), scratch)?;
-        let tensor = |(&v, bytes): (&u32, Option<AlignedBytes>)| {
-            let (dtype, shape) = self.values[v as usize].tensor.as_ref()?;
+        let tensor = |(&v, bytes): (&ValueNo, Option<AlignedBytes>)| {
+            let (dtype, shape) = self.values[v].tensor.as_ref()?;
             Some(Slot::Tensor(Tensor::from_bytes(*dtype, shape, bytes?.into()).ok()?))
         };
         Ok(outputs.iter().zip(made).filter_map(tensor).collect())
     }
 
     /// Stores results in the slots of those values that have slots.
-    fn put(&self, values: &[u32], results: Vec<Slot>, frame: &mut Frame<'_>) -> Result<(), KernelError> {
+    fn put(&self, values: &[ValueNo], results: Vec<Slot>, frame: &mut Frame<'_>) -> Result<(), KernelError> {
         let mut results = results.into_iter();
         for &v in values {
-            let value = &self.values[v as usize];
+            let value = &self.values[v];
             let Place::Slot(slot) = value.place else { continue };
             let result = results.next().ok_or_else(|| KernelError::invalid("it made too few results"))?;
             if let (Slot::Tensor(t), Type::Tensor(ty)) = (&result, &value.ty)
@@ -445,7 +443,7 @@ impl Executable {
 
     fn views<'f>(
         &'f self,
-        values: &[u32],
+        values: &[ValueNo],
         frame: &'f Frame<'_>,
     ) -> Result<SmallVec<[View<'f>; 4]>, KernelError> {
         values.iter().map(|&v| self.view(v, frame)).collect()
@@ -455,18 +453,18 @@ impl Executable {
     fn views_but<'f>(
         &'f self,
         without: usize,
-        values: &[u32],
+        values: &[ValueNo],
         frame: &'f Frame<'_>,
     ) -> Result<SmallVec<[View<'f>; 4]>, KernelError> {
-        let view = |(i, &v): (usize, &u32)| match &self.values[v as usize].tensor {
+        let view = |(i, &v): (usize, &ValueNo)| match &self.values[v].tensor {
             Some((dtype, shape)) if i == without => Ok(View::new(*dtype, shape, &[])),
             _ => self.view(v, frame),
         };
         values.iter().enumerate().map(view).collect()
     }
 
-    fn view<'f>(&'f self, v: u32, frame: &'f Frame<'_>) -> Result<View<'f>, KernelError> {
-        let value = &self.values[v as usize];
+    fn view<'f>(&'f self, v: ValueNo, frame: &'f Frame<'_>) -> Result<View<'f>, KernelError> {
+        let value = &self.values[v];
         let whole = match value.place {
             Place::Arena(_) => {
                 let (dtype, shape) = value.tensor.as_ref().ok_or_else(|| unsized_value(&value.ty))?;
@@ -499,7 +497,7 @@ impl Executable {
         }
     }
 
-    fn tensor(&self, v: u32, frame: &Frame<'_>) -> Result<Tensor, RunError> {
+    fn tensor(&self, v: ValueNo, frame: &Frame<'_>) -> Result<Tensor, RunError> {
         match self.any(v, frame) {
             Ok(Slot::Tensor(t)) => Ok(t),
             Ok(Slot::List(_)) => Err(self.nameless(KernelError::unsupported("a list as a result"))),
@@ -508,8 +506,8 @@ impl Executable {
     }
 
     /// Returns a value as a tensor or list that outlives the step.
-    fn any(&self, v: u32, frame: &Frame<'_>) -> Result<Slot, KernelError> {
-        if let Place::Slot(slot) = self.values[v as usize].place
+    fn any(&self, v: ValueNo, frame: &Frame<'_>) -> Result<Slot, KernelError> {
+        if let Place::Slot(slot) = self.values[v].place
             && let Some(value) = &frame.slots[slot as usize]
         {
             return Ok(value.clone());
@@ -517,7 +515,7 @@ impl Executable {
         self.view(v, frame)?.to_tensor_in(&frame.memory).map(Slot::Tensor)
     }
 
-    fn truth(&self, v: u32, frame: &Frame<'_>) -> Result<bool, KernelError> {
+    fn truth(&self, v: ValueNo, frame: &Frame<'_>) -> Result<bool, KernelError> {
         let view = self.view(v, frame)?;
         match (view.dtype(), view.bytes()) {
             (DType::Bool, &[bit]) => Ok(bit != 0),
@@ -525,7 +523,7 @@ impl Executable {
         }
     }
 
-    fn state<'f>(&'f self, v: u32, frame: &'f Frame<'_>) -> Result<&'f Tensor, KernelError> {
+    fn state<'f>(&'f self, v: ValueNo, frame: &'f Frame<'_>) -> Result<&'f Tensor, KernelError> {
         let name = self.state_name(v)?;
         let tensor = frame.state.as_deref().and_then(|s| s.get(name));
         let tensor = tensor.ok_or_else(|| KernelError::invalid(format!("the state `{name}` is missing")))?;
@@ -535,15 +533,15 @@ impl Executable {
         }
     }
 
-    fn state_name(&self, v: u32) -> Result<&str, KernelError> {
-        match self.values[v as usize].place {
+    fn state_name(&self, v: ValueNo) -> Result<&str, KernelError> {
+        match self.values[v].place {
             Place::State(i) => Ok(&self.states[i as usize].name),
             _ => Err(KernelError::unsupported("a state that is not an input of the function")),
         }
     }
 
-    fn state_type(&self, v: u32) -> Option<&TensorType> {
-        match &self.values[v as usize].ty {
+    fn state_type(&self, v: ValueNo) -> Option<&TensorType> {
+        match &self.values[v].ty {
             Type::State(ty) => ty.as_tensor(),
             _ => None,
         }
@@ -558,17 +556,21 @@ impl Work {
     /// The ops in the step, and the variant of the first op's kernel.
     fn ops(&self) -> String {
         match self {
-            Work::Step { step, ops, .. } if step.variant.is_empty() => ops.clone(),
-            Work::Step { step, ops, .. } => format!("{ops} [{}]", step.variant),
-            Work::Chain { ops, .. } => ops.clone(),
-            Work::Dynamic { kind, .. } => (*kind).to_owned(),
-            Work::Late(node) => node.kind.clone(),
-            Work::Cond { .. } => "cond".into(),
-            Work::While { .. } => "while_loop".into(),
-            Work::ReadState { .. } => "read_state".into(),
-            Work::WriteState { .. } => "write_state".into(),
+            Work::Step { step, ops, .. } if step.variant.is_empty() => joined(ops),
+            Work::Step { step, ops, .. } => format!("{} [{}]", joined(ops), step.variant),
+            Work::Chain { ops, .. } => joined(ops),
+            Work::Dynamic { kind, .. } => kind.name().into(),
+            Work::Late(node) => node.kind.name().into(),
+            Work::Cond { .. } => OpKind::Cond.name().into(),
+            Work::While { .. } => OpKind::WhileLoop.name().into(),
+            Work::ReadState { .. } => OpKind::ReadState.name().into(),
+            Work::WriteState { .. } => OpKind::WriteState.name().into(),
         }
     }
+}
+
+fn joined(ops: &[OpKind]) -> String {
+    ops.iter().map(|kind| kind.name()).collect::<Vec<_>>().join("+")
 }
 
 fn unsized_value(ty: &Type) -> KernelError {

@@ -8,7 +8,7 @@
 mod file;
 
 use bytes::Bytes;
-use milwright_mil::{DType, Dim, Opset, Tensor, TensorType, Type};
+use milwright_mil::{DType, Dim, OpKind, Opset, Tensor, TensorType, Type};
 use serde::{Deserialize, Serialize};
 
 /// A compiled function for one set of input shapes and one kind of machine.
@@ -41,8 +41,43 @@ pub(crate) struct Graph {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Port {
     pub name: String,
-    pub value: u32,
+    pub value: ValueNo,
 }
+
+/// The number of a value in a plan. It is the value's index in [`Graph::values`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct ValueNo(pub u32);
+
+impl ValueNo {
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Lets lists of values be indexed by [`ValueNo`].
+macro_rules! index_by_number {
+    ($value:ty: $($list:ty),*) => {
+        $(
+            impl std::ops::Index<$crate::plan::ValueNo> for $list {
+                type Output = $value;
+
+                fn index(&self, value: $crate::plan::ValueNo) -> &$value {
+                    &self[value.index()]
+                }
+            }
+
+            impl std::ops::IndexMut<$crate::plan::ValueNo> for $list {
+                fn index_mut(&mut self, value: $crate::plan::ValueNo) -> &mut $value {
+                    &mut self[value.index()]
+                }
+            }
+        )*
+    };
+}
+pub(crate) use index_by_number;
+
+index_by_number!(Value: [Value], Vec<Value>);
 
 /// A value.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -112,35 +147,51 @@ pub(crate) enum Work {
     /// Runs an op whose shapes are only known at run time.
     Late(Node),
     /// `cond`: runs one of two blocks.
-    Cond { pred: u32, branches: [Block; 2], outputs: Vec<u32> },
+    Cond { pred: ValueNo, branches: [Block; 2], outputs: Vec<ValueNo> },
     /// `while_loop`: runs `body` as long as `cond` returns true.
-    While { init: Vec<u32>, cond: Block, body: Block, outputs: Vec<u32> },
+    While { init: Vec<ValueNo>, cond: Block, body: Block, outputs: Vec<ValueNo> },
     /// `read_state`: copies a state into a value.
-    ReadState { state: u32, output: u32 },
+    ReadState { state: ValueNo, output: ValueNo },
     /// `write_state`: copies a value into a state.
-    WriteState { state: u32, value: u32 },
+    WriteState { state: ValueNo, value: ValueNo },
 }
 
 /// The steps of a nested block.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Block {
-    pub inputs: Vec<u32>,
+    pub inputs: Vec<ValueNo>,
     pub steps: Vec<Step>,
-    pub outputs: Vec<u32>,
+    pub outputs: Vec<ValueNo>,
 }
 
 /// An op.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Node {
-    /// The op's name in MIL.
-    pub kind: String,
+    #[serde(with = "by_name")]
+    pub kind: OpKind,
     /// Parameters and the values bound to them.
-    pub args: Vec<(String, Vec<u32>)>,
-    pub outputs: Vec<u32>,
+    pub args: Vec<(String, Vec<ValueNo>)>,
+    pub outputs: Vec<ValueNo>,
     pub packed: Option<PackedData>,
     /// Half-precision constants that the op reads in single precision: the slot, and the number of the widened
     /// constant.
-    pub widened: Vec<(u32, u32)>,
+    pub widened: Vec<(u32, ValueNo)>,
+}
+
+/// Writes a kind of op as its name in MIL, which stays the same when the table of ops grows.
+mod by_name {
+    use milwright_mil::OpKind;
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(kind: &OpKind, serializer: S) -> Result<S::Ok, S::Error> {
+        kind.name().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OpKind, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        OpKind::from_name(&name).ok_or_else(|| D::Error::custom(format!("there is no op `{name}`")))
+    }
 }
 
 /// The place of an op's packed constants.
@@ -207,7 +258,7 @@ impl Plan {
     }
 
     fn features(&self, ports: &[Port]) -> Vec<Feature> {
-        let ty = |p: &Port| self.graph.values[p.value as usize].ty.to_type();
+        let ty = |p: &Port| self.graph.values[p.value].ty.to_type();
         ports
             .iter()
             .map(|p| Feature { name: p.name.clone(), ty: ty(p).unwrap_or(Type::Tuple(Vec::new())) })
@@ -219,16 +270,16 @@ impl Work {
     /// The ops in the step, joined by `+`.
     pub fn ops(&self) -> String {
         let join = |nodes: &mut dyn Iterator<Item = &Node>| {
-            nodes.map(|n| n.kind.as_str()).collect::<Vec<_>>().join("+")
+            nodes.map(|n| n.kind.name()).collect::<Vec<_>>().join("+")
         };
         match self {
             Work::Op { op, epilogue } => join(&mut std::iter::once(op).chain(epilogue)),
             Work::Chain(nodes) => join(&mut nodes.iter()),
-            Work::Late(node) => format!("late {}", node.kind),
-            Work::Cond { .. } => "cond".into(),
-            Work::While { .. } => "while_loop".into(),
-            Work::ReadState { .. } => "read_state".into(),
-            Work::WriteState { .. } => "write_state".into(),
+            Work::Late(node) => format!("late {}", node.kind.name()),
+            Work::Cond { .. } => OpKind::Cond.name().into(),
+            Work::While { .. } => OpKind::WhileLoop.name().into(),
+            Work::ReadState { .. } => OpKind::ReadState.name().into(),
+            Work::WriteState { .. } => OpKind::WriteState.name().into(),
         }
     }
 }

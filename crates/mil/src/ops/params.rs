@@ -359,11 +359,7 @@ mod tests {
 
     use crate::ops::defs::{Concat, Gru, Softmax};
     use crate::ops::{ArgView, Known, OpDef, OpKind, OpView};
-    use crate::{Attributes, DType, Op, Opset, Type, Value};
-
-    fn op(kind: OpKind) -> Op {
-        Op { kind, inputs: vec![], outputs: vec![], blocks: vec![], attributes: Attributes::new() }
-    }
+    use crate::{DType, Opset, Type, Value};
 
     fn data(shape: &[usize]) -> ArgView<'static> {
         ArgView { ty: Cow::Owned(Type::tensor(DType::Fp32, shape)), known: None }
@@ -373,17 +369,16 @@ mod tests {
         ArgView { ty: Cow::Owned(value.ty()), known: Some(Cow::Owned(Known::Value(value))) }
     }
 
-    fn view<'a>(op: &'a Op, args: Vec<(&'a str, Vec<ArgView<'a>>)>) -> OpView<'a> {
-        let version = op.kind.version(Opset::Ios15).unwrap();
-        OpView { kind: op.kind, version, op, args, outputs: vec![], block_outputs: vec![] }
+    fn view<'a>(kind: OpKind, args: Vec<(&'a str, Vec<ArgView<'a>>)>) -> OpView<'a> {
+        let version = kind.version(Opset::Ios15).unwrap();
+        OpView { kind, version, constant: None, args, outputs: vec![], block_outputs: vec![] }
     }
 
     #[test]
     fn fields_hold_what_is_bound() {
-        let op = op(OpKind::Concat);
         let args =
             vec![("axis", vec![constant(Value::int(-1))]), ("values", vec![data(&[2, 1]), data(&[2, 3])])];
-        let view = view(&op, args);
+        let view = view(OpKind::Concat, args);
         let p = Concat::params(&view).unwrap();
         assert_eq!(p.values.iter().map(|v| v.slot).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(p.values[1].shape, Type::tensor(DType::Fp32, &[2, 3]).as_tensor().unwrap().shape);
@@ -394,19 +389,18 @@ mod tests {
 
     #[test]
     fn what_is_absent_is_the_default_or_named() {
-        let softmax = op(OpKind::Softmax);
-        let missing = view(&softmax, vec![]);
+        let softmax = OpKind::Softmax;
+        let missing = view(softmax, vec![]);
         assert_eq!(Softmax::params(&missing).unwrap_err().0, "input `x` is missing");
-        let with_x = view(&softmax, vec![("x", vec![data(&[2])])]);
+        let with_x = view(softmax, vec![("x", vec![data(&[2])])]);
         assert_eq!(Softmax::params(&with_x).unwrap().axis.value, -1);
-        let late = view(&softmax, vec![("x", vec![data(&[2])]), ("axis", vec![data(&[])])]);
+        let late = view(softmax, vec![("x", vec![data(&[2])]), ("axis", vec![data(&[])])]);
         assert_eq!(
             Softmax::params(&late).unwrap_err().0,
             "input `axis` must be integers known before the run"
         );
-        let gru = op(OpKind::Gru);
         let args = ["x", "initial_h", "weight_ih", "weight_hh"].map(|name| (name, vec![data(&[1, 1])]));
-        let gru = view(&gru, args.into());
+        let gru = view(OpKind::Gru, args.into());
         let p = Gru::params(&gru).unwrap();
         // Parameters that only a later version has.
         assert!(!p.reset_after && p.input_bias.is_none());

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{OpKind, Version};
-use crate::{Dim, Op, TensorType, Type, Value};
+use crate::{Dim, TensorType, Type, Value};
 
 /// The longest partly known vector. Shape arithmetic is never longer, and without a limit ops could make vectors grow
 /// forever.
@@ -18,8 +18,8 @@ pub struct OpView<'a> {
     pub kind: OpKind,
     /// The version that the function's opset chose.
     pub version: &'static Version,
-    /// The op itself: attributes, blocks.
-    pub op: &'a Op,
+    /// The value of a `const`.
+    pub constant: Option<&'a Value>,
     /// Bound parameters.
     pub args: Vec<(&'a str, Vec<ArgView<'a>>)>,
     /// The declared types of the outputs.

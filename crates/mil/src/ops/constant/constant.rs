@@ -11,8 +11,7 @@ op! {
 }
 
 fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
-    let value =
-        p.view.op.attributes.get("val").ok_or_else(|| InferError("attribute `val` is missing".into()))?;
+    let value = p.view.constant.ok_or_else(|| InferError("attribute `val` is missing".into()))?;
     let ty: Type = value.ty();
     Ok(vec![Inferred { ty, known: Some(Known::Value(value.clone())) }])
 }
