@@ -12,6 +12,9 @@ pub fn names() -> Vec<&'static str> {
     #[cfg(target_arch = "x86_64")]
     detect!(is_x86_feature_detected:
         "avx2" "fma" "f16c" "avx512f" "avx512bw" "avx512vl" "avx512dq" "avx512vnni" "avx512bf16" "avx512fp16");
+    if crate::simd::tiles::Tiles::detect().is_some() {
+        names.push("amx");
+    }
     #[cfg(target_arch = "aarch64")]
     detect!(is_aarch64_feature_detected: "neon" "fp16" "dotprod" "i8mm" "bf16");
     names

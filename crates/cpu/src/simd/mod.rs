@@ -5,13 +5,15 @@
 //! * [`Simd`] is a vector of `f32` in one instruction set. Its implementors are *tokens*: a value of one proves that
 //!   the machine has the instructions, which makes all of its arithmetic safe to call.
 //! * [`Op`] is code written once for every `Simd`; [`Isa::run`] compiles it for each and calls the right one.
-//! * [`convert`] works on slices; [`gemm`] multiplies matrices, [`gemv`] a few rows with a matrix.
+//! * [`convert`] works on slices; [`gemm`] multiplies matrices, [`gemv`] a few rows with a matrix, [`tiles`] matrices
+//!   where the machine has tile registers.
 
 pub mod coded;
 pub mod convert;
 pub mod gemm;
 pub mod gemv;
 mod isa;
+pub mod tiles;
 pub mod window;
 
 use std::sync::OnceLock;

@@ -29,11 +29,14 @@ use milwright_mil::{DType, TensorType};
 use crate::convert::to_f32;
 use crate::index::count;
 use crate::kernel::concrete;
-use crate::kernels::linear::Batched;
+use crate::kernels::linear::tiled::{Constant, Tiled};
+use crate::kernels::linear::{Batched, Weights};
 use crate::memory::AlignedBytes;
 use crate::simd::gemm::{
     Bias, Elements, F16, F32, Gemm, Matrix, Operand, Output, SLACK, Source, Target, pack, panel_rows,
 };
+use crate::simd::tiles::split::{Columns, Packing, Paired, Strided};
+use crate::simd::tiles::{self, DEPTH, product};
 use crate::simd::window::{Gather, REACH, weigh};
 use crate::simd::{Isa, convert};
 use crate::{Kernel, KernelError, Packed, Params, Prepared, Run, Step, View};
@@ -56,12 +59,24 @@ impl Kernel for Conv {
     fn pack(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Option<Packed>, KernelError> {
         let plan = Plan::new(p, outputs)?;
         if plan.is_linear() {
-            return plan.linear().pack(p.weight, outputs[0].dtype);
+            return plan.linear().pack(p.x.dtype, p.weight, outputs[0].dtype);
         }
         let (Some(weight), false) = (p.weight.value(), plan.is_depthwise()) else { return Ok(None) };
+        let dtypes = [p.x.dtype, weight.dtype(), outputs[0].dtype];
         let weight = to_f32(&View::from(weight));
-        let [m, k, _] = plan.size();
+        let size @ [m, k, _] = plan.size();
         let starts: Vec<usize> = (0..plan.groups).map(|g| g * m * k).collect();
+        let paired = plan.paired_size();
+        let ordered = paired.map(|size| plan.order_for_pairs(&weight, size[1]));
+        let (data, size) = (ordered.as_deref().unwrap_or(&weight), paired.unwrap_or(size));
+        let tile_k = size[1];
+        let tile_starts: Vec<usize> = (0..plan.groups).map(|g| g * m * tile_k).collect();
+        let rows = Strided { data: F32(data), k: tile_k, strides: [tile_k, 1], starts: &tile_starts };
+        let constant = if paired.is_some() { Constant::PairedRows(&rows) } else { Constant::Rows(&rows) };
+        let split = Tiled::pack(&constant, data, dtypes, size, plan.groups, p.weight.slot);
+        if split.is_some() {
+            return Ok(split);
+        }
         let matrix = Matrix::new(F32(&weight), m, k, [k, 1], &starts).rows();
         let data = pack(plan.isa, &matrix, [plan.groups, m, k], panel_rows(plan.isa, m));
         Ok(Some(Packed {
@@ -79,7 +94,8 @@ impl Kernel for Conv {
         let plan = Plan::new(p, outputs)?;
         if plan.is_linear() {
             let slots = [p.x.slot, p.weight.slot];
-            return plan.linear().prepare_packed(slots, p.bias.map(|t| t.slot), outputs[0].dtype, packed);
+            let dtypes = [p.x.dtype, outputs[0].dtype];
+            return plan.linear().prepare_packed(slots, p.bias.map(|t| t.slot), dtypes, packed);
         }
         plan.prepare(p, Some(packed))
     }
@@ -202,52 +218,94 @@ impl Plan {
             return Ok(self.depthwise(slots, bias).into());
         }
         let [m, k, _] = self.size();
+        let dtypes = [p.x.dtype, p.x.dtype, if self.half_output { DType::Fp16 } else { DType::Fp32 }];
+        let lines = [self.groups, m, self.paired_size().map_or(k, |size| size[1])];
+        let tiled = packed.as_ref().map(|packed| Tiled::of(packed, dtypes, lines)).transpose()?;
+        if let Some(tiled) = tiled.flatten() {
+            return Ok(self.product(slots, bias, Weights::Tiled(tiled)).into());
+        }
         if let Some(packed) = &packed {
             let floats = self.groups * m.next_multiple_of(panel_rows(self.isa, m)) * k + SLACK;
             if packed.params != [floats as u64] || packed.data.len() != floats * 4 {
                 return Err(KernelError::invalid("the packed weight of a convolution has another size"));
             }
         }
-        Ok(self.product(slots, bias, packed).into())
+        let weights = packed.map_or(Weights::Input, |packed| Weights::Packed(packed.data));
+        Ok(self.product(slots, bias, weights).into())
     }
 
     /// Makes the step for a convolution that is a product for each group.
-    fn product(self, [x, weight]: [usize; 2], bias: Option<usize>, packed: Option<Packed>) -> Step {
+    fn product(self, [x, weight]: [usize; 2], bias: Option<usize>, weights: Weights) -> Step {
         let [m, k, n] = self.size();
         let (isa, groups, pitch) = (self.isa, self.groups, self.pitch);
         // The matrix is the input itself. If few rows of the weight read it, packing it costs more than it gains.
         let pointwise = self.taps.len() == 1 && self.window.iter().all(still);
         let direct = pointwise && !self.half_input && m <= 4 * panel_rows(isa, m);
-        let gemm = Gemm::new(isa, [m, k, n], groups, [packed.is_some(), direct], self.half_output);
         let per_group = self.channels / groups.max(1);
+        let packed = matches!(weights, Weights::Packed(_));
+        let gemm = Gemm::new(isa, [m, k, n], groups, [packed, direct], self.half_output);
+        let on_tiles = match &weights {
+            Weights::Tiled(tiled) => {
+                let size = self.paired_size().unwrap_or([m, k, n]);
+                Some(tiled.product(isa, size, groups, true, self.half_output))
+            }
+            _ => None,
+        };
+        // Where the input's channels are split in pairs: floats of a plane, and of all.
+        let pair_pitch = pitch.next_multiple_of(16);
+        let pairs = match &weights {
+            Weights::Tiled(tiled) if self.paired_size().is_some() => Some((
+                tiled.planes,
+                groups * per_group.next_multiple_of(DEPTH) / 2 * tiled.planes.count() * pair_pitch,
+            )),
+            _ => None,
+        };
+        let variant = if on_tiles.is_some() { "tiles" } else { "gemm" };
         let rows: Vec<usize> =
             (0..per_group).flat_map(|c| self.taps.iter().map(move |t| c * pitch + t)).collect();
         let last_tap = rows.iter().copied().max().unwrap_or(0);
         let starts = self.line_starts();
-        let weights: Vec<usize> = (0..groups).map(|g| g * m * k).collect();
+        let weight_starts: Vec<usize> = (0..groups).map(|g| g * m * k).collect();
         let inputs: Vec<usize> = (0..groups).map(|g| g * k * n).collect();
         let planes_len =
             if self.in_place || pointwise { 0 } else { self.channels * pitch + SLACK }.next_multiple_of(16);
-        let scratch = (planes_len + gemm.scratch()) * 4;
+        let planes_len = planes_len.max(pairs.map_or(0, |(_, floats)| (floats + SLACK).next_multiple_of(16)));
+        let tile_scratch = on_tiles.as_ref().map_or(0, product::Product::scratch);
+        let scratch = planes_len * 4 + (gemm.scratch() * 4).max(tile_scratch);
         let step = Step::new(move |run: &mut Run<'_>| {
-            let weight = packed.is_none().then(|| to_f32(&run.inputs[weight]));
-            let matrix = weight.as_ref().map(|w| Matrix::new(F32(w), m, k, [k, 1], &weights).rows());
-            let left = match (&packed, &matrix) {
-                (Some(p), _) => Operand::Packed(bytemuck::cast_slice(&p.data)),
-                (None, Some(m)) => Operand::Panels(m),
-                (None, None) => return Ok(()),
-            };
-            let bias: Option<Vec<f32>> = bias.map(|slot| {
-                let bias = to_f32(&run.inputs[slot]);
-                bias.chunks(m.max(1)).flat_map(|b| gemm.pad_bias(b, true)).collect()
-            });
-            let bias = bias.as_ref().map_or(Bias::None, |b| Bias::Rows(b));
             let x = &run.inputs[x];
-            let scratch: &mut [f32] = bytemuck::cast_slice_mut(run.scratch);
-            let (planes, scratch) = scratch.split_at_mut(planes_len);
+            let (weight_data, matrix, joined);
+            let mut tiles = None;
+            let left = match &weights {
+                Weights::Packed(data) => Operand::Packed(bytemuck::cast_slice(data)),
+                Weights::Input => {
+                    weight_data = to_f32(&run.inputs[weight]);
+                    matrix = Matrix::new(F32(&weight_data), m, k, [k, 1], &weight_starts).rows();
+                    Operand::Panels(&matrix)
+                }
+                Weights::Tiled(tiled) => {
+                    if tiled.takes(self.isa, run.pool, k, x) {
+                        tiles = on_tiles.as_ref().zip(Some(&tiled.data));
+                    }
+                    joined = tiled.joined([m, k], true, if pairs.is_some() { self.taps.len() } else { 0 });
+                    Operand::Panels(&joined)
+                }
+            };
+            let plain_bias = bias.map(|slot| to_f32(&run.inputs[slot]));
+            let bias: Option<Vec<f32>> = plain_bias
+                .as_ref()
+                .filter(|_| tiles.is_none())
+                .map(|bias| bias.chunks(m.max(1)).flat_map(|b| gemm.pad_bias(b, true)).collect());
+            let bias = bias.as_ref().map_or(Bias::None, |b| Bias::Rows(b));
+            let (planes, scratch) = run.scratch.split_at_mut(planes_len * 4);
+            let planes: &mut [f32] = bytemuck::cast_slice_mut(planes);
             for image in 0..self.batch {
                 let size = self.channels * count(&self.input);
-                let data = if self.in_place {
+                let paired = pairs.filter(|_| tiles.is_some());
+                let data = if let Some((split, floats)) = paired {
+                    self.lay_out_pairs(x, image, split, &mut planes[..floats], run.pool);
+                    &*planes
+                } else if self.in_place {
                     &x.slice::<f32>()[image * size..][..size]
                 } else if pointwise {
                     &[]
@@ -255,6 +313,7 @@ impl Plan {
                     self.lay_out(x, image, planes, run.pool);
                     &*planes
                 };
+                let laid_out = data;
                 let gather = Gather {
                     data,
                     batch: per_group * pitch,
@@ -264,7 +323,7 @@ impl Plan {
                     starts: &starts,
                 };
                 let (plain, half);
-                let right = if direct {
+                let right = if direct && tiles.is_none() {
                     Operand::InPlace { data, stride: n, batch: k * n }
                 } else if pointwise && self.half_input {
                     let halves = &x.slice::<f16>()[image * size..][..size];
@@ -280,11 +339,83 @@ impl Plan {
                 let data =
                     if self.half_output { Elements::F16(out.slice()) } else { Elements::F32(out.slice()) };
                 let out = Output { data, start: image * self.outputs * n };
-                gemm.run(run.pool, [left, right], bias, out, &run.epilogue, scratch);
+                if let (Some((product, weight)), Operand::Panels(right)) = (tiles, right) {
+                    let bias = plain_bias.as_ref().map_or(product::Bias::None, |b| product::Bias::Rows(b));
+                    let taps = &self.taps;
+                    let blocks = per_group.div_ceil(DEPTH);
+                    let channels = Paired {
+                        data: laid_out,
+                        pitch: pair_pitch,
+                        blocks,
+                        taps,
+                        line: self.output[2],
+                        starts: &starts,
+                    };
+                    let packing = Packing { panels: right, k };
+                    let right: &dyn Columns = if paired.is_some() { &channels } else { &packing };
+                    let operands = product::Operands::PackedA(weight, right);
+                    product.run(run.pool, operands, bias, out, &run.epilogue, scratch);
+                } else {
+                    let scratch = bytemuck::cast_slice_mut(scratch);
+                    gemm.run(run.pool, [left, right], bias, out, &run.epilogue, scratch);
+                }
             }
             Ok(())
         });
-        step.with_epilogue().with_scratch(scratch).named("gemm")
+        step.with_epilogue().with_scratch(scratch).named(variant)
+    }
+
+    /// The size of each product if the channels of the input are split in pairs for tiles: then k is a multiple of their
+    /// depth for each kernel offset. `None` if there are too few channels, or if each is read only once.
+    fn paired_size(&self) -> Option<[usize; 3]> {
+        let [m, _, n] = self.size();
+        let channels = self.channels / self.groups.max(1);
+        let padded = channels.next_multiple_of(DEPTH);
+        (self.taps.len() > 1 && 4 * channels >= 3 * padded).then(|| [m, padded * self.taps.len(), n])
+    }
+
+    /// The weight in the order in which [`Paired`] reads the input: blocks of channels, kernel offsets, channels.
+    fn order_for_pairs(&self, weight: &[f32], k: usize) -> Vec<f32> {
+        let (taps, channels) = (self.taps.len(), self.channels / self.groups.max(1));
+        let mut ordered = vec![0.0; self.outputs * k];
+        for (row, out) in
+            weight.chunks_exact((channels * taps).max(1)).zip(ordered.chunks_exact_mut(k.max(1)))
+        {
+            for (i, x) in row.iter().enumerate() {
+                let (channel, tap) = (i / taps, i % taps);
+                out[(channel / DEPTH * taps + tap) * DEPTH + channel % DEPTH] = *x;
+            }
+        }
+        ordered
+    }
+
+    /// Fills the planes of pairs of channels of an image: see [`Paired`].
+    fn lay_out_pairs(
+        &self,
+        x: &View<'_>,
+        image: usize,
+        split: tiles::Planes,
+        out: &mut [f32],
+        pool: &crate::Pool,
+    ) {
+        let per_group = self.channels / self.groups.max(1);
+        let pairs = per_group.next_multiple_of(DEPTH) / 2;
+        let pitch = self.pitch.next_multiple_of(16);
+        pool.for_each_chunk(out, (split.count() * pitch).max(1), |i, out| {
+            let (group, pair) = (i / pairs, i % pairs);
+            let low = pair / (DEPTH / 2) * DEPTH + pair % (DEPTH / 2);
+            for (channel, plane) in [low, low + DEPTH / 2].into_iter().zip(out.chunks_exact_mut(pitch.max(1)))
+            {
+                let plane = &mut plane[..self.pitch];
+                if channel < per_group {
+                    let channel = (image * self.groups + group) * per_group + channel;
+                    self.lay_out_channel(x, channel, plane, false);
+                } else {
+                    plane.fill(0.0);
+                }
+            }
+            tiles::split::pairs(self.isa, split, out);
+        });
     }
 
     /// Makes the step for a convolution with one input channel per group.

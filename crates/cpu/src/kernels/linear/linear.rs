@@ -15,7 +15,7 @@ impl Kernel for Linear {
     }
 
     fn pack(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Option<Packed>, KernelError> {
-        product(p)?.pack(p.weight, outputs[0].dtype)
+        product(p)?.pack(p.x.dtype, p.weight, outputs[0].dtype)
     }
 
     fn prepare_packed(
@@ -23,7 +23,7 @@ impl Kernel for Linear {
         outputs: &[TensorType],
         packed: Packed,
     ) -> Result<Prepared, KernelError> {
-        product(p)?.prepare_packed(slots(p), p.bias.map(|t| t.slot), outputs[0].dtype, packed)
+        product(p)?.prepare_packed(slots(p), p.bias.map(|t| t.slot), [p.x.dtype, outputs[0].dtype], packed)
     }
 }
 

@@ -15,7 +15,7 @@ impl Kernel for Matmul {
     }
 
     fn pack(p: &Params<'_, Self>, outputs: &[TensorType]) -> Result<Option<Packed>, KernelError> {
-        product(p, outputs)?.pack(p.y, outputs[0].dtype)
+        product(p, outputs)?.pack(p.x.dtype, p.y, outputs[0].dtype)
     }
 
     fn prepare_packed(
@@ -23,7 +23,7 @@ impl Kernel for Matmul {
         outputs: &[TensorType],
         packed: Packed,
     ) -> Result<Prepared, KernelError> {
-        product(p, outputs)?.prepare_packed(slots(p), None, outputs[0].dtype, packed)
+        product(p, outputs)?.prepare_packed(slots(p), None, [p.x.dtype, outputs[0].dtype], packed)
     }
 }
 

@@ -5,15 +5,18 @@ mod einsum;
 #[expect(clippy::module_inception, reason = "the op has its family's name")]
 mod linear;
 mod matmul;
+pub(crate) mod tiled;
 
 use bytes::Bytes;
 use compressed::Form;
 use milwright_mil::{DType, ops};
+use tiled::{Constant, Tiled};
 
 use crate::convert::{narrow, to_f32, widen};
 use crate::index::{Walk, broadcast_strides, count};
 use crate::memory::AlignedBytes;
 use crate::simd::gemm::{self, Bias, Elements, F16, F32, Gemm, Matrix, Operand, Output, Panels, Target};
+use crate::simd::tiles::{product, split};
 use crate::simd::{Isa, coded, gemv};
 use crate::{KernelError, Packed, Prepared, Run, Step, View, with_int};
 
@@ -27,6 +30,16 @@ enum Weight {
     F32(Bytes),
     F16(Bytes),
     Coded(Form, Bytes),
+}
+
+/// The constant operand of any other product.
+pub(crate) enum Weights {
+    /// It is an input after all.
+    Input,
+    /// It is packed.
+    Packed(Bytes),
+    /// It is split for tiles.
+    Tiled(Tiled),
 }
 
 /// A batched product of two inputs, given as strides. `matmul`, `linear` and `einsum` are such products.
@@ -73,16 +86,29 @@ impl Batched {
         if from.iter().all(|d| d.is_int()) {
             return self.integers(slots, bias, dtype);
         }
-        Ok(self.floats(slots, bias, dtype, None)?.into())
+        Ok(self.floats(slots, bias, dtype, Weights::Input)?.into())
     }
 
-    /// Packs the second operand, if it is constant and the batch has a single product.
-    pub fn pack(&self, right: ops::Operand<'_>, dtype: DType) -> Result<Option<Packed>, KernelError> {
+    /// Packs the second operand, if it is constant and the batch has a single product. `from` is the element type of the
+    /// first one.
+    pub fn pack(
+        &self,
+        from: DType,
+        right: ops::Operand<'_>,
+        dtype: DType,
+    ) -> Result<Option<Packed>, KernelError> {
         let known = right.value().filter(|t| t.dtype().is_float() && dtype.is_float());
         let (Some(constant), [_]) = (known, self.starts[1].as_slice()) else { return Ok(None) };
         let [_, k, n] = self.size;
         let values = to_f32(&View::from(constant));
         let matrix = Matrix::new(F32(&values), k, n, self.strides[1], &[]).columns();
+        if !self.is_flat() {
+            let dtypes = [from, constant.dtype(), dtype];
+            let split = Tiled::pack(&Constant::Columns(&matrix), &values, dtypes, self.size, 1, right.slot);
+            if split.is_some() {
+                return Ok(split);
+            }
+        }
         let isa = Isa::detect();
         let data = gemm::pack(isa, &matrix, [1, n, k], gemm::panel_columns(isa));
         // Halves stay halves where the product reads them once; elsewhere they would be widened again and again.
@@ -103,10 +129,13 @@ impl Batched {
         self,
         slots: [usize; 2],
         bias: Option<usize>,
-        dtype: DType,
+        [from, dtype]: [DType; 2],
         packed: Packed,
     ) -> Result<Prepared, KernelError> {
         let [_, k, n] = self.size;
+        if let Some(tiled) = Tiled::of(&packed, [from, from, dtype], [1, n, k])? {
+            return Ok(self.floats(slots, bias, dtype, Weights::Tiled(tiled))?.into());
+        }
         let float = matches!(dtype, DType::Fp32 | DType::Fp16);
         if let Some(form) = Form::of(&packed.params).filter(|_| self.is_flat() && float) {
             form.check([k, n], &packed.data)?;
@@ -123,7 +152,7 @@ impl Batched {
             let weight = if half { Weight::F16(packed.data) } else { Weight::F32(packed.data) };
             return Ok(self.flat(slots, bias, weight).into());
         }
-        Ok(self.floats(slots, bias, dtype, Some(packed.data))?.into())
+        Ok(self.floats(slots, bias, dtype, Weights::Packed(packed.data))?.into())
     }
 
     /// Whether the product has so few rows that a tile does not pay.
@@ -219,7 +248,7 @@ impl Batched {
         slots: [usize; 2],
         bias: Option<usize>,
         dtype: DType,
-        packed: Option<Bytes>,
+        weights: Weights,
     ) -> Result<Step, KernelError> {
         let [m, k, n] = self.size;
         let [a_strides, b_strides] = self.strides;
@@ -233,12 +262,49 @@ impl Batched {
         let regular = self.starts[1].iter().enumerate().all(|(i, &s)| s == i * apart);
         let staged = dtype != DType::Fp32;
         let batch = self.starts[0].len();
-        let gemm = Gemm::new(isa, [m, k, n], batch, [false, packed.is_some()], staged);
-        let scratch = gemm.scratch() * 4;
+        let packed = matches!(weights, Weights::Packed(_));
+        let gemm = Gemm::new(isa, [m, k, n], batch, [false, packed], staged);
+        let on_tiles = match &weights {
+            Weights::Tiled(tiled) => Some(tiled.product(isa, [m, k, n], batch, false, staged)),
+            _ => None,
+        };
+        let scratch = (gemm.scratch() * 4).max(on_tiles.as_ref().map_or(0, product::Product::scratch));
+        let variant = if on_tiles.is_some() { "tiles" } else { "gemm" };
         let step = Step::new(move |run| {
+            if let (Some(product), Weights::Tiled(tiled)) = (&on_tiles, &weights) {
+                let a = &run.inputs[slots[0]];
+                if tiled.takes(isa, run.pool, k, a) {
+                    let starts = &self.starts[0];
+                    let (a16, a32);
+                    let rows: &dyn split::Rows = if a.dtype() == DType::Fp16 {
+                        a16 = split::Strided { data: F16(a.slice()), k, strides: a_strides, starts };
+                        &a16
+                    } else {
+                        a32 = split::Strided { data: F32(a.slice()), k, strides: a_strides, starts };
+                        &a32
+                    };
+                    let bias = bias.map(|slot| to_f32(&run.inputs[slot]));
+                    let bias = bias.as_ref().map_or(product::Bias::None, |b| product::Bias::Columns(b));
+                    let operands = product::Operands::PackedB(rows, &tiled.data);
+                    let out = &mut run.outputs[0];
+                    let data = match out.dtype() {
+                        DType::Fp32 => Elements::F32(out.slice()),
+                        _ => Elements::F16(out.slice()),
+                    };
+                    product.run(
+                        run.pool,
+                        operands,
+                        bias,
+                        Output { data, start: 0 },
+                        &run.epilogue,
+                        run.scratch,
+                    );
+                    return Ok(());
+                }
+            }
             let a = &run.inputs[slots[0]];
-            let (wide_a, wide_b) =
-                (widened(a), if packed.is_some() { None } else { widened(&run.inputs[slots[1]]) });
+            let input = matches!(weights, Weights::Input);
+            let (wide_a, wide_b) = (widened(a), if input { widened(&run.inputs[slots[1]]) } else { None });
             let starts = &self.starts;
             let (a16, a32);
             let left: &dyn Panels = if a.dtype() == DType::Fp16 {
@@ -250,9 +316,12 @@ impl Batched {
                 &a32
             };
             let b = &run.inputs[slots[1]];
-            let (b16, b32);
-            let right = if let Some(packed) = &packed {
+            let (b16, b32, joined);
+            let right = if let Weights::Packed(packed) = &weights {
                 Operand::Packed(bytemuck::cast_slice(packed))
+            } else if let Weights::Tiled(tiled) = &weights {
+                joined = tiled.joined([n, k], false, 0);
+                Operand::Panels(&joined)
             } else if b.dtype() == DType::Fp16 {
                 b16 = Matrix::new(F16(b.slice()), k, n, b_strides, &starts[1]).columns();
                 Operand::Panels(&b16)
@@ -282,7 +351,7 @@ impl Batched {
                 _ => {
                     let mut wide = vec![0.0; out.elements()];
                     let data = Output { data: Elements::F32(&mut wide), start: 0 };
-                    let gemm = Gemm::new(isa, [m, k, n], batch, [false, packed.is_some()], false);
+                    let gemm = Gemm::new(isa, [m, k, n], batch, [false, packed], false);
                     gemm.run(run.pool, operands, bias, data, &run.epilogue, scratch);
                     with_int!(dtype, T => {
                         // Results of integer types are truncated.
@@ -292,7 +361,7 @@ impl Batched {
             }
             Ok(())
         });
-        let step = step.with_scratch(scratch).named("gemm");
+        let step = step.with_scratch(scratch).named(variant);
         // An epilogue must see results that are rounded to integers, so integer products take none.
         Ok(if dtype.is_int() { step } else { step.with_epilogue() })
     }
