@@ -376,8 +376,7 @@ pub struct Joined<'a> {
 impl Joined<'_> {
     fn get(&self, batch: usize, line: usize, mut k: usize) -> f32 {
         let mut numbers = self.size[1];
-        if self.taps > 0 {
-            let (channel, tap) = (k / self.taps, k % self.taps);
+        if let (Some(channel), Some(tap)) = (k.checked_div(self.taps), k.checked_rem(self.taps)) {
             k = (channel / DEPTH * self.taps + tap) * DEPTH + channel % DEPTH;
             numbers = (numbers / self.taps).next_multiple_of(DEPTH) * self.taps;
         }
