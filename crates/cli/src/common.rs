@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use milwright::cache::{Options, Store};
 use milwright::image::Fit;
 use milwright::{
-    Backend, Comparison, Error, ErrorKind, InputFolder, Isolation, Launch, Limits, LoadOptions, MAX_THREADS,
-    Model, OutputDifference, PART_MARGIN_DB, Process, Result, Role, SampleSource, Samples, Slice, Snr,
-    Target, TargetOs, Tolerance,
+    Backend, Cancel, Comparison, Error, ErrorKind, InputFolder, Isolation, Launch, Limits, LoadOptions,
+    MAX_THREADS, Model, OutputDifference, PART_MARGIN_DB, Process, Result, Role, SampleSource, Samples,
+    Slice, Snr, Target, TargetOs, Tolerance,
 };
 
 use crate::interrupt;
@@ -72,6 +72,21 @@ impl Global {
         }
     }
 
+    /// How to make models ready for a search that ends early with what it has: after the first Ctrl-C, or when so much of
+    /// the time is over that the rest is needed to prove and write. Also what tells it to.
+    pub fn search_options(&self, threads: usize) -> (LoadOptions, Cancel) {
+        const SHARE: f64 = 0.75;
+        let mut load = self.load_options(None, threads);
+        let (mut stop, mut cancel) = (interrupt::cancel(), interrupt::ask_first());
+        if let Some(timeout) = self.timeout {
+            let at = |time: Duration| started().checked_add(time);
+            stop = at(timeout.mul_f64(SHARE)).map_or(stop.clone(), |at| stop.with_deadline(at));
+            cancel = at(timeout).map_or(cancel.clone(), |at| cancel.with_deadline(at));
+        }
+        load.cancel = cancel;
+        (load, stop)
+    }
+
     /// How to make models ready. Ctrl-C stops it.
     pub fn load_options(&self, function: Option<&str>, threads: usize) -> LoadOptions {
         let mut cancel = interrupt::cancel();
@@ -130,7 +145,7 @@ fn time(text: &str) -> std::result::Result<Duration, String> {
 }
 
 /// Parses a number of bytes.
-fn size(text: &str) -> std::result::Result<u64, String> {
+pub fn size(text: &str) -> std::result::Result<u64, String> {
     let units = [
         ("KiB", 1024.0),
         ("MiB", 1_048_576.0),

@@ -19,9 +19,18 @@ static CANCEL: OnceLock<Cancel> = OnceLock::new();
 /// The signal that came, or 0.
 static SIGNAL: OnceLock<std::sync::Arc<AtomicUsize>> = OnceLock::new();
 
+/// What to cancel in place of [`cancel()`], if Ctrl-C asks first.
+static ASKED_FIRST: OnceLock<Cancel> = OnceLock::new();
+
 /// What is cancelled when the process is asked to end.
 pub fn cancel() -> Cancel {
     CANCEL.get_or_init(Cancel::default).clone()
+}
+
+/// From here on, the first Ctrl-C only sets [`cancel()`], and whoever looks at it ends with what there is by then. Other
+/// signals cancel what this returns, too, and a second Ctrl-C ends the process at once.
+pub fn ask_first() -> Cancel {
+    ASKED_FIRST.get_or_init(Cancel::default).clone()
 }
 
 /// The exit code of a command that was interrupted: 128 and the number of the signal, as shells have it.
@@ -49,6 +58,14 @@ pub fn watch() {
     let watched = thread::Builder::new().name("signals".into()).spawn(|| {
         while !crate::interrupt::cancel().is_cancelled() {
             thread::sleep(INTERVAL);
+        }
+        if let Some(cancel) = ASKED_FIRST.get() {
+            let signal = SIGNAL.get().map_or(0, |signal| signal.load(Ordering::Relaxed));
+            if signal == SIGINT as usize {
+                crate::printer::stopping();
+                return;
+            }
+            cancel.cancel();
         }
         end();
     });

@@ -167,6 +167,13 @@ pub fn interrupted() {
     message_line("interrupted");
 }
 
+/// Says that work is about to end with what it has.
+pub fn stopping() {
+    message_line(
+        "stopping: the best that was found is proved and written; Ctrl-C again ends at once, with nothing",
+    );
+}
+
 fn message_line(line: &str) {
     // There is nowhere left to tell of a standard error that is closed.
     let _ = writeln!(io::stderr().lock(), "{line}");

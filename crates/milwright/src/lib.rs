@@ -23,6 +23,7 @@
 //! | run it | [`Target`], [`Backend`], [`Session`] |
 //! | run it in several threads | [`Backend::load`], [`LoadedModel`] |
 //! | make it smaller, to a tolerance | [`Optimizer`], [`Quantization`], [`Compression`] |
+//! | find the smallest within a tolerance | [`Optimizer::smallest`], [`Search`], [`Metric`] |
 //! | write a neural network as an ML program | [`Converter`] |
 //! | test the backends of a machine | [`selftest()`] |
 //! | compare two models | [`compare()`], [`Samples`] |
@@ -115,8 +116,9 @@ pub use milwright_optimize::{Config as CompressionConfig, Family, KeptOp, OPTION
 pub use model::Model;
 pub use onnx::{ImportOptions, OnnxSize};
 pub use optimizer::{
-    Compression, OptimizeReport, Optimizer, Progress, Quantization, QuantizationInfo, Tolerance, WeightInfo,
-    WeightUser, weights,
+    Compression, CurvePoint, Metric, OptimizeReport, Optimizer, Progress, Quantization, QuantizationInfo,
+    Search, SearchReport, SearchSamples, SearchedWeight, Tolerance, UniformForm, WeightInfo, WeightUser,
+    weights,
 };
 pub use profile::{Profile, ProfiledStep};
 pub use proof::{Comparison, Proof, compare, compare_functions};

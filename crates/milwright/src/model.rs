@@ -16,6 +16,7 @@ use milwright_formats::onnx::OnnxFile;
 use milwright_formats::proto::{self as pb, Pipeline};
 use milwright_formats::{CompiledPart, CompiledPipeline, CompiledProgram, Container, Package};
 use milwright_mil::{Checked, Function, OpKind, Opset, Program, verify};
+use prost::Message as _;
 
 use crate::{Error, ErrorKind, Existing, ImportOptions, ModelInfo, ModelKind, Result, Task};
 
@@ -123,6 +124,33 @@ impl Model {
         let info = ModelInfo::new(origin.specification()).with_program(&program);
         let content = Content::Program(program);
         Ok(Model { path, origin, content, info, digest: OnceLock::new() })
+    }
+
+    /// The same model with other programs, in memory: `programs` gives them in the order of the pipeline, each with what a
+    /// Core ML file would say of it, if that changes.
+    pub(crate) fn with_programs(
+        &self,
+        programs: &mut dyn Iterator<Item = (Option<pb::Model>, Checked)>,
+    ) -> Result<Model> {
+        let specification = || self.specification().clone();
+        match &self.content {
+            Content::Program(_) => {
+                let (described, program) =
+                    programs.next().ok_or_else(|| Error::invalid("a program is missing"))?;
+                let origin = Origin::Program(Box::new(described.unwrap_or_else(specification)));
+                Model::of_program(self.path.clone(), origin, program)
+            }
+            Content::Classic(_) => {
+                Model::from_bytes(specification().encode_to_vec().into(), &BTreeMap::new())
+            }
+            Content::Pipeline(parts) => {
+                let replaced = parts.iter().map(|part| part.with_programs(programs).map(Arc::new));
+                let content = Content::Pipeline(replaced.collect::<Result<_>>()?);
+                let origin = Origin::Program(Box::new(specification()));
+                let (path, info) = (self.path.clone(), self.info.clone());
+                Ok(Model { path, origin, content, info, digest: OnceLock::new() })
+            }
+        }
     }
 
     /// What the import of an ONNX model had to assume or to leave out, in sentences; empty for Core ML models.

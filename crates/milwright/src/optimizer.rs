@@ -16,21 +16,24 @@ mod features;
 mod judge;
 mod parts;
 mod report;
+mod search;
 mod spill;
 
 pub use describe::{WeightInfo, WeightUser, weights};
 pub use judge::Tolerance;
 pub use milwright_optimize::{Compression, Quantization, QuantizationInfo};
 pub use report::OptimizeReport;
+pub use search::{CurvePoint, Metric, Search, SearchReport, SearchSamples, SearchedWeight, UniformForm};
 
 use parts::{Part, Source};
 use spill::{Spill, Weights};
 
 use crate::kinds::Task;
+use crate::proof::Expected;
 use crate::target::reference_ops;
 use crate::{
     ArrayType, Error, ErrorKind, Existing, FeatureType, LoadOptions, Model, OutputDifference, Proof, Result,
-    Samples, Target, TargetOs, WeightReport, compare, overflow, telemetry,
+    Samples, Target, TargetOs, WeightReport, overflow, telemetry,
 };
 
 /// Optimizes models. Build one, then call [`optimize`](Optimizer::optimize) for as many models as you like.
@@ -64,6 +67,8 @@ pub struct Optimizer {
     /// The opset of the result; `None` keeps that of an ML program, and uses the oldest one for a network.
     opset: Option<Opset>,
     task: Task,
+    /// How to search for the smallest result, if it is searched for.
+    search: Option<Search>,
 }
 
 /// Which samples observe the inputs of weights.
@@ -84,6 +89,13 @@ pub enum Progress {
         /// Elements that are done.
         done: usize,
         /// All elements.
+        total: usize,
+    },
+    /// Choices of forms are being run.
+    Searching {
+        /// Those that are done.
+        done: usize,
+        /// All, about.
         total: usize,
     },
     /// The result is being written.
@@ -114,6 +126,7 @@ impl Default for Optimizer {
             existing: Existing::Replace,
             opset: None,
             task: Task::Optimize,
+            search: None,
         }
     }
 }
@@ -238,9 +251,11 @@ impl Optimizer {
         output: Option<&Path>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<OptimizeReport> {
-        let split =
-            if matches!(self.calibration, Calibration::Half) { Some(self.split(model)?) } else { None };
-        let report = split.as_ref().unwrap_or(self).run(model, output, progress);
+        let report = match (&self.search, &self.calibration) {
+            (Some(search), _) => self.run_search(search, model, output, progress),
+            (None, Calibration::Half) => self.split(model)?.run(model, output, progress),
+            (None, _) => self.run(model, output, progress),
+        };
         let report = report.map_err(|e| if e.path().is_none() { e.at(model.path()) } else { e });
         telemetry::optimized(report.as_ref().map(|_| ()).map_err(Error::kind));
         report
@@ -302,27 +317,8 @@ impl Optimizer {
         if let Some(output) = output {
             check_output(model, output)?;
         }
-        // Passes run before weights are compressed: a pass can fold a scale into a weight, but not into a palette.
         let start = Instant::now();
-        if let Some(opset) = self.opset {
-            self.config.check_opset(opset).map_err(|why| {
-                Error::new(ErrorKind::Unsupported, why)
-                    .with_hint("choose one of the forms that the system has, or leave the system out")
-                    .at(model.path())
-            })?;
-        }
-        let mut source = Source::new(model, self.opset, self.task)?;
-        self.check_config(model, &source, "")?;
-        for part in &mut source.parts {
-            let prepared = passes::run(part.program.clone(), &self.passes(&source.model), None);
-            let (program, reports) = prepared.map_err(|e| broken(model, &e))?;
-            for report in reports.iter().filter(|r| r.changes > 0) {
-                tracing::debug!("pass {}: {} changes in {:?}", report.pass, report.changes, report.duration);
-            }
-            part.program = program;
-        }
-        let source = source;
-        self.check_config(model, &source, " once graph passes have joined ops")?;
+        let source = self.prepared(model)?;
         let prepared_in = start.elapsed();
         tracing::debug!("graph passes took {prepared_in:?}");
         let inputs = source.parts.iter().map(|part| self.observe_inputs(&source, part));
@@ -347,6 +343,30 @@ impl Optimizer {
         attempt.time += prepared_in;
         attempt.report.fp16_headroom = self.headroom(&source, &observed, &attempt.report);
         attempt.finish(output, self.existing)
+    }
+
+    /// The programs of a model after the graph passes. They run before weights are compressed: a pass can fold a scale
+    /// into a weight, but not into a palette.
+    fn prepared(&self, model: &Arc<Model>) -> Result<Source> {
+        if let Some(opset) = self.opset {
+            self.config.check_opset(opset).map_err(|why| {
+                Error::new(ErrorKind::Unsupported, why)
+                    .with_hint("choose one of the forms that the system has, or leave the system out")
+                    .at(model.path())
+            })?;
+        }
+        let mut source = Source::new(model, self.opset, self.task)?;
+        self.check_config(model, &source, "")?;
+        for part in &mut source.parts {
+            let prepared = passes::run(part.program.clone(), &self.passes(&source.model), None);
+            let (program, reports) = prepared.map_err(|e| broken(model, &e))?;
+            for report in reports.iter().filter(|r| r.changes > 0) {
+                tracing::debug!("pass {}: {} changes in {:?}", report.pass, report.changes, report.duration);
+            }
+            part.program = parts::with_named_constants(program)?;
+        }
+        self.check_config(model, &source, " once graph passes have joined ops")?;
+        Ok(source)
     }
 
     /// Checks that each entry of the configuration is for a weight of the model.
@@ -516,6 +536,7 @@ impl Optimizer {
             default_tolerance: self.tolerance == Tolerance::Default,
             not_smaller: None,
             fp16_headroom: None,
+            search: None,
             optimize_time: time,
             proof_time: start.elapsed(),
         };
@@ -614,7 +635,9 @@ impl Optimizer {
                 done += 1;
                 progress(Progress::Proving { done, total });
             };
-            let mut found = compare(model, result, Some(name), &samples, &self.load, &mut advance)?;
+            let expected = Expected::of(model, result, Some(name), &samples, &self.load)?;
+            let of_scores = self.search.as_ref().is_some_and(Search::is_of_scores);
+            let mut found = expected.of_scores(of_scores).against(result, &self.load, &mut advance)?;
             // In general, two models may differ in element type and in the sizes that they accept. The result must
             // declare and accept what the original does.
             for output in &mut found.outputs {

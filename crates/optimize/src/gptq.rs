@@ -32,14 +32,29 @@ impl Rows {
     }
 }
 
+/// The order in which columns are rounded, and `U` for it. It depends on the inputs alone.
+#[derive(Debug)]
+pub(crate) struct Inverse {
+    order: Vec<usize>,
+    u: Vec<f32>,
+}
+
+impl Inverse {
+    /// `None` if it cannot be computed.
+    pub fn new(moments: &Moments) -> Option<Inverse> {
+        let mut order: Vec<usize> = (0..moments.size()).collect();
+        order.sort_by(|&a, &b| moments.product(b, b).total_cmp(&moments.product(a, a)));
+        let u = triangle(moments, &order)?;
+        Some(Inverse { order, u })
+    }
+}
+
 /// Chooses the codes of a compressed weight again. Returns `false` if there is nothing to choose: for pruned weights
 /// that are not compressed otherwise, and for vectors.
-pub(crate) fn round(coded: &mut Coded, weight: &FloatWeight<'_>, rows: Rows, moments: &Moments) -> bool {
+pub(crate) fn round(coded: &mut Coded, weight: &FloatWeight<'_>, rows: Rows, inverse: &Inverse) -> bool {
     let Some(grid) = Grid::new(coded) else { return false };
     let n = rows.columns;
-    let mut order: Vec<usize> = (0..n).collect();
-    order.sort_by(|&a, &b| moments.product(b, b).total_cmp(&moments.product(a, a)));
-    let Some(u) = triangle(moments, &order) else { return false };
+    let Inverse { order, u } = inverse;
     let mask = coded.mask.clone();
     let mut codes = vec![0u8; weight.values.len()];
     let mut batch = vec![0f32; ROWS * n];
@@ -47,9 +62,7 @@ pub(crate) fn round(coded: &mut Coded, weight: &FloatWeight<'_>, rows: Rows, mom
     for first in (0..rows.rows).step_by(ROWS) {
         let count = ROWS.min(rows.rows - first);
         for (r, row) in batch.chunks_exact_mut(n).take(count).enumerate() {
-            row.iter_mut()
-                .zip(&order)
-                .for_each(|(w, &column)| *w = weight.values[rows.at(first + r, column)]);
+            row.iter_mut().zip(order).for_each(|(w, &column)| *w = weight.values[rows.at(first + r, column)]);
         }
         for (j, &column) in order.iter().enumerate() {
             let u = &u[j * n..(j + 1) * n];

@@ -37,8 +37,8 @@ pub use expand::{WeightInfo, WeightUser, describe, expand};
 pub use float16::KeptOp;
 pub use loss::Loss;
 pub use moments::{Moments, Observed as ObservedInputs};
-pub use rewrite::WeightReport;
-pub use scheme::{Quantization, QuantizationInfo};
+pub use rewrite::{Compressed, WeightReport, name_constants};
+pub use scheme::{Quantization, QuantizationInfo, Searched};
 pub use weights::{Product, products};
 
 /// Keeps compressed tensors until the program is written.
@@ -146,7 +146,22 @@ pub fn compress(
     store: &mut dyn Store,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<WeightReport>, Error> {
-    let mut compressor = rewrite::Compressor::new(config, inputs);
+    compress_again(program, config, inputs, &mut Compressed::default(), store, progress)
+}
+
+/// As [`compress`], of which parts are `known` from programs that have the same weights.
+///
+/// # Errors
+/// As for [`optimize`].
+pub fn compress_again(
+    program: &mut Program,
+    config: &Config,
+    inputs: &ObservedInputs,
+    known: &mut Compressed,
+    store: &mut dyn Store,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Vec<WeightReport>, Error> {
+    let mut compressor = rewrite::Compressor::new(config, inputs, known);
     let mut reports = Vec::new();
     for (name, function) in &mut program.functions {
         reports.extend(compressor.compress(name, function, store, progress)?);

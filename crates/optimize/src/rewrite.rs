@@ -7,10 +7,10 @@ use milwright_mil::{Arg, DType, Function, Input, OpId, OpKind, Opset, Tensor, Va
 use crate::code::{Coded, ConstexprOp, Data, FloatWeight, Source};
 use crate::compression::{Compression, Step};
 use crate::config::Config;
-use crate::gptq::{self, Rows};
+use crate::gptq::{self, Inverse, Rows};
 use crate::loss::Loss;
 use crate::moments::{Moments, Observed};
-use crate::weights::{Product, Weight, candidates, product, prunes_in_patterns, vector_limit};
+use crate::weights::{LEAST, Product, Weight, candidates, product, prunes_in_patterns, vector_limit};
 use crate::{Error, Store, float_values};
 
 /// The result for one weight.
@@ -66,13 +66,22 @@ impl WeightReport {
 pub(crate) struct Compressor<'a> {
     config: &'a Config,
     inputs: &'a Observed,
-    done: HashMap<Identity, Done>,
+    known: &'a mut Compressed,
+}
+
+/// Weights that were compressed before, so that a program can be compressed in many ways without doing the same twice.
+/// All programs that it serves must share their weights, which have to stay in memory.
+#[derive(Debug, Default)]
+pub struct Compressed {
+    done: HashMap<Identity, Result<Done, String>>,
+    /// What GPTQ computes from the inputs of a weight, of the weight that was compressed last.
+    inverse: Option<((String, String), Option<Inverse>)>,
 }
 
 /// What makes two weights one: address, shape, element type, output and input axes, the opset of the `constexpr_*`
-/// form, and the compression. Addresses are unique because all weights of a program are in memory until the last is
-/// compressed.
-type Identity = (usize, Vec<usize>, DType, [Option<usize>; 3], Opset, String);
+/// form, and the compression; and if its inputs were observed, the function and the name. Addresses are unique because
+/// all weights of a program are in memory until the last is compressed.
+type Identity = (usize, Vec<usize>, DType, [Option<usize>; 3], Opset, String, Option<(String, String)>);
 
 /// A compressed weight.
 #[derive(Clone, Debug)]
@@ -85,8 +94,8 @@ struct Done {
 }
 
 impl<'a> Compressor<'a> {
-    pub fn new(config: &'a Config, inputs: &'a Observed) -> Compressor<'a> {
-        Compressor { config, inputs, done: HashMap::new() }
+    pub fn new(config: &'a Config, inputs: &'a Observed, known: &'a mut Compressed) -> Compressor<'a> {
+        Compressor { config, inputs, known }
     }
 
     /// Compresses every weight of a function.
@@ -126,6 +135,7 @@ impl<'a> Compressor<'a> {
             let product = product(function, &weight);
             let key = (name.to_owned(), function[weight.value].name.clone());
             let observed = self.inputs.get(&key).zip(product.as_ref()).filter(|(m, p)| m.size() == p.columns);
+            let observed = observed.map(|(moments, product)| (key, moments, product));
             match self.compress_one(&tensor, described, compression, function.opset, observed, store)? {
                 Ok(done) => {
                     report.output_snr_db = done.output_snr_db;
@@ -157,28 +167,51 @@ impl<'a> Compressor<'a> {
         weight: FloatWeight<'_>,
         compression: &Compression,
         opset: Opset,
-        observed: Option<(&Moments, &Product)>,
+        observed: Option<((String, String), &Moments, &Product)>,
         store: &mut dyn Store,
     ) -> Result<Result<Done, String>, Error> {
-        let (shape, dtype) = (tensor.shape(), tensor.dtype());
         let form = constexpr_form(opset);
         let axes = [weight.output_axis, weight.input_axis, weight.vector_limit];
         let address = tensor.bytes().as_ptr().addr();
-        let identity = (address, shape.to_vec(), dtype, axes, form, compression.to_string());
-        if let Some(done) = self.done.get(&identity).filter(|_| observed.is_none()) {
-            return Ok(Ok(done.clone()));
+        let key = observed.as_ref().map(|(key, ..)| key.clone());
+        let identity =
+            (address, tensor.shape().to_vec(), tensor.dtype(), axes, form, compression.to_string(), key);
+        if let Some(done) = self.known.done.get(&identity) {
+            return Ok(done.clone());
         }
+        let mut done = self.code(tensor, weight, compression, form, observed);
+        for op in done.iter_mut().flat_map(|done| &mut done.ops) {
+            for (_, source) in &mut op.inputs {
+                if let Source::Tensor(tensor) = source {
+                    *tensor = store.store(tensor.clone())?;
+                }
+            }
+        }
+        self.known.done.insert(identity, done.clone());
+        Ok(done)
+    }
+
+    /// Compresses a weight.
+    ///
+    /// # Errors
+    /// It is left alone; the text says why.
+    fn code(
+        &mut self,
+        tensor: &Tensor,
+        weight: FloatWeight<'_>,
+        compression: &Compression,
+        form: Opset,
+        observed: Option<((String, String), &Moments, &Product)>,
+    ) -> Result<Done, String> {
+        let dtype = tensor.dtype();
         let values = float_values(tensor);
         if !values.iter().all(|x| x.is_finite()) {
-            return Ok(Err("has NaN or infinity".into()));
+            return Err("has NaN or infinity".into());
         }
         let weight = FloatWeight { values: &values, ..weight };
-        let mut coded = match encode(&weight, &compression.steps, form) {
-            Ok(coded) => coded,
-            Err(why) => return Ok(Err(why)),
-        };
+        let mut coded = encode(&weight, &compression.steps, form)?;
         let (mut output_snr_db, mut bias) = (None, Vec::new());
-        if let Some((moments, product)) = observed {
+        if let Some((key, moments, product)) = observed {
             let rows = Rows { rows: product.rows, columns: product.columns, transposed: product.transposed };
             let plain = coded.clone();
             let measure = |coded: &Coded| {
@@ -187,7 +220,11 @@ impl<'a> Compressor<'a> {
             };
             let (before, mut decoded) = measure(&coded);
             output_snr_db = Some(before);
-            if gptq::round(&mut coded, &weight, rows, moments) {
+            let inverse = match &mut self.known.inverse {
+                Some((of, inverse)) if *of == key => inverse,
+                other => &mut other.insert((key, Inverse::new(moments))).1,
+            };
+            if inverse.as_ref().is_some_and(|inverse| gptq::round(&mut coded, &weight, rows, inverse)) {
                 let (after, new) = measure(&coded);
                 if after > before {
                     (output_snr_db, decoded) = (Some(after), new);
@@ -199,20 +236,11 @@ impl<'a> Compressor<'a> {
         }
         let loss = coded.loss(&values);
         drop(values);
-        let mut ops = coded.ops(form);
+        let ops = coded.ops(form);
         if bytes(&ops) >= tensor.bytes().len() && !matches!(compression.steps[..], [Step::Prune(_)]) {
-            return Ok(Err("would not become smaller".into()));
+            return Err("would not become smaller".into());
         }
-        for (_, source) in ops.iter_mut().flat_map(|op| &mut op.inputs) {
-            if let Source::Tensor(tensor) = source {
-                *tensor = store.store(tensor.clone())?;
-            }
-        }
-        let done = Done { ops, loss, output_snr_db, bias };
-        if observed.is_none() {
-            self.done.insert(identity, done.clone());
-        }
-        Ok(Ok(done))
+        Ok(Done { ops, loss, output_snr_db, bias })
     }
 }
 
@@ -281,6 +309,33 @@ pub(crate) fn encode(weight: &FloatWeight<'_>, steps: &[Step], opset: Opset) -> 
         };
     }
     Ok(coded)
+}
+
+/// Gives names to float constants of two or more dimensions that are written into the ops that use them: importers and
+/// graph passes leave such, and only constants with names are weights. Returns how many there were.
+pub fn name_constants(function: &mut Function) -> usize {
+    let mut insertions = Insertions::new(function);
+    for op in function.walk() {
+        if function[op].kind.is_constexpr() || function[op].kind == OpKind::Const {
+            continue;
+        }
+        let output = function[op].outputs.first().map_or("", |&v| function[v].name.as_str()).to_owned();
+        for at in 0..function[op].inputs.len() {
+            let input = &function[op].inputs[at];
+            let [Arg::Const(value)] = &input.args[..] else { continue };
+            let Some(tensor) = value.as_tensor().filter(|t| t.shape().len() >= 2) else { continue };
+            if !matches!(tensor.dtype(), DType::Fp16 | DType::Fp32) || tensor.elements() < LEAST {
+                continue;
+            }
+            let (value, name) = (value.clone(), insertions.unique(format!("{output}_{}", input.name)));
+            let (new, value) = function.make_const(name, value);
+            function[op].inputs[at].args = vec![Arg::Value(value)];
+            insertions.before.entry(op).or_default().push(new);
+        }
+    }
+    let count = insertions.before.values().map(Vec::len).sum();
+    insertions.finish(function);
+    count
 }
 
 /// Ops that go before the constants that they replace.
@@ -395,4 +450,31 @@ impl Insertions {
 /// Returns the opset that introduced the form that `constexpr_*` ops have in `opset`.
 fn constexpr_form(opset: Opset) -> Opset {
     if opset >= Opset::Ios18 { Opset::Ios18 } else { Opset::Ios16 }
+}
+
+#[cfg(test)]
+mod tests {
+    use milwright_mil::text::{parse, print};
+    use milwright_mil::verify;
+
+    use super::*;
+
+    /// A constant inside an op gets a name that is free; vectors, and what a `constexpr_*` op is made of, stay.
+    #[test]
+    fn constants_inside_ops_become_weights() {
+        let text = "program(1.3) { func main<ios16>(tensor<fp32, [1, 4]> x, tensor<fp32, [1]> y_weight) {
+            tensor<fp32, [1, 3]> y = linear(x = x, weight = tensor<fp32, [3, 4]>([[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]), bias = tensor<fp32, [3]>([1, 2, 3]))[name = string(\"y\")];
+            tensor<fp32, [1, 3]> z = mul(x = y, y = y_weight)[name = string(\"z\")];
+        } -> (z); }";
+        let mut program = parse(text).unwrap();
+        let function = &mut program.functions["main"];
+        assert!(candidates(function).is_empty());
+        assert_eq!(name_constants(function), 1);
+        assert_eq!(name_constants(function), 0);
+        let weights = candidates(function);
+        assert_eq!(function[weights[0].value].name, "y_weight_1");
+        assert_eq!(weights.len(), 1);
+        let printed = print(&program);
+        verify(program).unwrap_or_else(|e| panic!("{e}: {printed}"));
+    }
 }

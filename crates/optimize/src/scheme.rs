@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use milwright_mil::{DType, Opset};
 
-use crate::compression::Step;
+use crate::compression::{Compression, Step};
 use crate::schemes::linear::Linear;
 use crate::schemes::palette::Palette;
 use crate::schemes::prune::Prune;
@@ -41,8 +41,32 @@ pub struct QuantizationInfo {
     pub refuses: Option<&'static str>,
     /// The least signal-to-noise ratio of outputs that is accepted by default, in dB.
     pub tolerance_db: f64,
+    /// The forms of it that a search for the smallest model tries.
+    pub searched: &'static [Searched],
     /// The effect.
     pub(crate) action: Action,
+}
+
+/// A form that a search tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Searched {
+    /// The options that follow the name, if any.
+    pub options: &'static str,
+    /// Whether the Neural Engine is known to run it.
+    pub neural_engine: bool,
+}
+
+impl Searched {
+    const PLAIN: Searched = Searched::with("");
+    const ROWS: Searched = Searched::with("rows");
+
+    const fn with(options: &'static str) -> Searched {
+        Searched { options, neural_engine: true }
+    }
+
+    const fn not_on_neural_engine(self) -> Searched {
+        Searched { neural_engine: false, ..self }
+    }
 }
 
 macro_rules! quantizations {
@@ -80,6 +104,7 @@ quantizations! {
         effect: "stays as it is; only graph passes run",
         refuses: None,
         tolerance_db: 40.0,
+        searched: &[],
         action: Action::Keep,
     }
     Dense {
@@ -89,6 +114,7 @@ quantizations! {
         effect: "gets its plain form, if it was compressed; `dense+int4:block=32` compresses it anew",
         refuses: None,
         tolerance_db: 40.0,
+        searched: &[],
         action: Action::Expand,
     }
     Float16 {
@@ -98,6 +124,7 @@ quantizations! {
         effect: "fp16, computed in fp16: see [optimize.md](optimize.md#fp16)",
         refuses: None,
         tolerance_db: 30.0,
+        searched: &[],
         action: Action::Float16,
     }
     Int8 {
@@ -108,6 +135,7 @@ quantizations! {
                  result for `matmul`, else the first). The scale is rounded to the weight's type before it is divided by",
         refuses: Some("weights whose users disagree on where their output channels are"),
         tolerance_db: 20.0,
+        searched: &[Searched::PLAIN],
         action: Action::Compress(Step::Linear(Linear::new(DType::Int8))),
     }
     UInt8 {
@@ -117,6 +145,7 @@ quantizations! {
         effect: "0 … 254 around 127, times the same scales",
         refuses: Some("as for `int8`"),
         tolerance_db: 20.0,
+        searched: &[],
         action: Action::Compress(Step::Linear(Linear::new(DType::UInt8))),
     }
     Int4 {
@@ -126,6 +155,7 @@ quantizations! {
         effect: "−7 … 7 times a scale for each output channel; `int4:block=32` keeps more",
         refuses: Some("as for `int8`"),
         tolerance_db: 10.0,
+        searched: &[Searched::with("block=32").not_on_neural_engine()],
         action: Action::Compress(Step::Linear(Linear::new(DType::Int4))),
     }
     UInt4 {
@@ -135,6 +165,7 @@ quantizations! {
         effect: "0 … 14 around 7, times the same scales",
         refuses: Some("as for `int8`"),
         tolerance_db: 10.0,
+        searched: &[],
         action: Action::Compress(Step::Linear(Linear::new(DType::UInt4))),
     }
     Palette8 {
@@ -144,6 +175,7 @@ quantizations! {
         effect: "indices into the 256 values with the least squared error over the tensor",
         refuses: None,
         tolerance_db: 20.0,
+        searched: &[Searched::PLAIN, Searched::ROWS],
         action: Action::Compress(Step::Palette(Palette::new(8))),
     }
     Palette6 {
@@ -153,6 +185,7 @@ quantizations! {
         effect: "indices into the best 64 values",
         refuses: None,
         tolerance_db: 20.0,
+        searched: &[Searched::PLAIN, Searched::ROWS],
         action: Action::Compress(Step::Palette(Palette::new(6))),
     }
     Palette4 {
@@ -162,6 +195,7 @@ quantizations! {
         effect: "indices into the best 16 values",
         refuses: None,
         tolerance_db: 10.0,
+        searched: &[Searched::PLAIN, Searched::ROWS],
         action: Action::Compress(Step::Palette(Palette::new(4))),
     }
     Palette3 {
@@ -171,6 +205,7 @@ quantizations! {
         effect: "indices into the best 8 values",
         refuses: None,
         tolerance_db: 10.0,
+        searched: &[Searched::PLAIN, Searched::ROWS],
         action: Action::Compress(Step::Palette(Palette::new(3))),
     }
     Palette2 {
@@ -180,6 +215,7 @@ quantizations! {
         effect: "indices into the best 4 values",
         refuses: None,
         tolerance_db: 10.0,
+        searched: &[Searched::PLAIN, Searched::ROWS],
         action: Action::Compress(Step::Palette(Palette::new(2))),
     }
     Palette1 {
@@ -189,6 +225,7 @@ quantizations! {
         effect: "indices into the best 2 values",
         refuses: None,
         tolerance_db: 10.0,
+        searched: &[Searched::PLAIN, Searched::ROWS],
         action: Action::Compress(Step::Palette(Palette::new(1))),
     }
     Unique {
@@ -198,6 +235,7 @@ quantizations! {
         effect: "indices of as few bits as the distinct values need, without loss",
         refuses: Some("weights with more than 256 distinct values"),
         tolerance_db: 40.0,
+        searched: &[Searched::PLAIN],
         action: Action::Compress(Step::Palette(Palette::unique())),
     }
     Prune {
@@ -207,11 +245,24 @@ quantizations! {
         effect: "a bit for each element, and those that are not zero; `prune:sparsity=0.75` makes zeros of the smallest",
         refuses: Some("weights of which less than half is zero, unless options say otherwise"),
         tolerance_db: 40.0,
+        searched: &[Searched::PLAIN],
         action: Action::Compress(Step::Prune(Prune::zeros())),
     }
 }
 
 impl Quantization {
+    /// The forms that a search for the smallest model tries, in the order of the list. For the Neural Engine, only those
+    /// that it is known to run.
+    pub fn searched(for_neural_engine: bool) -> impl Iterator<Item = Compression> {
+        let forms = |&q: &Quantization| q.info().searched.iter().map(move |form| (q, form));
+        let suits = move |(_, form): &(Quantization, &Searched)| form.neural_engine || !for_neural_engine;
+        let read = |(q, form): (Quantization, &Searched)| {
+            let options = if form.options.is_empty() { String::new() } else { format!(":{}", form.options) };
+            format!("{q}{options}").parse().expect("a test reads every form of the list")
+        };
+        Quantization::ALL.iter().flat_map(forms).filter(suits).map(read)
+    }
+
     /// The name in the command line and in Python.
     pub fn name(self) -> &'static str {
         self.info().name
@@ -247,7 +298,15 @@ impl FromStr for Quantization {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Compression;
+
+    #[test]
+    fn a_search_tries_forms_that_are_what_they_say() {
+        let forms: Vec<String> = Quantization::searched(false).map(|c| c.to_string()).collect();
+        let listed = Quantization::ALL.iter().map(|q| q.info().searched.len()).sum::<usize>();
+        assert_eq!(forms.len(), listed);
+        assert!(forms.contains(&"palette4:rows".to_owned()) && forms.contains(&"int4:block=32".to_owned()));
+        assert!(Quantization::searched(true).all(|c| !c.to_string().starts_with("int4")));
+    }
 
     #[test]
     fn names_are_read_back() {

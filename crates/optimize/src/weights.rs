@@ -8,7 +8,7 @@ use milwright_mil::{Arg, DType, Function, OpId, OpKind, ValueId, param};
 pub const MIN_ELEMENTS: usize = 2048;
 
 /// Constants with fewer elements are part of a program's structure, and no weights at all.
-const LEAST: usize = 10;
+pub(crate) const LEAST: usize = 10;
 
 /// A constant that may be compressed.
 #[derive(Clone, Debug, PartialEq, Eq)]

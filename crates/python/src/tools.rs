@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use milwright::{
-    Compression, CompressionConfig, Container, Converter, Error, ErrorKind, InferenceRequest, LoadOptions,
-    Model, ModelInfo, Optimizer, Progress, Proof, Samples, Tolerance,
+    Cancel, Compression, CompressionConfig, Container, Converter, Error, ErrorKind, Files, InferenceRequest,
+    LoadOptions, Metric, Model, ModelInfo, Optimizer, Progress, Proof, Samples, Search, Tolerance,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -17,7 +17,7 @@ use crate::{tensors, work};
 /// Optimizes the model at `path`; gives the report as JSON. `progress` is called with a stage, done and total, and
 /// ends the work by raising.
 #[pyfunction]
-#[pyo3(signature = (path, output, *, force, quantize, config, target, target_os, tolerance, proof, calibrate, inputs, fit, seed, progress, timeout, memory_limit))]
+#[pyo3(signature = (path, output, *, force, quantize, config, target, target_os, tolerance, proof, calibrate, smallest, metric, max_bytes, plot, inputs, fit, seed, progress, timeout, memory_limit))]
 #[expect(clippy::too_many_arguments, reason = "one for each keyword of the function in Python")]
 pub fn optimize(
     py: Python<'_>,
@@ -31,6 +31,10 @@ pub fn optimize(
     tolerance: Option<Limit>,
     proof: bool,
     calibrate: bool,
+    smallest: bool,
+    metric: &str,
+    max_bytes: Option<u64>,
+    plot: Option<PathBuf>,
     inputs: Option<Inputs<'_>>,
     fit: &str,
     seed: u64,
@@ -67,6 +71,12 @@ pub fn optimize(
         if calibrate {
             optimizer = optimizer.calibrated();
         }
+        if smallest {
+            optimizer = optimizer.smallest(search(metric, max_bytes, timeout)?);
+        } else if max_bytes.is_some() || plot.is_some() {
+            let error = Error::new(ErrorKind::InvalidInput, "`max_bytes` and `plot` are those of a search");
+            return Err(error.with_hint("search with `smallest=True`, or leave them out"));
+        }
         if !proof {
             optimizer = optimizer.without_proof();
         }
@@ -74,7 +84,13 @@ pub fn optimize(
             optimizer = optimizer.samples(inputs.samples(&model, None)?);
         }
         // The other end is there as long as the work is.
-        optimizer.optimize(&model, output.as_deref(), &mut |at| _ = events.send(event(&at)))
+        let report = optimizer.optimize(&model, output.as_deref(), &mut |at| _ = events.send(event(&at)))?;
+        if let (Some(path), Some(found)) = (&plot, &report.search) {
+            let mut files = Files::default();
+            files.text(path, &found.plot())?;
+            files.commit()?;
+        }
+        Ok(report)
     })?;
     Ok(serde_json::to_string(&report).expect("plain data has a JSON form"))
 }
@@ -122,6 +138,20 @@ pub fn convert(
     Ok(serde_json::to_string(&report).expect("plain data has a JSON form"))
 }
 
+/// A search by a metric. If there is a time for all of it, the search ends early enough to prove and write what it has.
+fn search(metric: &str, max_bytes: Option<u64>, timeout: Option<f64>) -> milwright::Result<Search> {
+    const SHARE: f64 = 0.75;
+    let metric: Metric = metric.parse().map_err(|e: String| Error::new(ErrorKind::InvalidInput, e))?;
+    let mut search = Search::new().metric(metric);
+    if let Some(bytes) = max_bytes {
+        search = search.max_bytes(bytes);
+    }
+    Ok(match timeout {
+        Some(timeout) => search.stop(Cancel::default().with_deadline(deadline(SHARE * timeout)?)),
+        None => search,
+    })
+}
+
 /// What `progress` gets: a stage, done and total.
 type Event = (&'static str, usize, usize);
 
@@ -129,6 +159,7 @@ fn event(at: &Progress) -> Event {
     match *at {
         Progress::Compressing { done, total } => ("compressing", done, total),
         Progress::Proving { done, total } => ("proving", done, total),
+        Progress::Searching { done, total } => ("searching", done, total),
         _ => ("writing", 0, 1),
     }
 }

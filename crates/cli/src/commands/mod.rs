@@ -12,3 +12,4 @@ pub mod plan;
 pub mod profile;
 pub mod run;
 pub mod selftest;
+pub mod smallest;

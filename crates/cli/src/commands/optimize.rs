@@ -11,6 +11,7 @@ use milwright::{
     Optimizer, Progress, Quantization, Result, Tolerance, WeightReport,
 };
 
+use super::smallest;
 use crate::common::{self, Global, InputArgs, TargetArg, TargetOsArg};
 use crate::destination::{Force, check_extension};
 use crate::printer::{Printer, bytes, duration, number};
@@ -32,7 +33,7 @@ pub struct Args {
     #[command(flatten)]
     force: Force,
     /// What the result should run on: ane and gpu compute in fp16.
-    #[arg(long, value_enum, default_value_t = TargetArg::Auto)]
+    #[arg(long, visible_alias = "for", value_enum, default_value_t = TargetArg::Auto)]
     target: TargetArg,
     /// How weights are stored: one of the names below, with options after a colon (`int4:block=32`); or several, joined by
     /// a plus, the second of which works on the result of the first (`prune:sparsity=0.75+palette4`).
@@ -47,8 +48,10 @@ pub struct Args {
     target_os: Option<TargetOsArg>,
     #[arg(long, value_name = "SNR_DB", help = tolerance_help(), allow_negative_numbers = true, value_parser = common::tolerance)]
     tolerance: Option<Tolerance>,
+    #[command(flatten)]
+    search: smallest::SearchArgs,
     /// Observe the inputs of weights on half of the samples, and compress so that outputs lose least; the other half proves it.
-    #[arg(long, requires = "inputs", conflicts_with = "no_proof")]
+    #[arg(long, requires = "inputs", conflicts_with_all = ["no_proof", "smallest"])]
     calibrate: bool,
     /// Write the result without running it, to prove it elsewhere.
     #[arg(long, conflicts_with_all = ["tolerance", "inputs"])]
@@ -68,12 +71,18 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let output = args.output.clone().unwrap_or_else(|| default_output(args));
     check_extension(&output, "mlpackage")?;
     args.force.check_model(&output, Container::Mlpackage, &args.model)?;
+    args.search.check(&args.force)?;
     let mut optimizer = Optimizer::new()
         .target(args.target.into())
         .config(configuration(args)?)
         .seed(args.seed)
-        .existing(args.force.existing())
-        .load_options(global.load_options(None, args.threads));
+        .existing(args.force.existing());
+    optimizer = if args.search.smallest {
+        let (load, stop) = global.search_options(args.threads);
+        args.search.set(optimizer.load_options(load), stop)
+    } else {
+        optimizer.load_options(global.load_options(None, args.threads))
+    };
     if let Some(tolerance) = args.tolerance {
         optimizer = optimizer.tolerance(tolerance);
     }
@@ -96,6 +105,11 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
         }
+        Progress::Searching { done, total } => {
+            bar.set_message("searching");
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        }
         Progress::Writing => bar.set_message("writing"),
         Progress::Proving { done, total } => {
             bar.set_message("proving");
@@ -107,12 +121,15 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let report = optimizer.optimize(&model, Some(&output), &mut advance);
     bar.finish_and_clear();
     let report = report.map_err(Force::explain)?;
+    if let Some(found) = &report.search {
+        args.search.draw(found)?;
+    }
     if printer.is_json() {
         printer.json(&report);
     } else {
         show(&report, printer);
     }
-    if args.tolerance.is_some_and(|t| t != Tolerance::None) {
+    if report.search.is_none() && args.tolerance.is_some_and(|t| t != Tolerance::None) {
         for comparison in report.proof.functions.iter().filter(|c| c.inputs.is_drawn()).take(1) {
             common::note_smoke_test(&comparison.inputs, printer);
         }
@@ -191,6 +208,7 @@ Examples:
   milwright optimize model.mlpackage --quantize float16
   milwright optimize model.mlpackage --quantize palette4 --tolerance 20 -o small.mlpackage
   milwright optimize model.mlpackage --quantize int4:block=32 --inputs samples/
+  milwright optimize model.mlpackage --smallest --tolerance 30 --inputs samples/
   milwright optimize model.mlpackage --quantize prune:sparsity=0.75+palette4 --target-os ios18
 
 The folder of --inputs has a file NAME.npy (or NAME.png for an image) for each input.";
@@ -234,6 +252,8 @@ fn default_output(args: &Args) -> PathBuf {
     let stem = args.model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let suffix = if args.config.is_some() {
         "compressed".to_owned()
+    } else if args.search.smallest {
+        "smallest".to_owned()
     } else if args.quantize.is_none() {
         "optimized".to_owned()
     } else {
@@ -259,13 +279,16 @@ fn show(report: &OptimizeReport, printer: &Printer) {
         printer.line("");
         common::show_comparison(comparison, &format!("outputs{name}"), printer);
     }
+    if let Some(found) = &report.search {
+        smallest::show(found, printer);
+    }
     let mut lossy: Vec<&WeightReport> =
         report.weights.iter().filter(|w| w.snr_db.is_some_and(f64::is_finite)).collect();
     // Where inputs were observed, what a weight makes of them counts, and not the weight itself.
     let loss = |w: &WeightReport| w.output_snr_db.or(w.snr_db);
     let observed = lossy.iter().any(|w| w.output_snr_db.is_some());
     lossy.sort_by(|a, b| loss(a).partial_cmp(&loss(b)).unwrap_or(std::cmp::Ordering::Equal));
-    if !lossy.is_empty() {
+    if !lossy.is_empty() && report.search.is_none() {
         let shown = lossy.len().min(8);
         printer.line(format!("\nweights that lost most ({shown} of {}):", lossy.len()));
         let mut heads = vec!["weight", "shape", "SNR dB", "max error", "before", "after"];

@@ -22,6 +22,11 @@ pub struct OutputDifference {
     pub measure: Measure,
     /// The SNR; for choices, [`Snr::of_agreement`] of the share that agrees.
     pub snr_db: Snr,
+    /// The SNR against the largest magnitude of the original instead of its mean power; [`Snr::Unknown`] for choices.
+    pub psnr_db: Snr,
+    /// For scores and class scores: the mean Kullback–Leibler divergence of the distributions along the last dimension, in
+    /// nats. Scores that are not probabilities count as their logarithms.
+    pub kl: Option<f64>,
     /// The largest absolute difference; `None` for choices, and if an element is finite in only one of the two.
     pub max_abs: Option<f64>,
     /// The mean absolute difference; `None` as for `max_abs`.

@@ -38,6 +38,10 @@ pub struct Differences {
     slices: Vec<Vec<Powers>>,
     other: f64,
     dot: f64,
+    /// The largest magnitude of the original.
+    peak: f64,
+    /// The summed divergences of the rows of scores.
+    kl: f64,
     max_abs: f64,
     sum_abs: f64,
     finite: usize,
@@ -184,6 +188,7 @@ impl Differences {
             self.dot += x * y;
             self.sum_abs += e.abs();
             self.max_abs = self.max_abs.max(e.abs());
+            self.peak = self.peak.max(x.abs());
         }
         let is_first = self.changes.first.as_ref().is_none_or(|first| first.shape() == a.shape());
         if is_first {
@@ -195,6 +200,7 @@ impl Differences {
             for (x, y) in x.chunks(classes).zip(y.chunks(classes)) {
                 set.cases += 1;
                 set.same += usize::from(super::largest(x) == super::largest(y));
+                self.kl += divergence(x, y);
             }
         }
     }
@@ -234,6 +240,8 @@ impl Differences {
             role: self.role,
             measure: self.measure,
             snr_db: Snr::Unknown,
+            psnr_db: measured.map_or(Snr::Unknown, |()| self.peak_snr()),
+            kl: measured.filter(|()| self.cases > 0).map(|()| self.kl / self.cases as f64),
             max_abs: measured.map(|()| self.max_abs),
             mean_abs: measured.map(|()| self.sum_abs / self.finite as f64),
             cosine: measured
@@ -262,6 +270,10 @@ impl Differences {
 
     fn signal(&self) -> Powers {
         self.sets.iter().fold(Powers::default(), |all, set| all.and(set.powers))
+    }
+
+    fn peak_snr(&self) -> Snr {
+        Snr::of_powers(self.peak * self.peak * self.finite as f64, self.signal().noise)
     }
 
     /// The SNR of the whole output, and why there is none.
@@ -350,6 +362,28 @@ impl Differences {
         }
         (values > HARDLY * tracked).then(|| Snr::of_powers(values, errors.max(0.0)))
     }
+}
+
+/// The Kullback–Leibler divergence of a distribution from another, in nats.
+fn divergence(a: &[f64], b: &[f64]) -> f64 {
+    /// Probabilities below this count as this much.
+    const LEAST: f64 = 1e-12;
+    let (p, q) = (distribution(a), distribution(b));
+    let of = |(p, q): (&f64, &f64)| if *p > 0.0 { p * (p.max(LEAST) / q.max(LEAST)).ln() } else { 0.0 };
+    p.iter().zip(&q).map(of).sum::<f64>().max(0.0)
+}
+
+/// Scores as probabilities: as they are if they are such, else as their logarithms (softmax).
+fn distribution(scores: &[f64]) -> Vec<f64> {
+    const ROUNDING: f64 = 5e-3;
+    let sum: f64 = scores.iter().sum();
+    if scores.iter().all(|x| *x >= 0.0) && (sum - 1.0).abs() < ROUNDING {
+        return scores.iter().map(|x| x / sum).collect();
+    }
+    let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let powers: Vec<f64> = scores.iter().map(|x| (x - most).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.iter().map(|x| x / sum).collect()
 }
 
 /// The part with the lowest SNR. A part that is weaker than a share of the median counts as that strong.

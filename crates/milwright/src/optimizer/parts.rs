@@ -100,6 +100,7 @@ impl Source {
             }
             Content::Program(program) => (for_opset(program, opset).map_err(named)?, None),
         };
+        let program = with_named_constants(program).map_err(named)?;
         self.parts.push(Part {
             path: path.to_vec(),
             name: name.to_owned(),
@@ -179,6 +180,13 @@ fn taken(request: &InferenceRequest, takes: impl Fn(&str) -> bool) -> InferenceR
     )
 }
 
+/// The program with names for the constants that ops hold, so that they are weights.
+pub(super) fn with_named_constants(program: Checked) -> Result<Checked> {
+    let mut named = (*program).clone();
+    let count: usize = named.functions.values_mut().map(milwright_optimize::name_constants).sum();
+    if count == 0 { Ok(program) } else { Ok(verify(named)?) }
+}
+
 /// Converts a program to another opset.
 fn for_opset(program: &Checked, opset: Option<Opset>) -> Result<Checked> {
     let Some(opset) = opset else { return Ok(program.clone()) };
@@ -201,6 +209,11 @@ impl Part {
     /// Whether it is the model's own program and not a part of a pipeline.
     pub fn is_whole(&self) -> bool {
         self.path.is_empty()
+    }
+
+    /// What a Core ML file would say of a neural network that became a program.
+    pub fn described(&self) -> Option<pb::Model> {
+        self.described.clone()
     }
 
     /// The name of a function of this part in reports.

@@ -6,8 +6,9 @@ use std::time::Duration;
 use milwright_optimize::KeptOp;
 use serde::Serialize;
 
+use super::SearchReport;
 use crate::backend::seconds;
-use crate::{Proof, Result, WeightReport};
+use crate::{Proof, WeightReport};
 
 /// What an optimization did.
 #[derive(Clone, Debug, Serialize)]
@@ -43,6 +44,9 @@ pub struct OptimizeReport {
     /// The factor by which intermediate values may grow before they overflow fp16, as seen on drawn inputs. `None` if
     /// the result does not compute in fp16, if the inputs were given, or if it was not determined.
     pub fp16_headroom: Option<f64>,
+    /// What a search found, if there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchReport>,
     /// How long compressing and writing took.
     #[serde(rename = "optimize_seconds", serialize_with = "seconds")]
     pub optimize_time: Duration,

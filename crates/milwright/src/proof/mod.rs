@@ -137,60 +137,126 @@ pub fn compare(
     options: &LoadOptions,
     progress: &mut dyn FnMut(),
 ) -> Result<Comparison> {
-    let options = LoadOptions { function: function.map(str::to_owned), ..options.clone() };
     check_inputs(a, b, function)?;
-    // An old network also accepts inputs in the declared shape, while the other model need not accept five dimensions.
-    let fitted =
-        a.has_five_dimensions().then(|| b.function(function).ok().map(|f| samples.fitted(f))).flatten();
-    let samples = fitted.as_ref().unwrap_or(samples);
-    if samples.requests.is_empty() {
-        return Err(Error::invalid("there are no inputs to compare the two models on")
-            .with_hint("give at least one set of inputs, or have one drawn"));
-    }
-    // The models run one after the other, because both at once would take twice the memory.
-    let mut expected = Vec::with_capacity(samples.requests.len());
-    let ran = run(a, &options, &samples.requests, &mut |prediction| expected.push(prediction));
-    let (mut session, states) = ran.map_err(|e| samples.source.explain(e))?;
-    let mut others = Vec::new();
-    for request in &samples.others {
-        let found = run_once(&mut *session, request);
-        others.extend(found.ok().map(|(found, states)| (request, found, states)));
-        options.cancel.check().map_err(|e| e.at(a.path()))?;
-    }
-    drop(session);
-    let colors = Colors::of(a, b, function);
-    let mut outputs = Outputs { model: a, function, outputs: Vec::new() };
-    let mut expected = expected.into_iter();
-    let requests: Vec<_> = samples.requests.iter().map(|r| colors.request(r)).collect();
-    let ran = run(b, &options, &requests, &mut |found| {
-        if let Some(expected) = expected.next() {
-            outputs.add(&expected, &colors.prediction(found), Differences::add);
+    Expected::of(a, b, function, samples, options)?.against(b, options, progress)
+}
+
+/// What a function of the original gives for samples, to compare other models with it.
+pub(crate) struct Expected {
+    model: Arc<Model>,
+    function: Option<String>,
+    samples: Samples,
+    predictions: Vec<Prediction>,
+    /// After the last run; `None` if unknown.
+    states: Option<States>,
+    /// Samples of other shapes on which the original runs, and the states after each.
+    others: Vec<(InferenceRequest, Prediction, States)>,
+    /// Whether the last dimension of numbers counts as scores.
+    of_scores: bool,
+}
+
+impl Expected {
+    /// Runs the original, `a`. All samples use the same states, in order. The other models take what `b` takes.
+    ///
+    /// # Errors
+    /// There are no samples, or the model cannot be run.
+    pub fn of(
+        a: &Arc<Model>,
+        b: &Model,
+        function: Option<&str>,
+        samples: &Samples,
+        options: &LoadOptions,
+    ) -> Result<Expected> {
+        let options = LoadOptions { function: function.map(str::to_owned), ..options.clone() };
+        // An old network also accepts inputs in the declared shape, while the other model need not accept five dimensions.
+        let fitted =
+            a.has_five_dimensions().then(|| b.function(function).ok().map(|f| samples.fitted(f))).flatten();
+        let samples = fitted.unwrap_or_else(|| samples.clone());
+        if samples.requests.is_empty() {
+            return Err(Error::invalid("there are no inputs to compare the two models on")
+                .with_hint("give at least one set of inputs, or have one drawn"));
         }
-        progress();
-    });
-    let (mut session, found) = ran.map_err(|e| samples.source.explain_second(e))?;
-    let mut in_both = vec![(states, found)];
-    let mut fails_at = None;
-    for (request, expected, states) in &others {
-        match run_once(&mut *session, &colors.request(request)) {
-            Ok((found, theirs)) => {
-                outputs.add(expected, &colors.prediction(found), Differences::add_of_another_size);
-                in_both.push((states.clone(), theirs));
-            }
-            Err(error) => {
-                options.cancel.check().map_err(|e| e.at(b.path()))?;
-                let why = format!("at {} only the first model runs: {}", shapes(request), error.message());
-                outputs.not_judged(&why);
-                fails_at.get_or_insert(why);
-            }
+        // The models run one after the other, because both at once would take twice the memory.
+        let mut predictions = Vec::with_capacity(samples.requests.len());
+        let ran = run(a, &options, &samples.requests, &mut |prediction| predictions.push(prediction));
+        let (mut session, states) = ran.map_err(|e| samples.source.explain(e))?;
+        let mut others = Vec::new();
+        for request in &samples.others {
+            let found = run_once(&mut *session, request);
+            others.extend(found.ok().map(|(found, states)| (request.clone(), found, states)));
+            options.cancel.check().map_err(|e| e.at(a.path()))?;
+        }
+        let (model, function) = (Arc::clone(a), function.map(str::to_owned));
+        Ok(Expected { model, function, samples, predictions, states: Some(states), others, of_scores: false })
+    }
+
+    /// Takes the last dimension of numbers for scores, of which the largest is a choice.
+    pub fn of_scores(self, of_scores: bool) -> Expected {
+        Expected { of_scores, ..self }
+    }
+
+    /// The first samples only. The states after them are not known.
+    pub fn first(&self, count: usize) -> Expected {
+        let count = count.min(self.predictions.len());
+        let requests = self.samples.requests[..count].to_vec();
+        Expected {
+            model: Arc::clone(&self.model),
+            function: self.function.clone(),
+            samples: Samples { requests, others: Vec::new(), source: self.samples.source.clone() },
+            predictions: self.predictions[..count].to_vec(),
+            states: None,
+            others: Vec::new(),
+            of_scores: self.of_scores,
         }
     }
-    let name = function.unwrap_or(&a.info().default_function).to_owned();
-    let mut outputs = outputs.finish(a, b);
-    excuse_choices(&mut outputs);
-    outputs.extend(compare_states(&in_both));
-    let sets = samples.requests.len() + others.len();
-    Ok(Comparison { function: name, inputs: samples.source.clone(), sets, fails_at, outputs })
+
+    /// Runs another model on the samples, and compares every output, and the states after the last run.
+    ///
+    /// # Errors
+    /// The model cannot be run.
+    pub fn against(
+        &self,
+        b: &Arc<Model>,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(),
+    ) -> Result<Comparison> {
+        let (a, samples, function) = (&self.model, &self.samples, self.function.as_deref());
+        let options = LoadOptions { function: self.function.clone(), ..options.clone() };
+        let colors = Colors::of(a, b, function);
+        let mut outputs = Outputs { model: a, function, of_scores: self.of_scores, outputs: Vec::new() };
+        let mut expected = self.predictions.iter();
+        let requests: Vec<_> = samples.requests.iter().map(|r| colors.request(r)).collect();
+        let ran = run(b, &options, &requests, &mut |found| {
+            if let Some(expected) = expected.next() {
+                outputs.add(expected, &colors.prediction(found), Differences::add);
+            }
+            progress();
+        });
+        let (mut session, found) = ran.map_err(|e| samples.source.explain_second(e))?;
+        let mut in_both: Vec<_> = self.states.iter().map(|states| (states.clone(), found.clone())).collect();
+        let mut fails_at = None;
+        for (request, expected, states) in &self.others {
+            match run_once(&mut *session, &colors.request(request)) {
+                Ok((found, theirs)) => {
+                    outputs.add(expected, &colors.prediction(found), Differences::add_of_another_size);
+                    in_both.push((states.clone(), theirs));
+                }
+                Err(error) => {
+                    options.cancel.check().map_err(|e| e.at(b.path()))?;
+                    let why =
+                        format!("at {} only the first model runs: {}", shapes(request), error.message());
+                    outputs.not_judged(&why);
+                    fails_at.get_or_insert(why);
+                }
+            }
+        }
+        let name = function.unwrap_or(&a.info().default_function).to_owned();
+        let mut outputs = outputs.finish(a, b);
+        excuse_choices(&mut outputs);
+        outputs.extend(compare_states(&in_both));
+        let sets = samples.requests.len() + self.others.len();
+        Ok(Comparison { function: name, inputs: samples.source.clone(), sets, fails_at, outputs })
+    }
 }
 
 /// Compares all functions of two models with [`compare`]. If each model has only one function, their names may differ.
@@ -286,6 +352,7 @@ fn check_inputs(a: &Model, b: &Model, function: Option<&str>) -> Result<()> {
 struct Outputs<'a> {
     model: &'a Model,
     function: Option<&'a str>,
+    of_scores: bool,
     outputs: Vec<(String, Differences)>,
 }
 
@@ -324,7 +391,11 @@ impl Outputs<'_> {
 
     fn sums(&mut self, name: &str, first: &Tensor) -> &mut Differences {
         let at = self.outputs.iter().position(|(n, _)| n == name).unwrap_or_else(|| {
-            let sums = Differences::new(measure(self.model, self.function, name, first));
+            let measure = match measure(self.model, self.function, name, first) {
+                Measure::Numbers if self.of_scores => Measure::Scores,
+                measure => measure,
+            };
+            let sums = Differences::new(measure);
             let depends = depends_on_inputs(self.model, self.function, name);
             self.outputs.push((name.to_owned(), if depends { sums } else { sums.fixed() }));
             self.outputs.len() - 1

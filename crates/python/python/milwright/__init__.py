@@ -61,6 +61,7 @@ Target = Literal["auto", "ane", "gpu", "cpu"]
 
 TargetOS = Literal["ios15", "ios16", "ios17", "ios18"]
 ComputePrecision = Literal["float32", "float16"]
+Metric = Literal["snr", "kl", "top1", "psnr"]
 
 # The threads of a session are not there in a process that is forked off: models load again what they need.
 if hasattr(os, "register_at_fork"):
@@ -243,6 +244,10 @@ def optimize(
     tolerance: float | Literal["none"] | None = None,
     proof: bool = True,
     calibrate: bool = False,
+    smallest: bool = False,
+    metric: Metric = "snr",
+    max_bytes: int | None = None,
+    plot: StrPath | None = None,
     inputs: StrPath | Sequence[Mapping[str, Any]] | None = None,
     fit: Fit = "crop",
     seed: int = 0,
@@ -259,7 +264,15 @@ def optimize(
     ``OptimizationConfig``; its settings can be forms (``{"op_type_configs": {"linear": "int4:block=32"}}``). ``target_os`` is the oldest
     system that the result must run on, as for :func:`convert`; without it, a newer one is chosen if that form needs it.
     With ``proof=False`` the models are not run, and the report says so (``proved``). With ``calibrate=True``, half of
-    ``inputs`` observes what weights are multiplied with, so that outputs lose least, and the other half proves the result. ``tolerance`` is
+    ``inputs`` observes what weights are multiplied with, so that outputs lose least, and the other half proves the result.
+
+    With ``smallest=True``, a form is searched for each weight, such that the result is the smallest within ``tolerance``, or the
+    best of at most ``max_bytes``: some of ``inputs`` observe and compare, the others prove the result. ``metric`` is what
+    ``tolerance`` is about: ``snr`` and ``psnr`` in dB, ``kl`` in nats, ``top1`` as a share from 0 to 1. The report has
+    what was found under ``search``, and ``plot`` is an SVG file with all choices that were run. A ``timeout`` ends the
+    search early, with the best so far.
+
+    ``tolerance`` is
     the least signal to noise, in dB, of every output: a result that is worse raises :class:`ToleranceError`, and nothing is
     written. ``None`` is the default of the setting, which the same page gives; ``"none"`` lifts it. ``inputs``
     is a folder of ``.npy`` files and pictures, or a list of sets of inputs; without it they are drawn, by ``seed``, and the
@@ -283,6 +296,10 @@ def optimize(
         tolerance=tolerance,
         proof=proof,
         calibrate=calibrate,
+        smallest=smallest,
+        metric=metric,
+        max_bytes=max_bytes,
+        plot=None if plot is None else os.fspath(plot),
         inputs=_given(model, inputs),
         fit=fit,
         seed=seed,

@@ -1,0 +1,757 @@
+//! Compresses weights in every form, and runs choices of them.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path as FilePath;
+use std::sync::Arc;
+
+use milwright_mil::{Program, verify};
+use milwright_optimize::{Compressed, Compression, Config, ObservedInputs, compress_again};
+
+use super::metric::Metric;
+use super::path::{Choice, Path, Point};
+use crate::optimizer::parts::Source;
+use crate::optimizer::spill::Spill;
+use crate::optimizer::{Observations, Optimizer, Progress, broken, check_raised};
+use crate::proof::Expected;
+use crate::{Cancel, Comparison, Error, ErrorKind, Model, Result};
+
+/// The samples on which each weight is measured by itself.
+pub(super) const ISOLATED: usize = 8;
+
+/// The places of the path that are run for the curve, besides those that the search itself runs.
+const CURVE: usize = 12;
+
+/// The most steps beyond the path that are run.
+const MOST_STEPS: usize = 48;
+
+/// What a search is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Goal {
+    pub metric: Metric,
+    pub tolerance: Option<f64>,
+    pub max_bytes: Option<u64>,
+}
+
+/// A weight of the default function: constants of one name in every part of the model.
+pub(super) struct Weight {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub elements: usize,
+    /// Bytes as it is.
+    pub bytes: usize,
+    /// The forms that make it smaller.
+    pub forms: Vec<Trial>,
+    /// Why it stays as it is, if no form suits it.
+    pub left: Option<String>,
+}
+
+/// A weight in a form.
+pub(super) struct Trial {
+    /// The place in the list of forms.
+    pub form: usize,
+    pub bytes: usize,
+    /// The SNR of the weight, or of what it makes of observed inputs, in dB.
+    pub local_db: f64,
+    /// What it adds to the noise of each output; `None` if it was not run.
+    pub noise: Option<Vec<f64>>,
+}
+
+/// A choice that was run on all samples of the search.
+pub(super) struct Tried {
+    pub choice: Choice,
+    pub bytes: u64,
+    pub comparison: Comparison,
+}
+
+/// What the proof found.
+#[derive(Default)]
+pub(super) struct Proved {
+    /// The figure of the result on unseen samples.
+    pub figure: Option<f64>,
+    /// The best form for all weights, its bytes and its figure on unseen samples.
+    pub uniform: Option<(usize, u64, Option<f64>)>,
+    /// How many choices were refused by the proof.
+    pub refused: usize,
+}
+
+pub(super) struct Trials<'a> {
+    settings: &'a Optimizer,
+    pub goal: Goal,
+    source: &'a Source,
+    inputs: &'a [ObservedInputs],
+    pub forms: Vec<Compression>,
+    /// The model with nothing compressed.
+    pub base: Arc<Model>,
+    programs: Vec<Program>,
+    known: Compressed,
+    spill: Spill<'a>,
+    _scratch: tempfile::TempDir,
+    pub weights: Vec<Weight>,
+    /// Bytes of the model beside the weights, about.
+    rest: u64,
+    stop: Cancel,
+    expected: Option<Expected>,
+    few: Option<Expected>,
+    pub tried: Vec<Tried>,
+    places: HashMap<Choice, usize>,
+    path: Option<Path>,
+    /// The tolerance on the samples of the search: the one that is asked for, or a stricter one.
+    searched: Option<f64>,
+    best: Option<Choice>,
+    /// Predictions of compressed models.
+    pub runs: usize,
+    pub notes: Vec<String>,
+}
+
+impl<'a> Trials<'a> {
+    #[expect(clippy::too_many_arguments, reason = "it is called once, with what the search has at hand")]
+    pub fn new(
+        settings: &'a Optimizer,
+        goal: Goal,
+        source: &'a Source,
+        observed: &[Observations],
+        inputs: &'a [ObservedInputs],
+        forms: Vec<Compression>,
+        output: Option<&FilePath>,
+        stop: Cancel,
+    ) -> Result<Trials<'a>> {
+        let scratch = tempfile::tempdir();
+        let scratch = scratch.map_err(|e| Error::io("write into", &std::env::temp_dir(), e))?;
+        let destination = output.map_or_else(|| scratch.path().join("result.mlpackage"), ToOwned::to_owned);
+        let model = &source.model;
+        let mut spill = Spill::create(&destination, model.package(), settings.load.cancel.clone())?;
+        let nothing = ObservedInputs::new();
+        let mut programs = Vec::new();
+        for (part, observed) in source.parts.iter().zip(observed) {
+            let (program, _) = settings.rewrite(model, part, observed, &nothing, &mut spill, &mut |_| ())?;
+            programs.push(program);
+        }
+        let base = model_of(source, &programs)?;
+        let constants = |programs: &mut dyn Iterator<Item = &Program>| {
+            let mut seen = HashSet::new();
+            let mut bytes = 0;
+            for function in programs.flat_map(|p| p.functions.values()) {
+                for op in function.walk() {
+                    let value = function[op].outputs.first().and_then(|&v| function.const_value(v));
+                    if let Some(tensor) = value.and_then(|v| v.as_tensor())
+                        && seen.insert((tensor.bytes().as_ptr().addr(), tensor.bytes().len()))
+                    {
+                        bytes += tensor.bytes().len() as u64;
+                    }
+                }
+            }
+            bytes
+        };
+        let before = constants(&mut source.parts.iter().map(|p| &*p.program));
+        let after = constants(&mut programs.iter());
+        let mut trials = Trials {
+            settings,
+            goal,
+            source,
+            inputs,
+            forms,
+            base,
+            programs,
+            known: Compressed::default(),
+            spill,
+            _scratch: scratch,
+            weights: Vec::new(),
+            rest: 0,
+            stop,
+            expected: None,
+            few: None,
+            tried: Vec::new(),
+            places: HashMap::new(),
+            path: None,
+            searched: goal.tolerance,
+            best: None,
+            runs: 0,
+            notes: Vec::new(),
+        };
+        trials.find_weights();
+        let weights: u64 = trials.weights.iter().map(|w| w.bytes as u64).sum();
+        trials.rest = (model.size().saturating_sub(before) + after).saturating_sub(weights);
+        trials.leave_out_new_forms();
+        Ok(trials)
+    }
+
+    /// Sets what the original gives for the samples of the search.
+    pub fn compare_with(&mut self, expected: Expected) {
+        self.few = Some(expected.first(ISOLATED));
+        self.expected = Some(expected);
+    }
+
+    /// Whether the model with nothing compressed is worse than `db`: it computes in fp16, say.
+    pub fn base_is_poor(&mut self, db: f64) -> Result<bool> {
+        let choice = vec![None; self.weights.len()];
+        let place = self.real(&choice)?;
+        let comparison = &self.tried[place].comparison;
+        Ok(comparison.outputs.iter().any(|o| o.failure(None).is_some() || o.snr_db.rank() < db))
+    }
+
+    fn find_weights(&mut self) {
+        let default = &self.source.model.info().default_function;
+        for (part, program) in self.source.parts.iter().zip(&self.programs) {
+            for (name, function) in &program.functions {
+                if part.is_whole() && name != default {
+                    continue;
+                }
+                for weight in milwright_optimize::weights::weights(function) {
+                    let value = function.const_value(weight.value);
+                    let Some(tensor) = value.and_then(|v| v.as_tensor()) else { continue };
+                    let name = &function[weight.value].name;
+                    let bytes = tensor.bytes().len();
+                    match self.weights.iter_mut().find(|w| w.name == *name) {
+                        Some(known) => {
+                            known.bytes += bytes;
+                            known.elements += tensor.elements();
+                        }
+                        None => self.weights.push(Weight {
+                            name: name.clone(),
+                            shape: tensor.shape().to_vec(),
+                            elements: tensor.elements(),
+                            bytes,
+                            forms: Vec::new(),
+                            left: None,
+                        }),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Leaves out the forms that need a newer opset than the program can have.
+    fn leave_out_new_forms(&mut self) {
+        let newest = self
+            .forms
+            .iter()
+            .filter(|f| f.min_opset() > milwright_mil::Opset::Ios16)
+            .max_by_key(|f| f.min_opset());
+        let Some(newest) = newest.map(Compression::min_opset) else { return };
+        let stays = self.source.parts.iter().zip(&self.programs).all(|(part, program)| {
+            let mut raised = program.clone();
+            raised.functions.values_mut().for_each(|f| f.opset = f.opset.max(newest));
+            check_raised(part, &raised).is_ok()
+        });
+        if !stays {
+            self.forms.retain(|f| f.min_opset() < newest);
+            let newest = newest.text_name();
+            self.notes.push(format!("forms of {newest} were left out: the program is not valid there"));
+        }
+    }
+
+    /// The configuration of a choice.
+    pub fn config(&self, choice: &Choice) -> Config {
+        let of = |(weight, form): (&Weight, &Option<usize>)| {
+            (weight.name.clone(), form.map(|form| self.forms[form].clone()))
+        };
+        Config { op_names: self.weights.iter().zip(choice).map(of).collect(), ..Config::default() }
+    }
+
+    /// The model of a choice, in memory.
+    fn model(&mut self, choice: &Choice) -> Result<Arc<Model>> {
+        let config = self.config(choice);
+        let mut programs = self.programs.clone();
+        for (program, inputs) in programs.iter_mut().zip(self.inputs) {
+            let (known, spill) = (&mut self.known, &mut self.spill);
+            let done = compress_again(program, &config, inputs, known, spill, &mut |_| ());
+            self.settings.load.cancel.check()?;
+            done.map_err(|e| self.spill.error(&e))?;
+        }
+        model_of(self.source, &programs)
+    }
+
+    /// About how many bytes the model of a choice has.
+    pub fn bytes(&self, choice: &Choice) -> u64 {
+        let of = |(weight, form): (&Weight, &Option<usize>)| {
+            let trial = form.and_then(|form| weight.forms.iter().find(|t| t.form == form));
+            trial.map_or(weight.bytes, |t| t.bytes) as u64
+        };
+        self.rest + self.weights.iter().zip(choice).map(of).sum::<u64>()
+    }
+
+    /// Compresses every weight in every form, and keeps those that are smaller or better than all others.
+    fn compress(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<()> {
+        let total: usize = self.weights.iter().map(|w| w.elements).sum::<usize>() * self.forms.len();
+        let mut done = 0;
+        for at in 0..self.weights.len() {
+            for form in 0..self.forms.len() {
+                self.check_stopped("before any result was found")?;
+                let name = self.weights[at].name.clone();
+                let op_names = [(name, Some(self.forms[form].clone()))].into();
+                let config = Config { op_names, ..Config::default() };
+                let mut trial = Trial { form, bytes: 0, local_db: f64::INFINITY, noise: None };
+                let mut left = None;
+                for (program, inputs) in self.programs.iter().zip(self.inputs) {
+                    let mut program = program.clone();
+                    let (known, spill) = (&mut self.known, &mut self.spill);
+                    let found = compress_again(&mut program, &config, inputs, known, spill, &mut |_| ());
+                    self.settings.load.cancel.check()?;
+                    for report in found.map_err(|e| self.spill.error(&e))? {
+                        trial.bytes += report.bytes_after;
+                        let local = report.output_snr_db.or(report.snr_db).unwrap_or(f64::INFINITY);
+                        trial.local_db = trial.local_db.min(local);
+                        left = left.or(report.skipped);
+                    }
+                }
+                let weight = &mut self.weights[at];
+                if left.is_none() && trial.bytes < weight.bytes {
+                    weight.forms.push(trial);
+                }
+                weight.left = weight.left.take().or(left);
+                done += weight.elements;
+                progress(Progress::Compressing { done, total });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_stopped(&self, when: &str) -> Result<()> {
+        self.settings.load.cancel.check()?;
+        if self.stop.is_cancelled() && self.best.is_none() {
+            let error = Error::new(ErrorKind::Cancelled, format!("the search was stopped {when}"));
+            return Err(error.with_hint("nothing was written; a search that goes on longer finds something"));
+        }
+        Ok(())
+    }
+
+    /// Whether the search should end with what it has.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled() && self.best.is_some()
+    }
+
+    /// Runs a choice on all samples of the search, once; returns its place in the list.
+    fn real(&mut self, choice: &Choice) -> Result<usize> {
+        if let Some(&place) = self.places.get(choice) {
+            return Ok(place);
+        }
+        let model = self.model(choice)?;
+        let Some(expected) = &self.expected else { return Err(Error::invalid("there are no samples")) };
+        let mut runs = 0;
+        let comparison = expected.against(&model, &self.loading(), &mut || runs += 1)?;
+        self.runs += runs;
+        let (place, bytes) = (self.tried.len(), self.bytes(choice));
+        self.tried.push(Tried { choice: choice.clone(), bytes, comparison });
+        self.places.insert(choice.clone(), place);
+        Ok(place)
+    }
+
+    /// Models that are run once are not worth a cache.
+    fn loading(&self) -> crate::LoadOptions {
+        crate::LoadOptions { cache: None, ..self.settings.load.clone() }
+    }
+
+    /// Why a choice that was run is not what is looked for; `None` if it is.
+    fn refusal(&self, place: usize, tolerance: Option<f64>) -> Option<String> {
+        let tried = &self.tried[place];
+        if let (None, Some(most)) = (tolerance, self.goal.max_bytes)
+            && tried.bytes > most
+        {
+            return Some(format!("{} bytes", tried.bytes));
+        }
+        self.goal.metric.failure(&tried.comparison, tolerance)
+    }
+
+    /// The figure of a choice that was run.
+    pub fn figure(&self, place: usize) -> f64 {
+        let metric = self.goal.metric;
+        metric.worst(&self.tried[place].comparison).unwrap_or(metric.perfect())
+    }
+
+    /// Whether one is what is looked for more than another.
+    fn is_better(&self, a: usize, b: usize) -> bool {
+        let (x, y) = (self.tried[a].bytes, self.tried[b].bytes);
+        if self.goal.tolerance.is_some() {
+            return x < y;
+        }
+        let (f, g) = (self.figure(a), self.figure(b));
+        self.goal.metric.is_better(f, g) || f == g && x < y
+    }
+
+    /// Runs a choice, and keeps it if it is the best so far. Returns whether it holds.
+    fn consider(&mut self, choice: &Choice) -> Result<bool> {
+        let place = self.real(choice)?;
+        if self.refusal(place, self.searched).is_some() {
+            return Ok(false);
+        }
+        let best = self.best.as_ref().and_then(|best| self.places.get(best));
+        if best.is_none_or(|&best| self.is_better(place, best)) {
+            self.best = Some(choice.clone());
+        }
+        Ok(true)
+    }
+
+    /// The choice of one form for all weights that it suits.
+    pub fn uniform(&self, form: usize) -> Choice {
+        let of = |w: &Weight| w.forms.iter().any(|t| t.form == form).then_some(form);
+        self.weights.iter().map(of).collect()
+    }
+
+    /// The form of a choice that is the same for all weights that it suits.
+    pub fn uniform_form(&self, choice: &Choice) -> Option<usize> {
+        let form = choice.iter().find_map(|f| *f)?;
+        (self.uniform(form) == *choice).then_some(form)
+    }
+
+    /// Compares only forms that are the same for all weights.
+    pub fn uniform_only(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<Choice> {
+        self.compress(progress)?;
+        self.run_uniform(progress, self.forms.len())?;
+        self.found()
+    }
+
+    fn run_uniform(&mut self, progress: &mut dyn FnMut(Progress), total: usize) -> Result<()> {
+        for form in 0..self.forms.len() {
+            progress(Progress::Searching { done: form, total });
+            if self.is_stopped() {
+                break;
+            }
+            self.check_stopped("before any result was found")?;
+            let choice = self.uniform(form);
+            if choice.iter().any(Option::is_some) {
+                self.consider(&choice)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The best choice, if weights become smaller by it.
+    fn found(&self) -> Result<Choice> {
+        let smaller = self.best.clone().filter(|best| best.iter().any(Option::is_some));
+        smaller.ok_or_else(|| self.nothing_holds(""))
+    }
+
+    /// Searches; returns the best choice on the samples of the search.
+    pub fn search(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<Choice> {
+        self.compress(progress)?;
+        let alone: usize = self.weights.iter().map(|w| front(w).len()).sum();
+        let total = self.forms.len() + alone + CURVE + MOST_STEPS;
+        self.run_uniform(progress, total)?;
+        let mut done = self.forms.len();
+        self.measure_alone(&mut || {
+            done += 1;
+            progress(Progress::Searching { done, total });
+        })?;
+        let outputs = self.tried.first().map_or(0, |t| t.comparison.outputs.len());
+        let even = vec![1.0; outputs];
+        let path = Path::new(&self.points(&even));
+        self.follow(&path, self.goal.tolerance)?;
+        progress(Progress::Searching { done: done + CURVE / 2, total });
+        if outputs > 1 && !self.is_stopped() {
+            // The outputs that are nearest to the tolerance count most.
+            let noise = self.best.as_ref().and_then(|b| self.places.get(b));
+            let noise = noise.map(|&place| self.goal.metric.noise(&self.tried[place].comparison));
+            let most = noise.iter().flatten().copied().fold(0.0, f64::max);
+            if let Some(noise) = noise.filter(|_| most > 0.0) {
+                let shares: Vec<f64> = noise.iter().map(|n| (n / most).max(0.02)).collect();
+                let weighted = Path::new(&self.points(&shares));
+                self.follow(&weighted, self.goal.tolerance)?;
+            }
+        }
+        for i in 0..=CURVE {
+            if self.is_stopped() {
+                break;
+            }
+            let choice = path.at(i * path.len() / CURVE);
+            self.consider(&choice)?;
+        }
+        self.path = Some(path);
+        done += CURVE;
+        progress(Progress::Searching { done, total });
+        if self.best.is_some() {
+            self.refine(&even, &mut |n| progress(Progress::Searching { done: done + n, total }))?;
+        }
+        self.found()
+    }
+
+    /// Runs each weight in each form that may be worth it, with all others as they are.
+    fn measure_alone(&mut self, advance: &mut dyn FnMut()) -> Result<()> {
+        let nothing = vec![None; self.weights.len()];
+        for at in 0..self.weights.len() {
+            for index in front(&self.weights[at]) {
+                if self.is_stopped() {
+                    return Ok(());
+                }
+                self.check_stopped("before any result within the tolerance was found")?;
+                let trial = &self.weights[at].forms[index];
+                let mut choice = nothing.clone();
+                choice[at] = Some(trial.form);
+                let model = self.model(&choice)?;
+                let Some(few) = &self.few else { return Ok(()) };
+                let mut runs = 0;
+                let comparison = few.against(&model, &self.loading(), &mut || runs += 1)?;
+                self.runs += runs;
+                let noise = self.goal.metric.noise(&comparison);
+                self.weights[at].forms[index].noise = Some(noise);
+                advance();
+            }
+        }
+        Ok(())
+    }
+
+    /// What each weight can be, with the outputs' noise added up by these shares.
+    fn points(&self, shares: &[f64]) -> Vec<Vec<Point>> {
+        let of = |weight: &Weight| {
+            let mut points = vec![Point { form: None, bytes: weight.bytes, noise: 0.0 }];
+            for trial in &weight.forms {
+                let Some(noise) = &trial.noise else { continue };
+                let sum: f64 = noise.iter().zip(shares).map(|(n, s)| n * s).sum();
+                // No sample shows what the weight does: that is no reason to give it up.
+                if sum > 0.0 || trial.local_db.is_infinite() {
+                    points.push(Point { form: Some(trial.form), bytes: trial.bytes, noise: sum });
+                }
+            }
+            points
+        };
+        self.weights.iter().map(of).collect()
+    }
+
+    /// Finds how far a path can be followed.
+    fn follow(&mut self, path: &Path, tolerance: Option<f64>) -> Result<()> {
+        let (mut low, mut high) = (0, path.len());
+        let Some(tolerance) = tolerance else {
+            let most = self.goal.max_bytes.unwrap_or(u64::MAX);
+            let fits = (0..=path.len()).find(|&i| self.bytes(&path.at(i)) <= most);
+            return fits.map_or(Ok(()), |i| self.consider(&path.at(i)).map(drop));
+        };
+        while low < high && !self.is_stopped() {
+            self.check_stopped("before any result within the tolerance was found")?;
+            let middle = (low + high).div_ceil(2);
+            let choice = path.at(middle);
+            self.consider(&choice)?;
+            let place = self.real(&choice)?;
+            if self.refusal(place, Some(tolerance)).is_none() { low = middle } else { high = middle - 1 }
+        }
+        Ok(())
+    }
+
+    /// Runs single steps from the best choice, those first that promise most, and keeps what holds.
+    fn refine(&mut self, shares: &[f64], advance: &mut dyn FnMut(usize)) -> Result<()> {
+        let points = self.points(shares);
+        let of = |choice: &Choice, at: usize| points[at].iter().find(|p| p.form == choice[at]).copied();
+        let most = MOST_STEPS.min(3 * self.weights.len());
+        let mut refused: HashSet<(usize, Option<usize>)> = HashSet::new();
+        for step in 0..most {
+            advance(step);
+            if self.is_stopped() {
+                break;
+            }
+            self.settings.load.cancel.check()?;
+            let Some(best) = self.best.clone() else { break };
+            let (bytes, limit) = (self.bytes(&best), self.goal.max_bytes.unwrap_or(u64::MAX));
+            let mut moves: Vec<(f64, usize, Option<usize>)> = Vec::new();
+            for (at, points) in points.iter().enumerate() {
+                let Some(now) = of(&best, at) else { continue };
+                for to in points.iter().filter(|p| p.form != now.form && !refused.contains(&(at, p.form))) {
+                    let (saved, added) = (now.bytes as f64 - to.bytes as f64, to.noise - now.noise);
+                    if self.goal.tolerance.is_some() {
+                        if saved > 0.0 {
+                            moves.push((added / saved, at, to.form));
+                        }
+                    } else if added < 0.0 && bytes as f64 - saved <= limit as f64 {
+                        moves.push((added, at, to.form));
+                    }
+                }
+            }
+            let Some((_, at, form)) = moves.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)) else { break };
+            let mut choice = best.clone();
+            choice[at] = form;
+            self.consider(&choice)?;
+            if self.best.as_ref() == Some(&choice) {
+                // What did not hold before holds even less now, and what gains most may be another step.
+                continue;
+            }
+            refused.insert((at, form));
+        }
+        Ok(())
+    }
+
+    /// The best choice that was run and holds a tolerance, of those that were not refused.
+    fn best_within(&self, tolerance: Option<f64>, refused: &HashSet<Choice>) -> Option<Choice> {
+        let holds = |place: &usize| {
+            let tried = &self.tried[*place];
+            self.refusal(*place, tolerance).is_none()
+                && !refused.contains(&tried.choice)
+                && tried.choice.iter().any(Option::is_some)
+        };
+        let places = (0..self.tried.len()).filter(holds);
+        let best = places.reduce(|a, b| if self.is_better(b, a) { b } else { a })?;
+        Some(self.tried[best].choice.clone())
+    }
+
+    /// Runs the best choice on samples that the search has not seen, and replaces it while it does not hold there; and by
+    /// the best form for all weights, if that is no larger.
+    pub fn prove(&mut self, best: &mut Choice, unseen: Option<&Expected>, most: usize) -> Result<Proved> {
+        let Goal { metric, tolerance, .. } = self.goal;
+        let mut proved = Proved::default();
+        let mut uniform: Vec<usize> = (0..self.forms.len()).collect();
+        uniform.retain(|&f| {
+            let place = self.places.get(&self.uniform(f));
+            place.is_some_and(|&place| self.refusal(place, tolerance).is_none())
+        });
+        let place = |trials: &Trials<'_>, form: usize| trials.places[&trials.uniform(form)];
+        uniform.sort_by(|&a, &b| {
+            let (a, b) = (place(self, a), place(self, b));
+            if self.is_better(a, b) { std::cmp::Ordering::Less } else { std::cmp::Ordering::Greater }
+        });
+        let Some(unseen) = unseen else {
+            proved.uniform = uniform.first().map(|&form| (form, self.bytes(&self.uniform(form)), None));
+            return Ok(proved);
+        };
+        let check = |trials: &mut Trials<'_>, choice: &Choice| -> Result<(Option<String>, f64)> {
+            let model = trials.model(choice)?;
+            let comparison = unseen.against(&model, &trials.loading(), &mut || ())?;
+            let figure = metric.worst(&comparison).unwrap_or(metric.perfect());
+            Ok((metric.failure(&comparison, tolerance), figure))
+        };
+        for form in uniform {
+            let choice = self.uniform(form);
+            let (failure, figure) = check(self, &choice)?;
+            if failure.is_none() {
+                proved.uniform = Some((form, self.bytes(&choice), Some(figure)));
+                break;
+            }
+        }
+        let mut refused = HashSet::new();
+        let even = vec![1.0; self.tried.first().map_or(0, |t| t.comparison.outputs.len())];
+        let mut last = String::new();
+        let mut holds = false;
+        for _ in 0..most {
+            let (failure, figure) = check(self, best)?;
+            let Some(failure) = failure else {
+                proved.figure = Some(figure);
+                holds = true;
+                break;
+            };
+            tracing::debug!("on unseen samples: {failure}");
+            last = failure;
+            proved.refused += 1;
+            refused.insert(best.clone());
+            self.searched = self.searched.zip(tolerance).map(|(s, limit)| metric.stricter(s, limit, figure));
+            self.best = self.best_within(self.searched, &refused);
+            if let Some(path) = self.path.clone() {
+                self.follow(&path, self.searched)?;
+                self.refine(&even, &mut |_| ())?;
+            }
+            match self.best_within(self.searched, &refused) {
+                Some(next) => *best = next,
+                None => break,
+            }
+        }
+        if let Some((form, bytes, figure)) = proved.uniform {
+            let is_no_better = match (tolerance, figure, proved.figure) {
+                (None, Some(theirs), Some(ours)) => !metric.is_better(ours, theirs),
+                _ => bytes <= self.bytes(best),
+            };
+            if !holds || is_no_better {
+                *best = self.uniform(form);
+                proved.figure = figure;
+                holds = true;
+            }
+        }
+        if !holds {
+            return Err(self.nothing_holds(&last));
+        }
+        Ok(proved)
+    }
+
+    /// The best choice of fewer bytes.
+    pub fn smaller(&mut self, best: &Choice, most: u64) -> Result<Option<Choice>> {
+        self.goal.max_bytes = Some(most);
+        if self.goal.tolerance.is_some() {
+            return Ok(None);
+        }
+        if let Some(path) = self.path.clone() {
+            self.follow(&path, None)?;
+        }
+        Ok(self.best_within(None, &HashSet::from([best.clone()])))
+    }
+
+    /// The error for a goal that nothing reaches.
+    pub fn nothing_holds(&self, last: &str) -> Error {
+        let metric = self.goal.metric;
+        let model = &self.source.model;
+        let compressed = |t: &&usize| self.tried[**t].choice.iter().any(Option::is_some);
+        let places: Vec<usize> = (0..self.tried.len()).collect();
+        let usable = places
+            .iter()
+            .filter(compressed)
+            .filter(|&&p| self.goal.metric.failure(&self.tried[p].comparison, None).is_none());
+        let what = |place: usize| {
+            let form = self.uniform_form(&self.tried[place].choice);
+            form.map_or("a form for each weight".to_owned(), |f| {
+                format!("`{}` for all weights", self.forms[f])
+            })
+        };
+        if self.weights.iter().all(|w| w.forms.is_empty()) {
+            let why = self.weights.iter().find_map(|w| w.left.clone());
+            let why = why.map_or(
+                "it has none of two or more dimensions and more than 2048 elements".to_owned(),
+                |w| format!("the first {w}"),
+            );
+            return Error::invalid(format!("there are no weights to compress: {why}"))
+                .with_hint("`--quantize dense` with `--smallest` compresses weights anew that are compressed already")
+                .at(model.path());
+        }
+        match self.goal.tolerance {
+            Some(limit) => {
+                let best = usable
+                    .copied()
+                    .reduce(|a, b| if metric.is_better(self.figure(b), self.figure(a)) { b } else { a });
+                let reached = best.map_or("every result is broken".to_owned(), |place| {
+                    format!("the best is {}, by {}", metric.show(self.figure(place)), what(place))
+                });
+                let unseen =
+                    if last.is_empty() { String::new() } else { format!(" (on unseen samples: {last})") };
+                let limit = metric.show(limit);
+                let message = format!(
+                    "nothing smaller is within {limit} of the original by {metric}: {reached}{unseen}"
+                );
+                Error::new(ErrorKind::Tolerance, message)
+                    .with_hint("nothing was written; allow more, or give more samples of real inputs, which forms are fitted to")
+                    .at(model.path())
+            }
+            None => {
+                let least = self.tried.iter().map(|t| t.bytes).min().unwrap_or(self.rest);
+                self.too_large(least)
+            }
+        }
+    }
+
+    /// The error for a size that nothing has.
+    pub fn too_large(&self, bytes: u64) -> Error {
+        let most = self.goal.max_bytes.unwrap_or_default();
+        let message = format!("nothing has at most {most} bytes: the smallest has {bytes}");
+        let rest = self.rest;
+        Error::new(ErrorKind::Tolerance, message)
+            .with_hint(format!("nothing was written; what is not weights takes about {rest} bytes; allow more bytes, or a lower tolerance"))
+            .at(self.source.model.path())
+    }
+}
+
+/// The forms that are not both larger and worse than another one, by what is known of the weight alone.
+fn front(weight: &Weight) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..weight.forms.len()).collect();
+    let key = |&i: &usize| (weight.forms[i].bytes, weight.forms[i].local_db);
+    order.sort_by(|a, b| {
+        let (a, b) = (key(a), key(b));
+        a.0.cmp(&b.0).then(b.1.total_cmp(&a.1))
+    });
+    let mut best = f64::NEG_INFINITY;
+    order.retain(|&i| {
+        let better = weight.forms[i].local_db > best;
+        best = best.max(weight.forms[i].local_db);
+        better
+    });
+    order
+}
+
+/// A model of these programs, in memory.
+fn model_of(source: &Source, programs: &[Program]) -> Result<Arc<Model>> {
+    let mut checked = Vec::with_capacity(programs.len());
+    for (part, program) in source.parts.iter().zip(programs) {
+        let program = verify(program.clone()).map_err(|e| broken(&source.model, &e))?;
+        checked.push((part.described(), program));
+    }
+    source.model.with_programs(&mut checked.into_iter()).map(Arc::new)
+}
