@@ -274,7 +274,8 @@ impl Optimizer {
                 continue;
             }
             let samples = split.map(|s| s.described);
-            attempt.report.search = Some(trials.report(&best, &proved, samples, report, self.seed));
+            attempt.report.search =
+                Some(trials.report(&best, &proved, samples, report.bytes_after, self.seed));
             return attempt.finish(output, self.existing);
         }
     }

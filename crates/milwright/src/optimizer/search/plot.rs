@@ -10,8 +10,15 @@ const HEIGHT: f64 = 460.0;
 /// What is left of the picture around the axes: left, right, above, below.
 const MARGINS: [f64; 4] = [70.0, 150.0, 40.0, 55.0];
 
+impl SearchReport {
+    /// The curve as a picture, in SVG: bytes and figures of all choices that were run.
+    pub fn plot(&self) -> String {
+        svg(self)
+    }
+}
+
 /// The picture, as SVG.
-pub(super) fn svg(report: &SearchReport) -> String {
+fn svg(report: &SearchReport) -> String {
     // Equal results have no place on an axis without end.
     let shown: Vec<&CurvePoint> =
         report.curve.iter().filter(|p| height(report.metric, p.figure).is_finite()).collect();

@@ -4,9 +4,7 @@ use serde::Serialize;
 
 use super::metric::{Metric, figure, maybe};
 use super::path::Choice;
-use super::plot;
 use super::trials::{Proved, Trials, Weight};
-use crate::OptimizeReport;
 
 /// What a search for the smallest model found.
 #[derive(Clone, Debug, Serialize)]
@@ -111,20 +109,13 @@ pub struct SearchedWeight {
     pub why: String,
 }
 
-impl SearchReport {
-    /// The curve as a picture, in SVG: bytes and figures of all choices that were run.
-    pub fn plot(&self) -> String {
-        plot::svg(self)
-    }
-}
-
 impl Trials<'_> {
     pub fn report(
         &self,
         best: &Choice,
         proved: &Proved,
         samples: Option<SearchSamples>,
-        report: &OptimizeReport,
+        written: u64,
         seed: u64,
     ) -> SearchReport {
         let metric = self.goal.metric;
@@ -136,7 +127,7 @@ impl Trials<'_> {
         let bits = |bytes: usize, elements: usize| 8.0 * bytes as f64 / elements.max(1) as f64;
         let form = |choice: &Choice| self.uniform_form(choice).map(|f| self.forms[f].to_string());
         // Sizes are those of the written file, as far as it is known what differs from it.
-        let written = |bytes: u64| (bytes + report.bytes_after).saturating_sub(self.bytes(best));
+        let written = |bytes: u64| (bytes + written).saturating_sub(self.bytes(best));
         let mut curve: Vec<CurvePoint> = (0..self.tried.len())
             .map(|place| {
                 let tried = &self.tried[place];
