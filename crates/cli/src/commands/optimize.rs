@@ -48,8 +48,6 @@ pub struct Args {
     target_os: Option<TargetOsArg>,
     #[arg(long, value_name = "SNR_DB", help = tolerance_help(), allow_negative_numbers = true, value_parser = common::tolerance)]
     tolerance: Option<Tolerance>,
-    #[command(flatten)]
-    search: smallest::SearchArgs,
     /// Observe the inputs of weights on half of the samples, and compress so that outputs lose least; the other half proves it.
     #[arg(long, requires = "inputs", conflicts_with_all = ["no_proof", "smallest"])]
     calibrate: bool,
@@ -64,6 +62,8 @@ pub struct Args {
     /// Threads; 0 is one per core.
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = common::threads)]
     threads: usize,
+    #[command(flatten)]
+    search: smallest::SearchArgs,
 }
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {

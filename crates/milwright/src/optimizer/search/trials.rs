@@ -308,8 +308,8 @@ impl<'a> Trials<'a> {
 
     fn check_stopped(&self, when: &str) -> Result<()> {
         self.settings.load.cancel.check()?;
-        if self.stop.is_cancelled() && self.best.is_none() {
-            let error = Error::new(ErrorKind::Cancelled, format!("the search was stopped {when}"));
+        if let (Err(stopped), None) = (self.stop.check(), &self.best) {
+            let error = Error::new(stopped.kind(), format!("the search was stopped {when}"));
             return Err(error.with_hint("nothing was written; a search that goes on longer finds something"));
         }
         Ok(())
