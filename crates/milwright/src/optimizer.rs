@@ -252,7 +252,10 @@ impl Optimizer {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<OptimizeReport> {
         let report = match (&self.search, &self.calibration) {
-            (Some(search), _) => self.run_search(search, model, output, progress),
+            (Some(search), _) => {
+                let found = self.run_search(search, model, output, progress);
+                found.and_then(|attempt| attempt.finish(output, self.existing))
+            }
             (None, Calibration::Half) => self.split(model)?.run(model, output, progress),
             (None, _) => self.run(model, output, progress),
         };

@@ -23,7 +23,7 @@ pub use report::{CurvePoint, SearchReport, SearchSamples, SearchedWeight, Unifor
 
 use trials::{Goal, Trials};
 
-use super::{Calibration, Observations, OptimizeReport, Optimizer, Progress, Tolerance, check_output};
+use super::{Attempt, Calibration, Observations, Optimizer, Progress, Tolerance, check_output};
 use crate::proof::Expected;
 use crate::{Cancel, Error, ErrorKind, Model, Result, Samples, Target};
 
@@ -188,14 +188,14 @@ impl Optimizer {
         Ok(Some(Split { observe, search, proof, described }))
     }
 
-    /// [`optimize`](Optimizer::optimize) with a search.
+    /// Searches; the result is proved and staged.
     pub(super) fn run_search(
         &self,
         search: &Search,
         model: &Arc<Model>,
         output: Option<&Path>,
         progress: &mut dyn FnMut(Progress),
-    ) -> Result<OptimizeReport> {
+    ) -> Result<Attempt> {
         if let Some(output) = output {
             check_output(model, output)?;
         }
@@ -276,7 +276,7 @@ impl Optimizer {
             let samples = split.map(|s| s.described);
             attempt.report.search =
                 Some(trials.report(&best, &proved, samples, report.bytes_after, self.seed));
-            return attempt.finish(output, self.existing);
+            return Ok(attempt);
         }
     }
 
