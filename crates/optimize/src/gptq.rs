@@ -405,7 +405,7 @@ mod tests {
         }
     }
 
-    fn inverse(of: &Moments) -> Inverse {
+    fn prepared(of: &Moments) -> Inverse {
         Inverse::new(of).unwrap()
     }
 
@@ -418,7 +418,7 @@ mod tests {
             let (mut coded, before) = coded(form, &values, &[rows, columns]);
             let grid = Grid::new(&coded).unwrap();
             let layout = Rows { rows, columns, transposed: false };
-            assert!(round(&mut coded, &described(&values, &[rows, columns]), layout, &inverse(&of)));
+            assert!(round(&mut coded, &described(&values, &[rows, columns]), layout, &prepared(&of)));
             let after = coded.decode();
             for row in 0..rows {
                 let nearest = |c: usize, x: f64| f64::from(grid.nearest(row * columns + c, x as f32).1);
@@ -447,13 +447,13 @@ mod tests {
             &mut a,
             &described(&values, &[rows, columns]),
             Rows { rows, columns, transposed: false },
-            &inverse(&of)
+            &prepared(&of)
         ));
         assert!(round(
             &mut b,
             &described(&turned, &[columns, rows]),
             Rows { rows, columns, transposed: true },
-            &inverse(&of)
+            &prepared(&of)
         ));
         let (a, b) = (a.decode(), b.decode());
         assert!((0..rows * columns).all(|i| a[i] == b[i % columns * rows + i / columns]));
@@ -468,7 +468,7 @@ mod tests {
         let of = moments(&vectors, columns);
         let (mut coded, before) = coded("prune:sparsity=0.5+int8", &values, &[rows, columns]);
         let layout = Rows { rows, columns, transposed: false };
-        assert!(round(&mut coded, &described(&values, &[rows, columns]), layout, &inverse(&of)));
+        assert!(round(&mut coded, &described(&values, &[rows, columns]), layout, &prepared(&of)));
         let after = coded.decode();
         assert!(before.iter().zip(&after).all(|(a, b)| (*a == 0.0) <= (*b == 0.0)));
         assert!(output_snr_db(&values, &after, layout, &of) > output_snr_db(&values, &before, layout, &of));
