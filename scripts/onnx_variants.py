@@ -440,7 +440,7 @@ def check(milwright, source, name, make, rounds):
                 try:
                     quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
                 except Exception:  # noqa: BLE001
-                    prepared.write_bytes(source.read_bytes())
+                    onnx.save(onnx.load(source), prepared)
                 make(prepared, target)
             session_of(target)
         except Exception as error:  # noqa: BLE001: the tools raise anything
