@@ -303,6 +303,11 @@ impl InputArgs {
         Ok(Some(folder))
     }
 
+    /// Whether a folder is given.
+    pub fn is_given(&self) -> bool {
+        self.inputs.is_some()
+    }
+
     /// The inputs in the folder, if one is given.
     pub fn read(&self, model: &Model, function: Option<&str>, printer: &Printer) -> Result<Option<Samples>> {
         let folder = self.folder(model, function, printer)?;

@@ -26,6 +26,7 @@
 //! | find the smallest within a tolerance | [`Optimizer::smallest`], [`Search`], [`Metric`] |
 //! | write a neural network as an ML program | [`Converter`] |
 //! | test the backends of a machine | [`selftest()`] |
+//! | find what fp16 loses in a model | [`find_fp16_losses`] |
 //! | compare two models | [`compare()`], [`Samples`] |
 //! | serve many models to many callers | the module `manager`, of the feature of that name |
 //! | read and write tensors and images | [`npy`], [`image`], [`Files`] |
@@ -116,9 +117,9 @@ pub use milwright_optimize::{Config as CompressionConfig, Family, KeptOp, OPTION
 pub use model::Model;
 pub use onnx::{ImportOptions, OnnxSize};
 pub use optimizer::{
-    Compression, CurvePoint, Metric, OptimizeReport, Optimizer, Progress, Quantization, QuantizationInfo,
-    Search, SearchReport, SearchSamples, SearchedWeight, Tolerance, UniformForm, WeightInfo, WeightUser,
-    weights,
+    Compression, CurvePoint, Fp16Finding, Fp16Report, Fp16Signal, Metric, OptimizeReport, Optimizer,
+    Progress, Quantization, QuantizationInfo, Search, SearchReport, SearchSamples, SearchedWeight, Tolerance,
+    UniformForm, WeightInfo, WeightUser, find_fp16_losses, weights,
 };
 pub use profile::{Profile, ProfiledStep};
 pub use proof::{Comparison, Proof, compare, compare_functions};

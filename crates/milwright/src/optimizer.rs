@@ -13,6 +13,8 @@ use milwright_optimize::{Config, ObservedInputs, Report};
 mod calibrate;
 mod describe;
 mod features;
+mod fp16;
+mod inner;
 mod judge;
 mod parts;
 mod report;
@@ -20,6 +22,7 @@ mod search;
 mod spill;
 
 pub use describe::{WeightInfo, WeightUser, weights};
+pub use fp16::{Fp16Finding, Fp16Report, Fp16Signal, find_fp16_losses};
 pub use judge::Tolerance;
 pub use milwright_optimize::{Compression, Quantization, QuantizationInfo};
 pub use report::OptimizeReport;

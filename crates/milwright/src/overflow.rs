@@ -19,13 +19,13 @@ const GROUP: usize = 256;
 const GROUP_BYTES: usize = 256 << 20;
 
 /// The SNR of numbers that were rounded to fp16, which has 11 bits.
-const ROUNDED_DB: f64 = 66.0;
+pub(crate) const ROUNDED_DB: f64 = 66.0;
 
 /// An op loses precision if the SNR of its result is below this
-const POOR_DB: f64 = 30.0;
+pub(crate) const POOR_DB: f64 = 30.0;
 
 /// and lower than that of its inputs by at least this.
-const DROP_DB: f64 = 12.0;
+pub(crate) const DROP_DB: f64 = 12.0;
 
 /// The number of rounds of finding losses with the earlier ones kept in fp32.
 const ROUNDS: usize = 4;
@@ -143,7 +143,7 @@ fn figures(
 }
 
 /// The fp32 results of the ops in a function's body, in groups that are measured in one run.
-fn groups(f: &Function) -> Vec<Vec<ValueId>> {
+pub(crate) fn groups(f: &Function) -> Vec<Vec<ValueId>> {
     let ops = f[f.body].ops.iter().filter(|op| f[**op].kind != OpKind::Const);
     let values = ops.flat_map(|op| f[*op].outputs.iter().copied()).filter(|&v| is_single(f, v));
     let mut groups: Vec<Vec<ValueId>> = Vec::new();
@@ -172,7 +172,7 @@ pub(crate) fn probes(f: &Function) -> usize {
 }
 
 /// Runs a function with the values of a group as outputs, for each sample that has the shapes of the first one.
-fn probe(
+pub(crate) fn probe(
     program: &Checked,
     function: &str,
     group: &[ValueId],
@@ -213,7 +213,7 @@ fn probe(
     Ok(results)
 }
 
-fn unusable(e: &dyn std::fmt::Display) -> Error {
+pub(crate) fn unusable(e: &dyn std::fmt::Display) -> Error {
     Error::new(ErrorKind::Runtime, e.to_string())
 }
 
