@@ -67,6 +67,15 @@ impl Model {
         Model::new(path.to_owned(), package).map_err(|e| e.at(path))
     }
 
+    /// Opens a model as [`open`](Model::open) does; the options count if it is an ONNX model.
+    ///
+    /// # Errors
+    /// As for [`open`](Model::open) and [`import`](Model::import).
+    pub fn open_with(path: impl AsRef<Path>, options: &ImportOptions) -> Result<Model> {
+        let path = path.as_ref();
+        if OnnxFile::is_one(path) { Model::import(path, options) } else { Model::open(path) }
+    }
+
     /// Opens a model from memory: the bytes of its specification (an `.mlmodel` file, or the one inside a package),
     /// and its weight files by the names that the specification uses, such as `@model_path/weights/weight.bin`.
     ///
@@ -174,6 +183,15 @@ impl Model {
         let options = onnx.options_for_package(opset)?;
         let again = Model::from_onnx(&self.path, Arc::clone(&onnx.file), &options);
         Some(again.map_err(|e| e.at(&self.path)))
+    }
+
+    /// Returns the memory of mapped weights to the system; they are read again when accessed.
+    pub(crate) fn release_memory(&self) {
+        match &self.origin {
+            Origin::CoreMl(package) => package.release_memory(),
+            Origin::Onnx(onnx, _) => onnx.file.release_memory(),
+            Origin::Program(_) => {}
+        }
     }
 
     /// Whether it was imported from an ONNX model.

@@ -42,6 +42,14 @@ impl ImportOptions {
         self
     }
 
+    /// Imports it as it is in a package: inputs and outputs have names that Core ML takes, and sizes have an end. What is
+    /// converted is imported so in any case; saying it first saves a second import.
+    #[must_use]
+    pub fn for_package(mut self) -> ImportOptions {
+        self.0.for_package = true;
+        self
+    }
+
     /// The sizes of the dimensions with this name. Dimensions without a name are called `INPUT.NUMBER`.
     #[must_use]
     pub fn size(mut self, name: impl Into<String>, size: OnnxSize) -> ImportOptions {

@@ -17,6 +17,7 @@ mod fp16;
 mod inner;
 mod judge;
 mod parts;
+mod release;
 mod report;
 mod search;
 mod spill;
@@ -29,6 +30,7 @@ pub use report::OptimizeReport;
 pub use search::{CurvePoint, Metric, Search, SearchReport, SearchSamples, SearchedWeight, UniformForm};
 
 use parts::{Part, Source};
+use release::Releasing;
 use spill::{Spill, Weights};
 
 use crate::kinds::Task;
@@ -325,6 +327,7 @@ impl Optimizer {
         }
         let start = Instant::now();
         let source = self.prepared(model)?;
+        let _releasing = Releasing::of(&source.model);
         let prepared_in = start.elapsed();
         tracing::debug!("graph passes took {prepared_in:?}");
         let inputs = source.parts.iter().map(|part| self.observe_inputs(&source, part));
@@ -523,6 +526,7 @@ impl Optimizer {
 
         let start = Instant::now();
         let result = Arc::new(Model::open(staged.path())?);
+        let _releasing = Releasing::of(&result);
         let proof = if self.proves {
             self.prove(&source.model, &result, progress)?
         } else {
@@ -621,7 +625,7 @@ impl Optimizer {
     /// Samples for the proof of a function.
     fn samples_of(&self, model: &Model, function: &str) -> Result<Samples> {
         match self.samples.clone().filter(|_| function == model.info().default_function) {
-            Some(samples) => Ok(samples),
+            Some(samples) => Ok(samples.named_for(model)),
             None => Samples::draw_within(model, Some(function), self.seed, DRAWN_SAMPLES, &self.load),
         }
     }

@@ -95,6 +95,15 @@ impl InferenceRequest {
         self.keys.get(name)
     }
 
+    /// The same inputs under other names.
+    pub(crate) fn renamed(&self, name: impl Fn(&str) -> String) -> InferenceRequest {
+        InferenceRequest {
+            inputs: self.inputs.iter().map(|(n, tensor)| (name(n), tensor.clone())).collect(),
+            keys: self.keys.iter().map(|(n, keys)| (name(n), keys.clone())).collect(),
+            files: Files(self.files.0.iter().map(|(n, file)| (name(n), file.clone())).collect()),
+        }
+    }
+
     /// Records the file that an input was read from, so that [`explain`](InferenceRequest::explain) can name it in
     /// errors.
     #[must_use]

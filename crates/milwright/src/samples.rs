@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use milwright_convert::onnx::original_names;
 use milwright_mil::Function;
 
-use crate::{Error, ErrorKind, InferenceRequest};
+use crate::{Error, ErrorKind, InferenceRequest, Model};
 
 pub use read::{InputFolder, read_file, read_file_fitted};
 
@@ -122,6 +123,20 @@ impl Samples {
             }
         }
         fitted
+    }
+
+    /// The samples with the names that a model's inputs have now, where they have those that an ONNX model has.
+    pub(crate) fn named_for(&self, model: &Model) -> Samples {
+        let mut named = self.clone();
+        let names = original_names(&model.info().user_defined);
+        if names.is_empty() {
+            return named;
+        }
+        let new = |old: &str| names.iter().find(|(_, o)| *o == old).map_or(old, |(new, _)| new).to_owned();
+        for request in named.requests.iter_mut().chain(&mut named.others) {
+            *request = request.renamed(new);
+        }
+        named
     }
 
     /// Samples that the caller provides.

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use milwright::{
-    Cancel, Compression, CompressionConfig, Container, Converter, Error, ErrorKind, Files, InferenceRequest,
-    LoadOptions, Metric, Model, ModelInfo, Optimizer, Progress, Proof, Samples, Search, Tolerance,
+    Cancel, Compression, CompressionConfig, Container, Converter, Error, ErrorKind, Files, ImportOptions,
+    InferenceRequest, LoadOptions, Metric, Model, ModelInfo, Optimizer, Progress, Proof, Samples, Search,
+    Tolerance,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -97,7 +98,7 @@ pub fn optimize(
 
 /// Writes the networks of the model at `path` as ML programs; gives the report as JSON. `progress` is called as by `optimize`.
 #[pyfunction]
-#[pyo3(signature = (path, output, *, force, target_os, precision, inputs, fit, seed, threads, progress, timeout, memory_limit))]
+#[pyo3(signature = (path, output, *, force, target_os, precision, sizes, freeze, tolerance, inputs, fit, seed, threads, progress, timeout, memory_limit))]
 #[expect(clippy::too_many_arguments, reason = "one for each keyword of the function in Python")]
 pub fn convert(
     py: Python<'_>,
@@ -106,6 +107,9 @@ pub fn convert(
     force: bool,
     target_os: Option<&str>,
     precision: &str,
+    sizes: Vec<(String, String)>,
+    freeze: Option<Bound<'_, PyDict>>,
+    tolerance: Option<Limit>,
     inputs: Option<Inputs<'_>>,
     fit: &str,
     seed: u64,
@@ -119,6 +123,7 @@ pub fn convert(
         check_new(py, output, Container::Mlpackage, existing)?;
     }
     let inputs = inputs.map(|inputs| inputs.unbind(fit)).transpose()?;
+    let frozen = freeze.as_ref().map(tensors::request).transpose()?.unwrap_or_default();
     let load = LoadOptions { threads, ..limited(timeout, memory_limit).or_raise(py)? };
     let cancel = load.cancel.clone();
     let on_event = |at: Event| call(py, progress.as_ref(), at);
@@ -128,7 +133,10 @@ pub fn convert(
         if let Some(name) = target_os {
             converter = converter.target_os(word(name)?);
         }
-        let model = Arc::new(Model::open(path)?);
+        if let Some(tolerance) = tolerance {
+            converter = converter.tolerance(tolerance.parse()?);
+        }
+        let model = Arc::new(import(path, target_os, sizes, &frozen, inputs.is_none())?);
         if let Some(inputs) = inputs {
             converter = converter.samples(inputs.samples(&model, None)?);
         }
@@ -150,6 +158,34 @@ fn search(metric: &str, max_bytes: Option<u64>, timeout: Option<f64>) -> milwrig
         Some(timeout) => search.stop(Cancel::default().with_deadline(deadline(SHARE * timeout)?)),
         None => search,
     })
+}
+
+/// Opens a model, an ONNX model with options for it.
+fn import(
+    path: PathBuf,
+    target_os: Option<&str>,
+    sizes: Vec<(String, String)>,
+    frozen: &InferenceRequest,
+    for_package: bool,
+) -> milwright::Result<Model> {
+    let is_plain = sizes.is_empty() && frozen.inputs().is_empty();
+    let mut options = ImportOptions::new();
+    // Inputs that are given have the names of the ONNX model.
+    if for_package {
+        options = options.for_package();
+    }
+    if let Some(name) = target_os {
+        options = options.target_os(word(name)?);
+    }
+    for (name, size) in sizes {
+        let wrong = |why| Error::new(ErrorKind::InvalidInput, format!("the size `{name}`: {why}"));
+        let size = size.parse().map_err(wrong)?;
+        options = options.size(name, size);
+    }
+    for (name, value) in frozen.inputs() {
+        options = options.freeze(name, value.clone());
+    }
+    if is_plain { Model::open_with(path, &options) } else { Model::import(path, &options) }
 }
 
 /// What `progress` gets: a stage, done and total.

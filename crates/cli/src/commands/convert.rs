@@ -40,7 +40,7 @@ pub struct Args {
     /// The oldest system that it is for [default: the oldest that has what it needs]
     #[arg(long, value_enum, value_name = "OS")]
     target_os: Option<TargetOsArg>,
-    /// Of an ONNX model, a size by its name: N, FIRST..LAST, FIRST.. or N,N,N; sizes without a name are INPUT.NUMBER.
+    /// Of an ONNX model, a size by its name: N, FIRST..LAST, FIRST.. or N,N,N; any is also INPUT.NUMBER.
     #[arg(long = "size", value_name = "NAME=SIZE", value_parser = size)]
     sizes: Vec<(String, OnnxSize)>,
     /// Of an ONNX model, an input that becomes a constant: an .npy file or a number.
@@ -124,10 +124,11 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
 
 /// Opens the model, an ONNX model with the options for it.
 fn open(args: &Args) -> Result<Arc<Model>> {
-    if args.sizes.is_empty() && args.frozen.is_empty() {
-        return common::open(&args.model);
-    }
     let mut options = ImportOptions::new();
+    // Inputs in files have the names of the ONNX model.
+    if !args.inputs.is_given() {
+        options = options.for_package();
+    }
     if let Some(target) = args.target_os {
         options = options.target_os(target.into());
     }
@@ -144,7 +145,10 @@ fn open(args: &Args) -> Result<Arc<Model>> {
         };
         options = options.freeze(name, tensor);
     }
-    Model::import(&args.model, &options).map(Arc::new)
+    let is_plain = args.sizes.is_empty() && args.frozen.is_empty();
+    let model =
+        if is_plain { Model::open_with(&args.model, &options) } else { Model::import(&args.model, &options) };
+    model.map(Arc::new)
 }
 
 /// Parses `NAME=VALUE`.
@@ -157,23 +161,7 @@ fn frozen(text: &str) -> std::result::Result<(String, String), String> {
 fn size(text: &str) -> std::result::Result<(String, OnnxSize), String> {
     // A name may itself contain the sign.
     let (name, size) = text.rsplit_once('=').ok_or("not NAME=SIZE, such as batch=1")?;
-    let number = |text: &str| {
-        let number = text.trim().parse::<usize>().ok().filter(|&n| n <= i32::MAX as usize);
-        number.ok_or_else(|| format!("`{text}` is not a size"))
-    };
-    let size = if let Some((first, last)) = size.split_once("..") {
-        let last = last.trim_start_matches('=');
-        let (first, last) = (number(first)?, if last.is_empty() { None } else { Some(number(last)?) });
-        if last.is_some_and(|last| last < first) {
-            return Err("the range ends before it begins".to_owned());
-        }
-        OnnxSize::Range(first, last)
-    } else if size.contains(',') {
-        OnnxSize::OneOf(size.split(',').map(number).collect::<std::result::Result<_, _>>()?)
-    } else {
-        OnnxSize::Fixed(number(size)?)
-    };
-    Ok((name.to_owned(), size))
+    Ok((name.to_owned(), size.parse()?))
 }
 
 /// Lists the nodes that were lowered, and the ops of the result.

@@ -15,7 +15,7 @@ use std::ops::{DerefMut, Range};
 
 use milwright_mil::build::Builder;
 use milwright_mil::ops::InferError;
-use milwright_mil::{BlockId, DType, Dim, Input, OpKind, Opset, Tensor, TensorType, Value, ValueId};
+use milwright_mil::{Arg, BlockId, DType, Dim, Input, OpKind, Opset, Tensor, TensorType, Value, ValueId};
 
 use crate::Error;
 pub(crate) use faults::Faults;
@@ -39,6 +39,9 @@ pub(crate) struct Lowering {
     /// The name of the current part of the model, from which the names of its ops are made.
     pub label: String,
 }
+
+/// Constants with fewer elements are written where they are used.
+const MIN_WEIGHT: usize = 10;
 
 /// An argument of a parameter.
 pub(crate) enum In {
@@ -64,7 +67,18 @@ impl Lowering {
     }
 
     /// Pushes an op and returns all its results.
-    pub fn ops(&mut self, kind: OpKind, inputs: Vec<Input>) -> Result<Vec<ValueId>> {
+    pub fn ops(&mut self, kind: OpKind, mut inputs: Vec<Input>) -> Result<Vec<ValueId>> {
+        // Weights are ops of their own: only these are stored in the weight file, compressed, and known by a name.
+        for Input { name, args } in inputs.iter_mut().filter(|_| kind.family() != "constexpr") {
+            for arg in args {
+                if let Arg::Const(Value::Tensor(tensor)) = arg
+                    && tensor.elements() >= MIN_WEIGHT
+                {
+                    let name = format!("{}_{name}", self.label);
+                    *arg = Arg::Value(self.builder.constant(&name, tensor.clone()));
+                }
+            }
+        }
         Ok(self.builder.op(kind, &self.label, inputs)?)
     }
 

@@ -35,6 +35,34 @@ pub(super) struct Feature {
     pub names: Vec<Option<String>>,
 }
 
+/// The key of a package's metadata for the names that were changed.
+const NAMES: &str = "onnx.names";
+
+/// A name in a list in which `;` separates.
+fn escaped(name: &str) -> String {
+    name.replace('\\', r"\\").replace(';', r"\;")
+}
+
+/// Returns the names of inputs and outputs of a package that an ONNX model had before they were changed, from the
+/// package's metadata: the old name for each new one.
+pub fn original_names(metadata: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut entries = vec![String::new()];
+    let mut chars = metadata.get(NAMES).map_or("", String::as_str).chars();
+    while let Some(c) = chars.next() {
+        let last = entries.last_mut().expect("there is at least one");
+        match c {
+            '\\' => last.extend(chars.next()),
+            ';' => entries.push(String::new()),
+            c => last.push(c),
+        }
+    }
+    let pair = |entry: &String| {
+        let (new, old) = entry.strip_prefix(' ').unwrap_or(entry).split_once('=')?;
+        Some((new.to_owned(), old.to_owned()))
+    };
+    entries.iter().filter_map(pair).collect()
+}
+
 /// The names of inputs and outputs: the model's own, or ones that Core ML takes.
 pub(super) struct Names<'m> {
     /// For each name of the model, the name in the program.
@@ -147,13 +175,17 @@ fn bind_input(
         };
         let size = match (dim, &name) {
             (Declared::Fixed(n), _) => Size::Fixed(*n),
-            (_, Some(name)) => match options.sizes.get(name) {
-                Some(size) => {
-                    used.insert(name.clone());
-                    size.clone()
+            (_, Some(name)) => {
+                // A place counts more than a name, which may occur at many.
+                let place = format!("{}.{i}", input.name());
+                match options.sizes.get_key_value(&place).or_else(|| options.sizes.get_key_value(name)) {
+                    Some((key, size)) => {
+                        used.insert(key.clone());
+                        size.clone()
+                    }
+                    None => Size::Range(1, None),
                 }
-                None => Size::Range(1, None),
-            },
+            }
             (_, None) => Size::Range(1, None),
         };
         sizes.push(size);
@@ -369,9 +401,10 @@ pub(super) fn describe(
     if !sizes.is_empty() {
         user_defined.insert("onnx.sizes".into(), sizes.join("; "));
     }
-    let renamed: Vec<String> = names.changed().into_iter().map(|(old, new)| format!("{new}={old}")).collect();
+    let renamed: Vec<String> =
+        names.changed().into_iter().map(|(old, new)| format!("{new}={}", escaped(old))).collect();
     if !renamed.is_empty() {
-        user_defined.insert("onnx.names".into(), renamed.join("; "));
+        user_defined.insert(NAMES.into(), renamed.join("; "));
     }
     let metadata = pb::Metadata {
         short_description: text(&[onnx.doc_string(), graph.doc_string()]),

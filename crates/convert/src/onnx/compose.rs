@@ -228,13 +228,66 @@ impl Lowering {
         b: impl Into<A>,
         dtype: DType,
     ) -> Result<ValueId> {
-        let (a, b) = (self.operand(a.into(), dtype)?, self.operand(b.into(), dtype)?);
+        let (a, b) = self.as_wide_as(cond, a.into(), b.into(), dtype)?;
+        let (a, b) = (self.operand(a, dtype)?, self.operand(b, dtype)?);
         let inputs = vec![
             Input::value(param!(Select.cond), cond),
             a.named(param!(Select.a)),
             b.named(param!(Select.b)),
         ];
         self.op(OpKind::Select, inputs)
+    }
+
+    /// Repeats one of the operands of a choice over the shape of the condition, if neither of them has it: coremltools
+    /// takes the shape of the result from `a` and `b` alone.
+    fn as_wide_as(&mut self, cond: ValueId, a: A, b: A, dtype: DType) -> Result<(A, A)> {
+        let shape = |this: &Self, x: A| -> Result<Vec<Dim>> {
+            match x {
+                A::V(v) => Ok(this.ty(v)?.shape.clone()),
+                A::C(_) => Ok(Vec::new()),
+            }
+        };
+        let wide = self.ty(cond)?.shape.clone();
+        let operands = [shape(self, a)?, shape(self, b)?];
+        let one = Dim::Fixed(1);
+        let from_back = |shape: &[Dim], i: usize| shape.iter().rev().nth(i).copied().unwrap_or(one);
+        let is_missing =
+            |i: usize| from_back(&wide, i) != one && operands.iter().all(|shape| from_back(shape, i) == one);
+        if operands.iter().any(|s| s.len() >= wide.len()) && !(0..wide.len()).any(is_missing) {
+            return Ok((a, b));
+        }
+        match (a, b) {
+            (A::C(_), A::V(_)) => Ok((A::V(self.repeated(cond, a, dtype)?), b)),
+            _ => Ok((a, A::V(self.repeated(cond, b, dtype)?))),
+        }
+    }
+
+    /// A value over the shape of a tensor of bools, whatever these are.
+    fn repeated(&mut self, over: ValueId, x: A, dtype: DType) -> Result<ValueId> {
+        if dtype == DType::Bool {
+            let not = self.not(over)?;
+            let never = op!(self, LogicalAnd, x = over, y = not)?;
+            let x = self.operand(x, dtype)?;
+            return self.op(
+                OpKind::LogicalOr,
+                vec![Input::value(param!(LogicalOr.x), never), x.named(param!(LogicalOr.y))],
+            );
+        }
+        // A sum with -0 has the sign of the other summand, even if that is 0.
+        let zeros = self.cast(over, dtype)?;
+        let zeros = self.mul(zeros, -0.0)?;
+        self.add(zeros, x)
+    }
+
+    /// A value repeated over a shape that only a run knows.
+    pub fn spread(&mut self, x: ValueId, shape: ValueId) -> Result<ValueId> {
+        let dtype = self.dtype(x)?;
+        if dtype == DType::Bool {
+            let never = self.filled(shape, dtype, 0.0)?;
+            return op!(self, LogicalOr, x = x, y = never);
+        }
+        let zeros = self.filled(shape, dtype, -0.0)?;
+        self.add(x, zeros)
     }
 
     pub fn expand_dims(&mut self, x: ValueId, axes: &[i32]) -> Result<ValueId> {

@@ -46,6 +46,7 @@ pub(super) fn choose(
         chosen.filter(|_| feature.sizes[i].is_open()).unwrap_or_else(|| feature.sizes[i].default())
     };
     let Some(description) = &mut model.description else { return };
+    let open = open_sizes(inputs);
     let mut bounded = BTreeMap::new();
     for (described, feature) in description.input.iter_mut().zip(inputs) {
         let Some(feature_type::Type::MultiArrayType(array)) =
@@ -60,10 +61,11 @@ pub(super) fn choose(
         let mut sizes = feature.sizes.clone();
         if options.for_package {
             for (i, size) in sizes.iter_mut().enumerate().filter(|(_, s)| s.is_open()) {
-                let most = if i == 0 && feature.sizes.len() > 1 { MAX_BATCH } else { MAX_SIZE };
+                let name = feature.names[i].clone().unwrap_or_default();
+                let is_batch = open.get(&name).copied().unwrap_or(false);
+                let most = if is_batch { MAX_BATCH } else { MAX_SIZE };
                 let most = most.max(2 * default(feature, i));
                 *size = Size::Range(size.default(), Some(most));
-                let name = feature.names[i].clone().unwrap_or_default();
                 bounded.insert(name, (default(feature, i), most));
             }
         }
@@ -76,18 +78,23 @@ pub(super) fn choose(
     }
 }
 
-/// The default sizes by their names: 1 for batches, and for all others the first number with which the program fits
-/// together.
-fn defaults(function: &Function, inputs: &[Feature], options: &Options) -> BTreeMap<String, usize> {
+/// The names of the sizes that are open, and whether each is a batch: the first of several dimensions wherever it occurs.
+fn open_sizes(inputs: &[Feature]) -> BTreeMap<String, bool> {
     let mut open: BTreeMap<String, bool> = BTreeMap::new();
     for feature in inputs {
         for (i, name) in feature.names.iter().enumerate().filter(|(i, _)| feature.sizes[*i].is_open()) {
             let Some(name) = name else { continue };
-            // The first dimension is a batch wherever the name occurs first.
             let is_batch = i == 0 && feature.sizes.len() > 1;
             *open.entry(name.clone()).or_insert(true) &= is_batch;
         }
     }
+    open
+}
+
+/// The default sizes by their names: 1 for batches, and for all others the first number with which the program fits
+/// together.
+fn defaults(function: &Function, inputs: &[Feature], options: &Options) -> BTreeMap<String, usize> {
+    let open = open_sizes(inputs);
     let with = |n: usize| -> BTreeMap<String, usize> {
         open.iter().map(|(name, &is_batch)| (name.clone(), if is_batch { 1 } else { n })).collect()
     };

@@ -86,10 +86,23 @@ fn plain_weight(
     else {
         return Ok(None);
     };
-    let tensor = if transpose { transposed(&tensor)? } else { tensor };
+    let tensor = if transpose { transposed_for(n, &tensor)? } else { tensor };
     let tensor = if factor == 1.0 { tensor } else { scaled(&tensor, factor)? };
     let rows = tensor.shape()[0];
     Ok(Some((tensor.into(), rows)))
+}
+
+/// The transpose of a matrix of floats, which is kept outside of memory if it is large.
+fn transposed_for(n: &Node<'_, '_>, tensor: &Tensor) -> Result<Tensor> {
+    let made = transposed(tensor)?;
+    match n.file.spilled(made.bytes()) {
+        Some(bytes) => {
+            // What was read is not needed soon.
+            n.file.release_memory();
+            Tensor::from_bytes(made.dtype(), made.shape(), bytes).map_err(|e| Error::malformed(e.to_string()))
+        }
+        None => Ok(made),
+    }
 }
 
 /// The transpose of a matrix of floats.

@@ -71,6 +71,8 @@ use crate::names::make_identifiers;
 use graph::Importer;
 pub use outline::{Outline, OutlineWeight, outline};
 
+pub use border::original_names;
+
 /// How a model is imported.
 #[derive(Clone, Default)]
 pub struct Options {
@@ -107,6 +109,30 @@ pub enum Size {
     Range(usize, Option<usize>),
     /// One of these sizes; the first is the default.
     OneOf(Vec<usize>),
+}
+
+/// Parses `N`, `FIRST..LAST`, `FIRST..`, or several sizes with commas between.
+impl std::str::FromStr for Size {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Size, String> {
+        let number = |text: &str| {
+            let number = text.trim().parse::<usize>().ok().filter(|&n| n <= i32::MAX as usize);
+            number.ok_or_else(|| format!("`{text}` is not a size"))
+        };
+        if let Some((first, last)) = text.split_once("..") {
+            let last = last.trim_start_matches('=');
+            let (first, last) =
+                (number(first)?, if last.trim().is_empty() { None } else { Some(number(last)?) });
+            if last.is_some_and(|last| last < first) {
+                return Err("the range ends before it begins".to_owned());
+            }
+            Ok(Size::Range(first, last))
+        } else if text.contains(',') {
+            Ok(Size::OneOf(text.split(',').map(number).collect::<Result<_, _>>()?))
+        } else {
+            Ok(Size::Fixed(number(text)?))
+        }
+    }
 }
 
 /// An imported model.

@@ -116,17 +116,19 @@ pub(super) fn unique_of(n: &mut Node<'_, '_>, sorted: bool, axis: Option<i64>) -
         current = n.gather(current, by, 0)?;
         sorting = n.gather(sorting, by, 0)?;
     }
-    // A slice is new where it differs from the one before it.
-    let before = n.cut(current, 0, 0, Some(-1))?;
-    let after = n.cut(current, 0, 1, None)?;
-    let differs = n.not_equal(before, after)?;
-    let differs = n.cast(differs, DType::Int32)?;
-    let differs = n.reduce(ReduceMax, differs, &[1], false)?;
     // Of no slices at all, none is the first.
     let head = n.cut(sorting, 0, 0, Some(1))?;
     let head = n.mul(head, 0.0)?;
-    let head = n.add(head, 1.0)?;
-    let starts = n.concat(vec![head, differs], 0)?;
+    let mut starts = n.add(head, 1.0)?;
+    if n.dim(rows, 0)?.fixed() != Some(1) {
+        // A slice is new where it differs from the one before it.
+        let before = n.cut(current, 0, 0, Some(-1))?;
+        let after = n.cut(current, 0, 1, None)?;
+        let differs = n.not_equal(before, after)?;
+        let differs = n.cast(differs, DType::Int32)?;
+        let differs = n.reduce(ReduceMax, differs, &[1], false)?;
+        starts = n.concat(vec![starts, differs], 0)?;
+    }
     let hits = op!(n, NonZero, x = starts)?;
     let hits = n.squeeze(hits, &[1])?;
     // Stable sorting puts the first occurrence of each in front.

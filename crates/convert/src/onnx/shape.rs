@@ -346,9 +346,7 @@ pub(super) fn expand(n: &mut Node<'_, '_>) -> Result<Val> {
         }
         None => {
             let target = n.value(1)?;
-            let everywhere = n.filled(target, DType::Bool, 1.0)?;
-            // Both branches are the same: only the broadcasting counts. A sum would lose the sign of -0.
-            op!(n, Select, cond = everywhere, a = x, b = x)?
+            n.spread(x, target)?
         }
     };
     Ok(Val::new(elem, result))

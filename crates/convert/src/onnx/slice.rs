@@ -326,8 +326,7 @@ fn pad_by_joining(n: &mut Node<'_, '_>, x: ValueId, before: &[i64], after: &[i64
                     None if n.has(2) => {
                         let value = n.value(2)?;
                         let value = n.scalar(value)?;
-                        let everywhere = n.filled(shape, DType::Bool, 1.0)?;
-                        op!(n, Select, cond = everywhere, a = value, b = value)?
+                        n.spread(value, shape)?
                     }
                     known => {
                         let number = known.and_then(|t| t.to_f64().first().copied()).unwrap_or(0.0);

@@ -81,6 +81,10 @@ impl Stored {
                 bytes.len()
             )));
         }
+        let bytes = match file {
+            Some(file) => file.aligned(bytes, elem.bits().div_ceil(8)),
+            None => bytes,
+        };
         let bytes = match elem {
             Elem::Bool if bytes.iter().any(|&b| b > 1) => bytes.iter().map(|&b| u8::from(b != 0)).collect(),
             // Two's complement of two bits has no MIL type.

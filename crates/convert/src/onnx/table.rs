@@ -300,7 +300,7 @@ entries! {
     ML "ArrayFeatureExtractor" [1] => { ml::array_feature_extractor }
     ML "Binarizer" [1] => { ml::binarizer }
     ML "CastMap" [1] => { refuse "computes with dictionaries", MAPS }
-    ML "CategoryMapper" [1] => { refuse LATER, LATER_HINT }
+    ML "CategoryMapper" [1] => { refuse "maps between strings and numbers", cast::STRINGS }
     ML "DictVectorizer" [1] => { refuse "computes with dictionaries", MAPS }
     ML "FeatureVectorizer" [1] => { ml::feature_vectorizer }
     ML "Imputer" [1] => { ml::imputer }
@@ -315,7 +315,7 @@ entries! {
     ML "TreeEnsemble" [5] => { ml::tree_ensemble }
     ML "TreeEnsembleClassifier" [1, 3, 5] => { ml::tree_classifier }
     ML "TreeEnsembleRegressor" [1, 3, 5] => { ml::tree_regressor }
-    ML "ZipMap" [1] => { refuse LATER, LATER_HINT }
+    ML "ZipMap" [1] => { ml::zip_map }
     // previews
     PREVIEW "FlexAttention" [1] => { attention::flex }
     // training

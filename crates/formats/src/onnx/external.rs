@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::proto::{StringStringEntryProto, TensorProto};
 use crate::{Error, ErrorKind, Result, lfs_pointer};
-use milwright_files::map_bytes;
+use milwright_files::{FileMap, map_file};
 
 /// The most files with data of one model.
 pub const MAX_EXTERNAL_FILES: usize = 100_000;
@@ -24,6 +24,7 @@ pub(super) struct External {
     folder: Option<PathBuf>,
     /// The files that were mapped, by the names in the model.
     files: Mutex<BTreeMap<String, Bytes>>,
+    maps: Mutex<Vec<FileMap>>,
 }
 
 /// Where the data of a tensor is.
@@ -35,11 +36,11 @@ struct Place<'a> {
 
 impl External {
     pub fn in_folder(folder: PathBuf) -> External {
-        External { folder: Some(folder), files: Mutex::default() }
+        External { folder: Some(folder), files: Mutex::default(), maps: Mutex::default() }
     }
 
     pub fn none() -> External {
-        External { folder: None, files: Mutex::default() }
+        External { folder: None, files: Mutex::default(), maps: Mutex::default() }
     }
 
     pub fn read(&self, tensor: &TensorProto, length: u64) -> Result<Bytes> {
@@ -70,6 +71,11 @@ impl External {
         files.iter().map(|(name, bytes)| (name.clone(), bytes.clone())).collect()
     }
 
+    pub fn release_memory(&self) {
+        let maps = self.maps.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        maps.iter().for_each(FileMap::release);
+    }
+
     fn file(&self, location: &str) -> Result<Bytes> {
         let mut files = self.files.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(file) = files.get(location) {
@@ -88,7 +94,7 @@ impl External {
             return Err(Error::limit(format!("more than {MAX_EXTERNAL_FILES} files with data")));
         }
         let path = inside(folder, location)?;
-        let bytes = map_bytes(&path, u64::MAX).map_err(|error| match error.kind() {
+        let map = map_file(&path, u64::MAX).map_err(|error| match error.kind() {
             ErrorKind::NotFound => Error::new(
                 ErrorKind::NotFound,
                 format!("the file `{location}` with the model's data is missing"),
@@ -97,9 +103,11 @@ impl External {
             .with_hint("copy it beside the model: a model with external data consists of several files"),
             _ => error,
         })?;
+        let bytes = map.as_ref().map(FileMap::bytes).unwrap_or_default();
         if let Some(error) = lfs_pointer(&bytes) {
             return Err(error.at(&path));
         }
+        self.maps.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(map);
         files.insert(location.to_owned(), bytes.clone());
         Ok(bytes)
     }

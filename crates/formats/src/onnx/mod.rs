@@ -6,7 +6,11 @@
 mod external;
 pub mod proto;
 
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -15,7 +19,7 @@ use crate::limits::MAX_SPEC_BYTES;
 use crate::{Error, Result, foreign, memory};
 use external::External;
 pub use external::MAX_EXTERNAL_FILES;
-use milwright_files::map_bytes;
+use milwright_files::{FileMap, map_file};
 
 /// An ONNX model that was opened: its messages, and access to the data that is outside its file.
 #[derive(Debug)]
@@ -23,7 +27,9 @@ pub struct OnnxFile {
     model: proto::ModelProto,
     /// The whole model file.
     bytes: Bytes,
+    map: Option<FileMap>,
     external: External,
+    aligned: Mutex<Aligned>,
 }
 
 impl OnnxFile {
@@ -40,12 +46,14 @@ impl OnnxFile {
     /// If there is no such file, or if it is damaged or not an ONNX model.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = map_bytes(path, MAX_SPEC_BYTES).map_err(|error| error.at(path))?;
+        let map = map_file(path, MAX_SPEC_BYTES).map_err(|error| error.at(path))?;
         let folder = match path.parent() {
             Some(parent) if parent != Path::new("") => parent.to_owned(),
             _ => PathBuf::from("."),
         };
-        Self::new(bytes, External::in_folder(folder)).map_err(|error| error.at(path))
+        let bytes = map.as_ref().map(FileMap::bytes).unwrap_or_default();
+        let file = Self::new(bytes, External::in_folder(folder)).map_err(|error| error.at(path))?;
+        Ok(Self { map, ..file })
     }
 
     /// Reads an ONNX model from memory. It cannot refer to other files.
@@ -59,7 +67,7 @@ impl OnnxFile {
 
     fn new(bytes: Bytes, external: External) -> Result<Self> {
         let model = decode(bytes.clone())?;
-        Ok(Self { model, bytes, external })
+        Ok(Self { model, bytes, map: None, external, aligned: Mutex::default() })
     }
 
     /// The model.
@@ -83,9 +91,82 @@ impl OnnxFile {
         self.external.read(tensor, length)
     }
 
+    /// Data of a tensor at an address that is a multiple of `align`.
+    ///
+    /// Inside a message, data begins anywhere. Large data of a model in a file is then copied to an unnamed temporary file,
+    /// which is mapped, so that it takes no memory that cannot be [released](Self::release_memory).
+    pub fn aligned(&self, data: Bytes, align: usize) -> Bytes {
+        if self.map.is_none() || data.len() < MIN_ALIGNED || data.as_ptr().addr().is_multiple_of(align) {
+            return data;
+        }
+        let mut aligned = self.aligned.lock().unwrap_or_else(PoisonError::into_inner);
+        let copy = aligned.get(&data);
+        self.map.iter().for_each(FileMap::release);
+        // Without room on the disk, it stays where it is.
+        copy.unwrap_or(data)
+    }
+
+    /// Large data that was made of a tensor's, in the same temporary file; `None` if it is small, or the model in memory.
+    pub fn spilled(&self, data: &[u8]) -> Option<Bytes> {
+        if self.map.is_none() || data.len() < MIN_ALIGNED {
+            return None;
+        }
+        self.aligned.lock().unwrap_or_else(PoisonError::into_inner).append(data)
+    }
+
+    /// Returns the memory of mapped files to the system. Their bytes stay the same, and are read again when accessed.
+    pub fn release_memory(&self) {
+        self.map.iter().for_each(FileMap::release);
+        self.external.release_memory();
+        let aligned = self.aligned.lock().unwrap_or_else(PoisonError::into_inner);
+        aligned.maps.iter().for_each(FileMap::release);
+    }
+
     /// The files with data that were read so far, with their contents, in the order of their names.
     pub fn external_files(&self) -> Vec<(String, Bytes)> {
         self.external.files()
+    }
+}
+
+/// Data of fewer bytes is copied in memory if it is not aligned.
+const MIN_ALIGNED: usize = 1 << 18;
+
+/// Data that was copied to a temporary file.
+#[derive(Debug, Default)]
+struct Aligned {
+    file: Option<File>,
+    end: u64,
+    maps: Vec<FileMap>,
+    /// The copies, by the places of the originals.
+    known: HashMap<(usize, usize), Bytes>,
+}
+
+impl Aligned {
+    fn get(&mut self, data: &Bytes) -> Option<Bytes> {
+        let place = (data.as_ptr().addr(), data.len());
+        if let Some(known) = self.known.get(&place) {
+            return Some(known.clone());
+        }
+        let bytes = self.append(data)?;
+        self.known.insert(place, bytes.clone());
+        Some(bytes)
+    }
+
+    fn append(&mut self, data: &[u8]) -> Option<Bytes> {
+        /// Mappings start at page boundaries; this is a multiple of every page size in use.
+        const PAGE: u64 = 1 << 16;
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(tempfile::tempfile().ok()?),
+        };
+        let start = self.end.next_multiple_of(PAGE);
+        file.seek(SeekFrom::Start(start)).ok()?;
+        file.write_all(data).ok()?;
+        self.end = start + data.len() as u64;
+        let map = FileMap::new(file, start, data.len()).ok()?;
+        let bytes = map.bytes();
+        self.maps.push(map);
+        Some(bytes)
     }
 }
 

@@ -115,8 +115,11 @@ fn hoist(
     let columns = *shape.last()?;
     let mut all = rows.clone();
     *all.last_mut()? = columns;
-    let mut inputs = vec![Input::value(param!(Linear.x), x), Input::constant(weight, Value::from(weights))];
-    inputs.extend(biases.map(|b| Input::constant(bias, Value::from(b))));
+    let weights = e.new_const(loop_op, &format!("{name}_weight"), weights);
+    let mut inputs = vec![Input::value(param!(Linear.x), x), Input::value(weight, weights)];
+    if let Some(biases) = biases {
+        inputs.push(Input::value(bias, e.new_const(loop_op, &format!("{name}_bias"), biases)));
+    }
     let all_type = TensorType::fixed(result.dtype, &all);
     let all = e.new_op(loop_op, OpKind::Linear, inputs, &format!("{name}_all"), all_type.into());
     // In the loop, the row of the products.

@@ -1,7 +1,9 @@
 //! Proves that two models compute the same: runs both on the same inputs and compares every output.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use milwright_convert::onnx::original_names;
 use serde::Serialize;
 use serde::ser::SerializeMap as _;
 
@@ -137,7 +139,7 @@ pub fn compare(
     options: &LoadOptions,
     progress: &mut dyn FnMut(),
 ) -> Result<Comparison> {
-    check_inputs(a, b, function)?;
+    check_inputs(a, b, function, &Renames::of(a, b, function))?;
     Expected::of(a, b, function, samples, options)?.against(b, options, progress)
 }
 
@@ -223,12 +225,14 @@ impl Expected {
         let (a, samples, function) = (&self.model, &self.samples, self.function.as_deref());
         let options = LoadOptions { function: self.function.clone(), ..options.clone() };
         let colors = Colors::of(a, b, function);
-        let mut outputs = Outputs { model: a, function, of_scores: self.of_scores, outputs: Vec::new() };
+        let renames = Renames::of(a, b, function);
+        let mut outputs =
+            Outputs { model: a, function, of_scores: self.of_scores, renames: &renames, outputs: Vec::new() };
         let mut expected = self.predictions.iter();
-        let requests: Vec<_> = samples.requests.iter().map(|r| colors.request(r)).collect();
+        let requests: Vec<_> = samples.requests.iter().map(|r| renames.request(&colors.request(r))).collect();
         let ran = run(b, &options, &requests, &mut |found| {
             if let Some(expected) = expected.next() {
-                outputs.add(expected, &colors.prediction(found), Differences::add);
+                outputs.add(expected, &colors.prediction(renames.prediction(found)), Differences::add);
             }
             progress();
         });
@@ -236,9 +240,10 @@ impl Expected {
         let mut in_both: Vec<_> = self.states.iter().map(|states| (states.clone(), found.clone())).collect();
         let mut fails_at = None;
         for (request, expected, states) in &self.others {
-            match run_once(&mut *session, &colors.request(request)) {
+            match run_once(&mut *session, &renames.request(&colors.request(request))) {
                 Ok((found, theirs)) => {
-                    outputs.add(expected, &colors.prediction(found), Differences::add_of_another_size);
+                    let found = colors.prediction(renames.prediction(found));
+                    outputs.add(expected, &found, Differences::add_of_another_size);
                     in_both.push((states.clone(), theirs));
                 }
                 Err(error) => {
@@ -329,13 +334,15 @@ fn shapes(request: &InferenceRequest) -> String {
 }
 
 /// Refuses inputs that one of the models requires and the other does not have.
-fn check_inputs(a: &Model, b: &Model, function: Option<&str>) -> Result<()> {
+fn check_inputs(a: &Model, b: &Model, function: Option<&str>, renames: &Renames) -> Result<()> {
     let (Some(x), Some(y)) = (a.info().function(function), b.info().function(function)) else {
         return Ok(());
     };
     let known = |name: &str, others: &crate::FunctionInfo| others.inputs.iter().any(|i| i.name == name);
-    let lacks = x.inputs.iter().find(|i| !known(&i.name, y)).map(|i| (&i.name, b));
-    let wants = y.inputs.iter().find(|i| !i.optional && !known(&i.name, x)).map(|i| (&i.name, a));
+    let lacks = x.inputs.iter().find(|i| !known(renames.input(&i.name), y)).map(|i| (&i.name, b));
+    let is_renamed = |name: &String| renames.inputs.iter().any(|(_, second)| second == name);
+    let mut wants = y.inputs.iter().filter(|i| !i.optional && !is_renamed(&i.name));
+    let wants = wants.find(|i| !known(&i.name, x)).map(|i| (&i.name, a));
     let Some((name, without)) = lacks.or(wants) else { return Ok(()) };
     let names =
         |f: &crate::FunctionInfo| f.inputs.iter().map(|i| i.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -353,6 +360,7 @@ struct Outputs<'a> {
     model: &'a Model,
     function: Option<&'a str>,
     of_scores: bool,
+    renames: &'a Renames,
     outputs: Vec<(String, Differences)>,
 }
 
@@ -415,7 +423,8 @@ impl Outputs<'_> {
             [a, b].map(|m| m.info().function(self.function).map_or(&[][..], |f| &f.outputs));
         for (name, sums) in self.outputs.iter_mut().filter(|(_, sums)| !sums.is_faulty()) {
             let of = |all: &[FeatureInfo]| all.iter().find(|f| f.name == *name).map(|f| f.ty.clone());
-            match (of(declared), of(others)) {
+            let theirs = |name: &str| others.iter().find(|f| f.name == name).map(|f| f.ty.clone());
+            match (of(declared), theirs(self.renames.output(name))) {
                 (Some(_), None) => sums.fault("it is lost: the second model does not declare it"),
                 (Some(x), Some(y)) if is_image(&x) != is_image(&y) => {
                     sums.fault("it is an image in one of the two models only");
@@ -433,6 +442,70 @@ impl Outputs<'_> {
 
 fn is_image(ty: &FeatureType) -> bool {
     matches!(ty, FeatureType::Image { .. })
+}
+
+/// The inputs and outputs that the two models call by different names, the first model's name first. Packages of ONNX
+/// models keep the names that they had to change in their metadata.
+#[derive(Default)]
+struct Renames {
+    inputs: Vec<(String, String)>,
+    outputs: Vec<(String, String)>,
+}
+
+impl Renames {
+    fn of(a: &Model, b: &Model, function: Option<&str>) -> Renames {
+        let [of_a, of_b] = [a, b].map(|m| original_names(&m.info().user_defined));
+        let (Some(a), Some(b)) = (a.info().function(function), b.info().function(function)) else {
+            return Renames::default();
+        };
+        let has = |all: &[FeatureInfo], name: &str| all.iter().any(|f| f.name == name);
+        let pairs = |a: &[FeatureInfo], b: &[FeatureInfo]| {
+            let original =
+                |names: &BTreeMap<String, String>, name: &String| names.get(name).unwrap_or(name).clone();
+            let second = |x: &FeatureInfo| {
+                let wanted = original(&of_a, &x.name);
+                let mut free = b.iter().filter(|y| !has(a, &y.name));
+                free.find(|y| original(&of_b, &y.name) == wanted).map(|y| (x.name.clone(), y.name.clone()))
+            };
+            a.iter().filter(|x| !has(b, &x.name)).filter_map(second).collect()
+        };
+        Renames { inputs: pairs(&a.inputs, &b.inputs), outputs: pairs(&a.outputs, &b.outputs) }
+    }
+
+    /// The second model's name of an input.
+    fn input<'a>(&'a self, name: &'a str) -> &'a str {
+        second(&self.inputs, name)
+    }
+
+    /// The second model's name of an output.
+    fn output<'a>(&'a self, name: &'a str) -> &'a str {
+        second(&self.outputs, name)
+    }
+
+    /// A sample with the second model's names.
+    fn request(&self, request: &InferenceRequest) -> InferenceRequest {
+        if self.inputs.is_empty() {
+            return request.clone();
+        }
+        request.renamed(|name| self.input(name).to_owned())
+    }
+
+    /// A result of the second model with the first model's names.
+    fn prediction(&self, found: Prediction) -> Prediction {
+        if self.outputs.is_empty() {
+            return found;
+        }
+        let first = |name: &String| {
+            let renamed = self.outputs.iter().find(|(_, second)| second == name);
+            renamed.map_or_else(|| name.clone(), |(first, _)| first.clone())
+        };
+        let outputs = found.outputs().iter().map(|(name, tensor)| (first(name), tensor.clone())).collect();
+        found.with_outputs(outputs)
+    }
+}
+
+fn second<'a>(pairs: &'a [(String, String)], name: &'a str) -> &'a str {
+    pairs.iter().find(|(first, _)| first == name).map_or(name, |(_, second)| second)
 }
 
 /// The inputs and outputs that are RGB images in one model and BGR images in the other. Both models should see the

@@ -88,7 +88,9 @@ fn whole(random: &mut Random, sets: usize) -> Results {
 
 fn judge(a: &[Prediction], b: &[Prediction], tolerance: Option<f64>) -> Vec<String> {
     static MODEL: LazyLock<Model> = LazyLock::new(|| Model::open(DIGITS).unwrap());
-    let mut outputs = Outputs { model: &MODEL, function: None, of_scores: false, outputs: Vec::new() };
+    let renames = Renames::default();
+    let mut outputs =
+        Outputs { model: &MODEL, function: None, of_scores: false, renames: &renames, outputs: Vec::new() };
     a.iter().zip(b).for_each(|(a, b)| outputs.add(a, b, Differences::add));
     let mut outputs = outputs.finish(&MODEL, &MODEL);
     excuse_choices(&mut outputs);

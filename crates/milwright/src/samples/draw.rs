@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 
 use milwright_mil::engine::CompileOptions;
+use milwright_mil::infer::{Facts, infer};
 use milwright_mil::{Arg, DType, Dim, Function, Op, OpKind, Tensor, TensorType, Type, ValueId};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -14,7 +15,7 @@ use super::{SampleSource, Samples};
 use crate::classifier::Classifier;
 use crate::feature::default_shape;
 use crate::legacy::declared_axis;
-use crate::target::reference_engine;
+use crate::target::{reference_engine, reference_ops};
 use crate::{
     ColorSpace, Dictionary, Error, ErrorKind, FeatureType, Flexibility, InferenceRequest, KeyType,
     LoadOptions, Model, Result, SizeRange,
@@ -24,8 +25,9 @@ impl Samples {
     /// Draws `count` samples. Equal seeds give equal samples on every machine.
     ///
     /// Floats are uniform in -1 … 1. Image pixels are from 0 to 255. Integers that index a table are uniform over its
-    /// rows; other integers and bools are 0 or 1. Masks are a row of ones, then zeros. Flexible inputs get their
-    /// default shape. If more than one sample is drawn, there are also [`others`](Samples::others): at the smallest
+    /// rows; other integers and bools are 0 or 1. Masks are a row of ones, then zeros, and lengths are at most those of the sequences.
+    /// Flexible inputs get their default shape; if more than one sample is drawn, lengths that are 1 by default but may
+    /// be much larger are 8. If more than one sample is drawn, there are also [`others`](Samples::others): at the smallest
     /// shape and at up to twice the default, or at the smallest and largest of the enumerated shapes. The inputs of a
     /// pipeline fit the models that take them. Optional inputs of classical models are left out; but inputs that
     /// replace a value of the model, such as a detector's thresholds, are given in every second sample.
@@ -49,7 +51,7 @@ impl Samples {
         options: &LoadOptions,
     ) -> Result<Samples> {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let inputs = inputs(model, function, options)?;
+        let inputs = inputs(model, function, count > 1, options)?;
         check_size(&inputs, count, options.limits.memory).map_err(|e| e.at(model.path()))?;
         let mut requests = Vec::with_capacity(count);
         for set in 0..count {
@@ -59,7 +61,10 @@ impl Samples {
         let mut others = Vec::new();
         for size in 0..if count > 1 { 2 } else { 0 } {
             options.cancel.check().map_err(|e| e.at(model.path()))?;
-            let at_size = inputs.iter().map(|i| Drawn { shape: i.others[size].clone(), ..i.clone() });
+            let at_size = inputs.iter().map(|i| {
+                let (shape, values) = i.others[size].clone();
+                Drawn { shape, values, ..i.clone() }
+            });
             let at_size: Vec<Drawn> = at_size.collect();
             let is_other = at_size.iter().zip(&inputs).any(|(other, input)| other.shape != input.shape);
             if is_other && check_size(&at_size, 1, options.limits.memory).is_ok() {
@@ -94,8 +99,9 @@ struct Drawn {
     values: Values,
     /// The dimensions whose size is a guess, each with its largest size.
     open: Vec<(usize, usize)>,
-    /// A small and a large shape that the input may have as well; equal to `shape` if there is no other.
-    others: [Vec<usize>; 2],
+    /// A small and a large shape that the input may have as well, each with the values for it; equal to `shape` if
+    /// there is no other.
+    others: [(Vec<usize>, Values); 2],
 }
 
 /// The kinds of values to draw.
@@ -119,6 +125,8 @@ enum Values {
     Ranges(Vec<Range>),
     /// Ones, then zeros, along the last dimension, with at least one 1.
     Mask,
+    /// Integers from 1 to this.
+    Lengths(u64),
     /// Nothing: it is optional.
     LeftOut,
     /// A real number in this range in every second sample. In the others, the model uses its own value.
@@ -142,6 +150,7 @@ impl fmt::Display for Values {
                 write!(f, "{low:.4} to {high:.4}, around what the model compares with")
             }
             Values::Mask => f.write_str("a mask: ones, then zeros"),
+            Values::Lengths(n) => write!(f, "lengths, 1 to {n}"),
             Values::LeftOut => f.write_str("left out"),
             Values::Now((low, high)) => write!(f, "left out, or {low:.4} to {high:.4}"),
         }
@@ -204,6 +213,10 @@ impl Drawn {
             Values::Below(n) => Tensor::from_vec(
                 shape,
                 all.map(|_| ((random.next_u64() >> 33) % (*n).max(1)) as i32).collect(),
+            ),
+            Values::Lengths(n) => Tensor::from_vec(
+                shape,
+                all.map(|_| 1 + ((random.next_u64() >> 33) % (*n).max(1)) as i32).collect(),
             ),
             Values::Truth => {
                 Tensor::from_bools(shape, &all.map(|_| random.next_u64() >> 63 == 1).collect::<Vec<_>>())
@@ -288,15 +301,25 @@ fn mask(shape: &[usize], elements: usize, random: &mut Xoshiro256PlusPlus) -> Ve
 }
 
 /// The inputs of a model.
-fn inputs(model: &Model, function: Option<&str>, options: &LoadOptions) -> Result<Vec<Drawn>> {
+fn inputs(
+    model: &Model,
+    function: Option<&str>,
+    may_grow: bool,
+    options: &LoadOptions,
+) -> Result<Vec<Drawn>> {
     match model.program() {
-        Ok(_) => program_inputs(model, function, options),
-        Err(_) => features(model, function, options),
+        Ok(_) => program_inputs(model, function, may_grow, options),
+        Err(_) => features(model, function, may_grow, options),
     }
 }
 
 /// The inputs of a program.
-fn program_inputs(model: &Model, function: Option<&str>, options: &LoadOptions) -> Result<Vec<Drawn>> {
+fn program_inputs(
+    model: &Model,
+    function: Option<&str>,
+    may_grow: bool,
+    options: &LoadOptions,
+) -> Result<Vec<Drawn>> {
     let program = model.function(function)?;
     let info = model.info().function(function);
     let mut inputs = Vec::new();
@@ -307,12 +330,12 @@ fn program_inputs(model: &Model, function: Option<&str>, options: &LoadOptions) 
         let values = match feature {
             Some(FeatureType::Image { color, .. }) => pixels(*color),
             _ if is_mask(&value.name) && ty.dtype != DType::Bool => Values::Mask,
-            _ => match (table_size(program, input), ty.dtype) {
-                (_, DType::Bool) => Values::Truth,
-                (Some(rows), _) => Values::Below(rows.clamp(1, i32::MAX as usize) as u64),
-                (None, dtype) if dtype.is_int() => Values::Below(2),
-                (None, dtype) if dtype.is_float() => Values::Unit,
-                (None, dtype) => {
+            _ if is_length(&value.name) && ty.dtype.is_int() => Values::Lengths(1),
+            _ => match ty.dtype {
+                DType::Bool => Values::Truth,
+                dtype if dtype.is_int() => Values::Below(2),
+                dtype if dtype.is_float() => Values::Unit,
+                dtype => {
                     let error =
                         Error::new(ErrorKind::Unsupported, format!("inputs of type {dtype} cannot be drawn"));
                     return Err(error.with_hint("give it: --inputs DIR").at(model.path()));
@@ -323,21 +346,109 @@ fn program_inputs(model: &Model, function: Option<&str>, options: &LoadOptions) 
         let shape = default_shape(ty, feature);
         inputs.push(Drawn {
             name: value.name.clone(),
-            others: [shape.clone(), shape.clone()],
+            others: [(shape.clone(), values.clone()), (shape.clone(), values.clone())],
             shape,
             values,
             open,
         });
     }
     fit_lengths(model, function, &mut inputs, options)?;
+    if may_grow && !model.has_five_dimensions() {
+        grow(program, &mut inputs);
+    }
     for input in &mut inputs {
         let value = program.inputs.iter().map(|&v| &program[v]).find(|v| v.name == input.name);
         let feature = info.and_then(|f| f.inputs.iter().find(|i| i.name == input.name)).map(|f| &f.ty);
         if let Some(ty) = value.and_then(|v| v.ty.as_tensor()) {
-            input.others = other_shapes(ty, feature, &input.shape);
+            input.others = other_shapes(ty, feature, &input.shape).map(|shape| (shape, input.values.clone()));
+        }
+    }
+    // Sequences have the lengths that were left open.
+    let longest = |shape: fn(&Drawn, usize) -> Option<&usize>| {
+        let open = inputs.iter().flat_map(|input| input.open.iter().map(move |&(d, _)| shape(input, d)));
+        open.flatten().copied().filter(|&n| n > 1).min().unwrap_or(1) as u64
+    };
+    let lengths = [
+        longest(|i, d| i.shape.get(d)),
+        longest(|i, d| i.others[0].0.get(d)),
+        longest(|i, d| i.others[1].0.get(d)),
+    ];
+    for input in inputs.iter_mut().filter(|input| matches!(input.values, Values::Lengths(_))) {
+        input.values = Values::Lengths(lengths[0]);
+        input.others[0].1 = Values::Lengths(lengths[1]);
+        input.others[1].1 = Values::Lengths(lengths[2]);
+    }
+    // A table may be an input, or computed: its size is known when the shapes of inputs are.
+    let rows = rows_of_tables(program, &inputs, |input| &input.shape);
+    let others = [0, 1].map(|size| rows_of_tables(program, &inputs, |input| &input.others[size].0));
+    for (i, input) in inputs.iter_mut().enumerate() {
+        if let Some(values) = rows[i].clone() {
+            input.values = values;
+        }
+        for (other, found) in input.others.iter_mut().zip(&others) {
+            if let Some(values) = found[i].clone() {
+                other.1 = values;
+            }
         }
     }
     Ok(inputs)
+}
+
+/// What is known about a program at shapes of its inputs, and whether it fits together then.
+fn facts_at<'a>(program: &Function, shape: impl Fn(&str) -> Option<&'a Vec<usize>>) -> (Facts, bool) {
+    let ty = |&value: &ValueId| {
+        let declared = &program[value].ty;
+        let drawn = shape(&program[value].name);
+        match (declared.as_tensor(), drawn) {
+            (Some(ty), Some(drawn)) if ty.rank() == drawn.len() => TensorType::fixed(ty.dtype, drawn).into(),
+            _ => declared.clone(),
+        }
+    };
+    let types: Vec<Type> = program.inputs.iter().map(ty).collect();
+    let (facts, errors) = infer(program, &types, Some(reference_ops()));
+    (facts, errors.is_empty())
+}
+
+/// A size of 1 that is only the least of many becomes this one.
+const GROWN: usize = 8;
+
+/// A size with a largest one below this is that of a batch.
+const LONG: usize = 128;
+
+/// Draws more than one element where the model leaves a length open, if the program fits together then: a mask, a
+/// sequence or a graph of one element proves little.
+fn grow(program: &Function, inputs: &mut [Drawn]) {
+    let grown = |input: &Drawn| {
+        let mut shape = input.shape.clone();
+        for &(d, most) in &input.open {
+            let is_batch = most < LONG || (most == usize::MAX && d == 0 && shape.len() > 1);
+            if shape[d] == 1 && !is_batch {
+                shape[d] = GROWN;
+            }
+        }
+        (input.name.clone(), shape)
+    };
+    let grown: HashMap<String, Vec<usize>> = inputs.iter().map(grown).collect();
+    let is_larger = inputs.iter().any(|i| grown[&i.name] != i.shape);
+    if is_larger && facts_at(program, |name| grown.get(name)).1 {
+        inputs.iter_mut().for_each(|input| input.shape.clone_from(&grown[&input.name]));
+    }
+}
+
+/// For each input that indexes tables, the values that it may have at these shapes.
+fn rows_of_tables(
+    program: &Function,
+    inputs: &[Drawn],
+    shape: impl Fn(&Drawn) -> &Vec<usize>,
+) -> Vec<Option<Values>> {
+    let (facts, _) = facts_at(program, |name| inputs.iter().find(|i| i.name == name).map(&shape));
+    let values = |input: &Drawn| {
+        let indexes = matches!(input.values, Values::Below(_) | Values::Unit);
+        let value = program.inputs.iter().copied().find(|&v| program[v].name == input.name);
+        let rows = table_size(program, &facts, value.filter(|_| indexes)?)?;
+        Some(Values::Below(rows.clamp(1, i32::MAX as usize) as u64))
+    };
+    inputs.iter().map(values).collect()
 }
 
 fn pixels(color: ColorSpace) -> Values {
@@ -349,8 +460,19 @@ fn is_mask(name: &str) -> bool {
     name.to_ascii_lowercase().contains("mask")
 }
 
+/// Whether an input has the lengths of sequences, judged by its name.
+fn is_length(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["length", "lengths", "_len", "_lens"].iter().any(|end| name.ends_with(end))
+}
+
 /// The inputs of a model without a program.
-fn features(model: &Model, function: Option<&str>, options: &LoadOptions) -> Result<Vec<Drawn>> {
+fn features(
+    model: &Model,
+    function: Option<&str>,
+    may_grow: bool,
+    options: &LoadOptions,
+) -> Result<Vec<Drawn>> {
     let mut found = Vec::new();
     let mut of_parts = HashMap::new();
     for input in model.info().function(function).map_or(&[][..], |f| &f.inputs) {
@@ -359,7 +481,7 @@ fn features(model: &Model, function: Option<&str>, options: &LoadOptions) -> Res
             shape: Vec::new(),
             values,
             open: Vec::new(),
-            others: [Vec::new(), Vec::new()],
+            others: [(Vec::new(), Values::LeftOut), (Vec::new(), Values::LeftOut)],
         };
         match model.value_for(&input.name) {
             Some(range) => {
@@ -377,7 +499,7 @@ fn features(model: &Model, function: Option<&str>, options: &LoadOptions) -> Res
             let part = &model.pipeline()[i];
             let drawn = match of_parts.entry(i) {
                 Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(unknown) => unknown.insert(inputs(part, None, options)?),
+                Entry::Vacant(unknown) => unknown.insert(inputs(part, None, may_grow, options)?),
             };
             if let Some(drawn) = drawn.iter().find(|drawn| drawn.name == input.name) {
                 found.push(drawn.clone());
@@ -414,7 +536,7 @@ fn features(model: &Model, function: Option<&str>, options: &LoadOptions) -> Res
         let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MAX_RANGES);
         let ranges = count.filter(|_| values == Values::Unit).and_then(|n| ranges(model, &input.name, n));
         let values = ranges.map_or(values, Values::Ranges);
-        let others = [shape.clone(), shape.clone()];
+        let others = [(shape.clone(), values.clone()), (shape.clone(), values.clone())];
         found.push(Drawn { name: input.name.clone(), shape, values, open: Vec::new(), others });
     }
     Ok(found)
@@ -474,30 +596,36 @@ fn other_shapes(ty: &TensorType, feature: Option<&FeatureType>, shape: &[usize])
 }
 
 /// The number of integers, starting at 0, that an input may have so that they are valid rows of every table that it
-/// indexes (by `gather`), and valid classes (of `one_hot`). The search follows casts, reshapes, and sums and products
-/// with constants.
-fn table_size(program: &Function, input: ValueId) -> Option<usize> {
+/// indexes (by `gather` and `scatter`), and valid classes (of `one_hot`). The search follows casts, reshapes, and sums
+/// and products with constants.
+fn table_size(program: &Function, facts: &Facts, input: ValueId) -> Option<usize> {
     // For each value that depends on the input, the factor and the summand.
     let mut reached: HashMap<ValueId, (f64, f64)> = HashMap::from([(input, (1.0, 0.0))]);
     let mut smallest: Option<usize> = None;
     for op in program.walk() {
         let op = &program[op];
         let found = |name: &str| op.value(name).and_then(|v| reached.get(&v)).copied();
-        let size =
-            |name: &str| op.value(name).and_then(|v| program[v].ty.as_tensor()).map(|t| t.shape.clone());
-        let constant = |name: &str| constant(program, op, name);
+        let size = |name: &str| {
+            op.value(name).and_then(|v| facts.ty(program, v).as_tensor()).map(|t| t.shape.clone())
+        };
+        let constant = |name: &str| constant(program, facts, op, name);
         let axis = |rank: usize| {
             let axis = constant("axis").map_or(0, |c| c[0] as i64);
             usize::try_from(if axis < 0 { axis + rank as i64 } else { axis }).ok()
         };
         let row = |shape: Vec<Dim>| shape.get(axis(shape.len())?)?.fixed();
+        // The table is what is read from, or written to.
+        let writes = matches!(op.kind, OpKind::Scatter | OpKind::ScatterAlongAxis | OpKind::ScatterNd);
+        let table = if writes { "data" } else { "x" };
         let (at, rows) = match op.kind {
-            OpKind::Gather | OpKind::GatherAlongAxis => (found("indices"), size("x").and_then(row)),
-            OpKind::GatherNd => {
+            OpKind::Gather | OpKind::GatherAlongAxis | OpKind::Scatter | OpKind::ScatterAlongAxis => {
+                (found("indices"), size(table).and_then(row))
+            }
+            OpKind::GatherNd | OpKind::ScatterNd => {
                 let count = size("indices").and_then(|s| s.last()?.fixed()).unwrap_or(1);
                 let from = constant("batch_dims").map_or(0, |c| c[0] as usize);
                 let sizes =
-                    size("x").map(|s| s.into_iter().skip(from).take(count).filter_map(Dim::fixed).min());
+                    size(table).map(|s| s.into_iter().skip(from).take(count).filter_map(Dim::fixed).min());
                 (found("indices"), sizes.flatten())
             }
             OpKind::OneHot => (found("indices"), constant("one_hot_vector_size").map(|c| c[0] as usize)),
@@ -515,6 +643,8 @@ fn table_size(program: &Function, input: ValueId) -> Option<usize> {
             (OpKind::Sub, Some((f, s)), Some(y)) => Some((f, s - y)),
             (OpKind::Mul, Some((f, s)), Some(y)) if y > 0.0 => Some((f * y, s * y)),
             (OpKind::FloorDiv | OpKind::RealDiv, Some((f, s)), Some(y)) if y > 0.0 => Some((f / y, s / y)),
+            // What is read from a table of indices is an index.
+            (OpKind::Gather | OpKind::GatherAlongAxis | OpKind::GatherNd, of_x, _) => of_x,
             // Ops that pass their elements on.
             (
                 OpKind::Cast
@@ -533,7 +663,11 @@ fn table_size(program: &Function, input: ValueId) -> Option<usize> {
                 | OpKind::Select
                 | OpKind::Add,
                 ..,
-            ) => op.values().find_map(|v| reached.get(&v)).copied(),
+            ) => {
+                // Of an index and what it is where it is negative, the index itself: none is drawn below 0.
+                let all = op.values().filter_map(|v| reached.get(&v)).copied();
+                all.min_by(|a, b| a.1.total_cmp(&b.1))
+            }
             _ => None,
         };
         if let Some(now) = now {
@@ -544,10 +678,10 @@ fn table_size(program: &Function, input: ValueId) -> Option<usize> {
 }
 
 /// The elements of a constant argument, at least one.
-fn constant(program: &Function, op: &Op, name: &str) -> Option<Vec<f64>> {
+fn constant(program: &Function, facts: &Facts, op: &Op, name: &str) -> Option<Vec<f64>> {
     let value = match op.args(name) {
         [Arg::Const(value)] => value,
-        [Arg::Value(v)] => program.const_value(*v)?,
+        [Arg::Value(v)] => program.const_value(*v).or_else(|| facts.value(*v))?,
         _ => return None,
     };
     Some(value.as_tensor()?.to_f64()).filter(|c| !c.is_empty())

@@ -62,6 +62,7 @@ Target = Literal["auto", "ane", "gpu", "cpu"]
 TargetOS = Literal["ios15", "ios16", "ios17", "ios18"]
 ComputePrecision = Literal["float32", "float16"]
 Metric = Literal["snr", "kl", "top1", "psnr"]
+Size = Union[int, str, "tuple[int, int | None]", "list[int]"]
 
 # The threads of a session are not there in a process that is forked off: models load again what they need.
 if hasattr(os, "register_at_fork"):
@@ -314,8 +315,12 @@ def convert(
     model: StrPath,
     output: StrPath | None = None,
     *,
+    size: Mapping[str, Size] | None = None,
+    freeze: Mapping[str, Any] | None = None,
     target_os: TargetOS | None = None,
     precision: ComputePrecision = "float32",
+    tolerance: float | Literal["none"] | None = None,
+    report: bool = False,
     force: bool = False,
     inputs: StrPath | Sequence[Mapping[str, Any]] | None = None,
     fit: Fit = "crop",
@@ -325,7 +330,7 @@ def convert(
     timeout: float | None = None,
     memory_limit: int | None = None,
 ) -> dict[str, Any]:
-    """Writes a neural network as an ML program, in an ``.mlpackage``, and proves that it computes the same.
+    """Writes an ONNX model or a neural network as an ML program, in an ``.mlpackage``, and proves that it computes the same.
 
     Names, shapes, image types, class labels, descriptions and metadata stay. Of a pipeline, the networks in it are converted.
     Both models run on the same inputs; where an output differs, :class:`ToleranceError` is raised, and nothing is written.
@@ -333,19 +338,29 @@ def convert(
 
     ``target_os`` is the oldest system that the result is for: ``ios15``, ``ios16``, ``ios17`` or ``ios18``, those of Apple's
     other systems of that year included; ``None`` is the oldest that has what the result needs. ``precision`` is what it computes
-    in: ``float32``, as the network does, or ``float16``, as the Neural Engine and the GPU do. Without ``output`` nothing is
-    written, and the report is all. ``threads`` is how many the proof may use, 0 being one per core. The others are as for
+    in: ``float32``, as the network does, or ``float16``, as the Neural Engine and the GPU do. ``tolerance`` is as for
+    :func:`optimize`: 80 dB by default, 30 for ``float16``.
+
+    Of an ONNX model, sizes stay open that have a name or none. ``size`` says more about some, by name or as ``INPUT.NUMBER``:
+    a number; a first and a last size, ``(1, 512)``, the last ``None`` if there is no end; a list of choices; or one of these
+    as text, ``"1..512"``. ``freeze`` makes constants of inputs.
+
+    Without ``output`` nothing is written, and the report is all. With ``report=True`` it also has ``ops``, how many ops of
+    each kind the result has. ``threads`` is how many the proof may use, 0 being one per core. The others are as for
     :func:`optimize`.
 
-    Gives a report: ``model_type`` that it was, ``target_os`` and ``specification_version`` that it has now, and what
-    :func:`optimize` reports.
+    Gives a report: ``model_type`` that it was, ``target_os`` and ``specification_version`` that it has now, of an ONNX model
+    how many nodes of each op were ``lowered``, and what :func:`optimize` reports.
     """
-    report = _native.convert(
+    found = _native.convert(
         os.fspath(model),
         _package(output),
         force=force,
         target_os=target_os,
         precision=precision,
+        sizes=[(name, _size(name, value)) for name, value in (size or {}).items()],
+        freeze=None if freeze is None else dict(freeze),
+        tolerance=tolerance,
         inputs=_given(model, inputs),
         fit=fit,
         seed=seed,
@@ -354,7 +369,29 @@ def convert(
         timeout=timeout,
         memory_limit=memory_limit,
     )
-    return json.loads(report)
+    result: dict[str, Any] = json.loads(found)
+    if report and output is not None:
+        info = inspect(output)
+        result["ops"] = next(f["ops"] for f in info["functions"] if f["name"] == info["default_function"])
+    return result
+
+
+def _size(name: str, size: Size) -> str:
+    """The sizes that a dimension may have, as text."""
+    if isinstance(size, str):
+        return size
+    if isinstance(size, tuple) and len(size) == 2:
+        first, last = size
+        return f"{first}..{'' if last is None else last}"
+    if isinstance(size, Sequence):
+        return ",".join(str(one) for one in size)
+    if isinstance(size, (int, np.integer)):
+        return str(size)
+    raise InputError(
+        f"the size `{name}` is a {type(size).__name__}",
+        kind="InvalidInput",
+        hint="give a number, a pair of a first and a last size, or a list of choices",
+    )
 
 
 def _configuration(config: StrPath | Mapping[str, Any] | None, quantize: str) -> str | None:

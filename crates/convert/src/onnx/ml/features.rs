@@ -93,6 +93,23 @@ fn narrow(values: &[i64]) -> Result<Vec<i32>> {
     })
 }
 
+/// A dictionary from class to probability for each sample: the probabilities stay an array, with a column for each class.
+pub(in super::super) fn zip_map(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
+    let x = n.need(0)?;
+    let ints = n.ints("classlabels_int64s")?.unwrap_or_default();
+    let strings = n.texts("classlabels_strings")?.unwrap_or_default();
+    let classes: Vec<String> = match strings.is_empty() {
+        true => ints.iter().map(i64::to_string).collect(),
+        false => strings.iter().map(|s| format!("{s:?}")).collect(),
+    };
+    let name = n.proto.output.first().cloned().unwrap_or_default();
+    n.note(format!(
+        "`{name}` is an array with a column for each class, not a list of dictionaries; the classes are {}",
+        classes.join(", ")
+    ));
+    one(x.id, x.elem)
+}
+
 /// Rows of features side by side.
 pub(in super::super) fn feature_vectorizer(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
     // Given for readers; the inputs say it, too.

@@ -6,6 +6,7 @@ use milwright_mil::{DType, ValueId};
 use super::super::compose::{V, one};
 use super::super::elem::Elem;
 use super::super::node::Node;
+use super::coupling::coupled;
 use super::{FLOAT, Labels, Post, best, column, matrix};
 use crate::Error;
 use crate::lower::{Lowering, Result, op};
@@ -200,21 +201,22 @@ pub(in super::super) fn svm_classifier(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
     let winner = best(n, votes)?;
     let label = labels.of(n, winner)?;
     if !a.is_empty() {
-        if classes != 2 || a.len() != 1 || b.len() != 1 {
-            return Err(Error::unsupported(
-                "probabilities of a support vector machine for more than two classes",
-            )
-            .with_hint("they are the result of an iteration: export the model without probabilities"));
+        if a.len() != pairs.len() || b.len() != pairs.len() {
+            return Err(Error::malformed("`prob_a` and `prob_b` do not fit the classes"));
         }
         // 1 - sigmoid(a · score + b), away from 0 and 1.
-        let scaled = n.mul(duels, f64::from(a[0]))?;
-        let moved = n.add(scaled, f64::from(b[0]))?;
+        let (a, b) = (n.float_tensor(&[a.len()], a, FLOAT)?, n.float_tensor(&[b.len()], b, FLOAT)?);
+        let scaled = n.mul(duels, a)?;
+        let moved = n.add(scaled, b)?;
         let sigmoid = n.un(Sigmoid, moved)?;
         let p = n.sub(1.0, sigmoid)?;
         let p = n.max(p, 1e-7)?;
         let p = n.min(p, 1.0 - 1e-7)?;
-        let other = n.sub(1.0, p)?;
-        let scores = n.concat(vec![p, other], 1)?;
+        let mut each = Vec::with_capacity(pairs.len());
+        for i in 0..pairs.len() {
+            each.push(column(n, p, i as i32)?);
+        }
+        let scores = coupled(n, classes, &each)?;
         let scores = post.apply(n, scores)?;
         return Ok(vec![label, V { id: scores, elem: Elem::Float }]);
     }

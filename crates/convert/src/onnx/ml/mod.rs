@@ -1,5 +1,6 @@
 //! Classical models: ai.onnx.ml.
 
+mod coupling;
 mod features;
 mod linear;
 mod tree;
@@ -98,8 +99,8 @@ impl Labels {
         let ints = n.ints(ints)?.map(<[i64]>::to_vec).filter(|l| !l.is_empty());
         if !strings.is_empty() && n.wants(0) {
             return Err(Error::unsupported("class labels that are strings").with_hint(
-                "Core ML has no strings inside a model: use the scores alone (remove the output of labels), and look the \
-                 labels up in the app",
+                "Core ML has no strings inside a model: export the labels as numbers (skl2onnx: \
+                 options={id(model): {'nocl': True, 'zipmap': False}}), and look their names up in the app",
             ));
         }
         let count = ints.as_ref().map_or(strings.len(), Vec::len);
