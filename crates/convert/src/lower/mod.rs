@@ -69,7 +69,7 @@ impl Lowering {
     /// Pushes an op and returns all its results.
     pub fn ops(&mut self, kind: OpKind, mut inputs: Vec<Input>) -> Result<Vec<ValueId>> {
         // Weights are ops of their own: only these are stored in the weight file, compressed, and known by a name.
-        for Input { name, args } in inputs.iter_mut().filter(|_| kind.family() != "constexpr") {
+        for Input { name, args } in inputs.iter_mut().filter(|_| !kind.is_constexpr()) {
             for arg in args {
                 if let Arg::Const(Value::Tensor(tensor)) = arg
                     && tensor.elements() >= MIN_WEIGHT
