@@ -14,8 +14,9 @@ pub(crate) fn make_identifiers(function: &mut Function) {
     }
     let taken = values.iter().chain(&function.inputs).map(|&v| function[v].name.clone());
     let mut taken: HashSet<String> = taken.filter(|name| is_identifier(name)).collect();
+    let outputs = function[function.body].outputs.clone();
     for value in values {
-        if !is_identifier(&function[value].name) {
+        if !outputs.contains(&value) && !is_identifier(&function[value].name) {
             let name = unique(&identifier(&function[value].name), &mut taken);
             function[value].name = name;
         }

@@ -43,7 +43,8 @@ pub(super) fn choose(
     let default = |feature: &Feature, i: usize| {
         let named = feature.names.get(i).cloned().flatten();
         let chosen = named.and_then(|name| defaults.get(&name).copied());
-        chosen.filter(|_| feature.sizes[i].is_open()).unwrap_or_else(|| feature.sizes[i].default())
+        let least = feature.sizes[i].default();
+        chosen.filter(|_| feature.sizes[i].is_open()).map_or(least, |chosen| chosen.max(least))
     };
     let Some(description) = &mut model.description else { return };
     let open = open_sizes(inputs);
@@ -112,7 +113,8 @@ fn defaults(function: &Function, inputs: &[Feature], options: &Options) -> BTree
                     Dim::Unknown => {
                         let name = feature.names.get(i).cloned().flatten();
                         let size = name.and_then(|name| sizes.get(&name).copied());
-                        Dim::Fixed(size.unwrap_or_else(|| feature.sizes[i].default()))
+                        let least = feature.sizes[i].default();
+                        Dim::Fixed(size.map_or(least, |size| size.max(least)))
                     }
                 };
                 let shape: Vec<Dim> = declared.shape.iter().enumerate().map(dim).collect();
