@@ -260,6 +260,10 @@ fn names_that_were_changed_are_kept_in_the_metadata() {
     graph.node[0].input[0] = old.to_owned();
     graph.output[0].name = Some(out.to_owned());
     graph.node[0].output[0] = out.to_owned();
+    let as_it_is = import(&file(&odd), &options());
+    let main = &as_it_is.functions["main"];
+    assert_eq!(main[main.inputs[0]].name, old);
+    assert_eq!(main[main[main.body].outputs[0]].name, out);
     let imported = read(&file(&odd), &Options { for_package: true, ..options() }).unwrap();
     let main = &imported.program.functions["main"];
     let (x, y) = (main[main.inputs[0]].name.clone(), main[main[main.body].outputs[0]].name.clone());
