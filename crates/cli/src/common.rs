@@ -290,13 +290,6 @@ pub struct InputArgs {
 }
 
 impl InputArgs {
-    /// Whether there is a folder with inputs.
-    pub fn is_given(&self) -> bool {
-        self.inputs.is_some()
-    }
-}
-
-impl InputArgs {
     /// The folder, if one is given.
     pub fn folder(
         &self,
