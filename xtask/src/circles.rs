@@ -22,7 +22,6 @@ const KNOWN: &[(&str, &str)] = &[
         "milwright-cpu: : chain convert kernel simd",
         "the matrix product runs element-wise chains as its epilogue",
     ),
-    ("milwright-mil: : ops program", "a program is made of ops, and an op's inference looks at its blocks"),
     ("milwright-mil: ops: declare view", "the declaration of an op makes a type that reads a view of it"),
     ("milwright-optimize: : compression scheme", "a scheme is a named compression"),
 ];

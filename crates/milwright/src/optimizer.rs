@@ -21,13 +21,14 @@ mod release;
 mod report;
 mod search;
 mod spill;
+mod tolerance;
 
 pub use describe::{WeightInfo, WeightUser, weights};
 pub use fp16::{Fp16Finding, Fp16Report, Fp16Signal, find_fp16_losses};
-pub use judge::Tolerance;
 pub use milwright_optimize::{Compression, Quantization, QuantizationInfo};
 pub use report::OptimizeReport;
 pub use search::{CurvePoint, Metric, Search, SearchReport, SearchSamples, SearchedWeight, UniformForm};
+pub use tolerance::Tolerance;
 
 use parts::{Part, Source};
 use release::Releasing;

@@ -333,7 +333,7 @@ fn loop_blocks(
 fn open(ty: &mut TensorType, after: &TensorType, all: bool) -> Result<()> {
     if ty.rank() != after.rank() {
         let (a, b) = (ty.rank(), after.rank());
-        return Err(Error::unsupported(format!("a tensor of rank {a} has rank {b} after a turn")));
+        return Err(Error::unsupported(format!("a tensor of rank {a} has rank {b} after an iteration")));
     }
     for (size, after) in ty.shape.iter_mut().zip(&after.shape) {
         if all || size != after {

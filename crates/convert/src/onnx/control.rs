@@ -247,7 +247,7 @@ pub(super) fn rebuilt(form: &Item, vals: &mut dyn Iterator<Item = Val>) -> Resul
 pub(super) fn open(ty: &mut TensorType, other: &TensorType, all: bool) -> Result<()> {
     if ty.rank() != other.rank() {
         let (a, b) = (ty.rank(), other.rank());
-        return Err(Error::unsupported(format!("a tensor of {a} dimensions has {b} after a turn of the loop"))
+        return Err(Error::unsupported(format!("a tensor of {a} dimensions has {b} after an iteration of the loop"))
             .with_hint("a loop's tensors keep their number of dimensions: export the model with another form of the loop"));
     }
     for (size, other) in ty.shape.iter_mut().zip(&other.shape) {

@@ -1,8 +1,8 @@
 //! `Loop` and `Scan`.
 //!
-//! A loop whose number of turns is known and small is unrolled: its shapes may then change from turn to turn, and what
-//! it computes from the turn's number is folded. Others become a `while_loop`, whose variables are the number of the
-//! turn, the condition if it can change, the carried tensors, and a list for each scan output.
+//! A loop whose number of iterations is known and small is unrolled: its shapes may then change from iteration to iteration, and what
+//! it computes from the iteration's number is folded. Others become a `while_loop`, whose variables are the number of the
+//! iteration, the condition if it can change, the carried tensors, and a list for each scan output.
 
 use milwright_formats::onnx::proto::GraphProto;
 use milwright_mil::{BlockId, DType, Dim, Input, OpKind, Tensor, TensorType, Type, Value, ValueId, param};
@@ -20,16 +20,16 @@ const MAX_UNROLLED: usize = 2000;
 /// The most nodes that unrolling a loop may make that carries sequences, which only unrolling resolves.
 const MAX_FORCED: usize = 1 << 15;
 
-/// What one turn gives.
-struct Turn {
-    /// Whether another turn follows; `None` if that depends on the number of turns only.
+/// What one iteration gives.
+struct Iteration {
+    /// Whether another iteration follows; `None` if that depends on the number of iterations only.
     goes_on: Option<Val>,
     state: Vec<Item>,
     scans: Vec<Val>,
 }
 
 /// What a loop repeats.
-type Body<'b, 'm> = dyn FnMut(&mut Importer<'m>, ValueId, ValueId, Vec<Item>) -> Result<Turn> + 'b;
+type Body<'b, 'm> = dyn FnMut(&mut Importer<'m>, ValueId, ValueId, Vec<Item>) -> Result<Iteration> + 'b;
 
 /// `Loop`.
 pub(super) fn repeat<'m>(n: &mut Node<'_, 'm>) -> Result<Vec<Item>> {
@@ -44,16 +44,16 @@ pub(super) fn repeat<'m>(n: &mut Node<'_, 'm>) -> Result<Vec<Item>> {
         return Err(Error::malformed("its body has too few outputs"));
     }
     let carried = state.len();
-    let mut body = |importer: &mut Importer<'m>, turn: ValueId, condition: ValueId, state: Vec<Item>| {
-        let turn = Item::Tensor(Val::new(Elem::Int64, turn));
+    let mut body = |importer: &mut Importer<'m>, iteration: ValueId, condition: ValueId, state: Vec<Item>| {
+        let iteration = Item::Tensor(Val::new(Elem::Int64, iteration));
         let condition = Item::Tensor(Val::new(Elem::Bool, condition));
-        let inputs = [turn, condition].into_iter().chain(state).collect();
+        let inputs = [iteration, condition].into_iter().chain(state).collect();
         let mut results = subgraph(importer, graph, inputs)?.into_iter();
         let goes_on = results.next().ok_or_else(|| Error::malformed("its body has no outputs"))?;
         let goes_on = Some(tensor(&goes_on)?);
         let state: Vec<Item> = results.by_ref().take(carried).collect();
         let scans = results.map(|item| tensor(&item)).collect::<Result<Vec<Val>>>()?;
-        Ok(Turn { goes_on, state, scans })
+        Ok(Iteration { goes_on, state, scans })
     };
     if condition == Some(false) || limit.is_some_and(|l| l <= 0) {
         return no_turns(n, &mut body, state);
@@ -80,8 +80,8 @@ pub(super) fn repeat<'m>(n: &mut Node<'_, 'm>) -> Result<Vec<Item>> {
             Some(n.scalar(condition)?)
         }
     };
-    let turn = while_loop(n, &mut body, limit, condition, state)?;
-    Ok(turn.state.into_iter().chain(turn.scans.into_iter().map(Item::Tensor)).collect())
+    let iteration = while_loop(n, &mut body, limit, condition, state)?;
+    Ok(iteration.state.into_iter().chain(iteration.scans.into_iter().map(Item::Tensor)).collect())
 }
 
 fn tensor(item: &Item) -> Result<Val> {
@@ -100,7 +100,7 @@ fn finished(importer: &mut Importer<'_>, unrolled: Unrolled) -> Result<Vec<Item>
     Ok(results)
 }
 
-/// Stacks the tensors of all turns along a new first dimension.
+/// Stacks the tensors of all iterations along a new first dimension.
 fn stacked(importer: &mut Importer<'_>, vals: &[Val]) -> Result<Val> {
     let first = vals.first().ok_or_else(|| Error::malformed("there is nothing to stack"))?;
     let mut parts = Vec::with_capacity(vals.len());
@@ -115,13 +115,13 @@ fn stacked(importer: &mut Importer<'_>, vals: &[Val]) -> Result<Val> {
     Ok(Val::new(first.elem, value))
 }
 
-/// A loop without turns: the state stays, and the scan outputs have no elements.
+/// A loop without iterations: the state stays, and the scan outputs have no elements.
 fn no_turns<'m>(importer: &mut Importer<'m>, body: &mut Body<'_, 'm>, state: Vec<Item>) -> Result<Vec<Item>> {
-    // A turn that is thrown away tells the types.
+    // An iteration that is thrown away tells the types.
     let (_, outer) = importer.builder.enter();
-    let turn = importer.constant(Tensor::scalar(0i32));
+    let iteration = importer.constant(Tensor::scalar(0i32));
     let condition = importer.constant(bool_of(true));
-    let probe = body(importer, turn, condition, state.clone());
+    let probe = body(importer, iteration, condition, state.clone());
     let types = probe.and_then(|probe| {
         let types = probe.scans.iter().map(|val| {
             let value = importer.value_of(val)?;
@@ -132,7 +132,7 @@ fn no_turns<'m>(importer: &mut Importer<'m>, body: &mut Body<'_, 'm>, state: Vec
     importer.builder.leave(outer, Vec::new());
     let mut results = state;
     for (elem, ty) in types? {
-        // A size that only a turn would know is that of nothing.
+        // A size that only an iteration would know is that of nothing.
         let sizes = ty.shape.iter().map(|d| Size::Fixed(d.fixed().unwrap_or(0)));
         let sizes: Vec<Size> = [Size::Fixed(0)].into_iter().chain(sizes).collect();
         let shape = importer.shape(&sizes)?;
@@ -145,14 +145,14 @@ fn bool_of(is: bool) -> Tensor {
     Tensor::from_bools(&[], &[is]).expect("one element fits a scalar")
 }
 
-/// The results of all turns.
+/// The results of all iterations.
 struct Unrolled {
     state: Vec<Item>,
-    /// For each scan output, the tensors of all turns.
+    /// For each scan output, the tensors of all iterations.
     scans: Vec<Vec<Val>>,
 }
 
-/// Unrolls a loop, if that is allowed and its condition is known in every turn.
+/// Unrolls a loop, if that is allowed and its condition is known in every iteration.
 fn unrolled<'m>(
     importer: &mut Importer<'m>,
     body: &mut Body<'_, 'm>,
@@ -166,10 +166,10 @@ fn unrolled<'m>(
     if limit.saturating_mul(cost.max(1)) > most {
         return Ok(None);
     }
-    // Whether the condition is known is seen in a first turn that is thrown away.
+    // Whether the condition is known is seen in a first iteration that is thrown away.
     let (_, outer) = importer.builder.enter();
-    let known =
-        turn_of(importer, body, 0, state.to_vec()).map(|turn| known_condition(importer, &turn).is_some());
+    let known = iteration_of(importer, body, 0, state.to_vec())
+        .map(|iteration| known_condition(importer, &iteration).is_some());
     importer.builder.leave(outer, Vec::new());
     if !known? {
         return Ok(None);
@@ -177,13 +177,13 @@ fn unrolled<'m>(
     let mut state = state.to_vec();
     let mut scans: Vec<Vec<Val>> = Vec::new();
     for i in 0..limit {
-        let turn = turn_of(importer, body, i, state)?;
-        let goes_on = known_condition(importer, &turn);
+        let iteration = iteration_of(importer, body, i, state)?;
+        let goes_on = known_condition(importer, &iteration);
         if scans.is_empty() {
-            scans = turn.scans.iter().map(|_| Vec::new()).collect();
+            scans = iteration.scans.iter().map(|_| Vec::new()).collect();
         }
-        scans.iter_mut().zip(turn.scans).for_each(|(all, val)| all.push(val));
-        state = turn.state;
+        scans.iter_mut().zip(iteration.scans).for_each(|(all, val)| all.push(val));
+        state = iteration.state;
         match goes_on {
             Some(true) => {}
             Some(false) => break,
@@ -193,21 +193,21 @@ fn unrolled<'m>(
     Ok(Some(Unrolled { state, scans }))
 }
 
-fn turn_of<'m>(
+fn iteration_of<'m>(
     importer: &mut Importer<'m>,
     body: &mut Body<'_, 'm>,
     i: usize,
     state: Vec<Item>,
-) -> Result<Turn> {
-    let number = i32::try_from(i).map_err(|_| Error::unsupported("a loop of too many turns"))?;
-    let turn = importer.constant(Tensor::scalar(number));
+) -> Result<Iteration> {
+    let number = i32::try_from(i).map_err(|_| Error::unsupported("a loop of too many iterations"))?;
+    let iteration = importer.constant(Tensor::scalar(number));
     let condition = importer.constant(bool_of(true));
-    body(importer, turn, condition, state)
+    body(importer, iteration, condition, state)
 }
 
-/// Whether the loop goes on after a turn, if that is known.
-fn known_condition(importer: &Importer<'_>, turn: &Turn) -> Option<bool> {
-    match &turn.goes_on {
+/// Whether the loop goes on after an iteration, if that is known.
+fn known_condition(importer: &Importer<'_>, iteration: &Iteration) -> Option<bool> {
+    match &iteration.goes_on {
         None => Some(true),
         Some(val) => importer.known_of(val)?.to_f64().first().map(|&x| x != 0.0),
     }
@@ -222,10 +222,10 @@ fn size_of(graph: &GraphProto) -> usize {
 /// The blocks of one attempt at a `while_loop`, and what its body gives.
 struct Attempt {
     blocks: Vec<BlockId>,
-    /// The types of the carried tensors after a turn.
+    /// The types of the carried tensors after an iteration.
     after: Vec<TensorType>,
     scans: Vec<(Elem, TensorType)>,
-    /// Whether the condition is true after every turn.
+    /// Whether the condition is true after every iteration.
     always: bool,
 }
 
@@ -245,7 +245,7 @@ fn while_loop<'m>(
     limit: Option<ValueId>,
     condition: Option<ValueId>,
     state: Vec<Item>,
-) -> Result<Turn> {
+) -> Result<Iteration> {
     let label = importer.label.clone();
     let mut first = Vec::with_capacity(state.len());
     let mut variables =
@@ -253,9 +253,9 @@ fn while_loop<'m>(
     for item in &state {
         let Item::Tensor(val) = item else {
             return Err(Error::unsupported(
-                "it carries a sequence or an optional through a number of turns that is not known, or is large",
+                "it carries a sequence or an optional through a number of iterations that is not known, or is large",
             )
-            .with_hint("freeze the input that the number of turns depends on, with `--freeze NAME=FILE`"));
+            .with_hint("freeze the input that the number of iterations depends on, with `--freeze NAME=FILE`"));
         };
         let value = importer.value_of(val)?;
         first.push(value);
@@ -263,7 +263,7 @@ fn while_loop<'m>(
         variables.types.push(importer.ty(value)?.clone());
     }
     // The first attempt finds the types of scan outputs, and whether the condition ever changes. Shapes may change
-    // between turns: sizes that do become unknown in the next attempt.
+    // between iterations: sizes that do become unknown in the next attempt.
     for attempt in 0..4 {
         let made = blocks(importer, body, &variables, &label)?;
         let stable = variables.types.iter().zip(&made.after).all(|(a, b)| a == b);
@@ -272,7 +272,7 @@ fn while_loop<'m>(
         if attempt < 3 && (!stable || drops_condition || !knows_scans) {
             if drops_condition && limit.is_none() {
                 return Err(Error::malformed(
-                    "the loop never ends: it has no number of turns, and its condition is always true",
+                    "the loop never ends: it has no number of iterations, and its condition is always true",
                 ));
             }
             variables.has_condition &= !drops_condition;
@@ -313,13 +313,13 @@ fn blocks<'m>(
     }
 }
 
-/// The inputs of a block of the loop: the number of the turn, the condition, the carried tensors and the lists.
+/// The inputs of a block of the loop: the number of the iteration, the condition, the carried tensors and the lists.
 fn block_inputs(
     importer: &mut Importer<'_>,
     variables: &Variables,
     label: &str,
 ) -> (ValueId, Option<ValueId>, Vec<ValueId>, Vec<ValueId>) {
-    let turn = importer.builder.block_input(&format!("{label}_turn"), Type::scalar(DType::Int32));
+    let iteration = importer.builder.block_input(&format!("{label}_iteration"), Type::scalar(DType::Int32));
     let condition = variables
         .has_condition
         .then(|| importer.builder.block_input(&format!("{label}_goes_on"), Type::scalar(DType::Bool)));
@@ -332,13 +332,13 @@ fn block_inputs(
             importer.builder.block_input(&format!("{label}_list"), ty)
         })
         .collect();
-    (turn, condition, state, lists)
+    (iteration, condition, state, lists)
 }
 
 fn test_block(importer: &mut Importer<'_>, variables: &Variables, label: &str) -> Result<Option<ValueId>> {
-    let (turn, condition, _, _) = block_inputs(importer, variables, label);
+    let (iteration, condition, _, _) = block_inputs(importer, variables, label);
     let in_limit = match variables.limit {
-        Some(limit) => Some(op!(importer, Less, x = turn, y = limit)?),
+        Some(limit) => Some(op!(importer, Less, x = iteration, y = limit)?),
         None => None,
     };
     Ok(match (in_limit, condition) {
@@ -358,16 +358,16 @@ fn body_block<'m>(
     variables: &Variables,
     label: &str,
 ) -> Result<Outputs> {
-    let (turn, condition, state, lists) = block_inputs(importer, variables, label);
+    let (iteration, condition, state, lists) = block_inputs(importer, variables, label);
     let inner = match condition {
         Some(condition) => condition,
         None => importer.constant(bool_of(true)),
     };
     let items =
         variables.elems.iter().zip(&state).map(|(&elem, &v)| Item::Tensor(Val::new(elem, v))).collect();
-    let made = body(importer, turn, inner, items)?;
+    let made = body(importer, iteration, inner, items)?;
     label.clone_into(&mut importer.label);
-    let mut outputs = vec![op!(importer, Add, x = turn, y = 1)?];
+    let mut outputs = vec![op!(importer, Add, x = iteration, y = 1)?];
     let mut always = true;
     if let Some(goes_on) = &made.goes_on {
         let known = known_condition(importer, &made);
@@ -404,7 +404,7 @@ fn body_block<'m>(
         }
         scans.push((val.elem, ty));
         if let Some(&list) = lists.get(i) {
-            outputs.push(op!(importer, ListWrite, ls = list, index = turn, value = value)?);
+            outputs.push(op!(importer, ListWrite, ls = list, index = iteration, value = value)?);
         }
     }
     Ok((outputs, after, scans, always))
@@ -418,7 +418,7 @@ fn run(
     first: Vec<ValueId>,
     made: Attempt,
     label: &str,
-) -> Result<Turn> {
+) -> Result<Iteration> {
     label.clone_into(&mut importer.label);
     let mut vars = vec![importer.constant(Tensor::scalar(0i32))];
     if variables.has_condition {
@@ -434,20 +434,20 @@ fn run(
     let skipped = 1 + usize::from(variables.has_condition);
     let inputs = vec![Input::values(param!(WhileLoop.loop_vars), vars)];
     let results = importer.ops_with_blocks(OpKind::WhileLoop, inputs, made.blocks)?;
-    let turns = results[0];
+    let iterations = results[0];
     let (state, lists) = results[skipped..].split_at(first.len());
     let state =
         variables.elems.iter().zip(state).map(|(&elem, &v)| Item::Tensor(Val::new(elem, v))).collect();
     let mut scans = Vec::with_capacity(lists.len());
     for ((elem, ty), &list) in made.scans.iter().zip(lists) {
-        let all = op!(importer, Range1d, start = 0, end = turns, step = 1)?;
+        let all = op!(importer, Range1d, start = 0, end = iterations, step = 1)?;
         let mut stacked = op!(importer, ListGather, ls = list, indices = all)?;
         if ty.rank() == 0 {
             stacked = op!(importer, Squeeze, x = stacked, axes = &[1][..])?;
         }
         scans.push(Val::new(*elem, stacked));
     }
-    Ok(Turn { goes_on: None, state, scans })
+    Ok(Iteration { goes_on: None, state, scans })
 }
 
 /// The most dimensions of an element of a list.
@@ -482,37 +482,37 @@ fn list(importer: &mut Importer<'_>, ty: &TensorType) -> Result<ValueId> {
     importer.op(OpKind::MakeList, inputs)
 }
 
-/// A step: of the number of the turn and what is carried, what is carried on and what is stacked.
+/// A step: of the number of the iteration and what is carried, what is carried on and what is stacked.
 pub(super) type Step<'s, 'm> =
     dyn FnMut(&mut Importer<'m>, ValueId, Vec<Val>) -> Result<(Vec<Val>, Vec<Val>)> + 's;
 
 /// Repeats steps that carry tensors and each give some, which are stacked along a new first dimension. `cost` is about
-/// how many nodes a step is worth, and `turns` the number of steps, if it is known.
+/// how many nodes a step is worth, and `iterations` the number of steps, if it is known.
 pub(super) fn steps<'m>(
     importer: &mut Importer<'m>,
-    turns: Option<usize>,
+    iterations: Option<usize>,
     length: ValueId,
     cost: usize,
     state: Vec<Val>,
     step: &mut Step<'_, 'm>,
 ) -> Result<(Vec<Val>, Vec<Val>)> {
     let carried = state.len();
-    let mut body = |importer: &mut Importer<'m>, turn: ValueId, _: ValueId, state: Vec<Item>| {
+    let mut body = |importer: &mut Importer<'m>, iteration: ValueId, _: ValueId, state: Vec<Item>| {
         let state = state.iter().map(tensor).collect::<Result<Vec<Val>>>()?;
-        let (state, scans) = step(importer, turn, state)?;
-        Ok(Turn { goes_on: None, state: state.into_iter().map(Item::Tensor).collect(), scans })
+        let (state, scans) = step(importer, iteration, state)?;
+        Ok(Iteration { goes_on: None, state: state.into_iter().map(Item::Tensor).collect(), scans })
     };
     let state: Vec<Item> = state.into_iter().map(Item::Tensor).collect();
-    let unrolled = match turns.and_then(|t| i64::try_from(t).ok()).filter(|&t| t > 0) {
+    let unrolled = match iterations.and_then(|t| i64::try_from(t).ok()).filter(|&t| t > 0) {
         Some(limit) => unrolled(importer, &mut body, cost, limit, &state)?,
         None => None,
     };
-    let results = match (unrolled, turns) {
+    let results = match (unrolled, iterations) {
         (Some(unrolled), _) => finished(importer, unrolled)?,
         (None, Some(0)) => no_turns(importer, &mut body, state)?,
         (None, _) => {
-            let turn = while_loop(importer, &mut body, Some(length), None, state)?;
-            turn.state.into_iter().chain(turn.scans.into_iter().map(Item::Tensor)).collect()
+            let iteration = while_loop(importer, &mut body, Some(length), None, state)?;
+            iteration.state.into_iter().chain(iteration.scans.into_iter().map(Item::Tensor)).collect()
         }
     };
     let mut vals = results.iter().map(tensor).collect::<Result<Vec<Val>>>()?;
@@ -575,16 +575,16 @@ fn scanned<'m>(
         taken.push(Taken { elem: val.elem, value, axis, reversed: at(&directions.input_reversed, i) == 1 });
     }
     let size = Size::Of(taken[0].value, taken[0].axis..taken[0].axis + 1);
-    let turns = importer.known_size(&size);
+    let iterations = importer.known_size(&size);
     let length = importer.shape(std::slice::from_ref(&size))?;
     let length = importer.scalar(length)?;
-    let mut body = |importer: &mut Importer<'m>, turn: ValueId, _: ValueId, state: Vec<Item>| {
+    let mut body = |importer: &mut Importer<'m>, iteration: ValueId, _: ValueId, state: Vec<Item>| {
         let mut inputs = state;
         for input in &taken {
-            let mut index = turn;
+            let mut index = iteration;
             if input.reversed {
                 let last = op!(importer, Sub, x = length, y = 1)?;
-                index = op!(importer, Sub, x = last, y = turn)?;
+                index = op!(importer, Sub, x = last, y = iteration)?;
             }
             let dtype = importer.ty(input.value)?.dtype;
             let x = importer.cast(input.value, if dtype == DType::Bool { DType::Int32 } else { dtype })?;
@@ -595,20 +595,20 @@ fn scanned<'m>(
         let mut results = subgraph(importer, graph, inputs)?.into_iter();
         let state: Vec<Item> = results.by_ref().take(carried).collect();
         let scans = results.map(|item| tensor(&item)).collect::<Result<Vec<Val>>>()?;
-        Ok(Turn { goes_on: None, state, scans })
+        Ok(Iteration { goes_on: None, state, scans })
     };
     let state = inputs[..carried].to_vec();
-    let unrolled = match turns.and_then(|t| i64::try_from(t).ok()) {
+    let unrolled = match iterations.and_then(|t| i64::try_from(t).ok()) {
         Some(0) => None,
         Some(limit) => unrolled(importer, &mut body, size_of(graph), limit, &state)?,
         None => None,
     };
-    let mut results = match (unrolled, turns) {
+    let mut results = match (unrolled, iterations) {
         (Some(unrolled), _) => finished(importer, unrolled)?,
         (None, Some(0)) => no_turns(importer, &mut body, state)?,
         (None, _) => {
-            let turn = while_loop(importer, &mut body, Some(length), None, state)?;
-            turn.state.into_iter().chain(turn.scans.into_iter().map(Item::Tensor)).collect()
+            let iteration = while_loop(importer, &mut body, Some(length), None, state)?;
+            iteration.state.into_iter().chain(iteration.scans.into_iter().map(Item::Tensor)).collect()
         }
     };
     for (i, item) in results[carried..].iter_mut().enumerate() {

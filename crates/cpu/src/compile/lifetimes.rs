@@ -2,7 +2,7 @@
 //!
 //! The steps of the body and of nested blocks are numbered in the order in which they stand; a loop and a branch end
 //! with a number of their own. A value from outside that a loop reads lives until the loop ends, because the next
-//! turn reads it again. The variables of a loop live in one place as long as the loop runs.
+//! iteration reads it again. The variables of a loop live in one place as long as the loop runs.
 
 use std::collections::HashMap;
 
@@ -28,7 +28,7 @@ pub(super) struct Lifetimes<'a> {
 pub(super) struct Variable {
     /// The number at which the body uses its old value last.
     pub last: usize,
-    /// The value that the body gives it for the next turn.
+    /// The value that the body gives it for the next iteration.
     pub next: ValueNo,
 }
 

@@ -323,17 +323,17 @@ impl Lower<'_> {
                 }
                 return other(Work::Cond { pred, branches, outputs });
             }
-            (OpKind::WhileLoop, &[cond, turn]) => {
+            (OpKind::WhileLoop, &[cond, body]) => {
                 let init: Vec<ValueNo> = self.args(id)?.into_iter().flat_map(|(_, a)| a).collect();
                 let mut outputs = Vec::with_capacity(op.outputs.len());
                 for (i, &v) in op.outputs.iter().enumerate() {
                     let f = self.f;
                     let ty = Ty::from_type(self.facts.ty(f, v));
                     let first = init.get(i).is_some_and(|&v| Some(&self.graph.values[v].ty) == ty.as_ref());
-                    let shared = [f[cond].inputs.get(i), f[turn].inputs.get(i), f[turn].outputs.get(i)];
+                    let shared = [f[cond].inputs.get(i), f[body].inputs.get(i), f[body].outputs.get(i)];
                     outputs.push(if first { self.result(v, &shared)? } else { self.slot(v)? });
                 }
-                let (cond, body) = (self.nested(cond, &outputs)?, self.nested(turn, &outputs)?);
+                let (cond, body) = (self.nested(cond, &outputs)?, self.nested(body, &outputs)?);
                 return other(Work::While { init, cond, body, outputs });
             }
             (OpKind::ReadState, _) => {

@@ -1,4 +1,4 @@
-//! Computes a `linear` of the rows of a tensor before the loop that takes one row in each turn.
+//! Computes a `linear` of the rows of a tensor before the loop that takes one row in each iteration.
 //!
 //! ```text
 //!                                         all = linear(x = x, weight = w, bias = b)
@@ -9,7 +9,7 @@
 //!
 //! That is how coremltools writes recurrent layers that Core ML does not have. One product of many rows takes a fraction
 //! of the time of as many products of one row. The loop must count up to a known number, which must be at least half of
-//! the number of rows: the rows that no turn takes are computed for nothing.
+//! the number of rows: the rows that no iteration takes are computed for nothing.
 
 use super::edit::Editor;
 use crate::infer::Facts;
@@ -28,20 +28,20 @@ pub(super) fn run(e: &mut Editor<'_>, _: Option<&dyn Evaluate>) {
     let facts = e.facts();
     for loop_op in loops {
         let &[cond, body] = &e.f[loop_op].blocks[..] else { continue };
-        let Some(turns) = turns(e, loop_op, cond, body) else {
-            e.skip(loop_op, "how often the loop turns is not known");
+        let Some(iterations) = iterations(e, loop_op, cond, body) else {
+            e.skip(loop_op, "the number of iterations is not known");
             continue;
         };
         for op in e.f[body].ops.clone() {
             if e.is(op, OpKind::Linear) {
-                hoist(e, &facts, loop_op, body, op, turns);
+                hoist(e, &facts, loop_op, body, op, iterations);
             }
         }
     }
 }
 
-/// How often a loop turns that adds 1 to a variable until it reaches a constant.
-fn turns(e: &Editor<'_>, loop_op: OpId, cond: BlockId, body: BlockId) -> Option<i64> {
+/// The number of iterations of a loop that adds 1 to a variable until it reaches a constant.
+fn iterations(e: &Editor<'_>, loop_op: OpId, cond: BlockId, body: BlockId) -> Option<i64> {
     let &[go] = &e.f[cond].outputs[..] else { return None };
     let less = e.producer(go, OpKind::Less)?;
     let counter = e.value(less, param!(Less.x))?;
@@ -65,7 +65,7 @@ fn hoist(
     loop_op: OpId,
     body: BlockId,
     op: OpId,
-    turns: i64,
+    iterations: i64,
 ) -> Option<()> {
     // From the linear's input back to the row.
     let input = e.value(op, param!(Linear.x))?;
@@ -98,7 +98,7 @@ fn hoist(
         e.skip(op, "its input is not a whole row");
         return None;
     }
-    if rows.len() > MAX_RANK || usize::try_from(turns).ok()? < n.div_ceil(2) {
+    if rows.len() > MAX_RANK || usize::try_from(iterations).ok()? < n.div_ceil(2) {
         e.skip(op, "the loop takes too few of the rows");
         return None;
     }

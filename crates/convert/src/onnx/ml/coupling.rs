@@ -51,13 +51,12 @@ pub(super) fn coupled(n: &mut Lowering, classes: usize, pairs: &[ValueId]) -> Re
 fn matrix(n: &mut Lowering, classes: usize, pairs: &[ValueId]) -> Result<ValueId> {
     // The probability of i against j.
     let mut of = vec![vec![None; classes]; classes];
-    let mut next = pairs.iter();
-    for i in 0..classes {
-        for j in i + 1..classes {
-            let p = *next.next().ok_or_else(|| Error::malformed("too few pairs of classes"))?;
-            of[i][j] = Some(p);
-            of[j][i] = Some(n.sub(1.0, p)?);
-        }
+    let every_pair = (0..classes).flat_map(|i| (i + 1..classes).map(move |j| (i, j)));
+    let mut given = pairs.iter();
+    for (i, j) in every_pair {
+        let p = *given.next().ok_or_else(|| Error::malformed("too few pairs of classes"))?;
+        of[i][j] = Some(p);
+        of[j][i] = Some(n.sub(1.0, p)?);
     }
     let get = |i: usize, j: usize| of[i][j].ok_or_else(|| Error::malformed("a pair of one class"));
     let mut rows = Vec::with_capacity(classes);

@@ -51,17 +51,17 @@ pub(super) fn written_out(
         products = op!(n, Add, x = products, y = bias)?;
     }
     let size = Size::Of(x, 0..1);
-    let turns = n.known_size(&size);
+    let iterations = n.known_size(&size);
     let length = n.shape(std::slice::from_ref(&size))?;
     let length = n.scalar(length)?;
     let cell = Cell { network, d, r, state_bias, peephole, lengths: operands.lengths };
     let elem = Elem::Float;
     let state = [Some(h), c].into_iter().flatten().map(|v| Val::new(elem, v)).collect();
-    let mut step = |n: &mut Importer<'_>, turn: ValueId, state: Vec<Val>| {
-        let mut index = turn;
+    let mut step = |n: &mut Importer<'_>, iteration: ValueId, state: Vec<Val>| {
+        let mut index = iteration;
         if reversed {
             let last = op!(n, Sub, x = length, y = 1)?;
-            index = op!(n, Sub, x = last, y = turn)?;
+            index = op!(n, Sub, x = last, y = iteration)?;
         }
         let product = op!(n, Gather, x = products, indices = index, axis = 0)?;
         let h = n.value_of(&state[0])?;
@@ -69,11 +69,11 @@ pub(super) fn written_out(
             Some(c) => Some(n.value_of(c)?),
             None => None,
         };
-        let (h, c) = cell.step(n, turn, product, h, c)?;
+        let (h, c) = cell.step(n, iteration, product, h, c)?;
         let state = [Some(h), c].into_iter().flatten().map(|v| Val::new(elem, v)).collect();
         Ok((state, vec![Val::new(elem, h)]))
     };
-    let (last, all) = steps(n, turns, length, STEP_COST, state, &mut step)?;
+    let (last, all) = steps(n, iterations, length, STEP_COST, state, &mut step)?;
     let y = n.value_of(&all[0])?;
     let h = n.value_of(&last[0])?;
     let c = match last.get(1) {
@@ -98,7 +98,7 @@ impl Cell<'_> {
     fn step<'m>(
         &self,
         n: &mut Importer<'m>,
-        turn: ValueId,
+        iteration: ValueId,
         product: ValueId,
         h: ValueId,
         c: Option<ValueId>,
@@ -117,7 +117,7 @@ impl Cell<'_> {
             }
         };
         let Some(lengths) = self.lengths else { return Ok((new_h, new_c)) };
-        let goes_on = op!(n, Less, x = turn, y = lengths)?;
+        let goes_on = op!(n, Less, x = iteration, y = lengths)?;
         let goes_on = op!(n, ExpandDims, x = goes_on, axes = &[1][..])?;
         let h = op!(n, Select, cond = goes_on, a = new_h, b = h)?;
         let c = match (new_c, c) {

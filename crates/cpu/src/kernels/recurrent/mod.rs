@@ -212,13 +212,13 @@ impl Layer {
         run.pool.for_each_chunk(floats, each, |d, floats| {
             let hh = self.panels(packed, d).1;
             let Direction { gates, sequence, h, more } = self.direction(floats, more);
-            let turn_len = self.batch * self.width();
-            for turn in 0..self.steps {
+            let iteration_len = self.batch * self.width();
+            for iteration in 0..self.steps {
                 let backward = self.reverse || d == 1;
-                let position = if backward { self.steps - 1 - turn } else { turn };
-                step(d, hh, &mut gates[position * turn_len..][..turn_len], h, more);
+                let position = if backward { self.steps - 1 - iteration } else { iteration };
+                step(d, hh, &mut gates[position * iteration_len..][..iteration_len], h, more);
                 // In a bidirectional layer, both halves of an output row are for the same position of the input.
-                let place = if self.bidirectional { position } else { turn };
+                let place = if self.bidirectional { position } else { iteration };
                 if self.sequence {
                     sequence[place * h.len()..][..h.len()].copy_from_slice(h);
                 }

@@ -9,7 +9,7 @@ op! {
     /// Runs its second block, the body, as long as its first block, the condition, yields true.
     ///
     /// Both blocks take the loop variables; the body yields their next values. `loop_vars` are the first
-    /// values; the results are the last ones. Shapes may change from turn to turn as far as the types of the
+    /// values; the results are the last ones. Shapes may change from iteration to iteration as far as the types of the
     /// blocks' inputs leave them open.
     WhileLoop since Ios13 {
         loop_vars: ManyAny,
@@ -34,7 +34,7 @@ fn infer(p: &Params<'_>) -> Result<Vec<Inferred>, InferError> {
     let join = |(i, (a, b))| {
         join(a, b)
             .map(Inferred::from)
-            .ok_or_else(|| InferError(format!("loop variable {i} is {a} at first, but {b} after a turn")))
+            .ok_or_else(|| InferError(format!("loop variable {i} is {a} at first, but {b} after an iteration")))
     };
     first.iter().map(|a| a.ty).zip(body).enumerate().map(join).collect()
 }
