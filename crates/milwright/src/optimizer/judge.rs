@@ -3,7 +3,7 @@
 use milwright_mil::OpKind;
 
 use super::tolerance::{Tolerance, limited};
-use super::{Observations, OptimizeReport, Optimizer};
+use super::{Compression, Observations, OptimizeReport, Optimizer};
 use crate::kinds::Task;
 use crate::{Error, ErrorKind, Model, OutputDifference, Result, Snr, WeightReport};
 
