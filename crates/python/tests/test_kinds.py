@@ -58,9 +58,9 @@ def test_what_is_not_converted_is_an_error(tmp_path):
         milwright.convert(NETWORK, tmp_path / "new.mlmodelc")
     with pytest.raises(milwright.InputError, match="single file"):
         milwright.optimize(NETWORK, tmp_path / "new.mlmodel")
-    with pytest.raises(milwright.InputError, match="ios15, ios16, ios17 and ios18"):
+    with pytest.raises(milwright.InputError, match="one of ios15, ios16, ios17, ios18"):
         milwright.convert(NETWORK, target_os="ios14")
-    with pytest.raises(milwright.InputError, match="float32 and float16"):
+    with pytest.raises(milwright.InputError, match="one of float32, float16"):
         milwright.convert(NETWORK, precision="int8")
     with pytest.raises(milwright.UnsupportedError, match="treeEnsembleClassifier"):
         milwright.convert(MODELS / "tree_classifier.mlmodel")
