@@ -435,10 +435,12 @@ def copy() -> None:
             if not target.is_file() or target.read_bytes() != source.read_bytes():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, target)
-    for folder, _, names in os.walk(COPY / "crates"):
+    for folder, _, names in os.walk(COPY / "crates", topdown=False):
         for name in names:
             if not (ROOT / Path(folder, name).relative_to(COPY)).is_file():
                 Path(folder, name).unlink()
+        if not (ROOT / Path(folder).relative_to(COPY)).is_dir():
+            Path(folder).rmdir()
 
 
 def seed(name: str, places) -> str:

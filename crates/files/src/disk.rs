@@ -1,6 +1,6 @@
 //! All calls that change the disk, in one place, so that tests can make each of them fail or end the process there.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
@@ -44,9 +44,10 @@ impl NewFile {
         if is_rehearsal() { Ok(()) } else { self.0.sync_all() }
     }
 
-    /// Locks the file while this process has it open, which marks it as in use. Some file systems cannot.
-    pub fn lock(&self) {
-        let _ = self.0.try_lock();
+    /// Locks the file while this process has it open, which marks it as in use. Returns `false` if somebody else has
+    /// locked it since it was created. Where the file system has no locks, the file counts as locked.
+    pub fn lock(&self) -> bool {
+        !matches!(self.0.try_lock(), Err(TryLockError::WouldBlock))
     }
 }
 
@@ -92,7 +93,11 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 pub fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
     step()?;
     if from.is_dir() {
-        // No system renames a folder to the name of a file, or to that of a folder that is not empty.
+        // Some versions of Windows rename a folder to the name of a file.
+        if to.symlink_metadata().is_ok_and(|there| !there.is_dir()) {
+            return Ok(false);
+        }
+        // Other systems do not, and none renames a folder to the name of one that is not empty.
         return match fs::rename(from, to) {
             Err(_) if to.symlink_metadata().is_ok() => Ok(false),
             result => result.map(|()| true),

@@ -177,16 +177,21 @@ impl StagedFolder {
             loop {
                 let number = COUNTER.fetch_add(1, Ordering::Relaxed);
                 let folder = parent.join(format!("{prefix}{}-{number}", process::id()));
-                let lock = disk::create_folder(&folder).and_then(|()| {
-                    NewFile::create(&folder.join(LOCK)).inspect(NewFile::lock).inspect_err(|_| {
+                match disk::create_folder(&folder) {
+                    // A stale folder of an earlier process with the same number.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                    created => created?,
+                }
+                let lock = NewFile::create(&folder.join(LOCK));
+                match lock {
+                    // Until it is locked, another writer may take the folder for a stale one, and remove it.
+                    Ok(lock) if lock.lock() && folder.join(LOCK).exists() => return Ok((folder, lock)),
+                    Err(error) if error.kind() != io::ErrorKind::NotFound || !parent.is_dir() => {
                         // Empty folders are harmless, and the next write removes them.
                         let _ = disk::remove_all(&folder);
-                    })
-                });
-                match lock {
-                    // A stale folder of an earlier process with the same number.
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                    lock => return lock.map(|lock| (folder, lock)),
+                        return Err(error);
+                    }
+                    _ => {}
                 }
             }
         };
