@@ -99,6 +99,8 @@ pub fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
         }
         // Other systems do not, and none renames a folder to the name of one that is not empty.
         return match fs::rename(from, to) {
+            // Windows does not rename to the name of an empty folder, which may be removed.
+            Err(_) if cfg!(windows) && fs::remove_dir(to).is_ok() => fs::rename(from, to).map(|()| true),
             Err(_) if to.symlink_metadata().is_ok() => Ok(false),
             result => result.map(|()| true),
         };
