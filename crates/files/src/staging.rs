@@ -339,7 +339,10 @@ fn remove_stale(parent: &Path, prefix: &str, destination: &Path) {
                     if aside.exists() && !destination.exists() && disk::rename(&aside, destination).is_err() {
                         continue;
                     }
-                    // Closed first, as in `StagedFolder::drop`. Nobody needs the folder any more.
+                    // Its name goes while it is locked: whoever made it a moment ago, and locks it next, sees that it
+                    // is gone, and makes another folder.
+                    let _ = fs::remove_file(folder.join(LOCK));
+                    // Closed first, as in `StagedFolder::drop`.
                     drop(lock);
                     let _ = disk::remove_all(&folder);
                 }
@@ -348,7 +351,7 @@ fn remove_stale(parent: &Path, prefix: &str, destination: &Path) {
             // process tries another one.
             Err(_) if fs::remove_dir(&folder).is_ok() => {}
             // The lock is created before all else, so without it, the folder is the rest of an interrupted removal.
-            Err(_) if !folder.join(LOCK).exists() && !folder.join(ASIDE).exists() => {
+            Err(_) if !folder.join(LOCK).exists() && !must_stay(&folder, destination) => {
                 let _ = disk::remove_all(&folder);
             }
             Err(_) => {}
