@@ -75,6 +75,7 @@ impl NewOp {
         Ok(files)
     }
 
+    /// A declaration that compiles. Its TODO is for the person who adds the op.
     fn declaration(&self) -> String {
         let NewOp { name, ty, since, .. } = self;
         format!(
