@@ -35,7 +35,7 @@ main() {
     fi
     scripts/std.sh "$target" "$cache/sysroot-$machine"
     case ${1:-sample} in
-        sample) [ "$machine" = arm ] && crates=(cache cpu) || crates=(files formats cache worker mil) ;;
+        sample) [ "$machine" = arm ] && crates=(cpu) || crates=(files formats cache worker) ;;
         all) crates=("${every[@]}") ;;
         *) crates=("$@") ;;
     esac

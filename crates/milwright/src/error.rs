@@ -70,22 +70,7 @@ impl Error {
 
     /// An error of the operating system. `action` completes "cannot … it".
     pub fn io(action: &str, path: &Path, source: std::io::Error) -> Error {
-        use std::io::ErrorKind as Io;
-        let hint = match source.kind() {
-            Io::NotFound => Some("check the path"),
-            Io::NotADirectory => Some("check the path: a file is where a folder should be"),
-            Io::PermissionDenied | Io::ReadOnlyFilesystem => Some("check the permissions"),
-            Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => {
-                Some("free some space, or write to another disk")
-            }
-            _ => None,
-        };
-        let error =
-            Error::new(ErrorKind::Io, format!("cannot {action} it: {source}")).at(path).with_source(source);
-        match hint {
-            Some(hint) => error.with_hint(hint),
-            None => error,
-        }
+        Error::from(milwright_formats::Error::io(&format!("{action} it"), source)).at(path)
     }
 
     /// Names the file.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use milwright_mil::{DType, Tensor, Value as MilValue};
 
 use crate::memory::{AlignedBytes, align_up};
-use crate::plan::{Constant, Graph, Place, Ty, Value, ValueNo, dtype_code};
+use crate::plan::{Constant, ConstantNo, Graph, Place, Ty, Value, ValueNo, dtype_code};
 use crate::{KernelError, View};
 
 /// Constants of at most this size are stored in the graph, not in the data section.
@@ -19,9 +19,9 @@ pub(super) struct Constants {
     /// Values by the constant's address, length, element type and shape.
     seen: HashMap<(usize, usize, DType, Vec<usize>), ValueNo>,
     /// Constants for the data section: the constant's number and its tensor.
-    large: Vec<(usize, Tensor)>,
+    large: Vec<(ConstantNo, Tensor)>,
     /// Single-precision copies of half-precision constants.
-    wide: HashMap<u32, ValueNo>,
+    wide: HashMap<ConstantNo, ValueNo>,
     /// The other contents of the data section, such as packed weights. Their offsets are assigned at once.
     chunks: Vec<(u64, Bytes)>,
     len: u64,
@@ -46,7 +46,7 @@ impl Constants {
         if let Some(&id) = self.seen.get(&key) {
             return id;
         }
-        self.large.push((graph.constants.len(), t.clone()));
+        self.large.push((ConstantNo(graph.constants.len() as u32), t.clone()));
         let id = push(graph, ty, Constant::Packed(code, shape));
         self.seen.insert(key, id);
         id
@@ -55,7 +55,7 @@ impl Constants {
     /// Returns a single-precision copy of a large half-precision constant; `None` for other constants.
     pub(super) fn widened(&mut self, graph: &mut Graph, value: ValueNo) -> Option<ValueNo> {
         let Place::Constant(c) = graph.values[value].place else { return None };
-        let at = self.large.binary_search_by_key(&(c as usize), |(c, _)| *c).ok()?;
+        let at = self.large.binary_search_by_key(&c, |(c, _)| *c).ok()?;
         let half = self.large[at].1.clone();
         if half.dtype() != DType::Fp16 {
             return None;
@@ -95,11 +95,11 @@ impl Constants {
         let outputs = graph.outputs.iter().map(|p| p.value);
         for v in graph.body.iter().flat_map(|s| s.work.values()).chain(outputs) {
             if let Place::Constant(c) = graph.values[v].place {
-                read[c as usize] = true;
+                read[c.index()] = true;
             }
         }
         for (c, t) in std::mem::take(&mut self.large) {
-            if let (true, Constant::Packed(dtype, shape)) = (read[c], graph.constants[c].clone()) {
+            if let (true, Constant::Packed(dtype, shape)) = (read[c.index()], graph.constants[c].clone()) {
                 graph.constants[c] = Constant::Data(dtype, shape, self.data(t.shared_bytes()));
             }
         }
@@ -115,7 +115,7 @@ impl Constants {
 }
 
 fn push(graph: &mut Graph, ty: Ty, constant: Constant) -> ValueNo {
-    let place = Place::Constant(graph.constants.len() as u32);
+    let place = Place::Constant(ConstantNo(graph.constants.len() as u32));
     graph.constants.push(constant);
     graph.values.push(Value { ty, place });
     ValueNo(graph.values.len() as u32 - 1)

@@ -24,7 +24,9 @@ use milwright_mil::{
 };
 
 use crate::memory::exceeds;
-use crate::plan::{Block, Graph, Node, PackedData, Place, Plan, Port, Ty, Value, ValueNo, Work};
+use crate::plan::{
+    Block, Graph, InputNo, Node, PackedData, Place, Plan, Port, SlotNo, StateNo, Ty, Value, ValueNo, Work,
+};
 use crate::{CompileError, CompileOptions, Eager, KernelError, Memory, Packed, Prepared, Support, kernels};
 use constants::Constants;
 use lifetimes::{Lifetimes, each, each_mut, root};
@@ -249,7 +251,10 @@ impl Lower<'_> {
                 hint: None,
                 cause: CompileFault::Memory,
             })?;
-            let value = self.value(v, if state { Place::State(number) } else { Place::Input(number) })?;
+            let value = self.value(
+                v,
+                if state { Place::State(StateNo(number)) } else { Place::Input(InputNo(number)) },
+            )?;
             let port = Port { name: self.f[v].name.clone(), value };
             if state { &mut self.graph.states } else { &mut self.graph.inputs }.push(port);
         }
@@ -492,7 +497,7 @@ impl Lower<'_> {
     }
 
     fn slot(&mut self, v: ValueId) -> Result<ValueNo, CompileError> {
-        let slot = self.graph.slots;
+        let slot = SlotNo(self.graph.slots);
         self.graph.slots += 1;
         self.value(v, Place::Slot(slot))
     }

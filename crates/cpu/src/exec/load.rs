@@ -75,10 +75,10 @@ fn value(v: &plan::Value, graph: &Graph) -> Result<Value, PlanError> {
     let bytes = ty.as_tensor().and_then(|t| t.dtype.byte_len(t.elements()?));
     let exists = match v.place {
         Place::Fused => true,
-        Place::Input(i) => (i as usize) < graph.inputs.len(),
-        Place::State(i) => (i as usize) < graph.states.len(),
-        Place::Constant(c) => (c as usize) < graph.constants.len(),
-        Place::Slot(s) => s < graph.slots,
+        Place::Input(i) => i.index() < graph.inputs.len(),
+        Place::State(i) => i.index() < graph.states.len(),
+        Place::Constant(c) => c.index() < graph.constants.len(),
+        Place::Slot(s) => s.0 < graph.slots,
         Place::Arena(_) => bytes.is_some(),
     };
     let range = match v.place {
@@ -346,7 +346,7 @@ impl Loader<'_> {
     /// A constant of one element, as fp32.
     fn number(&self, v: ValueNo) -> Option<Tensor> {
         let Place::Constant(c) = self.e.values[v].place else { return None };
-        let constant = self.e.constants[c as usize].as_ref()?;
+        let constant = self.e.constants[c].as_ref()?;
         let float = matches!(constant.dtype(), DType::Fp16 | DType::Fp32);
         let number = (float && constant.elements() == 1).then(|| to_f32(&View::from(constant))[0])?;
         Some(Tensor::scalar(number))
@@ -359,7 +359,7 @@ impl Loader<'_> {
         let arg = |&v: &ValueNo| {
             let value = &self.e.values[v];
             let known = match value.place {
-                Place::Constant(c) => self.e.constants[c as usize].as_ref(),
+                Place::Constant(c) => self.e.constants[c].as_ref(),
                 _ => None,
             };
             ArgView {

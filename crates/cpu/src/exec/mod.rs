@@ -48,7 +48,12 @@ struct Value {
     range: Range<usize>,
 }
 
-index_by_number!(Value: Vec<Value>);
+index_by_number! {
+    ValueNo: [Value];
+    InputNo: [Tensor];
+    ConstantNo: [Option<Tensor>];
+    SlotNo: [Option<Slot>];
+}
 
 /// A step, ready to run.
 struct Loaded {
@@ -436,7 +441,7 @@ impl Executable {
             {
                 return Err(KernelError::invalid(format!("a result is {}, but {ty} was expected", t.ty())));
             }
-            frame.slots[slot as usize] = Some(result);
+            frame.slots[slot] = Some(result);
         }
         Ok(())
     }
@@ -472,15 +477,15 @@ impl Executable {
                 // step runs at a time on an arena.
                 return Ok(View::new(*dtype, shape, unsafe { frame.arena.read(value.range.clone()) }));
             }
-            Place::Input(i) => &frame.inputs[i as usize],
-            Place::Constant(c) => match &self.constants[c as usize] {
+            Place::Input(i) => &frame.inputs[i],
+            Place::Constant(c) => match &self.constants[c] {
                 Some(t) => t,
                 None => {
                     let (dtype, shape) = value.tensor.as_ref().ok_or_else(|| unsized_value(&value.ty))?;
                     return Ok(View::new(*dtype, shape, &[]));
                 }
             },
-            Place::Slot(slot) => match &frame.slots[slot as usize] {
+            Place::Slot(slot) => match &frame.slots[slot] {
                 Some(Slot::Tensor(t)) => return Ok(View::from(t)),
                 Some(Slot::List(_)) => {
                     return Err(KernelError::invalid("a list came where a tensor is read"));
@@ -508,7 +513,7 @@ impl Executable {
     /// Returns a value as a tensor or list that outlives the step.
     fn any(&self, v: ValueNo, frame: &Frame<'_>) -> Result<Slot, KernelError> {
         if let Place::Slot(slot) = self.values[v].place
-            && let Some(value) = &frame.slots[slot as usize]
+            && let Some(value) = &frame.slots[slot]
         {
             return Ok(value.clone());
         }
@@ -535,7 +540,7 @@ impl Executable {
 
     fn state_name(&self, v: ValueNo) -> Result<&str, KernelError> {
         match self.values[v].place {
-            Place::State(i) => Ok(&self.states[i as usize].name),
+            Place::State(i) => Ok(&self.states[i].name),
             _ => Err(KernelError::unsupported("a state that is not an input of the function")),
         }
     }

@@ -44,32 +44,66 @@ pub(crate) struct Port {
     pub value: ValueNo,
 }
 
-/// The number of a value in a plan. It is the value's index in [`Graph::values`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct ValueNo(pub u32);
+/// Declares the numbers of things in a plan. Each is an index with a type of its own.
+macro_rules! numbers {
+    ($($(#[doc = $doc:literal])* $name:ident)*) => {
+        $(
+            $(#[doc = $doc])*
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+            #[serde(transparent)]
+            pub(crate) struct $name(pub u32);
 
-impl ValueNo {
-    pub fn index(self) -> usize {
-        self.0 as usize
-    }
+            impl $name {
+                pub fn index(self) -> usize {
+                    self.0 as usize
+                }
+            }
+        )*
+    };
 }
 
-/// Lets lists of values be indexed by [`ValueNo`].
+numbers! {
+    /// The number of a value: its index in [`Graph::values`].
+    ValueNo
+    /// The number of an input: its index in [`Graph::inputs`].
+    InputNo
+    /// The number of a state: its index in [`Graph::states`].
+    StateNo
+    /// The number of a constant: its index in [`Graph::constants`].
+    ConstantNo
+    /// The number of a slot, which holds a whole tensor or list during a run.
+    SlotNo
+}
+
+/// Lets lists be indexed by the numbers of what they hold.
 macro_rules! index_by_number {
-    ($value:ty: $($list:ty),*) => {
+    ($($number:ident: [$value:ty];)*) => {
         $(
-            impl std::ops::Index<$crate::plan::ValueNo> for $list {
+            impl std::ops::Index<$crate::plan::$number> for [$value] {
                 type Output = $value;
 
-                fn index(&self, value: $crate::plan::ValueNo) -> &$value {
-                    &self[value.index()]
+                fn index(&self, number: $crate::plan::$number) -> &$value {
+                    &self[number.index()]
                 }
             }
 
-            impl std::ops::IndexMut<$crate::plan::ValueNo> for $list {
-                fn index_mut(&mut self, value: $crate::plan::ValueNo) -> &mut $value {
-                    &mut self[value.index()]
+            impl std::ops::IndexMut<$crate::plan::$number> for [$value] {
+                fn index_mut(&mut self, number: $crate::plan::$number) -> &mut $value {
+                    &mut self[number.index()]
+                }
+            }
+
+            impl std::ops::Index<$crate::plan::$number> for Vec<$value> {
+                type Output = $value;
+
+                fn index(&self, number: $crate::plan::$number) -> &$value {
+                    &self[number.index()]
+                }
+            }
+
+            impl std::ops::IndexMut<$crate::plan::$number> for Vec<$value> {
+                fn index_mut(&mut self, number: $crate::plan::$number) -> &mut $value {
+                    &mut self[number.index()]
                 }
             }
         )*
@@ -77,7 +111,11 @@ macro_rules! index_by_number {
 }
 pub(crate) use index_by_number;
 
-index_by_number!(Value: [Value], Vec<Value>);
+index_by_number! {
+    ValueNo: [Value];
+    StateNo: [Port];
+    ConstantNo: [Constant];
+}
 
 /// A value.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -101,15 +139,15 @@ pub(crate) enum Place {
     /// No place: the value never leaves a fused step.
     Fused,
     /// The input with this number.
-    Input(u32),
+    Input(InputNo),
     /// The state with this number.
-    State(u32),
+    State(StateNo),
     /// The constant with this number.
-    Constant(u32),
+    Constant(ConstantNo),
     /// The arena, from this byte.
     Arena(u64),
     /// The slot with this number, which holds a whole tensor or list.
-    Slot(u32),
+    Slot(SlotNo),
 }
 
 /// A constant.
