@@ -6,9 +6,12 @@ It is configured through the environment, since worker processes inherit that:
     MILWRIGHT_SAMPLE      so many cases of each test function, chosen by MILWRIGHT_SEED
     MILWRIGHT_KNOWN       a JSON file: known differences, test to reason
     MILWRIGHT_RESULTS     where each test's outcome goes, a line of JSON each
+    MILWRIGHT_OPTIMIZER   if set, Milwright's functions take the place of coremltools.optimize's, and Milwright reads each
+                          configuration that coremltools reads, with the same result
 """
 
 import collections
+import copy
 import importlib.util
 import json
 import os
@@ -19,12 +22,15 @@ import re
 import numpy as np
 import pytest
 
+import milwright
 import milwright.coremltools  # noqa: F401  (before coremltools, which the tests import)
 
 # What is known of the test that runs.
 _predictions = 0
 _half_data = False
 _largest_difference = None
+_optimizations = 0
+_left_to_coremltools = 0
 
 # Cases of the strict suite whose program has fp16 inputs or constants are compared with values that were computed from
 # fp32 ones, or in fp16: no engine that computes in fp32 gets those. A difference up to this, relative to the largest
@@ -68,9 +74,86 @@ def pytest_configure(config):
                     _largest_difference = np.max(np.abs(actual - desired)) / max(1, np.max(np.abs(desired)))
             raise
 
+    if os.environ.get("MILWRIGHT_OPTIMIZER"):
+        _put_optimizer()
     native._MLModelProxy.__init__ = loading
     native._MLModelProxy.predict = counted
     np.testing.assert_allclose = remembered
+
+
+def _put_optimizer():
+    """Puts Milwright's functions in the place of coremltools', and counts what each test has them do."""
+    import coremltools.optimize.coreml as coreml
+    from coremltools.optimize.coreml._config import _normalize_dtype
+    from milwright import _compression, _native
+
+    milwright.coremltools.install_optimizer()
+    optimized, original = _compression._optimized, _compression._original
+
+    def counted(*args, **kwargs):
+        global _optimizations
+        _optimizations += 1
+        return optimized(*args, **kwargs)
+
+    def left(name):
+        global _left_to_coremltools
+        # What describes weights describes those that Milwright expanded.
+        _left_to_coremltools += name != "get_weights_metadata"
+        return original(name)
+
+    _compression._optimized, _compression._original = counted, left
+
+    def name(value):
+        return _compression._dtype_name(_normalize_dtype(value))
+
+    def same(of_text, of_object):
+        """Checks that Milwright reads a configuration as coremltools does."""
+        global _optimizations
+        _optimizations += 1
+        ours = json.loads(_native.forms(json.dumps(of_text, default=name)))
+        theirs = json.loads(_native.forms(json.dumps(of_object)))
+        assert ours == theirs, (of_text, ours, theirs)
+
+    def of_entry(cls):
+        read = cls._from_dict.__func__
+
+        def reading(cls, config):
+            given = dict(config)
+            found = read(cls, config)
+            entry = _compression._entry(found)
+            same({"config_type": cls.__name__, "global_config": given}, {"global_config": entry})
+            return found
+
+        cls._from_dict = classmethod(reading)
+
+    for cls in (
+        coreml.OpLinearQuantizerConfig,
+        coreml.OpPalettizerConfig,
+        coreml.OpThresholdPrunerConfig,
+        coreml.OpMagnitudePrunerConfig,
+    ):
+        of_entry(cls)
+
+    whole = coreml.OptimizationConfig
+    read = whole.from_dict.__func__
+
+    def reading(cls, config):
+        given = copy.deepcopy(config)
+        try:
+            found = read(cls, config)
+        except Exception:
+            # What coremltools refuses, Milwright refuses, or it leaves everything as it is.
+            try:
+                forms = json.loads(_native.forms(json.dumps(given, default=name)))
+            except milwright.InputError:
+                forms = {}
+            assert not any(forms.values()), (given, forms)
+            raise
+        if any(given.get(key) for key in ("global_config", "op_type_configs", "op_name_configs")):
+            same(given, _compression._settings(found, {*_compression._FIELDS}))
+        return found
+
+    whole.from_dict = classmethod(reading)
 
 
 def pytest_collection_modifyitems(config, items):
@@ -118,8 +201,9 @@ def _name(nodeid):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item, nextitem):
-    global _predictions, _half_data, _largest_difference
+    global _predictions, _half_data, _largest_difference, _optimizations, _left_to_coremltools
     _predictions, _half_data, _largest_difference = 0, False, None
+    _optimizations, _left_to_coremltools = 0, 0
     return (yield)
 
 
@@ -127,6 +211,8 @@ def pytest_runtest_protocol(item, nextitem):
 def pytest_runtest_makereport(item, call):
     report = yield
     report.user_properties.append(("predictions", _predictions))
+    report.user_properties.append(("optimized", _optimizations))
+    report.user_properties.append(("left", _left_to_coremltools))
     explained = _half_data and _largest_difference is not None and _largest_difference <= HALF_DATA
     if report.when == "call" and report.failed and explained and "fp32" in str(item.nodeid):
         report.outcome, report.wasxfail = "skipped", "fp16 data"
@@ -147,10 +233,13 @@ def pytest_collectreport(report):
 def pytest_runtest_logreport(report):
     if report.when != "call" and report.outcome == "passed":
         return
+    counts = dict(report.user_properties)
     entry = {
         "test": _name(report.nodeid),
         "outcome": _outcome(report),
-        "predictions": dict(report.user_properties).get("predictions", 0),
+        "predictions": counts.get("predictions", 0),
+        "optimized": counts.get("optimized", 0),
+        "left": counts.get("left", 0),
         "seconds": round(report.duration, 3),
         "why": _why(report),
     }

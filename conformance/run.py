@@ -72,7 +72,8 @@ def run(python, name, suite, sample, args, extra):
         "MILWRIGHT_SEED": args.seed,
         "MILWRIGHT_KNOWN": str(HERE / "known_differences.json"),
         "MILWRIGHT_RESULTS": str(results),
-        "PYTHONPATH": str(HERE),
+        # A build that is not installed can be put before the one that is.
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])),
         # One thread each: there are as many processes as cores.
         "OMP_NUM_THREADS": "1",
         # Some tests make random data of their own accord; a run is to be repeatable.
@@ -106,10 +107,16 @@ def report(results, markdown):
         row = folders[str(Path(name.split("::")[0]).parent)]
         row["collected"] += 1
         row["predicted"] += entry["predictions"] > 0
+        row["optimized"] += entry.get("optimized", 0) > 0
+        row["left"] += entry.get("left", 0) > 0
         row[entry["outcome"]] += 1
         if entry["outcome"] in ("skipped", "xfailed"):
             reasons[entry["outcome"], entry["why"].splitlines()[0][:100] if entry["why"] else ""] += 1
     columns = ["collected", "predicted", *OUTCOMES]
+    # In the suites that put Milwright's optimizer in the place of coremltools': where it worked, and where it left work
+    # to coremltools.
+    if any(entry.get("optimized") or entry.get("left") for entry in entries):
+        columns[2:2] = ["optimized", "left"]
     table = [["folder", *columns]]
     table += [[folder, *(str(row[c]) for c in columns)] for folder, row in sorted(folders.items())]
     total = sum(folders.values(), collections.Counter())

@@ -123,7 +123,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--milwright", required=True)
     parser.add_argument("--models", required=True, type=pathlib.Path)
-    parser.add_argument("--metric", default="snr")
+    parser.add_argument("--bits", action="store_true", help="compare 4 bits instead: what samples gain over k-means without")
     parser.add_argument("names", nargs="*", default=list(MODELS))
     args = parser.parse_args()
 
@@ -133,7 +133,10 @@ def main():
             raise SystemExit(f"{' '.join(map(str, words))}\n{done.stderr}")
         return json.loads(done.stdout)
 
-    print("| model | all weights | bytes | SNR | task | searched: bytes | SNR | task | smaller | s |\n|---|---|---|---|---|---|---|---|---|---|")
+    if args.bits:
+        print("| model | form | bytes | SNR on unseen samples | task |\n|---|---|---|---|---|")
+    else:
+        print("| model | all weights | bytes | SNR | task | searched: bytes | SNR | task | smaller | s | runs |\n|---|---|---|---|---|---|---|---|---|---|---|")
     for name in args.names:
         file, sizes, sample, count, task, forms = MODELS[name]
         source = next(p for p in args.models.rglob(pathlib.Path(file).name) if str(p).endswith(file))
@@ -159,6 +162,14 @@ def main():
                 snr = min(10 * np.log10(s / max(n, 1e-30)) for s, n in zip(signal, noise))
                 return snr, task(expected, found)
 
+            if args.bits:
+                # k-means without samples is what coremltools does; its clusters are at most as good.
+                for form, more in [("palette4", []), ("palette4", ["--calibrate"]), ("palette4:rows", ["--calibrate"]), ("int4:block=32", ["--calibrate"])]:
+                    package = folder / "four.mlpackage"
+                    report = call("optimize", folder / "model.mlpackage", "--inputs", folder / "inputs", "--force", "-o", package, "--quantize", form, *more, "--tolerance", "none")
+                    snr, share = quality(package)
+                    print(f"| {name} | `{form}{' ' if more else ''}{' '.join(more)}` | {report['bytes_after']:,} | {snr:.1f} | {share:.3f} |", flush=True)
+                continue
             for form in forms:
                 packages = folder / "uniform.mlpackage", folder / "smallest.mlpackage"
                 common = ["optimize", folder / "model.mlpackage", "--inputs", folder / "inputs", "--force"]
@@ -170,7 +181,7 @@ def main():
                 (a, x), (b, y) = (quality(p) for p in packages)
                 sizes_ = uniform["bytes_after"], smallest["bytes_after"]
                 share = 100 * (1 - sizes_[1] / sizes_[0])
-                print(f"| {name} | `{form}` | {sizes_[0]:,} | {a:.1f} | {x:.3f} | {sizes_[1]:,} | {b:.1f} | {y:.3f} | {share:.1f} % | {seconds:.0f} |", flush=True)
+                print(f"| {name} | `{form}` | {sizes_[0]:,} | {a:.1f} | {x:.3f} | {sizes_[1]:,} | {b:.1f} | {y:.3f} | {share:.1f} % | {seconds:.0f} | {smallest['search']['predictions']} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,8 @@ pub(crate) fn losses(
             let into: Vec<ValueId> =
                 op.values().filter(|&v| is_single(f, v) && f.const_value(v).is_none()).collect();
             let best = into.iter().filter_map(known).fold(ROUNDED_DB, f64::min);
-            if after >= POOR_DB || best - after < DROP_DB {
+            // What is infinite before an op is not lost by it.
+            if after >= POOR_DB || !best.is_finite() || best - after < DROP_DB {
                 continue;
             }
             let output = op.outputs.first().map_or("", |&v| f[v].name.as_str());
@@ -224,4 +225,34 @@ fn is_single(f: &Function, value: ValueId) -> bool {
 /// The largest finite magnitude.
 fn largest(tensor: &Tensor) -> f64 {
     tensor.to_f64().into_iter().filter(|x| x.is_finite()).fold(0.0, |m, x| m.max(x.abs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use milwright_mil::text::parse;
+
+    use super::*;
+    use crate::InferenceRequest;
+
+    /// A division by what fp16 rounds to zero is infinite, and so is all that follows: only the division is to blame, and
+    /// the rest stays in fp16.
+    #[test]
+    fn what_follows_an_infinity_is_not_to_blame() {
+        let text = "program(1.3) { func main<ios17>(tensor<fp32, [64]> x) {
+            tensor<fp32, [64]> small = mul(x = x, y = fp32(1e-9))[name = string(\"small\")];
+            tensor<fp32, [64]> inverse = real_div(x = fp32(1e-8), y = small)[name = string(\"inverse\")];
+            tensor<fp32, [64]> b = add(x = inverse, y = fp32(1))[name = string(\"b\")];
+            tensor<fp32, [64]> c = sqrt(x = b)[name = string(\"c\")];
+            tensor<fp32, [64]> y = relu(x = c)[name = string(\"y\")];
+        } -> (y); }";
+        let program = verify(parse(text).unwrap()).unwrap();
+        let x = Tensor::from_vec(&[64], (0..64).map(|i| 1.0 + i as f32 / 64.0).collect()).unwrap();
+        let samples = Samples::given(vec![InferenceRequest::new().input("x", x)]);
+        let observed = Observed::default();
+        let found = losses(&program, "main", observed, &samples, &LoadOptions::default()).unwrap();
+        let f = &program.functions["main"];
+        let mut lost: Vec<&str> = found.lost.keys().map(|&v| f[v].name.as_str()).collect();
+        lost.sort_unstable();
+        assert!(lost.contains(&"small") && !lost.contains(&"b") && !lost.contains(&"c"), "{lost:?}");
+    }
 }

@@ -4,6 +4,7 @@
 //! int8                               one step of the list of quantizations, with its defaults
 //! int4:block=32                      options after a colon, separated by commas
 //! prune:sparsity=0.75+palette4       steps after a plus, which work on the result of the one before
+//! joint+int8                         a step that works on weights that are compressed already, too
 //! ```
 
 use std::fmt;
@@ -16,6 +17,9 @@ use crate::schemes::linear::{Blocks, Linear};
 use crate::schemes::palette::{Palette, Spread};
 use crate::schemes::prune::{Prune, Rule};
 use crate::weights::MIN_ELEMENTS;
+
+/// The word before steps that follow those of an earlier compression.
+const JOINT: &str = "joint";
 
 /// How the weights of a program are stored: a [`Quantization`] with options, or several of them one after the other.
 ///
@@ -34,6 +38,8 @@ use crate::weights::MIN_ELEMENTS;
 pub struct Compression {
     /// Whether weights that are compressed already are expanded first.
     pub dense: bool,
+    /// Whether the steps follow those that compressed a weight already. Weights that are not compressed take them, too.
+    pub joint: bool,
     /// Whether the whole program is converted to fp16 first.
     pub float16: bool,
     /// What is done to each weight, in order. Nothing if there are none.
@@ -56,8 +62,13 @@ pub enum Step {
 
 impl From<Quantization> for Compression {
     fn from(quantization: Quantization) -> Compression {
-        let none =
-            Compression { dense: false, float16: false, steps: Vec::new(), min_elements: MIN_ELEMENTS };
+        let none = Compression {
+            dense: false,
+            joint: false,
+            float16: false,
+            steps: Vec::new(),
+            min_elements: MIN_ELEMENTS,
+        };
         match &quantization.info().action {
             Action::Keep => none,
             Action::Expand => Compression { dense: true, ..none },
@@ -90,7 +101,7 @@ impl Compression {
     pub fn min_opset(&self) -> Opset {
         match &self.steps[..] {
             [] => Opset::Ios15,
-            [only] => only.min_opset(),
+            [only] if !self.joint => only.min_opset(),
             _ => Opset::Ios18,
         }
     }
@@ -136,6 +147,14 @@ impl Compression {
             let needed = needed.text_name();
             return Err(format!(
                 "`{self}` needs {needed}, as every combination of steps does; for {} {instead}",
+                opset.text_name()
+            ));
+        }
+        if self.joint {
+            let needed = needed.text_name();
+            return Err(format!(
+                "`{self}` needs {needed}, as every combination of steps does; for {} expand weights first, with `dense`, and \
+                 compress them in one step",
                 opset.text_name()
             ));
         }
@@ -463,6 +482,11 @@ impl FromStr for Compression {
 
     fn from_str(text: &str) -> Result<Compression, String> {
         let mut all = Compression::default();
+        let (joint, text) = text
+            .split_once('+')
+            .filter(|(first, _)| first.trim() == JOINT)
+            .map_or_else(|| (false, text), |(_, rest)| (true, rest));
+        all.joint = joint;
         for (i, step) in text.split('+').enumerate() {
             let (name, options) = step.split_once(':').unwrap_or((step, ""));
             let quantization: Quantization = name.trim().parse()?;
@@ -502,6 +526,11 @@ impl FromStr for Compression {
             all.steps.push(step);
         }
         all.check()?;
+        if joint && (all.steps.is_empty() || all.dense || all.float16) {
+            return Err(format!(
+                "`{JOINT}` is followed by what is done to weights that are compressed already, and by that only"
+            ));
+        }
         Ok(all)
     }
 }
@@ -535,10 +564,10 @@ impl Compression {
                 ));
             }
             if let (Step::Linear(_), Step::Palette(p)) = (&pair[0], &pair[1])
-                && (p.vector > 1 || p.rows || p.group.is_some())
+                && (p.vector > 1 || p.rows)
             {
                 return Err(format!(
-                    "`{}` cannot follow `{}`: the table is one of integers, which the scales of channels then multiply; leave out its options",
+                    "`{}` cannot follow `{}`: tables are of integers, which scales then multiply; leave out `vector` and `rows`",
                     pair[1], pair[0]
                 ));
             }
@@ -554,6 +583,9 @@ impl Compression {
 impl fmt::Display for Compression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut steps: Vec<String> = Vec::new();
+        if self.joint {
+            steps.push(JOINT.into());
+        }
         if self.dense {
             steps.push(Quantization::Dense.name().into());
         }
@@ -670,6 +702,8 @@ mod tests {
             "float16+int8",
             "dense",
             "dense+float16+palette4",
+            "joint+int8:tensor",
+            "joint+palette4:group=8,min=10",
         ] {
             let compression = parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
             assert_eq!(compression.to_string(), text);
@@ -699,6 +733,10 @@ mod tests {
             ("int8+float16", "`float16` next"),
             ("float16+dense", "`dense` comes first"),
             ("none+int8", "comes first"),
+            ("joint", "there is no quantization `joint`"),
+            ("joint+dense", "is followed by"),
+            ("joint+float16+int8", "is followed by"),
+            ("int8+joint", "there is no quantization `joint`"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
@@ -713,6 +751,7 @@ mod tests {
             ("palette3", Opset::Ios16, "palettes of 3 bits need ios18; for ios16 palette4 and palette2 work"),
             ("palette4:group=8", Opset::Ios17, "for ios17 `palette4` works, with one table"),
             ("prune+int8", Opset::Ios17, "for ios17 `prune` alone works"),
+            ("joint+int8", Opset::Ios17, "for ios17 expand weights first"),
             ("int8", Opset::Ios15, "compressed weights need ios16; for ios15 only float16 works"),
         ] {
             let error = parse(text).unwrap().check_opset(opset).unwrap_err();

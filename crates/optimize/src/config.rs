@@ -6,7 +6,7 @@ use milwright_mil::{Function, OpId, Opset};
 
 use crate::Error;
 use crate::compression::Compression;
-use crate::weights::{Weight, candidates};
+use crate::weights::{Weight, all_candidates, candidates};
 
 /// A compression for each weight: the one for its name, else the one for the name or type of the op that uses it, else
 /// the one for all. `None` leaves it as it is.
@@ -48,6 +48,11 @@ impl Config {
         self.compressions().any(|c| !c.steps.is_empty())
     }
 
+    /// The weights that it may be for: with a joint compression, those that are compressed already, too.
+    pub(crate) fn candidates(&self, function: &Function) -> Vec<Weight> {
+        if self.compressions().any(|c| c.joint) { all_candidates(function) } else { candidates(function) }
+    }
+
     /// The lowest SNR of outputs that is accepted by default, in dB.
     pub fn tolerance_db(&self) -> f64 {
         let none = Compression::default().tolerance_db();
@@ -70,7 +75,7 @@ impl Config {
         let (mut types, mut names) = (BTreeSet::new(), BTreeSet::new());
         let mut uses = BTreeSet::new();
         for function in functions {
-            for weight in candidates(function) {
+            for weight in self.candidates(function) {
                 names.insert(function[weight.value].name.clone());
                 for &user in &weight.users {
                     types.insert(function[user].kind.name().to_owned());

@@ -17,6 +17,7 @@ mod gptq;
 mod loss;
 mod moments;
 mod raise;
+mod read;
 mod rewrite;
 mod scheme;
 pub mod schemes;

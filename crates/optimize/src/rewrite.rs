@@ -10,7 +10,8 @@ use crate::config::Config;
 use crate::gptq::{self, Inverse, Rows};
 use crate::loss::Loss;
 use crate::moments::{Moments, Observed};
-use crate::weights::{LEAST, Product, Weight, candidates, product, prunes_in_patterns, vector_limit};
+use crate::read::{address, read};
+use crate::weights::{LEAST, Product, Weight, product, prunes_in_patterns, vector_limit};
 use crate::{Error, Store, float_values};
 
 /// The result for one weight.
@@ -58,6 +59,24 @@ impl WeightReport {
             skipped: None,
         }
     }
+
+    /// The report of a compressed weight that is left alone.
+    fn of_compressed(function: &str, f: &Function, weight: &Weight, why: String) -> WeightReport {
+        let ty = f[weight.value].ty.as_tensor();
+        WeightReport {
+            function: function.to_owned(),
+            name: f[weight.value].name.clone(),
+            shape: ty.and_then(|t| t.fixed_shape()).unwrap_or_default(),
+            dtype: ty.map_or(DType::Fp32, |t| t.dtype),
+            bytes_before: 0,
+            bytes_after: 0,
+            snr_db: None,
+            max_error: 0.0,
+            form: None,
+            output_snr_db: None,
+            skipped: Some(why),
+        }
+    }
 }
 
 /// Compresses the weights of a program's functions, one at a time. A weight that several functions share is compressed
@@ -83,6 +102,15 @@ pub struct Compressed {
 /// all weights of a program are in memory until the last is compressed.
 type Identity = (usize, Vec<usize>, DType, [Option<usize>; 3], Opset, String, Option<(String, String)>);
 
+/// A weight that is compressed already.
+struct Start {
+    coded: Coded,
+    /// The address of its data.
+    address: usize,
+    /// Its bytes.
+    bytes: usize,
+}
+
 /// A compressed weight.
 #[derive(Clone, Debug)]
 struct Done {
@@ -106,22 +134,47 @@ impl<'a> Compressor<'a> {
         store: &mut dyn Store,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<WeightReport>, Error> {
-        let mut chosen: Vec<(Weight, Tensor, &Compression, bool)> = Vec::new();
-        for weight in candidates(function) {
+        let mut chosen: Vec<(Weight, &Compression, bool)> = Vec::new();
+        for weight in self.config.candidates(function) {
             let (Some(compression), named) = self.config.of(function, &weight)? else { continue };
-            let tensor = function.const_value(weight.value).and_then(Value::as_tensor).cloned();
-            let tensor = tensor.expect("candidates are constant tensors");
-            if !compression.steps.is_empty() && tensor.elements() > compression.min_elements {
-                chosen.push((weight, tensor, compression, named));
+            let elements = function[weight.value].ty.as_tensor().and_then(|t| t.elements()).unwrap_or(0);
+            let is_compressed = function[weight.op].kind != OpKind::Const;
+            if !compression.steps.is_empty()
+                && elements > compression.min_elements
+                && (compression.joint || !is_compressed)
+            {
+                chosen.push((weight, compression, named));
             }
         }
-        let needed = chosen.iter().map(|(.., c, _)| c.min_opset()).max();
+        let needed = chosen.iter().map(|(_, c, _)| c.min_opset()).max();
         let Some(needed) = needed else { return Ok(Vec::new()) };
         crate::raise::raise(function, needed);
         let mut insertions = Insertions::new(function);
         let mut reports = Vec::with_capacity(chosen.len());
-        for (weight, tensor, compression, named) in chosen {
+        for (weight, compression, named) in chosen {
+            let constant = function.const_value(weight.value).and_then(Value::as_tensor).cloned();
+            let (tensor, start) = match constant {
+                Some(tensor) => (tensor, None),
+                None => match read(function, weight.op) {
+                    Ok(coded) => {
+                        let values = coded.decode();
+                        let start = Start {
+                            address: address(function, weight.op),
+                            bytes: bytes(&coded.clone().ops(Opset::Ios18)),
+                            coded,
+                        };
+                        (crate::float_tensor(&values, &start.coded.shape, start.coded.dtype), Some(start))
+                    }
+                    Err(why) => {
+                        reports.push(WeightReport::of_compressed(name, function, &weight, why));
+                        continue;
+                    }
+                },
+            };
             let mut report = WeightReport::new(name, &function[weight.value].name, &tensor);
+            if let Some(start) = &start {
+                (report.bytes_before, report.bytes_after) = (start.bytes, start.bytes);
+            }
             let shape = tensor.shape().to_vec();
             let described = FloatWeight {
                 values: &[],
@@ -134,9 +187,16 @@ impl<'a> Compressor<'a> {
             };
             let product = product(function, &weight);
             let key = (name.to_owned(), function[weight.value].name.clone());
-            let observed = self.inputs.get(&key).zip(product.as_ref()).filter(|(m, p)| m.size() == p.columns);
+            let is_plain = start.is_none();
+            let observed = self
+                .inputs
+                .get(&key)
+                .filter(|_| is_plain)
+                .zip(product.as_ref())
+                .filter(|(m, p)| m.size() == p.columns);
             let observed = observed.map(|(moments, product)| (key, moments, product));
-            match self.compress_one(&tensor, described, compression, function.opset, observed, store)? {
+            let opset = function.opset;
+            match self.compress_one(&tensor, start, described, compression, opset, observed, store)? {
                 Ok(done) => {
                     report.output_snr_db = done.output_snr_db;
                     if let Some(product) =
@@ -161,9 +221,11 @@ impl<'a> Compressor<'a> {
     }
 
     /// Returns the compressed weight, or why it is left alone.
+    #[expect(clippy::too_many_arguments, reason = "it is called once, with what is known of a weight")]
     fn compress_one(
         &mut self,
         tensor: &Tensor,
+        start: Option<Start>,
         weight: FloatWeight<'_>,
         compression: &Compression,
         opset: Opset,
@@ -172,14 +234,14 @@ impl<'a> Compressor<'a> {
     ) -> Result<Result<Done, String>, Error> {
         let form = constexpr_form(opset);
         let axes = [weight.output_axis, weight.input_axis, weight.vector_limit];
-        let address = tensor.bytes().as_ptr().addr();
+        let address = start.as_ref().map_or_else(|| tensor.bytes().as_ptr().addr(), |start| start.address);
         let key = observed.as_ref().map(|(key, ..)| key.clone());
         let identity =
             (address, tensor.shape().to_vec(), tensor.dtype(), axes, form, compression.to_string(), key);
         if let Some(done) = self.known.done.get(&identity) {
             return Ok(done.clone());
         }
-        let mut done = self.code(tensor, weight, compression, form, observed);
+        let mut done = self.code(tensor, start, weight, compression, form, observed);
         for op in done.iter_mut().flat_map(|done| &mut done.ops) {
             for (_, source) in &mut op.inputs {
                 if let Source::Tensor(tensor) = source {
@@ -198,6 +260,7 @@ impl<'a> Compressor<'a> {
     fn code(
         &mut self,
         tensor: &Tensor,
+        start: Option<Start>,
         weight: FloatWeight<'_>,
         compression: &Compression,
         form: Opset,
@@ -209,7 +272,19 @@ impl<'a> Compressor<'a> {
             return Err("has NaN or infinity".into());
         }
         let weight = FloatWeight { values: &values, ..weight };
-        let mut coded = encode(&weight, &compression.steps, form)?;
+        let mut coded = match start {
+            Some(start) => {
+                if let (Data::Palette(tables), [Step::Linear(_), ..]) =
+                    (&start.coded.data, &compression.steps[..])
+                    && tables.values.len() < LEAST
+                {
+                    // As in coremltools: there is nothing to save.
+                    return Err(format!("its table has fewer than {LEAST} values"));
+                }
+                steps_after(start.coded, &weight, &compression.steps, form)?
+            }
+            None => encode(&weight, &compression.steps, form)?,
+        };
         let (mut output_snr_db, mut bias) = (None, Vec::new());
         if let Some((key, moments, product)) = observed {
             let rows = Rows { rows: product.rows, columns: product.columns, transposed: product.transposed };
@@ -269,9 +344,29 @@ fn bytes(ops: &[ConstexprOp]) -> usize {
 /// A step does not suit the weight.
 pub(crate) fn encode(weight: &FloatWeight<'_>, steps: &[Step], opset: Opset) -> Result<Coded, String> {
     let (shape, dtype) = (weight.shape.to_vec(), weight.dtype);
-    let mut coded = Coded { shape, dtype, mask: None, data: Data::Dense(Vec::new()) };
+    let start = Coded { shape, dtype, mask: None, data: Data::Dense(Vec::new()) };
+    steps_after(start, weight, steps, opset)
+}
+
+/// Takes the steps after those that made a compressed weight.
+///
+/// # Errors
+/// A step does not suit it.
+fn steps_after(
+    mut coded: Coded,
+    weight: &FloatWeight<'_>,
+    steps: &[Step],
+    opset: Opset,
+) -> Result<Coded, String> {
     for step in steps {
+        let is_empty = coded.mask.as_ref().is_some_and(|mask| !mask.contains(&true));
+        if is_empty && !matches!(step, Step::Prune(_)) {
+            return Err("has nothing left to compress".into());
+        }
         coded.data = match (step, std::mem::replace(&mut coded.data, Data::Dense(Vec::new()))) {
+            (Step::Prune(_), Data::Dense(_)) if coded.mask.is_some() => {
+                return Err("a step cannot follow one of its kind".into());
+            }
             (Step::Prune(prune), Data::Dense(_)) => {
                 let mask = prune.mask(weight.values, weight)?;
                 let kept = weight.values.iter().zip(&mask).map(|(x, m)| if *m { *x } else { 0.0 }).collect();
@@ -289,6 +384,9 @@ pub(crate) fn encode(weight: &FloatWeight<'_>, steps: &[Step], opset: Opset) -> 
             (Step::Linear(linear), Data::Dense(pruned)) => {
                 let values = if coded.mask.is_some() { &pruned } else { weight.values };
                 Data::Linear(linear.quantize(values, weight)?)
+            }
+            (Step::Linear(_), Data::Palette(tables)) if tables.scaled.is_some() => {
+                return Err("a step cannot follow one of its kind".into());
             }
             (Step::Linear(linear), Data::Palette(mut tables)) => {
                 tables.quantize(linear, weight.values, weight);
@@ -458,6 +556,7 @@ mod tests {
     use milwright_mil::verify;
 
     use super::*;
+    use crate::weights::candidates;
 
     /// A constant inside an op gets a name that is free; vectors, and what a `constexpr_*` op is made of, stay.
     #[test]

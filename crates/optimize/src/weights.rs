@@ -35,8 +35,18 @@ pub fn weights(function: &Function) -> Vec<Weight> {
     found
 }
 
-/// Returns the weights of any size.
+/// Returns the weights of any size that are not compressed.
 pub(crate) fn candidates(function: &Function) -> Vec<Weight> {
+    find(function, false)
+}
+
+/// Returns the weights of any size, compressed or not. The op of one that is compressed is the last of its `constexpr_*`
+/// ops.
+pub(crate) fn all_candidates(function: &Function) -> Vec<Weight> {
+    find(function, true)
+}
+
+fn find(function: &Function, compressed: bool) -> Vec<Weight> {
     let ops = function.walk();
     let mut users: HashMap<ValueId, Vec<OpId>> = HashMap::new();
     for &op in &ops {
@@ -47,15 +57,22 @@ pub(crate) fn candidates(function: &Function) -> Vec<Weight> {
     let mut found = Vec::new();
     for &op in &ops {
         let Some(&value) = function[op].outputs.first() else { continue };
-        let Some(tensor) = function.const_value(value).and_then(|v| v.as_tensor()) else { continue };
+        let known = match function.const_value(value) {
+            Some(constant) => constant.as_tensor().map(|t| (t.dtype(), t.shape().len(), t.elements())),
+            None if compressed && function[op].kind.is_constexpr() => {
+                let ty = function[value].ty.as_tensor();
+                ty.and_then(|t| Some((t.dtype, t.rank(), t.elements()?)))
+            }
+            None => None,
+        };
+        let Some((dtype, rank, elements)) = known else { continue };
         let users = users.get(&value).map_or(&[][..], |u| u);
-        let suits = matches!(tensor.dtype(), DType::Fp16 | DType::Fp32)
-            && tensor.shape().len() >= 2
-            && tensor.elements() >= LEAST
+        let suits = matches!(dtype, DType::Fp16 | DType::Fp32)
+            && rank >= 2
+            && elements >= LEAST
             && !users.is_empty()
             && users.iter().all(|u| !function[*u].kind.is_constexpr());
         if suits {
-            let rank = tensor.shape().len();
             let axes = || users.iter().map(|&user| channels(function, user, value, rank));
             let first = axes().next().unwrap_or((0, 1));
             found.push(Weight {

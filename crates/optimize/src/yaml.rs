@@ -45,7 +45,7 @@ impl FromStr for Config {
             );
         };
         let mut config = Config::default();
-        let mut kind = None;
+        let (mut kind, mut joint) = (None, false);
         let mut entry_kinds = Vec::new();
         for (key, node) in &entries {
             match (key.as_str(), node) {
@@ -54,10 +54,14 @@ impl FromStr for Config {
                     return Err("`config_type` is the name of a class, such as OpPalettizerConfig".into());
                 }
                 ("global_config" | "op_type_configs" | "op_name_configs", _) => entry_kinds.push((key, node)),
+                ("joint_compression", Node::Text(text)) if text == "true" || text == "false" => {
+                    joint = text == "true"
+                }
+                ("joint_compression", _) => return Err("`joint_compression` is true or false".into()),
                 _ => {
                     return Err(format!(
-                        "`{key}` is no key of a configuration; there are config_type, global_config, op_type_configs and \
-                         op_name_configs"
+                        "`{key}` is no key of a configuration; there are config_type, global_config, op_type_configs, \
+                         op_name_configs and joint_compression"
                     ));
                 }
             }
@@ -87,6 +91,13 @@ impl FromStr for Config {
                     *target = found;
                 }
                 _ => return Err(format!("`{key}` is a mapping from names to settings")),
+            }
+        }
+        if joint {
+            let named = config.op_types.values_mut().chain(config.op_names.values_mut());
+            for compression in named.chain([&mut config.all]).flatten().filter(|c| !c.steps.is_empty()) {
+                let joined = Compression { joint, ..compression.clone() };
+                *compression = joined.to_string().parse()?;
             }
         }
         Ok(config)
@@ -249,7 +260,11 @@ impl Keys<'_> {
                 };
                 Blocks::Each(sizes.iter().map(size).collect::<Result<_, _>>()?)
             }
-            _ => Blocks::Along(self.count("block_size")?.unwrap_or(32)),
+            // The whole of the input channels: each output channel has one scale.
+            _ => match self.count("block_size")? {
+                Some(0) => Blocks::Channel,
+                size => Blocks::Along(size.unwrap_or(32)),
+            },
         };
         Ok(Linear { dtype, symmetric: mode == "linear_symmetric", blocks })
     }
@@ -272,6 +287,8 @@ impl Keys<'_> {
         let granularity = self.one_of("granularity", &["per_tensor", "per_grouped_channel"])?;
         let group =
             if granularity == "per_tensor" { None } else { Some(self.count("group_size")?.unwrap_or(32)) };
+        // A group of no size is one of all channels.
+        let group = group.filter(|&n| n > 0);
         let vector = self.count("cluster_dim")?.unwrap_or(1);
         Ok(Palette {
             bits,
@@ -416,6 +433,13 @@ mod tests {
                 "dtype: int4, granularity: per_block, block_size: [1, '16']",
                 "int4:block=1x16",
             ),
+            // A block or group of no size is the whole dimension.
+            ("OpLinearQuantizerConfig", "dtype: int4, granularity: per_block, block_size: 0", "int4"),
+            (
+                "OpPalettizerConfig",
+                "nbits: 4, granularity: per_grouped_channel, group_size: 0, channel_axis: 1",
+                "palette4",
+            ),
             ("OpLinearQuantizerConfig", "dtype: int4, weight_threshold: 10", "int4:min=10"),
             ("OpPalettizerConfig", "nbits: '4'", "palette4"),
             ("OpPalettizerConfig", "mode: uniform, nbits: 6, weight_threshold: null", "palette6:uniform"),
@@ -458,6 +482,11 @@ mod tests {
         assert_eq!(config.op_types["gather"], None);
         assert_eq!(config.op_names["head_weight"], Some("prune:ratio=2:4".parse().unwrap()));
         assert_eq!(config.op_names["tail_weight"], Some("palette4:group=8".parse().unwrap()));
+        let joint = "joint_compression: true\nglobal_config: palette4\nop_type_configs: {conv: int8:tensor, gather: null}";
+        let config: Config = joint.parse().unwrap();
+        assert_eq!(config.all, Some("joint+palette4".parse().unwrap()));
+        assert_eq!(config.op_types["conv"], Some("joint+int8:tensor".parse().unwrap()));
+        assert_eq!(config.op_types["gather"], None);
         // JSON is YAML.
         assert_eq!(all(r#"{"global_config": "int8:tensor"}"#).as_deref(), Ok("int8:tensor"));
     }
@@ -471,6 +500,7 @@ mod tests {
             ("config_type: OpX\nglobal_config: null", "there is no `config_type` OpX"),
             ("config_type: OpPalettizerConfig", "says nothing"),
             ("globalconfig: int8", "`globalconfig` is no key"),
+            ("joint_compression: 1\nglobal_config: int8", "is true or false"),
             ("global_config: int9", "there is no quantization `int9`"),
             ("global_config: int8\nglobal_config: int4", "given twice"),
             ("global_config: &a int8\nop_type_configs: {conv: *a}", "aliases"),

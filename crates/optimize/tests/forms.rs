@@ -179,3 +179,73 @@ fn compressed_constants_are_raised() {
         assert!(ops(&program).starts_with("ios18"));
     }
 }
+
+/// A step on weights that are compressed already gives the ops that the same steps at once give, in either form of
+/// opset; and what it cannot follow stays as it is, with the reason.
+#[test]
+fn a_step_follows_those_of_an_earlier_compression() {
+    let run = |program: &mut Program, form: &str| {
+        let mut compression: Compression = form.parse().unwrap();
+        compression.min_elements = 100;
+        let report = optimize(program, &compression.into(), &mut InMemory, &mut |_| {}).unwrap();
+        verify(program.clone()).unwrap_or_else(|e| panic!("{form}: {e}: {}", ops(program)));
+        report.weights
+    };
+    // Ops that became useless stay until dead ones are removed.
+    let last = |program: &Program| {
+        let text = ops(program);
+        let chain = |line: &str| line.starts_with("w = ") || line.starts_with("w_");
+        text.lines().filter(|l| chain(l)).collect::<Vec<_>>().join("\n")
+    };
+    for (first, then, at_once) in [
+        ("prune:sparsity=0.5", "int8:block=16", "prune:sparsity=0.5+int8:block=16"),
+        ("prune:sparsity=0.5", "uint4:asymmetric", "prune:sparsity=0.5+uint4:asymmetric"),
+        ("prune:sparsity=0.75", "palette4:group=8", "prune:sparsity=0.75+palette4:group=8"),
+        ("int8:block=16", "prune:sparsity=0.5", "int8:block=16+prune:sparsity=0.5"),
+        ("palette4:group=8", "prune:sparsity=0.5", "palette4:group=8+prune:sparsity=0.5"),
+        ("palette4:group=8", "int8:tensor", "palette4:group=8+int8:tensor"),
+        ("int8", "palette4", "int8+palette4"),
+        ("int8:tensor", "palette3:group=8", "int8:tensor+palette3:group=8"),
+    ] {
+        for opset in [Opset::Ios16, Opset::Ios18] {
+            let mut two = program(opset, DType::Fp16);
+            run(&mut two, first);
+            let reports = run(&mut two, &format!("joint+{then}"));
+            assert_eq!(reports[0].skipped, None, "{first} {then}");
+            assert!(reports[0].bytes_before < 4096 && reports[0].snr_db.is_some(), "{reports:?}");
+            let mut one = program(opset, DType::Fp16);
+            run(&mut one, at_once);
+            assert_eq!(last(&two), last(&one), "{first} {then}");
+        }
+    }
+    // The third step.
+    let mut three = program(Opset::Ios18, DType::Fp16);
+    for form in ["prune:sparsity=0.5", "joint+palette4", "joint+int8:tensor"] {
+        assert_eq!(run(&mut three, form)[0].skipped, None, "{form}");
+    }
+    let mut one = program(Opset::Ios18, DType::Fp16);
+    run(&mut one, "prune:sparsity=0.5+palette4+int8:tensor");
+    assert_eq!(last(&three), last(&one));
+
+    for (first, then, why) in [
+        ("int8", "int4", "cannot follow one of its kind"),
+        ("palette4", "palette2", "cannot follow one of its kind"),
+        ("prune:sparsity=0.5", "prune:sparsity=0.75", "cannot follow one of its kind"),
+        ("palette3", "int8:tensor", "fewer than 10 values"),
+        ("int8:block=16", "palette4", "one scale for each channel"),
+        ("prune:sparsity=1", "int8", "nothing left"),
+        ("palette4:vector=2", "prune:sparsity=0.5", "vectors are pruned first"),
+    ] {
+        let mut two = program(Opset::Ios18, DType::Fp16);
+        run(&mut two, first);
+        let before = ops(&two);
+        let reports = run(&mut two, &format!("joint+{then}"));
+        let skipped = reports[0].skipped.as_deref().unwrap_or("done");
+        assert!(skipped.contains(why), "{first} {then}: {skipped}");
+        assert_eq!(ops(&two), before, "{first} {then}");
+    }
+    // Without the word, what is compressed stays.
+    let mut two = program(Opset::Ios18, DType::Fp16);
+    run(&mut two, "palette4");
+    assert!(run(&mut two, "int8").is_empty());
+}

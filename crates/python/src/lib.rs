@@ -3,7 +3,7 @@
 //!
 //! * `model`: `Model` and `State`.
 //! * `tensors`: NumPy arrays in and out.
-//! * `tools`: `optimize`, `convert`, `compare`, `weights` and `info`.
+//! * `tools`: `optimize`, `convert`, `compare`, `weights`, `info`, and `forms`, which reads configurations.
 //! * `work`: how long work runs: without Python's lock, and ended by Ctrl-C.
 //!
 //! Reports cross the border as JSON, tensors as arrays. Errors become the exceptions of `milwright._errors`, and so do
@@ -20,7 +20,7 @@ mod _native {
     #[pymodule_export]
     use crate::model::{Model, State, forked};
     #[pymodule_export]
-    use crate::tools::{compare, convert, info, optimize, weights};
+    use crate::tools::{compare, convert, forms, info, optimize, weights};
 
     #[pymodule_export]
     #[expect(non_upper_case_globals, reason = "the name that Python has for it")]

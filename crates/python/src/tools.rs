@@ -1,5 +1,6 @@
 //! Optimizing, converting and comparing.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -212,6 +213,22 @@ pub fn weights(py: Python<'_>, path: PathBuf, min_elements: usize) -> PyResult<S
     let found =
         work::interruptible(py, &cancel, || milwright::weights(&Arc::new(Model::open(path)?), min_elements))?;
     Ok(serde_json::to_string(&found).expect("plain data has a JSON form"))
+}
+
+/// Reads a configuration; gives the form of each entry, as JSON with the keys of the configuration.
+#[pyfunction]
+pub fn forms(py: Python<'_>, config: &str) -> PyResult<String> {
+    let config: CompressionConfig = word(config).or_raise(py)?;
+    let form = |c: &Option<Compression>| c.as_ref().map(Compression::to_string);
+    let all = |of: &BTreeMap<String, Option<Compression>>| {
+        of.iter().map(|(name, c)| (name.clone(), form(c))).collect::<BTreeMap<_, _>>()
+    };
+    let found = serde_json::json!({
+        "global_config": form(&config.all),
+        "op_type_configs": all(&config.op_types),
+        "op_name_configs": all(&config.op_names),
+    });
+    Ok(found.to_string())
 }
 
 /// Runs two models on the same inputs; gives the differences as JSON.

@@ -212,6 +212,34 @@ impl Expected {
         }
     }
 
+    /// The samples, as another model takes them.
+    pub fn requests(&self, b: &Model) -> Vec<InferenceRequest> {
+        let function = self.function.as_deref();
+        let (colors, renames) = (Colors::of(&self.model, b, function), Renames::of(&self.model, b, function));
+        self.samples.requests.iter().map(|r| renames.request(&colors.request(r))).collect()
+    }
+
+    /// The number of samples.
+    pub fn len(&self) -> usize {
+        self.samples.requests.len()
+    }
+
+    /// Compares what another model without states gave for the [`requests`](Expected::requests).
+    pub fn with(&self, b: &Model, found: Vec<Prediction>) -> Comparison {
+        let (a, function) = (&self.model, self.function.as_deref());
+        let (colors, renames) = (Colors::of(a, b, function), Renames::of(a, b, function));
+        let mut outputs =
+            Outputs { model: a, function, of_scores: self.of_scores, renames: &renames, outputs: Vec::new() };
+        for (expected, found) in self.predictions.iter().zip(found) {
+            outputs.add(expected, &colors.prediction(renames.prediction(found)), Differences::add);
+        }
+        let name = function.unwrap_or(&a.info().default_function).to_owned();
+        let mut outputs = outputs.finish(a, b);
+        excuse_choices(&mut outputs);
+        let (inputs, sets) = (self.samples.source.clone(), self.len());
+        Comparison { function: name, inputs, sets, fails_at: None, outputs }
+    }
+
     /// Runs another model on the samples, and compares every output, and the states after the last run.
     ///
     /// # Errors

@@ -197,51 +197,74 @@ impl Palette {
         Tables { bits, indices, vector: 1, axis, groups: channels, values: tables, scaled: None }
     }
 
-    /// Makes a table of integers, with the scales of channels: the result of joining integers and a palette. The integers
-    /// are clustered, and each channel has a table of the same integers and its own scale.
+    /// Makes tables of integers: the result of joining integers and a palette. The integers of each group are clustered. If
+    /// channels have scales, each channel has the table of its group, and its own scale.
     ///
     /// # Errors
-    /// The scales are not those of channels, or one for all.
+    /// The scales are not those of channels, or one for all; or the options do not suit integers.
     pub(crate) fn of_integers(&self, scaled: &Scaled, weight: &FloatWeight<'_>) -> Result<Tables, String> {
-        let axis = scaled.counts.iter().position(|&n| n > 1).unwrap_or(0);
-        if scaled.counts.iter().enumerate().any(|(d, &n)| n > 1 && (d != axis || n != weight.shape[d])) {
+        if self.vector > 1 || self.rows {
+            return Err("a palette of integers has no vectors and no scales of rows".into());
+        }
+        let along = scaled.counts.iter().position(|&n| n > 1);
+        let is_one = |(d, &n): (usize, &usize)| n == 1 || Some(d) == along && n == weight.shape[d];
+        let layout = self.layout(weight)?;
+        let axis = along.unwrap_or(layout.axis);
+        if !scaled.counts.iter().enumerate().all(is_one) || layout.groups > 1 && axis != layout.axis {
             return Err("a palette of integers needs one scale for each channel, or one for all".into());
         }
         let number = |q: u8| if scaled.is_signed() { f32::from(q as i8) } else { f32::from(q) };
         let numbers: Vec<f32> = scaled.data.iter().map(|&q| number(q)).collect();
-        let bits = match self.bits {
-            Some(bits) => usize::from(bits),
-            None => unique_bits(&[Group { points: numbers.clone(), ..Group::default() }], 1, true)?,
-        };
-        let entries = 1 << bits;
         // An integer counts by how much the scale of its channel multiplies it.
-        let mut weights = vec![0f64; numbers.len()];
+        let mut weights = vec![0f32; numbers.len()];
         for_each_run(weight.shape, &scaled.counts, |range, block, step| {
             for (i, w) in weights[range].iter_mut().enumerate() {
-                *w = f64::from(scaled.scales[block + i * step]).powi(2);
+                *w = scaled.scales[block + i * step];
             }
         });
-        let mut centers = match self.spread {
-            Spread::KMeans => cluster::weighted(&numbers, &weights, entries),
-            Spread::Uniform => uniform(&numbers, entries),
+        let mut groups: Vec<Group> =
+            (0..layout.groups).map(|g| layout.gather(&numbers, None, 1, g)).collect();
+        let bits = match self.bits {
+            Some(bits) => usize::from(bits),
+            None => unique_bits(&groups, 1, true)?,
         };
-        centers.iter_mut().for_each(|c| *c = c.round_ties_even());
-        centers.dedup();
-        let indices = cluster::assign(&numbers, &centers);
-        centers.resize(entries, 0.0);
-        let groups = scaled.scales.len();
-        let table: Vec<u8> = centers.iter().map(|&c| c as i32 as u8).collect();
+        let entries = 1 << bits;
+        let mut indices = vec![0u8; numbers.len()];
+        let mut data = Vec::new();
+        let channels = if along.is_some() { weight.shape[axis] } else { layout.groups };
+        for (g, group) in groups.iter_mut().enumerate() {
+            let weights: Vec<f64> =
+                layout.gather(&weights, None, 1, g).points.iter().map(|&w| f64::from(w).powi(2)).collect();
+            let mut centers = match self.spread {
+                Spread::KMeans => cluster::weighted(&group.points, &weights, entries),
+                Spread::Uniform => uniform(&group.points, entries),
+            };
+            centers.iter_mut().for_each(|c| *c = c.round_ties_even());
+            centers.dedup();
+            group.indices = cluster::assign(&group.points, &centers);
+            centers.resize(entries, 0.0);
+            let table: Vec<u8> = centers.iter().map(|&c| c as i32 as u8).collect();
+            data.extend(table.repeat(channels / layout.groups));
+            layout.scatter(group, g, 1, &mut indices, None);
+        }
         let mut counts = vec![1; weight.shape.len() + 2];
-        counts[axis] = groups;
+        counts[axis] = scaled.scales.len();
         let coded = Scaled {
             dtype: scaled.dtype,
-            data: table.repeat(groups),
+            data,
             counts,
             scales: scaled.scales.clone(),
             zeros: scaled.zeros.clone(),
         };
-        let mut tables =
-            Tables { bits, indices, vector: 1, axis, groups, values: Vec::new(), scaled: Some(coded) };
+        let mut tables = Tables {
+            bits,
+            indices,
+            vector: 1,
+            axis,
+            groups: channels,
+            values: Vec::new(),
+            scaled: Some(coded),
+        };
         tables.read_scaled(weight.shape.len(), weight.dtype);
         Ok(tables)
     }

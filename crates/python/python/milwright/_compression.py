@@ -60,10 +60,42 @@ def get_weights_metadata(mlmodel: Any, weight_threshold: int = 2048) -> Any:
 
 def _compressed(name: str, mlmodel: Any, config: Any, joint_compression: bool, classes: set[str]) -> Any:
     settings = _settings(config, classes)
-    if joint_compression or _has_code(config):
-        # What is compressed already, and tables that a function in Python makes, are left to coremltools.
+    if _has_code(config):
+        # Tables that a function in Python makes are left to coremltools.
         return _original(name)(mlmodel, config, joint_compression=joint_compression)
-    return _optimized(mlmodel, config=settings, target_os=_target_os(mlmodel))
+    if joint_compression:
+        settings["joint_compression"] = "true"
+    try:
+        return _optimized(mlmodel, config=settings, target_os=_target_os(mlmodel))
+    except ValueError as error:
+        newer = _newer(config, joint_compression)
+        if newer is None or mlmodel.get_spec().specificationVersion >= _IOS18:
+            raise
+        target = "Please re-convert your model with minimum_deployment_target set to at least ct.target.iOS18."
+        raise ValueError(f"{newer} supported since iOS18. {target} {error}") from error
+
+
+_IOS18 = 9
+
+
+def _newer(config: Any, joint_compression: bool) -> str | None:
+    """What of it systems before iOS 18 do not have, as coremltools calls it."""
+    if joint_compression:
+        return "Joint compression is only"
+    for one in _all(config):
+        palette = type(one).__name__ == "OpPalettizerConfig"
+        granularity = getattr(getattr(one, "granularity", None), "name", "").lower()
+        if granularity in ("per_block", "per_grouped_channel"):
+            return f"The {granularity} {'palettization' if palette else 'quantization'} is"
+        if getattr(one, "cluster_dim", 1) > 1:
+            return "The vector palettization is"
+        if getattr(one, "enable_per_channel_scale", False):
+            return "Palettization with per-channel-scale is only"
+        if palette and one.nbits == 3:
+            return "Palettization with 3 bits is only"
+        if not palette and _dtype_name(getattr(one, "dtype", "int8")) in ("int4", "uint4"):
+            return "The 4-bit quantization is"
+    return None
 
 
 def _target_os(mlmodel: Any) -> milwright.TargetOS | None:
@@ -156,6 +188,22 @@ def _dtype_name(dtype: Any) -> str:
     return dtype if isinstance(dtype, str) else str(types.builtin_to_string(dtype))
 
 
+def _warn_of_skipped(report: dict[str, Any]) -> None:
+    """Says in coremltools' log which weights stay as they are, with its words where it has some."""
+    from coremltools import _logger
+
+    for weight in report["weights"]:
+        why, name = weight.get("skipped"), weight["name"]
+        if why is None:
+            continue
+        if "distinct values" in why:
+            why = f"Unique values in weight cannot be represented by 8 bits palettization. {why}"
+        elif "divisible by vectors" in why:
+            _logger.warning(f"The `cluster_dim` is invalid for {name}: {why}. Skipped this op.")
+            continue
+        _logger.warning(f"{why[0].upper()}{why[1:]}: {name}. Skipped this op.")
+
+
 def _optimized(mlmodel: Any, **options: Any) -> Any:
     """Writes a model, optimizes it, and reads the result as coremltools' functions give it."""
     import coremltools as ct
@@ -166,7 +214,8 @@ def _optimized(mlmodel: Any, **options: Any) -> Any:
     before, after = os.path.join(folder, "before.mlpackage"), f"{folder}.mlpackage"
     try:
         mlmodel.save(before)
-        milwright.optimize(before, after, proof=False, **options)
+        report = milwright.optimize(before, after, proof=False, **options)
+        _warn_of_skipped(report)
     except milwright.Error as error:
         raise ValueError(str(error)) from error
     finally:

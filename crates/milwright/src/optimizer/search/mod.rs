@@ -16,6 +16,7 @@ mod metric;
 mod path;
 mod plot;
 mod report;
+mod stages;
 mod trials;
 
 pub use metric::Metric;
@@ -67,7 +68,7 @@ impl Search {
 }
 
 /// The most samples that choices are compared on.
-const MOST_SEARCHED: usize = 48;
+const MOST_SEARCHED: usize = 32;
 
 /// With fewer samples than this, the same ones observe the inputs of weights and compare choices.
 const FEW: usize = 12;
@@ -225,7 +226,7 @@ impl Optimizer {
             let (forms, stop) = (forms.clone(), search.stop.clone());
             let mut trials = Trials::new(&settings, goal, &source, observed, &inputs, forms, output, stop)?;
             let expected = Expected::of(&source.model, &trials.base, None, &samples, &self.load)?;
-            trials.compare_with(expected.of_scores(of_scores));
+            trials.compare_with(expected.of_scores(of_scores))?;
             Ok::<_, Error>(trials)
         };
         let mut trials = begin(&observed)?;

@@ -29,7 +29,7 @@ pub struct SearchReport {
     pub samples: Option<SearchSamples>,
     /// The seed.
     pub seed: u64,
-    /// How many predictions the search made with compressed weights.
+    /// How many predictions the search made with compressed weights, in predictions of the whole model: most ran in part.
     pub predictions: usize,
     /// How many choices held on the samples of the search and not on those of the proof.
     pub refused: usize,
@@ -83,6 +83,8 @@ pub struct CurvePoint {
     pub figure: f64,
     /// The form, if it is the same for all weights.
     pub form: Option<String>,
+    /// How many samples it was run on.
+    pub samples: usize,
     /// Whether no other choice that was run is both smaller and better.
     pub best: bool,
     /// Whether it is the result.
@@ -102,7 +104,8 @@ pub struct SearchedWeight {
     pub bits: f64,
     /// Bytes.
     pub bytes: usize,
-    /// The figure with this weight alone in its form, and all others as they are; `None` if it was not run.
+    /// The figure with this weight alone in its form, and all others as they are, as measured, or as other forms of it let
+    /// expect; `None` if nothing is known.
     #[serde(serialize_with = "maybe")]
     pub alone: Option<f64>,
     /// Why it got this form.
@@ -128,17 +131,17 @@ impl Trials<'_> {
         let form = |choice: &Choice| self.uniform_form(choice).map(|f| self.forms[f].to_string());
         // Sizes are those of the written file, as far as it is known what differs from it.
         let written = |bytes: u64| (bytes + written).saturating_sub(self.bytes(best));
-        let mut curve: Vec<CurvePoint> = (0..self.tried.len())
-            .map(|place| {
-                let tried = &self.tried[place];
-                CurvePoint {
-                    bytes: written(tried.bytes),
-                    bits: bits(weights_of(&tried.choice), elements),
-                    figure: self.figure(place),
-                    form: form(&tried.choice),
-                    best: false,
-                    chosen: tried.choice == *best,
-                }
+        let whole = |choice: &Choice| self.tried.iter().any(|t| t.choice == *choice);
+        let only_screened = self.screened.iter().filter(|t| !whole(&t.choice));
+        let mut curve: Vec<CurvePoint> = (self.tried.iter().chain(only_screened))
+            .map(|tried| CurvePoint {
+                bytes: written(tried.bytes),
+                bits: bits(weights_of(&tried.choice), elements),
+                figure: metric.worst(&tried.comparison).unwrap_or(metric.perfect()),
+                form: form(&tried.choice),
+                samples: tried.comparison.sets,
+                best: false,
+                chosen: tried.choice == *best,
             })
             .collect();
         curve.sort_by(|a, b| {
@@ -200,7 +203,7 @@ impl Trials<'_> {
             uniform,
             samples,
             seed,
-            predictions: self.runs,
+            predictions: self.runs.ceil() as usize,
             refused: proved.refused,
             stopped: self.is_stopped(),
             notes,

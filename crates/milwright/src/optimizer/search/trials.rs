@@ -9,6 +9,7 @@ use milwright_optimize::{Compressed, Compression, Config, ObservedInputs, compre
 
 use super::metric::Metric;
 use super::path::{Choice, Path, Point};
+use super::stages::Stages;
 use crate::optimizer::parts::Source;
 use crate::optimizer::spill::Spill;
 use crate::optimizer::{Observations, Optimizer, Progress, broken, check_raised};
@@ -23,6 +24,17 @@ const CURVE: usize = 12;
 
 /// The most steps beyond the path that are run.
 const MOST_STEPS: usize = 48;
+
+/// How many forms of a weight are run by itself; what the others add follows from these.
+const PROBED: usize = 3;
+
+/// How many forms that are the same for all weights are run on all samples, of those that hold.
+const MOST_UNIFORM: usize = 3;
+
+/// The runs of the whole model that a search may take for each weight, and for a model of few weights. It ends with what
+/// it has when they are spent.
+const RUNS_FOR_WEIGHT: f64 = 20.0;
+const LEAST_RUNS: f64 = 600.0;
 
 /// What a search is for.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +64,8 @@ pub(super) struct Trial {
     pub bytes: usize,
     /// The SNR of the weight, or of what it makes of observed inputs, in dB.
     pub local_db: f64,
-    /// What it adds to the noise of each output; `None` if it was not run.
+    /// What it adds to the noise of each output, measured, or estimated from the other forms of the weight; `None` if
+    /// nothing is known.
     pub noise: Option<Vec<f64>>,
 }
 
@@ -93,13 +106,17 @@ pub(super) struct Trials<'a> {
     expected: Option<Expected>,
     few: Option<Expected>,
     pub tried: Vec<Tried>,
+    /// Choices that ran on the first samples only.
+    pub screened: Vec<Tried>,
+    /// The program in stages, if it can be cut.
+    stages: Option<Stages>,
     places: HashMap<Choice, usize>,
     path: Option<Path>,
     /// The tolerance on the samples of the search: the one that is asked for, or a stricter one.
     searched: Option<f64>,
     best: Option<Choice>,
-    /// Predictions of compressed models.
-    pub runs: usize,
+    /// Predictions of compressed models, in runs of the whole model.
+    pub runs: f64,
     pub notes: Vec<String>,
 }
 
@@ -161,11 +178,13 @@ impl<'a> Trials<'a> {
             expected: None,
             few: None,
             tried: Vec::new(),
+            screened: Vec::new(),
+            stages: None,
             places: HashMap::new(),
             path: None,
             searched: goal.tolerance,
             best: None,
-            runs: 0,
+            runs: 0.0,
             notes: Vec::new(),
         };
         trials.find_weights();
@@ -176,9 +195,29 @@ impl<'a> Trials<'a> {
     }
 
     /// Sets what the original gives for the samples of the search.
-    pub fn compare_with(&mut self, expected: Expected) {
+    ///
+    /// # Errors
+    /// The program cannot be run.
+    pub fn compare_with(&mut self, expected: Expected) -> Result<()> {
+        if let ([program], [part]) = (&self.programs[..], &self.source.parts[..])
+            && part.is_whole()
+            && !self.source.model.has_five_dimensions()
+        {
+            let names: Vec<&str> = self.weights.iter().map(|w| w.name.as_str()).collect();
+            let (requests, load) = (expected.requests(&self.base), self.loading());
+            let function = &self.source.model.info().default_function;
+            self.stages = match Stages::new(program, function, &names, &requests, &load) {
+                Err(e) if e.kind() == ErrorKind::Cancelled => return Err(e),
+                Err(error) => {
+                    tracing::debug!(%error, "choices are run as whole models");
+                    None
+                }
+                Ok(stages) => stages,
+            };
+        }
         self.few = Some(expected.first(ISOLATED));
         self.expected = Some(expected);
+        Ok(())
     }
 
     /// Whether the model with nothing compressed is worse than `db`: it computes in fp16, say.
@@ -325,15 +364,77 @@ impl<'a> Trials<'a> {
         if let Some(&place) = self.places.get(choice) {
             return Ok(place);
         }
-        let model = self.model(choice)?;
-        let Some(expected) = &self.expected else { return Err(Error::invalid("there are no samples")) };
-        let mut runs = 0;
-        let comparison = expected.against(&model, &self.loading(), &mut || runs += 1)?;
-        self.runs += runs;
+        let known = self.screened.iter().position(|t| t.choice == *choice).filter(|_| self.few_are_all());
+        let comparison = match known {
+            Some(known) => self.screened[known].comparison.clone(),
+            None => self.compare(choice, false)?,
+        };
         let (place, bytes) = (self.tried.len(), self.bytes(choice));
         self.tried.push(Tried { choice: choice.clone(), bytes, comparison });
         self.places.insert(choice.clone(), place);
         Ok(place)
+    }
+
+    /// Whether the samples on which weights are measured by themselves are all that there are.
+    fn few_are_all(&self) -> bool {
+        self.few.as_ref().map(Expected::len) == self.expected.as_ref().map(Expected::len)
+    }
+
+    /// Runs a choice on all samples of the search, or on the first few.
+    fn compare(&mut self, choice: &Choice, on_few: bool) -> Result<Comparison> {
+        if self.stages.is_none() {
+            let model = self.model(choice)?;
+            let expected = if on_few { &self.few } else { &self.expected };
+            let Some(expected) = expected else { return Err(Error::invalid("there are no samples")) };
+            let mut runs = 0;
+            let comparison = expected.against(&model, &self.loading(), &mut || runs += 1)?;
+            self.runs += f64::from(runs);
+            return Ok(comparison);
+        }
+        let Trials { stages, known, spill, weights, forms, inputs, settings, few, expected, .. } = self;
+        let expected = if on_few { few } else { expected };
+        let (Some(stages), Some(expected)) = (stages, expected) else {
+            return Err(Error::invalid("there are no samples"));
+        };
+        let mut compress = |program: &Program, places: &[usize]| {
+            let of = |&w: &usize| (weights[w].name.clone(), choice[w].map(|f| forms[f].clone()));
+            let config = Config { op_names: places.iter().map(of).collect(), ..Config::default() };
+            let mut program = program.clone();
+            let done = compress_again(&mut program, &config, &inputs[0], known, spill, &mut |_| ());
+            settings.load.cancel.check()?;
+            done.map_err(|e| spill.error(&e))?;
+            Ok(program)
+        };
+        let (predictions, runs) = stages.run(choice, expected.len(), &mut compress)?;
+        let comparison = expected.with(&self.base, predictions);
+        self.runs += runs;
+        Ok(comparison)
+    }
+
+    /// Runs a choice on the first few samples, and remembers it; returns why it does not hold there by far, if so.
+    fn screen(&mut self, choice: &Choice) -> Result<Option<String>> {
+        let known = self.screened.iter().position(|t| t.choice == *choice);
+        let at = match known {
+            Some(at) => at,
+            None => {
+                let comparison = self.compare(choice, true)?;
+                self.screened.push(Tried { choice: choice.clone(), bytes: self.bytes(choice), comparison });
+                self.screened.len() - 1
+            }
+        };
+        let metric = self.goal.metric;
+        let limit = self.searched.map(|limit| metric.looser(limit));
+        Ok(metric.failure(&self.screened[at].comparison, limit))
+    }
+
+    /// The number of outputs that are compared.
+    fn outputs(&self) -> usize {
+        self.tried.iter().chain(&self.screened).next().map_or(0, |t| t.comparison.outputs.len())
+    }
+
+    /// Whether the runs that a search may take are spent.
+    fn is_spent(&self) -> bool {
+        self.runs > (RUNS_FOR_WEIGHT * self.weights.len() as f64).max(LEAST_RUNS)
     }
 
     /// Models that are run once are not worth a cache.
@@ -377,6 +478,9 @@ impl<'a> Trials<'a> {
         let best = self.best.as_ref().and_then(|best| self.places.get(best));
         if best.is_none_or(|&best| self.is_better(place, best)) {
             self.best = Some(choice.clone());
+            if let Some(stages) = &mut self.stages {
+                stages.hold(choice);
+            }
         }
         Ok(true)
     }
@@ -401,16 +505,45 @@ impl<'a> Trials<'a> {
     }
 
     fn run_uniform(&mut self, progress: &mut dyn FnMut(Progress), total: usize) -> Result<()> {
+        let mut hopeful = Vec::new();
         for form in 0..self.forms.len() {
             progress(Progress::Searching { done: form, total });
-            if self.is_stopped() {
+            // Who stops now gets one of those that were run.
+            if self.is_stopped() || self.stop.is_cancelled() && !hopeful.is_empty() {
                 break;
             }
             self.check_stopped("before any result was found")?;
             let choice = self.uniform(form);
-            if choice.iter().any(Option::is_some) {
-                self.consider(&choice)?;
+            if choice.iter().any(Option::is_some) && self.screen(&choice)?.is_none() {
+                hopeful.push(choice);
             }
+        }
+        // The smallest that holds, and the next ones, in case that it does not on other samples.
+        let metric = self.goal.metric;
+        let figure = |trials: &Self, choice: &Choice| {
+            let found = trials.screened.iter().find(|t| t.choice == *choice);
+            found.and_then(|t| metric.worst(&t.comparison)).unwrap_or(metric.perfect())
+        };
+        match self.goal.max_bytes.filter(|_| self.goal.tolerance.is_none()) {
+            None => hopeful.sort_by_key(|choice| self.bytes(choice)),
+            Some(most) => {
+                hopeful.retain(|choice| self.bytes(choice) <= most);
+                hopeful.sort_by(|a, b| {
+                    let (a, b) = (figure(self, a), figure(self, b));
+                    if metric.is_better(a, b) {
+                        std::cmp::Ordering::Less
+                    } else {
+                        std::cmp::Ordering::Greater
+                    }
+                });
+            }
+        }
+        let mut holding = 0;
+        for choice in hopeful {
+            if holding == MOST_UNIFORM && !self.few_are_all() || self.is_stopped() {
+                break;
+            }
+            holding += usize::from(self.consider(&choice)?);
         }
         Ok(())
     }
@@ -424,7 +557,7 @@ impl<'a> Trials<'a> {
     /// Searches; returns the best choice on the samples of the search.
     pub fn search(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<Choice> {
         self.compress(progress)?;
-        let alone: usize = self.weights.iter().map(|w| front(w).len()).sum();
+        let alone: usize = self.weights.iter().map(|w| probed(w).len()).sum();
         let total = self.forms.len() + alone + CURVE + MOST_STEPS;
         self.run_uniform(progress, total)?;
         let mut done = self.forms.len();
@@ -432,7 +565,7 @@ impl<'a> Trials<'a> {
             done += 1;
             progress(Progress::Searching { done, total });
         })?;
-        let outputs = self.tried.first().map_or(0, |t| t.comparison.outputs.len());
+        let outputs = self.outputs();
         let even = vec![1.0; outputs];
         let path = Path::new(&self.points(&even));
         self.follow(&path, self.goal.tolerance)?;
@@ -453,7 +586,7 @@ impl<'a> Trials<'a> {
                 break;
             }
             let choice = path.at(i * path.len() / CURVE);
-            self.consider(&choice)?;
+            self.screen(&choice)?;
         }
         self.path = Some(path);
         done += CURVE;
@@ -464,27 +597,23 @@ impl<'a> Trials<'a> {
         self.found()
     }
 
-    /// Runs each weight in each form that may be worth it, with all others as they are.
+    /// Runs each weight by itself in some of the forms that may be worth it, with all others as they are.
     fn measure_alone(&mut self, advance: &mut dyn FnMut()) -> Result<()> {
         let nothing = vec![None; self.weights.len()];
         for at in 0..self.weights.len() {
-            for index in front(&self.weights[at]) {
+            for index in probed(&self.weights[at]) {
                 if self.is_stopped() {
                     return Ok(());
                 }
                 self.check_stopped("before any result within the tolerance was found")?;
-                let trial = &self.weights[at].forms[index];
                 let mut choice = nothing.clone();
-                choice[at] = Some(trial.form);
-                let model = self.model(&choice)?;
-                let Some(few) = &self.few else { return Ok(()) };
-                let mut runs = 0;
-                let comparison = few.against(&model, &self.loading(), &mut || runs += 1)?;
-                self.runs += runs;
+                choice[at] = Some(self.weights[at].forms[index].form);
+                let comparison = self.compare(&choice, true)?;
                 let noise = self.goal.metric.noise(&comparison);
                 self.weights[at].forms[index].noise = Some(noise);
                 advance();
             }
+            estimate(&mut self.weights[at]);
         }
         Ok(())
     }
@@ -514,15 +643,55 @@ impl<'a> Trials<'a> {
             let fits = (0..=path.len()).find(|&i| self.bytes(&path.at(i)) <= most);
             return fits.map_or(Ok(()), |i| self.consider(&path.at(i)).map(drop));
         };
+        if !self.few_are_all() {
+            // How far about, on the first samples.
+            while low < high && !self.is_stopped() {
+                self.check_stopped("before any result within the tolerance was found")?;
+                let middle = (low + high).div_ceil(2);
+                let choice = path.at(middle);
+                self.screen(&choice)?;
+                let found = self.screened.iter().find(|t| t.choice == choice);
+                let holds =
+                    found.is_some_and(|t| self.goal.metric.failure(&t.comparison, Some(tolerance)).is_none());
+                if holds { low = middle } else { high = middle - 1 }
+            }
+            // From there, on all of them, in steps that grow until they have passed the end.
+            let (near, mut step) = (low, (path.len() / 64).max(1));
+            (low, high) = (0, path.len());
+            let up = self.holds_at(path, near, tolerance)?;
+            if up {
+                low = near
+            } else {
+                high = near.saturating_sub(1)
+            }
+            while low < high && !self.is_stopped() {
+                let next = if up { (low + step).min(high) } else { high.saturating_sub(step - 1) };
+                let holds = self.holds_at(path, next, tolerance)?;
+                if holds {
+                    low = next
+                } else {
+                    high = next.saturating_sub(1)
+                }
+                if holds != up || next == 0 {
+                    break;
+                }
+                step *= 2;
+            }
+        }
         while low < high && !self.is_stopped() {
-            self.check_stopped("before any result within the tolerance was found")?;
             let middle = (low + high).div_ceil(2);
-            let choice = path.at(middle);
-            self.consider(&choice)?;
-            let place = self.real(&choice)?;
-            if self.refusal(place, Some(tolerance)).is_none() { low = middle } else { high = middle - 1 }
+            if self.holds_at(path, middle, tolerance)? { low = middle } else { high = middle - 1 }
         }
         Ok(())
+    }
+
+    /// Whether the choice at a place of a path holds on all samples of the search.
+    fn holds_at(&mut self, path: &Path, at: usize, tolerance: f64) -> Result<bool> {
+        self.check_stopped("before any result within the tolerance was found")?;
+        let choice = path.at(at);
+        self.consider(&choice)?;
+        let place = self.real(&choice)?;
+        Ok(self.refusal(place, Some(tolerance)).is_none())
     }
 
     /// Runs single steps from the best choice, those first that promise most, and keeps what holds.
@@ -533,7 +702,7 @@ impl<'a> Trials<'a> {
         let mut refused: HashSet<(usize, Option<usize>)> = HashSet::new();
         for step in 0..most {
             advance(step);
-            if self.is_stopped() {
+            if self.is_stopped() || self.is_spent() {
                 break;
             }
             self.settings.load.cancel.check()?;
@@ -556,7 +725,9 @@ impl<'a> Trials<'a> {
             let Some((_, at, form)) = moves.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)) else { break };
             let mut choice = best.clone();
             choice[at] = form;
-            self.consider(&choice)?;
+            if self.few_are_all() || self.screen(&choice)?.is_none() {
+                self.consider(&choice)?;
+            }
             if self.best.as_ref() == Some(&choice) {
                 // What did not hold before holds even less now, and what gains most may be another step.
                 continue;
@@ -613,7 +784,7 @@ impl<'a> Trials<'a> {
             }
         }
         let mut refused = HashSet::new();
-        let even = vec![1.0; self.tried.first().map_or(0, |t| t.comparison.outputs.len())];
+        let even = vec![1.0; self.outputs()];
         let mut last = String::new();
         let mut holds = false;
         for _ in 0..most {
@@ -671,14 +842,12 @@ impl<'a> Trials<'a> {
     pub fn nothing_holds(&self, last: &str) -> Error {
         let metric = self.goal.metric;
         let model = &self.source.model;
-        let compressed = |t: &&usize| self.tried[**t].choice.iter().any(Option::is_some);
-        let places: Vec<usize> = (0..self.tried.len()).collect();
-        let usable = places
-            .iter()
-            .filter(compressed)
-            .filter(|&&p| self.goal.metric.failure(&self.tried[p].comparison, None).is_none());
-        let what = |place: usize| {
-            let form = self.uniform_form(&self.tried[place].choice);
+        let compressed = |t: &&Tried| t.choice.iter().any(Option::is_some);
+        let all = || self.tried.iter().chain(&self.screened);
+        let usable = all().filter(compressed).filter(|t| metric.failure(&t.comparison, None).is_none());
+        let figure = |t: &Tried| metric.worst(&t.comparison).unwrap_or(metric.perfect());
+        let what = |tried: &Tried| {
+            let form = self.uniform_form(&tried.choice);
             form.map_or("a form for each weight".to_owned(), |f| {
                 format!("`{}` for all weights", self.forms[f])
             })
@@ -695,11 +864,9 @@ impl<'a> Trials<'a> {
         }
         match self.goal.tolerance {
             Some(limit) => {
-                let best = usable
-                    .copied()
-                    .reduce(|a, b| if metric.is_better(self.figure(b), self.figure(a)) { b } else { a });
-                let reached = best.map_or("every result is broken".to_owned(), |place| {
-                    format!("the best is {}, by {}", metric.show(self.figure(place)), what(place))
+                let best = usable.reduce(|a, b| if metric.is_better(figure(b), figure(a)) { b } else { a });
+                let reached = best.map_or("every result is broken".to_owned(), |tried| {
+                    format!("the best is {}, by {}", metric.show(figure(tried)), what(tried))
                 });
                 let unseen =
                     if last.is_empty() { String::new() } else { format!(" (on unseen samples: {last})") };
@@ -712,7 +879,7 @@ impl<'a> Trials<'a> {
                     .at(model.path())
             }
             None => {
-                let least = self.tried.iter().map(|t| t.bytes).min().unwrap_or(self.rest);
+                let least = all().map(|t| t.bytes).min().unwrap_or(self.rest);
                 self.too_large(least)
             }
         }
@@ -744,6 +911,65 @@ fn front(weight: &Weight) -> Vec<usize> {
         better
     });
     order
+}
+
+/// The forms of a weight that are run by itself: a few of those that may be worth it, from the smallest to the best.
+fn probed(weight: &Weight) -> Vec<usize> {
+    // What is lossless adds nothing.
+    let mut front = front(weight);
+    front.retain(|&i| weight.forms[i].local_db.is_finite());
+    let last = front.len().saturating_sub(1);
+    match front.len() {
+        n if n <= PROBED => front,
+        // The smallest form often breaks everything, and then tells little of the others.
+        _ => [1, last.div_ceil(2), last].map(|i| front[i]).to_vec(),
+    }
+}
+
+/// Estimates what the other forms of a weight add to the noise, from those that were run. Noise is taken to be in
+/// proportion to that of the weight itself, by a factor that changes slowly from one form to the next.
+fn estimate(weight: &mut Weight) {
+    let mut known: Vec<(f64, Vec<f64>)> =
+        weight.forms.iter().filter_map(|t| Some((t.local_db, t.noise.clone()?))).collect();
+    known.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let front = front(weight);
+    let Some(outputs) = known.first().map(|(_, noise)| noise.len()) else {
+        for i in front {
+            if weight.forms[i].local_db.is_infinite() {
+                weight.forms[i].noise = Some(Vec::new());
+            }
+        }
+        return;
+    };
+    for i in front {
+        let trial = &weight.forms[i];
+        if trial.noise.is_some() {
+            continue;
+        }
+        let db = trial.local_db;
+        let at = |output: usize| {
+            // The noise of a form divided by that of the weight itself, in dB.
+            let gain = |(db, noise): &(f64, Vec<f64>)| (*db, 10.0 * noise[output].log10() + db);
+            let gains: Vec<(f64, f64)> = known.iter().filter(|(_, n)| n[output] > 0.0).map(gain).collect();
+            let above = gains.iter().position(|(x, _)| *x >= db);
+            let gain = match (gains.first(), gains.last(), above) {
+                (None, ..) | (_, None, _) => return 0.0,
+                (Some((_, first)), _, Some(0)) => *first,
+                (_, Some((_, last)), None) => *last,
+                (_, _, Some(at)) => {
+                    let ((a, low), (b, high)) = (gains[at - 1], gains[at]);
+                    if low.is_finite() && high.is_finite() {
+                        low + (high - low) * (db - a) / (b - a).max(1e-9)
+                    } else {
+                        low.max(high)
+                    }
+                }
+            };
+            10f64.powf((gain - db) / 10.0)
+        };
+        let noise = if db.is_infinite() { vec![0.0; outputs] } else { (0..outputs).map(at).collect() };
+        weight.forms[i].noise = Some(noise);
+    }
 }
 
 /// A model of these programs, in memory.
