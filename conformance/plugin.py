@@ -5,6 +5,7 @@ It is configured through the environment, since worker processes inherit that:
     MILWRIGHT_PRECISION   only cases of this precision, where a case has one
     MILWRIGHT_SAMPLE      so many cases of each test function, chosen by MILWRIGHT_SEED
     MILWRIGHT_KNOWN       a JSON file: known differences, test to reason
+    MILWRIGHT_SUITE       the suite that runs
     MILWRIGHT_RESULTS     where each test's outcome goes, a line of JSON each
     MILWRIGHT_OPTIMIZER   if set, Milwright's functions take the place of coremltools.optimize's, and Milwright reads each
                           configuration that coremltools reads, with the same result
@@ -191,7 +192,10 @@ def _known():
     if not path:
         return {}
     with open(path, encoding="utf-8") as file:
-        return {test: entry["reason"] for test, entry in json.load(file).items()}
+        found = json.load(file)
+    # One with a suite is known there only: the same test may run in several.
+    suite = os.environ.get("MILWRIGHT_SUITE")
+    return {test: entry["reason"] for test, entry in found.items() if entry.get("suite", suite) == suite}
 
 
 def _name(nodeid):

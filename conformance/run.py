@@ -70,6 +70,7 @@ def run(python, name, suite, sample, args, extra):
         "MILWRIGHT_PRECISION": suite.get("precision", ""),
         "MILWRIGHT_SAMPLE": str(sample),
         "MILWRIGHT_SEED": args.seed,
+        "MILWRIGHT_SUITE": name,
         "MILWRIGHT_KNOWN": str(HERE / "known_differences.json"),
         "MILWRIGHT_RESULTS": str(results),
         # A build that is not installed can be put before the one that is.

@@ -116,3 +116,51 @@ def test_settings_by_op_and_what_the_target_lacks(models):
     four = cto.OptimizationConfig(global_config=cto.OpLinearQuantizerConfig(dtype="int4"))
     with pytest.raises(Exception, match=r"(?i)ios.?18"):
         ours.linear_quantize_weights(made[ct.target.iOS16], four)
+
+
+def both(names, configs, model, module):
+    """A model compressed twice, the second time jointly."""
+    for i, (name, config) in enumerate(zip(names, configs)):
+        function = module[name] if isinstance(module, dict) else getattr(module, name)
+        model = function(model, cto.OptimizationConfig(global_config=config), joint_compression=i > 0)
+    return model
+
+
+def op_types(model):
+    """The ops that are not constants, in order."""
+    ops = [op for function in model._mil_program.functions.values() for op in function.operations]
+    return [op.op_type for op in ops if op.op_type != "const"]
+
+
+PRUNE = "prune_weights", cto.OpMagnitudePrunerConfig(target_sparsity=0.5)
+JOINT = [
+    (PRUNE, linear(dtype="int4", granularity="per_block", block_size=8)),
+    (PRUNE, linear(mode="linear", dtype="uint8", granularity="per_channel")),
+    (PRUNE, palette(mode="uniform", nbits=4, granularity="per_grouped_channel", group_size=8)),
+    (linear(granularity="per_block", block_size=8), PRUNE),
+    (palette(mode="uniform", nbits=6), PRUNE),
+    (palette(mode="uniform", nbits=4, granularity="per_grouped_channel", group_size=8), linear(granularity="per_tensor")),
+    (linear(granularity="per_tensor", mode="linear"), palette(mode="uniform", nbits=4, granularity="per_grouped_channel", group_size=8)),
+]
+
+
+@pytest.mark.parametrize("first, second", JOINT, ids=str)
+def test_joint_compression_is_that_of_coremltools(models, first, second):
+    made, weights = models
+    found = {who: both(*zip(first, second), made[ct.target.iOS18], module) for who, module in (("ours", ours), ("theirs", THEIRS))}
+    assert op_types(found["ours"]) == op_types(found["theirs"])
+    values = {who: decompressed(model) for who, model in found.items()}
+    for weight, original in weights.items():
+        error = {who: float(((of[weight] - original) ** 2).sum()) for who, of in values.items()}
+        assert error["ours"] <= 1.01 * error["theirs"], (weight, error)
+
+
+def test_what_stays_as_it_is_is_said(models, caplog):
+    made, _ = models
+    config = cto.OptimizationConfig(global_config=cto.OpLinearQuantizerConfig(granularity="per_block", block_size=7))
+    ours.linear_quantize_weights(made[ct.target.iOS18], config)
+    assert any("not divisible by a block size of 7" in r.message and "Skipped" in r.message for r in caplog.records)
+    for joint in (False, True):
+        config = cto.OptimizationConfig(global_config=cto.OpPalettizerConfig(nbits=4, cluster_dim=1 if joint else 2))
+        with pytest.raises(ValueError, match="supported since iOS18. Please re-convert your model.*there is|Joint"):
+            ours.palettize_weights(made[ct.target.iOS16], config, joint_compression=joint)

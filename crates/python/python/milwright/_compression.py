@@ -65,37 +65,40 @@ def _compressed(name: str, mlmodel: Any, config: Any, joint_compression: bool, c
         return _original(name)(mlmodel, config, joint_compression=joint_compression)
     if joint_compression:
         settings["joint_compression"] = "true"
-    try:
-        return _optimized(mlmodel, config=settings, target_os=_target_os(mlmodel))
-    except ValueError as error:
-        newer = _newer(config, joint_compression)
-        if newer is None or mlmodel.get_spec().specificationVersion >= _IOS18:
-            raise
-        target = "Please re-convert your model with minimum_deployment_target set to at least ct.target.iOS18."
-        raise ValueError(f"{newer} supported since iOS18. {target} {error}") from error
+    if mlmodel.get_spec().specificationVersion < _IOS18:
+        _check_old(config, joint_compression)
+    return _optimized(mlmodel, config=settings, target_os=_target_os(mlmodel))
 
 
 _IOS18 = 9
 
 
-def _newer(config: Any, joint_compression: bool) -> str | None:
-    """What of it systems before iOS 18 do not have, as coremltools calls it."""
+def _check_old(config: Any, joint_compression: bool) -> None:
+    """Refuses what systems before iOS 18 do not have, in coremltools' words, and says what they have."""
+    target = "Please re-convert your model with minimum_deployment_target set to at least ct.target.iOS18."
     if joint_compression:
-        return "Joint compression is only"
+        one_step = "For older systems, `decompress_weights` comes before another compression."
+        raise ValueError(f"Joint compression is only supported since iOS18. {target} {one_step}")
     for one in _all(config):
         palette = type(one).__name__ == "OpPalettizerConfig"
         granularity = getattr(getattr(one, "granularity", None), "name", "").lower()
+        what = "palettization" if palette else "quantization"
+        is_four = not palette and _dtype_name(getattr(one, "dtype", "int8")) in ("int4", "uint4")
         if granularity in ("per_block", "per_grouped_channel"):
-            return f"The {granularity} {'palettization' if palette else 'quantization'} is"
-        if getattr(one, "cluster_dim", 1) > 1:
-            return "The vector palettization is"
-        if getattr(one, "enable_per_channel_scale", False):
-            return "Palettization with per-channel-scale is only"
-        if palette and one.nbits == 3:
-            return "Palettization with 3 bits is only"
-        if not palette and _dtype_name(getattr(one, "dtype", "int8")) in ("int4", "uint4"):
-            return "The 4-bit quantization is"
-    return None
+            older = "per_tensor" if palette else "per_channel with int8"
+            newer = f"The {granularity} {what} is supported since iOS18"
+        elif getattr(one, "cluster_dim", 1) > 1:
+            newer, older = "The vector palettization is supported since iOS18", "cluster_dim=1"
+        elif getattr(one, "enable_per_channel_scale", False):
+            newer = "Palettization with per-channel-scale is only supported since iOS18"
+            older = "enable_per_channel_scale=False"
+        elif palette and one.nbits == 3:
+            newer, older = "Palettization with 3 bits is only supported since iOS18", "nbits=4 or nbits=2"
+        elif is_four:
+            newer, older = "The 4-bit quantization is supported since iOS18", "int8, or a palette with nbits=4"
+        else:
+            continue
+        raise ValueError(f"{newer}. {target} For older systems there is {older} instead.")
 
 
 def _target_os(mlmodel: Any) -> milwright.TargetOS | None:
