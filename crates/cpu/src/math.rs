@@ -72,6 +72,11 @@ pub fn each_pair(x: &[f32], y: &[f32], out: &mut [f32], f: impl Fn(f32, f32) -> 
     Isa::detect().run(EachPair(x, y, out, f));
 }
 
+/// Replaces each element by it times a factor plus a summand.
+pub fn scale_and_shift(x: &mut [f32], factors: &[f32], summands: &[f32]) {
+    Isa::detect().run(ScaleAndShift(x, factors, summands));
+}
+
 /// The sum, added in blocks, so that the error does not grow with the length as that of a running sum does.
 pub fn sum(x: &[f32]) -> f32 {
     sum_of(x, |x| x)
@@ -100,6 +105,7 @@ fn fold(x: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> f32 {
 struct Each<'a, F>(&'a [f32], &'a mut [f32], F);
 struct Update<'a, F>(&'a mut [f32], F);
 struct EachPair<'a, F>(&'a [f32], &'a [f32], &'a mut [f32], F);
+struct ScaleAndShift<'a>(&'a mut [f32], &'a [f32], &'a [f32]);
 struct SumOf<'a, F>(&'a [f32], F);
 struct Fold<'a, F>(&'a [f32], f32, F);
 
@@ -132,6 +138,17 @@ impl<F: Fn(f32, f32) -> f32> Op for EachPair<'_, F> {
     fn run<S: Simd>(self, _: S) {
         for ((o, &x), &y) in self.2.iter_mut().zip(self.0).zip(self.1) {
             *o = self.3(x, y);
+        }
+    }
+}
+
+impl Op for ScaleAndShift<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        for ((x, factor), summand) in self.0.iter_mut().zip(self.1).zip(self.2) {
+            *x = *x * factor + summand;
         }
     }
 }

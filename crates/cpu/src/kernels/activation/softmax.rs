@@ -23,8 +23,7 @@ impl Kernel for Softmax {
 fn softmax(row: &mut [f32]) {
     let max = math::max(row);
     // An infinite maximum makes NaN, as in NumPy.
-    math::update(row, |x| x - max);
-    math::update(row, math::exp1);
+    math::update(row, |x| math::exp1(x - max));
     let scale = 1.0 / math::sum(row);
     math::update(row, |x| x * scale);
 }

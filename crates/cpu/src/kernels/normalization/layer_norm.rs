@@ -7,7 +7,7 @@ use milwright_mil::ops::defs::LayerNorm;
 use crate::kernel::concrete;
 use crate::kernels::normalization::{Affine, standardize};
 use crate::rows::{Rows, map_rows};
-use crate::{Kernel, KernelError, Params, Prepared};
+use crate::{Kernel, KernelError, Params, Prepared, math};
 
 impl Kernel for LayerNorm {
     fn prepare(p: &Params<'_, Self>, _: &[TensorType]) -> Result<Prepared, KernelError> {
@@ -20,9 +20,7 @@ impl Kernel for LayerNorm {
             let (gamma, beta) = affine.read(run.inputs, rows.len);
             map_rows(&rows, &run.inputs[slot], &mut run.outputs[0], run.pool, |_, row| {
                 standardize(row, epsilon);
-                for ((x, gamma), beta) in row.iter_mut().zip(&gamma[..]).zip(&beta[..]) {
-                    *x = *x * gamma + beta;
-                }
+                math::scale_and_shift(row, &gamma, &beta);
             });
             Ok(())
         }))

@@ -20,6 +20,7 @@ struct Mean {
 impl Fold for Mean {
     const START: f32 = 0.0;
 
+    #[inline(always)]
     fn step(sum: f32, x: f32) -> f32 {
         sum + x
     }

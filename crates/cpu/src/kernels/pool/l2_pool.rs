@@ -18,6 +18,7 @@ struct Norm;
 impl Fold for Norm {
     const START: f32 = 0.0;
 
+    #[inline(always)]
     fn step(sum: f32, x: f32) -> f32 {
         sum + x * x
     }

@@ -18,6 +18,7 @@ struct Max;
 impl Fold for Max {
     const START: f32 = f32::NEG_INFINITY;
 
+    #[inline(always)]
     fn step(max: f32, x: f32) -> f32 {
         // NaN wins, as in PyTorch.
         if x > max || x.is_nan() { x } else { max }
