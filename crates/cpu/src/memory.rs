@@ -112,12 +112,15 @@ impl AlignedBytes {
     /// Aborts the process if the system does not have them. Where a model determines the size, use [`Memory::zeroed`]
     /// or [`try_zeroed`](AlignedBytes::try_zeroed) instead.
     pub(crate) fn zeroed(len: usize) -> AlignedBytes {
-        AlignedBytes { lines: bytemuck::zeroed_vec(len.div_ceil(ALIGN)), len, _charge: None }
+        let lines = bytemuck::zeroed_vec(len.div_ceil(ALIGN));
+        want_large_pages(&lines);
+        AlignedBytes { lines, len, _charge: None }
     }
 
     /// Like [`zeroed`](AlignedBytes::zeroed), but returns an error if the system does not have the memory.
     pub(crate) fn try_zeroed(len: usize) -> Result<AlignedBytes, KernelError> {
         let lines = bytemuck::try_zeroed_vec(len.div_ceil(ALIGN)).map_err(|()| unavailable(len))?;
+        want_large_pages(&lines);
         Ok(AlignedBytes { lines, len, _charge: None })
     }
 
@@ -125,6 +128,27 @@ impl AlignedBytes {
         &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
     }
 }
+
+/// Asks the system for large pages, which cost fewer faults and look-ups, if the memory is large enough for any.
+#[cfg(target_os = "linux")]
+fn want_large_pages(lines: &[Line]) {
+    const LEAST: usize = 4 << 20;
+    const PAGE: usize = 4096;
+    let bytes: &[u8] = bytemuck::cast_slice(lines);
+    if bytes.len() < LEAST {
+        return;
+    }
+    let skip = bytes.as_ptr().align_offset(PAGE);
+    let len = (bytes.len() - skip) / PAGE * PAGE;
+    // SAFETY: the range is inside the allocation. The call changes neither what is mapped nor what it contains; if the
+    // system refuses it, the pages stay small.
+    unsafe {
+        libc::madvise(bytes.as_ptr().add(skip).cast_mut().cast(), len, libc::MADV_HUGEPAGE);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn want_large_pages(_: &[Line]) {}
 
 impl AsRef<[u8]> for AlignedBytes {
     fn as_ref(&self) -> &[u8] {
