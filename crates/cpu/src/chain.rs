@@ -289,6 +289,18 @@ impl<'a> Epilogue<'a> {
         self.chain.is_none()
     }
 
+    /// Whether what is done with an element depends on nothing but its value, so that elements of different places can be
+    /// given to [`apply`](Epilogue::apply) at once.
+    pub fn ignores_places(&self) -> bool {
+        let Some((chain, _)) = self.chain else { return true };
+        let program = chain.program.as_deref().filter(|_| {
+            // Others are not run by `simple::run`.
+            matches!(self.dtype, None | Some(DType::Fp16 | DType::Fp32))
+        });
+        let reads = |i: &Instruction| i.operands.iter().any(|o| matches!(o, Origin::Input(_)));
+        program.is_some_and(|program| !program.iter().any(reads))
+    }
+
     /// Applies the epilogue to elements `start` .. `start + block.len()` (row-major positions) of output 0, in place.
     pub fn apply(&self, start: usize, block: &mut [f32]) {
         let Some((chain, inputs)) = self.chain else { return };

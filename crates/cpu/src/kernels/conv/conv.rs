@@ -35,7 +35,7 @@ use crate::memory::AlignedBytes;
 use crate::simd::gemm::{
     Bias, Elements, F16, F32, Gemm, Matrix, Operand, Output, SLACK, Source, Target, pack, panel_rows,
 };
-use crate::simd::tiles::split::{Columns, Packing, Paired, Strided};
+use crate::simd::tiles::split::{Columns, Lines, Packing, Paired, Strided};
 use crate::simd::tiles::{self, DEPTH, product};
 use crate::simd::window::{Gather, REACH, weigh};
 use crate::simd::{Isa, convert};
@@ -72,7 +72,7 @@ impl Kernel for Conv {
         let tile_k = size[1];
         let tile_starts: Vec<usize> = (0..plan.groups).map(|g| g * m * tile_k).collect();
         let rows = Strided { data: F32(data), k: tile_k, strides: [tile_k, 1], starts: &tile_starts };
-        let constant = if paired.is_some() { Constant::PairedRows(&rows) } else { Constant::Rows(&rows) };
+        let constant = if paired.is_some() { Constant::PairedRows(rows) } else { Constant::Rows(rows) };
         let split = Tiled::pack(&constant, data, dtypes, size, plan.groups, p.weight.slot);
         if split.is_some() {
             return Ok(split);
@@ -244,17 +244,36 @@ impl Plan {
         let per_group = self.channels / groups.max(1);
         let packed = matches!(weights, Weights::Packed(_));
         let gemm = Gemm::new(isa, [m, k, n], groups, [packed, direct], self.half_output);
+        let starts = self.line_starts();
+        let spread = product::Spread { line: self.output[2], starts: starts.clone() };
+        // Where the input's channels are split in pairs: floats of a plane, and of all. The pitch is an odd number of
+        // lines of a cache, so that the lines of a tile do not compete for their places in it.
+        let pair_pitch = (pitch.div_ceil(16) | 1) * 16;
+        let channels = Paired {
+            data: &[],
+            pitch: pair_pitch,
+            blocks: per_group.div_ceil(DEPTH),
+            taps: &self.taps,
+            line: self.output[2],
+            starts: &starts,
+        };
+        let paired = self.paired_size();
+        // Tiles also compute the positions between lines; copies of panels do not have them.
+        let in_place = paired.is_some() && {
+            let panels = |n: usize| n.div_ceil(tiles::SIDE);
+            let positions = starts.last().map_or(0, |last| last + self.output[2]);
+            4 * panels(positions) <= 5 * panels(n)
+        };
         let on_tiles = match &weights {
             Weights::Tiled(tiled) => {
-                let size = self.paired_size().unwrap_or([m, k, n]);
-                Some(tiled.product(isa, size, groups, true, self.half_output))
+                let planes = in_place.then_some((spread, &channels));
+                let size = paired.unwrap_or([m, k, n]);
+                Some(tiled.product(isa, size, groups, true, self.half_output, planes))
             }
             _ => None,
         };
-        // Where the input's channels are split in pairs: floats of a plane, and of all.
-        let pair_pitch = pitch.next_multiple_of(16);
         let pairs = match &weights {
-            Weights::Tiled(tiled) if self.paired_size().is_some() => Some((
+            Weights::Tiled(tiled) if paired.is_some() => Some((
                 tiled.planes,
                 groups * per_group.next_multiple_of(DEPTH) / 2 * tiled.planes.count() * pair_pitch,
             )),
@@ -264,7 +283,6 @@ impl Plan {
         let rows: Vec<usize> =
             (0..per_group).flat_map(|c| self.taps.iter().map(move |t| c * pitch + t)).collect();
         let last_tap = rows.iter().copied().max().unwrap_or(0);
-        let starts = self.line_starts();
         let weight_starts: Vec<usize> = (0..groups).map(|g| g * m * k).collect();
         let inputs: Vec<usize> = (0..groups).map(|g| g * k * n).collect();
         let planes_len =
@@ -285,7 +303,7 @@ impl Plan {
                 }
                 Weights::Tiled(tiled) => {
                     if tiled.takes(self.isa, run.pool, k, x) {
-                        tiles = on_tiles.as_ref().zip(Some(&tiled.data));
+                        tiles = on_tiles.as_ref().zip(Some(tiled.ordered()));
                     }
                     joined = tiled.joined([m, k], true, if pairs.is_some() { self.taps.len() } else { 0 });
                     Operand::Panels(&joined)
@@ -303,7 +321,7 @@ impl Plan {
                 let size = self.channels * count(&self.input);
                 let paired = pairs.filter(|_| tiles.is_some());
                 let data = if let Some((split, floats)) = paired {
-                    self.lay_out_pairs(x, image, split, &mut planes[..floats], run.pool);
+                    self.lay_out_pairs(x, image, split, pair_pitch, &mut planes[..floats], run.pool);
                     &*planes
                 } else if self.in_place {
                     &x.slice::<f32>()[image * size..][..size]
@@ -322,14 +340,19 @@ impl Plan {
                     line: self.output[2],
                     starts: &starts,
                 };
-                let (plain, half);
+                let (plain, half, plain_lines, half_lines);
+                let mut lines: Option<&dyn Columns> = None;
                 let right = if direct && tiles.is_none() {
                     Operand::InPlace { data, stride: n, batch: k * n }
                 } else if pointwise && self.half_input {
-                    let halves = &x.slice::<f16>()[image * size..][..size];
-                    half = Matrix::new(F16(halves), k, n, [n, 1], &inputs).columns();
+                    let halves = F16(&x.slice::<f16>()[image * size..][..size]);
+                    half_lines = Lines { data: halves, k, stride: n, starts: &inputs };
+                    lines = Some(&half_lines);
+                    half = Matrix::new(halves, k, n, [n, 1], &inputs).columns();
                     Operand::Panels(&half)
                 } else if pointwise {
+                    plain_lines = Lines { data: F32(data), k, stride: n, starts: &inputs };
+                    lines = Some(&plain_lines);
                     plain = Matrix::new(F32(data), k, n, [n, 1], &inputs).columns();
                     Operand::Panels(&plain)
                 } else {
@@ -341,19 +364,20 @@ impl Plan {
                 let out = Output { data, start: image * self.outputs * n };
                 if let (Some((product, weight)), Operand::Panels(right)) = (tiles, right) {
                     let bias = plain_bias.as_ref().map_or(product::Bias::None, |b| product::Bias::Rows(b));
-                    let taps = &self.taps;
-                    let blocks = per_group.div_ceil(DEPTH);
                     let channels = Paired {
                         data: laid_out,
                         pitch: pair_pitch,
-                        blocks,
-                        taps,
+                        blocks: per_group.div_ceil(DEPTH),
+                        taps: &self.taps,
                         line: self.output[2],
                         starts: &starts,
                     };
                     let packing = Packing { panels: right, k };
-                    let right: &dyn Columns = if paired.is_some() { &channels } else { &packing };
-                    let operands = product::Operands::PackedA(weight, right);
+                    let operands = match paired {
+                        Some(_) if in_place => product::Operands::InPlace(weight, channels),
+                        Some(_) => product::Operands::OrderedA(weight, &channels),
+                        None => product::Operands::OrderedA(weight, lines.unwrap_or(&packing)),
+                    };
                     product.run(run.pool, operands, bias, out, &run.epilogue, scratch);
                 } else {
                     let scratch = bytemuck::cast_slice_mut(scratch);
@@ -389,33 +413,88 @@ impl Plan {
         ordered
     }
 
-    /// Fills the planes of pairs of channels of an image: see [`Paired`].
+    /// Fills the planes of pairs of channels of an image, `pitch` floats apart: see [`Paired`].
     fn lay_out_pairs(
         &self,
         x: &View<'_>,
         image: usize,
         split: tiles::Planes,
+        pitch: usize,
         out: &mut [f32],
         pool: &crate::Pool,
     ) {
         let per_group = self.channels / self.groups.max(1);
         let pairs = per_group.next_multiple_of(DEPTH) / 2;
-        let pitch = self.pitch.next_multiple_of(16);
         pool.for_each_chunk(out, (split.count() * pitch).max(1), |i, out| {
             let (group, pair) = (i / pairs, i % pairs);
             let low = pair / (DEPTH / 2) * DEPTH + pair % (DEPTH / 2);
-            for (channel, plane) in [low, low + DEPTH / 2].into_iter().zip(out.chunks_exact_mut(pitch.max(1)))
-            {
-                let plane = &mut plane[..self.pitch];
-                if channel < per_group {
-                    let channel = (image * self.groups + group) * per_group + channel;
-                    self.lay_out_channel(x, channel, plane, false);
+            let channels = [low, low + DEPTH / 2].map(|channel| {
+                (channel < per_group).then_some((image * self.groups + group) * per_group + channel)
+            });
+            if self.window[2].stride == 1 {
+                if self.half_input {
+                    self.lay_out_pair(F16(x.slice()), channels, split, pitch, out);
                 } else {
-                    plane.fill(0.0);
+                    self.lay_out_pair(F32(x.slice()), channels, split, pitch, out);
+                }
+                return;
+            }
+            for (channel, plane) in channels.into_iter().zip(out.chunks_exact_mut(pitch.max(1))) {
+                let plane = &mut plane[..self.pitch];
+                match channel {
+                    Some(channel) => self.lay_out_channel(x, channel, plane, false),
+                    None => plane.fill(0.0),
                 }
             }
             tiles::split::pairs(self.isa, split, out);
         });
+    }
+
+    /// Fills the planes of a pair of channels, line by line. There is no stride along lines.
+    fn lay_out_pair<T: Source>(
+        &self,
+        x: T,
+        channels: [Option<usize>; 2],
+        split: tiles::Planes,
+        pitch: usize,
+        out: &mut [f32],
+    ) {
+        let (size, width) = (count(&self.input), self.plane[2]);
+        for (to, from) in self.lines() {
+            let (from, before, len) = from.unwrap_or((0, width, 0));
+            for plane in out.chunks_exact_mut(pitch) {
+                plane[to..to + before].fill(0.0);
+                plane[to + before + len..to + width].fill(0.0);
+            }
+            if len > 0 {
+                let at = channels.map(|channel| channel.map(|channel| channel * size + from));
+                tiles::split::pair_lines(self.isa, split, x, at, len, &mut out[to + before..], pitch);
+            }
+        }
+        out.chunks_exact_mut(pitch).for_each(|plane| plane[self.pitch..].fill(0.0));
+    }
+
+    /// The lines of a channel's planes, if there is no stride along them: where each starts, and, if it is not padding,
+    /// the element of the input at which it starts, the padding before that, and how many elements follow.
+    fn lines(&self) -> impl Iterator<Item = (usize, Option<(usize, usize, usize)>)> + '_ {
+        let [depth, height, width] = self.plane;
+        let source = |d: usize, i: usize, phase: usize| {
+            let at = (i * self.window[d].stride + phase).checked_sub(self.window[d].before);
+            at.filter(|&at| at < self.input[d])
+        };
+        let before = self.window[2].before.min(width);
+        let len = self.input[2].min(width - before);
+        let planes = self.phases[0].iter().flat_map(|&pz| self.phases[1].iter().map(move |&py| (pz, py)));
+        let lines = planes.flat_map(move |(pz, py)| {
+            (0..depth).flat_map(move |z| (0..height).map(move |y| (source(0, z, pz), source(1, y, py))))
+        });
+        lines.enumerate().map(move |(i, at)| {
+            let from = match at {
+                (Some(z), Some(y)) if len > 0 => Some(((z * self.input[1] + y) * self.input[2], before, len)),
+                _ => None,
+            };
+            (i * width, from)
+        })
     }
 
     /// Makes the step for a convolution with one input channel per group.

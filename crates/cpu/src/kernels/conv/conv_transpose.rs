@@ -22,7 +22,7 @@ use crate::simd::gemm::{
     Bias, Elements, F16, F32, Gemm, Matrix, Operand, Output, Panels, SLACK, Target, pack, panel_rows,
 };
 use crate::simd::tiles::product;
-use crate::simd::tiles::split::{Packing, Strided};
+use crate::simd::tiles::split::{Columns, Lines, Strided};
 use crate::{Kernel, KernelError, Packed, Params, Prepared, Run, Step, View};
 
 /// The most output channels that are finished at the same time; scratch memory is for so many, as in `simd::gemm`.
@@ -40,7 +40,7 @@ impl Kernel for ConvTranspose {
         let weight = to_f32(&View::from(weight));
         let (size @ [m, k, _], starts) = (plan.size(), plan.weight_starts());
         let rows = Strided { data: F32(&weight), k, strides: [1, m], starts: &starts };
-        let split = Tiled::pack(&Constant::Rows(&rows), &weight, dtypes, size, plan.groups, p.weight.slot);
+        let split = Tiled::pack(&Constant::Rows(rows), &weight, dtypes, size, plan.groups, p.weight.slot);
         if split.is_some() {
             return Ok(split);
         }
@@ -127,7 +127,7 @@ impl Plan {
         let packed = matches!(weights, Weights::Packed(_));
         let gemm = Gemm::new(isa, size, groups, [packed, false], false);
         let on_tiles = match &weights {
-            Weights::Tiled(tiled) => Some(tiled.product(isa, size, groups, true, false)),
+            Weights::Tiled(tiled) => Some(tiled.product(isa, size, groups, true, false, None)),
             _ => None,
         };
         let variant = if on_tiles.is_some() { "tiles" } else { "gemm" };
@@ -149,26 +149,27 @@ impl Plan {
                 Target::new(if self.half { Elements::F16(out.slice()) } else { Elements::F32(out.slice()) });
             let tiles = match (&weights, &on_tiles) {
                 (Weights::Tiled(tiled), Some(product)) if tiled.takes(isa, run.pool, k, x) => {
-                    Some((product, &tiled.data))
+                    Some((product, tiled.ordered()))
                 }
                 _ => None,
             };
             for image in 0..self.batch {
                 let len = groups * k * pixels;
-                let (half, single);
-                let right: &dyn Panels = if x.dtype() == DType::Fp16 {
-                    let x = &x.slice::<f16>()[image * len..][..len];
-                    half = Matrix::new(F16(x), k, pixels, [pixels, 1], &inputs).columns();
-                    &half
+                let (half, single, half_lines, single_lines);
+                let (right, lines): (&dyn Panels, &dyn Columns) = if x.dtype() == DType::Fp16 {
+                    let data = F16(&x.slice::<f16>()[image * len..][..len]);
+                    half = Matrix::new(data, k, pixels, [pixels, 1], &inputs).columns();
+                    half_lines = Lines { data, k, stride: pixels, starts: &inputs };
+                    (&half, &half_lines)
                 } else {
-                    let x = &x.slice::<f32>()[image * len..][..len];
-                    single = Matrix::new(F32(x), k, pixels, [pixels, 1], &inputs).columns();
-                    &single
+                    let data = F32(&x.slice::<f32>()[image * len..][..len]);
+                    single = Matrix::new(data, k, pixels, [pixels, 1], &inputs).columns();
+                    single_lines = Lines { data, k, stride: pixels, starts: &inputs };
+                    (&single, &single_lines)
                 };
                 let output = Output { data: Elements::F32(made), start: 0 };
                 if let Some((product, weight)) = tiles {
-                    let right = Packing { panels: right, k };
-                    let operands = product::Operands::PackedA(weight, &right);
+                    let operands = product::Operands::OrderedA(weight, lines);
                     product.run(
                         run.pool,
                         operands,

@@ -38,7 +38,7 @@ pub(crate) enum Weights {
     Input,
     /// It is packed.
     Packed(Bytes),
-    /// It is split for tiles.
+    /// It is ordered for tiles.
     Tiled(Tiled),
 }
 
@@ -265,7 +265,7 @@ impl Batched {
         let packed = matches!(weights, Weights::Packed(_));
         let gemm = Gemm::new(isa, [m, k, n], batch, [false, packed], staged);
         let on_tiles = match &weights {
-            Weights::Tiled(tiled) => Some(tiled.product(isa, [m, k, n], batch, false, staged)),
+            Weights::Tiled(tiled) => Some(tiled.product(isa, [m, k, n], batch, false, staged, None)),
             _ => None,
         };
         let scratch = (gemm.scratch() * 4).max(on_tiles.as_ref().map_or(0, product::Product::scratch));
@@ -285,7 +285,7 @@ impl Batched {
                     };
                     let bias = bias.map(|slot| to_f32(&run.inputs[slot]));
                     let bias = bias.as_ref().map_or(product::Bias::None, |b| product::Bias::Columns(b));
-                    let operands = product::Operands::PackedB(rows, &tiled.data);
+                    let operands = product::Operands::OrderedB(rows, tiled.ordered());
                     let out = &mut run.outputs[0];
                     let data = match out.dtype() {
                         DType::Fp32 => Elements::F32(out.slice()),

@@ -42,6 +42,11 @@ pub trait Source: Copy + Sync {
     /// # Safety
     /// There must be `LANES` elements from index `at` on.
     unsafe fn load<S: Simd>(self, s: S, at: usize) -> S::F;
+    /// Reads the first `n` elements of a vector; the others are zero.
+    ///
+    /// # Safety
+    /// There must be `n` elements from index `at` on; `n` is at most `LANES`.
+    unsafe fn load_part<S: Simd>(self, s: S, at: usize, n: usize) -> S::F;
 
     /// Reads every second element from index `at` on.
     fn read_second(self, isa: Isa, at: usize, out: &mut [f32]) {
@@ -105,6 +110,11 @@ impl Source for F32<'_> {
         // SAFETY: as the caller vouches.
         unsafe { s.load(self.0.as_ptr().add(at)) }
     }
+    #[inline(always)]
+    unsafe fn load_part<S: Simd>(self, s: S, at: usize, n: usize) -> S::F {
+        // SAFETY: as the caller vouches.
+        unsafe { s.load_part(self.0.as_ptr().add(at), n) }
+    }
 }
 
 impl Source for F16<'_> {
@@ -124,6 +134,11 @@ impl Source for F16<'_> {
     unsafe fn load<S: Simd>(self, s: S, at: usize) -> S::F {
         // SAFETY: as the caller vouches.
         unsafe { s.load_f16(self.0.as_ptr().add(at)) }
+    }
+    #[inline(always)]
+    unsafe fn load_part<S: Simd>(self, s: S, at: usize, n: usize) -> S::F {
+        // SAFETY: as the caller vouches.
+        unsafe { s.load_part_f16(self.0.as_ptr().add(at), n) }
     }
 }
 

@@ -123,6 +123,62 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
+    /// Reads the first `n` elements of a vector; the others are zero.
+    ///
+    /// # Safety
+    /// `p` must be valid for reads of `n` elements, and `n` at most `LANES`.
+    #[inline(always)]
+    unsafe fn load_part(self, p: *const f32, n: usize) -> Self::F {
+        let mut all = [0.0; MAX_LANES];
+        // SAFETY: as the caller vouches; `all` has at least `LANES` elements.
+        unsafe {
+            std::ptr::copy_nonoverlapping(p, all.as_mut_ptr(), n);
+            self.load(all.as_ptr())
+        }
+    }
+
+    /// Like [`load_part`](Simd::load_part), of half-precision elements.
+    ///
+    /// # Safety
+    /// As [`load_part`](Simd::load_part).
+    #[inline(always)]
+    unsafe fn load_part_f16(self, p: *const half::f16, n: usize) -> Self::F {
+        let mut all = [half::f16::ZERO; MAX_LANES];
+        // SAFETY: as the caller vouches; `all` has at least `LANES` elements.
+        unsafe {
+            std::ptr::copy_nonoverlapping(p, all.as_mut_ptr(), n);
+            self.load_f16(all.as_ptr())
+        }
+    }
+
+    /// Writes the first `n` elements of a vector.
+    ///
+    /// # Safety
+    /// `p` must be valid for writes of `n` elements, and `n` at most `LANES`.
+    #[inline(always)]
+    unsafe fn store_part(self, p: *mut f32, n: usize, x: Self::F) {
+        let mut all = [0.0; MAX_LANES];
+        // SAFETY: as the caller vouches; `all` has at least `LANES` elements.
+        unsafe {
+            self.store(all.as_mut_ptr(), x);
+            std::ptr::copy_nonoverlapping(all.as_ptr(), p, n);
+        }
+    }
+
+    /// Rounds to nearest even and writes the first `n` elements of a vector in half precision.
+    ///
+    /// # Safety
+    /// As [`store_part`](Simd::store_part).
+    #[inline(always)]
+    unsafe fn store_part_f16(self, p: *mut half::f16, n: usize, x: Self::F) {
+        let mut all = [half::f16::ZERO; MAX_LANES];
+        // SAFETY: as the caller vouches; `all` has at least `LANES` elements.
+        unsafe {
+            self.store_f16(all.as_mut_ptr(), x);
+            std::ptr::copy_nonoverlapping(all.as_ptr(), p, n);
+        }
+    }
+
     /// Asks for the cache line at an address, which need not be valid. Does nothing where there is no such instruction.
     #[inline(always)]
     fn prefetch<T>(self, _p: *const T) {}

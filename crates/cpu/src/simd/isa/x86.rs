@@ -43,6 +43,12 @@ pub struct Avx512(());
 #[derive(Clone, Copy, Debug)]
 pub struct Avx2(());
 
+/// The mask of the first `n` of 16 lanes.
+#[inline(always)]
+fn first(n: usize) -> __mmask16 {
+    ((1u32 << n.min(16)) - 1) as __mmask16
+}
+
 /// Methods whose bodies are intrinsics.
 macro_rules! methods {
     ($($name:ident $(<const $n:ident>)? ($($arg:ident: $ty:ty),*) -> $ret:ty = $body:expr;)*) => {
@@ -83,6 +89,15 @@ impl Simd for Avx512 {
         load_bytes(p: *const u8) -> __m512i = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
         store_f16(p: *mut f16, x: __m512) =
             _mm256_storeu_si256(p.cast(), _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(x));
+        load_part(p: *const f32, n: usize) -> __m512 = _mm512_maskz_loadu_ps(first(n), p);
+        load_part_f16(p: *const f16, n: usize) -> __m512 =
+            _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(n), p.cast()));
+        store_part(p: *mut f32, n: usize, x: __m512) = _mm512_mask_storeu_ps(p, first(n), x);
+        store_part_f16(p: *mut f16, n: usize, x: __m512) = _mm256_mask_storeu_epi16(
+            p.cast(),
+            first(n),
+            _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(x)
+        );
     }
 
     methods! {

@@ -5,7 +5,7 @@ use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::mem::offset_of;
 
-use super::{PLANE, Planes, SIDE};
+use super::{Call, PLANE, Planes, SIDE};
 
 /// Whether the machine has tiles of bfloat16 and the system lets this process use them.
 pub fn available() -> bool {
@@ -63,16 +63,24 @@ static CONFIGURATION: Configuration = {
     Configuration(bytes)
 };
 
-/// What the assembly reads.
+/// What the assembly reads, and writes in `a`, `b` and `blocks`.
 #[repr(C)]
 struct Task {
     a: *const u8,
     b: *const u8,
     /// Bytes from the operands of one block to those of the next.
     advance: [usize; 2],
+    steps: *const usize,
     depth: usize,
     blocks: usize,
     sums: *mut f32,
+    /// Not zero if the sums start at zero.
+    first: usize,
+    ahead: *const u8,
+    ahead_lines: usize,
+    line: usize,
+    second: usize,
+    plane: usize,
     configuration: *const Configuration,
 }
 
@@ -80,12 +88,12 @@ struct Task {
 macro_rules! load_a {
     ($plane:literal) => {
         concat!(
-            "tileloadd tmm4, [{a} + {line}*1 + ",
+            "tileloadd tmm4, [{a} + {row}*1 + ",
             $plane,
-            "*{plane}]\n",
-            "tileloadd tmm5, [{a} + {line}*1 + ",
+            "*{plane_bytes}]\n",
+            "tileloadd tmm5, [{a} + {row}*1 + ",
             $plane,
-            "*{plane} + {plane}/2]"
+            "*{plane_bytes} + {plane_bytes}/2]"
         )
     };
 }
@@ -94,13 +102,18 @@ macro_rules! load_a {
 macro_rules! load_b {
     ($plane:literal) => {
         concat!(
-            "tileloadd tmm6, [{b} + {line}*1 + ",
+            "lea {x}, [{b} + {plane}*",
             $plane,
-            "*{plane}]\n",
-            "tileloadd tmm7, [{b} + {line}*1 + ",
-            $plane,
-            "*{plane} + {plane}/2]"
+            "]\n",
+            "tileloadd tmm6, [{x} + {line}*1]\n",
+            "add {x}, {second}\n",
+            "tileloadd tmm7, [{x} + {line}*1]"
         )
+    };
+    () => {
+        "tileloadd tmm6, [{b} + {line}*1]
+         lea {x}, [{b} + {second}]
+         tileloadd tmm7, [{x} + {line}*1]"
     };
 }
 
@@ -119,61 +132,92 @@ macro_rules! kernel {
     ($name:ident, $planes:expr, $($step:expr),*) => {
         /// # Safety
         /// The machine must have tiles, and the fields of `task` must describe memory as [`multiply`] says.
-        unsafe fn $name(task: &Task) {
+        unsafe fn $name(task: &mut Task) {
             // SAFETY: the caller vouches for the machine and the memory. The tiles are released at the end, and are
             // declared as clobbered; the stack is not touched.
             unsafe {
                 asm!(
-                    "mov {a}, [{task} + {at_configuration}]",
-                    "ldtilecfg [{a}]",
-                    "mov {blocks}, [{task} + {at_blocks}]",
+                    "mov {x}, [{task} + {at_configuration}]",
+                    "ldtilecfg [{x}]",
                     "mov {sums}, [{task} + {at_sums}]",
-                    "mov {first_a}, [{task} + {at_a}]",
-                    "mov {first_b}, [{task} + {at_b}]",
-                    "mov {line}, 64",
-                    "mov {row}, {row_bytes}",
+                    "mov {line}, [{task} + {at_line}]",
+                    "mov {second}, [{task} + {at_second}]",
+                    "mov {plane}, [{task} + {at_plane}]",
+                    "mov {ahead}, [{task} + {at_ahead}]",
+                    "mov {row}, 64",
                     "2:",
+                    "cmp qword ptr [{task} + {at_first}], 0",
+                    "je 3f",
                     "tilezero tmm0",
                     "tilezero tmm1",
                     "tilezero tmm2",
                     "tilezero tmm3",
-                    "mov {a}, {first_a}",
-                    "mov {b}, {first_b}",
-                    "mov {depth}, [{task} + {at_depth}]",
+                    "jmp 4f",
                     "3:",
+                    "tileloadd tmm0, [{sums} + {row}*2]",
+                    "tileloadd tmm1, [{sums} + {row}*2 + 64]",
+                    "tileloadd tmm2, [{sums} + {row}*2 + 16*{row_bytes}]",
+                    "tileloadd tmm3, [{sums} + {row}*2 + 16*{row_bytes} + 64]",
+                    "4:",
+                    "mov {a}, [{task} + {at_a}]",
+                    "mov {steps}, [{task} + {at_steps}]",
+                    "mov {depth}, [{task} + {at_depth}]",
+                    "5:",
+                    "mov {b}, [{steps}]",
+                    "add {b}, [{task} + {at_b}]",
                     $($step,)*
-                    "add {a}, {planes}*{plane}",
-                    "add {b}, {planes}*{plane}",
+                    "mov {x}, [{task} + {at_ahead_lines}]",
+                    "test {x}, {x}",
+                    "jz 7f",
+                    "6:",
+                    "prefetcht1 [{ahead}]",
+                    "add {ahead}, 64",
+                    "dec {x}",
+                    "jnz 6b",
+                    "7:",
+                    "add {a}, {planes}*{plane_bytes}",
+                    "add {steps}, 8",
                     "dec {depth}",
-                    "jnz 3b",
-                    "tilestored [{sums} + {row}*1], tmm0",
-                    "tilestored [{sums} + {row}*1 + 64], tmm1",
-                    "tilestored [{sums} + {row}*1 + 16*{row_bytes}], tmm2",
-                    "tilestored [{sums} + {row}*1 + 16*{row_bytes} + 64], tmm3",
+                    "jnz 5b",
+                    "tilestored [{sums} + {row}*2], tmm0",
+                    "tilestored [{sums} + {row}*2 + 64], tmm1",
+                    "tilestored [{sums} + {row}*2 + 16*{row_bytes}], tmm2",
+                    "tilestored [{sums} + {row}*2 + 16*{row_bytes} + 64], tmm3",
                     "add {sums}, 32*{row_bytes}",
-                    "add {first_a}, [{task} + {at_advance}]",
-                    "add {first_b}, [{task} + {at_advance} + 8]",
-                    "dec {blocks}",
+                    "mov {x}, [{task} + {at_advance}]",
+                    "add [{task} + {at_a}], {x}",
+                    "mov {x}, [{task} + {at_advance} + 8]",
+                    "add [{task} + {at_b}], {x}",
+                    "dec qword ptr [{task} + {at_blocks}]",
                     "jnz 2b",
                     "tilerelease",
                     task = in(reg) task,
                     a = out(reg) _,
                     b = out(reg) _,
-                    first_a = out(reg) _,
-                    first_b = out(reg) _,
-                    line = out(reg) _,
+                    x = out(reg) _,
                     row = out(reg) _,
+                    line = out(reg) _,
+                    second = out(reg) _,
+                    plane = out(reg) _,
+                    steps = out(reg) _,
                     depth = out(reg) _,
-                    blocks = out(reg) _,
+                    ahead = out(reg) _,
                     sums = out(reg) _,
-                    plane = const PLANE,
+                    plane_bytes = const PLANE,
                     planes = const $planes,
                     row_bytes = const SIDE * 4,
                     at_configuration = const offset_of!(Task, configuration),
                     at_blocks = const offset_of!(Task, blocks),
                     at_sums = const offset_of!(Task, sums),
                     at_depth = const offset_of!(Task, depth),
+                    at_steps = const offset_of!(Task, steps),
                     at_advance = const offset_of!(Task, advance),
+                    at_first = const offset_of!(Task, first),
+                    at_ahead = const offset_of!(Task, ahead),
+                    at_ahead_lines = const offset_of!(Task, ahead_lines),
+                    at_line = const offset_of!(Task, line),
+                    at_second = const offset_of!(Task, second),
+                    at_plane = const offset_of!(Task, plane),
                     at_a = const offset_of!(Task, a),
                     at_b = const offset_of!(Task, b),
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
@@ -186,7 +230,7 @@ macro_rules! kernel {
 }
 
 // The steps add the products in the order of `Planes::products`, and load each plane as rarely as that allows.
-kernel!(two, 2, load_a!(0), load_b!(1), products!(), load_b!(0), products!(), load_a!(1), products!());
+kernel!(two, 2, load_a!(0), load_b!(1), products!(), load_b!(), products!(), load_a!(1), products!());
 kernel!(
     three,
     3,
@@ -197,7 +241,7 @@ kernel!(
     products!(),
     load_a!(1),
     products!(),
-    load_b!(0),
+    load_b!(),
     products!(),
     load_a!(0),
     products!(),
@@ -205,35 +249,41 @@ kernel!(
     products!()
 );
 
-/// Computes blocks of sums: see [`Tiles::multiply`](super::Tiles).
+/// Adds to blocks of sums: see [`Tiles::multiply`](super::Tiles).
 ///
 /// # Safety
-/// The machine must have tiles, and the slices must be as long as `Tiles::multiply` checks; `depth` is not zero.
-pub unsafe fn multiply(
-    planes: Planes,
-    depth: usize,
-    [a, b]: [&[u8]; 2],
-    advance: [usize; 2],
-    sums: &mut [[f32; SIDE * SIDE]],
-) {
+/// The machine must have tiles, and the slices must be as long as `Tiles::multiply` checks.
+pub unsafe fn multiply(call: &Call<'_>, sums: &mut [[f32; SIDE * SIDE]]) {
     if sums.is_empty() {
         return;
     }
-    let panel = depth * planes.count() * PLANE;
-    let task = Task {
-        a: a.as_ptr(),
-        b: b.as_ptr(),
-        advance: advance.map(|n| n * panel),
-        depth,
+    if call.steps.is_empty() {
+        if call.first {
+            sums.as_flattened_mut().fill(0.0);
+        }
+        return;
+    }
+    let mut task = Task {
+        a: call.a.as_ptr(),
+        b: call.b.as_ptr(),
+        advance: call.advance,
+        steps: call.steps.as_ptr(),
+        depth: call.steps.len(),
         blocks: sums.len(),
         sums: sums.as_mut_ptr().cast(),
+        first: call.first.into(),
+        ahead: call.ahead.0.as_ptr(),
+        ahead_lines: call.ahead.1,
+        line: call.view.line,
+        second: call.view.second,
+        plane: call.view.plane,
         configuration: &raw const CONFIGURATION,
     };
-    // SAFETY: as the caller vouches.
+    // SAFETY: as the caller vouches. What is asked for ahead need not be valid.
     unsafe {
-        match planes {
-            Planes::Two => two(&task),
-            Planes::Three => three(&task),
+        match call.planes {
+            Planes::Two => two(&mut task),
+            Planes::Three => three(&mut task),
         }
     }
 }

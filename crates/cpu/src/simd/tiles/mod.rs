@@ -101,45 +101,62 @@ impl Tiles {
         Tiles::detect().into_iter().chain([Tiles::MODEL]).collect()
     }
 
-    /// Computes the sums of `blocks` blocks, each `SIDE` × `SIDE` and row by row. Panel `i * advance[0]` of `a` and panel
-    /// `i * advance[1]` of `b` make block `i`; a panel has `depth` times the planes.
+    /// Adds to the sums of blocks, each `SIDE` × `SIDE` and row by row.
     ///
     /// # Panics
-    /// A slice is too short, or not aligned to 64: a bug of the caller.
-    fn multiply(
-        self,
-        planes: Planes,
-        depth: usize,
-        [a, b]: [&[u8]; 2],
-        advance: [usize; 2],
-        sums: &mut [[f32; SIDE * SIDE]],
-    ) {
-        let panel = depth * planes.count() * PLANE;
-        for (operand, advance) in [(a, advance[0]), (b, advance[1])] {
-            assert!(operand.as_ptr().addr().is_multiple_of(64));
-            assert!(sums.is_empty() || operand.len() >= ((sums.len() - 1) * advance + 1) * panel);
-        }
-        if depth == 0 {
-            sums.as_flattened_mut().fill(0.0);
-            return;
-        }
+    /// A slice is too short: a bug of the caller.
+    fn multiply(self, call: &Call<'_>, sums: &mut [[f32; SIDE * SIDE]]) {
+        let Some(last) = sums.len().checked_sub(1) else { return };
+        let (planes, View { line, second, plane }) = (call.planes.count(), call.view);
+        let far = call.steps.iter().max().map_or(0, |step| {
+            last * call.advance[1] + step + (planes - 1) * plane + second + (LINES - 1) * line + 64
+        });
+        assert!(call.a.len() >= last * call.advance[0] + call.steps.len() * planes * PLANE);
+        assert!(call.b.len() >= far);
         match self.0 {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             // SAFETY: a value of this kind exists only where the machine has tiles; the lengths are checked above.
-            Kind::Hardware => unsafe { hardware::multiply(planes, depth, [a, b], advance, sums) },
-            Kind::Model => {
-                for (i, sums) in sums.iter_mut().enumerate() {
-                    model::multiply(
-                        planes,
-                        depth,
-                        [&a[i * advance[0] * panel..], &b[i * advance[1] * panel..]],
-                        sums,
-                    );
-                }
-            }
+            Kind::Hardware => unsafe { hardware::multiply(call, sums) },
+            Kind::Model => model::multiply(call, sums),
         }
     }
 }
+
+/// Lines of a tile.
+const LINES: usize = 16;
+
+/// A part of a product: some steps along k of some blocks of sums.
+struct Call<'a> {
+    planes: Planes,
+    /// The operand A of the first block: for each step its planes, each of two tiles.
+    a: &'a [u8],
+    /// The operand B of the first block.
+    b: &'a [u8],
+    /// Bytes from the operands of one block to those of the next.
+    advance: [usize; 2],
+    /// Where each step of B starts, in bytes.
+    steps: &'a [usize],
+    /// How B lies in memory.
+    view: View,
+    /// Whether the sums start at zero, instead of from what they hold.
+    first: bool,
+    /// What will be read soon, and how many lines of it are asked for in each step of each block.
+    ahead: (&'a [u8], usize),
+}
+
+/// Where the tiles of a step of an operand B are, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct View {
+    /// From one line of a tile to the next.
+    line: usize,
+    /// From the first tile to the second.
+    second: usize,
+    /// From one plane to the next.
+    plane: usize,
+}
+
+/// The view of a panel.
+const PANEL: View = View { line: 64, second: PLANE / 2, plane: PLANE };
 
 /// Whether products with `k` steps of numbers of these largest magnitudes may run on tiles: nothing overflows on the
 /// way that would not in exact arithmetic, and what tiles take as zero is below 2⁻²⁴ of the largest possible product.

@@ -1,26 +1,37 @@
 //! An exact model of the tile instructions, as Intel's manual defines them, for machines without them.
 
-use super::{DEPTH, PLANE, Planes, SIDE};
+use super::{Call, DEPTH, PLANE, SIDE, View};
 
 /// Rows of a tile, and its columns of four bytes.
 const TILE: usize = 16;
 
-/// Computes one block of sums; the operands' panels have `depth` times the planes.
-pub fn multiply(planes: Planes, depth: usize, [a, b]: [&[u8]; 2], sums: &mut [f32; SIDE * SIDE]) {
-    sums.fill(0.0);
-    for step in 0..depth {
-        for [plane_a, plane_b] in planes.products() {
-            let at = |plane: usize| (step * planes.count() + plane) * PLANE;
-            for (i, j) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-                let tile = |operand: &[u8], plane: usize, half: usize| {
-                    let bytes = &operand[at(plane) + half * PLANE / 2..][..PLANE / 2];
-                    std::array::from_fn(|i| u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]))
-                };
-                let first = i * TILE * SIDE + j * TILE;
-                dot(&mut sums[first..], &tile(a, *plane_a, i), &tile(b, *plane_b, j));
+/// Adds to blocks of sums.
+pub fn multiply(call: &Call<'_>, sums: &mut [[f32; SIDE * SIDE]]) {
+    let View { line, second, plane } = call.view;
+    for (block, sums) in sums.iter_mut().enumerate() {
+        if call.first {
+            sums.fill(0.0);
+        }
+        let (a, b) = (&call.a[block * call.advance[0]..], &call.b[block * call.advance[1]..]);
+        for (step, start) in call.steps.iter().enumerate() {
+            for &[plane_a, plane_b] in call.planes.products() {
+                let a = &a[(step * call.planes.count() + plane_a) * PLANE..];
+                let b = &b[start + plane_b * plane..];
+                for (i, j) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                    let first = i * TILE * SIDE + j * TILE;
+                    dot(&mut sums[first..], &tile(&a[i * PLANE / 2..], 64), &tile(&b[j * second..], line));
+                }
             }
         }
     }
+}
+
+/// Loads a tile whose lines are `apart` bytes apart.
+fn tile(bytes: &[u8], apart: usize) -> [u16; TILE * DEPTH] {
+    std::array::from_fn(|i| {
+        let at = i / DEPTH * apart + i % DEPTH * 2;
+        u16::from_le_bytes([bytes[at], bytes[at + 1]])
+    })
 }
 
 /// `TDPBF16PS`: adds the product of two tiles to a third, whose rows are `SIDE` apart.

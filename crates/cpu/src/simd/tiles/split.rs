@@ -1,4 +1,7 @@
-//! Packs operands for tiles: splits numbers into planes, and joins them again.
+//! Packs operands for tiles: splits numbers into planes.
+//!
+//! An operand that is known in advance is only put in order ([`order_rows`], [`order_columns`]): it stays as small as it
+//! was, and [`expand`] splits the part that is needed next.
 //!
 //! A panel of `SIDE` rows of A (or columns of B) is a sequence of steps of `DEPTH` numbers along k; a step is a sequence
 //! of planes; a plane is two tiles of 16 lines of 64 bytes. Tiles take pairs of numbers along k. Those of a step are not
@@ -9,6 +12,9 @@
 //! B: tile 0 has columns 0 to 15, tile 1 columns 16 to 31; line r is pair r: column 0, column 1, … column 15
 //! ```
 //!
+//! Ordered in advance, a step is a sequence of the 32 lines of a plane, each as the 16 first numbers of its pairs and the 16
+//! second ones.
+//!
 //! Numbers beyond k are zero. Rows and columns beyond the operand may hold anything: no other row or column sees them.
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,10 +22,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use half::f16;
 use smallvec::SmallVec;
 
-use super::{DEPTH, PLANE, Planes, SIDE};
+use super::{DEPTH, PLANE, Planes, SIDE, View};
 use crate::Pool;
-use crate::simd::gemm::{Panels, Source};
-use crate::simd::{Isa, Op, Simd};
+use crate::simd::gemm::{F32, Panels, Source};
+use crate::simd::{Isa, MAX_LANES, Op, Simd};
 
 /// Pairs in a step, lines in a tile, numbers in a line of a plane.
 const PAIRS: usize = DEPTH / 2;
@@ -105,6 +111,151 @@ unsafe fn store<S: Simd, const PLANES: usize>(
     }
 }
 
+/// Numbers of a step of a panel.
+pub const STEP: usize = SIDE * DEPTH;
+
+/// Orders a panel of `count` rows as [`expand`] reads it. `out` holds zeros, [`STEP`] for each step.
+pub fn order_rows(from: &Strided<'_, F32<'_>>, batch: usize, first: usize, count: usize, out: &mut [f32]) {
+    let start = from.starts.get(batch).copied().unwrap_or(0) + first * from.strides[0];
+    for row in 0..count {
+        for (step, out) in out.chunks_exact_mut(STEP).enumerate() {
+            let left = DEPTH.min(from.k - step * DEPTH);
+            let at = start + row * from.strides[0] + step * DEPTH * from.strides[1];
+            if from.strides[1] == 1 {
+                out[row * DEPTH..][..left].copy_from_slice(&from.data.0[at..at + left]);
+                continue;
+            }
+            for (i, x) in out[row * DEPTH..][..left].iter_mut().enumerate() {
+                *x = from.data.get(at + i * from.strides[1]);
+            }
+        }
+    }
+}
+
+/// Orders a panel of `SIDE` columns, `SIDE` numbers for each of the `k` steps, as [`expand`] reads it.
+pub fn order_columns(k: usize, panel: &[f32], out: &mut [f32]) {
+    for (i, line) in panel.chunks_exact(SIDE).enumerate().take(k) {
+        let (step, pair, half) = (i / DEPTH, i % PAIRS, i % DEPTH / PAIRS);
+        for (tile, part) in line.chunks_exact(LINE).enumerate() {
+            let at = step * STEP + (tile * PAIRS + pair) * DEPTH + half * PAIRS;
+            out[at..at + LINE].copy_from_slice(part);
+        }
+    }
+}
+
+/// Splits steps of a panel of either operand, whose numbers were ordered in advance and start at index `at`.
+///
+/// # Panics
+/// A slice is too short: a bug of the caller.
+pub fn expand<T: Source>(isa: Isa, planes: Planes, from: T, at: usize, out: &mut [u8]) {
+    let out: &mut [f32] = bytemuck::cast_slice_mut(out);
+    let steps = out.len() / (planes.count() * PLANE_FLOATS);
+    assert!(at + steps * STEP <= from.elements());
+    match planes {
+        Planes::Two => isa.run(Expand::<T, 2> { from, at, out }),
+        Planes::Three => isa.run(Expand::<T, 3> { from, at, out }),
+    }
+}
+
+/// Private, because [`expand`] has to check the lengths.
+struct Expand<'a, T, const PLANES: usize> {
+    from: T,
+    at: usize,
+    out: &'a mut [f32],
+}
+
+impl<T: Source, const PLANES: usize> Op for Expand<'_, T, PLANES> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Expand { from, at, out } = self;
+        for (step, out) in out.chunks_exact_mut(PLANES * PLANE_FLOATS).enumerate() {
+            for line in 0..SIDE {
+                for pair in (0..PAIRS).step_by(S::LANES) {
+                    let at = at + step * STEP + line * DEPTH + pair;
+                    // SAFETY: `expand` checked that the source has `STEP` numbers for each step; the lanes divide the
+                    // pairs, and the line is within the first of `PLANES` planes.
+                    unsafe {
+                        let (low, high) = (from.load(s, at), from.load(s, at + PAIRS));
+                        let out = out.as_mut_ptr().add(line * LINE + pair);
+                        store::<S, PLANES>(s, low, high, out, PLANE_FLOATS);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Splits the pairs of numbers of two lines: `len` elements of `from` from the two indices `at` on, or zeros. The planes
+/// of the result are `pitch` floats apart.
+///
+/// # Panics
+/// A slice is too short: a bug of the caller.
+pub fn pair_lines<T: Source>(
+    isa: Isa,
+    planes: Planes,
+    from: T,
+    at: [Option<usize>; 2],
+    len: usize,
+    out: &mut [f32],
+    pitch: usize,
+) {
+    assert!(out.len() >= (planes.count() - 1) * pitch + len);
+    assert!(at.iter().flatten().all(|at| at + len <= from.elements()));
+    match planes {
+        Planes::Two => isa.run(PairLines::<T, 2> { from, at, len, out, pitch }),
+        Planes::Three => isa.run(PairLines::<T, 3> { from, at, len, out, pitch }),
+    }
+}
+
+/// Private, because [`pair_lines`] has to check the lengths.
+struct PairLines<'a, T, const PLANES: usize> {
+    from: T,
+    at: [Option<usize>; 2],
+    len: usize,
+    out: &'a mut [f32],
+    pitch: usize,
+}
+
+impl<T: Source, const PLANES: usize> Op for PairLines<'_, T, PLANES> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let PairLines { from, at: [low, high], len, out, pitch } = self;
+        let out = out.as_mut_ptr();
+        let whole = len / S::LANES * S::LANES;
+        let mut i = 0;
+        while i < whole {
+            // SAFETY: `pair_lines` checked that there is a vector at `i`, in the source and in each plane.
+            unsafe {
+                let load = |at: Option<usize>| match at {
+                    Some(at) => from.load(s, at + i),
+                    None => s.splat(0.0),
+                };
+                store::<S, PLANES>(s, load(low), load(high), out.add(i), pitch);
+            }
+            i += S::LANES;
+        }
+        if whole < len {
+            // SAFETY: as above, for the elements that are left.
+            unsafe {
+                let load = |at: Option<usize>| match at {
+                    Some(at) => from.load_part(s, at + whole, len - whole),
+                    None => s.splat(0.0),
+                };
+                let mut last = [0.0; 3 * MAX_LANES];
+                store::<S, PLANES>(s, load(low), load(high), last.as_mut_ptr(), MAX_LANES);
+                for plane in 0..PLANES {
+                    let x = s.load(last.as_ptr().add(plane * MAX_LANES));
+                    s.store_part(out.add(plane * pitch + whole), len - whole, x);
+                }
+            }
+        }
+    }
+}
+
 /// Rows of an operand A, which are split task by task.
 pub trait Rows: Sync {
     /// Splits a panel: `count` rows of product `batch`, from number `first` on.
@@ -151,9 +302,9 @@ impl<T: Source, const PLANES: usize> Op for SplitRows<'_, T, PLANES> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let SplitRows { from: Strided { data, k, strides, .. }, start, count, out } = self;
-        for row in 0..count {
-            let first = start + row * strides[0];
-            for (step, out) in out.chunks_exact_mut(PLANES * PLANE_FLOATS).enumerate() {
+        for (step, out) in out.chunks_exact_mut(PLANES * PLANE_FLOATS).enumerate() {
+            for row in 0..count {
+                let first = start + row * strides[0];
                 let (at, left) = (first + step * DEPTH * strides[1], DEPTH.min(k - step * DEPTH));
                 let mut rest = [0.0; DEPTH];
                 let direct = left == DEPTH && strides[1] == 1;
@@ -254,8 +405,87 @@ impl Columns for Packing<'_> {
     }
 }
 
+/// Columns whose elements are neighbours: element `c` of step `i` is at `i * stride + c` from the start of its matrix.
+#[derive(Clone, Copy)]
+pub struct Lines<'a, T> {
+    /// The elements.
+    pub data: T,
+    /// The numbers in a column.
+    pub k: usize,
+    /// Elements from one step to the next.
+    pub stride: usize,
+    /// The start of each matrix; if empty, there is one matrix, at 0.
+    pub starts: &'a [usize],
+}
+
+impl<T: Source> Columns for Lines<'_, T> {
+    fn split(
+        &self,
+        isa: Isa,
+        planes: Planes,
+        batch: usize,
+        first: usize,
+        count: usize,
+        out: &mut [u8],
+        scratch: &mut [f32],
+    ) {
+        let Lines { data, k, stride, starts } = *self;
+        let start = starts.get(batch).copied().unwrap_or(0) + first;
+        if k > 0 && start + (k - 1) * stride + SIDE > data.elements() {
+            for (i, line) in scratch.chunks_exact_mut(SIDE).take(k).enumerate() {
+                data.read(isa, start + i * stride, &mut line[..count]);
+            }
+            return columns(isa, planes, k, scratch, out);
+        }
+        let out: &mut [f32] = bytemuck::cast_slice_mut(&mut out[..planes.panel(k)]);
+        match planes {
+            Planes::Two => isa.run(SplitLines::<T, 2> { data, k, stride, start, out }),
+            Planes::Three => isa.run(SplitLines::<T, 3> { data, k, stride, start, out }),
+        }
+    }
+}
+
+/// Private, because [`Lines::split`] has to check the lengths.
+struct SplitLines<'a, T, const PLANES: usize> {
+    data: T,
+    k: usize,
+    stride: usize,
+    start: usize,
+    out: &'a mut [f32],
+}
+
+impl<T: Source, const PLANES: usize> Op for SplitLines<'_, T, PLANES> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let SplitLines { data, k, stride, start, out } = self;
+        for (step, out) in out.chunks_exact_mut(PLANES * PLANE_FLOATS).enumerate() {
+            for pair in 0..PAIRS {
+                let [low, high] = [step * DEPTH + pair, step * DEPTH + pair + PAIRS];
+                for column in (0..SIDE).step_by(S::LANES) {
+                    let load = |i: usize| {
+                        if i < k {
+                            // SAFETY: `split` checked that there are `SIDE` elements at each of the `k` steps.
+                            unsafe { data.load(s, start + i * stride + column) }
+                        } else {
+                            s.splat(0.0)
+                        }
+                    };
+                    let at = column / LINE * (PLANE_FLOATS / 2) + pair * LINE + column % LINE;
+                    // SAFETY: `at` and a vector are within the first plane, and `out` has `PLANES` of them.
+                    unsafe {
+                        store::<S, PLANES>(s, load(low), load(high), out.as_mut_ptr().add(at), PLANE_FLOATS);
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// The input of a convolution whose channels have been split in pairs: a plane of pairs of numbers for each plane of each
-/// pair of channels. A step along k is a kernel offset of `DEPTH` channels, so that panels are mere copies.
+/// pair of channels. A step along k is a kernel offset of `DEPTH` channels, so that tiles can be loaded from the planes, or
+/// panels are mere copies.
 #[derive(Clone, Copy, Debug)]
 pub struct Paired<'a> {
     /// The planes, for each group, block of `DEPTH` channels, pair of channels, and plane of the split.
@@ -278,6 +508,27 @@ struct Stretch {
     from: usize,
     to: usize,
     len: usize,
+}
+
+impl<'a> Paired<'a> {
+    /// Floats of a group.
+    fn per_group(&self, planes: Planes) -> usize {
+        self.blocks * PAIRS * planes.count() * self.pitch
+    }
+
+    /// How tiles are loaded from the planes, and where each step along k starts.
+    pub(super) fn steps(&self, planes: Planes) -> (View, Vec<usize>) {
+        let plane = self.pitch * 4;
+        let line = planes.count() * plane;
+        let step = |block: usize, tap: &usize| block * PAIRS * line + tap * 4;
+        let steps = (0..self.blocks).flat_map(|b| self.taps.iter().map(move |tap| step(b, tap))).collect();
+        (View { line, second: LINE * 4, plane }, steps)
+    }
+
+    /// The planes of a group, and all that follows.
+    pub(super) fn group(&self, group: usize, planes: Planes) -> &'a [f32] {
+        &self.data[group * self.per_group(planes)..]
+    }
 }
 
 impl Columns for Paired<'_> {
@@ -303,8 +554,8 @@ impl Columns for Paired<'_> {
             }
             stretches
         });
-        let per_group = self.blocks * PAIRS * planes.count() * self.pitch;
-        let data = &self.data[batch * per_group..];
+        let per_group = self.per_group(planes);
+        let data = self.group(batch, planes);
         let floats = self.blocks * self.taps.len() * planes.count() * PLANE_FLOATS;
         let out: &mut [f32] = bytemuck::cast_slice_mut(&mut out[..floats * 4 + 64]);
         let reach = halves.iter().flatten().map(|s| s.from + s.len.next_multiple_of(LINE)).max().unwrap_or(0);
@@ -358,13 +609,11 @@ impl Op for CopyPairs<'_> {
     }
 }
 
-/// An operand that has been split, as numbers again.
+/// An operand that was ordered for [`expand`], as panels for vectors.
 #[derive(Clone, Copy, Debug)]
-pub struct Joined<'a> {
-    /// The panels.
-    pub data: &'a [u8],
-    /// Their planes.
-    pub planes: Planes,
+pub struct Joined<T> {
+    /// The numbers.
+    pub data: T,
     /// The rows (or columns) of a product of the batch, and the numbers of each.
     pub size: [usize; 2],
     /// Whether it is operand A.
@@ -373,31 +622,25 @@ pub struct Joined<'a> {
     pub taps: usize,
 }
 
-impl Joined<'_> {
+impl<T: Source> Joined<T> {
     fn get(&self, batch: usize, line: usize, mut k: usize) -> f32 {
         let mut numbers = self.size[1];
         if let (Some(channel), Some(tap)) = (k.checked_div(self.taps), k.checked_rem(self.taps)) {
             k = (channel / DEPTH * self.taps + tap) * DEPTH + channel % DEPTH;
             numbers = (numbers / self.taps).next_multiple_of(DEPTH) * self.taps;
         }
-        let panel = self.planes.panel(numbers);
-        let (step, pair, half) = (k / DEPTH, k % PAIRS, k % DEPTH / PAIRS);
-        let (tile, line_in_tile) = (line % SIDE / LINE, line % LINE);
-        let [line_in_tile, column] = if self.rows { [line_in_tile, pair] } else { [pair, line_in_tile] };
-        let at = (batch * self.size[0].div_ceil(SIDE) + line / SIDE) * panel
-            + step * self.planes.count() * PLANE
-            + tile * (PLANE / 2)
-            + line_in_tile * 64
-            + column * 4
-            + half * 2;
-        (0..self.planes.count()).fold(0.0, |sum, plane| {
-            let at = at + plane * PLANE;
-            sum + f32::from_bits(u32::from_le_bytes([0, 0, self.data[at], self.data[at + 1]]))
-        })
+        let panel = batch * self.size[0].div_ceil(SIDE) + line / SIDE;
+        let (pair, half, line) = (k % PAIRS, k % DEPTH / PAIRS, line % SIDE);
+        let at = if self.rows {
+            line * DEPTH + k % DEPTH
+        } else {
+            (line / LINE * PAIRS + pair) * DEPTH + half * PAIRS + line % LINE
+        };
+        self.data.get((panel * numbers.div_ceil(DEPTH) + k / DEPTH) * STEP + at)
     }
 }
 
-impl Panels for Joined<'_> {
+impl<T: Source> Panels for Joined<T> {
     fn pack(&self, _: Isa, batch: usize, first: usize, count: usize, width: usize, out: &mut [f32]) {
         for (k, out) in out.chunks_exact_mut(width).take(self.size[1]).enumerate() {
             for (i, x) in out[..count].iter_mut().enumerate() {

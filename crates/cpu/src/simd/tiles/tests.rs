@@ -1,7 +1,10 @@
 use half::f16;
 
-use super::product::{Bias, Operands, Product};
-use super::split::{Joined, Packing, Rows, Strided, columns};
+use super::product::{Bias, Operands, Ordered, Product, Spread};
+use super::split::{
+    Columns, Joined, Lines, Packing, Paired, Rows, STEP, Strided, expand, order_columns, order_rows,
+    pair_lines,
+};
 use super::*;
 use crate::Pool;
 use crate::chain::Epilogue;
@@ -68,15 +71,42 @@ fn pack_rows(isa: Isa, planes: Planes, source: &dyn Rows, [batch, m, k]: [usize;
     bytes
 }
 
-fn pack_columns(isa: Isa, planes: Planes, source: &dyn Panels, [n, k]: [usize; 2]) -> Bytes {
+fn split_columns(isa: Isa, planes: Planes, source: &dyn Columns, [n, k]: [usize; 2]) -> Bytes {
     let panel = planes.panel(k);
-    let mut bytes = Bytes::new(n.div_ceil(SIDE) * panel);
+    let mut bytes = Bytes::new(n.div_ceil(SIDE) * panel + 64);
     let mut floats = vec![f32::NAN; SIDE * k + SLACK];
     for p in 0..n.div_ceil(SIDE) {
-        source.pack(isa, 0, p * SIDE, SIDE.min(n - p * SIDE), SIDE, &mut floats);
-        columns(isa, planes, k, &floats, &mut bytes.get()[p * panel..]);
+        let out = &mut bytes.get()[p * panel..];
+        source.split(isa, planes, 0, p * SIDE, SIDE.min(n - p * SIDE), out, &mut floats);
     }
     bytes
+}
+
+/// Operand A in order.
+fn order_a(source: &Strided<'_, F32<'_>>, [batch, m, k]: [usize; 3]) -> Vec<f32> {
+    let (panels, numbers) = (m.div_ceil(SIDE), k.div_ceil(DEPTH) * STEP);
+    let mut all = vec![0.0; batch * panels * numbers];
+    for (i, out) in all.chunks_exact_mut(numbers.max(1)).enumerate() {
+        let first = i % panels * SIDE;
+        order_rows(source, i / panels, first, SIDE.min(m - first), out);
+    }
+    all
+}
+
+/// Operand B in order.
+fn order_b(isa: Isa, source: &dyn Panels, [n, k]: [usize; 2]) -> Vec<f32> {
+    let numbers = k.div_ceil(DEPTH) * STEP;
+    let mut all = vec![0.0; n.div_ceil(SIDE) * numbers];
+    let mut floats = vec![f32::NAN; SIDE * k + SLACK];
+    for (p, out) in all.chunks_exact_mut(numbers.max(1)).enumerate() {
+        source.pack(isa, 0, p * SIDE, SIDE.min(n - p * SIDE), SIDE, &mut floats);
+        order_columns(k, &floats, out);
+    }
+    all
+}
+
+fn halves(x: &[f32]) -> Vec<f16> {
+    x.iter().map(|&x| f16::from_f32(x)).collect()
 }
 
 /// The bound of the sums: products that are left out, and the roundings of at most k + 4 additions.
@@ -105,17 +135,21 @@ fn products_are_as_exact_as_they_claim() {
             let (row_bias, column_bias) = (numbers(m, 3, half), numbers(n, 4, half));
             let rows = Strided { data: F32(&a), k, strides: [k, 1], starts: &[] };
             let panels = Matrix::new(F32(&b), k, n, [n, 1], &[]).columns();
-            let (mut own_a, mut own_b) =
-                (pack_rows(isa, planes, &rows, [1, m, k]), pack_columns(isa, planes, &panels, [n, k]));
+            let (own_a, own_b) = (order_a(&rows, [1, m, k]), order_b(isa, &panels, [n, k]));
+            let (half_a, half_b) = (halves(&own_a), halves(&own_b));
+            let lines = Lines { data: F32(&b), k, stride: n, starts: &[] };
             let mut first: Option<Vec<f32>> = None;
-            for (packed_a, pool) in
-                [true, false].into_iter().flat_map(|p| pools.iter().map(move |pool| (p, pool)))
-            {
-                let product = Product::new((tiles, isa), planes, size, 1, packed_a, false);
-                let operands = if packed_a {
-                    Operands::PackedA(own_a.get(), &Packing { panels: &panels, k })
-                } else {
-                    Operands::PackedB(&rows, own_b.get())
+            for (way, pool) in (0..3).flat_map(|p| pools.iter().map(move |pool| (p, pool))) {
+                let product = Product::new((tiles, isa), planes, size, 1, way > 0, false, None);
+                let (ordered_a, ordered_b) = match half {
+                    true => (Ordered::F16(&half_a), Ordered::F16(&half_b)),
+                    false => (Ordered::F32(&own_a), Ordered::F32(&own_b)),
+                };
+                let packing = Packing { panels: &panels, k };
+                let operands = match way {
+                    0 => Operands::OrderedB(&rows, ordered_b),
+                    1 => Operands::OrderedA(ordered_a, &packing),
+                    _ => Operands::OrderedA(ordered_a, &lines),
                 };
                 for bias in [Bias::Rows(&row_bias), Bias::Columns(&column_bias), Bias::None] {
                     let mut out = vec![f32::NAN; m * n + 3];
@@ -160,17 +194,17 @@ fn halves_and_batches() {
         let size @ [m, k, n] = [35, 70, 45];
         let batch = 3;
         let (a, b) = (numbers(batch * m * k, 5, true), numbers(batch * k * n, 6, true));
-        let halves = |x: &[f32]| x.iter().map(|&x| f16::from_f32(x)).collect::<Vec<_>>();
         let (a16, b16) = (halves(&a), halves(&b));
         let [a_starts, b_starts] = [m * k, k * n].map(|len| (0..batch).map(|i| i * len).collect::<Vec<_>>());
-        let rows = Strided { data: F16(&a16), k, strides: [k, 1], starts: &a_starts };
+        let rows = Strided { data: F32(&a), k, strides: [k, 1], starts: &a_starts };
         let panels = Matrix::new(F16(&b16), k, n, [n, 1], &b_starts).columns();
-        let mut own_a = pack_rows(isa, Planes::Two, &rows, [batch, m, k]);
-        let product = Product::new((tiles, isa), Planes::Two, size, batch, true, true);
+        let own_a = halves(&order_a(&rows, [batch, m, k]));
+        assert_eq!(a16[..k.min(16)], own_a[..k.min(16)]);
+        let product = Product::new((tiles, isa), Planes::Two, size, batch, true, true, None);
         let mut out = vec![f16::NAN; batch * m * n];
         let mut scratch = Bytes::new(product.scratch());
         let output = Output { data: Elements::F16(&mut out), start: 0 };
-        let operands = Operands::PackedA(own_a.get(), &Packing { panels: &panels, k });
+        let operands = Operands::OrderedA(Ordered::F16(&own_a), &Packing { panels: &panels, k });
         product.run(
             &Pool::new(2).unwrap(),
             operands,
@@ -201,18 +235,131 @@ fn every_half_is_the_sum_of_two_planes_and_floats_of_three() {
         let k = 50;
         let m = x.len() / k;
         let rows = Strided { data: F32(x), k, strides: [k, 1], starts: &[] };
+        // Three ways to split rows: as they are, in order, and in pairs of lines.
         let mut split = pack_rows(isa, planes, &rows, [1, m, k]);
-        let joined = Joined { data: split.get(), planes, size: [m, k], rows: true, taps: 0 };
+        let ordered = order_a(&rows, [1, m, k]);
+        let mut expanded = Bytes::new(split.1);
+        for (i, out) in expanded.get().chunks_exact_mut(planes.panel(k)).enumerate() {
+            expand(isa, planes, F32(&ordered), i * k.div_ceil(DEPTH) * STEP, out);
+        }
+        assert!(split.get()[..m / SIDE * planes.panel(k)] == expanded.get()[..m / SIDE * planes.panel(k)]);
+        let sum = |bytes: &[u8], at: usize| {
+            (0..planes.count()).fold(0.0, |sum, plane| {
+                let at = at + plane * PLANE;
+                sum + f32::from_bits(u32::from_le_bytes([0, 0, bytes[at], bytes[at + 1]]))
+            })
+        };
+        for (i, x) in x[..m * k].iter().enumerate() {
+            let (row, i) = (i / k, i % k);
+            let at = row / SIDE * planes.panel(k)
+                + i / DEPTH * planes.count() * PLANE
+                + row % SIDE * 64
+                + i % 16 * 4
+                + i % DEPTH / 16 * 2;
+            assert_eq!(sum(expanded.get(), at), *x);
+        }
+        let joined = Joined { data: F32(&ordered), size: [m, k], rows: true, taps: 0 };
         let mut back = vec![0.0; m * k + SLACK];
         joined.pack(isa, 0, 0, m, m, &mut back);
         for (i, x) in x[..m * k].iter().enumerate() {
             assert_eq!(back[i % k * m + i / k], *x);
         }
+        // Three ways to split columns.
         let panels = Matrix::new(F32(x), m, k, [k, 1], &[]).columns();
-        let mut split = pack_columns(isa, planes, &panels, [k, m]);
-        let joined = Joined { data: split.get(), planes, size: [k, m], rows: false, taps: 0 };
+        let lines = Lines { data: F32(x), k: m, stride: k, starts: &[] };
+        let ordered = order_b(isa, &panels, [k, m]);
+        let mut first = split_columns(isa, planes, &Packing { panels: &panels, k: m }, [k, m]);
+        let mut second = split_columns(isa, planes, &lines, [k, m]);
+        let mut third = Bytes::new(first.1);
+        for (i, out) in third.get().chunks_exact_mut(planes.panel(m)).enumerate() {
+            expand(isa, planes, F32(&ordered), i * m.div_ceil(DEPTH) * STEP, out);
+        }
+        for (i, x) in x[..m * k].iter().enumerate() {
+            let (i, column) = (i / k, i % k);
+            let at = column / SIDE * planes.panel(m)
+                + i / DEPTH * planes.count() * PLANE
+                + column % SIDE / 16 * PLANE / 2
+                + i % 16 * 64
+                + column % 16 * 4
+                + i % DEPTH / 16 * 2;
+            for split in [&mut first, &mut second, &mut third] {
+                assert_eq!(sum(split.get(), at), *x);
+            }
+        }
+        let joined = Joined { data: F32(&ordered), size: [k, m], rows: false, taps: 0 };
         joined.pack(isa, 0, 0, k, k, &mut back);
         assert_eq!(back[..m * k], x[..m * k]);
+        // Pairs of lines of any length.
+        for len in [1, 7, 16, 33] {
+            let pitch = 48;
+            let mut out = vec![f32::NAN; planes.count() * pitch];
+            pair_lines(isa, planes, F32(x), [Some(3), None], len, &mut out, pitch);
+            for i in 0..pitch {
+                let parts = (0..planes.count()).map(|p| out[p * pitch + i].to_bits() << 16);
+                let whole = parts.fold(0.0, |sum, bits| sum + f32::from_bits(bits));
+                assert!(if i < len { whole == x[3 + i] } else { out[i].is_nan() });
+            }
+        }
+    }
+}
+
+/// The input of a convolution with a kernel of `taps` offsets along a line, and the matrix that it stands for.
+#[test]
+fn planes_are_read_in_place() {
+    for (tiles, isa) in [Tiles::detect().unwrap_or(Tiles::MODEL), Tiles::MODEL].map(|t| (t, Isa::detect())) {
+        for planes in BOTH {
+            let (channels, lines, line, width, m, groups) = (64, 5, 11, 13, 40, 2);
+            let taps = [0, 1, 2 * width + 2];
+            let (pitch, n, k) = (112, lines * line, channels * taps.len());
+            let half = planes == Planes::Two;
+            let (x, a) = (numbers(groups * channels * pitch, 1, half), numbers(groups * m * k, 2, half));
+            let mut data = vec![f32::NAN; groups * channels / 2 * planes.count() * pitch + SLACK];
+            for (i, out) in data.chunks_exact_mut(planes.count() * pitch).enumerate() {
+                let low = i / 16 * DEPTH + i % 16;
+                let at = [low, low + 16].map(|channel| Some(channel * pitch));
+                pair_lines(isa, planes, F32(&x), at, pitch, out, pitch);
+            }
+            let starts: Vec<usize> = (0..lines).map(|i| i * width).collect();
+            let paired =
+                Paired { data: &data, pitch, blocks: channels / DEPTH, taps: &taps, line, starts: &starts };
+            // Number `i` of a row belongs to a block of channels, a kernel offset, and a channel of the block.
+            let at = |i: usize| {
+                let channel = i / DEPTH / taps.len() * DEPTH + i % DEPTH;
+                channel * pitch + taps[i / DEPTH % taps.len()]
+            };
+            let a_starts = [0, m * k];
+            let rows = Strided { data: F32(&a), k, strides: [k, 1], starts: &a_starts };
+            let ordered = order_a(&rows, [groups, m, k]);
+            let ordered16 = halves(&ordered);
+            let weight = if half { Ordered::F16(&ordered16) } else { Ordered::F32(&ordered) };
+            let mut results = Vec::new();
+            for (in_place, threads) in [(true, 1), (true, 3), (false, 2)] {
+                let spread = Spread { line, starts: starts.clone() };
+                let spread = in_place.then_some((spread, &paired));
+                let product = Product::new((tiles, isa), planes, [m, k, n], groups, true, false, spread);
+                let operands = match in_place {
+                    true => Operands::InPlace(weight, paired),
+                    false => Operands::OrderedA(weight, &paired),
+                };
+                let mut out = vec![f32::NAN; groups * m * n];
+                let mut scratch = Bytes::new(product.scratch());
+                let output = Output { data: Elements::F32(&mut out), start: 0 };
+                let pool = Pool::new(threads).unwrap();
+                product.run(&pool, operands, Bias::None, output, &Epilogue::default(), scratch.get());
+                results.push(out);
+            }
+            assert!(results.iter().all(|r| r == &results[0]), "{tiles:?} {planes:?}");
+            for (i, got) in results[0].iter().enumerate() {
+                let (group, row, column) = (i / (m * n), i / n % m, i % n);
+                let position = group * channels * pitch + starts[column / line] + column % line;
+                let product =
+                    |i: usize| f64::from(a[(group * m + row) * k + i]) * f64::from(x[at(i) + position]);
+                let sum: f64 = (0..k).map(product).sum();
+                let magnitude: f64 = (0..k).map(|i| product(i).abs()).sum();
+                let error = (f64::from(*got) - sum).abs();
+                assert!(error <= bound(planes, k, magnitude), "{tiles:?} {planes:?} {i}: {got} for {sum}");
+            }
+        }
     }
 }
 
@@ -234,14 +381,26 @@ fn the_model_is_the_machine() {
     };
     for (planes, wild) in BOTH.into_iter().flat_map(|p| [false, true].map(|w| (p, w))) {
         for depth in [0, 1, 3] {
-            let len = 3 * depth * planes.count() * PLANE;
-            let (mut a, mut b) = (bytes(len, wild), bytes(len, wild));
-            let mut sums = [[[f32::NAN; SIDE * SIDE]; 3]; 2];
-            for (sums, tiles) in sums.iter_mut().zip([machine, Tiles::MODEL]) {
-                tiles.multiply(planes, depth, [a.get(), b.get()], [1, 0], sums);
-            }
-            for (x, y) in sums[0].as_flattened().iter().zip(sums[1].as_flattened()) {
-                assert!(x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan()), "{x} for {y}, wild {wild}");
+            let step = planes.count() * PLANE;
+            let len = 3 * depth * step;
+            let (mut a, mut b) = (bytes(len, wild), bytes(2 * len + 8192, wild));
+            // A panel of B, and a view of it whose tiles start at any multiple of four and overlap.
+            let odd = View { line: 100, second: 36, plane: 1604 };
+            for (view, size) in [(PANEL, step), (odd, 196)] {
+                let steps: Vec<usize> = (0..depth).map(|i| i * size).collect();
+                let mut sums = [[[0.5; SIDE * SIDE]; 3]; 2];
+                for (sums, tiles) in sums.iter_mut().zip([machine, Tiles::MODEL]) {
+                    for first in [true, false] {
+                        let (a, b) = (&*a.get(), &*b.get());
+                        let advance = [depth * step, 64];
+                        let call = Call { planes, a, b, advance, steps: &steps, view, first, ahead: (a, 3) };
+                        tiles.multiply(&call, sums);
+                    }
+                }
+                for (x, y) in sums[0].as_flattened().iter().zip(sums[1].as_flattened()) {
+                    let same = x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan());
+                    assert!(same, "{x} for {y}, wild {wild}");
+                }
             }
         }
     }
