@@ -2,6 +2,7 @@
 //!
 //! This crate knows how models are stored, and nothing about what they compute.
 //!
+//! * [`Format::of`] says of what format a file is.
 //! * [`Package`] opens an `.mlmodel`, `.mlpackage` or `.mlmodelc` and resolves the weights that its program refers to.
 //! * [`blob`] reads and writes weight files (MIL blob storage version 2).
 //! * [`proto`] has the protobuf messages of the whole specification.
@@ -22,6 +23,7 @@ mod carried;
 mod compiled;
 mod decode;
 mod foreign;
+mod format;
 mod lfs;
 pub mod limits;
 mod manifest;
@@ -37,6 +39,7 @@ mod write;
 pub use compiled::{
     CompiledPart, CompiledPipeline, CompiledProgram, FunctionSummary, write_mlmodelc, write_mlmodelc_pipeline,
 };
+pub use format::Format;
 pub use lfs::lfs_pointer;
 pub use milwright_files::{
     Error, ErrorKind, Existing, FileMap, Result, StagedFile, abandon_writes, is_device_name, open_regular,

@@ -147,7 +147,7 @@ impl Converter {
         let optimized = optimizer.optimize(model, output, progress)?;
         let specification_version = optimized.specification_version;
         Ok(ConvertReport {
-            model_type: if model.is_imported() { "onnx" } else { model.info().model_type() }.to_owned(),
+            model_type: model.imported_from().unwrap_or_else(|| model.info().model_type()).to_owned(),
             lowered: model.lowered_nodes().clone(),
             target_os: system(specification_version).to_owned(),
             specification_version,

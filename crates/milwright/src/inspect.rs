@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use milwright_formats::Package;
 use milwright_formats::onnx::OnnxFile;
+use milwright_formats::{Format, Package};
 
 use crate::kinds::pipeline;
 use crate::storage::Storage;
@@ -18,9 +18,13 @@ impl ModelInfo {
     /// The file cannot be read or is neither a Core ML model nor an ONNX model.
     pub fn open(path: impl AsRef<Path>) -> Result<ModelInfo> {
         let path = path.as_ref();
-        if OnnxFile::is_one(path) {
-            return ModelInfo::of_onnx(path);
+        match Format::of(path) {
+            Format::CoreMl => ModelInfo::of_core_ml(path),
+            Format::Onnx => ModelInfo::of_onnx(path),
         }
+    }
+
+    fn of_core_ml(path: &Path) -> Result<ModelInfo> {
         let package = Package::open_without_weights(path)?;
         let mut info = ModelInfo::of_package(&package).map_err(|e| e.at(path))?;
         let unreadable = package.unreadable_weights().values();

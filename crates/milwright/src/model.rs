@@ -14,7 +14,7 @@ use milwright_convert::onnx;
 use milwright_formats::did_you_mean;
 use milwright_formats::onnx::OnnxFile;
 use milwright_formats::proto::{self as pb, Pipeline};
-use milwright_formats::{CompiledPart, CompiledPipeline, CompiledProgram, Container, Package};
+use milwright_formats::{CompiledPart, CompiledPipeline, CompiledProgram, Container, Format, Package};
 use milwright_mil::{Checked, Function, OpKind, Opset, Program, verify};
 use prost::Message as _;
 
@@ -56,15 +56,10 @@ impl Model {
     /// verifies its program.
     ///
     /// # Errors
-    /// The file cannot be read, is damaged or is not a Core ML model; its type cannot be run; or it breaks the rules
-    /// of MIL. The error names the file, the function, the op and the remedy.
+    /// The file cannot be read, is damaged, or is neither a Core ML nor an ONNX model; its type cannot be run; or it
+    /// breaks the rules of MIL. The error names the file, the function, the op and the remedy.
     pub fn open(path: impl AsRef<Path>) -> Result<Model> {
-        let path = path.as_ref();
-        if OnnxFile::is_one(path) {
-            return Model::import(path, &ImportOptions::new());
-        }
-        let package = Package::open(path)?;
-        Model::new(path.to_owned(), package).map_err(|e| e.at(path))
+        Model::open_with(path, &ImportOptions::new())
     }
 
     /// Opens a model as [`open`](Model::open) does; the options count if it is an ONNX model.
@@ -73,7 +68,10 @@ impl Model {
     /// As for [`open`](Model::open) and [`import`](Model::import).
     pub fn open_with(path: impl AsRef<Path>, options: &ImportOptions) -> Result<Model> {
         let path = path.as_ref();
-        if OnnxFile::is_one(path) { Model::import(path, options) } else { Model::open(path) }
+        match Format::of(path) {
+            Format::CoreMl => Model::new(path.to_owned(), Package::open(path)?).map_err(|e| e.at(path)),
+            Format::Onnx => Model::import(path, options),
+        }
     }
 
     /// Opens a model from memory: the bytes of its specification (an `.mlmodel` file, or the one inside a package),
@@ -194,9 +192,9 @@ impl Model {
         }
     }
 
-    /// Whether it was imported from an ONNX model.
-    pub(crate) fn is_imported(&self) -> bool {
-        matches!(self.origin, Origin::Onnx(..))
+    /// The format that it was imported from, such as `onnx`; `None` for Core ML models and programs in memory.
+    pub(crate) fn imported_from(&self) -> Option<&'static str> {
+        self.origin.imported_from()
     }
 
     fn new(path: PathBuf, package: Package) -> Result<Model> {

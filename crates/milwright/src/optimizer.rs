@@ -393,7 +393,7 @@ impl Optimizer {
     fn passes(&self, model: &Model) -> Vec<passes::Pass> {
         match self.task {
             // What an exporter took apart is put together.
-            Task::Convert if model.is_imported() => passes::ALL.to_vec(),
+            Task::Convert if model.imported_from().is_some() => passes::ALL.to_vec(),
             // A conversion keeps the program as it is: the passes only remove what the network format left behind.
             Task::Convert => {
                 ["remove_noops", "eliminate_dead"].iter().filter_map(|name| passes::by_name(name)).collect()

@@ -31,7 +31,15 @@ impl Origin {
     pub fn package(&self) -> Option<&Package> {
         match self {
             Origin::CoreMl(package) => Some(package),
-            _ => None,
+            Origin::Onnx(..) | Origin::Program(_) => None,
+        }
+    }
+
+    /// The format that the model was imported from; `None` for a Core ML model and a program in memory.
+    pub fn imported_from(&self) -> Option<&'static str> {
+        match self {
+            Origin::Onnx(..) => Some("onnx"),
+            Origin::CoreMl(_) | Origin::Program(_) => None,
         }
     }
 
@@ -44,7 +52,7 @@ impl Origin {
     pub fn notes(&self) -> &[String] {
         match self {
             Origin::Onnx(onnx, _) => &onnx.notes,
-            _ => &[],
+            Origin::CoreMl(_) | Origin::Program(_) => &[],
         }
     }
 
@@ -52,7 +60,7 @@ impl Origin {
     pub fn size(&self) -> u64 {
         match self {
             Origin::Onnx(onnx, _) => onnx.size(),
-            _ => self.specification().encoded_len() as u64,
+            Origin::CoreMl(_) | Origin::Program(_) => self.specification().encoded_len() as u64,
         }
     }
 

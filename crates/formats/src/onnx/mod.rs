@@ -16,7 +16,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::limits::MAX_SPEC_BYTES;
-use crate::{Error, Result, foreign, memory};
+use crate::{Error, Result, memory};
 use external::External;
 pub use external::MAX_EXTERNAL_FILES;
 use milwright_files::{FileMap, map_file};
@@ -33,11 +33,6 @@ pub struct OnnxFile {
 }
 
 impl OnnxFile {
-    /// Whether a file is an ONNX model, by its content, or by its name if the content has no other mark.
-    pub fn is_one(path: impl AsRef<Path>) -> bool {
-        foreign::is_onnx_file(path.as_ref())
-    }
-
     /// Opens an ONNX file. Reads only its structure: the bytes of tensors stay in the (memory-mapped) file, and files
     /// with the data of tensors are opened when it is asked for.
     ///

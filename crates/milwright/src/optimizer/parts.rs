@@ -40,7 +40,7 @@ pub(super) struct Part {
 impl Source {
     /// Collects the programs of a model, converted to `opset` if one is given.
     pub fn new(model: &Arc<Model>, opset: Option<Opset>, task: Task) -> Result<Source> {
-        if !model.is_imported() {
+        if model.imported_from().is_none() {
             model.info().check(task).map_err(|e| e.at(model.path()))?;
         }
         let mut notes = Vec::new();
