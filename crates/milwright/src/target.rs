@@ -40,8 +40,8 @@ pub fn backends() -> Vec<Box<dyn Backend>> {
     ])
 }
 
-/// The backend that measures: models are compared, calibrated and optimized on it. It runs on every machine, and gives
-/// the same bits each time.
+/// The backend on which models are compared, calibrated, optimized and proved. It runs on every machine, and gives the
+/// same bits each time.
 pub(crate) fn reference() -> &'static dyn Backend {
     &Cpu
 }
@@ -82,7 +82,8 @@ impl Backend for Cpu {
     }
 }
 
-/// A backend and the hardware that it may use: one of those that a [`Target`] tries in turn.
+/// A backend and the hardware that it may use. A [`Target`] is a list of candidates, tried in turn until one loads the
+/// model.
 #[derive(Clone)]
 pub struct Candidate {
     /// The backend.
@@ -95,6 +96,18 @@ impl Candidate {
     /// A backend that may use all the hardware that it supports.
     pub fn new(backend: impl Backend + 'static) -> Candidate {
         Candidate { backend: Arc::new(backend), compute_units: ComputeUnits::All }
+    }
+
+    /// Every backend of [the list](backends), those of [`Target::Auto`] first. Core ML is there once for each kind of
+    /// hardware. The list includes backends that this machine lacks.
+    pub fn all() -> Vec<Candidate> {
+        let mut all = Target::Auto.chain();
+        for backend in backends() {
+            if !all.iter().any(|known| known.backend.name() == backend.name()) {
+                all.push(Candidate { backend: backend.into(), compute_units: ComputeUnits::All });
+            }
+        }
+        all
     }
 
     /// The name in results and metrics: the backend's name, followed by the hardware if that is restricted: `cpu`,
@@ -154,6 +167,18 @@ impl Target {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_listed_backend_is_a_candidate() {
+        let all = Candidate::all();
+        for backend in backends() {
+            assert!(
+                all.iter().any(|candidate| candidate.backend.name() == backend.name()),
+                "{}",
+                backend.name()
+            );
+        }
+    }
 
     #[test]
     fn chains_end_with_the_own_engine() {

@@ -1,6 +1,6 @@
 //! `milwright selftest`
 
-use milwright::{BackendReport, Error, ErrorKind, Result, Target, selftest};
+use milwright::{BackendReport, Candidate, Error, ErrorKind, Result, selftest};
 
 use crate::common::Global;
 use crate::printer::{self, Printer};
@@ -30,7 +30,7 @@ pub struct Args {
 const SHOWN: usize = 20;
 
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
-    let mut candidates = Target::Auto.chain();
+    let mut candidates = Candidate::all();
     if let Some(unknown) = args.backends.iter().find(|name| !candidates.iter().any(|c| c.name() == **name)) {
         let names: Vec<String> = candidates.iter().map(|c| c.name()).collect();
         let error = Error::new(ErrorKind::InvalidInput, format!("there is no backend `{unknown}`"));
