@@ -1,18 +1,24 @@
 //! The micro-kernel: multiplies a few rows by two vectors of columns, in registers.
 
-use crate::simd::{Isa, Op, Simd};
+use crate::simd::{Isa, MAX_LANES, Op, Simd};
 
 /// The most rows of a tile on any machine.
 pub const MAX_ROWS: usize = 14;
 
-/// The most rows of a tile, so that two accumulators per row, two vectors of B and one element of A fit in the
-/// registers.
+/// The most rows of a tile in this instruction set: [`Simd::TILE_ROWS`].
 pub fn max_rows(isa: Isa) -> usize {
-    match isa.name() {
-        "avx512" => 14,
-        "avx2" => 6,
-        "neon" => 12,
-        _ => 4,
+    isa.run(MaxRows)
+}
+
+struct MaxRows;
+
+impl Op for MaxRows {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> usize {
+        const { assert!(S::TILE_ROWS <= MAX_ROWS && S::LANES <= MAX_LANES) };
+        S::TILE_ROWS
     }
 }
 

@@ -22,6 +22,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
     /// The number of lanes: at most `MAX_LANES`.
     const LANES: usize;
+    /// The most rows of a tile of the matrix product, at most `MAX_ROWS` in `gemm/tile.rs`: two accumulators per row,
+    /// two vectors of B and one element of A fit in the registers.
+    const TILE_ROWS: usize;
 
     /// Reads `LANES` elements.
     ///

@@ -35,6 +35,7 @@ impl Simd for Neon {
     type I = int32x4_t;
     type M = uint32x4_t;
     const LANES: usize = 4;
+    const TILE_ROWS: usize = 12;
 
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> float32x4_t {

@@ -25,6 +25,7 @@ impl Simd for Portable {
     type I = [i32; N];
     type M = [bool; N];
     const LANES: usize = N;
+    const TILE_ROWS: usize = 4;
 
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> [f32; N] {

@@ -81,6 +81,7 @@ impl Simd for Avx512 {
     type I = __m512i;
     type M = __mmask16;
     const LANES: usize = 16;
+    const TILE_ROWS: usize = 14;
 
     memory_methods! {
         load(p: *const f32) -> __m512 = _mm512_loadu_ps(p);
@@ -153,6 +154,7 @@ impl Simd for Avx2 {
     type I = __m256i;
     type M = __m256;
     const LANES: usize = 8;
+    const TILE_ROWS: usize = 6;
 
     memory_methods! {
         load(p: *const f32) -> __m256 = _mm256_loadu_ps(p);
