@@ -347,30 +347,38 @@ pub struct StepOption {
     pub doc: &'static str,
 }
 
-/// A family of steps, which have the same options.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Family {
-    /// int8, uint8, int4, uint4.
-    Linear,
-    /// The palettes.
-    Palette,
-    /// Tables of the values that occur.
-    Unique,
-    /// Pruning.
-    Prune,
+macro_rules! families {
+    ($($(#[$doc:meta])* $family:ident $name:literal,)+) => {
+        /// A family of steps, which have the same options.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum Family {
+            $($(#[$doc])* $family,)+
+        }
+
+        impl Family {
+            /// All of them, in the order in which help shows them.
+            pub const ALL: &'static [Family] = &[$(Family::$family),+];
+
+            /// How help and docs call it.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Family::$family => $name,)+
+                }
+            }
+        }
+    };
 }
 
-impl Family {
-    /// How help and docs call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Family::Linear => "integers",
-            Family::Palette => "palettes",
-            Family::Unique => "unique",
-            Family::Prune => "prune",
-        }
-    }
+families! {
+    /// int8, uint8, int4, uint4.
+    Linear "integers",
+    /// The palettes.
+    Palette "palettes",
+    /// Tables of the values that occur.
+    Unique "unique",
+    /// Pruning.
+    Prune "prune",
 }
 
 impl Quantization {
@@ -472,7 +480,7 @@ pub const OPTIONS: &[StepOption] = &[
     },
     StepOption {
         form: "min=N",
-        of: &[Family::Linear, Family::Palette, Family::Unique, Family::Prune],
+        of: Family::ALL,
         doc: "weights with no more than N elements stay as they are (2048)",
     },
 ];
@@ -712,6 +720,18 @@ mod tests {
             assert_eq!(parse(quantization.name()), Ok(quantization.into()));
         }
         assert_eq!(parse("prune:sparsity=0.5+int8").unwrap().file_name(), "prune-sparsity-0.5-int8");
+    }
+
+    #[test]
+    fn every_listed_option_is_read() {
+        for option in OPTIONS {
+            let value = if option.form.contains('=') { "=1" } else { "" };
+            for q in Quantization::ALL.iter().filter(|&&q| option.suits(q)) {
+                let text = format!("{q}:{}{value}", option.key());
+                let error = parse(&text).err().unwrap_or_default();
+                assert!(!error.contains("has no option"), "{text}: {error}");
+            }
+        }
     }
 
     #[test]

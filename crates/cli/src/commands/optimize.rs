@@ -196,8 +196,8 @@ impl TypedValueParser for Forms {
 fn after_help() -> String {
     const WIDTH: usize = 78;
     let mut text = String::from("Options of forms, separated by commas:\n");
-    for family in [Family::Linear, Family::Palette, Family::Unique, Family::Prune] {
-        let suits = OPTIONS.iter().filter(|o| o.of.contains(&family));
+    for family in Family::ALL {
+        let suits = OPTIONS.iter().filter(|o| o.of.contains(family));
         let forms: Vec<&str> = suits.map(|o| o.form).collect();
         text += &wrapped(&format!("  {:<10}{}", family.name(), forms.join(", ")), WIDTH, 12);
     }
