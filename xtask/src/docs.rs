@@ -1,9 +1,10 @@
-//! `cargo xtask docs`: writes the pages about ops and quantizations from their lists, which keeps the pages right.
+//! `cargo xtask docs`: writes what the docs say about ops and quantizations from their lists, which keeps it right.
 //!
 //! * `docs/ops/README.md`: every op, by family;
 //! * `docs/ops/FAMILY.md`: what each op computes, its parameters and their types in every opset;
 //! * `docs/support.md`: which op exists in which opset, and whether the engine runs it;
 //! * `docs/quantizations.md`: what each `--quantize` does;
+//! * `docs/onnx.md`, the end of it: the ops of ONNX;
 //! * `crates/milwright/src/selftest/cases.gz`: the numeric cases, for `milwright selftest`;
 //! * `crates/python/python/milwright/_choices.py`: the same names, as a type for Python's type checkers.
 
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use milwright_convert::onnx::table::{self as onnx, Entry};
 use milwright_cpu::Support;
 use milwright_mil::ops::{Default, Kind, Param, Version};
 use milwright_mil::{DType, OpKind, Opset};
@@ -23,11 +25,17 @@ use milwright_optimize::{Family, OPTIONS, Quantization};
 
 use crate::Result;
 
+/// The page about ONNX, and the heading of the part that is written here.
+const ONNX_PAGE: &str = "docs/onnx.md";
+const ONNX_OPS: &str = "## Ops";
+
 const HEADER: &str = "<!-- Made by `cargo xtask docs` from the op table. Do not edit. -->\n\n";
 
 /// Writes the pages, or with `check` only reports those that are out of date.
 pub fn run(root: &Path, check: bool) -> Result {
-    let pages = pages();
+    let mut pages = pages();
+    let onnx = fs::read_to_string(root.join(ONNX_PAGE)).map_err(|error| format!("{ONNX_PAGE}: {error}"))?;
+    pages.insert(ONNX_PAGE.into(), onnx_page(&onnx)?);
     let mut stale = Vec::new();
     for (path, text) in &pages {
         let path = root.join(path);
@@ -117,6 +125,41 @@ fn pages() -> BTreeMap<PathBuf, String> {
     pages.insert("docs/quantizations.md".into(), quantizations_page());
     pages.insert("crates/python/python/milwright/_choices.py".into(), python_choices());
     pages
+}
+
+/// The page about ONNX. Its introduction is written by hand; the list of ops at its end is not.
+fn onnx_page(page: &str) -> Result<String> {
+    let (by_hand, _) = page.split_once(ONNX_OPS).ok_or_else(|| format!("{ONNX_PAGE} has no `{ONNX_OPS}`"))?;
+    let mut domains: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
+    for entry in onnx::OPS {
+        domains.entry(entry.domain).or_default().push(entry);
+    }
+    let mut page = format!(
+        "{by_hand}{ONNX_OPS}\n\n<!-- Made by `cargo xtask docs` from the list of ONNX ops: from here on, do not edit. -->\n"
+    );
+    for (domain, entries) in domains {
+        let names = |entries: &[&Entry]| {
+            let mut names: Vec<String> = entries.iter().map(|e| format!("`{}`", e.name)).collect();
+            names.sort();
+            names.join(", ")
+        };
+        let (refused, lowered): (Vec<&Entry>, Vec<&Entry>) =
+            entries.into_iter().partition(|e| e.refusal().is_some());
+        let is_later = |e: &&Entry| e.refusal().is_some_and(|(reason, _)| reason == onnx::LATER);
+        let (later, refused): (Vec<&Entry>, Vec<&Entry>) = refused.into_iter().partition(is_later);
+        let domain = if domain.is_empty() { "ai.onnx" } else { domain };
+        page += &format!("\n**{domain}**: {}.\n", names(&lowered));
+        if !later.is_empty() {
+            page += &format!("\nNot yet: {}.\n", names(&later));
+        }
+        if !refused.is_empty() {
+            page += "\nRefused:\n\n";
+        }
+        for (entry, (reason, _)) in refused.iter().filter_map(|e| Some((e, e.refusal()?))) {
+            page += &format!("* `{}` {reason}\n", entry.name);
+        }
+    }
+    Ok(page)
 }
 
 fn quantizations_page() -> String {

@@ -37,7 +37,7 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
-    /// Write the pages about ops, docs/ops and docs/support.md, from the op table
+    /// Write what docs say about ops and quantizations from their lists, and pack the cases of `milwright selftest`
     Docs {
         /// Only fail if the committed pages are out of date
         #[arg(long)]

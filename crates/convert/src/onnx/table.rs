@@ -2,7 +2,7 @@
 //!
 //! An entry is one line: the domain, the name, the opset versions in which the op changed, and the function that lowers
 //! it, or the reason why no program can compute it and what the user can do. What is supported, refused and unknown,
-//! and docs/onnx.md, follow from this list.
+//! and the ops in docs/onnx.md (`cargo xtask docs`), follow from this list.
 //!
 //! A lowering function gets a `Node`, which has inputs and attributes with their types checked, and returns one
 //! value, several, or `Val`s, which state the ONNX element type of the result.
@@ -53,7 +53,8 @@ const MICROSOFT: &str = "com.microsoft";
 const PREVIEW: &str = "ai.onnx.preview";
 const TRAINING: &str = "ai.onnx.preview.training";
 
-const LATER: &str = "is not supported yet";
+/// The reason of ops that could be lowered, and are not yet.
+pub const LATER: &str = "is not supported yet";
 const LATER_HINT: &str = "docs/onnx.md lists the ops that are supported";
 const STRINGS: &str = "programs have no strings: take the text part out of the model, and do it in the app";
 const MAPS: &str = "programs have no dictionaries: take this part out of the model, and do it in the app";
