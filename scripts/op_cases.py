@@ -373,6 +373,10 @@ def shapes():
     case(t, "space_to_batch", "plain", {"x": v.normal(1, 2, 4, 4)}, block_shape=[2, 2], paddings=[[0, 0], [1, 1]])
     case(t, "batch_to_space", "plain", {"x": v.normal(4, 2, 2, 3)}, block_shape=[2, 2], crops=[[0, 0], [1, 1]])
     case("image_resizing", "crop", "plain", {"x": big}, crop_height=[1, 0], crop_width=[2, 1])
+    case(t, "fill", "fp32", shape=[2, 3], value=np.float32(-1.5))
+    case(t, "fill", "default", shape=[2])
+    case(t, "fill", "int32", shape=[4], value=np.int32(7))
+    case(t, "fill", "bool", shape=[1, 2], value=np.bool_(True))
     case(t, "fill_like", "plain", {"ref_tensor": x}, since="ios16", value=np.float32(1.5))
     case(t, "range_1d", "int32", {}, start=np.int32(2), end=np.int32(11), step=np.int32(3))
     case(t, "one_hot", "last", {"indices": v.ints(0, 4, 2, 3)}, one_hot_vector_size=4)
@@ -679,7 +683,10 @@ def versions(op, since, only):
         return [only]
     found, last = [], None
     for name, target in list(OPSETS.items())[list(OPSETS).index(since) :]:
-        definition = SSAOpRegistry.core_ops[op][max(known for known in SSAOpRegistry.core_ops[op] if known <= target)]
+        known = [version for version in SSAOpRegistry.core_ops.get(op, ()) if version <= target]
+        if not known:
+            raise ValueError(f"this coremltools has no {op} in {name}: give `since=`, or see scripts/requirements.txt")
+        definition = SSAOpRegistry.core_ops[op][max(known)]
         if definition is not last:
             found.append(name)
         last = definition

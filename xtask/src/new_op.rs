@@ -134,7 +134,8 @@ All of it compiles. Left to do (CONTRIBUTING.md, \"Adding an op\"):
   3. its reference in {ORACLE}, and cases in scripts/op_cases.py:
          case(\"{family}\", \"{name}\", \"plain\", {{\"x\": x}})
      then: python scripts/op_cases.py --only {name}
-  4. cargo xtask docs, cargo test -p milwright-testkit"
+           MILWRIGHT_CASE={name} cargo test -p milwright-testkit --test ops
+  4. cargo xtask docs, cargo xtask tidy, a line in CHANGELOG.md"
         )
     }
 }
