@@ -22,7 +22,8 @@ use prost::Message as _;
 /// A property of one reader; panics if an input breaks it.
 pub type Target = fn(&[u8]);
 
-/// Every target by name. A new reader gets a line here, a file in `fuzz/fuzz_targets` and inputs in `fuzz/corpus`.
+/// Every target by name. A new reader gets a line here, its name in `tests/mutations.rs`, a file in `fuzz/fuzz_targets`
+/// with a `[[bin]]` in `fuzz/Cargo.toml`, and inputs in `fuzz/corpus`.
 pub const TARGETS: [(&str, Target); 8] = [
     ("package", package),
     ("compiled", compiled),

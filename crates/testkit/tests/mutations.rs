@@ -18,44 +18,35 @@ const MAX_ALLOCATION: usize = 256 << 20;
 /// A reader that needs longer for a small file hangs. Some thousand times what it takes, on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-#[test]
-fn package() {
-    mutate_all("package");
+macro_rules! readers {
+    ($($name:ident)*) => {
+        /// Those that have a test below.
+        const TESTED: &[&str] = &[$(stringify!($name)),*];
+
+        $(
+            #[test]
+            fn $name() {
+                mutate_all(stringify!($name));
+            }
+        )*
+    };
 }
 
-#[test]
-fn compiled() {
-    mutate_all("compiled");
-}
+readers! { package compiled compiled_network blob import network onnx mil_text }
 
 #[test]
-fn compiled_network() {
-    mutate_all("compiled_network");
-}
-
-#[test]
-fn blob() {
-    mutate_all("blob");
-}
-
-#[test]
-fn import() {
-    mutate_all("import");
-}
-
-#[test]
-fn network() {
-    mutate_all("network");
-}
-
-#[test]
-fn onnx() {
-    mutate_all("onnx");
-}
-
-#[test]
-fn mil_text() {
-    mutate_all("mil_text");
+fn every_reader_is_tested_and_fuzzed() {
+    let targets: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(TESTED, targets, "`readers!` has the names of TARGETS, in their order");
+    let manifest = fs::read_to_string(root().join("fuzz/Cargo.toml")).unwrap();
+    for name in targets {
+        let file = format!("fuzz_targets/{name}.rs");
+        assert!(root().join("fuzz").join(&file).is_file(), "there is no fuzz/{file}");
+        assert!(
+            manifest.contains(&format!("path = \"{file}\"")),
+            "fuzz/Cargo.toml has no [[bin]] for {file}"
+        );
+    }
 }
 
 #[test]
