@@ -1,8 +1,9 @@
 //! The contract between the engine and the kernel of one op.
 //!
-//! A kernel is prepared from the op's typed parameters, [`Params`]. When it runs, its inputs are a flat list of
-//! *slots*: all tensors bound to its parameters, in the order of the op's inputs, with lists spread out. An operand
-//! knows its slot. Constants have slots, too: a kernel may read a constant when it is prepared or when it runs.
+//! A kernel is prepared from the op's typed parameters, [`Params`], into what runs: [`Prepared`]. When it runs, its inputs
+//! are a flat list: all tensors bound to its parameters, in the order of the op's inputs; each tensor of a list counts. A
+//! *slot* is a position in that list, and an operand of `Params` knows its slot. Constants have slots, too: a kernel may
+//! read a constant when it is prepared or when it runs.
 
 use std::fmt;
 
@@ -19,9 +20,9 @@ pub type Params<'a, Op> = <Op as OpDef>::Params<'a>;
 
 /// The kernel of one op.
 ///
-/// The engine calls `prepare` when all shapes are known: when it loads a plan, or at run time for data-dependent
-/// shapes. `prepare` must be cheap. Expensive work that depends only on constants belongs in [`pack`](Kernel::pack),
-/// whose result is stored in the plan's file.
+/// The engine calls `prepare` when all shapes are known: when it compiles and when it loads a plan, or during a run if
+/// shapes depend on data. `prepare` must be cheap. Expensive work that depends only on constants belongs in
+/// [`pack`](Kernel::pack), whose result is stored in the plan.
 pub trait Kernel: OpDef + Sized {
     /// Whether the engine can run the op.
     const SUPPORT: Support = Support::Kernel;
@@ -70,8 +71,8 @@ pub enum Support {
 pub enum Prepared {
     /// A function that fills the outputs.
     Step(Step),
-    /// An element-wise function of floats. The planner runs it alone, in a fused chain, or in the epilogue of another
-    /// kernel.
+    /// An element-wise function of floats. The compiler runs it alone, fuses it with others, or makes it a part of the
+    /// epilogue of the step before it.
     Map(Map),
     /// The only output is the tensor in this slot with another shape, so that nothing needs to run.
     Alias(usize),
@@ -89,7 +90,8 @@ pub struct Step {
     pub run: StepFn,
     /// Bytes of scratch memory that it needs. They hold arbitrary old contents.
     pub scratch: usize,
-    /// Whether it passes every element of output 0 through [`Run::epilogue`].
+    /// Whether it passes every element of output 0 through [`Run::epilogue`], so that the element-wise functions after it
+    /// can run there.
     pub epilogue: bool,
     /// The slot of a tensor that output 0 may take the place of. When it does, the step finds the tensor's elements in
     /// output 0, and the tensor's own view has no bytes.
@@ -103,7 +105,7 @@ pub type StepFn = Box<dyn Fn(&mut Run<'_>) -> Result<(), KernelError> + Send + S
 
 /// The arguments of a step.
 pub struct Run<'a> {
-    /// The inputs, by slot. The view of a packed constant has no bytes.
+    /// The inputs, by slot. A constant that [`Packed::slots`] names is not kept: its view has no bytes.
     pub inputs: &'a [View<'a>],
     /// The outputs.
     pub outputs: Vec<ViewMut<'a>>,
@@ -144,7 +146,7 @@ pub struct Packed {
     pub params: Vec<u64>,
     /// The data: aligned to 64, possibly in a memory-mapped file.
     pub data: Bytes,
-    /// The slots whose original constants the plan need not keep.
+    /// The slots of constants that the kernel reads only in this form: the plan does not keep the originals.
     pub slots: Vec<usize>,
 }
 

@@ -1,6 +1,6 @@
-//! The engine: compiles a function for given input shapes and this machine's CPU, and runs it.
+//! Milwright's own engine: compiles a function of a program for given input shapes and this machine's CPU, and runs it.
 //!
-//! The modules, in the order in which a model passes through them:
+//! First the modules that a program passes through, then what they are built on:
 //!
 //! * [`compile()`]: from a checked program to a [`Plan`]: inference, fusion, packing of weights, memory layout.
 //! * [`Plan`]: plain data that can be written to a file and used from there without a copy.

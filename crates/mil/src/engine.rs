@@ -5,8 +5,9 @@
 //!                        └── bytes (a cache keeps them)
 //! ```
 //!
-//! An engine knows neither files nor the features of models: images, classes, flexible shapes and dictionaries are the
-//! business of the layer above, which is written once for all engines.
+//! A plan is what compiling gives, and can be written to a file; an executable is a plan with its threads and memory. An
+//! engine knows neither files nor the features of models: images, classes, flexible shapes and dictionaries are in the
+//! layer above, the crate `milwright`, which is written once for all engines.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -55,7 +56,7 @@ pub trait Engine: Send + Sync {
         options: CompileOptions<'_>,
     ) -> Result<Box<dyn Plan>, CompileError>;
 
-    /// Reads a plan that [`Plan::write`] has written. Large parts are used in place.
+    /// Reads a plan that [`Plan::write`] has written. Large parts, such as weights, stay slices of `bytes`.
     ///
     /// # Errors
     /// The bytes are damaged, or another version of the engine wrote them. The remedy is to compile again.
@@ -157,7 +158,7 @@ pub struct RunOptions<'a> {
     pub state: Option<&'a mut State>,
     /// Called before each step; the run stops if it returns true.
     pub cancel: Option<&'a (dyn Fn() -> bool + Sync)>,
-    /// Receives the time that each step took: see [`Executable::steps`].
+    /// Receives how long each step took, in the order of [`Executable::steps`].
     pub times: Option<&'a mut Vec<Duration>>,
 }
 

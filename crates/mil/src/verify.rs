@@ -1,12 +1,13 @@
 //! The verifier: checks programs before anything computes with them.
 //!
-//! The verifier walks each function once, in linear time, and reports every error (up to [`MAX_ERRORS`]). It checks the
-//! list of [`Rule`]s. It does *not* check:
+//! [`verify()`] walks each function once, in linear time, and reports every violation of a [`Rule`] (up to
+//! [`MAX_ERRORS`]). A program without one becomes a [`Checked`], the only form that engines and writers take. Not checked
+//! are:
 //!
 //! * values that are only known when the function runs, such as indices and data-dependent shapes: kernels check them;
 //! * that weights are finite, and that the program computes anything sensible;
 //! * that a file format or an Apple device accepts the program: writers check that;
-//! * how deep types and constants nest: readers of untrusted text or bytes limit that, before it costs memory.
+//! * how deep types and constants nest: readers of untrusted text or bytes limit that while they read.
 
 use std::collections::HashSet;
 use std::fmt;

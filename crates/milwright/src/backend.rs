@@ -1,6 +1,7 @@
-//! The contract of backends: a [`Backend`] loads a model once, and the [`LoadedModel`] opens sessions, which run it.
+//! The contract of backends, which run models: a [`Backend`] loads a model once, and the [`LoadedModel`] opens any number
+//! of [`Session`]s, each of which makes one prediction at a time.
 //!
-//! `target.rs` has the list of backends. `engine.rs` is the backend of every engine.
+//! `target.rs` has the list of backends. `engine.rs` is the backend of all engines, which run programs on plain tensors.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -41,8 +42,8 @@ pub trait Backend: Send + Sync {
         None
     }
 
-    /// Returns whether the cache of these options already has what `load` would compile. The entry may still turn out
-    /// to be damaged; `load` then compiles it again.
+    /// Whether the cache that the options name has an entry for what `load` would compile. The entry is not read: if it
+    /// is damaged, `load` finds out and compiles again.
     fn is_cached(&self, _model: &Model, _options: &LoadOptions) -> bool {
         false
     }
@@ -269,7 +270,7 @@ pub struct Loaded {
     /// The time that it took to compile the plan, or to find it in the cache and map it.
     #[serde(rename = "seconds", serialize_with = "seconds")]
     pub duration: Duration,
-    /// Bytes that intermediate results take while it runs.
+    /// Bytes that the intermediate results of a prediction take.
     pub arena_bytes: u64,
     /// Bytes of packed weights, which the plan maps.
     pub weight_bytes: u64,

@@ -1,5 +1,5 @@
-//! Runs models on an engine. What lies between the features of a model and the plain tensors of an engine is here, once
-//! for all engines: defaults, flexible shapes, classes, states, limits, and the cache of plans.
+//! Runs models on an engine, whichever it is. An engine computes with plain tensors of known shapes; a model has features.
+//! What is between the two is here: defaults, flexible shapes, classes, states, limits, and the cache of plans.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -19,12 +19,12 @@
 //! |---|---|
 //! | describe a file of any model type | [`ModelInfo`] |
 //! | know what can be done with a type of model | [`ModelKind`], [`Task`] |
-//! | open an ML program, a neural network, a pipeline … | [`Model`] |
+//! | open a model: an ML program, a neural network, a pipeline, an ONNX file … | [`Model`] |
 //! | run it | [`Target`], [`Backend`], [`Session`] |
 //! | run it in several threads | [`Backend::load`], [`LoadedModel`] |
 //! | make it smaller, to a tolerance | [`Optimizer`], [`Quantization`], [`Compression`] |
 //! | find the smallest within a tolerance | [`Optimizer::smallest`], [`Search`], [`Metric`] |
-//! | write a neural network as an ML program | [`Converter`] |
+//! | write an ONNX model or a neural network as an ML program | [`Converter`] |
 //! | test the backends of a machine | [`selftest()`] |
 //! | find what fp16 loses in a model | [`find_fp16_losses`] |
 //! | compare two models | [`compare()`], [`Samples`] |

@@ -1,4 +1,5 @@
-//! The kit of the importers: what lowering any format to MIL needs.
+//! The kit of the importers. To *lower* a part of a model (a layer, a node) is to push MIL ops that compute the same; this
+//! is what every format needs for it.
 //!
 //! * [`Lowering`] is a function under construction: it pushes ops with [`op!`], converts element types, and makes
 //!   shapes of which some sizes are known only at run time ([`Size`]).
@@ -133,12 +134,12 @@ impl Lowering {
         normalize(axis, self.rank(value)?)
     }
 
-    /// The value in fp32.
+    /// The value, cast to fp32.
     pub fn float_of(&mut self, value: ValueId) -> Result<ValueId> {
         self.cast(value, DType::Fp32)
     }
 
-    /// The value in int32, truncated.
+    /// The value, cast to int32: floats are truncated.
     pub fn int_of(&mut self, value: ValueId) -> Result<ValueId> {
         if let Some(tensor) = self.builder.known(value).filter(|t| t.dtype().is_float()).cloned() {
             let values = tensor.to_f64().iter().map(|&x| x as i32).collect();
@@ -163,13 +164,13 @@ impl Lowering {
         op!(self, Cast, x = value, dtype = dtype.name())
     }
 
-    /// The integers of a value, if it is known.
+    /// The elements of a value as integers, if they are known now and not only when the program runs.
     pub fn known_integers(&self, value: ValueId) -> Option<Vec<i64>> {
         let tensor = self.builder.known(value)?;
         Some(tensor.to_i64().unwrap_or_else(|| tensor.to_f64().iter().map(|&x| x as i64).collect()))
     }
 
-    /// The number of a value, if it is known and has one element.
+    /// The only element of a value, if it has one and that is known.
     pub fn known_number(&self, value: ValueId) -> Option<f64> {
         match self.builder.known(value)?.to_f64()[..] {
             [x] => Some(x),
