@@ -378,7 +378,17 @@ fn steps_after(
             }
             (Step::Prune(prune), data) => {
                 coded.data = data;
-                coded.mask = Some(prune.mask(&coded.decode(), weight)?);
+                let mask = prune.mask(&coded.decode(), weight)?;
+                // coremltools cannot read a tensor of no elements that are smaller than a byte.
+                let is_small = match &coded.data {
+                    Data::Linear(scaled) => scaled.dtype.bits() < 8,
+                    Data::Palette(tables) => tables.bits < 8,
+                    Data::Dense(_) => false,
+                };
+                if is_small && !mask.contains(&true) {
+                    coded.data = Data::Dense(vec![0.0; mask.len()]);
+                }
+                coded.mask = Some(mask);
                 continue;
             }
             (Step::Linear(linear), Data::Dense(pruned)) => {

@@ -137,6 +137,8 @@ fn new_forms_raise_the_opset() {
              vector_axis int32[])\n\
              w = sparse_to_dense(nonzero_data = w_values, mask = w_mask)\n",
         ),
+        // Nothing is left: there are no integers to store.
+        ("int4+prune:sparsity=1", "w = sparse_to_dense(nonzero_data fp32[0], mask uint1[32, 64])\n"),
         (
             "int4+prune:sparsity=0.5",
             "w_mask, w_values = sparse_blockwise_shift_scale(data_mask uint1[32, 64], nonzero_data int4[1024], scale fp32[32, 1])\n\
