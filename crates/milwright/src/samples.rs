@@ -128,7 +128,10 @@ impl Samples {
     /// The samples with the names that a model's inputs have now, where they have those that an ONNX model has.
     pub(crate) fn named_for(&self, model: &Model) -> Samples {
         let mut named = self.clone();
-        let names = original_names(&model.info().user_defined);
+        let mut names = original_names(&model.info().user_defined);
+        // An output may have the old name of an input.
+        let function = model.info().function(None);
+        names.retain(|new, _| function.is_some_and(|f| f.inputs.iter().any(|input| input.name == *new)));
         if names.is_empty() {
             return named;
         }

@@ -106,6 +106,23 @@ fn every_kind_of_output_is_judged() {
     }
 }
 
+/// Models that draw random numbers draw the same ones, or else none would be like itself.
+#[test]
+fn random_numbers_are_drawn_alike() {
+    let with = |scale: f32| {
+        let body = format!(
+            "tensor<fp32, [1, 8]> r = random_normal(shape = tensor<int32, [2]>([1, 8]), mean = fp32(0), stddev = fp32(1), \
+             seed = int32(-1))[name = string(\"r\")];
+             tensor<fp32, [1, 8]> s = mul(x = r, y = fp32({scale}))[name = string(\"s\")];
+             tensor<fp32, [1, 8]> y = add(x = x, y = s)[name = string(\"y\")];"
+        );
+        model(X, &body, "y")
+    };
+    let (a, b) = (with(1.0), with(3.0));
+    assert_eq!(compared(&a, &a).failures(100.0), [""; 0]);
+    assert_eq!(compared(&a, &b).failures(20.0).len(), 1);
+}
+
 #[test]
 fn lost_and_new_outputs_are_named() {
     let body = "tensor<fp32, [1, 8]> boxes = relu(x = x)[name = string(\"boxes\")];

@@ -8,9 +8,9 @@ use milwright_convert::onnx::{Options, Size, original_names, read};
 use milwright_cpu::{Eager, Executable, Pool, compile};
 use milwright_formats::onnx::OnnxFile;
 use milwright_formats::onnx::proto::tensor_proto::{DataLocation, DataType};
-use milwright_formats::onnx::proto::{ModelProto, StringStringEntryProto, TensorProto};
+use milwright_formats::onnx::proto::{ModelProto, StringStringEntryProto, TensorProto, type_proto};
 use milwright_mil::{OpKind, Program, Tensor, verify};
-use milwright_testkit::onnx::{Dim, examples, floats, graph, model, node, value};
+use milwright_testkit::onnx::{Dim, examples, floats, graph, int, longs, model, node, value};
 use prost::Message as _;
 
 static ENGINE: Eager = Eager;
@@ -270,6 +270,101 @@ fn names_that_were_changed_are_kept_in_the_metadata() {
     let metadata = imported.model.description.unwrap().metadata.unwrap().user_defined;
     let names = original_names(&metadata.into_iter().collect());
     assert_eq!((&names[&x][..], &names[&y][..]), (old, out));
+}
+
+/// What a program gives may not be called as what it takes.
+#[test]
+fn an_input_may_be_an_output() {
+    let shape = [Dim::Name("n"), Dim::Size(3)];
+    let both = |name: &str| value(name, DataType::Float, &shape);
+    let taken = "x_output";
+    let through =
+        graph(vec![node("Relu", "x", taken, vec![])], vec![both("x")], vec![both("x"), both(taken)], vec![]);
+    for for_package in [false, true] {
+        let imported = read(&file(&model(through.clone())), &Options { for_package, ..options() }).unwrap();
+        let main = &imported.program.functions["main"];
+        let names: Vec<&str> = main[main.body].outputs.iter().map(|&v| &main[v].name[..]).collect();
+        assert_eq!(names, ["x_output_1", taken]);
+        let metadata = imported.model.description.unwrap().metadata.unwrap().user_defined;
+        assert_eq!(original_names(&metadata.into_iter().collect())["x_output_1"], "x");
+        let results = run(&imported.program, &[("x", rows(2))]);
+        assert_eq!(results[0], rows(2));
+    }
+}
+
+/// Nodes tell how many dimensions an input has, or the user does.
+#[test]
+fn inputs_without_declared_dimensions() {
+    let mut x = value("x", DataType::Float, &[]);
+    let Some(type_proto::Value::TensorType(ty)) = x.r#type.as_mut().and_then(|t| t.value.as_mut()) else {
+        panic!("a tensor")
+    };
+    ty.shape = None;
+    let with = |nodes| {
+        let y = value("y", DataType::Float, &[Dim::Name("n"), Dim::Name("m")]);
+        file(&model(graph(nodes, vec![x.clone()], vec![y], vec![floats("w", &[3, 1], &[1., 2., 3.])])))
+    };
+    let told = with(vec![node("Relu", "x", "h", vec![]), node("Gemm", "h w", "y", vec![])]);
+    assert_eq!(run(&import(&told, &options()), &[("x", rows(2))])[0].to_f64(), [0.0, 14.0]);
+    let open = with(vec![node("Relu", "x", "y", vec![])]);
+    let refused = refusal(&open, &options());
+    assert!(refused.contains("number of dimensions") && refused.contains("--size x.0=1"), "{refused}");
+    let sizes = [("x.0".to_owned(), Size::Range(1, None)), ("x.1".to_owned(), Size::Fixed(3))];
+    let given = Options { sizes: sizes.into_iter().collect(), ..options() };
+    assert_eq!(run(&import(&open, &given), &[("x", rows(4))])[0].shape(), [4, 3]);
+}
+
+/// Detectors: a limit of "as many as there are", and images on which nothing is found.
+#[test]
+fn detectors_may_find_nothing() {
+    let limit = longs("limit", &[i64::MAX]);
+    let thresholds = [floats("iou", &[1], &[0.5]), floats("least", &[1], &[0.1])];
+    let suppress = graph(
+        vec![node("NonMaxSuppression", "boxes scores limit iou least", "y", vec![])],
+        vec![
+            value("boxes", DataType::Float, &[Dim::Size(1), Dim::Name("n"), Dim::Size(4)]),
+            value("scores", DataType::Float, &[Dim::Size(1), Dim::Size(1), Dim::Name("n")]),
+        ],
+        vec![value("y", DataType::Int64, &[Dim::Name("m"), Dim::Size(3)])],
+        [vec![limit], thresholds.to_vec()].concat(),
+    );
+    let program = import(&file(&model(suppress)), &options());
+    let boxes = vec![0., 0., 10., 10., 0., 1., 10., 10., 20., 20., 30., 30.];
+    let boxes = Tensor::from_vec(&[1, 3, 4], boxes).unwrap();
+    for (scores, wanted) in [([0.9, 0.8, 0.2], &[0, 0, 0, 0, 0, 2][..]), ([0.05, 0.1, 0.0], &[])] {
+        let scores = Tensor::from_vec(&[1, 1, 3], scores.to_vec()).unwrap();
+        let y = &run(&program, &[("boxes", boxes.clone()), ("scores", scores)])[0];
+        assert_eq!(y.shape(), [wanted.len() / 3, 3]);
+        assert_eq!(y.to_i64().unwrap(), wanted);
+    }
+
+    let align = graph(
+        vec![
+            node("Greater", "scores half", "hit", vec![]),
+            node("NonZero", "hit", "places", vec![]),
+            node("Squeeze", "places zero", "at", vec![]),
+            node("Gather", "regions at", "found", vec![]),
+            node("Mul", "at zero", "image", vec![]),
+            node("RoiAlign", "x found image", "y", vec![int("output_height", 2), int("output_width", 3)]),
+        ],
+        vec![
+            value("x", DataType::Float, &[Dim::Size(1), Dim::Size(2), Dim::Size(8), Dim::Name("w")]),
+            value("regions", DataType::Float, &[Dim::Name("n"), Dim::Size(4)]),
+            value("scores", DataType::Float, &[Dim::Name("n")]),
+        ],
+        vec![value("y", DataType::Float, &[Dim::Name("m"), Dim::Size(2), Dim::Size(2), Dim::Size(3)])],
+        vec![longs("zero", &[0]), floats("half", &[1], &[0.5])],
+    );
+    let program = import(&file(&model(align)), &options());
+    let x = Tensor::from_vec(&[1, 2, 8, 9], vec![2.0f32; 144]).unwrap();
+    let regions = Tensor::from_vec(&[2, 4], vec![1.0f32, 1., 6., 5., 2., 2., 7., 6.]).unwrap();
+    for (scores, found) in [([1.0f32, 0.0], 1), ([0.0, 0.0], 0)] {
+        let scores = Tensor::from_vec(&[2], scores.to_vec()).unwrap();
+        let inputs = [("x", x.clone()), ("regions", regions.clone()), ("scores", scores)];
+        let y = &run(&program, &inputs)[0];
+        assert_eq!(y.shape(), [found, 2, 2, 3]);
+        assert!(y.to_f64().iter().all(|&y| y == 2.0));
+    }
 }
 
 /// coremltools takes the shape of a choice from its two operands, not from the condition.

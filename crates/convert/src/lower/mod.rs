@@ -195,6 +195,12 @@ impl Lowering {
         if let Some(known) = known {
             return Ok(self.int_vector(&known));
         }
+        let parts = self.shape_parts(sizes)?;
+        op!(self, Concat, values = parts, axis = 0)
+    }
+
+    /// For each size a vector of one element.
+    fn shape_parts(&mut self, sizes: &[Size]) -> Result<Vec<ValueId>> {
         let mut parts = Vec::with_capacity(sizes.len());
         for size in sizes {
             parts.push(match (self.fixed(size), size) {
@@ -209,7 +215,7 @@ impl Lowering {
                 (None, Size::Fixed(_)) => unreachable!("a fixed size is known"),
             });
         }
-        op!(self, Concat, values = parts, axis = 0)
+        Ok(parts)
     }
 
     /// An element of a vector, as a vector of one element.
@@ -228,7 +234,12 @@ impl Lowering {
             let shape: Vec<i64> = fixed.iter().map(|s| s.map_or(-1, |n| n as i64)).collect();
             return self.reshape(value, &shape);
         }
-        let shape = self.shape(sizes)?;
+        // A size that turns out as 0 would copy a dimension. The first, which is a number of things, is left to be found.
+        let mut parts = self.shape_parts(sizes)?;
+        if let Some(first) = fixed.iter().position(Option::is_none) {
+            parts[first] = self.int_vector(&[-1]);
+        }
+        let shape = op!(self, Concat, values = parts, axis = 0)?;
         op!(self, Reshape, x = value, shape = shape)
     }
 

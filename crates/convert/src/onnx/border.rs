@@ -18,7 +18,7 @@ use super::elem::Elem;
 use super::graph::Importer;
 use super::item::{Item, Val};
 use super::stored::Stored;
-use super::{Options, Size};
+use super::{Options, Size, rank};
 use crate::Error;
 use crate::lower::{Result, op};
 use crate::names::{identifier, is_identifier, unique};
@@ -63,50 +63,73 @@ pub fn original_names(metadata: &BTreeMap<String, String>) -> BTreeMap<String, S
     entries.iter().filter_map(pair).collect()
 }
 
-/// The names of inputs and outputs: the model's own, or ones that Core ML takes.
+/// The names of inputs and outputs: the model's own, or ones that Core ML takes. An output that is an input of the model,
+/// too, gets a name of its own.
 pub(super) struct Names<'m> {
-    /// For each name of the model, the name in the program.
-    names: HashMap<&'m str, String>,
-    outputs: Vec<&'m str>,
+    inputs: HashMap<&'m str, String>,
+    outputs: HashMap<&'m str, String>,
 }
 
 impl<'m> Names<'m> {
     pub fn new(graph: &'m GraphProto, options: &Options) -> Names<'m> {
-        let outputs: Vec<&str> = graph.output.iter().map(|o| o.name()).collect();
-        let all = graph.input.iter().map(|i| i.name()).chain(outputs.iter().copied());
-        let mut names = HashMap::new();
-        let mut taken: HashSet<String> =
-            all.clone().filter(|n| is_identifier(n)).map(str::to_owned).collect();
-        for name in all {
-            let keeps = !options.for_package || is_identifier(name);
-            let new = || if keeps { name.to_owned() } else { unique(&identifier(name), &mut taken) };
-            names.entry(name).or_insert_with(new);
+        let constants: HashSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
+        let is_given = |name: &&str| !constants.contains(name) && !options.frozen.contains_key(*name);
+        let given: Vec<&str> = graph.input.iter().map(|i| i.name()).filter(is_given).collect();
+        let results: Vec<&str> = graph.output.iter().map(|o| o.name()).collect();
+        let all = || given.iter().chain(&results).copied();
+        let mut taken: HashSet<String> = all().filter(|n| is_identifier(n)).map(str::to_owned).collect();
+        let mut called = |name: &str| match !options.for_package || is_identifier(name) {
+            true => name.to_owned(),
+            false => unique(&identifier(name), &mut taken),
+        };
+        let inputs: HashMap<&str, String> = given.iter().map(|&name| (name, called(name))).collect();
+        let mut outputs = HashMap::new();
+        for name in results.iter().filter(|name| !inputs.contains_key(*name)) {
+            outputs.entry(*name).or_insert_with(|| called(name));
         }
-        Names { names, outputs }
+        taken.extend(all().map(str::to_owned));
+        for name in &results {
+            if let Some(input) = inputs.get(name) {
+                let new = || unique(&format!("{input}_output"), &mut taken);
+                outputs.entry(*name).or_insert_with(new);
+            }
+        }
+        Names { inputs, outputs }
     }
 
     /// Reserves the names of the outputs, which other values must not get.
     pub fn reserve(&self, importer: &mut Importer<'_>) {
-        self.outputs.iter().for_each(|name| importer.builder.reserve(self.of(name)));
+        self.outputs.values().for_each(|name| importer.builder.reserve(name.clone()));
     }
 
-    /// The name in the program.
-    fn of(&self, name: &str) -> String {
-        self.names.get(name).cloned().unwrap_or_else(|| name.to_owned())
+    /// The name of an input in the program.
+    fn of_input(&self, name: &str) -> String {
+        self.inputs.get(name).cloned().unwrap_or_else(|| name.to_owned())
+    }
+
+    /// The name of an output in the program.
+    fn of_output(&self, name: &str) -> String {
+        self.outputs.get(name).cloned().unwrap_or_else(|| name.to_owned())
     }
 
     /// The names that differ, old and new, in the order of the old.
-    fn changed(&self) -> BTreeMap<&str, &str> {
-        self.names.iter().map(|(old, new)| (*old, new.as_str())).filter(|(old, new)| old != new).collect()
+    fn changed(&self) -> Vec<(&str, &str)> {
+        let all = self.inputs.iter().chain(&self.outputs).map(|(old, new)| (*old, new.as_str()));
+        let mut changed: Vec<(&str, &str)> = all.filter(|(old, new)| old != new).collect();
+        changed.sort_unstable();
+        changed
     }
 
     /// Sentences for the user.
     pub fn notes(&self) -> Vec<String> {
-        let changed = self.changed();
-        let note = |(old, new): (&str, &str)| {
-            format!("`{old}` is called `{new}`: names in ML programs have letters, digits and _ only")
+        let note = |(old, new): (&str, &str)| match self.inputs.contains_key(old) && self.of_input(old) != new
+        {
+            true => format!("the output `{old}` is called `{new}`: there is an input of its name"),
+            false => {
+                format!("`{old}` is called `{new}`: names in ML programs have letters, digits and _ only")
+            }
         };
-        changed.into_iter().map(note).collect()
+        self.changed().into_iter().map(note).collect()
     }
 }
 
@@ -137,7 +160,7 @@ pub(super) fn bind_inputs<'m>(
     let mut features = Vec::new();
     let mut used = HashSet::new();
     for input in graph.input.iter().filter(|i| !initialized.contains(i.name()) && !given.contains(i.name())) {
-        let feature = bind_input(importer, input, &names.of(input.name()), options, &mut used);
+        let feature = bind_input(importer, graph, input, &names.of_input(input.name()), options, &mut used);
         features.push(feature.map_err(|e| e.at(format_args!("input `{}`", input.name())))?);
     }
     if let Some(name) = options.sizes.keys().find(|name| !used.contains(*name)) {
@@ -154,16 +177,19 @@ pub(super) fn bind_inputs<'m>(
 
 fn bind_input(
     importer: &mut Importer<'_>,
+    graph: &GraphProto,
     input: &ValueInfoProto,
     called: &str,
     options: &Options,
     used: &mut HashSet<String>,
 ) -> Result<Feature> {
     let (elem, dims) = tensor_type(input)?;
-    let dims = dims.ok_or_else(|| {
-        Error::unsupported("its number of dimensions is not known")
-            .with_hint("export the model with shapes: sizes may be names, but their number must be fixed")
-    })?;
+    let dims = match dims {
+        Some(dims) => dims,
+        None => unranked(importer, graph, input.name(), options)?,
+    };
+    // A cache may be empty at first, but Core ML fails on inputs that may have no elements.
+    let open = || Size::Range(usize::from(options.for_package), None);
     let carrier = elem.carried()?;
     let mut sizes = Vec::with_capacity(dims.len());
     let mut names = Vec::with_capacity(dims.len());
@@ -183,10 +209,10 @@ fn bind_input(
                         used.insert(key.clone());
                         size.clone()
                     }
-                    None => Size::Range(1, None),
+                    None => open(),
                 }
             }
-            (_, None) => Size::Range(1, None),
+            (_, None) => open(),
         };
         sizes.push(size);
         names.push(name.filter(|_| !matches!(dim, Declared::Fixed(_))));
@@ -216,6 +242,32 @@ fn bind_input(
     }
     importer.scope.define(input.name(), Val::new(elem, inner).into());
     Ok(Feature { name: called.to_owned(), onnx: input.name().to_owned(), value, sizes, names })
+}
+
+/// The dimensions of an input whose file declares none: as many as the options give sizes for, or as its nodes want.
+fn unranked(
+    importer: &mut Importer<'_>,
+    graph: &GraphProto,
+    name: &str,
+    options: &Options,
+) -> Result<Vec<Declared>> {
+    let axis = |place: &String| place.strip_prefix(name)?.strip_prefix('.')?.parse::<usize>().ok();
+    let stated = options.sizes.keys().filter_map(axis).max().map(|axis| axis + 1);
+    let rank = match stated {
+        Some(rank) => rank,
+        None => {
+            let rank = rank::of_input(graph, name).ok_or_else(|| {
+                Error::unsupported("its number of dimensions is not known").with_hint(format!(
+                    "give a size for each, which may be a range: `--size {name}.0=1 --size {name}.1=1..`, and so on"
+                ))
+            })?;
+            importer.note(format!(
+                "`{name}` is declared without dimensions; it has {rank}, as the nodes that use it want"
+            ));
+            rank
+        }
+    };
+    Ok(vec![Declared::Unnamed; rank])
 }
 
 /// The type of a feature for a value of this type.
@@ -326,7 +378,7 @@ pub(super) fn outputs(
 ) -> Result<Vec<Feature>> {
     let mut features = Vec::with_capacity(graph.output.len());
     for output in &graph.output {
-        let feature = self::output(importer, output.name(), &names.of(output.name()));
+        let feature = self::output(importer, output.name(), &names.of_output(output.name()));
         features.push(feature.map_err(|e| e.at(format_args!("output `{}`", output.name())))?);
     }
     Ok(features)

@@ -4,9 +4,9 @@ use milwright_mil::OpKind::*;
 use milwright_mil::{DType, ValueId};
 
 use super::activation::swish_of;
-use super::cast;
 use super::compose::V;
 use super::node::Node;
+use super::{cast, packed};
 use crate::Error;
 use crate::lower::{Lowering, Result, Size, op};
 
@@ -163,14 +163,82 @@ pub(super) fn crop_and_resize(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
     cast::finish(n, result, v.elem)
 }
 
-/// A mixture of experts: all compute, and the best `k` of each row count.
+/// One layer of all experts.
+pub(super) struct Layer {
+    /// For each expert, outputs × inputs.
+    pub weights: Vec<ValueId>,
+    /// Experts × outputs.
+    pub biases: Option<ValueId>,
+}
+
+impl Layer {
+    /// What an expert makes of rows.
+    fn of(&self, n: &mut Lowering, x: ValueId, expert: usize) -> Result<ValueId> {
+        let y = n.matmul(x, self.weights[expert], false, true)?;
+        match self.biases {
+            Some(biases) => {
+                let bias = n.take_one(biases, 0, expert as i32)?;
+                n.add(y, bias)
+            }
+            None => Ok(y),
+        }
+    }
+}
+
+/// A mixture of experts.
 pub(super) fn mixture(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
-    let (v, router) = (n.need(0)?, n.need(1)?);
-    let [fc1, fc2] = [n.need(2)?.id, n.need(4)?.id];
-    let (bias1, bias2) = (n.optional(3)?, n.optional(5)?);
-    let (fc3, bias3) = (n.optional(6)?, n.optional(7)?);
-    let k = n.int_or("k", 1)?.max(1) as usize;
+    let mut layers = Vec::with_capacity(3);
+    for i in [2, 4, 6] {
+        let Some(all) = n.optional(i)? else { break };
+        let experts = n.size(all, 0)?.min(MAX_EXPERTS + 1) as i32;
+        let weights = (0..experts).map(|e| n.take_one(all, 0, e)).collect::<Result<_>>()?;
+        layers.push(Layer { weights, biases: n.optional(i + 1)? });
+    }
     let normalized = n.flag("normalize_routing_weights", false)?;
+    mixed(n, &layers, normalized)
+}
+
+/// A mixture of experts with quantized weights.
+pub(super) fn quantized_mixture(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
+    let kind = n.text_or("quant_type", "int")?;
+    if kind != "int" || n.int_or("weights_prepacked", -1)? == 1 {
+        return Err(Error::unsupported(format!(
+            "experts with weights for GPUs (`{kind}`, or packed for one)"
+        ))
+        .with_hint("quantize the model for CPUs: `quant_type` int, without `weights_prepacked`"));
+    }
+    n.ignore("accuracy_level");
+    let block = usize::try_from(n.int_or("block_size", 0)?).unwrap_or(0);
+    let bits = n.int_or("expert_weight_bits", 4)?;
+    let own = ["fc1_expert_weight_bits", "fc2_expert_weight_bits", "fc3_expert_weight_bits"];
+    let mut layers = Vec::with_capacity(3);
+    for (i, own) in own.into_iter().enumerate() {
+        let bits = usize::try_from(n.int_or(own, bits)?).unwrap_or(0);
+        let at = 2 + 3 * i;
+        if !n.has(at) {
+            break;
+        }
+        let weights = packed::experts(n, [at, at + 1, 11 + i], bits, block)?;
+        layers.push(Layer { weights, biases: n.optional(at + 2)? });
+    }
+    if n.has(14) {
+        return Err(Error::unsupported("experts that are chosen by other numbers than they are mixed by")
+            .with_hint("build the model without `router_weights`"));
+    }
+    // ONNX Runtime takes the softmax of those that are chosen, whatever this says.
+    n.ignore("normalize_routing_weights");
+    mixed(n, &layers, true)
+}
+
+/// More experts than any model has, all of which are computed.
+const MAX_EXPERTS: usize = 256;
+
+/// All experts compute, and the best `k` of each row count, as much as the router says. `normalized`: as if there were no others.
+fn mixed(n: &mut Node<'_, '_>, layers: &[Layer], normalized: bool) -> Result<Vec<V>> {
+    let (v, router) = (n.need(0)?, n.need(1)?);
+    let [fc1, fc2, others @ ..] = layers else { return Err(Error::malformed("weights are missing")) };
+    let fc3 = others.first();
+    let k = n.int_or("k", 1)?.max(1) as usize;
     if n.flag("use_sparse_mixer", false)? || n.flag("swiglu_limit_after_activation", false)? {
         return Err(Error::unsupported("a mixture of experts with a mixer of GPUs")
             .with_hint("build the model without `use_sparse_mixer` and `swiglu_limit_after_activation`"));
@@ -179,8 +247,8 @@ pub(super) fn mixture(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
     let form = n.int_or("swiglu_fusion", 0)?;
     let (alpha, beta) = (n.float_or("activation_alpha", 1.0)?, n.float_or("activation_beta", 0.0)?);
     let limit = n.float("swiglu_limit")?;
-    let experts = n.size(fc1, 0)?;
-    if k > experts || experts > 256 {
+    let experts = fc1.weights.len();
+    if k > experts || experts > MAX_EXPERTS || layers.iter().any(|l| l.weights.len() != experts) {
         return Err(Error::malformed(format!("{k} of {experts} experts")));
     }
     let rank = n.rank(v.id)?;
@@ -200,25 +268,14 @@ pub(super) fn mixture(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
     let dtype = n.dtype(v.id)?;
     let weights = n.cast(weights, dtype)?;
     let mut total: Option<ValueId> = None;
-    for e in 0..experts as i32 {
-        let layer = |n: &mut Lowering, x: ValueId, w: ValueId, b: Option<ValueId>| -> Result<ValueId> {
-            let w = n.take_one(w, 0, e)?;
-            let y = n.matmul(x, w, false, true)?;
-            match b {
-                Some(b) => {
-                    let b = n.take_one(b, 0, e)?;
-                    n.add(y, b)
-                }
-                None => Ok(y),
-            }
-        };
-        let inner = layer(n, rows, fc1, bias1)?;
+    for e in 0..experts {
+        let inner = fc1.of(n, rows, e)?;
         let hidden = if kind == "swiglu" {
             let half = (n.size(inner, 1)? / 2) as i32;
             let (gate, up) = match (form, fc3) {
                 (1, None) => (n.cut_by(inner, 1, 0, None, 2)?, n.cut_by(inner, 1, 1, None, 2)?),
                 (2, None) => (n.cut(inner, 1, 0, Some(half))?, n.cut(inner, 1, half, None)?),
-                (0, Some(fc3)) => (inner, layer(n, rows, fc3, bias3)?),
+                (0, Some(fc3)) => (inner, fc3.of(n, rows, e)?),
                 _ => return Err(Error::malformed(format!("the form {form} of SwiGLU"))),
             };
             let (gate, up) = match limit {
@@ -245,14 +302,14 @@ pub(super) fn mixture(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
             };
             match fc3 {
                 Some(fc3) => {
-                    let gate = layer(n, rows, fc3, bias3)?;
+                    let gate = fc3.of(n, rows, e)?;
                     n.mul(y, gate)?
                 }
                 None => y,
             }
         };
-        let y = layer(n, hidden, fc2, bias2)?;
-        let weight = n.cut(weights, 1, e, Some(e + 1))?;
+        let y = fc2.of(n, hidden, e)?;
+        let weight = n.cut(weights, 1, e as i32, Some(e as i32 + 1))?;
         let y = n.mul(y, weight)?;
         total = Some(match total {
             Some(total) => n.add(total, y)?,

@@ -43,7 +43,7 @@ pub(super) struct Importer<'m> {
     pub squeezes_late: bool,
     /// The graph or function whose nodes are being lowered.
     pub frame: Frame<'m>,
-    functions: HashMap<(&'m str, &'m str, &'m str), &'m FunctionProto>,
+    functions: Functions<'m>,
     lowered: usize,
     calls: usize,
     /// Constants that stay quantized, by their values.
@@ -51,6 +51,9 @@ pub(super) struct Importer<'m> {
     /// How many nodes of each op were lowered, by `domain.name`.
     pub counts: std::collections::BTreeMap<String, usize>,
 }
+
+/// The functions of the model by domain, name and overload.
+type Functions<'m> = HashMap<(&'m str, &'m str, &'m str), &'m FunctionProto>;
 
 /// What nodes of one graph, or of one function's body, have in common.
 #[derive(Clone, Default)]
@@ -70,11 +73,15 @@ impl<'m> Importer<'m> {
         let model = file.model();
         let opsets =
             opsets(model.opset_import.iter().map(|o| (o.domain(), o.version())), model.ir_version())?;
-        let functions = model
+        let functions: Functions<'m> = model
             .functions
             .iter()
             .map(|f| ((table::domain(f.domain()), f.name(), f.overload()), f))
             .collect();
+        let graph = model.graph.as_deref().map_or(&[][..], |graph| &graph.node);
+        if expanded(graph, &functions, &mut HashMap::new(), 0) > MAX_LOWERED {
+            return Err(too_many());
+        }
         Ok(Importer {
             lowering: Lowering::new(opset),
             file,
@@ -164,9 +171,7 @@ impl<'m> Importer<'m> {
     fn lower_node(&mut self, node: &'m NodeProto) -> Result<()> {
         self.lowered += 1;
         if self.lowered > MAX_LOWERED {
-            return Err(Error::unsupported(
-                "there are too many nodes, with those of functions and unrolled loops",
-            ));
+            return Err(too_many());
         }
         let domain = table::domain(node.domain());
         let inputs = self.resolve(node)?;
@@ -345,6 +350,38 @@ impl<'m> Importer<'m> {
     pub fn subgraph(&mut self, graph: &'m GraphProto, inputs: Vec<Item>) -> Result<Vec<Item>> {
         control::subgraph(self, graph, inputs)
     }
+}
+
+fn too_many() -> Error {
+    Error::unsupported("there are too many nodes, with those of functions and unrolled loops")
+}
+
+/// How many nodes there are with the bodies of all functions in place of their calls. `known` has those that were counted.
+fn expanded<'m>(
+    nodes: &'m [NodeProto],
+    functions: &Functions<'m>,
+    known: &mut HashMap<*const FunctionProto, usize>,
+    depth: usize,
+) -> usize {
+    let mut count = nodes.len();
+    for node in nodes {
+        for graph in order::graphs(node) {
+            count = count.saturating_add(expanded(&graph.node, functions, known, depth));
+        }
+        let key = (table::domain(node.domain()), node.op_type(), node.overload());
+        // Calls that are too deep are an error where they are lowered.
+        let Some(&function) = functions.get(&key).filter(|_| depth < MAX_CALLS) else { continue };
+        let body = match known.get(&std::ptr::from_ref(function)) {
+            Some(&body) => body,
+            None => {
+                let body = expanded(&function.node, functions, known, depth + 1);
+                known.insert(std::ptr::from_ref(function), body);
+                body
+            }
+        };
+        count = count.saturating_add(body);
+    }
+    count
 }
 
 /// The versions of domains, checked.

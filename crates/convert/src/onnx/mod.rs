@@ -47,6 +47,7 @@ mod pool;
 mod qlinear;
 mod quantize;
 mod random;
+mod rank;
 mod recurrent;
 mod reduce;
 mod resize;

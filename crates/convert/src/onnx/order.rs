@@ -77,7 +77,7 @@ pub(super) fn inputs(node: &NodeProto) -> Vec<&str> {
 }
 
 /// The graphs in a node's attributes.
-fn graphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
+pub(super) fn graphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
     node.attribute.iter().flat_map(|a| a.g.as_deref().into_iter().chain(&a.graphs))
 }
 

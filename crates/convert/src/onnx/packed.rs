@@ -147,6 +147,49 @@ pub(super) fn matmul_n_bits(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
     cast::finish(n, y, x.elem)
 }
 
+/// The weights of experts, outputs × inputs of each. `at` says which inputs have the codes, scales and zero points; in
+/// blocks of inputs, or with one scale for each output if `block` is 0.
+pub(super) fn experts(
+    n: &mut Node<'_, '_>,
+    at: [usize; 3],
+    bits: usize,
+    block: usize,
+) -> Result<Vec<ValueId>> {
+    let (elem, dtype) = unsigned(bits)?;
+    let shape = n.stored(at[0]).map(|stored| stored.tensor.shape().to_vec()).unwrap_or_default();
+    let &[count, rows, packed] = &shape[..] else {
+        return Err(Error::unsupported("experts whose weights only a run knows, or of another form")
+            .with_hint("their weights are constants of experts × outputs × bytes"));
+    };
+    let terms = packed * 8 / bits;
+    let block = if block == 0 { terms } else { block };
+    if block == 0 || !terms.is_multiple_of(block) {
+        return Err(Error::malformed(format!("{terms} inputs in blocks of {block}")));
+    }
+    let blocks = terms / block;
+    let codes = bytes(n, at[0], count * rows * packed)?;
+    let scale = numbers(n, at[1], count * rows * blocks, "scales")?;
+    let zero = match blocks {
+        1 if n.has(at[2]) => zeros(n, at[2], count, rows, bits)?,
+        _ => zeros(n, at[2], count * rows, blocks, bits)?,
+    };
+    let x = n.need(0)?.id;
+    let real = n.dtype(x)?;
+    let mut weights = Vec::with_capacity(count);
+    for e in 0..count {
+        let data = codes.slice(e * rows * packed..(e + 1) * rows * packed);
+        let data =
+            Tensor::from_bytes(dtype, &[rows, terms], data).map_err(|e| Error::malformed(e.to_string()))?;
+        let own = e * rows * blocks..(e + 1) * rows * blocks;
+        let (scale, zero) = (scale[own.clone()].to_vec(), zero[own].to_vec());
+        let scales = Scales { shape: vec![rows, blocks], scale, zero, axis: 1, block, dtype: real };
+        let weight = Coded::new(&Stored::new(elem, data), scales)?;
+        let weight = weight.ok_or_else(|| Error::malformed("weights without elements"))?;
+        weights.push(weight.value(n)?);
+    }
+    Ok(weights)
+}
+
 /// The product with a weight whose rows have more elements than `x` has columns; the others do not count.
 fn linear(
     n: &mut Node<'_, '_>,

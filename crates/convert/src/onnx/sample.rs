@@ -449,7 +449,8 @@ pub(super) fn roi_align(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
         // The samples of a bin become a dimension of their own, in place of one that is merged.
         let all = n.shape(&[Size::Of(y, axis..axis + 1)])?;
         let each = n.floor_div(all, bins as f64)?;
-        let lead = if axis == 2 { n.shape(&[Size::Of(y, 0..2)])? } else { n.shape(&[Size::Of(y, 0..1)])? };
+        // The regions, or their rows, of which there may be none.
+        let lead = n.int_vector(&[-1]);
         let tail = n.shape(&[Size::Of(y, axis + 1..4)])?;
         let bins_part = n.int_vector(&[bins as i32]);
         let shape = n.concat(vec![lead, bins_part, each, tail], 0)?;
@@ -471,4 +472,59 @@ pub(super) fn roi_align(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
     }
     let y = n.transpose(y, &[0, 3, 1, 2])?;
     one(y, x.elem)
+}
+
+/// The largest element of each bin of each region; 0 for bins that have none. Regions are an image's number and two corners,
+/// which are rounded to elements and included.
+pub(super) fn max_roi_pool(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
+    let (x, rois) = (n.need(0)?, n.need(1)?);
+    let bins = n.ints("pooled_shape")?.unwrap_or_default().to_vec();
+    let bins: Vec<i32> = bins.into_iter().filter_map(|b| i32::try_from(b).ok()).filter(|&b| b > 0).collect();
+    if bins.len() != 2 || n.rank(x.id)? != 4 || n.rank(rois.id)? != 2 {
+        return Err(Error::malformed("regions of other things than images"));
+    }
+    let scale = f64::from(n.float_or("spatial_scale", 1.0)?);
+    let rois = n.float_of(rois.id)?;
+    let image = n.take_one(rois, 1, 0)?;
+    let image = n.cast(image, DType::Int32)?;
+    let mut y = n.gather(x.id, image, 0)?;
+    for (axis, bins) in [(2, bins[0]), (3, bins[1])] {
+        let corner = |n: &mut Lowering, at: i32| -> Result<ValueId> {
+            let scaled = n.take_one(rois, 1, at)?;
+            let scaled = n.mul(scaled, scale)?;
+            // Halves go away from zero.
+            let (sign, size) = (n.un(Sign, scaled)?, n.un(Abs, scaled)?);
+            let size = n.add(size, 0.5)?;
+            let size = n.un(Floor, size)?;
+            n.mul(size, sign)
+        };
+        let at = 4 - axis as i32;
+        let (start, end) = (corner(n, at)?, corner(n, at + 2)?);
+        let extent = n.sub(end, start)?;
+        let extent = n.add(extent, 1.0)?;
+        let extent = n.max(extent, 1.0)?;
+        let bin = n.div(extent, f64::from(bins))?;
+        let places = n.range_to(&Size::Of(x.id, axis..axis + 1))?;
+        let places = n.float_of(places)?;
+        let around: Vec<i32> = (1..4).filter(|&d| d != axis as i32).collect();
+        let mut parts = Vec::with_capacity(bins as usize);
+        for b in 0..bins {
+            let edge = |n: &mut Lowering, b: i32, kind| -> Result<ValueId> {
+                let edge = n.mul(bin, f64::from(b))?;
+                let edge = n.un(kind, edge)?;
+                let edge = n.add(edge, start)?;
+                n.expand_dims(edge, &[1])
+            };
+            let (low, high) = (edge(n, b, Floor)?, edge(n, b + 1, Ceil)?);
+            let (after, before) = (n.greater_equal(places, low)?, n.less(places, high)?);
+            let inside = n.and(after, before)?;
+            let inside = n.expand_dims(inside, &around)?;
+            let part = n.select(inside, y, f64::NEG_INFINITY)?;
+            parts.push(n.reduce(ReduceMax, part, &[axis], true)?);
+        }
+        y = n.concat(parts, axis)?;
+    }
+    let empty = n.equal(y, f64::NEG_INFINITY)?;
+    let y = n.select(empty, 0.0, y)?;
+    cast::finish(n, y, x.elem)
 }

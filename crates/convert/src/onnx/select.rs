@@ -166,7 +166,7 @@ fn cut_like(n: &mut Lowering, x: ValueId, like: ValueId) -> Result<ValueId> {
 /// Boxes by score, of which each suppresses those that overlap it too much, for each batch and class.
 ///
 /// MIL's op pads its result and wants constants; here the suppression is a loop over the boxes in the order of their scores,
-/// for all batches and classes at once.
+/// for all batches and classes at once. Boxes whose scores are too low are cut off before.
 pub(super) fn non_max_suppression(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
     let (boxes, scores) = (n.need(0)?.id, n.need(1)?.id);
     let center = n.int_or("center_point_box", 0)? != 0;
@@ -174,22 +174,55 @@ pub(super) fn non_max_suppression(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
     let scores = n.float_of(scores)?;
     let (batches, count) = (n.size(boxes, 0)?, n.dim(boxes, 1)?);
     let classes = n.size(scores, 1)?;
-    let limit = n.opt(2)?;
-    let iou_threshold = n.opt(3)?;
-    let score_threshold = n.opt(4)?;
-    let Some(limit) = limit else { return nothing(n) };
-    if n.known_number(limit.id).is_some_and(|l| l <= 0.0) || count.fixed() == Some(0) {
+    if !n.has(2) {
         return nothing(n);
     }
+    // "As many as there are" may be more than an int32 holds.
+    let limit = match n.known_ints(2).and_then(|limit| limit.first().copied()) {
+        Some(limit) if limit <= 0 => return nothing(n),
+        Some(limit) => n.constant(milwright_mil::Tensor::scalar(i32::try_from(limit).unwrap_or(i32::MAX))),
+        None => {
+            let limit = n.value(2)?;
+            let limit = n.int_of(limit)?;
+            n.scalar(limit)?
+        }
+    };
+    if count.fixed() == Some(0) {
+        return nothing(n);
+    }
+    let iou_threshold = n.opt(3)?;
+    let score_threshold = n.opt(4)?;
     let images = batches * classes;
     // [images, boxes]; each image repeats its batch's boxes.
     let scores = n.reshape_to(scores, &[Size::Fixed(images), Size::Of(boxes, 1..2)])?;
     let each: Vec<i32> = (0..images).map(|i| (i / classes.max(1)) as i32).collect();
     let each = n.int_vector(&each);
-    let boxes = n.gather(boxes, each, 0)?;
+    let boxes = if images == batches { boxes } else { n.gather(boxes, each, 0)? };
     // Sorted by score, the higher first; equal ones by index.
-    let order = op!(n, Argsort, x = scores, axis = 1, ascending = false)?;
-    let sorted = op!(n, GatherAlongAxis, x = scores, indices = order, axis = 1)?;
+    let mut order = op!(n, Argsort, x = scores, axis = 1, ascending = false)?;
+    let mut sorted = op!(n, GatherAlongAxis, x = scores, indices = order, axis = 1)?;
+    let threshold = match score_threshold {
+        Some(t) => {
+            let t = n.float_of(t.id)?;
+            Some(n.scalar(t)?)
+        }
+        None => None,
+    };
+    if let Some(threshold) = threshold {
+        let passes = n.greater(sorted, threshold)?;
+        let passes = n.cast(passes, DType::Int32)?;
+        let most = n.sum(passes, &[1], false)?;
+        let most = n.reduce(ReduceMax, most, &[0], true)?;
+        let most = n.max(most, 1.0)?;
+        let shape = n.shape(&[Size::Fixed(images)])?;
+        let size = n.concat(vec![shape, most], 0)?;
+        order = op!(n, SliceBySize, x = order, begin = &[0, 0][..], size = size)?;
+        sorted = op!(n, SliceBySize, x = sorted, begin = &[0, 0][..], size = size)?;
+    }
+    let candidates = match threshold {
+        Some(threshold) => n.greater(sorted, threshold)?,
+        None => n.equal(sorted, sorted)?,
+    };
     let mut sides = Vec::with_capacity(4);
     for side in 0..4 {
         let side = n.take_one(boxes, 2, side)?;
@@ -197,56 +230,25 @@ pub(super) fn non_max_suppression(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
     }
     let [a, b, c, d] = sides[..] else { return Err(Error::malformed("boxes without four numbers")) };
     // y and x of two corners in any order, or x, y of the center, width, height.
-    let (top, left, bottom, right) = if center {
+    let [top, left, bottom, right] = if center {
         let (w, h) = (n.mul(c, 0.5)?, n.mul(d, 0.5)?);
-        (n.sub(b, h)?, n.sub(a, w)?, n.add(b, h)?, n.add(a, w)?)
+        [n.sub(b, h)?, n.sub(a, w)?, n.add(b, h)?, n.add(a, w)?]
     } else {
-        (n.min(a, c)?, n.min(b, d)?, n.max(a, c)?, n.max(b, d)?)
+        [n.min(a, c)?, n.min(b, d)?, n.max(a, c)?, n.max(b, d)?]
     };
     let height = n.sub(bottom, top)?;
     let width = n.sub(right, left)?;
     let area = n.mul(height, width)?;
-    // How much every two boxes overlap.
-    let pairs = |n: &mut Lowering, v: ValueId, low: bool| -> Result<ValueId> {
-        let (row, column) = (n.expand_dims(v, &[2])?, n.expand_dims(v, &[1])?);
-        if low { n.min(row, column) } else { n.max(row, column) }
-    };
-    let (t, l) = (pairs(n, top, false)?, pairs(n, left, false)?);
-    let (bt, r) = (pairs(n, bottom, true)?, pairs(n, right, true)?);
-    let h = n.sub(bt, t)?;
-    let h = n.max(h, 0.0)?;
-    let w = n.sub(r, l)?;
-    let w = n.max(w, 0.0)?;
-    let inside = n.mul(h, w)?;
-    let (row, column) = (n.expand_dims(area, &[2])?, n.expand_dims(area, &[1])?);
-    let union = n.add(row, column)?;
-    let union = n.sub(union, inside)?;
-    let empty = n.less_equal(union, 0.0)?;
-    let union = n.select(empty, 1.0, union)?;
-    let overlap = n.div(inside, union)?;
-    let overlap = n.select(empty, 0.0, overlap)?;
-    let threshold = match iou_threshold {
+    let most = match iou_threshold {
         Some(t) => {
             let t = n.float_of(t.id)?;
             n.scalar(t)?
         }
         None => n.constant(milwright_mil::Tensor::scalar(0.0f32)),
     };
-    let over = n.greater(overlap, threshold)?;
-    let over = n.cast(over, DType::Fp32)?;
-    let candidates = match score_threshold {
-        Some(t) => {
-            let t = n.float_of(t.id)?;
-            let t = n.scalar(t)?;
-            n.greater(sorted, t)?
-        }
-        None => n.equal(sorted, sorted)?,
-    };
     let candidates = n.cast(candidates, DType::Fp32)?;
-    let kept = suppress(n, over, candidates)?;
+    let kept = suppress(n, [top, left, bottom, right, area], most, candidates)?;
     // At most so many per class.
-    let limit = n.int_of(limit.id)?;
-    let limit = n.scalar(limit)?;
     let whole = n.cast(kept, DType::Int32)?;
     let rank_of = op!(n, Cumsum, x = whole, axis = 1)?;
     let few = n.less_equal(rank_of, limit)?;
@@ -264,14 +266,35 @@ pub(super) fn non_max_suppression(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
     one(y, Elem::Int64)
 }
 
+/// How much every box overlaps the one at a place: the common part in parts of both together. [images, boxes]
+fn overlaps(n: &mut Lowering, sides: [ValueId; 5], at: ValueId) -> Result<ValueId> {
+    let own = sides.map(|side| op!(n, Gather, x = side, indices = at, axis = 1));
+    let [top, left, bottom, right, area] = sides;
+    let [own_top, own_left, own_bottom, own_right, own_area] = own;
+    let extent = |n: &mut Lowering, low: [ValueId; 2], high: [ValueId; 2]| -> Result<ValueId> {
+        let (low, high) = (n.max(low[0], low[1])?, n.min(high[0], high[1])?);
+        let extent = n.sub(high, low)?;
+        n.max(extent, 0.0)
+    };
+    let height = extent(n, [top, own_top?], [bottom, own_bottom?])?;
+    let width = extent(n, [left, own_left?], [right, own_right?])?;
+    let inside = n.mul(height, width)?;
+    let union = n.add(area, own_area?)?;
+    let union = n.sub(union, inside)?;
+    let empty = n.less_equal(union, 0.0)?;
+    let union = n.select(empty, 1.0, union)?;
+    let overlap = n.div(inside, union)?;
+    n.select(empty, 0.0, overlap)
+}
+
 fn nothing(n: &mut Lowering) -> Result<Vec<V>> {
     let empty = n.int_tensor(&[0, 3], Vec::new())?;
     one(empty, Elem::Int64)
 }
 
-/// Goes through the boxes in order; each one that is left drops the later ones that it overlaps. `over` is [images, boxes,
-/// boxes], `candidates` [images, boxes]; both are 0 or 1.
-fn suppress(n: &mut Lowering, over: ValueId, candidates: ValueId) -> Result<ValueId> {
+/// Goes through the boxes in order; each one that is left drops the later ones that it overlaps more than `most`. `sides` are
+/// top, left, bottom, right and area, and `candidates` is 0 or 1, all [images, boxes].
+fn suppress(n: &mut Lowering, sides: [ValueId; 5], most: ValueId, candidates: ValueId) -> Result<ValueId> {
     let count = n.size_value(&Size::Of(candidates, 1..2))?;
     let zero = n.constant(milwright_mil::Tensor::scalar(0i32));
     let places = n.range(count)?;
@@ -286,13 +309,13 @@ fn suppress(n: &mut Lowering, over: ValueId, candidates: ValueId) -> Result<Valu
     let i = n.builder.block_input("box", milwright_mil::Type::scalar(DType::Int32));
     let alive = n.builder.block_input("alive", ty);
     let at = n.expand_dims(i, &[0])?;
-    let row = op!(n, Gather, x = over, indices = at, axis = 1)?;
-    let row = n.squeeze(row, &[1])?;
-    let own = op!(n, Gather, x = alive, indices = at, axis = 1)?;
+    let overlap = overlaps(n, sides, at)?;
+    let over = n.greater(overlap, most)?;
     let later = n.greater(places, i)?;
-    let later = n.cast(later, DType::Fp32)?;
-    let dropped = n.mul(row, own)?;
-    let dropped = n.mul(dropped, later)?;
+    let drops = n.and(over, later)?;
+    let drops = n.cast(drops, DType::Fp32)?;
+    let own = op!(n, Gather, x = alive, indices = at, axis = 1)?;
+    let dropped = n.mul(drops, own)?;
     let stays = n.sub(1.0, dropped)?;
     let next = n.mul(alive, stays)?;
     let step = n.add(i, 1.0)?;
@@ -300,6 +323,5 @@ fn suppress(n: &mut Lowering, over: ValueId, candidates: ValueId) -> Result<Valu
     let inputs = vec![Input::values(param!(WhileLoop.loop_vars), vec![zero, candidates])];
     let label = n.label.clone();
     let results = n.builder.op_with_blocks(WhileLoop, &label, inputs, vec![cond, body])?;
-
     results.get(1).copied().ok_or_else(|| Error::malformed("a loop without results"))
 }

@@ -153,11 +153,16 @@ pub(super) fn reshape_wanted(n: &mut Node<'_, '_>, x: ValueId, sizes: &[Wanted])
         let shape: Vec<i64> = known.iter().map(|s| s.map_or(-1, |n| n as i64)).collect();
         return n.reshape(x, &shape);
     }
+    // A size that turns out as 0 would copy a dimension, too: the first, which is a number of things, is left to be found.
+    let first = match sizes.iter().any(|size| matches!(size, Wanted::Rest)) {
+        true => None,
+        false => known.iter().position(Option::is_none),
+    };
     let mut parts = Vec::with_capacity(sizes.len());
-    for size in sizes {
+    for (i, size) in sizes.iter().enumerate() {
         parts.push(match size {
-            Wanted::Size(size) => n.shape(std::slice::from_ref(size))?,
-            Wanted::Rest => n.int_vector(&[-1]),
+            Wanted::Size(size) if first != Some(i) => n.shape(std::slice::from_ref(size))?,
+            _ => n.int_vector(&[-1]),
         });
     }
     let shape = op!(n, Concat, values = parts, axis = 0)?;
@@ -190,6 +195,9 @@ fn reshape_by_value(n: &mut Node<'_, '_>, x: ValueId, len: usize, allows_zero: b
         let is_zero = op!(n, Equal, x = shape, y = 0)?;
         shape = op!(n, Select, cond = is_zero, a = own, b = shape)?;
     }
+    // MIL takes a 0 for "copy", and finds a dimension without elements for -1.
+    let is_zero = op!(n, Equal, x = shape, y = 0)?;
+    let shape = op!(n, Select, cond = is_zero, a = -1, b = shape)?;
     op!(n, Reshape, x = x, shape = shape)
 }
 

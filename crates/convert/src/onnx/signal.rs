@@ -320,9 +320,13 @@ fn along(
 
 /// Transforms of frames of a signal.
 pub(super) fn stft(n: &mut Node<'_, '_>) -> Result<Vec<V>> {
-    let x = n.need(0)?;
+    let mut x = n.need(0)?;
     let onesided = n.flag("onesided", true)?;
     let dtype = n.dtype(x.id)?;
+    // Exporters leave out the last dimension of a real signal, as ONNX Runtime lets them.
+    if n.rank(x.id)? == 2 {
+        x.id = n.expand_dims(x.id, &[2])?;
+    }
     if n.rank(x.id)? != 3 {
         return Err(Error::malformed("a signal that is not [batch, length, parts]"));
     }

@@ -192,7 +192,7 @@ entries! {
     ONNX "GlobalLpPool" [1, 2, 22] => { pool::global }
     ONNX "GlobalMaxPool" [1, 22] => { pool::global }
     ONNX "MaxUnpool" [9, 11, 22] => { pool::max_unpool }
-    ONNX "MaxRoiPool" [1, 22] => { refuse LATER, LATER_HINT }
+    ONNX "MaxRoiPool" [1, 22] => { sample::max_roi_pool }
     ONNX "RoiAlign" [10, 16, 22] => { sample::roi_align }
     // normalization (norm.rs)
     ONNX "BatchNormalization" [1, 6, 7, 9, 14, 15] => { norm::batch }
@@ -354,7 +354,7 @@ entries! {
     MICROSOFT "MatMulNBits" [1] => { packed::matmul_n_bits }
     MICROSOFT "GatherBlockQuantized" [1] => { packed::gather_blocks }
     MICROSOFT "MatMulBnb4" [1] => { packed::matmul_bnb4 }
-    MICROSOFT "QMoE" [1] => { refuse LATER, LATER_HINT }
+    MICROSOFT "QMoE" [1] => { contrib::quantized_mixture }
     MICROSOFT "MoE" [1] => { contrib::mixture }
     MICROSOFT "DequantizeLinear" [1] => { quantize::dequantize }
     MICROSOFT "QuantizeLinear" [1] => { quantize::quantize }

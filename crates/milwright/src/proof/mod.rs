@@ -1,5 +1,7 @@
 //! Proves that two models compute the same: runs both on the same inputs and compares every output.
 
+mod seeds;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -334,7 +336,8 @@ fn run(
     requests: &[InferenceRequest],
     take: &mut dyn FnMut(Prediction),
 ) -> Result<(Box<dyn Session>, States)> {
-    let mut session = reference().session(model, options)?;
+    let seeded = seeds::seeded(model)?;
+    let mut session = reference().session(seeded.as_ref().unwrap_or(model), options)?;
     let mut state = session.new_state();
     let is_stateful = !state.names().is_empty();
     for request in requests {

@@ -224,9 +224,13 @@ def check(
         given = {name: np.asarray(value, types.get(name)) for name, value in one.items()}
         wanted = dict(zip(names, session.run(None, given)))
         for what, model in models:
-            new = {old: new for new, old in _original_names(model.info).items()}
+            renamed = _original_names(model.info)
+            taken = {feature["name"] for feature in model.inputs}
+            # An output may have the old name of an input.
+            new_inputs = {old: new for new, old in renamed.items() if new in taken}
+            new = {old: new for new, old in renamed.items() if new not in taken}
             # Core ML has no scalars.
-            fed = {new.get(name, name): value.reshape(value.shape or (1,)) for name, value in given.items()}
+            fed = {new_inputs.get(name, name): value.reshape(value.shape or (1,)) for name, value in given.items()}
             found = model.predict(fed)
             for name in names:
                 row = _row(found.get(new.get(name, name)), wanted[name], tolerance)
