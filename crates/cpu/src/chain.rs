@@ -293,12 +293,12 @@ impl<'a> Epilogue<'a> {
     /// given to [`apply`](Epilogue::apply) at once.
     pub fn ignores_places(&self) -> bool {
         let Some((chain, _)) = self.chain else { return true };
-        let program = chain.program.as_deref().filter(|_| {
-            // Others are not run by `simple::run`.
-            matches!(self.dtype, None | Some(DType::Fp16 | DType::Fp32))
-        });
-        let reads = |i: &Instruction| i.operands.iter().any(|o| matches!(o, Origin::Input(_)));
-        program.is_some_and(|program| !program.iter().any(reads))
+        let by_value = |source: &Source| match source {
+            Source::Output | Source::Stage(_) => true,
+            Source::Constant(t, _) => t.elements() == 1,
+            Source::Input(..) => false,
+        };
+        chain.stages.iter().all(|stage| stage.sources.iter().all(by_value))
     }
 
     /// Applies the epilogue to elements `start` .. `start + block.len()` (row-major positions) of output 0, in place.

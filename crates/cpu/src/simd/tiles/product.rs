@@ -147,8 +147,8 @@ impl Product {
             if in_place.is_some() { 0 } else { split + 64 },
             if ordered_a && in_place.is_none() { (SIDE * k + SLACK) * 4 } else { 0 },
             match (half, ordered_a) {
-                (false, _) => 0,
-                (true, true) => SIDE * (BLOCKS * SIDE).min(task[1]) * 4,
+                (false, false) => 0,
+                (_, true) => SIDE * (BLOCKS * SIDE).min(task[1]) * 4,
                 (true, false) => task[0] * GROUP.min(all_columns) * 4,
             },
         ];
@@ -452,7 +452,7 @@ impl Product {
             Bias::Columns(x) => Bias::Columns(&x[c_column..][..width]),
         };
         let (isa, rest) = (self.isa, (sums, &*stretches, rows, bias));
-        if !place.target.f32 && !place.epilogue.is_empty() {
+        if self.is_staged(place) {
             let (part_column, part_width) = self.real(block, part);
             let to = (row - part.row) * part_width + c_column - part_column;
             let out = &mut staged[to..];
@@ -469,6 +469,13 @@ impl Product {
                 Store::new(rest, place.target.row::<f16>(at, 1).as_mut_ptr(), n).run(isa);
             }
         }
+    }
+
+    /// Whether results wait for the epilogue outside of C: those that are rounded after it, and lines too short to be
+    /// given to it one by one.
+    fn is_staged(&self, place: &Place<'_, '_>) -> bool {
+        let short = self.ordered_a && place.epilogue.ignores_places();
+        !place.epilogue.is_empty() && (!place.target.f32 || short)
     }
 
     /// The columns of C before one that is computed.
@@ -495,7 +502,8 @@ impl Product {
         if len == 0 {
             return;
         }
-        let at_once = !place.target.f32 && place.epilogue.ignores_places();
+        let is_staged = self.is_staged(place);
+        let at_once = is_staged && place.epilogue.ignores_places();
         if at_once {
             place.epilogue.apply(0, &mut staged[..lines * len]);
         }
@@ -504,14 +512,18 @@ impl Product {
             let at = place.start + row * n + column;
             // SAFETY: this line of the block is inside the output (see `run`), and no other task touches it.
             unsafe {
-                if place.target.f32 {
-                    place.epilogue.apply(at, place.target.row::<f32>(at, len));
+                let values = if is_staged {
+                    &mut staged[line * width..][..len]
                 } else {
-                    let values = &mut staged[line * width..][..len];
-                    if !at_once {
-                        place.epilogue.apply(at, values);
-                    }
+                    place.target.row::<f32>(at, len)
+                };
+                if !at_once {
+                    place.epilogue.apply(at, values);
+                }
+                if !place.target.f32 {
                     convert::narrow(isa, values, place.target.row::<f16>(at, len));
+                } else if is_staged {
+                    place.target.row::<f32>(at, len).copy_from_slice(values);
                 }
             }
         }
