@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use milwright_optimize::{Compression, Config, Quantization};
 
+mod estimate;
 mod metric;
 mod path;
 mod plot;
