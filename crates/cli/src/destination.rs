@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use milwright::{Container, Error, ErrorKind, Existing, Result, would_replace};
+use milwright::{Container, Error, ErrorKind, Existing, Result, is_name_of_file, would_replace};
 use unicode_normalization::UnicodeNormalization;
 
 use crate::printer;
@@ -103,49 +103,6 @@ fn folded(name: &str) -> String {
     name.to_lowercase().to_uppercase().nfd().collect()
 }
 
-/// What names of files end in, and never those of folders with results.
-const FILES: [&str; 22] = [
-    "onnx",
-    "pt",
-    "pth",
-    "pt2",
-    "h5",
-    "hdf5",
-    "keras",
-    "tflite",
-    "pb",
-    "pkl",
-    "safetensors",
-    "gguf",
-    "zip",
-    "npy",
-    "npz",
-    "json",
-    "csv",
-    "txt",
-    "png",
-    "jpg",
-    "jpeg",
-    "bin",
-];
-
-/// Refuses a name that ends like another kind of model than the one that is written, or like a file's.
-pub fn check_extension(path: &Path, written: &str) -> Result<()> {
-    let extension = extension(path);
-    let why = match extension.as_str() {
-        _ if extension == written => return Ok(()),
-        "mlmodel" => "an .mlmodel is a single file, without room for the weights of ML programs".to_owned(),
-        "mlpackage" => "an .mlpackage is what this command reads".to_owned(),
-        "mlmodelc" => "`milwright compile` makes an .mlmodelc of the result".to_owned(),
-        other if FILES.contains(&other) => format!("nothing is written as .{other}"),
-        _ => return Ok(()),
-    };
-    let better = path.with_extension(written);
-    Err(Error::new(ErrorKind::InvalidInput, format!("the result is a folder that ends in .{written}: {why}"))
-        .with_hint(format!("write to {}", better.display()))
-        .at(path))
-}
-
 /// Refuses a folder for outputs that is called like a file, or that is one.
 pub fn check_folder(path: &Path) -> Result<()> {
     let error = |message: &str| Error::new(ErrorKind::InvalidInput, message);
@@ -153,17 +110,13 @@ pub fn check_folder(path: &Path) -> Result<()> {
         let error = error("a file of this name is in the way; outputs go to a folder");
         return Err(error.with_hint("choose another name with -o").at(path));
     }
-    if !path.exists() && FILES.contains(&extension(path).as_str()) {
+    if !path.exists() && is_name_of_file(path) {
         let better = path.with_extension("");
         return Err(error("outputs go to a folder, a file for each, and this is the name of a file")
             .with_hint(format!("write to {}/", better.display()))
             .at(path));
     }
     Ok(())
-}
-
-fn extension(path: &Path) -> String {
-    path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase()
 }
 
 #[cfg(test)]
@@ -242,16 +195,9 @@ mod tests {
     }
 
     #[test]
-    fn names_of_results() {
-        assert!(check_extension(Path::new("a.mlpackage"), "mlpackage").is_ok());
-        assert!(check_extension(Path::new("a"), "mlpackage").is_ok());
-        let error = check_extension(Path::new("a.MLModel"), "mlpackage").unwrap_err();
-        assert_eq!((error.kind(), error.hint()), (ErrorKind::InvalidInput, Some("write to a.mlpackage")));
-        for name in FILES {
-            let name = format!("a.{name}");
-            let error = check_extension(Path::new(&name), "mlmodelc").unwrap_err();
-            assert_eq!(error.hint(), Some("write to a.mlmodelc"));
-            assert_eq!(check_folder(Path::new(&name)).unwrap_err().hint(), Some("write to a/"));
+    fn names_of_folders() {
+        for name in ["a.onnx", "a.json", "a.MLMODEL"] {
+            assert_eq!(check_folder(Path::new(name)).unwrap_err().hint(), Some("write to a/"));
         }
         assert!(check_folder(Path::new("a.b/c")).is_ok() && check_folder(Path::new("v1.2")).is_ok());
     }

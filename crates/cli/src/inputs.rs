@@ -3,22 +3,14 @@
 use std::path::Path;
 
 use milwright::image::{self, Fit};
+use milwright::json::read_json;
 use milwright::{
-    Dictionary, Error, ErrorKind, FeatureInfo, FeatureType, InferenceRequest, KeyType, Model, Result, Tensor,
+    Error, ErrorKind, FeatureInfo, FeatureType, InferenceRequest, InputValue, KeyType, Model, Result,
     did_you_mean, npz, read_file_fitted,
 };
 use serde_json::Value;
 
 use crate::printer::Printer;
-
-/// Longer text files are refused: they are not what was meant.
-const MAX_TEXT_BYTES: u64 = 1 << 26;
-
-/// What one input was given as.
-enum Given {
-    Tensor(Tensor),
-    Dictionary(Dictionary),
-}
 
 /// What a model takes, to read inputs by.
 pub struct Declared {
@@ -112,25 +104,24 @@ impl Declared {
         Ok(request)
     }
 
-    fn add(&self, request: InferenceRequest, name: &str, given: Given) -> Result<InferenceRequest> {
+    fn add(&self, request: InferenceRequest, name: &str, given: InputValue) -> Result<InferenceRequest> {
         if !self.names().any(|n| n == name) {
             return Err(self.unknown(name));
         }
         if request.inputs().iter().any(|(n, _)| n == name) {
             return Err(Error::new(ErrorKind::InvalidInput, format!("the input `{name}` is given twice")));
         }
-        Ok(match given {
-            Given::Tensor(tensor) => request.input(name, tensor),
-            Given::Dictionary(dictionary) => request.dictionary(name, dictionary),
-        })
+        Ok(given.add_to(request, name))
     }
 
     /// Every input of a file that has them by name.
-    fn read_all(&self, path: &Path) -> Result<Vec<(String, Given)>> {
+    fn read_all(&self, path: &Path) -> Result<Vec<(String, InputValue)>> {
         match extension(path).as_str() {
-            "npz" => Ok(npz::read(path)?.into_iter().map(|(name, t)| (name, Given::Tensor(t))).collect()),
+            "npz" => {
+                Ok(npz::read(path)?.into_iter().map(|(name, t)| (name, InputValue::Tensor(t))).collect())
+            }
             "json" => {
-                let Value::Object(values) = json(path)? else {
+                let Value::Object(values) = read_json(path)? else {
                     return Err(Error::new(
                         ErrorKind::InvalidInput,
                         "it is not an object with inputs by name",
@@ -138,7 +129,7 @@ impl Declared {
                     .at(path));
                 };
                 let each = |(name, value): (String, Value)| {
-                    let tensor = self.tensor(&name, &value).map_err(|e| e.at(path))?;
+                    let tensor = self.json(&name, &value).map_err(|e| e.at(path))?;
                     Ok((name, tensor))
                 };
                 values.into_iter().map(each).collect()
@@ -149,7 +140,7 @@ impl Declared {
     }
 
     /// One input: a file if there is one of this name, otherwise the value itself.
-    fn value(&self, name: &str, value: &str, fit: Fit, printer: &Printer) -> Result<Given> {
+    fn value(&self, name: &str, value: &str, fit: Fit, printer: &Printer) -> Result<InputValue> {
         let path = Path::new(value);
         let ty = self.feature(name).map(|f| &f.ty);
         let extension = extension(path);
@@ -159,7 +150,7 @@ impl Declared {
                     let arrays = npz::read(path)?;
                     let only = arrays.len() == 1;
                     let array = arrays.into_iter().find(|(n, _)| only || n == name);
-                    array.map(|(_, t)| Given::Tensor(t)).ok_or_else(|| {
+                    array.map(|(_, t)| InputValue::Tensor(t)).ok_or_else(|| {
                         let error =
                             Error::new(ErrorKind::InvalidInput, format!("it holds no array `{name}`"));
                         error
@@ -167,15 +158,15 @@ impl Declared {
                             .at(path)
                     })
                 }
-                "json" => self.tensor(name, &json(path)?).map_err(|e| e.at(path)),
-                "txt" => self.literal(name, &text(path)?).map_err(|e| e.at(path)),
+                "json" => self.json(name, &read_json(path)?).map_err(|e| e.at(path)),
+                "txt" => InputValue::read(path, name, ty, self.shape(name)),
                 "png" | "jpg" | "jpeg" if !matches!(ty, Some(FeatureType::Image { .. })) => {
                     let error = invalid(name, "the file is an image, and the model takes something else");
                     Err(error.with_hint(format!("give it as in {}", example(name, ty))).at(path))
                 }
                 _ => {
                     note_fit(name, path, ty, fit, printer);
-                    read_file_fitted(path, ty, fit).map(Given::Tensor)
+                    read_file_fitted(path, ty, fit).map(InputValue::Tensor)
                 }
             };
         }
@@ -191,95 +182,26 @@ impl Declared {
     }
 
     /// A value that is written out: JSON, or numbers with commas or spaces between, or text where text is taken.
-    fn literal(&self, name: &str, text: &str) -> Result<Given> {
+    fn literal(&self, name: &str, text: &str) -> Result<InputValue> {
         let ty = self.feature(name).map(|f| &f.ty);
-        if ty == Some(&FeatureType::String) {
-            return Ok(Given::Tensor(Tensor::string(text.trim_end_matches(['\n', '\r']))));
-        }
-        if let Ok(value) = serde_json::from_str::<Value>(text.trim()) {
-            return self.tensor(name, &value);
-        }
-        let words = text.split([',', ' ', '\t', '\n', '\r']).filter(|w| !w.is_empty());
-        let numbers: Option<Vec<f64>> = words.map(|w| w.parse().ok()).collect();
-        match numbers {
-            Some(numbers) if !numbers.is_empty() => self.shaped(name, numbers).map(Given::Tensor),
-            _ => Err(Error::new(
-                ErrorKind::InvalidInput,
-                format!("the input `{name}`: `{}` is neither a file nor a value", shortened(text)),
-            )
-            .with_hint(format!("give it as in {}", example(name, ty)))),
-        }
+        InputValue::parse(name, ty, self.shape(name), text).map_err(|e| {
+            let is_json = serde_json::from_str::<Value>(text.trim()).is_ok();
+            let message = format!("the input `{name}`: `{}` is neither a file nor a value", shortened(text));
+            let e = if is_json { e } else { Error::new(ErrorKind::InvalidInput, message) };
+            e.with_hint(format!("give it as in {}", example(name, ty)))
+        })
     }
 
-    fn shaped(&self, name: &str, numbers: Vec<f64>) -> Result<Tensor> {
-        let shape = [numbers.len()];
-        let tensor = Tensor::from_vec(&shape, numbers).map_err(|e| invalid(name, &e.to_string()))?;
-        Ok(self.in_shape(name, tensor))
-    }
-
-    /// A flat list gets the shape that the model takes, if it has as many elements.
-    fn in_shape(&self, name: &str, tensor: Tensor) -> Tensor {
-        let declared = match self.feature(name).map(|f| &f.ty) {
-            Some(FeatureType::MultiArray { shape, .. }) => shape.iter().map(|&n| n as usize).collect(),
-            Some(FeatureType::Double | FeatureType::Int64) => Vec::new(),
-            _ => return tensor,
-        };
-        let shape = self.shape(name).map_or(declared, <[usize]>::to_vec);
-        if tensor.shape().len() > 1 || tensor.shape() == shape {
-            return tensor;
-        }
-        tensor.reshaped(&shape).unwrap_or(tensor)
-    }
-
-    fn tensor(&self, name: &str, value: &Value) -> Result<Given> {
-        if let Value::Object(entries) = value {
-            let is_dictionary =
-                matches!(self.feature(name).map(|f| &f.ty), Some(FeatureType::Dictionary { .. }));
-            if !is_dictionary {
-                let error = invalid(name, "it is an object with names, and the model takes none");
-                return Err(if entries.contains_key(name) {
-                    error.with_hint("a file with inputs by name is given without a name: --input FILE")
-                } else {
-                    error.with_hint(format!(
-                        "give it as in {}",
-                        example(name, self.feature(name).map(|f| &f.ty))
-                    ))
-                });
+    /// What JSON says of one input.
+    fn json(&self, name: &str, value: &Value) -> Result<InputValue> {
+        let ty = self.feature(name).map(|f| &f.ty);
+        InputValue::from_json(name, ty, self.shape(name), value).map_err(|e| match value {
+            Value::Object(entries) if entries.contains_key(name) => {
+                e.with_hint("a file with inputs by name is given without a name: --input FILE")
             }
-            let is_int = matches!(
-                self.feature(name).map(|f| &f.ty),
-                Some(FeatureType::Dictionary { key: KeyType::Int64 })
-            );
-            return dictionary(name, entries, is_int).map(Given::Dictionary);
-        }
-        let (mut shape, mut leaves) = (Vec::new(), Vec::new());
-        flatten(value, 0, &mut shape, &mut leaves).map_err(|e| invalid(name, e))?;
-        let strings: Option<Vec<String>> = leaves.iter().map(|v| v.as_str().map(str::to_owned)).collect();
-        let ints: Option<Vec<i64>> = leaves.iter().map(|v| v.as_i64()).collect();
-        let bools: Option<Vec<bool>> = leaves.iter().map(|v| v.as_bool()).collect();
-        let floats: Option<Vec<f64>> = leaves.iter().map(|v| v.as_f64()).collect();
-        let tensor = match (strings, ints, bools, floats) {
-            (Some(strings), ..) if !strings.is_empty() => Tensor::from_strings(&shape, strings),
-            (_, Some(ints), ..) => Tensor::from_vec(&shape, ints),
-            (_, _, Some(bools), _) => Tensor::from_bools(&shape, &bools),
-            (.., Some(floats)) => Tensor::from_vec(&shape, floats),
-            _ => return Err(invalid(name, "it is not all numbers, all text, or all true and false")),
-        };
-        let tensor = tensor.map_err(|e| invalid(name, &e.to_string()))?;
-        Ok(Given::Tensor(self.in_shape(name, tensor)))
+            _ => e.with_hint(format!("give it as in {}", example(name, ty))),
+        })
     }
-}
-
-fn dictionary(name: &str, entries: &serde_json::Map<String, Value>, is_int: bool) -> Result<Dictionary> {
-    let number =
-        |v: &Value| v.as_f64().ok_or_else(|| invalid(name, "the values of a dictionary are numbers"));
-    let values = entries.values().map(number).collect::<Result<Vec<f64>>>()?;
-    if !is_int {
-        return Ok(Dictionary::from_strings(entries.keys().cloned().zip(values)));
-    }
-    let key = |k: &String| k.parse::<i64>().map_err(|_| invalid(name, "the keys are whole numbers"));
-    let keys = entries.keys().map(key).collect::<Result<Vec<i64>>>()?;
-    Ok(Dictionary::from_ints(keys.into_iter().zip(values)))
 }
 
 /// Says how an image of another size is made to fit.
@@ -316,44 +238,8 @@ fn example(name: &str, ty: Option<&FeatureType>) -> String {
     format!("--input {name}={value}")
 }
 
-fn flatten<'a>(
-    value: &'a Value,
-    depth: usize,
-    shape: &mut Vec<usize>,
-    leaves: &mut Vec<&'a Value>,
-) -> std::result::Result<(), &'static str> {
-    let Value::Array(values) = value else {
-        if depth != shape.len() {
-            return Err("its rows have different lengths");
-        }
-        leaves.push(value);
-        return Ok(());
-    };
-    match shape.get(depth) {
-        Some(&n) if n != values.len() => return Err("its rows have different lengths"),
-        Some(_) => {}
-        None if !leaves.is_empty() => return Err("its rows have different lengths"),
-        None => shape.push(values.len()),
-    }
-    values.iter().try_for_each(|v| flatten(v, depth + 1, shape, leaves))
-}
-
 fn invalid(name: &str, what: &str) -> Error {
     Error::new(ErrorKind::InvalidInput, format!("the input `{name}`: {what}"))
-}
-
-fn text(path: &Path) -> Result<String> {
-    let len = std::fs::metadata(path).map_err(|e| Error::io("open", path, e))?.len();
-    if len > MAX_TEXT_BYTES {
-        return Err(Error::new(ErrorKind::InvalidInput, format!("{len} bytes of text are too many")).at(path));
-    }
-    let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
-    String::from_utf8(bytes).map_err(|_| Error::new(ErrorKind::InvalidInput, "not a text in UTF-8").at(path))
-}
-
-fn json(path: &Path) -> Result<Value> {
-    serde_json::from_str(&text(path)?)
-        .map_err(|e| Error::new(ErrorKind::InvalidInput, format!("not JSON: {e}")).at(path))
 }
 
 fn extension(path: &Path) -> String {

@@ -1,6 +1,9 @@
 //! Outputs as users see them: a table, small values, the best classes; and JSON.
 
-use milwright::{DType, FunctionInfo, Prediction, Tensor};
+use std::collections::BTreeMap;
+
+use milwright::json::{dictionary_as_json, values_as_json};
+use milwright::{FunctionInfo, Prediction, Tensor};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -32,8 +35,21 @@ pub struct Class {
 }
 
 impl Summary {
-    /// With the elements, if they are wanted.
-    pub fn new(tensor: &Tensor, data: bool) -> Summary {
+    /// Of all outputs, by name, with the elements if they are wanted.
+    pub fn all(
+        prediction: &Prediction,
+        info: Option<&FunctionInfo>,
+        data: bool,
+    ) -> BTreeMap<String, Summary> {
+        let outputs = prediction.outputs().iter();
+        let summary = |(name, tensor): &(String, Tensor)| {
+            let values = data.then(|| elements(prediction, info, name, tensor));
+            (name.clone(), Summary { values, ..Summary::new(tensor) })
+        };
+        outputs.map(summary).collect()
+    }
+
+    fn new(tensor: &Tensor) -> Summary {
         let values = tensor.to_f64();
         let finite: Vec<f64> = values.iter().copied().filter(|x| x.is_finite()).collect();
         let fold = |f: fn(f64, f64) -> f64| finite.iter().copied().reduce(f);
@@ -45,32 +61,39 @@ impl Summary {
             max: fold(f64::max),
             mean: (!finite.is_empty()).then(|| finite.iter().sum::<f64>() / finite.len() as f64),
             not_finite: values.len() - finite.len(),
-            values: data.then(|| nested(&elements(tensor), tensor.shape())),
+            values: None,
         }
     }
 }
 
-/// Elements as JSON; what JSON has no number for is a string, as Python's `float` reads it.
-fn elements(tensor: &Tensor) -> Vec<Value> {
-    if tensor.dtype() == DType::String {
-        return tensor.strings().iter().map(|s| Value::from(s.as_str())).collect();
+/// All elements of an output: nested lists, or an object for a dictionary.
+fn elements(prediction: &Prediction, info: Option<&FunctionInfo>, name: &str, tensor: &Tensor) -> Value {
+    match keys(prediction, info, name) {
+        Some(keys) => dictionary_as_json(keys, tensor),
+        None => nested(&values_as_json(tensor), tensor.shape()),
     }
-    if let Some(ints) = tensor.to_i64() {
-        return ints.into_iter().map(Value::from).collect();
+}
+
+/// The keys of a dictionary, in the order of its values; the classes of the probabilities of a classifier.
+pub fn keys<'a>(prediction: &'a Prediction, info: Option<&FunctionInfo>, name: &str) -> Option<&'a Tensor> {
+    let of_classes =
+        || probabilities(prediction, info).is_some_and(|(probabilities, _)| probabilities == name);
+    prediction.keys(name).or_else(|| prediction.classes().filter(|_| of_classes()))
+}
+
+/// The output with a probability for each class.
+fn probabilities<'a>(
+    prediction: &'a Prediction,
+    info: Option<&FunctionInfo>,
+) -> Option<&'a (String, Tensor)> {
+    let classes = prediction.classes()?;
+    let named = info.and_then(|f| f.predicted_probabilities.as_deref());
+    let fits = |t: &Tensor| t.elements() == classes.elements() && t.dtype().is_float();
+    let mut outputs = prediction.outputs().iter().filter(|(_, t)| fits(t));
+    match named {
+        Some(named) => outputs.find(|(n, _)| n == named),
+        None => outputs.next(),
     }
-    // The shortest number that is the same in fp32, where that is what it was.
-    let json = |x: f64| match tensor.dtype() {
-        _ if !x.is_finite() => Value::from(if x.is_nan() {
-            "NaN"
-        } else if x > 0.0 {
-            "Infinity"
-        } else {
-            "-Infinity"
-        }),
-        DType::Fp64 => Value::from(x),
-        _ => (x as f32).to_string().parse::<f64>().map_or(Value::from(x), Value::from),
-    };
-    tensor.to_f64().into_iter().map(json).collect()
 }
 
 fn nested(values: &[Value], shape: &[usize]) -> Value {
@@ -90,15 +113,8 @@ pub fn best(
     info: Option<&FunctionInfo>,
     count: usize,
 ) -> Option<(String, Vec<Class>)> {
-    let classes = prediction.classes()?;
-    let named = info.and_then(|f| f.predicted_probabilities.as_deref());
-    let fits = |t: &Tensor| t.elements() == classes.elements() && t.dtype().is_float();
-    let mut outputs = prediction.outputs().iter().filter(|(_, t)| fits(t));
-    let (name, scores) = match named {
-        Some(named) => outputs.find(|(n, _)| n == named)?,
-        None => outputs.next()?,
-    };
-    let labels = elements(classes);
+    let (name, scores) = probabilities(prediction, info)?;
+    let labels = values_as_json(prediction.classes()?);
     let mut best: Vec<Class> = labels
         .into_iter()
         .zip(scores.to_f64())
@@ -126,7 +142,7 @@ impl Class {
 pub fn show(prediction: &Prediction, info: Option<&FunctionInfo>, top: usize, data: bool, printer: &Printer) {
     let mut table = printer.table(&["output", "type", "min", "mean", "max", "not finite"]);
     for (name, tensor) in prediction.outputs() {
-        let s = Summary::new(tensor, false);
+        let s = Summary::new(tensor);
         let whole = tensor.dtype().is_int();
         let cell = |x: Option<f64>| x.map_or("–".to_owned(), number);
         let bound =
@@ -147,7 +163,7 @@ pub fn show(prediction: &Prediction, info: Option<&FunctionInfo>, top: usize, da
     for (name, tensor) in prediction.outputs() {
         let is_shown_by_class = best.as_ref().is_some_and(|(n, _)| n == name) && !data;
         if (data || tensor.elements() <= SMALL) && !is_shown_by_class {
-            printer.line(format!("{name} = {}", nested(&elements(tensor), tensor.shape())));
+            printer.line(format!("{name} = {}", elements(prediction, info, name, tensor)));
         }
     }
     if let Some((name, classes)) = best {
@@ -162,10 +178,10 @@ pub fn show(prediction: &Prediction, info: Option<&FunctionInfo>, top: usize, da
 }
 
 /// An output in a few words, for a row of a table.
-pub fn in_short(prediction: &Prediction) -> String {
+pub fn in_short(prediction: &Prediction, info: Option<&FunctionInfo>) -> String {
     let each = |(name, tensor): &(String, Tensor)| {
         if tensor.elements() <= 4 {
-            format!("{name} = {}", nested(&elements(tensor), tensor.shape()))
+            format!("{name} = {}", elements(prediction, info, name, tensor))
         } else {
             format!("{name}: {} {:?}", tensor.dtype().name(), tensor.shape())
         }

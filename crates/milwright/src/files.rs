@@ -3,6 +3,7 @@
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
+use indexmap::IndexMap;
 use milwright_formats::StagedFile;
 
 use crate::paths::stage;
@@ -25,13 +26,13 @@ use crate::{Error, Existing, FeatureType, Result, Tensor, image, npy};
 #[derive(Debug, Default)]
 pub struct Files {
     existing: Existing,
-    staged: Vec<(PathBuf, StagedFile)>,
+    staged: IndexMap<PathBuf, StagedFile>,
 }
 
 impl Files {
     /// An empty group. `existing` says what happens to files that have these names already.
     pub fn new(existing: Existing) -> Files {
-        Files { existing, staged: Vec::new() }
+        Files { existing, staged: IndexMap::new() }
     }
 
     /// Stages a tensor as a `.npy` file: see [`npy::write`].
@@ -65,11 +66,11 @@ impl Files {
         path: &Path,
         write: impl FnOnce(&mut BufWriter<StagedFile>) -> std::io::Result<()>,
     ) -> Result<()> {
-        if self.staged.iter().any(|(p, _)| p == path) {
+        if self.staged.contains_key(path) {
             return Err(Error::invalid("two outputs would be written to this file").at(path));
         }
         let file = stage(path, write)?;
-        self.staged.push((path.to_owned(), file));
+        self.staged.insert(path.to_owned(), file);
         Ok(())
     }
 

@@ -46,6 +46,7 @@ mod compare;
 mod compiled;
 mod convert;
 mod coreml;
+mod destination;
 mod engine;
 mod error;
 mod feature;
@@ -95,6 +96,7 @@ pub use convert::{ComputePrecision, ConvertReport, Converter};
 pub use coreml::CoreMl;
 #[cfg(feature = "swift")]
 pub use coreml::Swift;
+pub use destination::{check_name, is_name_of_file};
 pub use error::{Error, ErrorKind, Result};
 pub use feature::{
     ArrayType, ColorSpace, FeatureInfo, FeatureType, Flexibility, KeyType, Preprocessing, SizeRange,
@@ -124,12 +126,16 @@ pub use optimizer::{
 pub use profile::{Profile, ProfiledStep};
 pub use proof::{Comparison, Proof, compare, compare_functions};
 pub use request::{Dictionary, InferenceRequest, Prediction};
-pub use samples::{InputFolder, SampleSource, Samples, read_file, read_file_fitted};
+pub use samples::{InputFolder, InputValue, SampleSource, Samples, read_file, read_file_fitted, read_text};
 pub use selftest::{BackendReport, Failure, SelfTestReport, selftest};
 pub use state::State;
 pub use storage::{Storage, StorageForm};
 pub use target::{Candidate, Cpu, Target, backends};
 pub use target_os::TargetOs;
+/// Tensors and dictionaries as JSON.
+pub mod json {
+    pub use crate::samples::{dictionary_as_json, read_json, values_as_json};
+}
 /// What a worker process does: see [`Isolated`].
 pub mod worker {
     pub use crate::isolation::{serve, serve_with};

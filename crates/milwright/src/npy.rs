@@ -11,8 +11,13 @@ const MAGIC: &[u8] = b"\x93NUMPY";
 const MAX_HEADER_BYTES: usize = 1 << 16;
 /// NumPy's own limit.
 const MAX_RANK: usize = 64;
+/// The bytes of a code point in NumPy's strings.
+const CODE_POINT: usize = 4;
+/// The most texts of no length in an array: the file has no bytes for them, but they take memory.
+const MAX_EMPTY: usize = 1 << 16;
 
-/// Reads a tensor of floats, integers or bools, in any byte order and memory order. NumPy's strings are not supported.
+/// Reads a tensor of floats, integers, bools or strings, in any byte order and memory order. Of NumPy's strings, those of
+/// Unicode (`<U`) are read, and objects are not.
 ///
 /// # Errors
 /// The file cannot be read, is damaged, or has another element type.
@@ -26,6 +31,10 @@ pub(crate) fn read_from(file: &mut impl Read) -> Result<Tensor> {
     let header = Header::read(file)?;
     let bytes = header.shape.iter().try_fold(header.size, |n, &d| n.checked_mul(d));
     let bytes = bytes.ok_or_else(|| damaged("its shape overflows"))?;
+    let count = header.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    if header.size == 0 && count.is_none_or(|n| n > MAX_EMPTY) {
+        return Err(damaged("it has too many texts of no length"));
+    }
     // The header may claim any size, so memory grows only with the data that the file really has.
     let mut data = Vec::new();
     file.take(bytes as u64).read_to_end(&mut data).map_err(|e| damaged(&e.to_string()))?;
@@ -33,7 +42,9 @@ pub(crate) fn read_from(file: &mut impl Read) -> Result<Tensor> {
         return Err(damaged("it is shorter than its header says"));
     }
     if header.big_endian {
-        data.chunks_exact_mut(header.size).for_each(<[u8]>::reverse);
+        // A string is a sequence of code points.
+        let size = if header.dtype == DType::String { CODE_POINT } else { header.size };
+        data.chunks_exact_mut(size).for_each(<[u8]>::reverse);
     }
     if header.dtype == DType::Bool {
         data.iter_mut().for_each(|b| *b = u8::from(*b != 0));
@@ -41,7 +52,23 @@ pub(crate) fn read_from(file: &mut impl Read) -> Result<Tensor> {
     if header.fortran_order {
         data = to_row_major(&data, header.size, &header.shape);
     }
+    if header.dtype == DType::String {
+        let strings = strings(&data, header.size, header.shape.iter().product())?;
+        return Tensor::from_strings(&header.shape, strings).map_err(|e| Error::invalid(e.to_string()));
+    }
     Tensor::from_bytes(header.dtype, &header.shape, data.into()).map_err(|e| Error::invalid(e.to_string()))
+}
+
+/// Decodes NumPy's `<U` type: UTF-32, padded with zeros.
+fn strings(data: &[u8], size: usize, count: usize) -> Result<Vec<String>> {
+    let text = |i: usize| {
+        let codes = data[i * size..(i + 1) * size].chunks_exact(CODE_POINT);
+        let codes: Vec<u32> = codes.map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect();
+        let len = codes.iter().rposition(|&c| c != 0).map_or(0, |last| last + 1);
+        codes[..len].iter().map(|&c| char::from_u32(c)).collect::<Option<String>>()
+    };
+    let strings = (0..count).map(text).collect::<Option<Vec<String>>>();
+    strings.ok_or_else(|| damaged("it has text that is not Unicode"))
 }
 
 fn damaged(what: &str) -> Error {
@@ -113,6 +140,9 @@ fn not_numbers(what: &str) -> Error {
 
 /// The element type for NumPy's code, and its size in bytes.
 fn element(code: &str) -> Option<(DType, usize)> {
+    if let Some(width) = code.strip_prefix('U') {
+        return Some((DType::String, width.parse::<usize>().ok()?.checked_mul(CODE_POINT)?));
+    }
     Some(match code {
         "f2" => (DType::Fp16, 2),
         "f4" => (DType::Fp32, 4),
@@ -134,7 +164,7 @@ fn element(code: &str) -> Option<(DType, usize)> {
 fn to_row_major(data: &[u8], size: usize, shape: &[usize]) -> Vec<u8> {
     let mut sorted = Vec::with_capacity(data.len());
     let mut index = vec![0; shape.len()];
-    for _ in 0..data.len() / size {
+    for _ in 0..data.len() / size.max(1) {
         let at = index.iter().zip(shape).rev().fold(0, |at, (i, n)| at * n + i);
         sorted.extend_from_slice(&data[at * size..][..size]);
         for (i, n) in index.iter_mut().zip(shape).rev() {
@@ -229,6 +259,9 @@ mod tests {
             Tensor::from_vec(&[0, 4], Vec::<i32>::new()).unwrap(),
             Tensor::scalar(7i64),
             Tensor::from_bools(&[2], &[true, false]).unwrap(),
+            Tensor::from_strings(&[2, 1], vec!["na\u{ef}ve \u{1f600}".to_owned(), String::new()]).unwrap(),
+            Tensor::from_strings(&[0], Vec::new()).unwrap(),
+            Tensor::string("a"),
         ];
         for tensor in tensors {
             write(&path, &tensor).unwrap();
@@ -249,6 +282,11 @@ mod tests {
         let columns = file("'|u1'", "True", "(2, 3)", &[0, 3, 1, 4, 2, 5]);
         let rows = Tensor::from_vec(&[2, 3], vec![0u8, 1, 2, 3, 4, 5]).unwrap();
         assert_eq!(read_from(&mut &columns[..]).unwrap(), rows);
+        // numpy.array([['a', 'b'], ['', 'cd']], order='F'), as '>U2'
+        let text = |s: &str| s.chars().flat_map(|c| u32::from(c).to_be_bytes()).collect::<Vec<u8>>();
+        let columns = file("'>U2'", "True", "(2, 2)", &text("a\0\0\0b\0cd"));
+        let rows = ["a", "b", "", "cd"].map(str::to_owned).to_vec();
+        assert_eq!(read_from(&mut &columns[..]).unwrap(), Tensor::from_strings(&[2, 2], rows).unwrap());
         let python2 = file("\"<f4\"", "False", "(1L,)", &1f32.to_le_bytes());
         assert_eq!(read_from(&mut &python2[..]).unwrap(), Tensor::from_vec(&[1], vec![1f32]).unwrap());
     }
@@ -261,6 +299,10 @@ mod tests {
             (file("'<f4'", "False", "(99999999999999999999,)", &[0; 16]), "no meaning"),
             (file("'<f4'", "False", "(-1,)", &[0; 16]), "no meaning"),
             (file("'<f4'", "False", "4", &[0; 16]), "not a tuple"),
+            (file("'<U1'", "False", "(1,)", &0xD800u32.to_le_bytes()), "not Unicode"),
+            (file("'<U0'", "False", "(1000000000000,)", &[]), "too many"),
+            (file("'<U0'", "True", "(1000000000000, 100000000000)", &[]), "too many"),
+            (file("'<S4'", "False", "(2,)", &[0; 16]), "not numbers"),
             (file("'<c8'", "False", "(2,)", &[0; 16]), "not numbers"),
             (file("[('a', '<f4')]", "False", "(2,)", &[0; 16]), "not numbers"),
             (file("'", "False", "(2,)", &[0; 16]), "not numbers"),

@@ -1,54 +1,100 @@
 //! Traces the outputs of a program back to their origin: what they mean, and whether they can depend on an input at
 //! all.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use milwright_mil::{BlockId, Function, OpId, OpKind, ValueId, param};
 
 use crate::{DType, Measure, Model, Tensor};
 
-/// Chooses how to measure an output. If the model does not say enough, the first result decides.
-pub(crate) fn measure(model: &Model, function: Option<&str>, output: &str, found: &Tensor) -> Measure {
-    let info = model.info().function(function);
-    let is = |name: Option<&String>| name.is_some_and(|n| n == output);
-    if is(info.and_then(|f| f.predicted_probabilities.as_ref())) {
-        return Measure::Classes;
+/// What is known of the outputs of a function.
+pub(crate) struct Provenance<'a> {
+    model: &'a Model,
+    function: Option<&'a str>,
+    /// Of the models of a pipeline.
+    parts: Vec<Provenance<'a>>,
+    program: Option<Traced<'a>>,
+}
+
+/// The values of a program, traced from its inputs to its outputs.
+struct Traced<'a> {
+    outputs: HashMap<&'a str, ValueId>,
+    /// What values stand for, as far as that is known.
+    origins: HashMap<ValueId, Origin>,
+    /// The values that can depend on an input or a state.
+    dependent: HashSet<ValueId>,
+}
+
+impl<'a> Provenance<'a> {
+    /// Traces the outputs of a function.
+    pub fn of(model: &'a Model, function: Option<&'a str>) -> Provenance<'a> {
+        let parts = model.pipeline().iter().map(|part| Provenance::of(part, None)).collect();
+        Provenance { model, function, parts, program: model.function(function).ok().map(Traced::new) }
     }
-    // A regressor predicts a quantity, as a float.
-    if is(info.and_then(|f| f.predicted_feature.as_ref())) && !found.dtype().is_float()
-        || matches!(found.dtype(), DType::String | DType::Bool)
-    {
-        return Measure::Choices;
+
+    /// Chooses how to measure an output. If the model does not say enough, the first result decides.
+    pub fn measure(&self, output: &str, found: &Tensor) -> Measure {
+        let info = self.model.info().function(self.function);
+        let is = |name: Option<&String>| name.is_some_and(|n| n == output);
+        if is(info.and_then(|f| f.predicted_probabilities.as_ref())) {
+            return Measure::Classes;
+        }
+        // A regressor predicts a quantity, as a float.
+        if is(info.and_then(|f| f.predicted_feature.as_ref())) && !found.dtype().is_float()
+            || matches!(found.dtype(), DType::String | DType::Bool)
+        {
+            return Measure::Choices;
+        }
+        // The last model of a pipeline with this output.
+        let gives = |part: &&Provenance<'_>| {
+            part.model.info().function(None).is_some_and(|f| f.outputs.iter().any(|o| o.name == output))
+        };
+        if let Some(part) = self.parts.iter().rev().find(gives) {
+            return part.measure(output, found);
+        }
+        let origin = self.program.as_ref().map_or(Origin::Unknown, |program| program.origin(output));
+        match origin {
+            Origin::Index => Measure::Choices,
+            Origin::Softmax => Measure::Scores,
+            Origin::Rounded => Measure::Numbers,
+            Origin::Unknown => crate::Differences::measure_of(found),
+        }
     }
-    // The last model of a pipeline with this output.
-    let gives =
-        |part: &Model| part.info().function(None).is_some_and(|f| f.outputs.iter().any(|o| o.name == output));
-    if let Some(part) = model.pipeline().iter().rev().find(|part| gives(part)) {
-        return measure(part, None, output, found);
-    }
-    let value = model.function(function).ok().and_then(|f| Some((f, output_value(f, output)?)));
-    let origin = value.map_or(Origin::Unknown, |(f, value)| origin(f, value, MAX_STEPS));
-    match origin {
-        Origin::Index => Measure::Choices,
-        Origin::Softmax => Measure::Scores,
-        Origin::Rounded => Measure::Numbers,
-        Origin::Unknown => crate::Differences::measure_of(found),
+
+    /// Whether an output can depend on an input or a state. If that is unknown, assumes that it can.
+    pub fn depends_on_inputs(&self, output: &str) -> bool {
+        let program = self.program.as_ref();
+        let value = program.and_then(|program| Some((program, program.outputs.get(output)?)));
+        match value {
+            Some((program, value)) => program.dependent.contains(value),
+            None => self.model.info().function(self.function).is_none_or(|f| !f.inputs.is_empty()),
+        }
     }
 }
 
-/// Whether an output can depend on an input or a state. If that is unknown, assumes that it can.
-pub(crate) fn depends_on_inputs(model: &Model, function: Option<&str>, output: &str) -> bool {
-    let Ok(f) = model.function(function) else {
-        return model.info().function(function).is_none_or(|f| !f.inputs.is_empty());
-    };
-    let Some(value) = output_value(f, output) else { return !f.inputs.is_empty() };
-    let mut dependent: HashSet<ValueId> = f.inputs.iter().copied().collect();
-    for &op in &f[f.body].ops {
-        if uses(f, op, &dependent) {
-            dependent.extend(&f[op].outputs);
+impl<'a> Traced<'a> {
+    fn new(f: &'a Function) -> Traced<'a> {
+        let outputs = f[f.body].outputs.iter().rev().map(|&v| (f[v].name.as_str(), v)).collect();
+        let dependent = f.inputs.iter().copied().collect();
+        let mut traced = Traced { outputs, origins: HashMap::new(), dependent };
+        for &op in &f[f.body].ops {
+            if uses(f, op, &traced.dependent) {
+                traced.dependent.extend(&f[op].outputs);
+            }
+            for &value in &f[op].outputs {
+                match origin(f, op, value, &traced.origins) {
+                    Origin::Unknown => {}
+                    known => _ = traced.origins.insert(value, known),
+                }
+            }
         }
+        traced
     }
-    dependent.contains(&value)
+
+    fn origin(&self, output: &str) -> Origin {
+        let value = self.outputs.get(output);
+        value.and_then(|value| self.origins.get(value)).copied().unwrap_or(Origin::Unknown)
+    }
 }
 
 /// Whether an op, or an op nested in it, uses one of these values.
@@ -58,10 +104,6 @@ fn uses(f: &Function, op: OpId, values: &HashSet<ValueId>) -> bool {
             || f[block].ops.iter().any(|&op| uses(f, op, values))
     };
     f[op].values().any(|v| values.contains(&v)) || f[op].blocks.iter().any(block)
-}
-
-fn output_value(f: &Function, output: &str) -> Option<ValueId> {
-    f[f.body].outputs.iter().copied().find(|&v| f[v].name == output)
 }
 
 /// What a value stands for.
@@ -76,13 +118,11 @@ enum Origin {
     Unknown,
 }
 
-/// The number of ops to trace back through.
-const MAX_STEPS: usize = 64;
-
-fn origin(f: &Function, value: ValueId, steps: usize) -> Origin {
-    let Some(op) = f.defining_op(value).filter(|_| steps > 0) else { return Origin::Unknown };
+/// What an output of an op stands for, given those of the ops before it.
+fn origin(f: &Function, op: OpId, value: ValueId, known: &HashMap<ValueId, Origin>) -> Origin {
     let op = &f[op];
-    let of = |name: &str| op.value(name).map_or(Origin::Unknown, |v| origin(f, v, steps - 1));
+    let of_value = |v: ValueId| known.get(&v).copied().unwrap_or(Origin::Unknown);
+    let of = |name: &str| op.value(name).map_or(Origin::Unknown, of_value);
     let dtype = |v: ValueId| f[v].ty.as_tensor().map(|t| t.dtype);
     if dtype(value) == Some(DType::Bool) {
         return Origin::Index;
@@ -135,7 +175,7 @@ fn origin(f: &Function, value: ValueId, steps: usize) -> Origin {
         | OpKind::Minimum => {
             let variable =
                 op.values().filter(|&v| f.const_value(v).is_none() && dtype(v) != Some(DType::Bool));
-            let mut origins = variable.map(|v| origin(f, v, steps - 1));
+            let mut origins = variable.map(of_value);
             match origins.next() {
                 Some(first) if first != Origin::Softmax && origins.all(|o| o == first) => first,
                 _ => Origin::Unknown,

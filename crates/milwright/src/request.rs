@@ -120,15 +120,20 @@ impl InferenceRequest {
             return error;
         }
         let message = error.message();
+        // Ops and the models of a pipeline have inputs, too, which may have the same name.
+        let is_of_model =
+            |before: &str| before.is_empty() || before.ends_with("the ") && !before.starts_with("model ");
+        let split = |called: &str| message.split_once(called).filter(|(before, _)| is_of_model(before));
         for (name, file) in &self.files.0 {
             let called = format!("input `{name}`");
-            // Ops and the models of a pipeline have inputs, too, which may have the same name.
-            let is_of_model =
-                |before: &str| before.is_empty() || before.ends_with("the ") && !before.starts_with("model ");
-            if let Some((before, after)) = message.split_once(&called).filter(|(b, _)| is_of_model(b)) {
+            if let Some((before, after)) = split(&called) {
                 let message = format!("{before}{called} ({}){after}", file.display());
                 return error.with_message(message);
             }
+        }
+        // An input that is no file is not to be looked for in the files of others.
+        if self.inputs.iter().any(|(name, _)| split(&format!("input `{name}`")).is_some()) {
+            return error;
         }
         let Some(file) = self.files.0.values().next() else { return error };
         let more = if self.files.0.len() > 1 { " and others" } else { "" };
@@ -292,6 +297,9 @@ mod tests {
         let explained = |message: &str| request.explain(Error::invalid(message)).to_string();
         assert_eq!(explained("the input `y` is missing"), "the input `y` (y.npy) is missing");
         assert_eq!(explained("input `x`: too long"), "input `x` (x.npy): too long");
+        let request = request.clone().input("z", Tensor::scalar(1.0));
+        let z = Error::invalid("input `z`: too long");
+        assert_eq!(request.explain(z).to_string(), "input `z`: too long", "it is in no file");
         // Inputs of ops, and of what is inside.
         for message in
             ["op `a` (add): input `x` must be a tensor", "model 2 of the pipeline: the input `x` is missing"]

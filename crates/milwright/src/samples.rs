@@ -3,6 +3,7 @@
 mod draw;
 mod ranges;
 mod read;
+mod value;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +17,7 @@ use milwright_mil::Function;
 use crate::{Error, ErrorKind, InferenceRequest, Model};
 
 pub use read::{InputFolder, read_file, read_file_fitted};
+pub use value::{InputValue, dictionary_as_json, read_json, read_text, values_as_json};
 
 /// Samples for one function.
 #[derive(Clone, Debug, Default)]

@@ -123,6 +123,23 @@ fn random_numbers_are_drawn_alike() {
     assert_eq!(compared(&a, &b).failures(20.0).len(), 1);
 }
 
+/// Each op takes the result of the one before it twice: there are 2^60 ways back to the input.
+#[test]
+fn a_value_is_traced_once() {
+    let mut body =
+        "tensor<fp32, [1, 8]> v0 = mul(x = x, y = fp32(1e-9))[name = string(\"v0\")];\n".to_owned();
+    for i in 0..60 {
+        let (op, next) = (["add", "maximum"][i % 2], i + 1);
+        body += &format!(
+            "tensor<fp32, [1, 8]> v{next} = {op}(x = v{i}, y = v{i})[name = string(\"v{next}\")];\n"
+        );
+    }
+    let doubled = model(X, &body, "v60");
+    let found = compared(&doubled, &doubled);
+    assert_eq!(found.failures(60.0), [""; 0]);
+    assert_eq!(found.outputs[0].measure, Measure::Numbers);
+}
+
 #[test]
 fn lost_and_new_outputs_are_named() {
     let body = "tensor<fp32, [1, 8]> boxes = relu(x = x)[name = string(\"boxes\")];

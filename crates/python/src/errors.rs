@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::io;
 use std::path::Path;
 
-use milwright::{Container, Error, ErrorKind, Existing, would_replace};
+use milwright::{Container, Error, ErrorKind, Existing, check_name, would_replace};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -40,9 +40,10 @@ pub fn exception(py: Python<'_>, error: &Error) -> PyErr {
     make().map_or_else(|e| e, PyErr::from_value)
 }
 
-/// Refuses to replace a model that is at `path`, unless that is wanted. What comes there while the work is done is
-/// not replaced either.
+/// Refuses a name of another kind of model, and to replace a model that is at `path`, unless that is wanted. What comes
+/// there while the work is done is not replaced either.
 pub fn check_new(py: Python<'_>, path: &Path, container: Container, existing: Existing) -> PyResult<()> {
+    check_name(path, container).or_raise(py)?;
     if existing == Existing::Replace || !py.detach(|| would_replace(path, container)) {
         return Ok(());
     }

@@ -20,7 +20,7 @@ mod _native {
     #[pymodule_export]
     use crate::model::{Model, State, forked};
     #[pymodule_export]
-    use crate::tools::{compare, convert, forms, info, optimize, weights};
+    use crate::tools::{compare, convert, forms, info, optimize, read_text, weights};
 
     #[pymodule_export]
     #[expect(non_upper_case_globals, reason = "the name that Python has for it")]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use milwright::image::Fit;
 use milwright::{
     Cancel, Compression, CompressionConfig, Container, Converter, Error, ErrorKind, Files, ImportOptions,
     InferenceRequest, LoadOptions, Metric, Model, ModelInfo, Optimizer, Progress, Proof, Samples, Search,
@@ -48,7 +49,9 @@ pub fn optimize(
     if let Some(output) = &output {
         check_new(py, output, Container::Mlpackage, existing)?;
     }
+    let fit = word(fit).or_raise(py)?;
     let inputs = inputs.map(|inputs| inputs.unbind(fit)).transpose()?;
+    let metric = word(metric).or_raise(py)?;
     let load = limited(timeout, memory_limit).or_raise(py)?;
     let cancel = load.cancel.clone();
     let on_event = |at: Event| call(py, progress.as_ref(), at);
@@ -85,8 +88,7 @@ pub fn optimize(
         if let Some(inputs) = inputs {
             optimizer = optimizer.samples(inputs.samples(&model, None)?);
         }
-        // The other end is there as long as the work is.
-        let report = optimizer.optimize(&model, output.as_deref(), &mut |at| _ = events.send(event(&at)))?;
+        let report = optimizer.optimize(&model, output.as_deref(), &mut |at| events.send(event(&at)))?;
         if let (Some(path), Some(found)) = (&plot, &report.search) {
             let mut files = Files::default();
             files.text(path, &found.plot())?;
@@ -123,6 +125,7 @@ pub fn convert(
     if let Some(output) = &output {
         check_new(py, output, Container::Mlpackage, existing)?;
     }
+    let fit = word(fit).or_raise(py)?;
     let inputs = inputs.map(|inputs| inputs.unbind(fit)).transpose()?;
     let frozen = freeze.as_ref().map(tensors::request).transpose()?.unwrap_or_default();
     let load = LoadOptions { threads, ..limited(timeout, memory_limit).or_raise(py)? };
@@ -141,16 +144,14 @@ pub fn convert(
         if let Some(inputs) = inputs {
             converter = converter.samples(inputs.samples(&model, None)?);
         }
-        // The other end is there as long as the work is.
-        converter.convert(&model, output.as_deref(), &mut |at| _ = events.send(event(&at)))
+        converter.convert(&model, output.as_deref(), &mut |at| events.send(event(&at)))
     })?;
     Ok(serde_json::to_string(&report).expect("plain data has a JSON form"))
 }
 
 /// A search by a metric. If there is a time for all of it, the search ends early enough to prove and write what it has.
-fn search(metric: &str, max_bytes: Option<u64>, timeout: Option<f64>) -> milwright::Result<Search> {
+fn search(metric: Metric, max_bytes: Option<u64>, timeout: Option<f64>) -> milwright::Result<Search> {
     const SHARE: f64 = 0.75;
-    let metric: Metric = metric.parse().map_err(|e: String| Error::new(ErrorKind::InvalidInput, e))?;
     let mut search = Search::new().metric(metric);
     if let Some(bytes) = max_bytes {
         search = search.max_bytes(bytes);
@@ -205,6 +206,12 @@ fn call(py: Python<'_>, progress: Option<&Py<PyAny>>, event: Event) -> PyResult<
     progress.map_or(Ok(()), |progress| progress.call1(py, event).map(drop))
 }
 
+/// Reads a text file.
+#[pyfunction]
+pub fn read_text(py: Python<'_>, path: PathBuf) -> PyResult<String> {
+    work::detached(py, || milwright::read_text(path))
+}
+
 /// Describes the weights of the model at `path`, as JSON.
 #[pyfunction]
 #[pyo3(signature = (path, *, min_elements))]
@@ -247,6 +254,7 @@ pub fn compare(
     timeout: Option<f64>,
     memory_limit: Option<u64>,
 ) -> PyResult<String> {
+    let fit = word(fit).or_raise(py)?;
     let mut inputs = inputs.map(|inputs| inputs.unbind(fit)).transpose()?;
     let load = limited(timeout, memory_limit).or_raise(py)?;
     let cancel = load.cancel.clone();
@@ -301,14 +309,14 @@ pub enum Inputs<'py> {
 
 /// [`Inputs`] that need Python no more.
 enum Given {
-    Folder(PathBuf, String),
+    Folder(PathBuf, Fit),
     Sets(Vec<InferenceRequest>),
 }
 
 impl Inputs<'_> {
-    fn unbind(self, fit: &str) -> PyResult<Given> {
+    fn unbind(self, fit: Fit) -> PyResult<Given> {
         Ok(match self {
-            Inputs::Folder(folder) => Given::Folder(folder, fit.to_owned()),
+            Inputs::Folder(folder) => Given::Folder(folder, fit),
             Inputs::Sets(sets) => Given::Sets(sets.iter().map(tensors::request).collect::<PyResult<_>>()?),
         })
     }
@@ -317,7 +325,7 @@ impl Inputs<'_> {
 impl Given {
     fn samples(self, model: &Model, function: Option<&str>) -> milwright::Result<Samples> {
         match self {
-            Given::Folder(path, name) => Samples::read_fitted(model, function, path, word(&name)?),
+            Given::Folder(path, fit) => Samples::read_fitted(model, function, path, fit),
             Given::Sets(sets) if sets.is_empty() => {
                 let error = Error::new(ErrorKind::InvalidInput, "the list of inputs is empty");
                 Err(error.with_hint("leave `inputs` out to have them drawn"))

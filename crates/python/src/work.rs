@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
@@ -34,20 +34,22 @@ pub fn interruptible<T: Send>(
     with_events(py, cancel, |()| Ok(()), |_| work())
 }
 
-/// [`interruptible`] work that tells what it is doing: `on_event` is called on this thread, and an exception that it
-/// raises ends the work, too.
+/// [`interruptible`] work that tells what it is doing: `on_event` is called on this thread, while the work waits, and an
+/// exception that it raises ends the work, too.
 pub fn with_events<T: Send, E: Send>(
     py: Python<'_>,
     cancel: &Cancel,
     mut on_event: impl FnMut(E) -> PyResult<()>,
-    work: impl FnOnce(&Sender<E>) -> Result<T> + Send,
+    work: impl FnOnce(&Events<E>) -> Result<T> + Send,
 ) -> PyResult<T> {
     let (sender, mut receiver) = mpsc::channel();
+    let (handled, wait) = mpsc::channel();
+    let events = Events { sender, handled: wait };
     thread::scope(|scope| {
         let named = thread::Builder::new().name("milwright-work".to_owned());
-        // The sender goes with the work, so that the channel closes when it ends, or panics.
+        // The events go with the work, so that the channel closes when it ends, or panics.
         let worker =
-            named.spawn_scoped(scope, move || work(&sender)).map_err(|e| no_thread(&e)).or_raise(py)?;
+            named.spawn_scoped(scope, move || work(&events)).map_err(|e| no_thread(&e)).or_raise(py)?;
         let mut raised = None;
         loop {
             let receiver = &mut receiver;
@@ -56,13 +58,17 @@ pub fn with_events<T: Send, E: Send>(
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            if raised.is_some() {
-                continue;
+            let is_event = event.is_some();
+            if raised.is_none() {
+                let heard = event.map_or(Ok(()), &mut on_event).and_then(|()| py.check_signals());
+                if let Err(e) = heard {
+                    cancel.cancel();
+                    raised = Some(e);
+                }
             }
-            let heard = event.map_or(Ok(()), &mut on_event).and_then(|()| py.check_signals());
-            if let Err(e) = heard {
-                cancel.cancel();
-                raised = Some(e);
+            if is_event {
+                // The work may have ended by a panic meanwhile.
+                _ = handled.send(());
             }
         }
         match (py.detach(|| worker.join()), raised) {
@@ -71,6 +77,22 @@ pub fn with_events<T: Send, E: Send>(
             (Err(panic), None) => Err(internal(py, &text_of(&*panic))),
         }
     })
+}
+
+/// Where work tells what it is doing.
+pub struct Events<E> {
+    sender: Sender<E>,
+    handled: Receiver<()>,
+}
+
+impl<E> Events<E> {
+    /// Sends an event, and waits until it is handled: what raises an exception then has stopped the work here.
+    pub fn send(&self, event: E) {
+        // The other end is there as long as the work is.
+        if self.sender.send(event).is_ok() {
+            _ = self.handled.recv();
+        }
+    }
 }
 
 fn no_thread(error: &io::Error) -> Error {

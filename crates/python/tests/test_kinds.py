@@ -52,12 +52,20 @@ def test_what_is_not_converted_is_an_error(tmp_path):
         milwright.convert(NETWORK, there)
     assert "force=True" in raised.value.hint
     milwright.convert(NETWORK, there, force=True)
-    with pytest.raises(milwright.InputError, match="single file"):
-        milwright.convert(NETWORK, tmp_path / "new.mlmodel")
-    with pytest.raises(milwright.InputError, match="compile_to"):
-        milwright.convert(NETWORK, tmp_path / "new.mlmodelc")
-    with pytest.raises(milwright.InputError, match="single file"):
-        milwright.optimize(NETWORK, tmp_path / "new.mlmodel")
+    for write in (milwright.convert, milwright.optimize):
+        for name in ("new.mlmodel", "new.mlmodelc", "new.onnx", "new.json"):
+            with pytest.raises(milwright.InputError, match="ends in .mlpackage") as raised:
+                write(NETWORK, tmp_path / name)
+            assert raised.value.hint == f"write to {tmp_path / 'new.mlpackage'}"
+    for name in ("new.mlmodel", "new.mlpackage", "new.zip"):
+        with pytest.raises(milwright.InputError, match="ends in .mlmodelc"):
+            milwright.Model(there).compile_to(tmp_path / name)
+    # Words are looked at, also where they would not be used.
+    for write in (milwright.convert, milwright.optimize):
+        with pytest.raises(milwright.InputError, match="one of crop, pad, stretch, exact"):
+            write(NETWORK, fit="squash")
+    with pytest.raises(milwright.InputError, match="snr"):
+        milwright.optimize(NETWORK, metric="rmse")
     with pytest.raises(milwright.InputError, match="one of ios15, ios16, ios17, ios18"):
         milwright.convert(NETWORK, target_os="ios14")
     with pytest.raises(milwright.InputError, match="one of float32, float16"):

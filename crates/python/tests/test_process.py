@@ -146,6 +146,15 @@ def test_what_progress_raises_ends_the_work(tmp_path, exception):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_the_last_call_of_progress_raises_ends_the_work(tmp_path):
+    calls = []
+    milwright.optimize(DIGITS, quantize="int8", progress=lambda *at: calls.append(at))
+    left = iter(calls[:-1])
+    with pytest.raises(StopIteration):
+        milwright.optimize(DIGITS, tmp_path / "small.mlpackage", quantize="int8", progress=lambda *_: next(left))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_progress_is_called_on_the_thread_of_the_caller():
     import threading
 

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use milwright::{Container, Result};
+use milwright::{Container, Result, check_name};
 
 use crate::common;
-use crate::destination::{Force, check_extension};
+use crate::destination::Force;
 use crate::printer::Printer;
 
 /// Compiles a model as Core ML does on a Mac: to an .mlmodelc folder, which apps load without compiling.
@@ -32,7 +32,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<()> {
         let stem = args.model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         PathBuf::from(format!("{stem}.mlmodelc"))
     });
-    check_extension(&output, "mlmodelc")?;
+    check_name(&output, Container::Mlmodelc)?;
     args.force.check_model(&output, Container::Mlmodelc, &args.model)?;
     model.compile_over(&output, args.force.existing()).map_err(Force::explain)?;
     if printer.is_json() {

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use milwright::{
     ComputePrecision, Container, ConvertReport, Converter, ImportOptions, Model, OnnxSize, Progress, Result,
-    Tensor, Tolerance, npy,
+    Tensor, Tolerance, check_name, npy,
 };
 
 use crate::common::{self, Global, InputArgs, TargetOsArg};
-use crate::destination::{Force, check_extension};
+use crate::destination::Force;
 use crate::printer::{Printer, bytes};
 use crate::progress;
 
@@ -81,7 +81,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         let stem = args.model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         PathBuf::from(format!("{stem}.mlpackage"))
     });
-    check_extension(&output, "mlpackage")?;
+    check_name(&output, Container::Mlpackage)?;
     args.force.check_model(&output, Container::Mlpackage, &args.model)?;
     let mut converter = Converter::new()
         .precision(match args.precision {

@@ -1,19 +1,17 @@
 //! `milwright optimize`
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use milwright::{
     Compression, CompressionConfig, Container, Error, ErrorKind, Family, KeptOp, OPTIONS, OptimizeReport,
-    Optimizer, Progress, Quantization, Result, Tolerance, WeightReport,
+    Optimizer, Progress, Quantization, Result, Tolerance, WeightReport, check_name, read_text,
 };
 
 use super::smallest;
 use crate::common::{self, Global, InputArgs, TargetArg, TargetOsArg};
-use crate::destination::{Force, check_extension};
+use crate::destination::Force;
 use crate::printer::{Printer, bytes, duration, number};
 use crate::progress;
 
@@ -69,7 +67,7 @@ pub struct Args {
 pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     let model = common::open(&args.model)?;
     let output = args.output.clone().unwrap_or_else(|| default_output(args));
-    check_extension(&output, "mlpackage")?;
+    check_name(&output, Container::Mlpackage)?;
     args.force.check_model(&output, Container::Mlpackage, &args.model)?;
     args.search.check(&args.force)?;
     let mut optimizer = Optimizer::new()
@@ -154,16 +152,8 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
 
 /// What `--quantize` or `--config` says.
 fn configuration(args: &Args) -> Result<CompressionConfig> {
-    /// More than any configuration of one entry for each weight takes.
-    const MAX_BYTES: u64 = 16 << 20;
     let Some(path) = &args.config else { return Ok(args.quantize.clone().into()) };
-    let read = || {
-        let mut text = String::new();
-        File::open(path)?.take(MAX_BYTES).read_to_string(&mut text)?;
-        Ok(text)
-    };
-    let text = read().map_err(|e: std::io::Error| Error::io("read", path, e))?;
-    text.parse().map_err(|why: String| {
+    read_text(path)?.parse().map_err(|why: String| {
         Error::new(ErrorKind::InvalidInput, why)
             .with_hint("docs/optimize.md has examples of configurations")
             .at(path)

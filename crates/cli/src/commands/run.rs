@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use milwright::json::dictionary_as_json;
 use milwright::{
     Dictionary, Error, ErrorKind, FeatureType, Files, FunctionInfo, InferenceRequest, InputFolder,
     LoadOptions, Loaded, Model, Precision, Prediction, Result, SampleSource, Samples, Session, Tensor,
@@ -21,8 +22,9 @@ use crate::progress;
 /// Runs a model: once, for every file of a folder, or for several steps.
 ///
 /// Inputs that are not given are drawn to suit the model, from the seed. Small outputs are printed, of a classifier the
-/// best classes. With --output, each output is written as DIR/NAME.npy (images as DIR/NAME.png as well), and drawn
-/// inputs as DIR/inputs/NAME.npy.
+/// best classes. With --output, each output is written as DIR/NAME.npy (images as DIR/NAME.png, and dictionaries as
+/// DIR/NAME.json, as well), and drawn inputs as DIR/inputs/NAME.npy, or NAME.json: `--inputs DIR/inputs` gives the same
+/// again.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -174,7 +176,7 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
 fn summary(args: &Args, info: Option<&FunctionInfo>, prediction: &Prediction, took: Duration) -> Run {
     Run {
         run_seconds: took.as_secs_f64(),
-        outputs: prediction.outputs().iter().map(|(n, t)| (n.clone(), Summary::new(t, args.data))).collect(),
+        outputs: Summary::all(prediction, info, args.data),
         top: outputs::best(prediction, info, args.top).map(|(_, classes)| classes),
     }
 }
@@ -225,7 +227,7 @@ fn run_folder(
                     }
                     let best = outputs::best(&prediction, info, 1).and_then(|(_, mut best)| best.pop());
                     let short = best.map(|c| format!("{}  {}", c.label(), c.probability()));
-                    let short = short.unwrap_or_else(|| outputs::in_short(&prediction));
+                    let short = short.unwrap_or_else(|| outputs::in_short(&prediction, info));
                     table.add_row(vec![name.clone(), short]);
                     if printer.is_json() {
                         let run = Some(summary(args, info, &prediction, took));
@@ -299,7 +301,7 @@ fn run_steps(
         } else {
             let best = outputs::best(&prediction, info, 1).and_then(|(_, mut best)| best.pop());
             let short = best.map(|c| format!("{}  {}", c.label(), c.probability()));
-            table.add_row(vec![name, short.unwrap_or_else(|| outputs::in_short(&prediction))]);
+            table.add_row(vec![name, short.unwrap_or_else(|| outputs::in_short(&prediction, info))]);
         }
         bar.inc(1);
     }
@@ -384,6 +386,14 @@ fn check_outputs(args: &Args, model: &Model, sets: impl IntoIterator<Item = Stri
     Ok(())
 }
 
+/// How a tensor is written.
+enum Form<'a> {
+    Array,
+    Image(&'a FeatureType),
+    /// With its keys.
+    Dictionary(&'a Tensor),
+}
+
 fn write(
     args: &Args,
     folder: &Path,
@@ -398,25 +408,33 @@ fn write(
     for (name, tensor) in prediction.outputs() {
         let file = names.file(name);
         let feature = info.and_then(|f| f.outputs.iter().find(|o| o.name == *name));
-        outputs.push((folder.join(format!("{file}.npy")), tensor, None));
+        outputs.push((folder.join(format!("{file}.npy")), tensor, Form::Array));
         if let Some(ty @ FeatureType::Image { .. }) = feature.map(|f| &f.ty) {
-            outputs.push((folder.join(format!("{file}.png")), tensor, Some(ty)));
+            outputs.push((folder.join(format!("{file}.png")), tensor, Form::Image(ty)));
+        }
+        if let Some(keys) = outputs::keys(prediction, info, name) {
+            outputs.push((folder.join(format!("{file}.json")), tensor, Form::Dictionary(keys)));
         }
     }
     let inputs_folder = folder.join("inputs");
     let mut names = FileNames::default();
     for (name, tensor) in request.inputs().iter().filter(|(n, _)| drawn.contains(n)) {
-        outputs.push((inputs_folder.join(format!("{}.npy", names.file(name))), tensor, None));
+        let file = names.file(name);
+        outputs.push(match request.keys(name) {
+            Some(keys) => (inputs_folder.join(format!("{file}.json")), tensor, Form::Dictionary(keys)),
+            None => (inputs_folder.join(format!("{file}.npy")), tensor, Form::Array),
+        });
     }
     args.force.check_files(outputs.iter().map(|(path, ..)| path.clone()))?;
 
     let mut files = Files::new(args.force.existing());
-    for (path, tensor, image) in outputs {
+    for (path, tensor, form) in outputs {
         let parent = path.parent().unwrap_or(folder);
         std::fs::create_dir_all(parent).map_err(|e| Error::io("create", parent, e))?;
-        match image {
-            Some(ty) => files.png(path, tensor, ty)?,
-            None => files.npy(path, tensor)?,
+        match form {
+            Form::Array => files.npy(path, tensor)?,
+            Form::Image(ty) => files.png(path, tensor, ty)?,
+            Form::Dictionary(keys) => files.text(path, &format!("{}\n", dictionary_as_json(keys, tensor)))?,
         }
     }
     files.commit().map_err(Force::explain)

@@ -59,9 +59,9 @@ pub fn try_lock(path: &Path) -> io::Result<Option<Guard>> {
 ///
 /// # Errors
 ///
-/// Those of the system.
+/// Those of the system; it is not a regular file.
 pub fn try_lock_shared(path: &Path) -> io::Result<Option<Guard>> {
-    let file = File::open(path)?;
+    let file = open_without_links(OpenOptions::new().read(true), path)?;
     match file.try_lock_shared() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(None),

@@ -9,7 +9,7 @@ use milwright_convert::onnx::original_names;
 use serde::Serialize;
 use serde::ser::SerializeMap as _;
 
-use crate::provenance::{depends_on_inputs, measure};
+use crate::provenance::Provenance;
 use crate::target::reference;
 use crate::{
     ColorSpace, Differences, Error, FeatureInfo, FeatureType, InferenceRequest, LoadOptions, Measure, Model,
@@ -256,8 +256,7 @@ impl Expected {
         let options = LoadOptions { function: self.function.clone(), ..options.clone() };
         let colors = Colors::of(a, b, function);
         let renames = Renames::of(a, b, function);
-        let mut outputs =
-            Outputs { model: a, function, of_scores: self.of_scores, renames: &renames, outputs: Vec::new() };
+        let mut outputs = Outputs::new(a, function, self.of_scores, &renames);
         let mut expected = self.predictions.iter();
         let requests: Vec<_> = samples.requests.iter().map(|r| renames.request(&colors.request(r))).collect();
         let ran = run(b, &options, &requests, &mut |found| {
@@ -390,6 +389,7 @@ fn check_inputs(a: &Model, b: &Model, function: Option<&str>, renames: &Renames)
 struct Outputs<'a> {
     model: &'a Model,
     function: Option<&'a str>,
+    provenance: Provenance<'a>,
     of_scores: bool,
     renames: &'a Renames,
     outputs: Vec<(String, Differences)>,
@@ -398,7 +398,17 @@ struct Outputs<'a> {
 /// Adds two results to the sums of an output.
 type Add = fn(&mut Differences, &Tensor, &Tensor);
 
-impl Outputs<'_> {
+impl<'a> Outputs<'a> {
+    fn new(
+        model: &'a Model,
+        function: Option<&'a str>,
+        of_scores: bool,
+        renames: &'a Renames,
+    ) -> Outputs<'a> {
+        let provenance = Provenance::of(model, function);
+        Outputs { model, function, provenance, of_scores, renames, outputs: Vec::new() }
+    }
+
     fn add(&mut self, expected: &Prediction, found: &Prediction, add: Add) {
         for (name, a) in expected.outputs() {
             let keys = (self.keys(expected, name), self.keys(found, name));
@@ -430,12 +440,12 @@ impl Outputs<'_> {
 
     fn sums(&mut self, name: &str, first: &Tensor) -> &mut Differences {
         let at = self.outputs.iter().position(|(n, _)| n == name).unwrap_or_else(|| {
-            let measure = match measure(self.model, self.function, name, first) {
+            let measure = match self.provenance.measure(name, first) {
                 Measure::Numbers if self.of_scores => Measure::Scores,
                 measure => measure,
             };
             let sums = Differences::new(measure);
-            let depends = depends_on_inputs(self.model, self.function, name);
+            let depends = self.provenance.depends_on_inputs(name);
             self.outputs.push((name.to_owned(), if depends { sums } else { sums.fixed() }));
             self.outputs.len() - 1
         });

@@ -1,12 +1,12 @@
 //! Draws samples that fit what a model declares.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use milwright_mil::engine::CompileOptions;
 use milwright_mil::infer::{Facts, infer};
-use milwright_mil::{Arg, DType, Dim, Function, Op, OpKind, Tensor, TensorType, Type, ValueId};
+use milwright_mil::{Arg, DType, Dim, Function, Op, OpId, OpKind, Tensor, TensorType, Type, ValueId};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
@@ -71,9 +71,17 @@ impl Samples {
                 others.push(draw(&at_size, count, &mut random).map_err(|e| e.at(model.path()))?);
             }
         }
-        let ranges = inputs.iter().map(|i| (i.name.clone(), i.values.to_string())).collect();
+        let ranges = ranges_in_words(&inputs);
         Ok(Samples { requests, source: SampleSource::Drawn { seed, ranges }, others })
     }
+}
+
+/// What was drawn for each input. Of very many, only the first are named: every output of a report repeats it.
+fn ranges_in_words(inputs: &[Drawn]) -> BTreeMap<String, String> {
+    const NAMED: usize = 64;
+    let named = inputs.iter().take(NAMED).map(|i| (i.name.clone(), i.values.to_string()));
+    let others = inputs.len().saturating_sub(NAMED);
+    named.chain((others > 0).then(|| ("others".to_owned(), format!("of {others} more inputs")))).collect()
 }
 
 /// Draws one sample.
@@ -167,8 +175,8 @@ fn check_size(inputs: &[Drawn], count: usize, limit: u64) -> Result<()> {
     };
     let message = format!(
         "drawing {count} sets of inputs takes {} of memory, and the limit is {}: the input `{}` has the shape {:?}",
-        gigabytes(total),
-        gigabytes(limit),
+        size_in_words(total),
+        size_in_words(limit),
         largest.name,
         largest.shape
     );
@@ -176,8 +184,8 @@ fn check_size(inputs: &[Drawn], count: usize, limit: u64) -> Result<()> {
     Err(Error::new(ErrorKind::OutOfMemory, message).with_hint(hint))
 }
 
-fn gigabytes(bytes: u64) -> String {
-    format!("{:.3} GB", bytes as f64 / 1e9)
+fn size_in_words(bytes: u64) -> String {
+    if bytes < 1_000_000 { format!("{bytes} bytes") } else { format!("{:.3} GB", bytes as f64 / 1e9) }
 }
 
 impl Drawn {
@@ -442,10 +450,11 @@ fn rows_of_tables(
     shape: impl Fn(&Drawn) -> &Vec<usize>,
 ) -> Vec<Option<Values>> {
     let (facts, _) = facts_at(program, |name| inputs.iter().find(|i| i.name == name).map(&shape));
+    let uses = Uses::of(program);
     let values = |input: &Drawn| {
         let indexes = matches!(input.values, Values::Below(_) | Values::Unit);
         let value = program.inputs.iter().copied().find(|&v| program[v].name == input.name);
-        let rows = table_size(program, &facts, value.filter(|_| indexes)?)?;
+        let rows = table_size(program, &facts, &uses, value.filter(|_| indexes)?)?;
         Some(Values::Below(rows.clamp(1, i32::MAX as usize) as u64))
     };
     inputs.iter().map(values).collect()
@@ -595,15 +604,39 @@ fn other_shapes(ty: &TensorType, feature: Option<&FeatureType>, shape: &[usize])
     }
 }
 
+/// The ops of a program in order of execution, and where each value is used.
+struct Uses {
+    ops: Vec<OpId>,
+    places: HashMap<ValueId, Vec<usize>>,
+}
+
+impl Uses {
+    fn of(program: &Function) -> Uses {
+        let ops = program.walk();
+        let mut places: HashMap<ValueId, Vec<usize>> = HashMap::new();
+        for (at, &op) in ops.iter().enumerate() {
+            for value in program[op].values() {
+                places.entry(value).or_default().push(at);
+            }
+        }
+        Uses { ops, places }
+    }
+
+    fn of_value(&self, value: ValueId) -> impl Iterator<Item = usize> {
+        self.places.get(&value).into_iter().flatten().copied()
+    }
+}
+
 /// The number of integers, starting at 0, that an input may have so that they are valid rows of every table that it
 /// indexes (by `gather` and `scatter`), and valid classes (of `one_hot`). The search follows casts, reshapes, and sums
 /// and products with constants.
-fn table_size(program: &Function, facts: &Facts, input: ValueId) -> Option<usize> {
+fn table_size(program: &Function, facts: &Facts, uses: &Uses, input: ValueId) -> Option<usize> {
     // For each value that depends on the input, the factor and the summand.
     let mut reached: HashMap<ValueId, (f64, f64)> = HashMap::from([(input, (1.0, 0.0))]);
     let mut smallest: Option<usize> = None;
-    for op in program.walk() {
-        let op = &program[op];
+    let mut next: BTreeSet<usize> = uses.of_value(input).collect();
+    while let Some(place) = next.pop_first() {
+        let op = &program[uses.ops[place]];
         let found = |name: &str| op.value(name).and_then(|v| reached.get(&v)).copied();
         let size = |name: &str| {
             op.value(name).and_then(|v| facts.ty(program, v).as_tensor()).map(|t| t.shape.clone())
@@ -672,6 +705,7 @@ fn table_size(program: &Function, facts: &Facts, input: ValueId) -> Option<usize
         };
         if let Some(now) = now {
             reached.extend(op.outputs.iter().map(|&v| (v, now)));
+            next.extend(op.outputs.iter().flat_map(|&v| uses.of_value(v)).filter(|&user| user > place));
         }
     }
     smallest

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use milwright_formats::nearest;
-use milwright_mil::{Dim, Tensor, TensorType};
+use milwright_mil::{DType, Dim, Tensor, TensorType};
 
-use super::{SampleSource, Samples};
+use super::{InputValue, SampleSource, Samples};
 use crate::image::Fit;
 use crate::{Error, FeatureType, InferenceRequest, Model, Result, image, npy, npz};
 
@@ -37,11 +37,12 @@ impl Samples {
 
 /// A folder of samples. Opening it reads no inputs yet.
 ///
-/// A sample is a folder with one file per input: `NAME.npy` or `NAME.npz`; for an image also `NAME.png`, `NAME.jpg` or
-/// `NAME.jpeg`. This folder may be a sample, and so may its subfolders. For a model with a single input, every image
-/// or array in the folder and in its subfolders is a sample, whatever its name. Hidden files are ignored. An array is
-/// a stack of samples if it has one dimension more than the input, or if its first dimension is a multiple of the
-/// input's.
+/// A sample is a folder with one file per input: `NAME.npy`, `NAME.npz`, `NAME.json` or `NAME.txt`; for an image also
+/// `NAME.png`, `NAME.jpg` or `NAME.jpeg`; for a dictionary only `NAME.json`. This folder may be a sample, and so may its
+/// subfolders. For a model with a single input, every image or array in the folder and in its subfolders is a sample,
+/// whatever its name (every `.txt` file for a text, every `.json` file for a dictionary). Hidden files are ignored. An
+/// array is a stack of samples if it has one dimension more than the input, or if its first dimension is a multiple of
+/// the input's.
 #[derive(Clone, Debug)]
 pub struct InputFolder {
     root: PathBuf,
@@ -191,7 +192,7 @@ impl InputFolder {
             self.ignored.extend(others);
             return missing;
         };
-        let extensions = input.extensions();
+        let extensions = input.extensions_of_any_name();
         let is_input = |f: &PathBuf| extensions.contains(&extension(f).as_str());
         let (inputs, others): (Vec<PathBuf>, Vec<PathBuf>) = others.partition(is_input);
         self.ignored.extend(others);
@@ -224,16 +225,28 @@ fn no_file(missing: &[String], folder: &Path, files: &[PathBuf]) -> Error {
     let images = if other_images { "; images are read as PNG and JPEG" } else { "" };
     Error::invalid(format!("there is no file for the input {}", missing.join(", ")))
         .with_hint(format!(
-            "{instead}name each file after its input: NAME.npy, or NAME.png for an image{images}{near}"
+            "{instead}name each file after its input: NAME.npy, NAME.png for an image, or NAME.json for a dictionary{images}{near}"
         ))
         .at(folder)
 }
 
 impl Input {
-    /// The extensions of files for this input.
+    /// The extensions of files with the name of this input, the preferred one first.
     fn extensions(&self) -> &'static [&'static str] {
         match self.feature {
+            Some(FeatureType::Image { .. }) => &["npy", "npz", "png", "jpg", "jpeg", "json", "txt"],
+            Some(FeatureType::Dictionary { .. }) => &["json"],
+            // Images are found here to be refused.
+            _ => &["npy", "npz", "json", "txt", "png", "jpg", "jpeg"],
+        }
+    }
+
+    /// The extensions of files that are taken for this input, if it is the only one, whatever their names.
+    fn extensions_of_any_name(&self) -> &'static [&'static str] {
+        match self.feature {
             Some(FeatureType::Image { .. }) => &["npy", "npz", "png", "jpg", "jpeg"],
+            Some(FeatureType::Dictionary { .. }) => &["json"],
+            Some(FeatureType::String) => &["npy", "npz", "txt"],
             _ => &["npy", "npz"],
         }
     }
@@ -269,18 +282,26 @@ fn entries(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     Ok((files, folders))
 }
 
-/// The file that is named after an input. Arrays take precedence over images.
+/// The file that is named after an input.
 fn named_file(files: &[PathBuf], input: &Input) -> Option<PathBuf> {
     let rank = |file: &Path| {
         let is_named = file.file_stem().is_some_and(|stem| stem.to_string_lossy() == input.name);
         let extension = extension(file);
-        let rank = ["npy", "npz", "png", "jpg", "jpeg"].iter().position(|e| *e == extension);
+        let rank = input.extensions().iter().position(|e| *e == extension);
         rank.filter(|_| is_named)
     };
     files.iter().filter(|file| rank(file).is_some()).min_by_key(|file| rank(file)).cloned()
 }
 
-fn read_input(path: &Path, input: &Input, fit: Fit) -> Result<Tensor> {
+fn read_input(path: &Path, input: &Input, fit: Fit) -> Result<InputValue> {
+    if matches!(extension(path).as_str(), "json" | "txt") {
+        let shape = input.tensor.as_ref().and_then(TensorType::fixed_shape);
+        return InputValue::read(path, &input.name, input.feature.as_ref(), shape.as_deref());
+    }
+    read_array(path, input, fit).map(InputValue::Tensor)
+}
+
+fn read_array(path: &Path, input: &Input, fit: Fit) -> Result<Tensor> {
     let is_image = matches!(extension(path).as_str(), "png" | "jpg" | "jpeg");
     if is_image && !matches!(input.feature, Some(FeatureType::Image { .. })) {
         let message =
@@ -335,14 +356,18 @@ pub fn read_file_fitted(path: &Path, ty: Option<&FeatureType>, fit: Fit) -> Resu
 /// Splits stacks into samples.
 fn unstack(
     declared: &[Input],
-    inputs: BTreeMap<String, Tensor>,
+    inputs: BTreeMap<String, InputValue>,
     folder: &Path,
 ) -> Result<Vec<InferenceRequest>> {
-    let mut stacks: Vec<(String, Vec<Tensor>)> = Vec::new();
-    for (name, tensor) in inputs {
+    let mut stacks: Vec<(String, Vec<InputValue>)> = Vec::new();
+    for (name, value) in inputs {
         let ty = declared.iter().find(|i| i.name == name).and_then(|i| i.tensor.as_ref());
-        let parts = ty.and_then(|ty| split(&tensor, ty)).unwrap_or_else(|| vec![tensor]);
-        stacks.push((name, parts));
+        let parts = match (&value, ty) {
+            (InputValue::Tensor(tensor), Some(ty)) => split(tensor, ty),
+            _ => None,
+        };
+        let parts = parts.map(|parts| parts.into_iter().map(InputValue::Tensor).collect());
+        stacks.push((name, parts.unwrap_or_else(|| vec![value])));
     }
     let height = stacks.iter().map(|(_, p)| p.len()).max().unwrap_or(0);
     if let Some((name, parts)) = stacks.iter().find(|(_, p)| p.len() != height) {
@@ -350,7 +375,7 @@ fn unstack(
         return Err(Error::invalid(message).at(folder));
     }
     let request = |i: usize| {
-        stacks.iter().fold(InferenceRequest::new(), |r, (name, parts)| r.input(name, parts[i].clone()))
+        stacks.iter().fold(InferenceRequest::new(), |r, (name, parts)| parts[i].clone().add_to(r, name))
     };
     Ok((0..height).map(request).collect())
 }
@@ -360,7 +385,8 @@ fn split(tensor: &Tensor, ty: &TensorType) -> Option<Vec<Tensor>> {
         shape.len() == ty.rank() && shape.iter().zip(&ty.shape).all(|(n, d)| d.agrees(Dim::Fixed(*n)))
     };
     let shape = tensor.shape();
-    if fits(shape) || tensor.dtype().is_sub_byte() || shape.is_empty() {
+    let is_text = tensor.dtype() == DType::String;
+    if fits(shape) || tensor.dtype().is_sub_byte() || is_text || shape.is_empty() {
         return None;
     }
     let part: Vec<usize> = if fits(&shape[1..]) {

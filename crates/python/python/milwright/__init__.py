@@ -288,7 +288,7 @@ def optimize(
     """
     report = _native.optimize(
         os.fspath(model),
-        _package(output),
+        None if output is None else os.fspath(output),
         force=force,
         quantize=quantize,
         config=_configuration(config, quantize),
@@ -354,7 +354,7 @@ def convert(
     """
     found = _native.convert(
         os.fspath(model),
-        _package(output),
+        None if output is None else os.fspath(output),
         force=force,
         target_os=target_os,
         precision=precision,
@@ -403,8 +403,7 @@ def _configuration(config: StrPath | Mapping[str, Any] | None, quantize: str) ->
         raise InputError(message, kind="InvalidInput", hint="leave out one of them; a global setting of `config` can be a form")
     if isinstance(config, Mapping):
         return json.dumps(config)
-    with open(config, encoding="utf-8") as file:
-        return file.read()
+    return _native.read_text(os.fspath(config))
 
 
 def weights(model: StrPath, *, min_elements: int = 2048) -> list[dict[str, Any]]:
@@ -412,22 +411,6 @@ def weights(model: StrPath, *, min_elements: int = 2048) -> list[dict[str, Any]]
     (``sparsity``), number of distinct values, and the ops that use it, with their constants by parameter. Compressed weights
     are described as they are when expanded."""
     return json.loads(_native.weights(os.fspath(model), min_elements=min_elements))
-
-
-def _package(output: StrPath | None) -> str | None:
-    """The name of a package to write. Names of other kinds of Core ML models are refused."""
-    if output is None:
-        return None
-    path = os.fspath(output)
-    stem, extension = os.path.splitext(path)
-    refusals = {
-        ".mlmodel": "an .mlmodel is a single file, without room for the weights of ML programs",
-        ".mlmodelc": "Model.compile_to makes an .mlmodelc of the result",
-    }
-    if why := refusals.get(extension.lower()):
-        message = f"{path}: the result is a folder that ends in .mlpackage: {why}"
-        raise InputError(message, kind="InvalidInput", hint=f"write to {stem}.mlpackage", path=path)
-    return path
 
 
 def compare(
