@@ -89,8 +89,7 @@ fn whole(random: &mut Random, sets: usize) -> Results {
 fn judge(a: &[Prediction], b: &[Prediction], tolerance: Option<f64>) -> Vec<String> {
     static MODEL: LazyLock<Model> = LazyLock::new(|| Model::open(DIGITS).unwrap());
     let renames = Renames::default();
-    let mut outputs =
-        Outputs { model: &MODEL, function: None, of_scores: false, renames: &renames, outputs: Vec::new() };
+    let mut outputs = Outputs::new(&MODEL, None, false, &renames);
     a.iter().zip(b).for_each(|(a, b)| outputs.add(a, b, Differences::add));
     let mut outputs = outputs.finish(&MODEL, &MODEL);
     excuse_choices(&mut outputs);

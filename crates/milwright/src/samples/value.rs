@@ -273,6 +273,5 @@ mod tests {
         let words = FeatureType::Sequence { element: KeyType::String };
         let text = InputValue::from_json("x", Some(&words), None, &serde_json::json!(["NaN"])).unwrap();
         assert_eq!(text, InputValue::Tensor(Tensor::from_strings(&[1], vec!["NaN".to_owned()]).unwrap()));
-        assert!(read(words).is_err());
     }
 }
