@@ -230,8 +230,7 @@ impl Expected {
     pub fn with(&self, b: &Model, found: Vec<Prediction>) -> Comparison {
         let (a, function) = (&self.model, self.function.as_deref());
         let (colors, renames) = (Colors::of(a, b, function), Renames::of(a, b, function));
-        let mut outputs =
-            Outputs { model: a, function, of_scores: self.of_scores, renames: &renames, outputs: Vec::new() };
+        let mut outputs = Outputs::new(a, function, self.of_scores, &renames);
         for (expected, found) in self.predictions.iter().zip(found) {
             outputs.add(expected, &colors.prediction(renames.prediction(found)), Differences::add);
         }

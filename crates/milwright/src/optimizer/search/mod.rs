@@ -12,13 +12,13 @@ use std::sync::Arc;
 
 use milwright_optimize::{Compression, Config, Quantization};
 
-mod estimate;
 mod metric;
 mod path;
 mod plot;
 mod report;
 mod stages;
 mod trials;
+mod weights;
 
 pub use metric::Metric;
 pub use report::{CurvePoint, SearchReport, SearchSamples, SearchedWeight, UniformForm};

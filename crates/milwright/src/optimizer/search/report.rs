@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::metric::{Metric, figure, maybe};
 use super::path::Choice;
-use super::trials::{Proved, Trials, Weight};
+use super::trials::{Proved, Trials};
+use super::weights::{Trial, Weight};
 
 /// What a search for the smallest model found.
 #[derive(Clone, Debug, Serialize)]
@@ -219,8 +220,8 @@ impl Trials<'_> {
         if let (true, Some(why)) = (weight.forms.is_empty(), &weight.left) {
             return why.clone();
         }
-        let measured = |t: &&super::trials::Trial| t.noise.is_some();
-        let does_nothing = |t: &super::trials::Trial| t.noise.iter().flatten().all(|n| *n == 0.0);
+        let measured = |t: &&Trial| t.noise.is_some();
+        let does_nothing = |t: &Trial| t.noise.iter().flatten().all(|n| *n == 0.0);
         if form.is_none()
             && weight.forms.iter().filter(measured).count() > 0
             && weight.forms.iter().filter(measured).all(does_nothing)

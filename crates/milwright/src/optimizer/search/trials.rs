@@ -1,5 +1,7 @@
 //! Compresses weights in every form, and runs choices of them.
 
+mod proof;
+
 use std::collections::{HashMap, HashSet};
 use std::path::Path as FilePath;
 use std::sync::Arc;
@@ -7,15 +9,17 @@ use std::sync::Arc;
 use milwright_mil::{Program, verify};
 use milwright_optimize::{Compressed, Compression, Config, ObservedInputs, compress_again};
 
-use super::estimate::{estimate, probed};
 use super::metric::Metric;
 use super::path::{Choice, Path, Point};
 use super::stages::Stages;
+use super::weights::{Trial, Weight, estimate, probed};
 use crate::optimizer::parts::Source;
 use crate::optimizer::spill::Spill;
 use crate::optimizer::{Observations, Optimizer, Progress, broken, check_raised};
 use crate::proof::Expected;
 use crate::{Cancel, Comparison, Error, ErrorKind, Model, Result};
+
+pub(super) use proof::Proved;
 
 /// The samples on which each weight is measured by itself.
 pub(super) const ISOLATED: usize = 8;
@@ -42,47 +46,11 @@ pub(super) struct Goal {
     pub max_bytes: Option<u64>,
 }
 
-/// A weight of the default function: constants of one name in every part of the model.
-pub(super) struct Weight {
-    pub name: String,
-    pub shape: Vec<usize>,
-    pub elements: usize,
-    /// Bytes as it is.
-    pub bytes: usize,
-    /// The forms that make it smaller.
-    pub forms: Vec<Trial>,
-    /// Why it stays as it is, if no form suits it.
-    pub left: Option<String>,
-}
-
-/// A weight in a form.
-pub(super) struct Trial {
-    /// The place in the list of forms.
-    pub form: usize,
-    pub bytes: usize,
-    /// The SNR of the weight, or of what it makes of observed inputs, in dB.
-    pub local_db: f64,
-    /// What it adds to the noise of each output, measured, or estimated from the other forms of the weight; `None` if
-    /// nothing is known.
-    pub noise: Option<Vec<f64>>,
-}
-
 /// A choice that was run on all samples of the search.
 pub(super) struct Tried {
     pub choice: Choice,
     pub bytes: u64,
     pub comparison: Comparison,
-}
-
-/// What the proof found.
-#[derive(Default)]
-pub(super) struct Proved {
-    /// The figure of the result on unseen samples.
-    pub figure: Option<f64>,
-    /// The best form for all weights, its bytes and its figure on unseen samples.
-    pub uniform: Option<(usize, u64, Option<f64>)>,
-    /// How many choices were refused by the proof.
-    pub refused: usize,
 }
 
 pub(super) struct Trials<'a> {
@@ -746,151 +714,6 @@ impl<'a> Trials<'a> {
         let places = (0..self.tried.len()).filter(holds);
         let best = places.reduce(|a, b| if self.is_better(b, a) { b } else { a })?;
         Some(self.tried[best].choice.clone())
-    }
-
-    /// Runs the best choice on samples that the search has not seen, and replaces it while it does not hold there; and by
-    /// the best form for all weights, if that is no larger.
-    pub fn prove(&mut self, best: &mut Choice, unseen: Option<&Expected>, most: usize) -> Result<Proved> {
-        let Goal { metric, tolerance, .. } = self.goal;
-        let mut proved = Proved::default();
-        let mut uniform: Vec<usize> = (0..self.forms.len()).collect();
-        uniform.retain(|&f| {
-            let place = self.places.get(&self.uniform(f));
-            place.is_some_and(|&place| self.refusal(place, tolerance).is_none())
-        });
-        let place = |trials: &Trials<'_>, form: usize| trials.places[&trials.uniform(form)];
-        uniform.sort_by(|&a, &b| {
-            let (a, b) = (place(self, a), place(self, b));
-            if self.is_better(a, b) { std::cmp::Ordering::Less } else { std::cmp::Ordering::Greater }
-        });
-        let Some(unseen) = unseen else {
-            proved.uniform = uniform.first().map(|&form| (form, self.bytes(&self.uniform(form)), None));
-            return Ok(proved);
-        };
-        let check = |trials: &mut Trials<'_>, choice: &Choice| -> Result<(Option<String>, f64)> {
-            let model = trials.model(choice)?;
-            let comparison = unseen.against(&model, &trials.loading(), &mut || ())?;
-            let figure = metric.worst(&comparison).unwrap_or(metric.perfect());
-            Ok((metric.failure(&comparison, tolerance), figure))
-        };
-        for form in uniform {
-            let choice = self.uniform(form);
-            let (failure, figure) = check(self, &choice)?;
-            if failure.is_none() {
-                proved.uniform = Some((form, self.bytes(&choice), Some(figure)));
-                break;
-            }
-        }
-        let mut refused = HashSet::new();
-        let even = vec![1.0; self.outputs()];
-        let mut last = String::new();
-        let mut holds = false;
-        for _ in 0..most {
-            let (failure, figure) = check(self, best)?;
-            let Some(failure) = failure else {
-                proved.figure = Some(figure);
-                holds = true;
-                break;
-            };
-            tracing::debug!("on unseen samples: {failure}");
-            last = failure;
-            proved.refused += 1;
-            refused.insert(best.clone());
-            self.searched = self.searched.zip(tolerance).map(|(s, limit)| metric.stricter(s, limit, figure));
-            self.best = self.best_within(self.searched, &refused);
-            if let Some(path) = self.path.clone() {
-                self.follow(&path, self.searched)?;
-                self.refine(&even, &mut |_| ())?;
-            }
-            match self.best_within(self.searched, &refused) {
-                Some(next) => *best = next,
-                None => break,
-            }
-        }
-        if let Some((form, bytes, figure)) = proved.uniform {
-            let is_no_better = match (tolerance, figure, proved.figure) {
-                (None, Some(theirs), Some(ours)) => !metric.is_better(ours, theirs),
-                _ => bytes <= self.bytes(best),
-            };
-            if !holds || is_no_better {
-                *best = self.uniform(form);
-                proved.figure = figure;
-                holds = true;
-            }
-        }
-        if !holds {
-            return Err(self.nothing_holds(&last));
-        }
-        Ok(proved)
-    }
-
-    /// The best choice of fewer bytes.
-    pub fn smaller(&mut self, best: &Choice, most: u64) -> Result<Option<Choice>> {
-        self.goal.max_bytes = Some(most);
-        if self.goal.tolerance.is_some() {
-            return Ok(None);
-        }
-        if let Some(path) = self.path.clone() {
-            self.follow(&path, None)?;
-        }
-        Ok(self.best_within(None, &HashSet::from([best.clone()])))
-    }
-
-    /// The error for a goal that nothing reaches.
-    pub fn nothing_holds(&self, last: &str) -> Error {
-        let metric = self.goal.metric;
-        let model = &self.source.model;
-        let compressed = |t: &&Tried| t.choice.iter().any(Option::is_some);
-        let all = || self.tried.iter().chain(&self.screened);
-        let usable = all().filter(compressed).filter(|t| metric.failure(&t.comparison, None).is_none());
-        let figure = |t: &Tried| metric.worst(&t.comparison).unwrap_or(metric.perfect());
-        let what = |tried: &Tried| {
-            let form = self.uniform_form(&tried.choice);
-            form.map_or("a form for each weight".to_owned(), |f| {
-                format!("`{}` for all weights", self.forms[f])
-            })
-        };
-        if self.weights.iter().all(|w| w.forms.is_empty()) {
-            let why = self.weights.iter().find_map(|w| w.left.clone());
-            let why = why.map_or(
-                "it has none of two or more dimensions and more than 2048 elements".to_owned(),
-                |w| format!("the first {w}"),
-            );
-            return Error::invalid(format!("there are no weights to compress: {why}"))
-                .with_hint("`--quantize dense` with `--smallest` compresses weights anew that are compressed already")
-                .at(model.path());
-        }
-        match self.goal.tolerance {
-            Some(limit) => {
-                let best = usable.reduce(|a, b| if metric.is_better(figure(b), figure(a)) { b } else { a });
-                let reached = best.map_or("every result is broken".to_owned(), |tried| {
-                    format!("the best is {}, by {}", metric.show(figure(tried)), what(tried))
-                });
-                let unseen =
-                    if last.is_empty() { String::new() } else { format!(" (on unseen samples: {last})") };
-                let limit = metric.show(limit);
-                let message = format!(
-                    "nothing smaller is within {limit} of the original by {metric}: {reached}{unseen}"
-                );
-                Error::new(ErrorKind::Tolerance, message)
-                    .with_hint("nothing was written; allow more, or give more samples of real inputs, which forms are fitted to")
-                    .at(model.path())
-            }
-            None => {
-                let least = all().map(|t| t.bytes).min().unwrap_or(self.rest);
-                self.too_large(least)
-            }
-        }
-    }
-
-    /// The error for a size that nothing has.
-    pub fn too_large(&self, bytes: u64) -> Error {
-        let most = self.goal.max_bytes.unwrap_or_default();
-        let message = format!("nothing has at most {most} bytes: the smallest has {bytes}");
-        let rest = self.rest;
-        Error::new(ErrorKind::Tolerance, message)
-            .with_hint(format!("nothing was written; what is not weights takes about {rest} bytes; allow more bytes, or a lower tolerance"))
-            .at(self.source.model.path())
     }
 }
 

@@ -1,9 +1,32 @@
-//! Which forms of a weight are run by itself, and what the others add to the noise.
-
-use super::trials::Weight;
+//! Weights and their forms: which forms are run by themselves, and what the others add to the noise.
 
 /// How many forms of a weight are run by itself; what the others add follows from these.
 const PROBED: usize = 3;
+
+/// A weight of the default function: constants of one name in every part of the model.
+pub(super) struct Weight {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub elements: usize,
+    /// Bytes as it is.
+    pub bytes: usize,
+    /// The forms that make it smaller.
+    pub forms: Vec<Trial>,
+    /// Why it stays as it is, if no form suits it.
+    pub left: Option<String>,
+}
+
+/// A weight in a form.
+pub(super) struct Trial {
+    /// The place in the list of forms.
+    pub form: usize,
+    pub bytes: usize,
+    /// The SNR of the weight, or of what it makes of observed inputs, in dB.
+    pub local_db: f64,
+    /// What it adds to the noise of each output, measured, or estimated from the other forms of the weight; `None` if
+    /// nothing is known.
+    pub noise: Option<Vec<f64>>,
+}
 
 /// The forms that are not both larger and worse than another one, by what is known of the weight alone.
 fn front(weight: &Weight) -> Vec<usize> {
