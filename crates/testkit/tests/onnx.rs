@@ -9,6 +9,8 @@ use milwright_cpu::{Eager, Executable, Pool, compile};
 use milwright_formats::onnx::OnnxFile;
 use milwright_formats::onnx::proto::tensor_proto::{DataLocation, DataType};
 use milwright_formats::onnx::proto::{ModelProto, StringStringEntryProto, TensorProto, type_proto};
+use milwright_formats::proto::array_feature_type::ShapeFlexibility;
+use milwright_formats::proto::feature_type;
 use milwright_mil::{OpKind, Program, Tensor, verify};
 use milwright_testkit::onnx::{Dim, examples, floats, graph, int, longs, model, node, value};
 use prost::Message as _;
@@ -157,6 +159,38 @@ fn sizes_are_bound_by_name_or_place() {
     let unknown = Options { sizes: [("bach".to_owned(), Size::Fixed(1))].into(), ..options() };
     let text = refusal(&example("dense"), &unknown);
     assert!(text.contains("no input has a size named `bach`") && text.contains("`batch`"), "{text}");
+}
+
+/// How far an open size may go in a package, and its default, follow from what it counts.
+#[test]
+fn open_sizes_are_long_for_signals() {
+    let of = |inputs: &[(&str, DataType, &[Dim<'_>])], nodes| {
+        let inputs = inputs.iter().map(|&(name, ty, shape)| value(name, ty, shape)).collect();
+        let y = value("y", DataType::Float, &[Dim::Name("a"), Dim::Name("b")]);
+        let model = file(&model(graph(nodes, inputs, vec![y], vec![])));
+        let imported = read(&model, &Options { for_package: true, ..options() }).unwrap();
+        let x = &imported.model.description.unwrap().input[0];
+        let Some(feature_type::Type::MultiArrayType(x)) = x.r#type.as_ref().unwrap().r#type.clone() else {
+            panic!("an array")
+        };
+        let Some(ShapeFlexibility::ShapeRange(range)) = x.shape_flexibility else { panic!("a range") };
+        (x.shape, range.size_ranges.iter().map(|r| r.upper_bound).collect::<Vec<_>>())
+    };
+    let relu = || vec![node("Relu", "x", "y", vec![])];
+    let (batch, length) = (Dim::Name("batch"), Dim::Name("n"));
+    let waves = of(&[("x", DataType::Float, &[batch, length])], relu());
+    assert_eq!(waves, (vec![1, 16000], vec![64, 1 << 20]));
+    // The lengths of the waves of a batch count as the batch does.
+    let lengths = ("lengths", DataType::Int64, &[batch][..]);
+    let used = vec![
+        node("Cast", "lengths", "l", vec![int("to", 1)]),
+        node("ReduceSum", "l", "sum", vec![]),
+        node("Add", "x sum", "y", vec![]),
+    ];
+    assert_eq!(of(&[("x", DataType::Float, &[batch, length]), lengths], used).1, [64, 1 << 20]);
+    // Rows of features are no signal.
+    let rows = of(&[("x", DataType::Float, &[batch, length, Dim::Size(3)])], relu());
+    assert_eq!(rows.1, [64, 2048, 3]);
 }
 
 #[test]

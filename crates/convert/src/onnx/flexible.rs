@@ -12,10 +12,30 @@ use super::{Options, Size};
 
 /// Sizes that are tried as the default of those that the model leaves open, until the program fits together.
 const CANDIDATES: [usize; 12] = [1, 2, 4, 8, 16, 32, 64, 128, 224, 256, 320, 512];
-/// The largest size of a dimension that the model leaves open, in a package: Core ML plans memory for the largest one,
-/// and takes none without an end for ML programs.
-const MAX_BATCH: usize = 64;
-const MAX_SIZE: usize = 2048;
+/// The default length of a signal, if the program fits together with it: a second of speech.
+const SIGNAL: usize = 16_000;
+
+/// What a size that the model leaves open is likely to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Open {
+    /// Items of a batch: the first of several dimensions.
+    Batch,
+    /// Samples of a signal, such as a waveform: the last dimension of real numbers, the others being one or the batch.
+    Signal,
+    Other,
+}
+
+impl Open {
+    /// The largest size in a package: Core ML plans memory for the largest one, and takes none without an end for ML
+    /// programs.
+    fn most(self) -> usize {
+        match self {
+            Open::Batch => 64,
+            Open::Signal => 1 << 20,
+            Open::Other => 2048,
+        }
+    }
+}
 
 impl Size {
     /// The size that is meant if nobody says another.
@@ -47,7 +67,7 @@ pub(super) fn choose(
         chosen.filter(|_| feature.sizes[i].is_open()).map_or(least, |chosen| chosen.max(least))
     };
     let Some(description) = &mut model.description else { return };
-    let open = open_sizes(inputs);
+    let open = open_sizes(function, inputs);
     let mut bounded = BTreeMap::new();
     for (described, feature) in description.input.iter_mut().zip(inputs) {
         let Some(feature_type::Type::MultiArrayType(array)) =
@@ -63,8 +83,7 @@ pub(super) fn choose(
         if options.for_package {
             for (i, size) in sizes.iter_mut().enumerate().filter(|(_, s)| s.is_open()) {
                 let name = feature.names[i].clone().unwrap_or_default();
-                let is_batch = open.get(&name).copied().unwrap_or(false);
-                let most = if is_batch { MAX_BATCH } else { MAX_SIZE };
+                let most = open.get(&name).copied().unwrap_or(Open::Other).most();
                 let most = most.max(2 * default(feature, i));
                 *size = Size::Range(size.default(), Some(most));
                 bounded.insert(name, (default(feature, i), most));
@@ -79,25 +98,46 @@ pub(super) fn choose(
     }
 }
 
-/// The names of the sizes that are open, and whether each is a batch: the first of several dimensions wherever it occurs.
-fn open_sizes(inputs: &[Feature]) -> BTreeMap<String, bool> {
-    let mut open: BTreeMap<String, bool> = BTreeMap::new();
+/// The names of the sizes that are open, and what each counts.
+fn open_sizes(function: &Function, inputs: &[Feature]) -> BTreeMap<String, Open> {
+    let mut open: BTreeMap<String, (bool, bool, bool)> = BTreeMap::new();
     for feature in inputs {
+        let ty = &function[feature_value(function, feature)].ty;
+        let is_real = ty.as_tensor().is_some_and(|t| t.dtype.is_float());
+        let last = feature.sizes.len() - usize::from(!feature.sizes.is_empty());
         for (i, name) in feature.names.iter().enumerate().filter(|(i, _)| feature.sizes[*i].is_open()) {
             let Some(name) = name else { continue };
-            let is_batch = i == 0 && feature.sizes.len() > 1;
-            *open.entry(name.clone()).or_insert(true) &= is_batch;
+            let is_alone = |(j, size): (usize, &Size)| match size {
+                Size::Fixed(n) => *n == 1,
+                _ => j == 0 || j == last,
+            };
+            let is_signal = is_real && i == last && feature.sizes.iter().enumerate().all(is_alone);
+            let (is_first, is_of_several, is_always_signal) =
+                open.entry(name.clone()).or_insert((true, false, true));
+            *is_first &= i == 0;
+            *is_of_several |= feature.sizes.len() > 1;
+            *is_always_signal &= is_signal;
         }
     }
-    open
+    let kind = |(is_first, is_of_several, is_signal)| match () {
+        () if is_first && is_of_several => Open::Batch,
+        () if is_signal => Open::Signal,
+        () => Open::Other,
+    };
+    open.into_iter().map(|(name, seen)| (name, kind(seen))).collect()
 }
 
-/// The default sizes by their names: 1 for batches, and for all others the first number with which the program fits
-/// together.
+/// The default sizes by their names: 1 for batches, [`SIGNAL`] for signals if the program fits together with it, and for all
+/// others the first number with which it does.
 fn defaults(function: &Function, inputs: &[Feature], options: &Options) -> BTreeMap<String, usize> {
-    let open = open_sizes(inputs);
-    let with = |n: usize| -> BTreeMap<String, usize> {
-        open.iter().map(|(name, &is_batch)| (name.clone(), if is_batch { 1 } else { n })).collect()
+    let open = open_sizes(function, inputs);
+    let with = |n: usize, signal: usize| -> BTreeMap<String, usize> {
+        let size = |open: &Open| match open {
+            Open::Batch => 1,
+            Open::Signal => signal,
+            Open::Other => n,
+        };
+        open.iter().map(|(name, open)| (name.clone(), size(open))).collect()
     };
     if open.is_empty() {
         return BTreeMap::new();
@@ -127,7 +167,9 @@ fn defaults(function: &Function, inputs: &[Feature], options: &Options) -> BTree
             |value| facts.ty(function, value).as_tensor().and_then(TensorType::elements) != Some(0);
         errors.is_empty() && function[function.body].outputs.iter().all(|&v| has_elements(v))
     };
-    CANDIDATES.into_iter().map(with).find(fits).unwrap_or_else(|| with(1))
+    let has_signal = open.values().any(|open| *open == Open::Signal);
+    let long = CANDIDATES.into_iter().filter(|_| has_signal).map(|n| with(n, SIGNAL));
+    long.chain(CANDIDATES.into_iter().map(|n| with(n, n))).find(fits).unwrap_or_else(|| with(1, 1))
 }
 
 /// The value of an input: ids change when a function is finished, positions do not.
