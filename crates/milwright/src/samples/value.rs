@@ -199,12 +199,15 @@ fn dictionary(name: &str, entries: &Map<String, Value>, key: KeyType) -> Result<
 
 /// A flat list gets the shape that the model takes, if it has as many elements.
 fn in_shape(ty: Option<&FeatureType>, shape: Option<&[usize]>, tensor: Tensor) -> Tensor {
-    let declared = match ty {
-        Some(FeatureType::MultiArray { shape, .. }) => shape.iter().map(|&n| n as usize).collect(),
-        Some(FeatureType::Double | FeatureType::Int64) => Vec::new(),
+    let shape = match (ty, shape) {
+        (
+            None | Some(FeatureType::MultiArray { .. } | FeatureType::Double | FeatureType::Int64),
+            Some(shape),
+        ) => shape.to_vec(),
+        (Some(FeatureType::MultiArray { shape, .. }), None) => shape.iter().map(|&n| n as usize).collect(),
+        (Some(FeatureType::Double | FeatureType::Int64), None) => Vec::new(),
         _ => return tensor,
     };
-    let shape = shape.map_or(declared, <[usize]>::to_vec);
     if tensor.shape().len() > 1 || tensor.shape() == shape {
         return tensor;
     }
