@@ -141,6 +141,10 @@ struct Call<'a> {
     /// Whether the sums start at zero, instead of from what they hold.
     first: bool,
     /// What will be read soon, and how many lines of it are asked for in each step of each block.
+    #[cfg_attr(
+        not(all(target_arch = "x86_64", target_os = "linux")),
+        expect(dead_code, reason = "the model asks for nothing in advance")
+    )]
     ahead: (&'a [u8], usize),
 }
 
