@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use indexmap::IndexMap;
 use milwright::image::{self, Fit};
 use milwright::json::read_json;
 use milwright::{
@@ -15,40 +16,40 @@ use crate::printer::Printer;
 /// What a model takes, to read inputs by.
 pub struct Declared {
     path: std::path::PathBuf,
-    inputs: Vec<(String, Option<FeatureInfo>, Option<Vec<usize>>)>,
+    inputs: IndexMap<String, (Option<FeatureInfo>, Option<Vec<usize>>)>,
 }
 
 impl Declared {
     /// The inputs of a function: those of its program, or those that are declared.
     pub fn new(model: &Model, function: Option<&str>) -> Result<Declared> {
         let info = model.info().function(function);
-        let feature = |name: &str| info.and_then(|f| f.inputs.iter().find(|i| i.name == name)).cloned();
+        let feature = |name: &str| info.and_then(|f| f.inputs.named(name)).cloned();
         let inputs = match model.program() {
             Ok(_) => {
                 let program = model.function(function)?;
                 let values = program.inputs.iter().map(|&v| &program[v]);
                 let tensors = values.filter_map(|v| v.ty.as_tensor().map(|t| (&v.name, t)));
-                tensors.map(|(name, t)| (name.clone(), feature(name), t.fixed_shape())).collect()
+                tensors.map(|(name, t)| (name.clone(), (feature(name), t.fixed_shape()))).collect()
             }
             Err(_) => {
                 let declared = info.map_or(&[][..], |f| &f.inputs).iter();
-                declared.map(|i| (i.name.clone(), Some(i.clone()), None)).collect()
+                declared.map(|i| (i.name.clone(), (Some(i.clone()), None))).collect()
             }
         };
         Ok(Declared { path: model.path().to_owned(), inputs })
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.inputs.iter().map(|(n, ..)| n.as_str())
+        self.inputs.keys().map(String::as_str)
     }
 
     /// The shape that an input has in the program, if it is fixed.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.inputs.iter().find(|(n, ..)| n == name).and_then(|(.., shape)| shape.as_deref())
+        self.inputs.get(name).and_then(|(_, shape)| shape.as_deref())
     }
 
     fn feature(&self, name: &str) -> Option<&FeatureInfo> {
-        self.inputs.iter().find(|(n, ..)| n == name).and_then(|(_, feature, _)| feature.as_ref())
+        self.inputs.get(name).and_then(|(feature, _)| feature.as_ref())
     }
 
     /// Says that there is no such input, and which there are.
@@ -62,7 +63,7 @@ impl Declared {
         let examples: Vec<String> = self
             .inputs
             .iter()
-            .map(|(name, feature, _)| example(name, feature.as_ref().map(|f| &f.ty)))
+            .map(|(name, (feature, _))| example(name, feature.as_ref().map(|f| &f.ty)))
             .collect();
         let names: Vec<&str> = self.names().collect();
         format!("its inputs are: {}; give them with {}", names.join(", "), examples.join(" "))
@@ -80,7 +81,7 @@ impl Declared {
                         let error = Error::new(ErrorKind::InvalidInput, "it holds no inputs");
                         return Err(error.with_hint(self.hint()).at(text));
                     }
-                    if let Some((name, _)) = all.iter().find(|(name, _)| !self.names().any(|n| n == name)) {
+                    if let Some((name, _)) = all.iter().find(|(name, _)| !self.inputs.contains_key(name)) {
                         let message = format!("it holds `{name}`, and the model has no such input");
                         let hint = format!("{}{}", did_you_mean(name, self.names()), self.hint());
                         return Err(Error::new(ErrorKind::InvalidInput, message).with_hint(hint).at(text));
@@ -92,7 +93,7 @@ impl Declared {
                     continue;
                 }
             };
-            if !self.names().any(|n| n == name) {
+            if !self.inputs.contains_key(name) {
                 return Err(self.unknown(name));
             }
             let tensor = self.value(name, value, fit, printer)?;
@@ -105,10 +106,10 @@ impl Declared {
     }
 
     fn add(&self, request: InferenceRequest, name: &str, given: InputValue) -> Result<InferenceRequest> {
-        if !self.names().any(|n| n == name) {
+        if !self.inputs.contains_key(name) {
             return Err(self.unknown(name));
         }
-        if request.inputs().iter().any(|(n, _)| n == name) {
+        if request.inputs().named(name).is_some() {
             return Err(Error::new(ErrorKind::InvalidInput, format!("the input `{name}` is given twice")));
         }
         Ok(given.add_to(request, name))

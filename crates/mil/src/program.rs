@@ -306,6 +306,12 @@ impl Function {
         self.blocks.iter_mut().flat_map(|b| &mut b.outputs).for_each(swap);
     }
 
+    /// The inputs by name.
+    pub fn inputs_by_name(&self) -> HashMap<&str, ValueId> {
+        // Of several of one name, the first.
+        self.inputs.iter().rev().map(|&input| (self[input].name.as_str(), input)).collect()
+    }
+
     /// Returns for every value, by index, how often the ops and blocks within reach of the body use it.
     pub fn use_counts(&self) -> Vec<u32> {
         let mut counts = vec![0; self.values.len()];

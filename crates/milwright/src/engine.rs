@@ -1,6 +1,7 @@
 //! Runs models on an engine, whichever it is. An engine computes with plain tensors of known shapes; a model has features.
 //! What is between the two is here: defaults, flexible shapes, classes, states, limits, and the cache of plans.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,8 +21,8 @@ use milwright_formats::did_you_mean;
 
 use crate::{
     Availability, Backend, Error, ErrorKind, FeatureInfo, FeatureType, Flexibility, InferenceRequest,
-    LoadOptions, Loaded, LoadedModel, Model, PlanOrigin, Precision, PredictOptions, Prediction, Profile,
-    Result, Session, State,
+    LoadOptions, Loaded, LoadedModel, Model, NamedList, PlanOrigin, Precision, PredictOptions, Prediction,
+    Profile, Result, Session, State,
 };
 
 /// The backend of an engine.
@@ -156,8 +157,8 @@ impl EngineModel {
         for &input in &program.inputs {
             let value = &program[input];
             let Some(ty) = value.ty.as_tensor() else { continue };
-            let Some((_, given)) = request.inputs().iter().find(|(n, _)| *n == value.name) else {
-                let feature = info.inputs.iter().find(|i| i.name == value.name);
+            let Some((_, given)) = request.inputs().named(&value.name) else {
+                let feature = info.inputs.named(&value.name);
                 let Some((feature, default)) = feature.and_then(|f| Some((f, f.default?))) else { continue };
                 let shape = default_shape(ty, Some(&feature.ty));
                 let elements = vec![default as f32; shape.iter().product()];
@@ -210,8 +211,9 @@ impl EngineModel {
         let inputs: Vec<_> = program.inputs.iter().map(|&v| &program[v]).collect();
         let inputs: Vec<_> =
             inputs.iter().filter_map(|v| v.ty.as_tensor().map(|t| (v.name.as_str(), t))).collect();
+        let known: HashSet<&str> = inputs.iter().map(|(name, _)| *name).collect();
         for (name, tensor) in request.inputs() {
-            if !inputs.iter().any(|(n, _)| n == name) {
+            if !known.contains(name.as_str()) {
                 let names: Vec<&str> = inputs.iter().map(|(n, _)| *n).collect();
                 return Err(Error::invalid(format!("the model has no input `{name}`"))
                     .with_hint(format!(
@@ -231,14 +233,14 @@ impl EngineModel {
         }
         let mut shapes = Shapes::new();
         for (name, ty) in inputs {
-            let Some((_, tensor)) = request.inputs().iter().find(|(n, _)| n == name) else {
+            let Some((_, tensor)) = request.inputs().named(name) else {
                 return Err(Error::invalid(format!("the input `{name}` is missing"))
                     .with_hint(format!("give it as a {ty}"))
                     .at(self.model.path()));
             };
             let fits = tensor.shape().len() == ty.rank()
                 && tensor.shape().iter().zip(&ty.shape).all(|(n, d)| d.agrees(Dim::Fixed(*n)));
-            let feature = info.and_then(|f| f.inputs.iter().find(|i| i.name == name)).map(|f| &f.ty);
+            let feature = info.and_then(|f| f.inputs.named(name)).map(|f| &f.ty);
             let fault = feature.and_then(|f| forbids(f, tensor.shape()));
             if !fits || fault.is_some() {
                 let fault = fault.map_or_else(|| format!(", the model takes {ty}"), |f| format!(": {f}"));
@@ -395,7 +397,7 @@ fn default_shapes(model: &Model, function: &str, program: &Function) -> Shapes {
     for &input in &program.inputs {
         let value = &program[input];
         if let Type::Tensor(ty) = &value.ty {
-            let feature = info.and_then(|f| f.inputs.iter().find(|i| i.name == value.name));
+            let feature = info.and_then(|f| f.inputs.named(&value.name));
             shapes.push((value.name.clone(), default_shape(ty, feature.map(|f| &f.ty))));
         }
     }
@@ -544,8 +546,8 @@ fn name(model: &Model) -> String {
     model.path().file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-fn feature_of<'a>(features: &'a [FeatureInfo], name: &str) -> Option<&'a FeatureType> {
-    features.iter().find(|f| f.name == name).map(|f| &f.ty)
+fn feature_of<'a>(features: &'a NamedList<FeatureInfo>, name: &str) -> Option<&'a FeatureType> {
+    features.named(name).map(|f| &f.ty)
 }
 
 /// Returns Core ML's own error text if a flexible feature does not allow a shape, so that users can search for it.

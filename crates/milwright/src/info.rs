@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::kinds::pipeline;
 use crate::storage::Storage;
-use crate::{ColorSpace, FeatureInfo, FeatureType, ModelKind, Task};
+use crate::{ColorSpace, FeatureInfo, FeatureType, ModelKind, NamedList, Task};
 use facts::{
     class_labels, declared_sizes, first_ops, multiply_adds, network_preprocessing, program_classes, systems,
 };
@@ -65,11 +65,11 @@ pub struct FunctionInfo {
     /// The name.
     pub name: String,
     /// Inputs, in declared order.
-    pub inputs: Vec<FeatureInfo>,
+    pub inputs: NamedList<FeatureInfo>,
     /// Outputs, in declared order.
-    pub outputs: Vec<FeatureInfo>,
+    pub outputs: NamedList<FeatureInfo>,
     /// States, in declared order.
-    pub states: Vec<FeatureInfo>,
+    pub states: NamedList<FeatureInfo>,
     /// The output with the class label, in a classifier.
     pub predicted_feature: Option<String>,
     /// The output with the probability of each class, in a classifier.
@@ -166,12 +166,12 @@ impl ModelInfo {
             let Some(function) = program.functions.get(&info.name) else { continue };
             info.multiply_adds = multiply_adds(function);
             info.classes = info.classes.take().or_else(|| program_classes(function));
-            let inputs = function.inputs.iter().copied();
-            for value in inputs.chain(function[function.body].outputs.iter().copied()) {
+            let inputs = function.inputs.iter().map(|&value| (value, true));
+            let outputs = function[function.body].outputs.iter().map(|&value| (value, false));
+            for (value, is_input) in inputs.chain(outputs) {
                 let data = &function[value];
-                let is_input = function.inputs.contains(&value);
                 let features = if is_input { &mut info.inputs } else { &mut info.outputs };
-                let Some(feature) = features.iter_mut().find(|f| f.name == data.name) else { continue };
+                let Some(feature) = features.named_mut(&data.name) else { continue };
                 match &feature.ty {
                     FeatureType::MultiArray { shape, .. } => {
                         let declared = shape.len();

@@ -60,6 +60,7 @@ mod legacy;
 #[cfg(feature = "manager")]
 pub mod manager;
 mod model;
+mod named;
 pub mod npy;
 pub mod npz;
 mod onnx;
@@ -117,6 +118,7 @@ pub use milwright_mil::engine::MAX_THREADS;
 pub use milwright_mil::{DType, Element, Tensor};
 pub use milwright_optimize::{Config as CompressionConfig, Family, KeptOp, OPTIONS, WeightReport};
 pub use model::Model;
+pub use named::{Name, NamedList};
 pub use onnx::{ImportOptions, OnnxSize};
 pub use optimizer::{
     Compression, CurvePoint, Fp16Finding, Fp16Report, Fp16Signal, Metric, OptimizeReport, Optimizer,

@@ -671,7 +671,7 @@ impl Optimizer {
 
 /// The element type that a model declares for an output that is an array.
 fn declared_dtype(model: &Model, function: &str, output: &str) -> Option<ArrayType> {
-    let declared = model.info().function(Some(function))?.outputs.iter().find(|o| o.name == output)?;
+    let declared = model.info().function(Some(function))?.outputs.named(output)?;
     match declared.ty {
         FeatureType::MultiArray { dtype, .. } => Some(dtype),
         _ => None,

@@ -102,7 +102,7 @@ impl Session for PipelineSession {
         let info = info.ok_or_else(|| Error::invalid("the model has no description"))?;
         let mut known = Known::default();
         for (name, tensor) in request.inputs() {
-            if !info.inputs.iter().any(|i| i.name == *name) {
+            if info.inputs.named(name).is_none() {
                 let names: Vec<&str> = info.inputs.iter().map(|i| i.name.as_str()).collect();
                 return Err(Error::invalid(format!("the model has no input `{name}`"))
                     .with_hint(format!(

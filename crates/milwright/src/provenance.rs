@@ -47,7 +47,7 @@ impl<'a> Provenance<'a> {
         }
         // The last model of a pipeline with this output.
         let gives = |part: &&Provenance<'_>| {
-            part.model.info().function(None).is_some_and(|f| f.outputs.iter().any(|o| o.name == output))
+            part.model.info().function(None).is_some_and(|f| f.outputs.named(output).is_some())
         };
         if let Some(part) = self.parts.iter().rev().find(gives) {
             return part.measure(output, found);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use indexmap::IndexMap;
 use milwright_mil::{DType, Tensor};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, NamedList, Result};
 
 /// Named inputs for one prediction.
 ///
@@ -21,7 +21,7 @@ use crate::{Error, ErrorKind, Result};
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct InferenceRequest {
-    inputs: Vec<(String, Tensor)>,
+    inputs: NamedList<(String, Tensor)>,
     keys: BTreeMap<String, Tensor>,
     files: Files,
 }
@@ -54,7 +54,7 @@ pub struct Dictionary {
 /// The outputs of one prediction, in the order in which the model declares them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Prediction {
-    outputs: Vec<(String, Tensor)>,
+    outputs: NamedList<(String, Tensor)>,
     classes: Option<Tensor>,
     keys: BTreeMap<String, Tensor>,
 }
@@ -70,8 +70,7 @@ impl InferenceRequest {
     pub fn input(mut self, name: impl Into<String>, tensor: Tensor) -> InferenceRequest {
         let name = name.into();
         self.keys.remove(&name);
-        self.inputs.retain(|(n, _)| *n != name);
-        self.inputs.push((name, tensor));
+        self.inputs.set((name, tensor));
         self
     }
 
@@ -86,7 +85,7 @@ impl InferenceRequest {
 
     /// The inputs. A dictionary appears as the vector of its values; [`keys`](InferenceRequest::keys) returns its
     /// keys.
-    pub fn inputs(&self) -> &[(String, Tensor)] {
+    pub fn inputs(&self) -> &NamedList<(String, Tensor)> {
         &self.inputs
     }
 
@@ -143,7 +142,7 @@ impl InferenceRequest {
 
     /// The input of this name.
     pub(crate) fn get(&self, name: &str) -> Option<&Tensor> {
-        self.inputs.iter().find(|(n, _)| n == name).map(|(_, t)| t)
+        self.inputs.named(name).map(|(_, tensor)| tensor)
     }
 }
 
@@ -219,12 +218,12 @@ fn vector(values: Vec<f64>) -> Tensor {
 impl Prediction {
     /// What a backend computed.
     pub fn new(outputs: Vec<(String, Tensor)>) -> Prediction {
-        Prediction { outputs, ..Prediction::default() }
+        Prediction { outputs: outputs.into_iter().collect(), ..Prediction::default() }
     }
 
     /// The same prediction with other outputs.
     pub(crate) fn with_outputs(self, outputs: Vec<(String, Tensor)>) -> Prediction {
-        Prediction { outputs, ..self }
+        Prediction { outputs: outputs.into_iter().collect(), ..self }
     }
 
     /// Adds a classifier's classes, a vector in the order of the probabilities.
@@ -258,18 +257,18 @@ impl Prediction {
 
     /// The outputs, without copying them.
     pub fn into_outputs(self) -> Vec<(String, Tensor)> {
-        self.outputs
+        self.outputs.into_iter().collect()
     }
 
     /// The outputs. A classifier's probabilities are a vector in the order of its classes; a dictionary's values are a
     /// vector in the order of its keys.
-    pub fn outputs(&self) -> &[(String, Tensor)] {
+    pub fn outputs(&self) -> &NamedList<(String, Tensor)> {
         &self.outputs
     }
 
     /// The output of this name.
     pub fn output(&self, name: &str) -> Option<&Tensor> {
-        self.outputs.iter().find(|(n, _)| n == name).map(|(_, t)| t)
+        self.outputs.named(name).map(|(_, tensor)| tensor)
     }
 }
 

@@ -114,9 +114,10 @@ impl Samples {
     /// size 1.
     pub(crate) fn fitted(&self, function: &Function) -> Samples {
         let mut fitted = self.clone();
+        let declared = function.inputs_by_name();
         for request in fitted.requests.iter_mut().chain(&mut fitted.others) {
             for (name, tensor) in request.clone().inputs() {
-                let input = function.inputs.iter().find(|&&v| function[v].name == *name);
+                let input = declared.get(name.as_str());
                 let shape = input.and_then(|&v| function[v].ty.as_tensor()?.fixed_shape());
                 let shape = shape.filter(|shape| shape.len() != tensor.shape().len());
                 if let Some(tensor) = shape.and_then(|shape| tensor.reshaped(&shape).ok()) {
@@ -133,7 +134,7 @@ impl Samples {
         let mut names = original_names(&model.info().user_defined);
         // An output may have the old name of an input.
         let function = model.info().function(None);
-        names.retain(|new, _| function.is_some_and(|f| f.inputs.iter().any(|input| input.name == *new)));
+        names.retain(|new, _| function.is_some_and(|f| f.inputs.named(new).is_some()));
         if names.is_empty() {
             return named;
         }

@@ -340,7 +340,7 @@ fn request(
     printer: &Printer,
 ) -> Result<(InferenceRequest, Vec<String>, SampleSource)> {
     let mut request = declared.read(&args.given, args.inputs.fit(), printer)?;
-    let is_given = |name: &str, request: &InferenceRequest| request.inputs().iter().any(|(n, _)| n == name);
+    let is_given = |name: &str, request: &InferenceRequest| request.inputs().named(name).is_some();
     let mut drawn = Vec::new();
     let mut source = SampleSource::default();
     if declared.names().any(|name| !is_given(name, &request)) {
@@ -407,7 +407,7 @@ fn write(
     let mut outputs = Vec::new();
     for (name, tensor) in prediction.outputs() {
         let file = names.file(name);
-        let feature = info.and_then(|f| f.outputs.iter().find(|o| o.name == *name));
+        let feature = info.and_then(|f| f.outputs.named(name));
         outputs.push((folder.join(format!("{file}.npy")), tensor, Form::Array));
         if let Some(ty @ FeatureType::Image { .. }) = feature.map(|f| &f.ty) {
             outputs.push((folder.join(format!("{file}.png")), tensor, Form::Image(ty)));

@@ -203,7 +203,7 @@ fn vectorize(m: &FeatureVectorizer, given: &Given<'_>) -> Result<Vec<f64>> {
     let mut vector = Vec::new();
     for column in &m.input_list {
         let (name, wanted) = (&column.input_column, column.input_dimensions);
-        let input = given.function.inputs.iter().find(|i| i.name == *name);
+        let input = given.function.inputs.named(name);
         let input = input.ok_or_else(|| malformed(format!("there is no input `{name}`")))?;
         if matches!(input.ty, FeatureType::Dictionary { .. }) {
             if wanted.checked_add(vector.len() as u64).is_none_or(|n| n > MOST_NUMBERS) {

@@ -37,8 +37,7 @@ impl<'a> Given<'a> {
         request: &'a InferenceRequest,
         undeclared: &[String],
     ) -> Result<Given<'a>> {
-        let is_known =
-            |name: &String| function.inputs.iter().any(|i| i.name == *name) || undeclared.contains(name);
+        let is_known = |name: &String| function.inputs.named(name).is_some() || undeclared.contains(name);
         if let Some((unknown, _)) = request.inputs().iter().find(|(name, _)| !is_known(name)) {
             let names: Vec<&str> = function.inputs.iter().map(|i| i.name.as_str()).collect();
             let error = Error::invalid(format!("the model has no input `{unknown}`"));

@@ -136,7 +136,7 @@ impl Classic {
 /// A regressor's output, converted to its declared type.
 fn regress(function: &FunctionInfo, values: &[f64]) -> Result<Prediction> {
     let named = function.predicted_feature.as_ref();
-    let predicted = named.and_then(|name| function.outputs.iter().find(|o| o.name == *name));
+    let predicted = named.and_then(|name| function.outputs.named(name));
     let output = predicted.map_or_else(|| first_output(function), Ok)?;
     Ok(Prediction::new(vec![(output.name.clone(), typed(output, values)?)]))
 }

@@ -96,7 +96,7 @@ impl Suppression {
             (&m.confidence_output_feature_name, pick(&confidences, classes), classes),
             (&m.coordinates_output_feature_name, pick(&coordinates, 4), 4),
         ];
-        let declared = |name: &String| given.function.outputs.iter().find(|o| o.name == *name);
+        let declared = |name: &String| given.function.outputs.named(name);
         let (fewest, most) = limits(outputs.iter().filter_map(|(name, ..)| declared(name)))?;
         let rows = kept.len().max(fewest).min(most);
         if rows.checked_mul(classes.max(4)).is_none_or(|n| n > MOST_NUMBERS) {
@@ -113,7 +113,7 @@ impl Suppression {
             tensors.push((name.clone(), tensor.expect("the shape is that of the values")));
         }
         // In declared order.
-        tensors.sort_by_key(|(name, _)| given.function.outputs.iter().position(|o| o.name == *name));
+        tensors.sort_by_key(|(name, _)| given.function.outputs.position(name));
         Ok(Prediction::new(tensors))
     }
 

@@ -185,8 +185,7 @@ impl Bridge for CoreMlModel {
 
     fn prediction(&self, mut outputs: Features) -> Result<Prediction> {
         let classes = values::classes(&self.description.class_labels);
-        let order =
-            |name: &str| self.function.outputs.iter().position(|f| f.name == name).unwrap_or(usize::MAX);
+        let order = |name: &str| self.function.outputs.position(name).unwrap_or(usize::MAX);
         let mut names: Vec<String> = outputs.keys().cloned().collect();
         names.sort_by_key(|name| order(name));
         let mut tensors = Vec::with_capacity(names.len());

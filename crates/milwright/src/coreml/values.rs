@@ -1,5 +1,7 @@
 //! Converts tensors to Core ML's values and back.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use milwright_apple::{
     Array, ElementType, Feature, FeatureKind, Features, Image, ImageSizes, Label, PixelFormat, Value,
@@ -19,8 +21,9 @@ pub(super) fn inputs<F>(
     value: impl Fn(&F, &Tensor) -> Result<Value>,
 ) -> Result<Features> {
     let mut features = Features::new();
+    let by_name: HashMap<&str, &F> = declared.iter().map(|input| (name(input).0, input)).collect();
     for (wanted, tensor) in request.inputs() {
-        let Some(feature) = declared.iter().find(|input| name(input).0 == wanted) else {
+        let Some(&feature) = by_name.get(wanted.as_str()) else {
             let names: Vec<&str> = declared.iter().map(|input| name(input).0).collect();
             return Err(Error::invalid(format!("the model has no input `{wanted}`")).with_hint(format!(
                 "{}its inputs are: {}",

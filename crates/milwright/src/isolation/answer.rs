@@ -1,6 +1,8 @@
 //! Receives and validates the answers of a worker, which may be damaged, or another program.
 
-use milwright_mil::{DType, Dim, Tensor, TensorType, Type};
+use std::collections::{HashMap, HashSet};
+
+use milwright_mil::{DType, Dim, Function, Tensor, TensorType, Type};
 use milwright_worker::{Error as WorkerError, Patience, Worker};
 
 use super::buffers::Buffers;
@@ -58,11 +60,20 @@ impl Expected<'_> {
     ) -> Result<Answered, Misfit> {
         Ok(match answer {
             Answer::Loaded(ready) => {
-                let states = ready.states.iter().map(|state| self.state(state)).collect::<Result<_, _>>()?;
+                let function = self.model.function(self.options.function.as_deref()).ok();
+                let declared = function.map(Function::inputs_by_name).unwrap_or_default();
+                let ty = |name: &str| declared.get(name).zip(function).map(|(&input, f)| &f[input].ty);
+                let state = |state: &(String, String, Vec<usize>)| self.state(state, ty(&state.0));
+                let states = ready.states.iter().map(state).collect::<Result<_, _>>()?;
                 Answered::Loaded { ready, states }
             }
             Answer::Predicted { outputs, classes, keys, state } => {
-                outputs.iter().try_for_each(|named| self.output(named))?;
+                let function = self.model.function(self.options.function.as_deref()).ok();
+                let values = function.into_iter().flat_map(|f| f[f.body].outputs.iter().map(|&v| &f[v]));
+                let declared: HashMap<&str, &Type> = values.map(|v| (v.name.as_str(), &v.ty)).collect();
+                outputs
+                    .iter()
+                    .try_for_each(|named| fits_type(named, declared.get(named.name.as_str()).copied()))?;
                 let state = state.unwrap_or_default();
                 self.same_state(&state)?;
                 let mut unpack = |named| {
@@ -85,37 +96,20 @@ impl Expected<'_> {
         })
     }
 
-    /// Checks that the model declares this state.
+    /// Checks that this is the state of this type that the model declares.
     fn state(
         &self,
         (name, dtype, shape): &(String, String, Vec<usize>),
+        declared: Option<&Type>,
     ) -> Result<(String, DType, Vec<usize>), Misfit> {
         let misfit = || Misfit(format!("the model has no state `{name}`, {dtype} {shape:?}"));
-        let function = self.model.function(self.options.function.as_deref()).map_err(|_| misfit())?;
-        let declared = function.inputs.iter().map(|&v| &function[v]).find(|v| v.name == *name);
-        let Some(Type::State(ty)) = declared.map(|v| &v.ty) else { return Err(misfit()) };
+        let Some(Type::State(ty)) = declared else { return Err(misfit()) };
         let ty = ty.as_tensor().ok_or_else(misfit)?;
         let dtype = dtype.parse().map_err(|()| misfit())?;
         if !self.fits(ty, dtype, shape) {
             return Err(misfit());
         }
         Ok((name.clone(), dtype, shape.clone()))
-    }
-
-    /// Checks that the model declares this output, with this number of elements. The backend may choose element type
-    /// and rank: Core ML has no scalars, and a classifier's outputs have names of their own.
-    fn output(&self, named: &Named) -> Result<(), Misfit> {
-        let function = self.model.function(self.options.function.as_deref());
-        let declared = function
-            .ok()
-            .and_then(|f| f[f.body].outputs.iter().map(|&v| &f[v]).find(|v| v.name == named.name));
-        let Some(ty) = declared.and_then(|v| v.ty.as_tensor()) else { return Ok(()) };
-        let Some(elements) = ty.elements() else { return Ok(()) };
-        let found = named.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-        if found == Some(elements) {
-            return Ok(());
-        }
-        Err(Misfit(format!("the output `{}` is {ty}, not {:?}", named.name, named.shape)))
     }
 
     fn fits(&self, ty: &TensorType, dtype: DType, shape: &[usize]) -> bool {
@@ -132,7 +126,8 @@ impl Expected<'_> {
             let ours = self.state.and_then(|s| s.read(&named.name).ok());
             ours.is_some_and(|t| t.shape() == named.shape && t.dtype().name() == named.dtype)
         };
-        let whole = names.iter().all(|name| state.iter().any(|named| named.name == *name));
+        let sent: HashSet<&str> = state.iter().map(|named| named.name.as_str()).collect();
+        let whole = names.iter().all(|name| sent.contains(name));
         if whole && names.len() == state.len() && state.iter().all(same) {
             return Ok(());
         }
@@ -140,11 +135,25 @@ impl Expected<'_> {
     }
 }
 
+/// Checks that an output has the number of elements of the type that the model declares. The backend may choose element
+/// type and rank: Core ML has no scalars, and a classifier's outputs have names of their own.
+fn fits_type(named: &Named, declared: Option<&Type>) -> Result<(), Misfit> {
+    let Some(ty) = declared.and_then(Type::as_tensor) else { return Ok(()) };
+    let Some(elements) = ty.elements() else { return Ok(()) };
+    let found = named.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    if found == Some(elements) {
+        return Ok(());
+    }
+    Err(Misfit(format!("the output `{}` is {ty}, not {:?}", named.name, named.shape)))
+}
+
 /// Checks that each set of keys belongs to an output and has a key for each value.
 fn fit(outputs: &[(String, Tensor)], keys: &[(String, Tensor)]) -> Result<(), Misfit> {
+    let outputs: HashMap<&str, &Tensor> =
+        outputs.iter().map(|(name, values)| (name.as_str(), values)).collect();
     let unfit = |(name, keys): &&(String, Tensor)| {
-        let output = outputs.iter().find(|(n, _)| n == name);
-        output.is_none_or(|(_, values)| values.elements() != keys.elements())
+        let values = outputs.get(name.as_str());
+        values.is_none_or(|values| values.elements() != keys.elements())
     };
     match keys.iter().find(unfit) {
         Some((name, _)) => Err(Misfit(format!("keys of `{name}` that do not fit its values"))),

@@ -128,7 +128,7 @@ fn run(
         let made: HashMap<ValueId, &Tensor> =
             computed.iter().copied().zip(outputs.iter().map(|(_, tensor)| tensor)).collect();
         for (value, products) in group {
-            let given = || inputs.iter().find(|(n, _)| *n == f[*value].name).map(|(_, t)| t);
+            let given = || request.inputs().named(&f[*value].name).map(|(_, t)| t);
             let Some(tensor) = made.get(value).copied().or_else(given) else { continue };
             for product in products {
                 let wanted = (VECTORS * product.columns).clamp(LEAST_VECTORS, MOST_VECTORS);

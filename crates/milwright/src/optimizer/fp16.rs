@@ -226,10 +226,11 @@ fn look(
 /// Samples in the element types that a function declares.
 fn converted(samples: &Samples, function: &Function) -> Samples {
     let mut samples = samples.clone();
+    let declared = function.inputs_by_name();
     for request in &mut samples.requests {
         let given = request.clone();
         for (name, tensor) in given.inputs() {
-            let input = function.inputs.iter().find(|&&v| function[v].name == *name);
+            let input = declared.get(name.as_str());
             let dtype = input.and_then(|&v| Some(function[v].ty.as_tensor()?.dtype));
             if let Some(tensor) = dtype.filter(|&d| d != tensor.dtype()).and_then(|d| tensor.converted(d)) {
                 *request = std::mem::take(request).input(name, tensor);

@@ -124,9 +124,9 @@ impl Source {
         for &i in &part.path {
             inner.requests = through(&model.pipeline()[..i], &inner.requests, load)?;
             model = &model.pipeline()[i];
-            let inputs = model.info().function(None).map_or(&[][..], |f| &f.inputs);
+            let function = model.info().function(None);
             for request in &mut inner.requests {
-                *request = taken(request, |name| inputs.iter().any(|i| i.name == name));
+                *request = taken(request, |name| function.is_some_and(|f| f.inputs.named(name).is_some()));
             }
         }
         Ok(match part.program.functions.get(function) {
@@ -146,10 +146,10 @@ fn through(
     for model in models {
         let mut session = Cpu.session(model, &LoadOptions { function: None, ..load.clone() })?;
         let function = model.info().function(None);
-        let inputs = function.map_or(&[][..], |f| &f.inputs);
+        let declares = |name: &str| function.is_some_and(|f| f.inputs.named(name).is_some());
         let probabilities = function.and_then(|f| f.predicted_probabilities.as_ref());
         for request in &mut known {
-            let takes = |name: &str| inputs.iter().any(|i| i.name == name) || model.has_value_for(name);
+            let takes = |name: &str| declares(name) || model.has_value_for(name);
             let prediction = session.predict(&taken(request, takes))?;
             for (name, tensor) in prediction.outputs() {
                 let of_classes = prediction.classes().filter(|_| Some(name) == probabilities);

@@ -2,7 +2,7 @@
 
 mod seeds;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use milwright_convert::onnx::original_names;
@@ -13,7 +13,8 @@ use crate::provenance::Provenance;
 use crate::target::reference;
 use crate::{
     ColorSpace, Differences, Error, FeatureInfo, FeatureType, InferenceRequest, LoadOptions, Measure, Model,
-    OutputDifference, PredictOptions, Prediction, Result, SampleSource, Samples, Session, State, Tensor,
+    NamedList, OutputDifference, PredictOptions, Prediction, Result, SampleSource, Samples, Session, State,
+    Tensor,
 };
 
 /// The differences between an original and another model.
@@ -367,9 +368,10 @@ fn check_inputs(a: &Model, b: &Model, function: Option<&str>, renames: &Renames)
     let (Some(x), Some(y)) = (a.info().function(function), b.info().function(function)) else {
         return Ok(());
     };
-    let known = |name: &str, others: &crate::FunctionInfo| others.inputs.iter().any(|i| i.name == name);
+    let known = |name: &str, others: &crate::FunctionInfo| others.inputs.named(name).is_some();
     let lacks = x.inputs.iter().find(|i| !known(renames.input(&i.name), y)).map(|i| (&i.name, b));
-    let is_renamed = |name: &String| renames.inputs.iter().any(|(_, second)| second == name);
+    let renamed: HashSet<&String> = renames.inputs.values().collect();
+    let is_renamed = |name: &String| renamed.contains(name);
     let mut wants = y.inputs.iter().filter(|i| !i.optional && !is_renamed(&i.name));
     let wants = wants.find(|i| !known(&i.name, x)).map(|i| (&i.name, a));
     let Some((name, without)) = lacks.or(wants) else { return Ok(()) };
@@ -391,7 +393,7 @@ struct Outputs<'a> {
     provenance: Provenance<'a>,
     of_scores: bool,
     renames: &'a Renames,
-    outputs: Vec<(String, Differences)>,
+    outputs: NamedList<(String, Differences)>,
 }
 
 /// Adds two results to the sums of an output.
@@ -405,7 +407,7 @@ impl<'a> Outputs<'a> {
         renames: &'a Renames,
     ) -> Outputs<'a> {
         let provenance = Provenance::of(model, function);
-        Outputs { model, function, provenance, of_scores, renames, outputs: Vec::new() }
+        Outputs { model, function, provenance, of_scores, renames, outputs: NamedList::default() }
     }
 
     fn add(&mut self, expected: &Prediction, found: &Prediction, add: Add) {
@@ -438,17 +440,16 @@ impl<'a> Outputs<'a> {
     }
 
     fn sums(&mut self, name: &str, first: &Tensor) -> &mut Differences {
-        let at = self.outputs.iter().position(|(n, _)| n == name).unwrap_or_else(|| {
+        if self.outputs.named(name).is_none() {
             let measure = match self.provenance.measure(name, first) {
                 Measure::Numbers if self.of_scores => Measure::Scores,
                 measure => measure,
             };
             let sums = Differences::new(measure);
             let depends = self.provenance.depends_on_inputs(name);
-            self.outputs.push((name.to_owned(), if depends { sums } else { sums.fixed() }));
-            self.outputs.len() - 1
-        });
-        &mut self.outputs[at].1
+            self.outputs.set((name.to_owned(), if depends { sums } else { sums.fixed() }));
+        }
+        &mut self.outputs.named_mut(name).expect("it was added above").1
     }
 
     /// Records for every output why it cannot be judged.
@@ -459,12 +460,12 @@ impl<'a> Outputs<'a> {
     /// The differences, in declared order. An output that only the original declares is a fault, because callers rely
     /// on it.
     fn finish(mut self, a: &Model, b: &Model) -> Vec<OutputDifference> {
+        let none = NamedList::default();
         let [declared, others] =
-            [a, b].map(|m| m.info().function(self.function).map_or(&[][..], |f| &f.outputs));
+            [a, b].map(|m| m.info().function(self.function).map_or(&none, |f| &f.outputs));
         for (name, sums) in self.outputs.iter_mut().filter(|(_, sums)| !sums.is_faulty()) {
-            let of = |all: &[FeatureInfo]| all.iter().find(|f| f.name == *name).map(|f| f.ty.clone());
-            let theirs = |name: &str| others.iter().find(|f| f.name == name).map(|f| f.ty.clone());
-            match (of(declared), theirs(self.renames.output(name))) {
+            let ty = |all: &NamedList<FeatureInfo>, name: &str| all.named(name).map(|f| f.ty.clone());
+            match (ty(declared, name), ty(others, self.renames.output(name))) {
                 (Some(_), None) => sums.fault("it is lost: the second model does not declare it"),
                 (Some(x), Some(y)) if is_image(&x) != is_image(&y) => {
                     sums.fault("it is an image in one of the two models only");
@@ -473,8 +474,7 @@ impl<'a> Outputs<'a> {
             }
         }
         let mut outputs: Vec<_> = self.outputs.iter().map(|(name, sums)| sums.finish(name)).collect();
-        let place =
-            |o: &OutputDifference| declared.iter().position(|d| d.name == o.name).unwrap_or(declared.len());
+        let place = |o: &OutputDifference| declared.position(&o.name).unwrap_or(declared.len());
         outputs.sort_by_key(place);
         outputs
     }
@@ -484,12 +484,14 @@ fn is_image(ty: &FeatureType) -> bool {
     matches!(ty, FeatureType::Image { .. })
 }
 
-/// The inputs and outputs that the two models call by different names, the first model's name first. Packages of ONNX
+/// The inputs and outputs that the two models call by different names: the second model's name by the first's. Packages of ONNX
 /// models keep the names that they had to change in their metadata.
 #[derive(Default)]
 struct Renames {
-    inputs: Vec<(String, String)>,
-    outputs: Vec<(String, String)>,
+    inputs: HashMap<String, String>,
+    outputs: HashMap<String, String>,
+    /// The first model's names of outputs by the second model's.
+    first_outputs: HashMap<String, String>,
 }
 
 impl Renames {
@@ -498,28 +500,33 @@ impl Renames {
         let (Some(a), Some(b)) = (a.info().function(function), b.info().function(function)) else {
             return Renames::default();
         };
-        let has = |all: &[FeatureInfo], name: &str| all.iter().any(|f| f.name == name);
-        let pairs = |a: &[FeatureInfo], b: &[FeatureInfo]| {
+        let pairs = |a: &NamedList<FeatureInfo>, b: &NamedList<FeatureInfo>| -> Vec<(String, String)> {
             let original =
                 |names: &BTreeMap<String, String>, name: &String| names.get(name).unwrap_or(name).clone();
-            let second = |x: &FeatureInfo| {
-                let wanted = original(&of_a, &x.name);
-                let mut free = b.iter().filter(|y| !has(a, &y.name));
-                free.find(|y| original(&of_b, &y.name) == wanted).map(|y| (x.name.clone(), y.name.clone()))
-            };
-            a.iter().filter(|x| !has(b, &x.name)).filter_map(second).collect()
+            // Of several with one original name, the first.
+            let free = b.iter().rev().filter(|y| a.named(&y.name).is_none());
+            let free: HashMap<String, &String> = free.map(|y| (original(&of_b, &y.name), &y.name)).collect();
+            let second =
+                |x: &FeatureInfo| free.get(&original(&of_a, &x.name)).map(|&y| (x.name.clone(), y.clone()));
+            a.iter().filter(|x| b.named(&x.name).is_none()).filter_map(second).collect()
         };
-        Renames { inputs: pairs(&a.inputs, &b.inputs), outputs: pairs(&a.outputs, &b.outputs) }
+        let outputs = pairs(&a.outputs, &b.outputs);
+        let first = |(first, second): &(String, String)| (second.clone(), first.clone());
+        Renames {
+            inputs: pairs(&a.inputs, &b.inputs).into_iter().collect(),
+            first_outputs: outputs.iter().rev().map(first).collect(),
+            outputs: outputs.into_iter().collect(),
+        }
     }
 
     /// The second model's name of an input.
     fn input<'a>(&'a self, name: &'a str) -> &'a str {
-        second(&self.inputs, name)
+        self.inputs.get(name).map_or(name, String::as_str)
     }
 
     /// The second model's name of an output.
     fn output<'a>(&'a self, name: &'a str) -> &'a str {
-        second(&self.outputs, name)
+        self.outputs.get(name).map_or(name, String::as_str)
     }
 
     /// A sample with the second model's names.
@@ -535,37 +542,31 @@ impl Renames {
         if self.outputs.is_empty() {
             return found;
         }
-        let first = |name: &String| {
-            let renamed = self.outputs.iter().find(|(_, second)| second == name);
-            renamed.map_or_else(|| name.clone(), |(first, _)| first.clone())
-        };
+        let first = |name: &String| self.first_outputs.get(name).unwrap_or(name).clone();
         let outputs = found.outputs().iter().map(|(name, tensor)| (first(name), tensor.clone())).collect();
         found.with_outputs(outputs)
     }
 }
 
-fn second<'a>(pairs: &'a [(String, String)], name: &'a str) -> &'a str {
-    pairs.iter().find(|(first, _)| first == name).map_or(name, |(_, second)| second)
-}
-
 /// The inputs and outputs that are RGB images in one model and BGR images in the other. Both models should see the
 /// same picture, and the comparison is between the pictures.
+#[derive(Default)]
 struct Colors {
-    inputs: Vec<String>,
-    outputs: Vec<String>,
+    inputs: HashSet<String>,
+    outputs: HashSet<String>,
 }
 
 impl Colors {
     fn of(a: &Model, b: &Model, function: Option<&str>) -> Colors {
         let (Some(a), Some(b)) = (a.info().function(function), b.info().function(function)) else {
-            return Colors { inputs: Vec::new(), outputs: Vec::new() };
+            return Colors::default();
         };
         let color = |f: &FeatureInfo| match f.ty {
             FeatureType::Image { color, .. } => color,
             _ => ColorSpace::Unknown,
         };
-        let turned = |a: &[FeatureInfo], b: &[FeatureInfo]| {
-            let pairs = a.iter().filter_map(|x| Some((x, b.iter().find(|y| y.name == x.name)?)));
+        let turned = |a: &NamedList<FeatureInfo>, b: &NamedList<FeatureInfo>| {
+            let pairs = a.iter().filter_map(|x| Some((x, b.named(&x.name)?)));
             let of_three = |c: ColorSpace| matches!(c, ColorSpace::Rgb | ColorSpace::Bgr);
             let turned = pairs
                 .map(|(x, y)| (x, color(x), color(y)))
@@ -629,7 +630,7 @@ fn by_key(wanted: &Tensor, keys: &Tensor, values: &Tensor) -> Option<Tensor> {
 }
 
 fn places<T: std::hash::Hash + Eq>(wanted: &[T], keys: &[T]) -> Option<Vec<usize>> {
-    let at: std::collections::HashMap<&T, usize> = keys.iter().enumerate().map(|(i, k)| (k, i)).collect();
+    let at: HashMap<&T, usize> = keys.iter().enumerate().map(|(i, k)| (k, i)).collect();
     let found: Option<Vec<usize>> = wanted.iter().map(|k| at.get(k).copied()).collect();
     // A duplicate key would hide a value.
     found.filter(|found| found.len() == keys.len() && at.len() == keys.len())
@@ -647,7 +648,7 @@ fn excuse_choices(outputs: &mut [OutputDifference]) {
 }
 
 /// The states of a model, by name.
-type States = Vec<(String, Tensor)>;
+type States = NamedList<(String, Tensor)>;
 
 fn contents(state: &State) -> States {
     let named = |name: &str| Some((name.to_owned(), state.read(name).ok()?.clone()));
@@ -656,27 +657,24 @@ fn contents(state: &State) -> States {
 
 /// Compares the states of both models: after the last run, and after each run at another size.
 fn compare_states(runs: &[(States, States)]) -> Vec<OutputDifference> {
-    let mut found: Vec<(String, Differences)> = Vec::new();
-    let get = |states: &States, name: &str| states.iter().find(|(n, _)| n == name).map(|(_, t)| t.clone());
+    let mut found: NamedList<(String, Differences)> = NamedList::default();
     for (run, (a, b)) in runs.iter().enumerate() {
         for (name, x) in a {
-            let at = found.iter().position(|(n, _)| n == name).unwrap_or_else(|| {
-                let sums = Differences::new(Differences::measure_of(x)).of_state();
-                found.push((name.clone(), sums));
-                found.len() - 1
-            });
-            let sums = &mut found[at].1;
-            match get(b, name) {
-                Some(y) if run == 0 => sums.add(x, &y),
-                Some(y) => sums.add_of_another_size(x, &y),
+            if found.named(name).is_none() {
+                found.set((name.clone(), Differences::new(Differences::measure_of(x)).of_state()));
+            }
+            let sums = &mut found.named_mut(name).expect("it was added above").1;
+            match b.named(name) {
+                Some((_, y)) if run == 0 => sums.add(x, y),
+                Some((_, y)) => sums.add_of_another_size(x, y),
                 None => sums.fault("the state is lost: the second model does not have it"),
             }
         }
-        for (name, _) in b.iter().filter(|(name, _)| get(a, name).is_none()) {
-            if found.iter().all(|(n, _)| n != name) {
+        for (name, _) in b.iter().filter(|(name, _)| a.named(name).is_none()) {
+            if found.named(name).is_none() {
                 let mut sums = Differences::default().of_state();
                 sums.fault("the state is new: the first model does not have it");
-                found.push((name.clone(), sums));
+                found.set((name.clone(), sums));
             }
         }
     }

@@ -451,7 +451,8 @@ fn damaged_states_are_caught() {
     let mut random = Random::seed_from_u64(5);
     let values: Vec<f64> = (0..64).map(|_| unit(&mut random)).collect();
     for dtype in [DType::Fp16, DType::Fp32] {
-        let state = |values: &[f64]| vec![("cache".to_owned(), numbers(dtype, &[1, 64], values))];
+        let cache = |tensor: Tensor| States::from_iter([("cache".to_owned(), tensor)]);
+        let state = |values: &[f64]| cache(numbers(dtype, &[1, 64], values));
         let a = state(&values);
         let fails = |b: &States, tolerance: Option<f64>| {
             between(&a, b).iter().filter_map(|o| o.failure(tolerance)).count() == 1
@@ -468,17 +469,14 @@ fn damaged_states_are_caught() {
         assert!(fails(&with(&|i, x| if i == 9 { x + 1.0 } else { x }), Some(60.0)), "one element");
         assert!(fails(&with(&|i, _| values[(i + 1) % 64]), Some(20.0)), "one place too far");
         assert!(fails(&with(&|i, x| if i == 9 { f64::NAN } else { x }), None), "NaN");
-        assert!(fails(&Vec::new(), None), "lost");
-        assert_eq!(between(&Vec::new(), &a).iter().filter_map(|o| o.failure(None)).count(), 1, "new");
-        assert!(
-            fails(&vec![("cache".to_owned(), numbers(DType::Int32, &[1, 64], &values))], None),
-            "another type"
-        );
-        assert!(fails(&vec![("cache".to_owned(), numbers(dtype, &[64], &values))], None), "another shape");
+        assert!(fails(&States::default(), None), "lost");
+        assert_eq!(between(&States::default(), &a).iter().filter_map(|o| o.failure(None)).count(), 1, "new");
+        assert!(fails(&cache(numbers(DType::Int32, &[1, 64], &values)), None), "another type");
+        assert!(fails(&cache(numbers(dtype, &[64], &values)), None), "another shape");
         // After a run at another size.
         let runs = |b: States| [(a.clone(), a.clone()), (a.clone(), b)];
         assert!(compare_states(&runs(a.clone())).iter().all(|o| o.within(1e9)));
-        for b in [zero, with(&|_, x| -x), Vec::new()] {
+        for b in [zero, with(&|_, x| -x), States::default()] {
             assert!(compare_states(&runs(b)).iter().any(|o| o.failure(Some(20.0)).is_some()));
         }
     }

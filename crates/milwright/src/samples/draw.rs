@@ -334,7 +334,7 @@ fn program_inputs(
     for &input in &program.inputs {
         let value = &program[input];
         let Type::Tensor(ty) = &value.ty else { continue };
-        let feature = info.and_then(|f| f.inputs.iter().find(|i| i.name == value.name)).map(|f| &f.ty);
+        let feature = info.and_then(|f| f.inputs.named(&value.name)).map(|f| &f.ty);
         let values = match feature {
             Some(FeatureType::Image { color, .. }) => pixels(*color),
             _ if is_mask(&value.name) && ty.dtype != DType::Bool => Values::Mask,
@@ -364,9 +364,10 @@ fn program_inputs(
     if may_grow && !model.has_five_dimensions() {
         grow(program, &mut inputs);
     }
+    let declared = program.inputs_by_name();
     for input in &mut inputs {
-        let value = program.inputs.iter().map(|&v| &program[v]).find(|v| v.name == input.name);
-        let feature = info.and_then(|f| f.inputs.iter().find(|i| i.name == input.name)).map(|f| &f.ty);
+        let value = declared.get(input.name.as_str()).map(|&v| &program[v]);
+        let feature = info.and_then(|f| f.inputs.named(&input.name)).map(|f| &f.ty);
         if let Some(ty) = value.and_then(|v| v.ty.as_tensor()) {
             input.others = other_shapes(ty, feature, &input.shape).map(|shape| (shape, input.values.clone()));
         }
@@ -449,11 +450,13 @@ fn rows_of_tables(
     inputs: &[Drawn],
     shape: impl Fn(&Drawn) -> &Vec<usize>,
 ) -> Vec<Option<Values>> {
-    let (facts, _) = facts_at(program, |name| inputs.iter().find(|i| i.name == name).map(&shape));
+    let shapes: HashMap<&str, _> = inputs.iter().map(|input| (input.name.as_str(), shape(input))).collect();
+    let (facts, _) = facts_at(program, |name| shapes.get(name).copied());
+    let declared = program.inputs_by_name();
     let uses = Uses::of(program);
     let values = |input: &Drawn| {
         let indexes = matches!(input.values, Values::Below(_) | Values::Unit);
-        let value = program.inputs.iter().copied().find(|&v| program[v].name == input.name);
+        let value = declared.get(input.name.as_str()).copied();
         let rows = table_size(program, &facts, &uses, value.filter(|_| indexes)?)?;
         Some(Values::Below(rows.clamp(1, i32::MAX as usize) as u64))
     };
@@ -554,8 +557,7 @@ fn features(
 /// The first model of a pipeline that takes an input, if it is a program or a pipeline. Old networks do not count,
 /// because the tensors of their converted programs have five dimensions: their inputs are drawn as declared.
 fn first_taker(model: &Model, input: &str) -> Option<usize> {
-    let takes =
-        |part: &Model| part.info().function(None).is_some_and(|f| f.inputs.iter().any(|i| i.name == input));
+    let takes = |part: &Model| part.info().function(None).is_some_and(|f| f.inputs.named(input).is_some());
     let at = model.pipeline().iter().position(|part| takes(part))?;
     let part = &model.pipeline()[at];
     let knows = (part.program().is_ok() && !part.has_five_dimensions()) || !part.pipeline().is_empty();

@@ -59,7 +59,7 @@ pub(super) fn known(model: &Model, input: &str) -> Option<Known> {
     if let Some(part) = model
         .pipeline()
         .iter()
-        .find(|part| part.info().function(None).is_some_and(|f| f.inputs.iter().any(|i| i.name == input)))
+        .find(|part| part.info().function(None).is_some_and(|f| f.inputs.named(input).is_some()))
     {
         return known(part, input);
     }
@@ -90,7 +90,7 @@ pub(super) fn known(model: &Model, input: &str) -> Option<Known> {
 
 /// The number of elements in front of those of an input.
 fn place(function: &FunctionInfo, input: &str) -> Option<usize> {
-    let at = function.inputs.iter().position(|i| i.name == input)?;
+    let at = function.inputs.position(input)?;
     let count = |i: &crate::FeatureInfo| match &i.ty {
         crate::FeatureType::MultiArray { shape, .. } => {
             shape.iter().fold(1, |n: u64, &d| n.saturating_mul(d)) as usize

@@ -255,8 +255,7 @@ impl Input {
 /// The inputs of a function: those of its program, or else the declared ones.
 fn inputs(model: &Model, function: Option<&str>) -> Result<Vec<Input>> {
     let info = model.info().function(function);
-    let feature =
-        |name: &str| info.and_then(|f| f.inputs.iter().find(|i| i.name == name)).map(|i| i.ty.clone());
+    let feature = |name: &str| info.and_then(|f| f.inputs.named(name)).map(|i| i.ty.clone());
     if model.program().is_err() {
         let declared = info.map_or(&[][..], |f| &f.inputs).iter();
         return Ok(declared

@@ -345,7 +345,7 @@ impl Stages {
 fn samples(f: &Function, requests: &[InferenceRequest]) -> Option<Vec<Values>> {
     let of = |request: &InferenceRequest| {
         let one = |&v: &ValueId| {
-            let (_, tensor) = request.inputs().iter().find(|(name, _)| *name == f[v].name)?;
+            let (_, tensor) = request.inputs().named(&f[v].name)?;
             matches!(f[v].ty, Type::Tensor(_)).then(|| (v, tensor.clone()))
         };
         f.inputs.iter().map(one).collect::<Option<Values>>()
