@@ -182,17 +182,14 @@ impl Executable {
                 .map_err(|error| RunError::Memory { function: self.function.clone(), error })?,
         };
         let RunOptions { state, cancel, times } = options;
-        let (result, arena) = self.pool.install(move || {
-            let slots = vec![None; self.slots];
-            let memory = Memory::new(self.memory, self.arena as u64);
-            let mut frame = Frame { inputs: &tensors, arena: &arena, slots, state, cancel, memory };
-            let result = self.steps(&self.body, &mut frame, times).and_then(|()| {
-                let output = |p: &Port| Ok((p.name.clone(), self.tensor(p.value, &frame)?));
-                self.outputs.iter().map(output).collect()
-            });
-            drop(frame);
-            (result, arena)
+        let slots = vec![None; self.slots];
+        let memory = Memory::new(self.memory, self.arena as u64);
+        let mut frame = Frame { inputs: &tensors, arena: &arena, slots, state, cancel, memory };
+        let result = self.steps(&self.body, &mut frame, times).and_then(|()| {
+            let output = |p: &Port| Ok((p.name.clone(), self.tensor(p.value, &frame)?));
+            self.outputs.iter().map(output).collect()
         });
+        drop(frame);
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
         result
     }

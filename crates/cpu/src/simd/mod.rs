@@ -10,6 +10,7 @@
 
 pub mod coded;
 pub mod convert;
+mod cut;
 pub mod gemm;
 pub mod gemv;
 mod isa;

@@ -3,8 +3,6 @@
 //! The weight is multiplied with the input's channels at each position, as one product for each group. Each number is
 //! then added to the output position that its kernel offset leads to.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use half::f16;
 use milwright_mil::ops::conv::conv_transpose::{Spread, spreads};
 use milwright_mil::ops::defs::ConvTranspose;
@@ -17,6 +15,7 @@ use crate::kernel::concrete;
 use crate::kernels::linear::Weights;
 use crate::kernels::linear::tiled::{Constant, Tiled};
 use crate::memory::AlignedBytes;
+use crate::pool::Shares;
 use crate::simd::Isa;
 use crate::simd::gemm::{
     Bias, Elements, F16, F32, Gemm, Matrix, Operand, Output, Panels, SLACK, Target, pack, panel_rows,
@@ -222,14 +221,10 @@ impl Plan {
         }
         let lane = if self.half { positions.next_multiple_of(16) } else { 16 };
         let lanes = pool.threads().clamp(1, LANES.min(channels));
-        let next = AtomicUsize::new(0);
+        let shares = Shares::new(channels, lanes);
         let scratch: &mut [f32] = bytemuck::cast_slice_mut(scratch);
-        pool.for_each_chunk(&mut scratch[..lanes * lane], lane, |_, staged| {
-            loop {
-                let channel = next.fetch_add(1, Ordering::Relaxed);
-                if channel >= channels {
-                    return;
-                }
+        pool.for_each_chunk(&mut scratch[..lanes * lane], lane, |l, staged| {
+            for channel in shares.of(l) {
                 let at = (image * channels + channel) * positions;
                 let plane = if target.f32 {
                     // SAFETY: the output has `positions` elements for each channel of each image, and each task writes

@@ -27,15 +27,14 @@
 mod matrix;
 mod tile;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use half::f16;
 
 use self::tile::{MAX_ROWS, Tile, run_tile};
 use super::isa::MAX_LANES;
-use super::{Isa, convert};
+use super::{Isa, convert, cut};
 use crate::Pool;
 use crate::chain::Epilogue;
+use crate::pool::Shares;
 
 pub use self::matrix::{Elements, F16, F32, Matrix, Source};
 
@@ -52,8 +51,6 @@ const REACH_BYTES: usize = 1 << 20;
 /// The most tasks that run at the same time: scratch memory is for so many. It does not depend on the machine, so that
 /// a plan needs the same scratch memory everywhere; pages that no task touches cost nothing.
 const LANES: usize = 8;
-/// The fewest tasks for each thread that a large product is cut into, so that several threads share it evenly.
-const TASKS: usize = 4;
 /// The most elements of a tile.
 const MAX_TILE: usize = MAX_ROWS * 2 * MAX_LANES;
 
@@ -160,24 +157,21 @@ impl Gemm {
         Gemm { isa, m, n, k, batch, rows, columns, task, parts: parts.map(|p| p.next_multiple_of(16)) }
     }
 
-    /// Rows and columns of a task's block, cut until there are enough tasks for the threads.
-    fn cut(&self, threads: usize) -> [usize; 2] {
-        let Gemm { m, n, batch, rows, columns, mut task, .. } = *self;
-        let count = |t: [usize; 2]| batch * m.div_ceil(t[0]) * n.div_ceil(t[1]);
-        let halve = |size: usize, unit: usize| (size / 2).next_multiple_of(unit);
-        while threads > 1 && count(task) < TASKS * threads {
-            // Rows first, as long as there are enough of them to pay for packing B again.
-            if task[0] >= 8 * rows {
-                task[0] = halve(task[0], rows);
-            } else if task[1] > columns {
-                task[1] = halve(task[1], columns);
-            } else if task[0] > rows {
-                task[0] = halve(task[0], rows);
-            } else {
-                break;
-            }
-        }
-        task
+    /// Rows and columns of a task's block, cut for threads. `packs` says whether tasks pack B.
+    fn cut(&self, threads: usize, packs: bool) -> [usize; 2] {
+        let Gemm { isa, m, n, k, batch, rows, columns, task, .. } = *self;
+        let units = [rows, columns];
+        let panels = [m.div_ceil(rows), n.div_ceil(columns)];
+        // Cycles of a core: two multiply-adds of a vector in each, and about eight numbers packed.
+        let tile = (rows * columns * k) as f64 / (2 * isa.lanes()) as f64 + 20.0;
+        let pack = [self.parts[0] > 0, packs].map(|packs| if packs { 0.12 * k as f64 } else { 0.0 });
+        let cost = |part: [usize; 2]| {
+            let packing = (part[0] * rows) as f64 * pack[0] + (part[1] * columns) as f64 * pack[1];
+            (part[0] * part[1]) as f64 * tile + packing
+        };
+        let most = [0, 1].map(|d| task[d] / units[d]);
+        let part = cut::cut(threads, batch, panels, most, cost);
+        [0, 1].map(|d| part[d] * units[d])
     }
 
     /// Floats of scratch memory that [`run`](Gemm::run) needs.
@@ -212,7 +206,7 @@ impl Gemm {
         scratch: &mut [f32],
     ) {
         let Gemm { m, n, k, batch, rows, columns, .. } = *self;
-        let task = self.cut(pool.threads());
+        let task = self.cut(pool.threads(), matches!(b, Operand::Panels(_)));
         if batch * m * n == 0 {
             return;
         }
@@ -238,14 +232,11 @@ impl Gemm {
 
         let [tasks_m, tasks_n] = [m.div_ceil(task[0]), n.div_ceil(task[1])];
         let tasks = batch * tasks_m * tasks_n;
-        let next = AtomicUsize::new(0);
+        let lanes = lanes.min(tasks);
+        let shares = Shares::new(tasks, lanes);
         let target = Target::new(out.data);
-        pool.for_each_chunk(&mut scratch[..lanes.min(tasks) * lane], lane, |_, scratch| {
-            loop {
-                let i = next.fetch_add(1, Ordering::Relaxed);
-                if i >= tasks {
-                    return;
-                }
+        pool.for_each_chunk(&mut scratch[..lanes * lane], lane, |l, scratch| {
+            for i in shares.of(l) {
                 let [row, column] = [i / tasks_n % tasks_m * task[0], i % tasks_n * task[1]];
                 let block = Block {
                     batch: i / (tasks_m * tasks_n),

@@ -4,8 +4,6 @@
 //! operand, while the next one is asked for. Each number of C is summed in the same order, wherever the cuts between
 //! tasks are.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use half::f16;
 use smallvec::SmallVec;
 
@@ -13,8 +11,9 @@ use super::split::{Columns, Paired, Rows, STEP, expand};
 use super::{Call, DEPTH, PANEL, PLANE, Planes, SIDE, Tiles, View};
 use crate::Pool;
 use crate::chain::Epilogue;
+use crate::pool::Shares;
 use crate::simd::gemm::{F16, F32, Output, SLACK, Target};
-use crate::simd::{Isa, Op, Simd, convert};
+use crate::simd::{Isa, Op, Simd, convert, cut};
 
 /// About how many bytes of panels a task splits for itself: a part of a second-level cache.
 const PANEL_BYTES: usize = 512 << 10;
@@ -26,8 +25,6 @@ const BLOCKS: usize = 8;
 const STRETCH: usize = 64;
 /// The most tasks that run at the same time: scratch memory is for so many, as in `gemm`.
 const LANES: usize = 8;
-/// The fewest tasks for each thread that a large product is cut into.
-const TASKS: usize = 3;
 
 /// The numbers of an operand that was put in order in advance: see [`split`](super::split).
 #[derive(Clone, Copy)]
@@ -178,37 +175,35 @@ impl Product {
     /// whether the other one is read in place, or panels of it are mere copies.
     pub fn pays(isa: Isa, planes: Planes, [m, k, n]: [usize; 3], ordered_a: bool, paired: bool) -> bool {
         let blocks = (m.div_ceil(SIDE) * n.div_ceil(SIDE)) as f64;
-        // Cycles of a core. A product of tiles takes 16; what is around it was measured.
-        let tiles = blocks * (k.div_ceil(DEPTH) * planes.products().len() * 4 * 20 + 350) as f64;
+        let [block, own_number, other_number] = Product::cycles(planes, k);
+        let tiles = blocks * block;
         let (own, other) = if ordered_a { (m * k, k * n) } else { (k * n, m * k) };
-        let each = planes.count() as f64 * 0.12;
-        let split = each * own as f64 + if paired { 0.12 } else { 1.5 * each } * other as f64;
+        let split = own_number * own as f64 + if paired { 0.12 } else { other_number } * other as f64;
         let vectors = (m * n * k) as f64 / (2 * isa.lanes()) as f64 / 0.75;
         let pack = 0.12 * other as f64;
         tiles + split < 0.85 * (vectors + pack)
     }
 
-    /// Rows and columns of a task's block, cut until there are enough tasks for the threads.
+    /// Cycles of a core for a block of sums, and for splitting a number of the ordered operand and of the other one. A
+    /// product of tiles takes 16; what is around it was measured.
+    fn cycles(planes: Planes, k: usize) -> [f64; 3] {
+        let block = (k.div_ceil(DEPTH) * planes.products().len() * 4 * 20 + 800) as f64;
+        let each = planes.count() as f64 * 0.12;
+        [block, each, 1.5 * each]
+    }
+
+    /// Rows and columns of a task's block, cut for threads.
     fn cut(&self, threads: usize) -> [usize; 2] {
-        let Product { m, batch, mut task, .. } = *self;
-        let n = self.columns();
-        let count = |t: [usize; 2]| batch * m.div_ceil(t[0]) * n.div_ceil(t[1]);
-        let halve = |size: usize| (size / 2).next_multiple_of(SIDE);
-        // The side of the ordered operand first, down to a few panels: the other one is split again for each part. There
-        // is nothing to split if it is read in place.
-        let (first, second) = if self.ordered_a { (0, 1) } else { (1, 0) };
-        while threads > 1 && count(task) < TASKS * threads {
-            if task[first] >= 8 * SIDE {
-                task[first] = halve(task[first]);
-            } else if task[second] > SIDE {
-                task[second] = halve(task[second]);
-            } else if task[first] > SIDE {
-                task[first] = halve(task[first]);
-            } else {
-                break;
-            }
-        }
-        task
+        let Product { planes, m, k, batch, task, .. } = *self;
+        let panels = [m, self.columns()].map(|lines| lines.div_ceil(SIDE));
+        let [block, own, other] = Product::cycles(planes, k);
+        // There is nothing to split if the other operand is read in place.
+        let other = if self.spread.is_some() { 0.0 } else { other };
+        let split = if self.ordered_a { [own, other] } else { [other, own] }.map(|x| x * (SIDE * k) as f64);
+        let cost = |[rows, columns]: [usize; 2]| {
+            (rows * columns) as f64 * block + rows as f64 * split[0] + columns as f64 * split[1]
+        };
+        cut::cut(threads, batch, panels, task.map(|lines| lines / SIDE), cost).map(|panels| panels * SIDE)
     }
 
     /// The columns that are computed: also those between the lines of a B that is read in place.
@@ -264,14 +259,10 @@ impl Product {
         let tasks = batch * tasks_m * tasks_n;
         let lanes = pool.threads().min(scratch.len() / lane).min(tasks);
         assert!(lanes > 0, "scratch memory for one task at least");
-        let next = AtomicUsize::new(0);
+        let shares = Shares::new(tasks, lanes);
         let target = Target::new(out.data);
-        pool.for_each_chunk(&mut scratch[..lanes * lane], lane, |_, scratch| {
-            loop {
-                let i = next.fetch_add(1, Ordering::Relaxed);
-                if i >= tasks {
-                    return;
-                }
+        pool.for_each_chunk(&mut scratch[..lanes * lane], lane, |l, scratch| {
+            for i in shares.of(l) {
                 let [row, column] = [i / tasks_n % tasks_m * task[0], i % tasks_n * task[1]];
                 let block = Block {
                     batch: i / (tasks_m * tasks_n),
