@@ -59,6 +59,21 @@ fn cases() -> Vec<Case> {
             },
         ]);
     }
+    // Lines of one to several vectors, and more channels than are computed at a time.
+    for input in [[7, 7], [14, 14], [5, 30], [9, 47], [4, 56], [3, 112], [2, 150]] {
+        for strides in [[1, 1], [2, 2]] {
+            let channels = if input[0] == 7 { 40 } else { 3 };
+            cases.push(Case {
+                channels,
+                groups: channels,
+                outputs: channels,
+                input,
+                strides,
+                batch: 2,
+                ..CASE
+            });
+        }
+    }
     cases
 }
 

@@ -3,7 +3,7 @@
 
 use smallvec::SmallVec;
 
-use super::gemm::Panels;
+use super::gemm::{Panels, Source};
 use super::{Isa, MAX_LANES, Op, Simd};
 
 /// The input of a convolution as a matrix, kernel offsets × positions (im2col), whose panels are made only when needed.
@@ -88,33 +88,196 @@ impl Op for Copy<'_> {
     }
 }
 
-/// Elements that [`weigh`] may read past the last one that it needs.
-pub const REACH: usize = MAX_LANES;
-
-/// Computes a convolution of one channel. Element `x` of line `y` of `out` is
-/// `start + Σ weights[t] · data[taps[t] + lines[y] + x]`, one chain of multiply-adds in the order of the taps. `out` has
-/// `width` elements for each of the `lines`.
-///
-/// # Panics
-/// There are more taps than weights, or a slice is too short; `data` must have [`REACH`] elements more than are needed.
-pub fn weigh(
-    isa: Isa,
-    data: &[f32],
-    [taps, lines]: [&[usize]; 2],
-    weights: &[f32],
-    start: f32,
-    width: usize,
-    out: &mut [f32],
-) {
-    let largest = |x: &[usize]| x.iter().copied().max().unwrap_or(0);
-    assert!(taps.len() <= weights.len() && out.len() == lines.len() * width);
-    assert!(largest(taps) + largest(lines) + width + REACH <= data.len());
-    isa.run(Weigh { data, taps, lines, weights, start, width, out });
+/// Which elements of a channel go where in its planes.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    lines: Vec<Line>,
+    /// Elements from one element of a line to the next in the channel; in the planes they are neighbours.
+    stride: usize,
+    /// Elements of the channel, and of its planes, up to the last one of any line.
+    reach: [usize; 2],
 }
 
-/// Private, because [`weigh`] has to check the lengths.
+/// A part of a line of planes that is not padding.
+#[derive(Clone, Copy, Debug)]
+pub struct Line {
+    /// Where it starts in the channel.
+    pub from: usize,
+    /// Where it starts in the planes.
+    pub to: usize,
+    /// Its elements, at least one.
+    pub len: usize,
+}
+
+impl Layout {
+    /// Lines whose elements are `stride` apart in the channel.
+    pub fn new(lines: Vec<Line>, stride: usize) -> Layout {
+        let reads = lines.iter().map(|line| line.from + line.len.saturating_sub(1) * stride + 1);
+        let writes = lines.iter().map(|line| line.to + line.len);
+        let reach = [reads.max().unwrap_or(0), writes.max().unwrap_or(0)];
+        Layout { lines, stride, reach }
+    }
+
+    /// Fills the planes of the channel that starts at element `start`. Leaves what is padding as it is.
+    ///
+    /// # Panics
+    /// A slice is too short: a bug of the kernel.
+    pub fn fill<T: Source>(&self, isa: Isa, x: T, start: usize, planes: &mut [f32]) {
+        self.check(x, start, planes);
+        isa.run(Fill { layout: self, x, start, planes });
+    }
+
+    fn check<T: Source>(&self, x: T, start: usize, planes: &[f32]) {
+        assert!(start + self.reach[0] <= x.elements() && self.reach[1] <= planes.len());
+    }
+}
+
+/// Private, because of [`Layout::check`].
+struct Fill<'a, T> {
+    layout: &'a Layout,
+    x: T,
+    start: usize,
+    planes: &'a mut [f32],
+}
+
+impl<T: Source> Op for Fill<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Fill { layout: Layout { lines, stride, .. }, x, start, planes } = self;
+        for &Line { from, to, len } in lines {
+            let from = start + from;
+            let out = planes[to..to + len].as_mut_ptr();
+            let mut i = 0;
+            match stride {
+                1 => {
+                    // SAFETY: `check` made sure that the channel has `len` elements from `from` on; `out` has as many.
+                    unsafe {
+                        while i + S::LANES <= len {
+                            s.store(out.add(i), x.load(s, from + i));
+                            i += S::LANES;
+                        }
+                        if i < len && len >= S::LANES {
+                            let last = len - S::LANES;
+                            s.store(out.add(last), x.load(s, from + last));
+                        } else if i < len {
+                            s.store_part(out, len, x.load_part(s, from, len));
+                        }
+                    }
+                }
+                2 => {
+                    // SAFETY: `check` made sure that the channel has `2 * len - 1` elements from `from` on; `out` has
+                    // `len`. The last element has no neighbour to its right.
+                    unsafe {
+                        while i + S::LANES < len {
+                            let (a, b) = (x.load(s, from + 2 * i), x.load(s, from + 2 * i + S::LANES));
+                            s.store(out.add(i), s.evens(a, b));
+                            i += S::LANES;
+                        }
+                        let left = 2 * (len - i) - 1;
+                        let first = left.min(S::LANES);
+                        let a = x.load_part(s, from + 2 * i, first);
+                        let b = x.load_part(s, from + 2 * i + first, left - first);
+                        s.store_part(out.add(i), len - i, s.evens(a, b));
+                    }
+                }
+                _ => {
+                    for (i, o) in planes[to..to + len].iter_mut().enumerate() {
+                        *o = x.get(from + i * stride);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Elements that a convolution of one channel may read past the last one that it needs.
+pub const REACH: usize = MAX_LANES;
+
+/// A convolution with one input channel per group. Element `x` of line `y` of a channel's result is
+/// `bias + Σ weights[t] · planes[taps[t] + lines[y] + x]`, one chain of multiply-adds in the order of the taps.
+#[derive(Clone, Debug)]
+pub struct Depthwise {
+    layout: Layout,
+    taps: Vec<usize>,
+    lines: Vec<usize>,
+    width: usize,
+    reach: usize,
+}
+
+/// A channel of a result.
+#[derive(Clone, Copy, Debug)]
+pub struct Channel<'a> {
+    /// The element at which its input starts.
+    pub start: usize,
+    /// A number for each kernel offset.
+    pub weights: &'a [f32],
+    /// The start of its sums.
+    pub bias: f32,
+}
+
+impl Depthwise {
+    /// `taps` are the kernel offsets, `lines` the starts of the lines of `width` positions, both in planes of this layout.
+    pub fn new(layout: Layout, taps: Vec<usize>, lines: Vec<usize>, width: usize) -> Depthwise {
+        let largest = |x: &[usize]| x.iter().copied().max().unwrap_or(0);
+        let reach = largest(&taps) + largest(&lines) + width + REACH;
+        Depthwise { layout, taps, lines, width, reach }
+    }
+
+    /// Computes channels, whose results follow each other in `out`. `planes` is memory for one channel, in which all
+    /// padding is zero; it has [`REACH`] elements more than the planes.
+    ///
+    /// # Panics
+    /// A slice is too short: a bug of the kernel.
+    pub fn run<T: Source>(
+        &self,
+        isa: Isa,
+        x: T,
+        channels: &[Channel<'_>],
+        planes: &mut [f32],
+        out: &mut [f32],
+    ) {
+        for channel in channels {
+            self.layout.check(x, channel.start, planes);
+            assert!(channel.weights.len() >= self.taps.len());
+        }
+        assert!(self.reach <= planes.len() && out.len() == channels.len() * self.lines.len() * self.width);
+        isa.run(Channels { of: self, x, channels, planes, out });
+    }
+}
+
+/// Private, because [`Depthwise::run`] has to check the lengths.
+struct Channels<'a, T> {
+    of: &'a Depthwise,
+    x: T,
+    channels: &'a [Channel<'a>],
+    planes: &'a mut [f32],
+    out: &'a mut [f32],
+}
+
+impl<T: Source> Op for Channels<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Channels { of: Depthwise { layout, taps, lines, width, .. }, x, channels, planes, out } = self;
+        let positions = lines.len() * width;
+        if positions == 0 {
+            return;
+        }
+        for (channel, out) in channels.iter().zip(out.chunks_exact_mut(positions)) {
+            Fill { layout, x, start: channel.start, planes: &mut *planes }.run(s);
+            let data = planes.as_ptr();
+            Weigh { data, taps, lines, weights: channel.weights, start: channel.bias, width: *width, out }
+                .run(s);
+        }
+    }
+}
+
+/// Private, because [`Depthwise::run`] has to check the lengths.
 struct Weigh<'a> {
-    data: &'a [f32],
+    data: *const f32,
     taps: &'a [usize],
     lines: &'a [usize],
     weights: &'a [f32],
@@ -123,68 +286,76 @@ struct Weigh<'a> {
     out: &'a mut [f32],
 }
 
-impl Op for Weigh<'_> {
-    type Output = ();
-
+impl Weigh<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        let width = self.width;
-        if width == 0 {
-            return;
-        }
+        let (width, lines) = (self.width, self.lines.len());
+        // Enough sums at once that multiply-adds do not wait for each other.
         let mut line = 0;
-        while line < self.lines.len() {
-            if width <= S::LANES && line + 4 <= self.lines.len() {
-                self.part::<S, 4, 1>(s, line, 0);
-                line += 4;
-                continue;
-            }
-            let mut x = 0;
-            while x < width {
-                match (width - x).div_ceil(S::LANES) {
-                    1 => self.part::<S, 1, 1>(s, line, x),
-                    2 => self.part::<S, 1, 2>(s, line, x),
-                    3 => self.part::<S, 1, 3>(s, line, x),
-                    _ => self.part::<S, 1, 4>(s, line, x),
+        while line < lines {
+            let left = lines - line;
+            line += match width.div_ceil(S::LANES) {
+                1 if left >= 7 => self.part::<S, 7, 1>(s, line, 0),
+                1 if left >= 4 => self.part::<S, 4, 1>(s, line, 0),
+                1 if left >= 2 => self.part::<S, 2, 1>(s, line, 0),
+                1 => self.part::<S, 1, 1>(s, line, 0),
+                2 if left >= 4 => self.part::<S, 4, 2>(s, line, 0),
+                2 if left >= 2 => self.part::<S, 2, 2>(s, line, 0),
+                2 => self.part::<S, 1, 2>(s, line, 0),
+                3 if left >= 2 => self.part::<S, 2, 3>(s, line, 0),
+                3 => self.part::<S, 1, 3>(s, line, 0),
+                4 if left >= 2 => self.part::<S, 2, 4>(s, line, 0),
+                _ => {
+                    for x in (0..width).step_by(4 * S::LANES) {
+                        match (width - x).div_ceil(S::LANES) {
+                            1 => self.part::<S, 1, 1>(s, line, x),
+                            2 => self.part::<S, 1, 2>(s, line, x),
+                            3 => self.part::<S, 1, 3>(s, line, x),
+                            _ => self.part::<S, 1, 4>(s, line, x),
+                        };
+                    }
+                    1
                 }
-                x += 4 * S::LANES;
-            }
-            line += 1;
+            };
         }
     }
-}
 
-impl Weigh<'_> {
-    /// Computes `N` vectors of `LINES` lines from `x` on. The last vector may reach past the end of its line; the next
-    /// line overwrites that.
+    /// Computes `N` vectors of `LINES` lines from `x` on, and returns how many lines these are. The last vector may reach
+    /// past the end of its line; the next line, which is computed later, overwrites that.
     #[inline(always)]
-    fn part<S: Simd, const LINES: usize, const N: usize>(&mut self, s: S, line: usize, x: usize) {
+    fn part<S: Simd, const LINES: usize, const N: usize>(&mut self, s: S, line: usize, x: usize) -> usize {
         let mut sums = [[s.splat(self.start); N]; LINES];
-        let data = self.data.as_ptr();
-        for (tap, weight) in self.taps.iter().zip(self.weights) {
-            let weight = s.splat(*weight);
-            for (sums, start) in sums.iter_mut().zip(&self.lines[line..]) {
+        let mut starts = [0; LINES];
+        starts.copy_from_slice(&self.lines[line..line + LINES]);
+        let mut tap = 0;
+        while tap < self.taps.len() {
+            let weight = s.splat(self.weights[tap]);
+            let offset = self.taps[tap] + x;
+            for (sums, start) in sums.iter_mut().zip(&starts) {
                 for (j, sum) in sums.iter_mut().enumerate() {
-                    // SAFETY: `weigh` checked that `data` has more than a vector beyond the last element of any line,
-                    // in which the last of the `N` vectors begins.
-                    *sum = s.fma(unsafe { s.load(data.add(tap + start + x + j * S::LANES)) }, weight, *sum);
+                    // SAFETY: `Depthwise::run` checked that there is more than a vector beyond the last element of any
+                    // line, in which the last of the `N` vectors begins.
+                    let from = unsafe { s.load(self.data.add(offset + start + j * S::LANES)) };
+                    *sum = s.fma(from, weight, *sum);
                 }
             }
+            tap += 1;
         }
         for (i, sums) in sums.iter().enumerate() {
             for (j, &sum) in sums.iter().enumerate() {
                 let at = (line + i) * self.width + x + j * S::LANES;
-                if at + S::LANES <= self.out.len() {
-                    // SAFETY: the vector is within `out`.
-                    unsafe { s.store(self.out.as_mut_ptr().add(at), sum) };
-                } else {
-                    let mut last = [0.0; MAX_LANES];
-                    // SAFETY: `last` has at least a vector.
-                    unsafe { s.store(last.as_mut_ptr(), sum) };
-                    let out = &mut self.out[at..];
-                    out.copy_from_slice(&last[..out.len()]);
+                let left = self.out.len() - at;
+                // SAFETY: the vector, or what is left of it, is within `out`.
+                unsafe {
+                    let out = self.out.as_mut_ptr().add(at);
+                    if left >= S::LANES {
+                        s.store(out, sum);
+                    } else {
+                        s.store_part(out, left, sum);
+                    }
                 }
             }
         }
+        LINES
     }
 }

@@ -19,12 +19,11 @@
 //! stored: its panels are read from the planes when the product needs them. With one channel per group, the convolution
 //! is a weighted sum of shifted planes instead.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use half::f16;
 use milwright_mil::ops::conv::Sweep;
 use milwright_mil::ops::defs::Conv;
 use milwright_mil::{DType, TensorType};
+use smallvec::SmallVec;
 
 use crate::convert::to_f32;
 use crate::index::count;
@@ -32,12 +31,13 @@ use crate::kernel::concrete;
 use crate::kernels::linear::tiled::{Constant, Tiled};
 use crate::kernels::linear::{Batched, Weights};
 use crate::memory::AlignedBytes;
+use crate::pool::Shares;
 use crate::simd::gemm::{
     Bias, Elements, F16, F32, Gemm, Matrix, Operand, Output, SLACK, Source, Target, pack, panel_rows,
 };
 use crate::simd::tiles::split::{Columns, Lines, Packing, Paired, Strided};
 use crate::simd::tiles::{self, DEPTH, product};
-use crate::simd::window::{Gather, REACH, weigh};
+use crate::simd::window::{Channel, Depthwise, Gather, Layout, Line, REACH};
 use crate::simd::{Isa, convert};
 use crate::{Kernel, KernelError, Packed, Params, Prepared, Run, Step, View};
 
@@ -107,6 +107,10 @@ const MAX_PADDING: usize = 1 << 24;
 /// The most channels that run at the same time, one in each task; scratch memory is for so many, as in `simd::gemm`.
 const LANES: usize = 8;
 
+/// About how many results of channels of their own are computed at a time, and how many channels at most.
+const GROUP: usize = 4096;
+const MAX_GROUP: usize = 32;
+
 /// The geometry of a convolution, in three spatial dimensions.
 struct Plan {
     isa: Isa,
@@ -125,6 +129,8 @@ struct Plan {
     pitch: usize,
     /// For each kernel offset, its index in a channel's planes.
     taps: Vec<usize>,
+    /// What goes where in a channel's planes.
+    layout: Layout,
     /// Whether the input can serve as its planes without a copy.
     in_place: bool,
     half_input: bool,
@@ -165,6 +171,7 @@ impl Plan {
                 }
             }
         }
+        let layout = layout(input, &window, &phases, plane);
         let half_input = p.x.dtype == DType::Fp16;
         Ok(Plan {
             isa: Isa::detect(),
@@ -179,6 +186,7 @@ impl Plan {
             plane,
             pitch,
             taps,
+            layout,
             in_place: !half_input && window.iter().all(still),
             half_input,
             half_output: outputs[0].dtype == DType::Fp16,
@@ -442,7 +450,7 @@ impl Plan {
             for (channel, plane) in channels.into_iter().zip(out.chunks_exact_mut(pitch.max(1))) {
                 let plane = &mut plane[..self.pitch];
                 match channel {
-                    Some(channel) => self.lay_out_channel(x, channel, plane, false),
+                    Some(channel) => self.lay_out_channel(x, channel, plane),
                     None => plane.fill(0.0),
                 }
             }
@@ -500,9 +508,13 @@ impl Plan {
     /// Makes the step for a convolution with one input channel per group.
     fn depthwise(self, [x, weight]: [usize; 2], bias: Option<usize>) -> Step {
         let positions = count(&self.output);
-        let starts = self.line_starts();
-        let lengths = [self.pitch + REACH, positions].map(|n| n.next_multiple_of(16));
+        let (channels, taps) = (self.batch * self.outputs, self.taps.len());
+        // Small channels are computed several at a time.
+        let group = (GROUP / positions.max(1)).clamp(1, MAX_GROUP);
+        let lengths = [self.pitch + REACH, group * positions].map(|n| n.next_multiple_of(16));
         let lane: usize = lengths.iter().sum();
+        let product =
+            Depthwise::new(self.layout.clone(), self.taps.clone(), self.line_starts(), self.output[2]);
         let step = Step::new(move |run: &mut Run<'_>| {
             let weight = to_f32(&run.inputs[weight]);
             let bias = bias.map(|slot| to_f32(&run.inputs[slot]));
@@ -513,41 +525,43 @@ impl Plan {
             } else {
                 Elements::F32(out.slice())
             });
-            let channels = self.batch * self.outputs;
             if channels * positions == 0 {
                 return Ok(());
             }
-            let next = AtomicUsize::new(0);
-            let lanes = run.pool.threads().clamp(1, LANES.min(channels));
+            let channel = |i: usize| {
+                let (image, c) = (i / self.outputs, i % self.outputs);
+                let from = image * self.channels + c / (self.outputs / self.groups);
+                let bias = bias.as_ref().map_or(0.0, |b| b[c]);
+                Channel { start: from * count(&self.input), weights: &weight[c * taps..][..taps], bias }
+            };
+            let groups = channels.div_ceil(group);
+            let lanes = run.pool.threads().clamp(1, LANES.min(groups));
+            let shares = Shares::new(groups, lanes);
             let scratch: &mut [f32] = bytemuck::cast_slice_mut(run.scratch);
-            run.pool.for_each_chunk(&mut scratch[..lanes * lane], lane, |_, scratch| {
+            run.pool.for_each_chunk(&mut scratch[..lanes * lane], lane, |l, scratch| {
                 let (planes, staged) = scratch.split_at_mut(lengths[0]);
                 // Padding is zero for all channels, which write only the elements of the input.
                 planes.fill(0.0);
-                loop {
-                    let i = next.fetch_add(1, Ordering::Relaxed);
-                    if i >= channels {
-                        return;
-                    }
-                    let (image, c) = (i / self.outputs, i % self.outputs);
-                    let channel = image * self.channels + c / (self.outputs / self.groups);
-                    self.lay_out_channel(x, channel, planes, true);
-                    let weights = &weight[c * self.taps.len()..];
-                    let plane = if target.f32 {
-                        // SAFETY: the output has `channels` planes of `positions` elements, and each task writes its
-                        // own plane.
-                        unsafe { target.row::<f32>(i * positions, positions) }
+                for first in shares.of(l).map(|i| i * group) {
+                    let all: SmallVec<[Channel<'_>; MAX_GROUP]> =
+                        (first..channels.min(first + group)).map(channel).collect();
+                    let (at, len) = (first * positions, all.len() * positions);
+                    let results = if target.f32 {
+                        // SAFETY: the output has `channels` planes of `positions` elements, and each task writes the
+                        // planes of its own channels.
+                        unsafe { target.row::<f32>(at, len) }
                     } else {
-                        &mut staged[..positions]
+                        &mut staged[..len]
                     };
-                    let start = bias.as_ref().map_or(0.0, |b| b[c]);
-                    weigh(self.isa, planes, [&self.taps, &starts], weights, start, self.output[2], plane);
-                    epilogue.apply(i * positions, plane);
+                    if self.half_input {
+                        product.run(self.isa, F16(x.slice()), &all, planes, results);
+                    } else {
+                        product.run(self.isa, F32(x.slice()), &all, planes, results);
+                    }
+                    epilogue.apply(at, results);
                     if !target.f32 {
                         // SAFETY: as above.
-                        convert::narrow(self.isa, plane, unsafe {
-                            target.row::<f16>(i * positions, positions)
-                        });
+                        convert::narrow(self.isa, results, unsafe { target.row::<f16>(at, len) });
                     }
                 }
             });
@@ -570,58 +584,54 @@ impl Plan {
         }
         let first = image * self.channels;
         pool.for_each_chunk(&mut planes[..self.channels * self.pitch], self.pitch, |c, out| {
-            self.lay_out_channel(x, first + c, out, false);
+            self.lay_out_channel(x, first + c, out);
         });
     }
 
-    /// Fills the planes of a channel; `cleared` says that all padding is zero already.
-    fn lay_out_channel(&self, x: &View<'_>, channel: usize, out: &mut [f32], cleared: bool) {
-        let start = channel * count(&self.input);
-        if self.half_input {
-            self.lay_out_planes(F16(x.slice()), start, out, cleared);
-        } else {
-            self.lay_out_planes(F32(x.slice()), start, out, cleared);
-        }
-    }
-
-    /// Fills the planes of the channel that starts at element `start` of `x`.
-    fn lay_out_planes<T: Source>(&self, x: T, start: usize, out: &mut [f32], cleared: bool) {
-        let [depth, height, width] = self.plane;
-        // The input index of element `i` of a plane of phase `phase`; `None` for padding.
-        let source = |d: usize, i: usize, phase: usize| {
-            let at = (i * self.window[d].stride + phase).checked_sub(self.window[d].before);
-            at.filter(|&at| at < self.input[d])
-        };
+    /// Fills the planes of a channel.
+    fn lay_out_channel(&self, x: &View<'_>, channel: usize, out: &mut [f32]) {
         // Clears all planes at once: lines of small images are short, and most have padding.
-        if !cleared && !self.window.iter().all(still) {
+        if !self.window.iter().all(still) {
             out.fill(0.0);
         }
-        let (stride, before) = (self.window[2].stride, self.window[2].before);
-        let mut lines = out.chunks_exact_mut(width.max(1));
-        for &pz in &self.phases[0] {
-            for &py in &self.phases[1] {
-                for &px in &self.phases[2] {
-                    let low = before.saturating_sub(px).div_ceil(stride).min(width);
-                    let high = (self.input[2] + before).saturating_sub(px).div_ceil(stride).clamp(low, width);
-                    for (z, y) in (0..depth).flat_map(|z| (0..height).map(move |y| (z, y))) {
-                        let Some(line) = lines.next() else { return };
-                        let (Some(z), Some(y)) = (source(0, z, pz), source(1, y, py)) else { continue };
-                        if low == high {
-                            continue;
-                        }
-                        let from =
-                            start + (z * self.input[1] + y) * self.input[2] + low * stride + px - before;
-                        let line = &mut line[low..high];
-                        match stride {
-                            1 => x.read(self.isa, from, line),
-                            2 => x.read_second(self.isa, from, line),
-                            _ => line.iter_mut().enumerate().for_each(|(i, e)| *e = x.get(from + i * stride)),
-                        }
+        let start = channel * count(&self.input);
+        if self.half_input {
+            self.layout.fill(self.isa, F16(x.slice()), start, out);
+        } else {
+            self.layout.fill(self.isa, F32(x.slice()), start, out);
+        }
+    }
+}
+
+/// What goes where in the planes of a channel: see the module.
+fn layout(input: [usize; 3], window: &[Sweep; 3], phases: &[Vec<usize>; 3], plane: [usize; 3]) -> Layout {
+    let [depth, height, width] = plane;
+    // The input index of element `i` of a plane of phase `phase`; `None` for padding.
+    let source = |d: usize, i: usize, phase: usize| {
+        let at = (i * window[d].stride + phase).checked_sub(window[d].before);
+        at.filter(|&at| at < input[d])
+    };
+    let (stride, before) = (window[2].stride, window[2].before);
+    let mut lines = Vec::new();
+    let mut to = 0;
+    for &pz in &phases[0] {
+        for &py in &phases[1] {
+            for &px in &phases[2] {
+                let low = before.saturating_sub(px).div_ceil(stride).min(width);
+                let high = (input[2] + before).saturating_sub(px).div_ceil(stride).clamp(low, width);
+                for (z, y) in (0..depth).flat_map(|z| (0..height).map(move |y| (z, y))) {
+                    if let (Some(z), Some(y)) = (source(0, z, pz), source(1, y, py))
+                        && low < high
+                    {
+                        let from = (z * input[1] + y) * input[2] + low * stride + px - before;
+                        lines.push(Line { from, to: to + low, len: high - low });
                     }
+                    to += width;
                 }
             }
         }
     }
+    Layout::new(lines, stride)
 }
 
 /// Whether planes have the input's elements unchanged in one dimension: there is no padding and no stride.
