@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use crate::convert::{narrow, read_f32, round_to, widen};
 use crate::index::{Walk, count};
 use crate::kernel::MapFn;
-use crate::simple::{self, Instruction, MAX_INSTRUCTIONS, Origin, Simple};
+use crate::simple::{self, Instruction, MAX_INPUTS, MAX_INSTRUCTIONS, Origin, Repetition, Simple};
 use crate::{Pool, View, ViewMut};
 
 /// Elements in a block.
@@ -64,13 +64,16 @@ impl Chain {
                 Some(match source {
                     Source::Output => Origin::Output,
                     Source::Stage(n) => Origin::Stage(*n),
-                    Source::Input(i, walk) if walk.is_dense() && *i < 2 * MAX_INSTRUCTIONS => {
-                        Origin::Input(*i)
+                    Source::Input(i, _) if *i >= MAX_INPUTS => return None,
+                    Source::Input(i, walk) if walk.is_dense() => Origin::Input(*i),
+                    Source::Input(i, walk) => {
+                        let [inner, count] = walk.repetition()?;
+                        Origin::Repeated(*i, Repetition { inner, count })
                     }
                     Source::Constant(t, _) if t.elements() == 1 => {
                         Origin::Number(*t.as_slice::<f32>()?.first()?)
                     }
-                    Source::Input(..) | Source::Constant(..) => return None,
+                    Source::Constant(..) => return None,
                 })
             };
             let all: Option<SmallVec<[Origin; 2]>> = stage.sources.iter().map(from).collect();
@@ -86,6 +89,7 @@ impl Chain {
         };
         if self.stages.len() <= MAX_INSTRUCTIONS {
             self.program = self.stages.iter().map(stage).collect();
+            self.program = self.program.take().filter(|program| simple::fits(program));
             // The caller rounds the last result when it stores it.
             if let Some(last) = self.program.as_mut().and_then(|p| p.last_mut()) {
                 last.half = false;

@@ -84,6 +84,20 @@ impl Walk {
         matches!(self.dims.as_slice(), [] | [(_, 0)])
     }
 
+    /// If the walk reads the elements 0, 1, 2 … of a tensor one after the other, each several times in a row, and all of
+    /// them again and again: how often each in a row, and how many elements.
+    pub fn repetition(&self) -> Option<[usize; 2]> {
+        if self.offset != 0 {
+            return None;
+        }
+        match *self.dims.as_slice() {
+            [(inner, 0)] => Some([inner, 1]),
+            [(count, 1), (inner, 0)] | [(_, 0), (count, 1), (inner, 0)] => Some([inner, count]),
+            [(_, 0), (count, 1)] => Some([1, count]),
+            _ => None,
+        }
+    }
+
     /// Calls `f` with runs (position in the walk counted from `start`, offset in the tensor, stride, length) that
     /// together cover positions `start` .. `start + len`.
     pub fn runs(&self, start: usize, len: usize, mut f: impl FnMut(usize, usize, isize, usize)) {

@@ -233,24 +233,28 @@ pub fn sigmoid1(x: f32) -> f32 {
     1.0 / (1.0 + exp1(-x))
 }
 
+/// x · sigmoid(x) of one element.
 #[inline(always)]
-fn silu1(x: f32) -> f32 {
+pub fn silu1(x: f32) -> f32 {
     x * sigmoid1(x)
 }
 
+/// x/2 · (1 + erf(x/√2)) of one element.
 #[inline(always)]
-fn gelu1(x: f32) -> f32 {
+pub fn gelu1(x: f32) -> f32 {
     0.5 * x * (1.0 + erf1(x * std::f32::consts::FRAC_1_SQRT_2))
 }
 
+/// [`gelu_tanh`] of one element.
 #[inline(always)]
-fn gelu_tanh1(x: f32) -> f32 {
+pub fn gelu_tanh1(x: f32) -> f32 {
     const SQRT_2_PI: f32 = 0.797_884_6;
     0.5 * x * (1.0 + tanh1(SQRT_2_PI * (x + 0.044_715 * x * x * x)))
 }
 
+/// x · sigmoid(1.702 x) of one element.
 #[inline(always)]
-fn gelu_sigmoid1(x: f32) -> f32 {
+pub fn gelu_sigmoid1(x: f32) -> f32 {
     x * sigmoid1(1.702 * x)
 }
 

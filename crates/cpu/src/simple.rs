@@ -1,15 +1,15 @@
 //! Fused element-wise functions without the cost of a chain's generality.
 //!
-//! A chain whose functions are all in [`Simple`], and whose operands are dense tensors or single numbers, becomes a
-//! short program, without calls through pointers or copies. Its results are those of the chain, bit for bit.
+//! A chain whose functions are all in [`Simple`], and whose operands are dense tensors, tensors that are broadcast along
+//! the first or last dimensions, or single numbers, becomes a short program, without calls through pointers or copies. Its results are those of the chain, bit for bit.
 
 use std::mem::MaybeUninit;
 
 use half::f16;
 use milwright_mil::DType;
 
-use crate::View;
 use crate::simd::{Isa, MAX_LANES, Op, Simd};
+use crate::{View, math};
 
 /// An element-wise function that a program can run. `x` and `y` are its operands.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,7 +18,7 @@ pub enum Simple {
     Relu,
     /// `x.clamp(low, high)`, which keeps NaN. The bounds are not NaN.
     Clamp(f32, f32),
-    /// [`math::bound`](crate::math::bound) with these bounds.
+    /// [`math::bound`] with these bounds.
     Bound(f32, f32),
     /// `alpha * x + beta`, rounded twice.
     Affine(f32, f32),
@@ -32,10 +32,41 @@ pub enum Simple {
     Sub,
     /// `x * y`
     Mul,
+    /// `x / y`
+    Div,
+    /// The larger one; NaN if `x` is NaN.
+    Max,
+    /// The smaller one; NaN if `x` is NaN.
+    Min,
+    /// `if x < alpha { 0 } else { x }`
+    Thresholded(f32),
+    /// `|x|`
+    Abs,
+    /// `x * x`
+    Square,
+    /// The square root.
+    Sqrt,
+    /// A function of [`math`].
+    Function(Function),
 }
 
-/// The most instructions of a program.
-pub const MAX_INSTRUCTIONS: usize = 8;
+/// A function of [`math`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Function {
+    Exp,
+    Tanh,
+    Sigmoid,
+    Silu,
+    Erf,
+    Gelu,
+    GeluTanh,
+    GeluSigmoid,
+}
+
+/// The most instructions of a program: those of a recurrent cell.
+pub const MAX_INSTRUCTIONS: usize = 12;
+/// The most inputs of a program.
+pub const MAX_INPUTS: usize = 16;
 
 /// Where an instruction reads an operand.
 #[derive(Clone, Copy, Debug)]
@@ -46,9 +77,23 @@ pub enum Origin {
     Stage(usize),
     /// The dense tensor with this number among the inputs.
     Input(usize),
+    /// The tensor with this number among the inputs, whose elements are repeated.
+    Repeated(usize, Repetition),
     /// A number.
     Number(f32),
 }
+
+/// The elements of a tensor one after the other, each `inner` times in a row, and all `count` of them again and again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Repetition {
+    /// How often each in a row.
+    pub inner: usize,
+    /// The elements of the tensor.
+    pub count: usize,
+}
+
+/// The most operands of a program whose elements are repeated.
+const MAX_REPEATED: usize = 2;
 
 /// One function of a program.
 #[derive(Clone, Copy, Debug)]
@@ -61,11 +106,45 @@ pub struct Instruction {
     pub half: bool,
 }
 
-/// A dense input.
+/// An input.
 #[derive(Clone, Copy)]
 enum Input<'a> {
     F32(&'a [f32]),
     F16(&'a [f16]),
+    /// The elements of a tensor, and the position of the output's first element in their repetition.
+    Repeated(Elements<'a>, Repetition, usize),
+}
+
+/// The elements of a tensor.
+#[derive(Clone, Copy)]
+enum Elements<'a> {
+    F32(&'a [f32]),
+    F16(&'a [f16]),
+}
+
+impl Elements<'_> {
+    #[inline(always)]
+    fn get(self, i: usize) -> f32 {
+        match self {
+            Elements::F32(x) => x[i],
+            Elements::F16(x) => x[i].to_f32(),
+        }
+    }
+}
+
+/// Whether a program can run: it does not repeat the elements of too many inputs.
+pub fn fits(program: &[Instruction]) -> bool {
+    let mut repeated: Vec<usize> = repeated(program).map(|(i, _)| i).collect();
+    repeated.sort_unstable();
+    repeated.dedup();
+    repeated.len() <= MAX_REPEATED
+}
+
+fn repeated(program: &[Instruction]) -> impl Iterator<Item = (usize, Repetition)> + '_ {
+    program.iter().flat_map(|i| i.operands).filter_map(|o| match o {
+        Origin::Repeated(i, repetition) => Some((i, repetition)),
+        _ => None,
+    })
 }
 
 /// Runs a program on the elements of an output from `start` on. `round` says whether its old contents are rounded to
@@ -74,7 +153,7 @@ enum Input<'a> {
 /// # Panics
 /// An input is too short: a bug of the caller.
 pub fn run(program: &[Instruction], inputs: &[View<'_>], start: usize, out: &mut [f32], round: bool) -> bool {
-    let mut dense = [Input::F32(&[]); 2 * MAX_INSTRUCTIONS];
+    let mut dense = [Input::F32(&[]); MAX_INPUTS];
     let operands = || program.iter().flat_map(|i| i.operands);
     for number in operands().filter_map(|o| if let Origin::Input(i) = o { Some(i) } else { None }) {
         let range = start..start + out.len();
@@ -83,6 +162,18 @@ pub fn run(program: &[Instruction], inputs: &[View<'_>], start: usize, out: &mut
             DType::Fp16 => Input::F16(&inputs[number].slice()[range]),
             _ => return false,
         };
+    }
+    for (number, repetition) in repeated(program) {
+        let (input, Repetition { inner, count }) = (&inputs[number], repetition);
+        let elements = match input.dtype() {
+            DType::Fp32 => Elements::F32(&input.slice()[..count]),
+            DType::Fp16 => Elements::F16(&input.slice()[..count]),
+            _ => return false,
+        };
+        dense[number] = Input::Repeated(elements, repetition, start % (inner * count).max(1));
+    }
+    if out.is_empty() {
+        return true;
     }
     let known = |(i, o): (usize, Origin)| !matches!(o, Origin::Stage(s) if s >= i / 2);
     assert!(program.len() <= MAX_INSTRUCTIONS && operands().enumerate().all(known));
@@ -98,7 +189,7 @@ const BLOCK: usize = 256;
 /// Private, because [`run`] has to check the lengths and the numbers.
 struct Run<'a> {
     program: &'a [Instruction],
-    inputs: &'a [Input<'a>; 2 * MAX_INSTRUCTIONS],
+    inputs: &'a [Input<'a>; MAX_INPUTS],
     out: &'a mut [f32],
     round: bool,
 }
@@ -126,15 +217,20 @@ impl Op for Run<'_> {
         if rest > 0 {
             // The last elements, in vectors of their own.
             let mut last = [0.0; MAX_LANES];
-            let mut singles = [[0.0; MAX_LANES]; 2 * MAX_INSTRUCTIONS];
-            let mut own = [Input::F32(&[]); 2 * MAX_INSTRUCTIONS];
+            let mut singles = [[0.0; MAX_LANES]; MAX_INPUTS];
+            let mut own = [Input::F32(&[]); MAX_INPUTS];
             last[..rest].copy_from_slice(&out[whole..]);
             for ((own, input), singles) in own.iter_mut().zip(inputs).zip(&mut singles) {
-                match input {
+                match *input {
                     Input::F32([]) | Input::F16([]) => continue,
                     Input::F32(x) => singles[..rest].copy_from_slice(&x[whole..]),
                     Input::F16(x) => {
                         singles[..rest].iter_mut().zip(&x[whole..]).for_each(|(o, x)| *o = x.to_f32());
+                    }
+                    Input::Repeated(x, Repetition { inner, count }, start) => {
+                        for (i, o) in singles[..rest].iter_mut().enumerate() {
+                            *o = x.get((start + whole + i) / inner % count);
+                        }
                     }
                 }
                 *own = Input::F32(singles);
@@ -146,6 +242,48 @@ impl Op for Run<'_> {
     }
 }
 
+/// Brings `len` elements of an input that repeats them, from position `at` on, to `to`, or finds that they are all the
+/// same.
+///
+/// # Safety
+/// `to` must be valid for writes of `len` elements and a vector more.
+#[inline(always)]
+unsafe fn spread<S: Simd>(
+    s: S,
+    x: Elements<'_>,
+    Repetition { inner, count }: Repetition,
+    at: usize,
+    len: usize,
+    to: *mut f32,
+) -> Operand {
+    let (mut element, mut skip) = (at / inner % count, at % inner);
+    if count == 1 || inner - skip >= len {
+        return Operand::Number(x.get(element));
+    }
+    let mut i = 0;
+    while i < len {
+        let run = if inner == 1 { count - element } else { inner - skip }.min(len - i);
+        let mut j = 0;
+        while j < run {
+            // SAFETY: writes end less than a vector after `len`; what a run writes past its end, the next one overwrites.
+            // Runs of an input whose elements are not repeated in a row end with its elements.
+            unsafe {
+                let vector = match x {
+                    _ if inner > 1 => s.splat(x.get(element)),
+                    Elements::F32(x) => s.load_part(x.as_ptr().add(element + j), (run - j).min(S::LANES)),
+                    Elements::F16(x) => s.load_part_f16(x.as_ptr().add(element + j), (run - j).min(S::LANES)),
+                };
+                s.store(to.add(i + j), vector);
+            }
+            j += S::LANES;
+        }
+        i += run;
+        element = if inner == 1 { 0 } else { (element + 1) % count };
+        skip = 0;
+    }
+    Operand::F32(to)
+}
+
 /// Computes a block.
 ///
 /// # Safety
@@ -155,13 +293,26 @@ impl Op for Run<'_> {
 unsafe fn block<S: Simd>(
     s: S,
     program: &[Instruction],
-    inputs: &[Input<'_>; 2 * MAX_INSTRUCTIONS],
+    inputs: &[Input<'_>; MAX_INPUTS],
     at: usize,
     out: &mut [f32],
     round: bool,
 ) {
     let (len, out) = (out.len(), out.as_mut_ptr());
     let mut results = [const { MaybeUninit::<[f32; BLOCK]>::uninit() }; MAX_INSTRUCTIONS];
+    let mut spaces = [const { MaybeUninit::<[f32; BLOCK + MAX_LANES]>::uninit() }; MAX_REPEATED];
+    let mut brought = [(usize::MAX, Operand::Number(0.0)); MAX_REPEATED];
+    for (number, _) in repeated(program) {
+        if let Input::Repeated(x, repetition, start) = inputs[number]
+            && brought.iter().all(|(n, _)| *n != number)
+            && let Some((to, brought)) =
+                spaces.iter_mut().zip(&mut brought).find(|(_, (n, _))| *n == usize::MAX)
+        {
+            // SAFETY: a space has room for a block and a vector more.
+            let operand = unsafe { spread(s, x, repetition, start + at, len, to.as_mut_ptr().cast()) };
+            *brought = (number, operand);
+        }
+    }
     if round {
         // SAFETY: `out` has `len` elements.
         unsafe { each(s, Operand::F32(out), len, out, true, |x| x) };
@@ -172,10 +323,13 @@ unsafe fn block<S: Simd>(
             Origin::Stage(n) => Operand::F32(results[n].as_ptr().cast()),
             Origin::Number(x) => Operand::Number(x),
             // SAFETY: the caller vouches that the input has elements from `at` on.
-            Origin::Input(n) => unsafe {
+            Origin::Input(n) | Origin::Repeated(n, _) => unsafe {
                 match inputs[n] {
                     Input::F32(x) => Operand::F32(x.as_ptr().add(at)),
                     Input::F16(x) => Operand::F16(x.as_ptr().add(at)),
+                    Input::Repeated(..) => {
+                        brought.iter().find(|(number, _)| *number == n).map_or(Operand::Number(0.0), |b| b.1)
+                    }
                 }
             },
         };
@@ -219,8 +373,55 @@ unsafe fn block<S: Simd>(
                 Simple::Add => each_pair(s, [x, y], len, to, half, |x, y| s.add(x, y)),
                 Simple::Sub => each_pair(s, [x, y], len, to, half, |x, y| s.sub(x, y)),
                 Simple::Mul => each_pair(s, [x, y], len, to, half, |x, y| s.mul(x, y)),
+                Simple::Div => each_pair(s, [x, y], len, to, half, |x, y| s.div(x, y)),
+                Simple::Max => each_pair(s, [x, y], len, to, half, |x, y| {
+                    s.select(s.lt(y, x), x, s.select(s.eq(x, x), y, x))
+                }),
+                Simple::Min => each_pair(s, [x, y], len, to, half, |x, y| {
+                    s.select(s.lt(x, y), x, s.select(s.eq(x, x), y, x))
+                }),
+                Simple::Thresholded(alpha) => {
+                    let alpha = s.splat(alpha);
+                    each(s, x, len, to, half, |x| s.select(s.lt(x, alpha), zero, x));
+                }
+                Simple::Abs => each(s, x, len, to, half, |x| s.abs(x)),
+                Simple::Square => each(s, x, len, to, half, |x| s.mul(x, x)),
+                Simple::Sqrt => each(s, x, len, to, half, |x| s.sqrt(x)),
+                Simple::Function(function) => {
+                    if !matches!(x, Operand::F32(x) if std::ptr::eq(x, to)) {
+                        each(s, x, len, to, false, |x| x);
+                    }
+                    function.update(std::slice::from_raw_parts_mut(to, len));
+                    if half {
+                        each(s, Operand::F32(to), len, to, true, |x| x);
+                    }
+                }
             }
         }
+    }
+}
+
+impl Function {
+    /// Replaces each element by the function of it.
+    #[inline(always)]
+    fn update(self, x: &mut [f32]) {
+        match self {
+            Function::Exp => update(x, math::exp1),
+            Function::Tanh => update(x, math::tanh1),
+            Function::Sigmoid => update(x, math::sigmoid1),
+            Function::Silu => update(x, math::silu1),
+            Function::Erf => update(x, math::erf1),
+            Function::Gelu => update(x, math::gelu1),
+            Function::GeluTanh => update(x, math::gelu_tanh1),
+            Function::GeluSigmoid => update(x, math::gelu_sigmoid1),
+        }
+    }
+}
+
+#[inline(always)]
+fn update(x: &mut [f32], f: impl Fn(f32) -> f32) {
+    for x in x {
+        *x = f(*x);
     }
 }
 
