@@ -45,11 +45,11 @@ class Net:
         scale, shift, mean, variance = (self.weight(channels) for _ in range(4))
         return self.add("Relu", self.add("BatchNormalization", x, scale, shift, mean, variance))
 
-    def model(self, shape, y):
+    def model(self, shape, y, result):
         graph = helper.make_graph(
             self.nodes, "net",
             [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-            [helper.make_tensor_value_info(y, TensorProto.FLOAT, None)],
+            [helper.make_tensor_value_info(y, TensorProto.FLOAT, result)],
             self.weights,
         )  # fmt: skip
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -65,7 +65,7 @@ def vgg19(path):
     for features, out in ((25088, 4096), (4096, 4096), (4096, 1000)):
         x = net.add("Gemm", x, net.weight(out, features), net.weight(out), transB=1)
         x = net.add("Relu", x) if out == 4096 else x
-    onnx.save(net.model([1, 3, 224, 224], x), path)
+    onnx.save(net.model([1, 3, 224, 224], x, [1, 1000]), path)
 
 
 def densenet121(path):
@@ -82,7 +82,7 @@ def densenet121(path):
             x, channels = net.add("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2]), channels // 2
     x = net.add("Flatten", net.add("GlobalAveragePool", net.norm(x, channels)))
     x = net.add("Gemm", x, net.weight(1000, channels), net.weight(1000), transB=1)
-    onnx.save(net.model([1, 3, 224, 224], x), path)
+    onnx.save(net.model([1, 3, 224, 224], x, [1, 1000]), path)
 
 
 def wide(path):
@@ -98,17 +98,17 @@ def wide(path):
             file.write(values.tobytes())
             net.weights.append(tensor)
             x = net.add("Relu", net.add("MatMul", x, f"m{i}"))
-    path.write_bytes(net.model([1, 8192], x).SerializeToString())
+    path.write_bytes(net.model([1, 8192], x, [1, 8192]).SerializeToString())
 
 
 def main():
     makers = {"vgg19": vgg19, "densenet121": densenet121, "wide": wide}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("models", nargs="*", default=list(makers), choices=[*makers, []])
+    parser.add_argument("models", nargs="*", help=", ".join(makers))
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
-    for name in args.models:
+    for name in args.models or makers:
         makers[name](args.folder / f"{name}.onnx")
         print(args.folder / f"{name}.onnx", flush=True)
 

@@ -512,6 +512,26 @@ def spectrum(folder):
 
 
 @kind
+def bounds(folder):
+    """A pitch among bins between two bounds, which are inputs: drawn anywhere, they would leave no bin."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.frames = nn.Conv1d(1, 24, 64, 32)
+            self.register_buffer("bins", torch.logspace(1.5, 3.3, 24))
+
+        def forward(self, wave, low, high):
+            scores = self.frames(wave[:, None]).transpose(1, 2)
+            scores = scores.masked_fill(~((self.bins >= low) & (self.bins <= high)), float("-inf"))
+            return (torch.softmax(scores, -1) * self.bins).sum(-1)
+
+    limits = {"low": torch.tensor(100.0), "high": torch.tensor(900.0)}
+    feeds = [{"wave": floats(1, 800)} | limits, {"wave": floats(1, 1333)} | limits]
+    export(folder / "bounds.onnx", Net(), feeds, ["pitch"], {"wave": {1: "samples"}})
+
+
+@kind
 def packed(folder):
     """Recurrent layers of sequences of different lengths."""
 

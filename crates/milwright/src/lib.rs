@@ -49,6 +49,7 @@ mod coreml;
 mod destination;
 mod engine;
 mod error;
+mod export;
 mod feature;
 mod files;
 pub mod image;
@@ -99,6 +100,7 @@ pub use coreml::CoreMl;
 pub use coreml::Swift;
 pub use destination::{check_name, is_name_of_file};
 pub use error::{Error, ErrorKind, Result};
+pub use export::{ExportReport, Exporter};
 pub use feature::{
     ArrayType, ColorSpace, FeatureInfo, FeatureType, Flexibility, KeyType, Preprocessing, SizeRange,
 };

@@ -79,6 +79,7 @@ pub fn convert(
         progress,
         half: HashMap::new(),
         single: HashMap::new(),
+        compressed: HashMap::new(),
         observed,
         decisive,
         around: None,
@@ -103,6 +104,8 @@ struct Converter<'a> {
     half: HashMap<ValueId, ValueId>,
     /// For each fp16 value that was fp32 in the original and is needed as such, its copy in fp32.
     single: HashMap<ValueId, ValueId>,
+    /// For each compressed constant that became fp16, what it was made of in fp32.
+    compressed: HashMap<ValueId, Vec<Input>>,
     observed: &'a Observed,
     /// Ops that decide how often a loop runs, and the loop's name.
     decisive: HashMap<OpId, String>,
@@ -210,6 +213,7 @@ impl Converter<'_> {
                 return Plan::Leave;
             };
             if let Some(var) = group(op, version, param).filter(|&v| Some(v) != data)
+                && !op.kind.is_constexpr()
                 && self.mixes(op, version, var)
             {
                 singles.push(var);
@@ -224,6 +228,12 @@ impl Converter<'_> {
                     continue;
                 }
                 any = true;
+                if let Arg::Value(v) = arg
+                    && param.constant
+                    && self.is_compressed_in_single(*v)
+                {
+                    return Plan::Keep(format!("its `{}` is compressed, and stays in fp32", input.name));
+                }
                 if !allows(version, param.kind, DType::Fp16) {
                     return Plan::Keep(format!("its `{}` cannot be fp16", input.name));
                 }
@@ -278,6 +288,9 @@ impl Converter<'_> {
             var.is_some_and(|v| singles.contains(&v))
         };
         let stay: Vec<bool> = inputs.iter().map(stays).collect();
+        if let (true, &[output]) = (of.kind.is_constexpr(), of.outputs.as_slice()) {
+            self.compressed.insert(output, inputs.clone());
+        }
         let moving = inputs.iter_mut().zip(stay).filter(|(_, stays)| !stays);
         for arg in moving.flat_map(|(i, _)| &mut i.args) {
             match arg {
@@ -323,6 +336,13 @@ impl Converter<'_> {
         self.around = around;
         self.function[block].ops.push(op);
         Ok(())
+    }
+
+    /// Whether the value is a compressed constant that stays in fp32. A cast of it would be no constant.
+    fn is_compressed_in_single(&self, value: ValueId) -> bool {
+        let made = self.function.defining_op(value).map(|op| self.function[op].kind);
+        made.is_some_and(|kind| kind.is_constexpr() && kind != OpKind::ConstexprCast)
+            && !self.was_single(value)
     }
 
     /// Whether the value was fp32 in the original program.
@@ -381,9 +401,23 @@ impl Converter<'_> {
             return single;
         }
         let name = self.fresh(format!("{}_to_fp32", self.function[value].name));
-        let single = self.cast(block, value, DType::Fp32, name);
+        let single = match self.compressed.get(&value).cloned() {
+            // A cast is no constant, as weights have to be.
+            Some(inputs) => self.again(block, value, inputs, name),
+            None => self.cast(block, value, DType::Fp32, name),
+        };
         self.single.insert(value, single);
         single
+    }
+
+    /// A compressed constant once more, in fp32.
+    fn again(&mut self, block: BlockId, value: ValueId, inputs: Vec<Input>, name: String) -> ValueId {
+        let mut ty = self.function[value].ty.clone();
+        set_dtype(&mut ty, DType::Fp32);
+        let kind = self.function.defining_op(value).map_or(OpKind::Identity, |op| self.function[op].kind);
+        let op = self.function.push_op(block, kind, inputs, [(name.clone(), ty)]);
+        self.function[op].attributes.insert("name".into(), Value::string(name));
+        self.function[op].outputs[0]
     }
 
     /// Returns an output of a block in fp32. It keeps the name, and the fp16 value is renamed.

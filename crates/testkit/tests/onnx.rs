@@ -188,6 +188,21 @@ fn open_sizes_are_long_for_signals() {
         node("Add", "x sum", "y", vec![]),
     ];
     assert_eq!(of(&[("x", DataType::Float, &[batch, length]), lengths], used).1, [64, 1 << 20]);
+    // A net that reads one frame has a default length of one: with others it would read outside of what is there.
+    let x = value("x", DataType::Float, &[batch, length]);
+    let y = value("y", DataType::Float, &[Dim::Name("a"), Dim::Name("b")]);
+    let nodes = vec![
+        node("Shape", "x", "shape", vec![]),
+        node("Gather", "shape one", "length", vec![]),
+        node("Div", "length frame", "index", vec![]),
+        node("Gather", "table index", "row", vec![]),
+        node("Add", "x row", "y", vec![]),
+    ];
+    let constants = vec![longs("one", &[1]), longs("frame", &[1000]), floats("table", &[1, 1], &[0.5])];
+    let framed = file(&model(graph(nodes, vec![x], vec![y], constants)));
+    let imported = read(&framed, &Options { for_package: true, ..options() }).unwrap();
+    let text = imported.notes.join("\n");
+    assert!(text.contains("`n`") && text.contains("is 1 by default"), "{text}");
     // Rows of features are no signal.
     let rows = of(&[("x", DataType::Float, &[batch, length, Dim::Size(3)])], relu());
     assert_eq!(rows.1, [64, 2048, 3]);

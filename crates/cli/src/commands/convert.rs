@@ -1,13 +1,13 @@
 //! `milwright convert`
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::ValueEnum;
 use milwright::{
-    ComputePrecision, Container, ConvertReport, Converter, ImportOptions, Model, OnnxSize, Progress, Result,
-    Tensor, Tolerance, check_name, npy,
+    ComputePrecision, Container, ConvertReport, Converter, Error, ErrorKind, Exporter, ImportOptions, Model,
+    OnnxSize, Progress, Result, Tensor, Tolerance, check_name, npy,
 };
 
 use crate::common::{self, Global, InputArgs, TargetOsArg};
@@ -21,6 +21,8 @@ use crate::progress;
 /// Both models run on the same inputs; where an output differs, nothing is written.
 ///
 /// An ONNX model's sizes that have names, or none, stay open: --size gives them numbers, ranges or choices.
+///
+/// With -o OUT.onnx, an ML program or a neural network becomes an ONNX model.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -29,6 +31,7 @@ Examples:
   milwright convert compiled.mlmodelc -o model.mlpackage
   milwright convert model.onnx --size batch=1 --size sequence=1..512
   milwright convert model.onnx --size height=224,320,640 --freeze threshold=0.5
+  milwright convert model.mlpackage -o model.onnx
 
 Exit code 3 says that the result does not compute the same.")]
 pub struct Args {
@@ -81,6 +84,9 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         let stem = args.model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         PathBuf::from(format!("{stem}.mlpackage"))
     });
+    if output.extension().is_some_and(|end| end.eq_ignore_ascii_case("onnx")) {
+        return export(args, &model, &output, global, printer);
+    }
     check_name(&output, Container::Mlpackage)?;
     args.force.check_model(&output, Container::Mlpackage, &args.model)?;
     let mut converter = Converter::new()
@@ -119,6 +125,39 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
             list(&report, printer)?;
         }
     }
+    Ok(())
+}
+
+/// Writes an ONNX model.
+fn export(args: &Args, model: &Arc<Model>, output: &Path, global: &Global, printer: &Printer) -> Result<()> {
+    if args.target_os.is_some() || matches!(args.precision, PrecisionArg::Float16) {
+        let message = "an ONNX model is for no system, and computes as the program does";
+        let hint = "convert to an .mlpackage with these options, and that to .onnx";
+        return Err(Error::new(ErrorKind::InvalidInput, message).with_hint(hint).at(output));
+    }
+    args.force.check_files([output.to_owned()])?;
+    let mut exporter = Exporter::new()
+        .seed(args.seed)
+        .existing(args.force.existing())
+        .load_options(global.load_options(None, args.threads));
+    if let Some(tolerance) = args.tolerance {
+        exporter = exporter.tolerance(tolerance);
+    }
+    if let Some(samples) = args.inputs.read(model, None, printer)? {
+        exporter = exporter.samples(samples);
+    }
+    let report = exporter.export(model, output, &mut || {}).map_err(Force::explain)?;
+    if printer.is_json() {
+        printer.json(&report);
+        return Ok(());
+    }
+    let from = model.info().model_type();
+    printer.line(format!("{}: {from} → ONNX, {}", output.display(), bytes(report.bytes)));
+    for comparison in report.proof.iter().flat_map(|proof| &proof.functions) {
+        printer.line("");
+        common::show_comparison(comparison, "outputs", printer);
+    }
+    report.notes.iter().for_each(|note| printer.note(note.clone()));
     Ok(())
 }
 

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use milwright_formats::proto::array_feature_type::{EnumeratedShapes, Shape, ShapeFlexibility, ShapeRange};
 use milwright_formats::proto::{self as pb, SizeRange, feature_type};
-use milwright_mil::infer::infer;
-use milwright_mil::{Dim, Function, TensorType, Type};
+use milwright_mil::infer::{Facts, infer};
+use milwright_mil::{Arg, Dim, Function, OpId, OpKind, TensorType, Type};
 
 use super::border::Feature;
 use super::{Options, Size};
 
 /// Sizes that are tried as the default of those that the model leaves open, until the program fits together.
 const CANDIDATES: [usize; 12] = [1, 2, 4, 8, 16, 32, 64, 128, 224, 256, 320, 512];
+/// More of them for signals: frames of speech and music, as nets take them that hear one frame at a time.
+const FRAMES: [usize; 10] = [400, 480, 576, 640, 768, 1024, 1280, 1536, 2048, 4096];
 /// The default length of a signal, if the program fits together with it: a second of speech.
 const SIGNAL: usize = 16_000;
 
@@ -127,8 +129,8 @@ fn open_sizes(function: &Function, inputs: &[Feature]) -> BTreeMap<String, Open>
     open.into_iter().map(|(name, seen)| (name, kind(seen))).collect()
 }
 
-/// The default sizes by their names: 1 for batches, [`SIGNAL`] for signals if the program fits together with it, and for all
-/// others the first number with which it does.
+/// The default sizes by their names: 1 for batches, [`SIGNAL`] for signals if the program fits together with it and can run,
+/// and for all others the first number with which it does.
 fn defaults(function: &Function, inputs: &[Feature], options: &Options) -> BTreeMap<String, usize> {
     let open = open_sizes(function, inputs);
     let with = |n: usize, signal: usize| -> BTreeMap<String, usize> {
@@ -142,7 +144,8 @@ fn defaults(function: &Function, inputs: &[Feature], options: &Options) -> BTree
     if open.is_empty() {
         return BTreeMap::new();
     }
-    let fits = |sizes: &BTreeMap<String, usize>| {
+    // How many reads would be outside of what they read from; `None` if the program does not fit together.
+    let misfits = |sizes: &BTreeMap<String, usize>| {
         let types: Vec<Type> = inputs
             .iter()
             .map(|feature| {
@@ -165,11 +168,48 @@ fn defaults(function: &Function, inputs: &[Feature], options: &Options) -> BTree
         let (facts, errors) = infer(function, &types, engine);
         let has_elements =
             |value| facts.ty(function, value).as_tensor().and_then(TensorType::elements) != Some(0);
-        errors.is_empty() && function[function.body].outputs.iter().all(|&v| has_elements(v))
+        let fits = errors.is_empty() && function[function.body].outputs.iter().all(|&v| has_elements(v));
+        fits.then(|| reads_outside(function, &facts))
     };
     let has_signal = open.values().any(|open| *open == Open::Signal);
     let long = CANDIDATES.into_iter().filter(|_| has_signal).map(|n| with(n, SIGNAL));
-    long.chain(CANDIDATES.into_iter().map(|n| with(n, n))).find(fits).unwrap_or_else(|| with(1, 1))
+    let short = CANDIDATES.into_iter().chain(FRAMES.into_iter().filter(|_| has_signal)).map(|n| with(n, n));
+    let mut best: Option<(usize, BTreeMap<String, usize>)> = None;
+    for sizes in long.chain(short) {
+        match misfits(&sizes) {
+            Some(0) => return sizes,
+            Some(count) if best.as_ref().is_none_or(|(least, _)| count < *least) => {
+                best = Some((count, sizes))
+            }
+            _ => {}
+        }
+    }
+    best.map_or_else(|| with(1, 1), |(_, sizes)| sizes)
+}
+
+/// How many ops read with an index that is known to be out of range, as those do that take a size for 1 which is another.
+fn reads_outside(function: &Function, facts: &Facts) -> usize {
+    let is_outside = |&op: &OpId| {
+        let op = &function[op];
+        let known = |name: &str| -> Option<Vec<i64>> {
+            match op.args(name) {
+                [Arg::Const(value)] => value.as_tensor()?.to_i64(),
+                [Arg::Value(v)] => facts.value(*v)?.as_tensor()?.to_i64(),
+                _ => None,
+            }
+        };
+        let size = || {
+            let shape = &facts.ty(function, op.value("x")?).as_tensor()?.shape;
+            let axis = known("axis").map_or(0, |axis| axis[0]);
+            let axis = if axis < 0 { axis + shape.len() as i64 } else { axis };
+            shape.get(usize::try_from(axis).ok()?)?.fixed()
+        };
+        op.kind == OpKind::Gather
+            && size().zip(known("indices")).is_some_and(|(size, indices)| {
+                indices.iter().any(|&i| i >= size as i64 || i < -(size as i64))
+            })
+    };
+    function.walk().iter().filter(|op| is_outside(op)).count()
 }
 
 /// The value of an input: ids change when a function is finished, positions do not.

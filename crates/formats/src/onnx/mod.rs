@@ -16,7 +16,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::limits::MAX_SPEC_BYTES;
-use crate::{Error, Result, memory};
+use crate::{Error, Existing, Result, StagedFile, memory};
 use external::External;
 pub use external::MAX_EXTERNAL_FILES;
 use milwright_files::{FileMap, map_file};
@@ -122,6 +122,58 @@ impl OnnxFile {
         self.external.files()
     }
 }
+
+/// Writes a model as an ONNX file, or nothing. Constants of a model that a message cannot hold go to `NAME.data` beside it.
+///
+/// # Errors
+///
+/// If a file cannot be written, or one is there and is not to be replaced.
+pub fn write_onnx(mut model: proto::ModelProto, path: &Path, existing: Existing) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".data");
+    let data = path.with_file_name(&name);
+    let large = model.encoded_len() as u64 > MAX_MESSAGE;
+    let mut staged = None;
+    if large {
+        let mut file = StagedFile::create(&data)?;
+        let mut end = 0u64;
+        let tensors = model.graph.as_mut().map(|g| g.initializer.as_mut_slice()).unwrap_or_default();
+        for tensor in tensors {
+            let Some(bytes) = tensor.raw_data.take_if(|b| b.len() >= MIN_EXTERNAL) else { continue };
+            let start = end.next_multiple_of(EXTERNAL_ALIGN);
+            file.write_all(&vec![0; (start - end) as usize])
+                .map_err(|e| Error::io("write it", e).at(&data))?;
+            file.write_all(&bytes).map_err(|e| Error::io("write it", e).at(&data))?;
+            end = start + bytes.len() as u64;
+            let entry = |key: &str, value: String| proto::StringStringEntryProto {
+                key: Some(key.to_owned()),
+                value: Some(value),
+            };
+            tensor.data_location = Some(proto::tensor_proto::DataLocation::External as i32);
+            tensor.external_data = vec![
+                entry("location", name.to_string_lossy().into_owned()),
+                entry("offset", start.to_string()),
+                entry("length", bytes.len().to_string()),
+            ];
+        }
+        staged = Some(file);
+    }
+    let mut file = StagedFile::create(path)?;
+    file.write_all(&model.encode_to_vec()).map_err(|e| Error::io("write it", e).at(path))?;
+    file.sync()?;
+    if let Some(mut data) = staged {
+        data.sync()?;
+        data.commit_over(existing)?;
+    }
+    file.commit_over(existing)
+}
+
+/// A message cannot be longer than 2 GiB; readers want some of it for themselves.
+const MAX_MESSAGE: u64 = 1 << 30;
+/// Smaller constants stay in the message.
+const MIN_EXTERNAL: usize = 1 << 10;
+/// Data begins at a multiple of this, so that it can be mapped.
+const EXTERNAL_ALIGN: u64 = 1 << 12;
 
 /// Data of fewer bytes is copied in memory if it is not aligned.
 const MIN_ALIGNED: usize = 1 << 18;

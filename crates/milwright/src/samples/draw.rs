@@ -139,6 +139,8 @@ enum Values {
     LeftOut,
     /// A real number in this range in every second sample. In the others, the model uses its own value.
     Now(Range),
+    /// A real number in this range, so that the model finds some of its table within the bound that it is.
+    Bound(Range),
 }
 
 impl fmt::Display for Values {
@@ -161,6 +163,9 @@ impl fmt::Display for Values {
             Values::Lengths(n) => write!(f, "lengths, 1 to {n}"),
             Values::LeftOut => f.write_str("left out"),
             Values::Now((low, high)) => write!(f, "left out, or {low:.4} to {high:.4}"),
+            Values::Bound((low, high)) => {
+                write!(f, "{low:.4} to {high:.4}, a bound of what the model looks up")
+            }
         }
     }
 }
@@ -246,6 +251,10 @@ impl Drawn {
             Values::Mask => Tensor::from_vec(shape, mask(shape, elements, random)),
             Values::Now((low, high)) => {
                 Tensor::from_vec(shape, all.map(|_| low + (high - low) * f64::from(unit(random))).collect())
+            }
+            Values::Bound((low, high)) => {
+                let draw = |_| (low + (high - low) * f64::from(unit(random))) as f32;
+                Tensor::from_vec(shape, all.map(draw).collect())
             }
         };
         tensor.map_err(|e| Error::invalid(e.to_string()))
@@ -387,6 +396,7 @@ fn program_inputs(
         input.others[0].1 = Values::Lengths(lengths[1]);
         input.others[1].1 = Values::Lengths(lengths[2]);
     }
+    bounds(program, &mut inputs);
     // A table may be an input, or computed: its size is known when the shapes of inputs are.
     let rows = rows_of_tables(program, &inputs, |input| &input.shape);
     let others = [0, 1].map(|size| rows_of_tables(program, &inputs, |input| &input.others[size].0));
@@ -401,6 +411,72 @@ fn program_inputs(
         }
     }
     Ok(inputs)
+}
+
+/// Draws single real numbers that a table of the model is compared with, such as the lowest and the highest frequency that
+/// count, so that they let a good part of it through: lower bounds from the lower half of the table, upper ones from the
+/// upper half. Others would leave nothing, and outputs that do not depend on the inputs.
+fn bounds(program: &Function, inputs: &mut [Drawn]) {
+    let is_single = |input: &Drawn| input.values == Values::Unit && input.shape.iter().all(|&n| n == 1);
+    if !inputs.iter().any(is_single) {
+        return;
+    }
+    let uses = Uses::of(program);
+    for input in inputs.iter_mut().filter(|input| is_single(input)) {
+        let Some(value) = program.inputs.iter().copied().find(|&v| program[v].name == input.name) else {
+            continue;
+        };
+        if let Some(range) = bound(program, &uses, value) {
+            input.values = Values::Bound(range);
+            input.others.iter_mut().for_each(|other| other.1 = Values::Bound(range));
+        }
+    }
+}
+
+/// The half of a constant table that a value is a bound of.
+fn bound(program: &Function, uses: &Uses, input: ValueId) -> Option<Range> {
+    let mut reached = BTreeSet::from([input]);
+    let mut next: BTreeSet<usize> = uses.of_value(input).collect();
+    while let Some(place) = next.pop_first() {
+        let op = &program[uses.ops[place]];
+        let is = |name: &str| op.value(name).is_some_and(|v| reached.contains(&v));
+        let table = |name: &str| {
+            let values =
+                program.const_value(op.value(name)?)?.as_tensor().filter(|t| t.elements() > 1)?.to_f64();
+            let (low, high) =
+                values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &x| (l.min(x), h.max(x)));
+            (low.is_finite() && high.is_finite() && low < high).then_some((low, high))
+        };
+        // Whether the table has to be above the value.
+        let above = match op.kind {
+            OpKind::Greater | OpKind::GreaterEqual => Some(true),
+            OpKind::Less | OpKind::LessEqual => Some(false),
+            _ => None,
+        };
+        let found = above.and_then(|above| match (is("x"), is("y")) {
+            (false, true) => Some((table("x")?, above)),
+            (true, false) => Some((table("y")?, !above)),
+            _ => None,
+        });
+        if let Some(((low, high), is_lower)) = found {
+            let middle = (low + high) / 2.0;
+            return Some(if is_lower { (low, middle) } else { (middle, high) });
+        }
+        let passes = matches!(
+            op.kind,
+            OpKind::Cast
+                | OpKind::Reshape
+                | OpKind::ExpandDims
+                | OpKind::Squeeze
+                | OpKind::Identity
+                | OpKind::Tile
+        );
+        if passes {
+            reached.extend(&op.outputs);
+            next.extend(op.outputs.iter().flat_map(|&v| uses.of_value(v)).filter(|&user| user > place));
+        }
+    }
+    None
 }
 
 /// What is known about a program at shapes of its inputs, and whether it fits together then.
