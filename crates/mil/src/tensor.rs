@@ -302,15 +302,15 @@ pub fn unpack_bits(packed: &[u8], bits: usize, count: usize) -> Vec<u8> {
 
 /// The inverse of [`unpack_bits`]. Drops bits above `bits`.
 pub fn pack_bits(values: &[u8], bits: usize) -> Vec<u8> {
-    let mask = (1u16 << bits) - 1;
-    let mut packed = vec![0u8; (values.len() * bits).div_ceil(8)];
-    for (i, &v) in values.iter().enumerate() {
-        let (byte, shift) = (i * bits / 8, i * bits % 8);
-        let wide = (u16::from(v) & mask) << shift;
-        packed[byte] |= wide as u8;
-        if wide > 0xff {
-            packed[byte + 1] |= (wide >> 8) as u8;
+    let mask = (1u64 << bits) - 1;
+    let mut packed = Vec::with_capacity((values.len() * bits).div_ceil(8));
+    // Eight values fill as many bytes as a value has bits.
+    for eight in values.chunks(8) {
+        let mut wide = 0u64;
+        for (i, &v) in eight.iter().enumerate() {
+            wide |= (u64::from(v) & mask) << (i * bits);
         }
+        packed.extend_from_slice(&wide.to_le_bytes()[..(eight.len() * bits).div_ceil(8)]);
     }
     packed
 }

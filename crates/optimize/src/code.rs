@@ -171,7 +171,7 @@ impl Coded {
     }
 
     pub fn loss(&self, before: &[f32]) -> Loss {
-        Loss::of(before, self.decode(), self.dtype)
+        Loss::of_slices(before, &self.decode(), self.dtype)
     }
 
     /// Writes the weight as ops. The last one's only or last output is the weight.

@@ -464,7 +464,7 @@ impl Converter<'_> {
     fn store_half(&mut self, name: &str, tensor: Tensor) -> Result<Tensor, Error> {
         let values = float_values(&tensor);
         let half = to_half(&tensor);
-        let loss = Loss::of(&values, values.iter().copied(), DType::Fp16);
+        let loss = Loss::of_slices(&values, &values, DType::Fp16);
         let mut report = WeightReport::new(self.name, name, &tensor);
         report.bytes_after = half.bytes().len();
         (report.snr_db, report.max_error) = (Some(loss.snr_db()), loss.max);
