@@ -123,12 +123,12 @@ pub use model::Model;
 pub use named::{Name, NamedList};
 pub use onnx::{ImportOptions, OnnxSize};
 pub use optimizer::{
-    Compression, CurvePoint, Fp16Finding, Fp16Report, Fp16Signal, Metric, OptimizeReport, Optimizer,
-    Progress, Quantization, QuantizationInfo, Search, SearchReport, SearchSamples, SearchedWeight, Tolerance,
-    UniformForm, WeightInfo, WeightUser, find_fp16_losses, weights,
+    ActivationRange, Activations, Compression, CurvePoint, Fp16Finding, Fp16Report, Fp16Signal, Metric,
+    OptimizeReport, Optimizer, Progress, Quantization, QuantizationInfo, Search, SearchReport, SearchSamples,
+    SearchedWeight, Tolerance, UniformForm, WeightInfo, WeightUser, find_fp16_losses, weights,
 };
 pub use profile::{Profile, ProfiledStep};
-pub use proof::{Comparison, Proof, compare, compare_functions};
+pub use proof::{Comparison, MetricTask, Proof, TaskResult, compare, compare_functions};
 pub use request::{Dictionary, InferenceRequest, Prediction};
 pub use samples::{InputFolder, InputValue, SampleSource, Samples, read_file, read_file_fitted, read_text};
 pub use selftest::{BackendReport, Failure, SelfTestReport, selftest};

@@ -186,7 +186,11 @@ pub fn write(path: impl AsRef<Path>, tensor: &Tensor) -> Result<()> {
     Ok(stage(path.as_ref(), |out| write_to(out, tensor))?.commit()?)
 }
 
-pub(crate) fn write_to(out: &mut impl Write, tensor: &Tensor) -> io::Result<()> {
+/// Writes a tensor as the contents of an `.npy` file, as [`write`] does.
+///
+/// # Errors
+/// As for `out`.
+pub fn write_to(out: &mut impl Write, tensor: &Tensor) -> io::Result<()> {
     let code = match tensor.dtype() {
         DType::Fp16 => "<f2",
         DType::Fp32 => "<f4",

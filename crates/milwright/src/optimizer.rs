@@ -10,6 +10,7 @@ use milwright_mil::{Opset, Program, Tensor, passes, verify};
 use milwright_optimize::float16::{self, Observed};
 use milwright_optimize::{Config, ObservedInputs, Report};
 
+mod activations;
 mod calibrate;
 mod describe;
 mod features;
@@ -25,6 +26,7 @@ mod tolerance;
 
 pub use describe::{WeightInfo, WeightUser, weights};
 pub use fp16::{Fp16Finding, Fp16Report, Fp16Signal, find_fp16_losses};
+pub use milwright_optimize::activations::{Activations, Range as ActivationRange};
 pub use milwright_optimize::{Compression, Quantization, QuantizationInfo};
 pub use report::OptimizeReport;
 pub use search::{CurvePoint, Metric, Search, SearchReport, SearchSamples, SearchedWeight, UniformForm};
@@ -66,6 +68,8 @@ pub struct Optimizer {
     tolerance: Tolerance,
     proves: bool,
     calibration: Calibration,
+    /// Whether the inputs of weights are observed.
+    observes: bool,
     samples: Option<Samples>,
     seed: u64,
     load: LoadOptions,
@@ -75,6 +79,10 @@ pub struct Optimizer {
     task: Task,
     /// How to search for the smallest result, if it is searched for.
     search: Option<Search>,
+    /// How values between ops become integers, if they do.
+    activations: Option<Activations>,
+    /// The names of graph passes that do not run.
+    without: Vec<String>,
 }
 
 /// Which samples observe the inputs of weights.
@@ -126,6 +134,7 @@ impl Default for Optimizer {
             tolerance: Tolerance::Default,
             proves: true,
             calibration: Calibration::Off,
+            observes: false,
             samples: None,
             seed: 0,
             load: LoadOptions::default(),
@@ -133,6 +142,8 @@ impl Default for Optimizer {
             opset: None,
             task: Task::Optimize,
             search: None,
+            activations: None,
+            without: Vec::new(),
         }
     }
 }
@@ -203,7 +214,33 @@ impl Optimizer {
     #[must_use]
     pub fn calibrated(mut self) -> Optimizer {
         self.calibration = Calibration::Half;
+        self.observes = true;
         self
+    }
+
+    /// Makes values between ops int8, where convolutions, linear layers, pooling and sums compute with them: `quantize` and
+    /// `dequantize` ops, which need iOS17. Half of the samples observe their ranges, and the other half proves the result. If
+    /// it is not within the tolerance, those that lose most stay floats.
+    #[must_use]
+    pub fn activations(mut self, activations: Activations) -> Optimizer {
+        self.activations = Some(activations);
+        self
+    }
+
+    /// Leaves out a graph pass, of those in `milwright_mil::passes`.
+    ///
+    /// # Errors
+    /// There is no pass of this name.
+    pub fn without_pass(mut self, name: &str) -> Result<Optimizer> {
+        if !passes::ALL.iter().any(|pass| pass.name == name) {
+            let mut names: Vec<&str> = passes::ALL.iter().map(|pass| pass.name).collect();
+            names.sort_unstable();
+            names.dedup();
+            return Err(Error::invalid(format!("there is no graph pass `{name}`"))
+                .with_hint(format!("there are {}", names.join(", "))));
+        }
+        self.without.push(name.to_owned());
+        Ok(self)
     }
 
     /// The seed for drawing samples.
@@ -262,50 +299,22 @@ impl Optimizer {
                 let found = self.run_search(search, model, output, progress);
                 found.and_then(|attempt| attempt.finish(output, self.existing))
             }
-            (None, Calibration::Half) => self.split(model)?.run(model, output, progress),
-            (None, _) => self.run(model, output, progress),
+            (None, Calibration::Off) if self.activations.is_none() => self.run(model, output, progress),
+            (None, Calibration::With(_)) => self.run(model, output, progress),
+            (None, _) => self.split(model)?.run(model, output, progress),
         };
         let report = report.map_err(|e| if e.path().is_none() { e.at(model.path()) } else { e });
         telemetry::optimized(report.as_ref().map(|_| ()).map_err(Error::kind));
         report
     }
 
-    /// The same with the samples split: every other one observes, the rest proves.
-    fn split(&self, model: &Model) -> Result<Optimizer> {
-        let wrong = |what: &str, hint: &str| Error::invalid(what).with_hint(hint).at(model.path());
-        let Some(samples) = &self.samples else {
-            return Err(wrong(
-                "drawn inputs say nothing about the inputs that weights will meet",
-                "give samples of real inputs, with --inputs",
-            ));
-        };
-        if samples.requests.len() < 2 {
-            return Err(wrong(
-                "one set of inputs cannot both observe and prove",
-                "give at least two, and better 16 or more",
-            ));
-        }
-        if !self.config.compresses() {
-            return Err(wrong(
-                "no weights are compressed, so there is nothing to calibrate",
-                "say how they are stored, with --quantize",
-            ));
-        }
-        let half = |odd| {
-            let requests = samples.requests.iter().skip(odd).step_by(2).cloned().collect();
-            Samples { requests, ..samples.clone() }
-        };
-        Ok(Optimizer {
-            samples: Some(half(1)),
-            calibration: Calibration::With(Arc::new(half(0))),
-            ..self.clone()
-        })
-    }
-
     /// What is observed of the inputs of a part's weights.
     fn observe_inputs(&self, source: &Source, part: &Part) -> Result<ObservedInputs> {
         let mut observed = ObservedInputs::new();
         let Calibration::With(samples) = &self.calibration else { return Ok(observed) };
+        if !self.observes {
+            return Ok(observed);
+        }
         for name in part.program.functions.keys() {
             let default = &source.model.info().default_function;
             if part.is_whole() && name != default {
@@ -358,6 +367,14 @@ impl Optimizer {
     /// The programs of a model after the graph passes. They run before weights are compressed: a pass can fold a scale
     /// into a weight, but not into a palette.
     fn prepared(&self, model: &Arc<Model>) -> Result<Source> {
+        if let Some(opset) = self.opset.filter(|&opset| self.activations.is_some() && opset < Opset::Ios17) {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("integers between ops need ios17, and the result is for {}", opset.text_name()),
+            )
+            .with_hint("leave them floats: int8 weights alone need ios16")
+            .at(model.path()));
+        }
         if let Some(opset) = self.opset {
             self.config.check_opset(opset).map_err(|why| {
                 Error::new(ErrorKind::Unsupported, why)
@@ -398,7 +415,7 @@ impl Optimizer {
             Task::Convert => {
                 ["remove_noops", "eliminate_dead"].iter().filter_map(|name| passes::by_name(name)).collect()
             }
-            _ => passes::ALL.to_vec(),
+            _ => passes::ALL.iter().copied().filter(|p| !self.without.iter().any(|n| n == p.name)).collect(),
         }
     }
 
@@ -497,6 +514,7 @@ impl Optimizer {
         let mut spill = Spill::create(&destination, model.package(), self.load.cancel.clone())?;
         let mut spec = source.model.specification().clone();
         let mut report = Report::default();
+        let mut notes = source.notes.clone();
         let total = source.parts.iter().map(|part| self.stages() * weight_elements(&part.program)).sum();
         let mut done = 0;
         for ((part, observed), inputs) in source.parts.iter().zip(observed).zip(inputs) {
@@ -506,6 +524,7 @@ impl Optimizer {
             };
             let (program, found) = self.rewrite(model, part, observed, inputs, &mut spill, &mut advance)?;
             report.extend(found);
+            let program = self.with_integers(source, part, program, &mut notes)?;
             let checked = verify(program)?;
             let written = HashMap::new();
             let sink = &mut Weights { writer: &mut writer, file: &part.file, spill: &mut spill, written };
@@ -515,7 +534,6 @@ impl Optimizer {
             let opset = checked.functions.values().map(|f| f.opset).max().unwrap_or(Opset::Ios15);
             part.put(&mut spec, program, opset);
         }
-        let mut notes = source.notes.clone();
         notes.extend(features::align(source.model.specification(), &mut spec));
         if let Some(note) = self.raised(source.model.info().specification_version, &spec) {
             notes.push(note);
@@ -648,7 +666,11 @@ impl Optimizer {
             };
             let expected = Expected::of(model, result, Some(name), &samples, &self.load)?;
             let of_scores = self.search.as_ref().is_some_and(Search::is_of_scores);
-            let mut found = expected.of_scores(of_scores).against(result, &self.load, &mut advance)?;
+            // A task is about the samples that are given.
+            let is_default = name == model.info().default_function;
+            let task = self.search.as_ref().and_then(Search::asked).filter(|_| is_default);
+            let expected = expected.of_scores(of_scores).of_task(task);
+            let mut found = expected.against(result, &self.load, &mut advance)?;
             // In general, two models may differ in element type and in the sizes that they accept. The result must
             // declare and accept what the original does.
             for output in &mut found.outputs {

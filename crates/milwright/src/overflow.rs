@@ -180,7 +180,21 @@ pub(crate) fn probe(
     samples: &Samples,
     options: &LoadOptions,
 ) -> Result<Vec<Vec<Tensor>>> {
-    let Some(first) = samples.requests.first() else { return Ok(Vec::new()) };
+    let mut results = Vec::new();
+    probe_each(program, function, group, samples, options, &mut |found| results.push(found))?;
+    Ok(results)
+}
+
+/// As [`probe`], and hands over what each sample gives.
+pub(crate) fn probe_each(
+    program: &Checked,
+    function: &str,
+    group: &[ValueId],
+    samples: &Samples,
+    options: &LoadOptions,
+    take: &mut dyn FnMut(Vec<Tensor>),
+) -> Result<()> {
+    let Some(first) = samples.requests.first() else { return Ok(()) };
     let shapes: Vec<(&str, &[usize])> = first.inputs().iter().map(|(n, t)| (n.as_str(), t.shape())).collect();
     let mut probe = program.clone().into_inner();
     probe.functions.retain(|name, _| name == function);
@@ -194,7 +208,6 @@ pub(crate) fn probe(
     let execute = ExecuteOptions { threads: options.threads, memory: options.limits.memory };
     let executable = plan.load(execute).map_err(|e| unusable(&e))?;
     let mut state = executable.new_state();
-    let mut results = Vec::new();
     for request in &samples.requests {
         options.cancel.check()?;
         let inputs: Vec<(&str, Tensor)> =
@@ -209,9 +222,9 @@ pub(crate) fn probe(
             Err(stopped) => stopped,
             Ok(()) => unusable(&e),
         })?;
-        results.push(outputs.into_iter().map(|(_, tensor)| tensor).collect());
+        take(outputs.into_iter().map(|(_, tensor)| tensor).collect());
     }
-    Ok(results)
+    Ok(())
 }
 
 pub(crate) fn unusable(e: &dyn std::fmt::Display) -> Error {

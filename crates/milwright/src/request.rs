@@ -140,6 +140,11 @@ impl InferenceRequest {
         error.with_message(message)
     }
 
+    /// The file that an input was read from, if any is [recorded](InferenceRequest::read_from).
+    pub fn file(&self, name: &str) -> Option<&std::path::Path> {
+        self.files.0.get(name).map(PathBuf::as_path)
+    }
+
     /// The input of this name.
     pub(crate) fn get(&self, name: &str) -> Option<&Tensor> {
         self.inputs.named(name).map(|(_, tensor)| tensor)

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use milwright::{
-    Cancel, ErrorKind, InferenceRequest, LoadOptions, Metric, Model, OptimizeReport, Optimizer, Progress,
-    Result, Samples, Search, Target, TargetOs, Tensor, compare,
+    Backend, Cancel, Cpu, ErrorKind, InferenceRequest, LoadOptions, Metric, MetricTask, Model,
+    OptimizeReport, Optimizer, Progress, Result, Samples, Search, Target, TargetOs, TaskResult, Tensor,
+    compare,
 };
 use milwright_mil::text::parse;
 
@@ -256,4 +257,122 @@ fn a_search_that_is_stopped_keeps_the_best_so_far() {
     });
     assert_eq!(ended.unwrap_err().kind(), ErrorKind::Cancelled);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left");
+}
+
+/// Counts how often it is asked, and gives the share of samples whose largest element stays.
+#[derive(Debug, Default)]
+struct SameChoice {
+    asked: std::sync::atomic::AtomicUsize,
+    fails: bool,
+}
+
+impl MetricTask for SameChoice {
+    fn measure(&self, results: &[TaskResult<'_>]) -> Result<f64> {
+        self.asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let largest = |p: &milwright::Prediction| {
+            let y = p.outputs()[0].1.to_vec::<f32>().unwrap();
+            (0..y.len()).max_by(|&a, &b| y[a].total_cmp(&y[b])).unwrap()
+        };
+        assert!(results.iter().all(|r| r.request.inputs()[0].0 == "x"));
+        let same = results.iter().filter(|r| largest(r.expected) == largest(r.found)).count();
+        Ok(if self.fails { f64::NAN } else { same as f64 / results.len() as f64 })
+    }
+}
+
+#[test]
+fn a_task_is_held_to_the_tolerance() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, output) = (model(SCORES), folder.path().join("small.mlpackage"));
+    let task = Arc::new(SameChoice::default());
+    let by = |task: &Arc<SameChoice>, least: f64| {
+        let search = Search::new().task(Arc::clone(task) as Arc<dyn MetricTask>);
+        Optimizer::new().samples(samples(48)).tolerance(least).smallest(search)
+    };
+    let report = run(&by(&task, 0.9), &model, &output).unwrap();
+    let found = report.search.unwrap();
+    assert!(found.proved_figure.unwrap() >= 0.9 && found.searched_figure >= 0.9);
+    assert!(report.proof.functions[0].task.unwrap() >= 0.9);
+    assert!(report.bytes_after <= found.uniform.unwrap().bytes);
+    assert!(task.asked.load(std::sync::atomic::Ordering::Relaxed) < 200, "only for all samples");
+    // What it gives is checked on samples of its own, too.
+    let written = Arc::new(Model::open(&output).unwrap());
+    let others = samples(300).requests.split_off(48);
+    let mut first = Cpu.session(&model, &LoadOptions::default()).unwrap();
+    let mut second = Cpu.session(&written, &LoadOptions::default()).unwrap();
+    let same = others.iter().filter(|r| {
+        let largest = |of: &mut Box<dyn milwright::Session>| {
+            let y = of.predict(r).unwrap().outputs()[0].1.to_vec::<f32>().unwrap();
+            (0..y.len()).max_by(|&a, &b| y[a].total_cmp(&y[b])).unwrap()
+        };
+        largest(&mut first) == largest(&mut second)
+    });
+    let same = same.count() as f64 / others.len() as f64;
+    assert!(same > 0.8, "{same}");
+
+    let error = run(&by(&task, 1.5), &model, &folder.path().join("none.mlpackage")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Tolerance);
+    assert!(error.to_string().contains("within 1.5 of the original by task: the best is 1, by"), "{error}");
+    let broken = Arc::new(SameChoice { fails: true, ..SameChoice::default() });
+    let error = run(&by(&broken, 0.5), &model, &folder.path().join("none.mlpackage")).unwrap_err();
+    assert!(error.to_string().contains("not a number"), "{error}");
+    assert!(!folder.path().join("none.mlpackage").exists());
+}
+
+/// What was measured is not measured again, whatever the tolerance; and the result is the same as without.
+#[test]
+fn a_search_goes_on_from_its_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, state) = (model(NUMBERS), folder.path().join("search.state"));
+    let optimizer = |count, tolerance: f64, search: Search| {
+        Optimizer::new().samples(samples(count)).tolerance(tolerance).smallest(search)
+    };
+    let forms = |r: &OptimizeReport| -> Vec<_> {
+        r.search.as_ref().unwrap().weights.iter().map(|w| w.form.clone()).collect()
+    };
+    let plain = run(&optimizer(36, 30.0, Search::new()), &model, &folder.path().join("a.mlpackage")).unwrap();
+
+    // Cancelled in the middle: the state is there, and no model.
+    let cancel = Cancel::default();
+    let load = LoadOptions { cancel: cancel.clone(), ..LoadOptions::default() };
+    let output = folder.path().join("b.mlpackage");
+    let first = optimizer(36, 30.0, Search::new().state(&state)).load_options(load);
+    let ended = first.optimize(&model, Some(&output), &mut |at| {
+        if matches!(at, Progress::Searching { done, .. } if done >= 18) {
+            cancel.cancel();
+        }
+    });
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::Cancelled);
+    assert!(state.is_file() && !output.exists());
+    let begun = std::fs::metadata(&state).unwrap().len();
+
+    let resumed = run(&optimizer(36, 30.0, Search::new().state(&state)), &model, &output).unwrap();
+    assert_eq!(forms(&resumed), forms(&plain));
+    assert_eq!(resumed.bytes_after, plain.bytes_after);
+    let whole = std::fs::read(&state).unwrap();
+    assert!(whole.len() as u64 > begun);
+    // Once more, with nothing left to measure; and with another tolerance, which the state serves, too.
+    run(&optimizer(36, 30.0, Search::new().state(&state)), &model, &output).unwrap();
+    assert_eq!(std::fs::read(&state).unwrap(), whole, "nothing is new");
+    let other = run(&optimizer(36, 25.0, Search::new().state(&state)), &model, &output).unwrap();
+    let without = run(&optimizer(36, 25.0, Search::new()), &model, &output).unwrap();
+    assert_eq!(forms(&other), forms(&without));
+
+    // Other samples, a damaged file and another file are refused, and stay as they are.
+    let refused = |search: Search, count| {
+        let error = run(&optimizer(count, 30.0, search), &model, &output).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        error.to_string()
+    };
+    assert!(refused(Search::new().state(&state), 35).contains("other samples"));
+    let mut damaged = std::fs::read(&state).unwrap();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    std::fs::write(&state, &damaged).unwrap();
+    assert!(refused(Search::new().state(&state), 36).contains("damaged"));
+    let text = folder.path().join("notes.txt");
+    std::fs::write(&text, "keep me").unwrap();
+    assert!(refused(Search::new().state(&text), 36).contains("not the state of a search"));
+    assert_eq!(std::fs::read(&text).unwrap(), b"keep me");
+    let nowhere = Search::new().state(folder.path().join("none/state"));
+    assert!(run(&optimizer(36, 30.0, nowhere), &model, &output).is_err());
 }

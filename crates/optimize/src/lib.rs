@@ -7,6 +7,7 @@
 //! gets which. Compressed weights are `constexpr_*` ops, in the form of the function's opset.
 #![forbid(unsafe_code)]
 
+pub mod activations;
 mod blocks;
 mod code;
 mod compression;

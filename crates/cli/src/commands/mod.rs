@@ -13,3 +13,4 @@ pub mod profile;
 pub mod run;
 pub mod selftest;
 pub mod smallest;
+mod task;

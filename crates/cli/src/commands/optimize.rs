@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use milwright::{
-    Compression, CompressionConfig, Container, Error, ErrorKind, Family, KeptOp, OPTIONS, OptimizeReport,
-    Optimizer, Progress, Quantization, Result, Tolerance, WeightReport, check_name, read_text,
+    Activations, Compression, CompressionConfig, Container, Error, ErrorKind, Family, KeptOp, OPTIONS,
+    OptimizeReport, Optimizer, Progress, Quantization, Result, Tolerance, WeightReport, check_name,
+    read_text,
 };
 
 use super::smallest;
@@ -49,6 +50,13 @@ pub struct Args {
     /// Observe the inputs of weights on half of the samples, and compress so that outputs lose least; the other half proves it.
     #[arg(long, requires = "inputs", conflicts_with_all = ["no_proof", "smallest"])]
     calibrate: bool,
+    /// Make values between ops int8, too, in ranges that half of the samples show (the other half proves it): mse, minmax or
+    /// percentile=P, and asymmetric after a comma. What loses most stays a float, if the tolerance asks for it.
+    #[arg(long, value_name = "RANGES", requires = "inputs", conflicts_with_all = ["no_proof", "smallest"])]
+    activations: Option<Activations>,
+    /// A graph pass to leave out; may be given several times.
+    #[arg(long, value_name = "PASS")]
+    without_pass: Vec<String>,
     /// Write the result without running it, to prove it elsewhere.
     #[arg(long, conflicts_with_all = ["tolerance", "inputs"])]
     no_proof: bool,
@@ -77,7 +85,8 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
         .existing(args.force.existing());
     optimizer = if args.search.smallest {
         let (load, stop) = global.search_options(args.threads);
-        args.search.set(optimizer.load_options(load), stop)
+        let cancel = load.cancel.clone();
+        args.search.set(optimizer.load_options(load), cancel, stop)
     } else {
         optimizer.load_options(global.load_options(None, args.threads))
     };
@@ -89,6 +98,12 @@ pub fn run(args: &Args, global: &Global, printer: &Printer) -> Result<()> {
     }
     if args.calibrate {
         optimizer = optimizer.calibrated();
+    }
+    if let Some(activations) = args.activations {
+        optimizer = optimizer.activations(activations);
+    }
+    for pass in &args.without_pass {
+        optimizer = optimizer.without_pass(pass)?;
     }
     if args.no_proof {
         optimizer = optimizer.without_proof();

@@ -1,11 +1,13 @@
 //! What `milwright optimize --smallest` takes and shows.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use clap::ValueEnum;
-use clap::builder::PossibleValue;
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use milwright::{Cancel, Error, ErrorKind, Files, Metric, Optimizer, Result, Search, SearchReport};
 
+use super::task::{self, Script};
 use crate::common;
 use crate::destination::Force;
 use crate::printer::{Printer, bytes, count};
@@ -19,9 +21,13 @@ pub struct SearchArgs {
     /// best so far.
     #[arg(long, conflicts_with_all = ["config", "no_proof"])]
     pub smallest: bool,
-    /// What --tolerance is about, in its unit [default: snr]
-    #[arg(long, requires = "smallest", value_enum)]
+    /// What --tolerance is about, in its unit: one of the names below, or a command that prints a number, larger for better
+    /// results (`--metric "python3 score.py"`). docs/optimize.md says what it gets [default: snr]
+    #[arg(long, requires = "smallest", value_name = "METRIC", value_parser = MetricParser)]
     metric: Option<MetricArg>,
+    /// Keep what is measured in a file, and go on from there if it exists: after a crash, or with another tolerance or size.
+    #[arg(long, requires = "smallest", value_name = "FILE")]
+    resume: Option<PathBuf>,
     /// The most that the result may take, such as 20MB.
     #[arg(long, requires = "smallest", value_name = "SIZE", value_parser = common::size)]
     size: Option<u64>,
@@ -30,19 +36,38 @@ pub struct SearchArgs {
     plot: Option<PathBuf>,
 }
 
-/// [`Metric`] for clap.
-#[derive(Clone, Copy)]
-struct MetricArg(Metric);
+/// A metric that Milwright has, or a command.
+#[derive(Clone)]
+enum MetricArg {
+    Listed(Metric),
+    Command(Vec<String>),
+}
 
-impl ValueEnum for MetricArg {
-    fn value_variants<'a>() -> &'a [Self] {
-        const ALL: [MetricArg; 4] =
-            [MetricArg(Metric::Snr), MetricArg(Metric::Kl), MetricArg(Metric::Top1), MetricArg(Metric::Psnr)];
-        &ALL
+/// Reads a [`MetricArg`]. Help and completions show the names of the list.
+#[derive(Clone)]
+struct MetricParser;
+
+impl TypedValueParser for MetricParser {
+    type Value = MetricArg;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> std::result::Result<MetricArg, clap::Error> {
+        let parse = |text: String| match text.parse::<Metric>() {
+            Ok(metric) => Ok(MetricArg::Listed(metric)),
+            Err(unknown) => {
+                task::command(&text).map(MetricArg::Command).map_err(|why| format!("{unknown}, and {why}"))
+            }
+        };
+        StringValueParser::new().try_map(parse).parse_ref(command, arg, value)
     }
 
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(self.0.name()).help(self.0.doc()))
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let value = |m: &Metric| PossibleValue::new(m.name()).help(m.doc());
+        Some(Box::new(Metric::ALL.iter().map(value)))
     }
 }
 
@@ -60,9 +85,18 @@ impl SearchArgs {
     }
 
     /// Sets the search, which `stop` ends.
-    pub fn set(&self, optimizer: Optimizer, stop: Cancel) -> Optimizer {
-        let metric = self.metric.map_or(Metric::Snr, |m| m.0);
-        let mut search = Search::new().metric(metric).stop(stop);
+    pub fn set(&self, optimizer: Optimizer, cancel: Cancel, stop: Cancel) -> Optimizer {
+        let mut search = Search::new().stop(stop);
+        match &self.metric {
+            None => {}
+            Some(MetricArg::Listed(metric)) => search = search.metric(*metric),
+            Some(MetricArg::Command(words)) => {
+                search = search.task(Arc::new(Script::new(words.clone(), cancel)))
+            }
+        }
+        if let Some(file) = &self.resume {
+            search = search.state(file);
+        }
         if let Some(size) = self.size {
             search = search.max_bytes(size);
         }

@@ -7,7 +7,7 @@ mod sums;
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 pub use sums::Differences;
 
@@ -69,7 +69,7 @@ pub enum Role {
 }
 
 /// How an output is measured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
     /// Numbers, measured by SNR.

@@ -1,14 +1,16 @@
 //! Observes the inputs that weights are multiplied with, in runs of the program on samples.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use milwright_mil::engine::{CompileOptions, ExecuteOptions, RunOptions};
 use milwright_mil::{Arg, Checked, Def, Function, OpId, OpKind, Tensor, ValueId, param, verify};
 use milwright_optimize::{Moments, ObservedInputs, Product, to_f32};
 
+use super::{Calibration, Optimizer};
 use crate::target::reference_engine;
-use crate::{Error, ErrorKind, LoadOptions, Result, Samples};
+use crate::{Error, ErrorKind, InferenceRequest, LoadOptions, Model, Result, Samples};
 
 /// The most values that one run keeps, and the most bytes of them.
 const GROUP: usize = 64;
@@ -21,6 +23,52 @@ const MAX_BYTES: usize = 2 << 30;
 const VECTORS: usize = 2;
 const LEAST_VECTORS: usize = 1024;
 const MOST_VECTORS: usize = 8192;
+
+impl Optimizer {
+    /// The same with the samples split: every other one observes, the rest proves.
+    pub(super) fn split(&self, model: &Model) -> Result<Optimizer> {
+        let wrong = |what: &str, hint: &str| Error::invalid(what).with_hint(hint).at(model.path());
+        let Some(samples) = &self.samples else {
+            return Err(wrong(
+                "drawn inputs say nothing about the inputs that weights will meet",
+                "give samples of real inputs, with --inputs",
+            ));
+        };
+        if samples.requests.len() < 2 {
+            return Err(wrong(
+                "one set of inputs cannot both observe and prove",
+                "give at least two, and better 16 or more",
+            ));
+        }
+        if !self.config.compresses() && self.activations.is_none() {
+            return Err(wrong(
+                "no weights are compressed, so there is nothing to calibrate",
+                "say how they are stored, with --quantize",
+            ));
+        }
+        if let Some(at) = samples.requests.iter().position(has_nan) {
+            return Err(wrong(
+                &format!("set {} of the inputs has NaN: nothing can be observed on it", at + 1),
+                "leave it out",
+            ));
+        }
+        let half = |odd| {
+            let requests = samples.requests.iter().skip(odd).step_by(2).cloned().collect();
+            Samples { requests, ..samples.clone() }
+        };
+        Ok(Optimizer {
+            samples: Some(half(1)),
+            calibration: Calibration::With(Arc::new(half(0))),
+            ..self.clone()
+        })
+    }
+}
+
+/// Whether an input has NaN.
+fn has_nan(request: &InferenceRequest) -> bool {
+    let is_nan = |tensor: &Tensor| tensor.dtype().is_float() && tensor.to_f64().iter().any(|x| x.is_nan());
+    request.inputs().iter().any(|(_, tensor)| is_nan(tensor))
+}
 
 /// Adds what is observed of the weights of a function. Weights in nested blocks are not observed.
 ///
@@ -252,7 +300,6 @@ mod tests {
     use milwright_mil::text::parse;
 
     use super::*;
-    use crate::InferenceRequest;
 
     fn numbers(n: usize, seed: u32) -> Vec<f32> {
         (0..n as u32).map(|i| (((i + seed) * 7919 % 1009) as f32 / 1009.0 - 0.4) * 2.0).collect()

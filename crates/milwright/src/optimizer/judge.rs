@@ -10,7 +10,10 @@ use crate::{Error, ErrorKind, Model, OutputDifference, Result, Snr, WeightReport
 impl Optimizer {
     /// The default tolerance of these settings, in dB.
     pub fn default_db(&self) -> f64 {
-        limited(self.config.tolerance_db(), self.halves())
+        /// Integers of eight bits between ops are as good as those of weights.
+        const INTEGERS_DB: f64 = 20.0;
+        let most = if self.activations.is_some() { INTEGERS_DB } else { f64::INFINITY };
+        limited(self.config.tolerance_db(), self.halves()).min(most)
     }
 
     /// Returns an error if the proof fails.

@@ -24,6 +24,27 @@ pub struct Proof {
     pub functions: Vec<Comparison>,
 }
 
+/// What a caller makes of results: how many words are read right, say. A search for the smallest model holds it to the
+/// tolerance, in place of a figure of the outputs.
+pub trait MetricTask: std::fmt::Debug + Send + Sync {
+    /// A number that is larger for better results.
+    ///
+    /// # Errors
+    /// There is no such number.
+    fn measure(&self, results: &[TaskResult<'_>]) -> Result<f64>;
+}
+
+/// What the original and another model give for the same inputs.
+#[derive(Clone, Copy, Debug)]
+pub struct TaskResult<'a> {
+    /// The inputs.
+    pub request: &'a InferenceRequest,
+    /// What the original gives.
+    pub expected: &'a Prediction,
+    /// What the other model gives.
+    pub found: &'a Prediction,
+}
+
 /// The differences between one function of an original and that of another model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
@@ -35,6 +56,8 @@ pub struct Comparison {
     pub sets: usize,
     /// Input shapes at which only the first model runs, if any were found, and why the second one fails.
     pub fails_at: Option<String>,
+    /// What a [`MetricTask`] made of the results; `None` if there was none to ask.
+    pub task: Option<f64>,
     /// The outputs: first those that the original declares, then those of the other model only, then the states after
     /// the last run.
     pub outputs: Vec<OutputDifference>,
@@ -158,6 +181,8 @@ pub(crate) struct Expected {
     others: Vec<(InferenceRequest, Prediction, States)>,
     /// Whether the last dimension of numbers counts as scores.
     of_scores: bool,
+    /// What is asked about the results, besides the comparison.
+    task: Option<Arc<dyn MetricTask>>,
 }
 
 impl Expected {
@@ -192,7 +217,8 @@ impl Expected {
             options.cancel.check().map_err(|e| e.at(a.path()))?;
         }
         let (model, function) = (Arc::clone(a), function.map(str::to_owned));
-        Ok(Expected { model, function, samples, predictions, states: Some(states), others, of_scores: false })
+        let states = Some(states);
+        Ok(Expected { model, function, samples, predictions, states, others, of_scores: false, task: None })
     }
 
     /// Takes the last dimension of numbers for scores, of which the largest is a choice.
@@ -200,7 +226,12 @@ impl Expected {
         Expected { of_scores, ..self }
     }
 
-    /// The first samples only. The states after them are not known.
+    /// Also asks a task about the results.
+    pub fn of_task(self, task: Option<Arc<dyn MetricTask>>) -> Expected {
+        Expected { task, ..self }
+    }
+
+    /// The first samples only. The states after them are not known, and no task is asked.
     pub fn first(&self, count: usize) -> Expected {
         let count = count.min(self.predictions.len());
         let requests = self.samples.requests[..count].to_vec();
@@ -212,6 +243,7 @@ impl Expected {
             states: None,
             others: Vec::new(),
             of_scores: self.of_scores,
+            task: None,
         }
     }
 
@@ -227,19 +259,38 @@ impl Expected {
         self.samples.requests.len()
     }
 
+    /// What the task makes of the results of another model, if there is one to ask.
+    fn measure(&self, found: &[Prediction]) -> Result<Option<f64>> {
+        let Some(task) = &self.task else { return Ok(None) };
+        let all = self.samples.requests.iter().zip(&self.predictions).zip(found);
+        let all = all.map(|((request, expected), found)| TaskResult { request, expected, found });
+        let figure = task.measure(&all.collect::<Vec<_>>())?;
+        if figure.is_nan() {
+            return Err(Error::invalid("what a task makes of results is not a number (NaN)")
+                .with_hint("it has to give a number that is larger for better results, whatever they are"));
+        }
+        Ok(Some(figure))
+    }
+
     /// Compares what another model without states gave for the [`requests`](Expected::requests).
-    pub fn with(&self, b: &Model, found: Vec<Prediction>) -> Comparison {
+    ///
+    /// # Errors
+    /// The task cannot be asked.
+    pub fn with(&self, b: &Model, found: Vec<Prediction>) -> Result<Comparison> {
         let (a, function) = (&self.model, self.function.as_deref());
         let (colors, renames) = (Colors::of(a, b, function), Renames::of(a, b, function));
         let mut outputs = Outputs::new(a, function, self.of_scores, &renames);
-        for (expected, found) in self.predictions.iter().zip(found) {
-            outputs.add(expected, &colors.prediction(renames.prediction(found)), Differences::add);
+        let found: Vec<Prediction> =
+            found.into_iter().map(|f| colors.prediction(renames.prediction(f))).collect();
+        for (expected, found) in self.predictions.iter().zip(&found) {
+            outputs.add(expected, found, Differences::add);
         }
+        let task = self.measure(&found)?;
         let name = function.unwrap_or(&a.info().default_function).to_owned();
         let mut outputs = outputs.finish(a, b);
         excuse_choices(&mut outputs);
         let (inputs, sets) = (self.samples.source.clone(), self.len());
-        Comparison { function: name, inputs, sets, fails_at: None, outputs }
+        Ok(Comparison { function: name, inputs, sets, fails_at: None, task, outputs })
     }
 
     /// Runs another model on the samples, and compares every output, and the states after the last run.
@@ -258,15 +309,19 @@ impl Expected {
         let renames = Renames::of(a, b, function);
         let mut outputs = Outputs::new(a, function, self.of_scores, &renames);
         let mut expected = self.predictions.iter();
+        let mut results = Vec::new();
         let requests: Vec<_> = samples.requests.iter().map(|r| renames.request(&colors.request(r))).collect();
         let ran = run(b, &options, &requests, &mut |found| {
             if let Some(expected) = expected.next() {
-                outputs.add(expected, &colors.prediction(renames.prediction(found)), Differences::add);
+                let found = colors.prediction(renames.prediction(found));
+                outputs.add(expected, &found, Differences::add);
+                results.extend(self.task.is_some().then_some(found));
             }
             progress();
         });
         let (mut session, found) = ran.map_err(|e| samples.source.explain_second(e))?;
         let mut in_both: Vec<_> = self.states.iter().map(|states| (states.clone(), found.clone())).collect();
+        let task = self.measure(&results)?;
         let mut fails_at = None;
         for (request, expected, states) in &self.others {
             match run_once(&mut *session, &renames.request(&colors.request(request))) {
@@ -289,7 +344,7 @@ impl Expected {
         excuse_choices(&mut outputs);
         outputs.extend(compare_states(&in_both));
         let sets = samples.requests.len() + self.others.len();
-        Ok(Comparison { function: name, inputs: samples.source.clone(), sets, fails_at, outputs })
+        Ok(Comparison { function: name, inputs: samples.source.clone(), sets, fails_at, task, outputs })
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a search measures, and what it allows.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -20,10 +21,12 @@ pub enum Metric {
     Kl,
     /// The least share of scores whose largest is at the same place, from 0 to 1.
     Top1,
+    /// What a [`MetricTask`](crate::MetricTask) makes of the results: larger is better.
+    Task,
 }
 
 impl Metric {
-    /// All of them, in the order of help texts.
+    /// Those that have no need of a [task](Metric::Task), in the order of help texts.
     pub const ALL: &'static [Metric] = &[Metric::Snr, Metric::Kl, Metric::Top1, Metric::Psnr];
 
     /// The name in the command line and in Python.
@@ -33,6 +36,7 @@ impl Metric {
             Metric::Psnr => "psnr",
             Metric::Kl => "kl",
             Metric::Top1 => "top1",
+            Metric::Task => "task",
         }
     }
 
@@ -43,6 +47,7 @@ impl Metric {
             Metric::Psnr => "Peak signal to noise of every output, in dB",
             Metric::Kl => "Divergence of scores along the last dimension, in nats",
             Metric::Top1 => "Share of scores along the last dimension whose largest stays, 0 to 1",
+            Metric::Task => "What a command makes of the results",
         }
     }
 
@@ -53,6 +58,7 @@ impl Metric {
             Metric::Snr | Metric::Psnr => format!("{figure:.1} dB"),
             Metric::Kl => format!("{figure:.2e} nats"),
             Metric::Top1 => format!("{:.2} %", 100.0 * figure),
+            Metric::Task => format!("{figure}"),
         }
     }
 
@@ -81,7 +87,7 @@ impl Metric {
     /// The figure of equal results. Those of psnr and snr have no largest value.
     pub(super) fn perfect(self) -> f64 {
         match self {
-            Metric::Snr | Metric::Psnr => f64::INFINITY,
+            Metric::Snr | Metric::Psnr | Metric::Task => f64::INFINITY,
             Metric::Kl => 0.0,
             Metric::Top1 => 1.0,
         }
@@ -92,8 +98,21 @@ impl Metric {
         if self == Metric::Kl { a < b } else { a > b }
     }
 
+    /// The order of figures, from good to bad.
+    pub(super) fn order(self, a: f64, b: f64) -> Ordering {
+        if self == Metric::Kl { a.total_cmp(&b) } else { b.total_cmp(&a) }
+    }
+
+    /// What choices are looked at by on the first samples: a task is only asked about all.
+    pub(super) fn at_first(self) -> Metric {
+        if self == Metric::Task { Metric::Snr } else { self }
+    }
+
     /// The figure of the worst output; `None` if it measures none of them.
     pub(crate) fn worst(self, comparison: &Comparison) -> Option<f64> {
+        if self == Metric::Task {
+            return comparison.task;
+        }
         let of = |o: &OutputDifference| match self {
             // What cannot be judged has no figure. The judgement of the whole refuses it.
             Metric::Snr | Metric::Psnr if o.reason.is_some() => None,
@@ -103,6 +122,7 @@ impl Metric {
             Metric::Kl => o.kl,
             Metric::Top1 if o.measure == Measure::Numbers => None,
             Metric::Top1 => o.agreement,
+            Metric::Task => None,
         };
         comparison.outputs.iter().filter_map(of).reduce(|a, b| if self.is_better(a, b) { b } else { a })
     }
@@ -137,7 +157,7 @@ impl Metric {
     /// The figure that this much noise amounts to.
     pub(super) fn of_noise(self, noise: f64) -> f64 {
         match self {
-            Metric::Snr | Metric::Psnr => -10.0 * noise.log10(),
+            Metric::Snr | Metric::Psnr | Metric::Task => -10.0 * noise.log10(),
             Metric::Kl | Metric::Top1 => noise,
         }
     }
@@ -148,6 +168,7 @@ impl Metric {
             Metric::Snr | Metric::Psnr => tolerance - 2.0,
             Metric::Kl => 2.0 * tolerance,
             Metric::Top1 => tolerance - (1.0 - tolerance) - 0.05,
+            Metric::Task => f64::NEG_INFINITY,
         }
     }
 
@@ -158,6 +179,8 @@ impl Metric {
             Metric::Snr | Metric::Psnr => searched + (tolerance - found).clamp(0.0, 10.0) + 0.2,
             Metric::Kl => searched * (tolerance / found.max(1e-300)).clamp(0.1, 1.0) * 0.9,
             Metric::Top1 => (searched + (tolerance - found).max(0.0) + 0.1 * (1.0 - searched)).min(1.0),
+            // Nothing is known of its scale but what it gave.
+            Metric::Task => searched + 0.5 * (tolerance - found).max(1e-9 * tolerance.abs()),
         }
     }
 }

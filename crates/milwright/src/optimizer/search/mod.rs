@@ -7,11 +7,13 @@
 //!    steps beyond it that hold, too.
 //! 4. What was found is proved on samples that took no part, and compared with the best form for all weights.
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use milwright_optimize::{Compression, Config, Quantization};
 
+mod journal;
 mod metric;
 mod path;
 mod plot;
@@ -23,18 +25,21 @@ mod weights;
 pub use metric::Metric;
 pub use report::{CurvePoint, SearchReport, SearchSamples, SearchedWeight, UniformForm};
 
+use journal::Journal;
 use trials::{Goal, Trials};
 
 use super::{Attempt, Calibration, Observations, Optimizer, Progress, Tolerance, check_output};
 use crate::proof::Expected;
-use crate::{Cancel, Error, ErrorKind, Model, Result, Samples, Target};
+use crate::{Cancel, Error, ErrorKind, MetricTask, Model, Result, Samples, Target};
 
 /// How to search for the smallest model, for [`Optimizer::smallest`].
 #[derive(Clone, Debug, Default)]
 pub struct Search {
     metric: Metric,
+    task: Option<Arc<dyn MetricTask>>,
     max_bytes: Option<u64>,
     stop: Cancel,
+    state: Option<PathBuf>,
 }
 
 impl Search {
@@ -47,6 +52,20 @@ impl Search {
     #[must_use]
     pub fn metric(self, metric: Metric) -> Search {
         Search { metric, ..self }
+    }
+
+    /// What the tolerance is about: the number that a task makes of the results, which must not be less. It is asked about all
+    /// samples of a use at once, again and again. The order in which weights give up bytes follows the SNR of outputs.
+    #[must_use]
+    pub fn task(self, task: Arc<dyn MetricTask>) -> Search {
+        Search { metric: Metric::Task, task: Some(task), ..self }
+    }
+
+    /// Keeps what the search measures in a file, every few seconds, and goes on from there if the file exists. It has to be
+    /// of the same model, samples and settings; the tolerance and the size may differ.
+    #[must_use]
+    pub fn state(self, file: impl Into<PathBuf>) -> Search {
+        Search { state: Some(file.into()), ..self }
     }
 
     /// The most bytes of the result. Without a tolerance, the best result of at most this size is looked for.
@@ -65,6 +84,11 @@ impl Search {
     /// Whether it takes the last dimension of outputs for scores.
     pub(super) fn is_of_scores(&self) -> bool {
         self.metric.is_of_scores()
+    }
+
+    /// What is asked about results, if the metric says so.
+    pub(super) fn asked(&self) -> Option<Arc<dyn MetricTask>> {
+        self.task.clone().filter(|_| self.metric == Metric::Task)
     }
 }
 
@@ -116,6 +140,12 @@ impl Optimizer {
                 "say how much the outputs may lose, with a tolerance, or how large the result may be",
             ));
         }
+        if search.metric == Metric::Task && search.task.is_none() {
+            return Err(invalid(
+                "the metric is a task, and there is none".to_owned(),
+                "give one with `Search::task`",
+            ));
+        }
         if let Some(tolerance) = tolerance {
             search
                 .metric
@@ -126,6 +156,13 @@ impl Optimizer {
             return Err(invalid(
                 "a search chooses the forms of weights, and they are given, too".to_owned(),
                 "leave out --quantize and --config, or --smallest; `float16` and `dense` can be given, because they come first",
+            ));
+        }
+        if self.activations.is_some() {
+            return Err(invalid(
+                "a search chooses the forms of weights only, and values between ops should become integers"
+                    .to_owned(),
+                "make the result of the search int8 between ops in a second step, with --activations",
             ));
         }
         if !self.proves {
@@ -208,7 +245,8 @@ impl Optimizer {
         let (settings, split) = match split {
             Some(split) => {
                 let calibration = Calibration::With(Arc::new(split.observe.clone()));
-                (Optimizer { samples: Some(split.proof.clone()), calibration, ..plain }, Some(split))
+                let samples = Some(split.proof.clone());
+                (Optimizer { samples, calibration, observes: true, ..plain }, Some(split))
             }
             None => (plain, None),
         };
@@ -223,19 +261,29 @@ impl Optimizer {
         };
         let mut observed: Vec<Observations> = source.parts.iter().map(|_| Observations::new()).collect();
         let of_scores = goal.metric.is_of_scores();
-        let begin = |observed: &[Observations]| {
+        let mut journal = match &search.state {
+            Some(file) => Some(self.journal(file, &source, &samples, split.as_ref(), &forms, search)?),
+            None => None,
+        };
+        let mut begin = |observed: &[Observations]| {
             let (forms, stop) = (forms.clone(), search.stop.clone());
             let mut trials = Trials::new(&settings, goal, &source, observed, &inputs, forms, output, stop)?;
             let expected = Expected::of(&source.model, &trials.base, None, &samples, &self.load)?;
-            trials.compare_with(expected.of_scores(of_scores))?;
+            trials.compare_with(expected.of_scores(of_scores).of_task(search.asked()))?;
+            // What is measured with values kept in fp32 is not what is measured without.
+            let keeps = observed.iter().flat_map(HashMap::values).any(super::says_something);
+            trials.journal = journal.take().map(|journal| journal.of(keeps));
             Ok::<_, Error>(trials)
         };
         let mut trials = begin(&observed)?;
         if self.halves() && trials.base_is_poor(POOR_DB)? {
             // As for a conversion to fp16 without a search: values that it loses stay in fp32.
             observed = settings.kept_in_fp32(&source)?;
+            let journal = trials.journal.take();
             drop(trials);
             trials = begin(&observed)?;
+            let keeps = observed.iter().flat_map(HashMap::values).any(super::says_something);
+            trials.journal = journal.map(|journal| journal.of(keeps));
         }
         let mut best = match &split {
             Some(_) => trials.search(progress)?,
@@ -246,11 +294,12 @@ impl Optimizer {
         let unseen = match &split {
             Some(split) => {
                 let expected = Expected::of(&source.model, &trials.base, None, &split.proof, &self.load)?;
-                Some(expected.of_scores(goal.metric.is_of_scores()))
+                Some(expected.of_scores(goal.metric.is_of_scores()).of_task(search.asked()))
             }
             None => None,
         };
         let proved = trials.prove(&mut best, unseen.as_ref(), PROOFS)?;
+        trials.save()?;
         let tolerance = goal.tolerance.filter(|_| goal.metric == Metric::Snr);
         let tolerance = tolerance.map_or(Tolerance::None, Tolerance::Decibels);
         let mut limit = goal.max_bytes;
@@ -280,6 +329,26 @@ impl Optimizer {
                 Some(trials.report(&best, &proved, samples, report.bytes_after, self.seed));
             return Ok(attempt);
         }
+    }
+
+    /// The state of a search, from its file if there is one.
+    fn journal(
+        &self,
+        file: &Path,
+        source: &super::Source,
+        samples: &Samples,
+        split: Option<&Split>,
+        forms: &[Compression],
+        search: &Search,
+    ) -> Result<Journal> {
+        let mut of = journal::Of::new(&source.model);
+        of.add("samples", &samples.requests);
+        of.add("observed", split.map_or(&[][..], |s| &s.observe.requests));
+        let settings = format!(
+            "{forms:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+            self.config, self.target, self.opset, self.load.precision, search.metric, self.seed
+        );
+        Journal::open(file, of.settings(&settings))
     }
 
     /// The values that have to stay in fp32 in each part, if it is converted to fp16.

@@ -119,6 +119,7 @@ fn label(metric: Metric, height: f64) -> String {
         Metric::Kl => format!("{:.0e}", 10f64.powf(-height)),
         Metric::Top1 => format!("{:.1} %", 100.0 * height),
         Metric::Snr | Metric::Psnr => format!("{height:.0}"),
+        Metric::Task => format!("{height}"),
     }
 }
 
@@ -128,6 +129,7 @@ fn unit(metric: Metric) -> &'static str {
         Metric::Psnr => "peak SNR, dB,",
         Metric::Kl => "divergence, nats,",
         Metric::Top1 => "same first choice",
+        Metric::Task => "task",
     }
 }
 

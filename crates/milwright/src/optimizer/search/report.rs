@@ -133,7 +133,8 @@ impl Trials<'_> {
         // Sizes are those of the written file, as far as it is known what differs from it.
         let written = |bytes: u64| (bytes + written).saturating_sub(self.bytes(best));
         let whole = |choice: &Choice| self.tried.iter().any(|t| t.choice == *choice);
-        let only_screened = self.screened.iter().filter(|t| !whole(&t.choice));
+        // A task is not asked about the first samples.
+        let only_screened = self.screened.iter().filter(|t| metric != Metric::Task && !whole(&t.choice));
         let mut curve: Vec<CurvePoint> = (self.tried.iter().chain(only_screened))
             .map(|tried| CurvePoint {
                 bytes: written(tried.bytes),
@@ -145,14 +146,7 @@ impl Trials<'_> {
                 chosen: tried.choice == *best,
             })
             .collect();
-        curve.sort_by(|a, b| {
-            let worse = if metric.is_better(a.figure, b.figure) {
-                std::cmp::Ordering::Less
-            } else {
-                std::cmp::Ordering::Greater
-            };
-            a.bytes.cmp(&b.bytes).then(worse)
-        });
+        curve.sort_by(|a, b| a.bytes.cmp(&b.bytes).then(metric.order(a.figure, b.figure)));
         let mut so_far: Option<f64> = None;
         for point in &mut curve {
             point.best = so_far.is_none_or(|f| metric.is_better(point.figure, f));
@@ -174,7 +168,7 @@ impl Trials<'_> {
             let alone = |form: usize| {
                 let trial = weight.forms.iter().find(|t| t.form == form)?;
                 let noise = trial.noise.as_ref()?.iter().copied().fold(0.0, f64::max);
-                Some(metric.of_noise(noise))
+                (metric != Metric::Task).then(|| metric.of_noise(noise))
             };
             SearchedWeight {
                 name: weight.name.clone(),

@@ -2,6 +2,7 @@
 
 mod proof;
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::path::Path as FilePath;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use milwright_mil::{Program, verify};
 use milwright_optimize::{Compressed, Compression, Config, ObservedInputs, compress_again};
 
+use super::journal::Journal;
 use super::metric::Metric;
 use super::path::{Choice, Path, Point};
 use super::stages::Stages;
@@ -84,6 +86,8 @@ pub(super) struct Trials<'a> {
     /// Predictions of compressed models, in runs of the whole model.
     pub runs: f64,
     pub notes: Vec<String>,
+    /// What was measured before, and is kept for a later search.
+    pub journal: Option<Journal>,
 }
 
 impl<'a> Trials<'a> {
@@ -152,6 +156,7 @@ impl<'a> Trials<'a> {
             best: None,
             runs: 0.0,
             notes: Vec::new(),
+            journal: None,
         };
         trials.find_weights();
         let weights: u64 = trials.weights.iter().map(|w| w.bytes as u64).sum();
@@ -282,6 +287,13 @@ impl<'a> Trials<'a> {
         for at in 0..self.weights.len() {
             for form in 0..self.forms.len() {
                 self.check_stopped("before any result was found")?;
+                if let Some(known) = self.journal.as_ref().and_then(|j| j.form(at, form)) {
+                    let (trial, left) = known;
+                    self.weights[at].take(trial, left);
+                    done += self.weights[at].elements;
+                    progress(Progress::Compressing { done, total });
+                    continue;
+                }
                 let name = self.weights[at].name.clone();
                 let op_names = [(name, Some(self.forms[form].clone()))].into();
                 let config = Config { op_names, ..Config::default() };
@@ -299,11 +311,11 @@ impl<'a> Trials<'a> {
                         left = left.or(report.skipped);
                     }
                 }
-                let weight = &mut self.weights[at];
-                if left.is_none() && trial.bytes < weight.bytes {
-                    weight.forms.push(trial);
+                if let Some(journal) = &mut self.journal {
+                    journal.add_form(at, &trial, left.clone())?;
                 }
-                weight.left = weight.left.take().or(left);
+                let weight = &mut self.weights[at];
+                weight.take(trial, left);
                 done += weight.elements;
                 progress(Progress::Compressing { done, total });
             }
@@ -343,11 +355,34 @@ impl<'a> Trials<'a> {
 
     /// Whether the samples on which weights are measured by themselves are all that there are.
     fn few_are_all(&self) -> bool {
-        self.few.as_ref().map(Expected::len) == self.expected.as_ref().map(Expected::len)
+        // A task is not asked about the first ones.
+        self.goal.metric != Metric::Task
+            && self.few.as_ref().map(Expected::len) == self.expected.as_ref().map(Expected::len)
     }
 
-    /// Runs a choice on all samples of the search, or on the first few.
+    /// Runs a choice on all samples of the search, or on the first few, if it is not known what that gives.
     fn compare(&mut self, choice: &Choice, on_few: bool) -> Result<Comparison> {
+        if let Some((comparison, runs)) = self.journal.as_ref().and_then(|j| j.run(choice, on_few)) {
+            self.runs += runs;
+            return Ok(comparison);
+        }
+        let before = self.runs;
+        let comparison = self.compare_anew(choice, on_few)?;
+        if let Some(journal) = &mut self.journal {
+            journal.add_run(choice, on_few, &comparison, self.runs - before)?;
+        }
+        Ok(comparison)
+    }
+
+    /// Writes down what is not written yet.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&mut self) -> Result<()> {
+        self.journal.as_mut().map_or(Ok(()), Journal::save)
+    }
+
+    fn compare_anew(&mut self, choice: &Choice, on_few: bool) -> Result<Comparison> {
         if self.stages.is_none() {
             let model = self.model(choice)?;
             let expected = if on_few { &self.few } else { &self.expected };
@@ -372,7 +407,7 @@ impl<'a> Trials<'a> {
             Ok(program)
         };
         let (predictions, runs) = stages.run(choice, expected.len(), &mut compress)?;
-        let comparison = expected.with(&self.base, predictions);
+        let comparison = expected.with(&self.base, predictions)?;
         self.runs += runs;
         Ok(comparison)
     }
@@ -389,8 +424,8 @@ impl<'a> Trials<'a> {
             }
         };
         let metric = self.goal.metric;
-        let limit = self.searched.map(|limit| metric.looser(limit));
-        Ok(metric.failure(&self.screened[at].comparison, limit))
+        let limit = self.searched.filter(|_| metric != Metric::Task).map(|limit| metric.looser(limit));
+        Ok(metric.at_first().failure(&self.screened[at].comparison, limit))
     }
 
     /// The number of outputs that are compared.
@@ -425,14 +460,17 @@ impl<'a> Trials<'a> {
         metric.worst(&self.tried[place].comparison).unwrap_or(metric.perfect())
     }
 
-    /// Whether one is what is looked for more than another.
-    fn is_better(&self, a: usize, b: usize) -> bool {
-        let (x, y) = (self.tried[a].bytes, self.tried[b].bytes);
+    /// Which is what is looked for more, first.
+    fn order(&self, a: usize, b: usize) -> Ordering {
+        let by_bytes = self.tried[a].bytes.cmp(&self.tried[b].bytes);
         if self.goal.tolerance.is_some() {
-            return x < y;
+            return by_bytes;
         }
-        let (f, g) = (self.figure(a), self.figure(b));
-        self.goal.metric.is_better(f, g) || f == g && x < y
+        self.goal.metric.order(self.figure(a), self.figure(b)).then(by_bytes)
+    }
+
+    fn is_better(&self, a: usize, b: usize) -> bool {
+        self.order(a, b) == Ordering::Less
     }
 
     /// Runs a choice, and keeps it if it is the best so far. Returns whether it holds.
@@ -485,7 +523,7 @@ impl<'a> Trials<'a> {
             }
         }
         // The smallest that holds, and the next ones, in case that it does not on other samples.
-        let metric = self.goal.metric;
+        let metric = self.goal.metric.at_first();
         let figure = |trials: &Self, choice: &Choice| {
             let found = trials.screened.iter().find(|t| t.choice == *choice);
             found.and_then(|t| metric.worst(&t.comparison)).unwrap_or(metric.perfect())
@@ -494,14 +532,7 @@ impl<'a> Trials<'a> {
             None => hopeful.sort_by_key(|choice| self.bytes(choice)),
             Some(most) => {
                 hopeful.retain(|choice| self.bytes(choice) <= most);
-                hopeful.sort_by(|a, b| {
-                    let (a, b) = (figure(self, a), figure(self, b));
-                    if metric.is_better(a, b) {
-                        std::cmp::Ordering::Less
-                    } else {
-                        std::cmp::Ordering::Greater
-                    }
-                });
+                hopeful.sort_by(|a, b| metric.order(figure(self, a), figure(self, b)));
             }
         }
         let mut holding = 0;
@@ -609,7 +640,7 @@ impl<'a> Trials<'a> {
             let fits = (0..=path.len()).find(|&i| self.bytes(&path.at(i)) <= most);
             return fits.map_or(Ok(()), |i| self.consider(&path.at(i)).map(drop));
         };
-        if !self.few_are_all() {
+        if !self.few_are_all() && self.goal.metric != Metric::Task {
             // How far about, on the first samples.
             while low < high && !self.is_stopped() {
                 self.check_stopped("before any result within the tolerance was found")?;

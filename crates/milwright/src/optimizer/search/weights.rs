@@ -16,6 +16,16 @@ pub(super) struct Weight {
     pub left: Option<String>,
 }
 
+impl Weight {
+    /// Takes a form, unless it makes the weight no smaller, or does not suit it, for which `left` is the reason.
+    pub fn take(&mut self, trial: Trial, left: Option<String>) {
+        if left.is_none() && trial.bytes < self.bytes {
+            self.forms.push(trial);
+        }
+        self.left = self.left.take().or(left);
+    }
+}
+
 /// A weight in a form.
 pub(super) struct Trial {
     /// The place in the list of forms.

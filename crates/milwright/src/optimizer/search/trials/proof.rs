@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Goal, Trials, Tried};
+use crate::optimizer::search::metric::Metric;
 use crate::optimizer::search::path::Choice;
 use crate::proof::Expected;
 use crate::{Error, ErrorKind, Result};
@@ -30,10 +31,7 @@ impl Trials<'_> {
             place.is_some_and(|&place| self.refusal(place, tolerance).is_none())
         });
         let place = |trials: &Trials<'_>, form: usize| trials.places[&trials.uniform(form)];
-        uniform.sort_by(|&a, &b| {
-            let (a, b) = (place(self, a), place(self, b));
-            if self.is_better(a, b) { std::cmp::Ordering::Less } else { std::cmp::Ordering::Greater }
-        });
+        uniform.sort_by(|&a, &b| self.order(place(self, a), place(self, b)));
         let Some(unseen) = unseen else {
             proved.uniform = uniform.first().map(|&form| (form, self.bytes(&self.uniform(form)), None));
             return Ok(proved);
@@ -112,7 +110,9 @@ impl Trials<'_> {
         let metric = self.goal.metric;
         let model = &self.source.model;
         let compressed = |t: &&Tried| t.choice.iter().any(Option::is_some);
-        let all = || self.tried.iter().chain(&self.screened);
+        // A task is not asked about the first samples.
+        let screened = if metric == Metric::Task { &[][..] } else { &self.screened };
+        let all = || self.tried.iter().chain(screened);
         let usable = all().filter(compressed).filter(|t| metric.failure(&t.comparison, None).is_none());
         let figure = |t: &Tried| metric.worst(&t.comparison).unwrap_or(metric.perfect());
         let what = |tried: &Tried| {
