@@ -1,6 +1,6 @@
 //! Finds the constants that are weights.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use milwright_mil::{Arg, DType, Function, OpId, OpKind, ValueId, param};
 
@@ -165,13 +165,52 @@ pub struct Product {
 }
 
 /// Returns the weights of any size that a `linear`, a `conv` without groups, or a `matmul` as its second factor uses.
+/// There is one for each user, of weights that all users take in the same way.
 pub fn products(function: &Function) -> Vec<Product> {
-    candidates(function).iter().filter_map(|w| product(function, w)).collect()
+    candidates(function).iter().flat_map(|w| products_of(function, w)).collect()
 }
 
+/// The product of a weight and its first user, if all users take it in the same way.
 pub(crate) fn product(function: &Function, weight: &Weight) -> Option<Product> {
+    products_of(function, weight).into_iter().next()
+}
+
+fn products_of(function: &Function, weight: &Weight) -> Vec<Product> {
+    let all: Option<Vec<Product>> =
+        weight.users.iter().map(|&user| product_of(function, weight, user)).collect();
+    let same =
+        |a: &Product, b: &Product| (a.rows, a.columns, a.transposed) == (b.rows, b.columns, b.transposed);
+    all.filter(|all| all.windows(2).all(|pair| same(&pair[0], &pair[1]))).unwrap_or_default()
+}
+
+/// Makes weights that are the same bytes of a file one constant, with the name of the first: a network that was unrolled has
+/// one for each step. Each would get codes of its own otherwise. Returns how many are left out.
+pub fn share(function: &mut Function) -> usize {
+    let body = function.body;
+    let outputs = function[body].outputs.clone();
+    let mut first: HashMap<(usize, usize, DType, Vec<usize>), ValueId> = HashMap::new();
+    let mut same: HashMap<ValueId, ValueId> = HashMap::new();
+    for &op in &function[body].ops {
+        let Some(&value) = function[op].outputs.first() else { continue };
+        let Some(tensor) = function.const_value(value).and_then(|v| v.as_tensor()) else { continue };
+        if tensor.elements() <= MIN_ELEMENTS || outputs.contains(&value) {
+            continue;
+        }
+        let bytes = tensor.bytes();
+        let key = (bytes.as_ptr().addr(), bytes.len(), tensor.dtype(), tensor.shape().to_vec());
+        match first.get(&key) {
+            Some(&earlier) => drop(same.insert(value, earlier)),
+            None => drop(first.insert(key, value)),
+        }
+    }
+    function.replace_all_uses(&same);
+    let gone: HashSet<OpId> = same.keys().filter_map(|&v| function.defining_op(v)).collect();
+    function[body].ops.retain(|op| !gone.contains(op));
+    same.len()
+}
+
+fn product_of(function: &Function, weight: &Weight, user: OpId) -> Option<Product> {
     let shape = function.const_value(weight.value)?.as_tensor()?.shape().to_vec();
-    let user = *weight.users.first()?;
     let op = &function[user];
     let (input, rows, transposed) = match op.kind {
         OpKind::Linear if op.value(param!(Linear.weight)) == Some(weight.value) && shape.len() == 2 => {
@@ -192,4 +231,45 @@ pub(crate) fn product(function: &Function, weight: &Weight) -> Option<Product> {
     let columns = shape.iter().product::<usize>() / rows.max(1);
     let name = function[weight.value].name.clone();
     Some(Product { weight: name, user, input, columns, rows, transposed })
+}
+
+#[cfg(test)]
+mod tests {
+    use milwright_mil::{Input, Opset, Tensor, Type};
+
+    use super::*;
+
+    /// Three steps of an unrolled network share a weight; another weight of equal numbers, but of other bytes, stays.
+    #[test]
+    fn the_same_bytes_are_one_weight() {
+        let mut f = Function::new(Opset::Ios18);
+        let mut value = f.add_input("x", Type::tensor(DType::Fp32, &[1, 64]));
+        let numbers = || Tensor::from_vec(&[64, 64], (0..4096).map(|i| (i as f32).sin()).collect()).unwrap();
+        let (shared, other, body) = (numbers(), numbers(), f.body);
+        for (i, tensor) in [&shared, &shared, &other, &shared].into_iter().enumerate() {
+            let (op, weight) = f.make_const(format!("w{i}"), tensor.clone().into());
+            f[body].ops.push(op);
+            let inputs = vec![Input::value("x", value), Input::value("weight", weight)];
+            let ty = Type::tensor(DType::Fp32, &[1, 64]);
+            let op = f.push_op(body, OpKind::Linear, inputs, [(format!("y{i}"), ty)]);
+            value = f[op].outputs[0];
+        }
+        f[body].outputs = vec![value];
+        assert_eq!((weights(&f).len(), products(&f).len()), (4, 4));
+        assert_eq!(share(&mut f), 2);
+        let found = weights(&f);
+        let users: Vec<(&str, usize)> =
+            found.iter().map(|w| (f[w.value].name.as_str(), w.users.len())).collect();
+        assert_eq!(users, [("w0", 3), ("w2", 1)]);
+        let products = products(&f);
+        assert_eq!(products.iter().map(|p| p.weight.as_str()).collect::<Vec<_>>(), ["w0", "w0", "w0", "w2"]);
+        assert_eq!(
+            products.iter().map(|p| p.input).collect::<HashSet<_>>().len(),
+            4,
+            "each step has its inputs"
+        );
+        let mut program = milwright_mil::Program::default();
+        program.functions.insert("main".into(), f);
+        milwright_mil::verify(program).unwrap_or_else(|e| panic!("{e}"));
+    }
 }

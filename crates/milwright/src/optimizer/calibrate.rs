@@ -97,7 +97,9 @@ pub(super) fn observe(
         {
             continue;
         }
-        bytes += size;
+        // A weight with several users has the products of all of them.
+        let is_known = by_input.iter().any(|(_, all)| all.iter().any(|p| p.weight == product.weight));
+        bytes += if is_known { 0 } else { size };
         match by_input.iter_mut().find(|(v, _)| *v == product.input) {
             Some((_, products)) => products.push(product),
             None => by_input.push((product.input, vec![product])),
