@@ -394,14 +394,7 @@ impl Optimizer {
         }
         self.check_config(model, &source, " once graph passes have joined ops")?;
         if self.observes || self.search.is_some() {
-            for part in &mut source.parts {
-                let mut program = (*part.program).clone();
-                let shared: usize =
-                    program.functions.values_mut().map(milwright_optimize::weights::share).sum();
-                if shared > 0 {
-                    part.program = verify(program).map_err(|e| broken(model, &e))?;
-                }
-            }
+            source.share_weights()?;
         }
         Ok(source)
     }

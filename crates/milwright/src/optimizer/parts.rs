@@ -111,6 +111,18 @@ impl Source {
         Ok(())
     }
 
+    /// Makes weights that are the same bytes one constant.
+    pub fn share_weights(&mut self) -> Result<()> {
+        for part in &mut self.parts {
+            let mut program = (*part.program).clone();
+            let shared: usize = program.functions.values_mut().map(milwright_optimize::weights::share).sum();
+            if shared > 0 {
+                part.program = verify(program)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The inputs that a function of a part gets when the whole model runs on these samples.
     pub fn samples_of(
         &self,
