@@ -19,7 +19,7 @@ const KNOWN: &[(&str, &str)] = &[
     ("milwright-convert: neural_network: control table", "a loop is a layer that has layers in it"),
     ("milwright-convert: onnx: ", "a loop is a node that has a graph in it"),
     (
-        "milwright-cpu: : chain convert kernel simd",
+        "milwright-cpu: : chain convert kernel math simd",
         "the matrix product runs element-wise chains as its epilogue",
     ),
     ("milwright-mil: ops: declare view", "the declaration of an op makes a type that reads a view of it"),
