@@ -483,3 +483,46 @@ unsafe fn each_pair<S: Simd>(
         i += S::LANES;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same bits on every instruction set, and as the functions of single elements.
+    #[test]
+    fn every_instruction_set_computes_the_same() {
+        let number = |i: usize| ((i * 7919 % 1000) as f32 - 500.0) / 60.0;
+        let x: Vec<f32> = (0..700).map(number).collect();
+        let few: Vec<f16> = (0..5).map(|i| f16::from_f32(i as f32 - 1.5)).collect();
+        for (inner, start, len) in [1, 3, 16, 49, 300].into_iter().flat_map(|inner| {
+            [0, 7, 260]
+                .into_iter()
+                .flat_map(move |start| [1, 15, 64, 257, 440].map(|len| (inner, start, len)))
+        }) {
+            let repetition = Repetition { inner, count: few.len() };
+            let with = |function, x, y| Instruction { function, operands: [x, y], half: false };
+            let program = [
+                with(Simple::Mul, Origin::Output, Origin::Repeated(1, repetition)),
+                with(Simple::Function(Function::Silu), Origin::Stage(0), Origin::Stage(0)),
+                with(Simple::Add, Origin::Stage(1), Origin::Input(0)),
+            ];
+            let elements = Elements::F16(&few);
+            let mut inputs = [Input::F32(&[]); MAX_INPUTS];
+            inputs[0] = Input::F32(&x[start..start + len]);
+            inputs[1] = Input::Repeated(elements, repetition, start % (inner * few.len()));
+            let own: Vec<f32> = (0..len).map(|i| number(3 * i + 1)).collect();
+            let want: Vec<u32> = (0..len)
+                .map(|i| {
+                    let gate = few[(start + i) / inner % few.len()].to_f32();
+                    (math::silu1(own[i] * gate) + x[start + i]).to_bits()
+                })
+                .collect();
+            for isa in Isa::available() {
+                let mut out = own.clone();
+                isa.run(Run { program: &program, inputs: &inputs, out: &mut out, round: false });
+                let got: Vec<u32> = out.iter().map(|x| x.to_bits()).collect();
+                assert_eq!(got, want, "{isa:?} {inner} {start} {len}");
+            }
+        }
+    }
+}

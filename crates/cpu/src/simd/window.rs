@@ -359,3 +359,75 @@ impl Weigh<'_> {
         LINES
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use half::f16;
+
+    use super::*;
+    use crate::simd::gemm::{F16, F32};
+
+    /// Small halves: their sums are exact.
+    fn numbers(len: usize, seed: usize) -> Vec<f32> {
+        (0..len).map(|i| ((i * 7919 + seed * 104_729) / 3 % 9) as f32 / 2.0 - 2.0).collect()
+    }
+
+    #[test]
+    fn channels_on_every_instruction_set() {
+        let height = 9;
+        for (isa, width) in
+            Isa::available().into_iter().flat_map(|isa| [1, 5, 7, 16, 30, 47, 64, 130].map(|w| (isa, w)))
+        {
+            // 3 × 3 with a padding of one, over two channels.
+            let pitch = width + 2;
+            let line = |y| Line { from: y * width, to: (y + 1) * pitch + 1, len: width };
+            let layout = Layout::new((0..height).map(line).collect(), 1);
+            let taps: Vec<usize> = (0..9).map(|t| t / 3 * pitch + t % 3).collect();
+            let product = Depthwise::new(layout, taps, (0..height).map(|y| y * pitch).collect(), width);
+            let size = height * width;
+            let (x, weights) = (numbers(2 * size, 1), numbers(18, 2));
+            let halves: Vec<f16> = x.iter().map(|&x| f16::from_f32(x)).collect();
+            let channels =
+                [0, 1].map(|c| Channel { start: c * size, weights: &weights[c * 9..], bias: c as f32 });
+            let mut planes = vec![0.0; (height + 2) * pitch + REACH];
+            let mut out = [vec![f32::NAN; 2 * size], vec![f32::NAN; 2 * size]];
+            product.run(isa, F32(&x), &channels, &mut planes, &mut out[0]);
+            product.run(isa, F16(&halves), &channels, &mut planes, &mut out[1]);
+            for (i, (a, b)) in out[0].iter().zip(&out[1]).enumerate() {
+                let (c, y, z) = (i / size, i / width % height, i % width);
+                let mut want = c as f32;
+                for t in 0..9 {
+                    let (iy, iz) = ((y + t / 3).wrapping_sub(1), (z + t % 3).wrapping_sub(1));
+                    if iy < height && iz < width {
+                        want += x[c * size + iy * width + iz] * weights[c * 9 + t];
+                    }
+                }
+                assert_eq!([*a, *b], [want; 2], "{isa:?} {width} at {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn strided_lines_on_every_instruction_set() {
+        for (isa, stride) in Isa::available().into_iter().flat_map(|isa| [1, 2, 3].map(|s| (isa, s))) {
+            for len in 1..70 {
+                // The last line ends with the source.
+                let x = numbers(2 + 2 * ((len - 1) * stride + 1), len);
+                let halves: Vec<f16> = x.iter().map(|&x| f16::from_f32(x)).collect();
+                let lines =
+                    [Line { from: 0, to: 1, len }, Line { from: (len - 1) * stride + 2, to: len + 3, len }];
+                let layout = Layout::new(lines.to_vec(), stride);
+                let mut want = vec![-7.0; 2 * len + 5];
+                for Line { from, to, len } in lines {
+                    (0..len).for_each(|i| want[to + i] = x[1 + from + i * stride]);
+                }
+                let mut planes = vec![-7.0; 2 * len + 5];
+                layout.fill(isa, F32(&x), 1, &mut planes);
+                assert_eq!(planes, want, "{isa:?} {stride} {len}");
+                planes.fill(-7.0);
+                layout.fill(isa, F16(&halves), 1, &mut planes);
+                assert_eq!(planes, want, "{isa:?} {stride} {len}");
+            }
+        }
+    }
+}
