@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use milwright::{Cancel, Error, ErrorKind, MetricTask, Result, TaskResult, Tensor, npy};
 use serde_json::json;
 
+use crate::destination::FileNames;
+
 /// How long the command may take for one answer.
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -168,10 +170,9 @@ fn write(folder: &Path, results: &[TaskResult<'_>]) -> io::Result<()> {
 
 fn all(folder: &Path, tensors: &[(String, Tensor)]) -> io::Result<()> {
     std::fs::create_dir_all(folder)?;
+    let mut names = FileNames::default();
     for (name, tensor) in tensors {
-        // A name with a separator would be a folder.
-        let mut out =
-            BufWriter::new(File::create(folder.join(format!("{}.npy", name.replace(['/', '\\'], "_"))))?);
+        let mut out = BufWriter::new(File::create(folder.join(format!("{}.npy", names.file(name))))?);
         npy::write_to(&mut out, tensor)?;
         io::Write::flush(&mut out)?;
     }
