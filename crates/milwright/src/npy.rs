@@ -186,7 +186,7 @@ pub fn write(path: impl AsRef<Path>, tensor: &Tensor) -> Result<()> {
     Ok(stage(path.as_ref(), |out| write_to(out, tensor))?.commit()?)
 }
 
-/// Writes a tensor as the contents of an `.npy` file, as [`write`] does.
+/// Writes a tensor as the contents of an `.npy` file, as [`write()`] does.
 ///
 /// # Errors
 /// As for `out`.
