@@ -1,6 +1,6 @@
 //! ML programs as ONNX models.
 //!
-//! One trait, [`Lower`], has for each op of MIL the nodes that compute it, or why none do; an op without it does not
+//! One trait, `Lower`, has for each op of MIL the nodes that compute it, or why none do; an op without it does not
 //! compile. Weights stay compressed where ONNX has a form for them. States become inputs and outputs.
 
 mod constants;
