@@ -69,7 +69,7 @@ pub const MAX_INSTRUCTIONS: usize = 12;
 pub const MAX_INPUTS: usize = 16;
 
 /// Where an instruction reads an operand.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Origin {
     /// The old contents of the output.
     Output,
@@ -132,8 +132,16 @@ impl Elements<'_> {
     }
 }
 
-/// Whether a program can run: it does not repeat the elements of too many inputs.
+/// Whether a program can run: it reads each input in one way only, and does not repeat the elements of too many inputs.
 pub fn fits(program: &[Instruction]) -> bool {
+    let mut ways = [None; MAX_INPUTS];
+    for origin in program.iter().flat_map(|i| i.operands) {
+        if let Origin::Input(n) | Origin::Repeated(n, _) = origin
+            && *ways[n].get_or_insert(origin) != origin
+        {
+            return false;
+        }
+    }
     let mut repeated: Vec<usize> = repeated(program).map(|(i, _)| i).collect();
     repeated.sort_unstable();
     repeated.dedup();
@@ -487,6 +495,16 @@ unsafe fn each_pair<S: Simd>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_input_is_read_in_one_way() {
+        let add = |operands| Instruction { function: Simple::Add, operands, half: false };
+        let rows = Origin::Repeated(1, Repetition { inner: 1, count: 4 });
+        let columns = Origin::Repeated(1, Repetition { inner: 4, count: 4 });
+        assert!(fits(&[add([Origin::Input(0), rows]), add([Origin::Stage(0), rows])]));
+        assert!(!fits(&[add([Origin::Input(0), rows]), add([Origin::Stage(0), columns])]));
+        assert!(!fits(&[add([Origin::Input(1), rows])]));
+    }
 
     /// The same bits on every instruction set, and as the functions of single elements.
     #[test]
